@@ -1,0 +1,1 @@
+"""The graph IR, shape inference, constant folding, canonical passes and the numpy reference."""
