@@ -1,0 +1,1 @@
+"""From fused regions to kernels: specs, schedules, loop nests, WebAssembly and WGSL."""

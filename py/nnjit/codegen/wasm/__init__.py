@@ -1,0 +1,1 @@
+"""WebAssembly: opcode table, encoder, typed function builder, modules, listings."""
