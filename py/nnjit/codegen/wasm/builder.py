@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol
+from typing import final
 
 from ...errors import NnjitError
 from .encode import (
@@ -44,18 +45,29 @@ class WasmTypeError(NnjitError):
     code = "WASM_TYPE"
 
 
-class Callee(Protocol):
-    """What can be called: a FunctionBuilder or an import."""
+@dataclass(frozen=True, eq=False)
+class ImportedFunction:
+    """A function from outside: `ModuleBuilder.import_function` makes it, `FunctionBuilder.call` calls it."""
 
     name: str
     params: bytes
     results: bytes
 
 
+@dataclass(frozen=True)
+class TypeIndex:
+    """The index of a function type in the module's type section; `block`: signed, as block types are."""
+
+    params: bytes
+    results: bytes
+    block: bool = False
+
+
+@final
 class Label:
     """An open block, loop or if; branch to it with `b.br(label)`. Leaving its `with` ends it."""
 
-    __slots__ = ("builder", "index", "kind", "params", "results", "outer_stack", "outer_dead")
+    __slots__ = ("builder", "index", "kind", "outer_dead", "outer_stack", "params", "results")
 
     def __init__(self, builder: FunctionBuilder, kind: str, params: bytes, results: bytes) -> None:
         self.builder = builder
@@ -133,8 +145,8 @@ class FunctionBuilder:
         self.params = type_bytes(params)
         self.results = type_bytes(results)
         self.code = bytearray()
-        # (position in code, kind, key): indices only the module knows; spliced in by `body`.
-        self.pending: list[tuple[int, str, object]] = []
+        # (position in code, what stands there): indices that only the module knows, spliced in by it.
+        self.pending: list[tuple[int, Pending]] = []
         self.local_names: dict[int, str] = {}
         self._locals = bytearray(self.params)
         self._live = bytearray(self.params)  # as _locals, 0 where released
@@ -367,7 +379,7 @@ class FunctionBuilder:
         if not takes and len(gives) < 2:
             self.code.append(gives[0] if gives else EMPTY_BLOCK)
         else:
-            self.pending.append((len(self.code), "block", (takes, gives)))
+            self.pending.append((len(self.code), TypeIndex(takes, gives, block=True)))
         return label
 
     def else_(self) -> None:
@@ -441,7 +453,7 @@ class FunctionBuilder:
         self._pop(f"call {callee.name}", callee.params)
         self._stack += callee.results
         self.code += OPS["call"].code
-        self.pending.append((len(self.code), "function", callee))
+        self.pending.append((len(self.code), callee))
 
     def call_indirect(
         self, params: Sequence[ValType], results: Sequence[ValType] = (), table: int = 0
@@ -451,7 +463,7 @@ class FunctionBuilder:
         self._pop("call_indirect", takes + _FIXED_ONE[I32])
         self._stack += gives
         self.code += OPS["call_indirect"].code
-        self.pending.append((len(self.code), "type", (takes, gives)))
+        self.pending.append((len(self.code), TypeIndex(takes, gives)))
         self.code += ULEB[table]
 
     def _depth(self, label: Label) -> int:
@@ -519,6 +531,10 @@ class FunctionBuilder:
     def declarations(self) -> bytes:
         """The encoded local declarations that stand before the code."""
         return local_groups(self.locals)
+
+
+Callee = FunctionBuilder | ImportedFunction
+Pending = FunctionBuilder | ImportedFunction | TypeIndex
 
 
 def _wrap(value: int, bits: int) -> int:

@@ -12,8 +12,8 @@ from .leb import ULEB, Prefixed
 from .opcodes import OPS, TYPE_BYTE
 
 MAGIC = b"\0asm\x01\0\0\0"
-CUSTOM, TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, CODE, DATA, DATA_COUNT = range(
-    13
+(CUSTOM, TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, CODE, DATA, DATA_COUNT) = (
+    range(13)
 )
 
 # What an import or export is.

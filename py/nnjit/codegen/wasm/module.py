@@ -7,10 +7,9 @@ order and refer to one another before they are complete.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from . import encode
-from .builder import Callee, FunctionBuilder
+from .builder import Callee, FunctionBuilder, ImportedFunction, TypeIndex
 from .encode import section, vector
 from .leb import SLEB, ULEB
 from .opcodes import OPS, TYPE_BYTE, ValType
@@ -18,15 +17,6 @@ from .opcodes import OPS, TYPE_BYTE, ValType
 KERNEL_PARAMS: tuple[ValType, ...] = ("i32", "i32", "i32")
 KERNEL_PARAM_NAMES = ("args", "begin", "end")
 MAX_PAGES = 65536
-
-
-@dataclass(frozen=True, eq=False)
-class ImportedFunction:
-    """A function from outside; call it with `FunctionBuilder.call`."""
-
-    name: str
-    params: bytes
-    results: bytes
 
 
 class ModuleBuilder:
@@ -140,7 +130,9 @@ class ModuleBuilder:
     def build(self) -> bytes:
         """The module's bytes. Raises WasmTypeError if a function is not complete."""
         index: dict[Callee, int] = {}
-        for function in (*self._imported_functions, *self._functions):
+        for imported in self._imported_functions:
+            index[imported] = len(index)
+        for function in self._functions:
             index[function] = len(index)
         bodies = [self._body(function, index) for function in self._functions]
         declared = [ULEB[self._type(f.params, f.results)] for f in self._functions]
@@ -188,14 +180,15 @@ class ModuleBuilder:
         function.finish()
         code = function.code
         if function.pending:
-            pieces, at = [], 0
-            for position, kind, key in function.pending:
+            pieces: list[bytes | bytearray] = []
+            at = 0
+            for position, what in function.pending:
                 pieces.append(code[at:position])
-                if kind == "function":
-                    pieces.append(ULEB[index[key]])  # type: ignore[index]
+                if isinstance(what, TypeIndex):
+                    number = self._type(what.params, what.results)
+                    pieces.append(SLEB[number] if what.block else ULEB[number])
                 else:
-                    number = self._type(*key)  # type: ignore[misc]
-                    pieces.append(SLEB[number] if kind == "block" else ULEB[number])
+                    pieces.append(ULEB[index[what]])
                 at = position
             code = bytearray().join([*pieces, code[at:]])
         body = function.declarations() + code
@@ -203,7 +196,7 @@ class ModuleBuilder:
 
     def _names(self) -> bytes:
         """The custom section "name": module, functions, locals."""
-        functions = (*self._imported_functions, *self._functions)
+        functions: list[Callee] = [*self._imported_functions, *self._functions]
         payload = b""
         if self.name:
             payload += section(0, encode.name(self.name))

@@ -33,15 +33,7 @@ TYPE_NAME: dict[int, ValType] = {
     0x70: "funcref",
     0x6F: "externref",
 }
-_LETTER = {
-    "i": b"\x7f",
-    "I": b"\x7e",
-    "f": b"\x7d",
-    "F": b"\x7c",
-    "v": b"\x7b",
-    "r": b"\x70",
-    "e": b"\x6f",
-}
+_LETTER = {"i": b"\x7f", "I": b"\x7e", "f": b"\x7d", "F": b"\x7c", "v": b"\x7b", "r": b"\x70", "e": b"\x6f"}
 
 # Immediates: none; mN = memarg with natural alignment 2**N bytes; laneN = lane index below N; mN,laneN = both;
 # the rest say what they hold. `*` for a signature: it depends on the context, the builder has a method for it.
@@ -294,7 +286,7 @@ def _read_modify_write() -> str:
     widths = ["i32 rmw. 2", "i64 rmw. 3", "i32 rmw8. 0", "i32 rmw16. 1"]
     widths += ["i64 rmw8. 0", "i64 rmw16. 1", "i64 rmw32. 2"]
     lines = []
-    for nth, name in enumerate("add sub and or xor xchg cmpxchg".split()):
+    for nth, name in enumerate(["add", "sub", "and", "or", "xor", "xchg", "cmpxchg"]):
         for step, width in enumerate(widths):
             ty, rmw, align = width.split()
             letter = "i" if ty == "i32" else "I"
