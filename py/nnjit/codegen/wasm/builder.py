@@ -15,7 +15,7 @@ an operand), so that a wrong operand is reported where the emitter made it and n
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import final
@@ -522,6 +522,21 @@ class FunctionBuilder:
         self._close("end of function", self.results)
         self.code += END
         self._finished = True
+
+    def resolved(self, function: Callable[[Callee], int], type_: Callable[[TypeIndex], int]) -> bytearray:
+        """The code with the indices that were left open filled in."""
+        if not self.pending:
+            return self.code
+        out, at = bytearray(), 0
+        for position, what in self.pending:
+            out += self.code[at:position]
+            if isinstance(what, TypeIndex):
+                number = type_(what)
+                out += SLEB[number] if what.block else ULEB[number]
+            else:
+                out += ULEB[function(what)]
+            at = position
+        return out + self.code[at:]
 
     @property
     def locals(self) -> bytes:

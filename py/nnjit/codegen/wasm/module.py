@@ -178,29 +178,16 @@ class ModuleBuilder:
 
     def _body(self, function: FunctionBuilder, index: dict[Callee, int]) -> bytes:
         function.finish()
-        code = function.code
-        if function.pending:
-            pieces: list[bytes | bytearray] = []
-            at = 0
-            for position, what in function.pending:
-                pieces.append(code[at:position])
-                if isinstance(what, TypeIndex):
-                    number = self._type(what.params, what.results)
-                    pieces.append(SLEB[number] if what.block else ULEB[number])
-                else:
-                    pieces.append(ULEB[index[what]])
-                at = position
-            code = bytearray().join([*pieces, code[at:]])
+        code = function.resolved(index.__getitem__, lambda wanted: self._type(wanted.params, wanted.results))
         body = function.declarations() + code
         return ULEB[len(body)] + body
 
     def _names(self) -> bytes:
         """The custom section "name": module, functions, locals."""
         functions: list[Callee] = [*self._imported_functions, *self._functions]
-        payload = b""
-        if self.name:
-            payload += section(0, encode.name(self.name))
-        named = [ULEB[i] + encode.name(f.name) for i, f in enumerate(functions) if f.name]
+        payload = section(0, encode.name(self.name)) if self.name else b""
+        texts = unique([f.name for f in functions])
+        named = [ULEB[i] + encode.name(text) for i, text in enumerate(texts) if text]
         if named:
             payload += section(1, vector(named))
         of_locals = [
@@ -212,6 +199,20 @@ class ModuleBuilder:
         if of_locals:
             payload += section(2, vector(of_locals))
         return section(encode.CUSTOM, encode.name("name") + payload) if payload else b""
+
+
+def unique(names: Sequence[str]) -> list[str]:
+    """Names made different by a suffix: [a, a, b] -> [a, a.2, b]. Empty ones stay."""
+    seen: dict[str, int] = {}
+    out: list[str] = []
+    for name in names:
+        text, nth = name, 1
+        while text and text in seen:
+            nth += 1
+            text = f"{name}.{nth}"
+        seen[text] = nth
+        out.append(text)
+    return out
 
 
 def _offset(address: int) -> bytes:
