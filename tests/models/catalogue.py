@@ -35,7 +35,7 @@ class Model:
 
     def path(self) -> Path:
         """The model's file; fetched or filled on the first call."""
-        return sources.skeleton(self.name, CACHE) if self.skeleton else sources.packaged(self.name, CACHE)
+        return sources.skeleton(self.name, CACHE) if self.skeleton else sources.packaged(self.name)
 
     def feeds(self, shape: int = 0) -> Feeds:
         return self.make(*self.shapes[shape], seed=1000 + shape)

