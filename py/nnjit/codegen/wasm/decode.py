@@ -1,7 +1,7 @@
 """Reads WebAssembly back: function bodies to instructions, module bytes to their parts.
 
-The same opcode table as the encoder's drives it. It reads what ModuleBuilder writes (and most of what compilers
-write); anything else raises DecodeError with the byte offset. listing.py prints the result.
+The same opcode table as the encoder's drives it. It reads what ModuleBuilder writes (and most of what
+compilers write); anything else raises DecodeError with the byte offset. listing.py prints the result.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ class _Reader:
 
     def expression(self) -> list[Instruction]:
         """A constant expression, without its `end`."""
-        found = []
+        found: list[Instruction] = []
         for instruction in instructions(self.data, self.at):
             if instruction.op.name == "end":
                 self.at = instruction.offset + 1

@@ -6,7 +6,7 @@ dictionary look-up. `read_uleb` and `read_sleb` decode and return (value, next p
 
 from __future__ import annotations
 
-# Above this a value is an address or a constant seen once or twice: encode it again rather than keep it for ever.
+# A value above this is an address or a constant seen once or twice: encode it again rather than keep it.
 _REMEMBER_BELOW = 1 << 16
 
 

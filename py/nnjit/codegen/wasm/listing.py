@@ -1,7 +1,7 @@
 """Prints WebAssembly in the text format, with names and byte offsets.
 
 `listing(module bytes)` gives a text that assembles back to the same bytes; `listing(function)` shows a
-FunctionBuilder, complete or not. Offsets are those a browser's stack trace shows: (;@4f;) is byte 0x4f of the module.
+FunctionBuilder, complete or not. Offsets are those of a browser's stack trace: (;@4f;) is byte 0x4f.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class _Body:
         words = [op.name.replace("select_t", "select")]
         if op.name in ("memory.copy", "memory.fill", "table.copy") and not any(instruction.immediates):
             return op.name
-        pairs = list(zip(op.immediates, instruction.immediates))
+        pairs = list(zip(op.immediates, instruction.immediates, strict=True))
         if op.name == "table.init":  # binary order is element segment, table; text order the reverse
             pairs.reverse()
         for kind, value in pairs:

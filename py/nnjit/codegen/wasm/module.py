@@ -1,7 +1,7 @@
 """Builds a module: imports, functions, table elements and data in, the bytes of a .wasm file out.
 
-Indices are settled in `build()`: function bodies name their callees and types, so functions may be added in any
-order and refer to one another before they are complete.
+Indices are settled in `build()`: function bodies name their callees and types, so functions may be added in
+any order and refer to one another before they are complete.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from . import encode
-from .builder import Callee, FunctionBuilder, ImportedFunction, TypeIndex
+from .builder import Callee, FunctionBuilder, ImportedFunction
 from .encode import section, vector
 from .leb import SLEB, ULEB
 from .opcodes import OPS, TYPE_BYTE, ValType
@@ -61,7 +61,7 @@ class ModuleBuilder:
         self, module: str, field: str, params: Sequence[ValType], results: Sequence[ValType] = ()
     ) -> ImportedFunction:
         """A function from outside."""
-        function = ImportedFunction(field, encode.type_bytes(params), encode.type_bytes(results))
+        function = ImportedFunction(field, params, results)
         self._import(
             module, field, encode.EXTERN_FUNCTION, ULEB[self._type(function.params, function.results)]
         )

@@ -1,8 +1,8 @@
 """Every WebAssembly instruction the encoder knows, under the specification's names.
 
 OPS maps a mnemonic to its Op: encoding, operand and result types, kind of immediates. The tables below are
-that list in short: a line is `first-code prefix: names | operands>results immediates`, its names take consecutive
-codes, and types are one letter each (i i32, I i64, f f32, F f64, v v128, r funcref, e externref).
+that list in short: a line is `first-code prefix: names | operands>results immediates`, its names take
+consecutive codes, and types are one letter each (i i32, I i64, f f32, F f64, v v128, r funcref, e externref).
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ TYPE_NAME: dict[int, ValType] = {
 }
 _LETTER = {"i": b"\x7f", "I": b"\x7e", "f": b"\x7d", "F": b"\x7c", "v": b"\x7b", "r": b"\x70", "e": b"\x6f"}
 
-# Immediates: none; mN = memarg with natural alignment 2**N bytes; laneN = lane index below N; mN,laneN = both;
-# the rest say what they hold. `*` for a signature: it depends on the context, the builder has a method for it.
+# Immediates: none; mN = memarg with natural alignment 2**N bytes; laneN = lane below N; mN,laneN = both;
+# others say what they hold. `*` for a signature: it depends on the context, the builder has a method for it.
 CONTROL = """
 00 : unreachable | *
 01 : nop | >
@@ -312,7 +312,7 @@ class Op(NamedTuple):
         return int(first[1:]) if first[:1] == "m" and first[1:].isdigit() else -1
 
 
-class UnknownInstruction(KeyError):
+class UnknownInstructionError(KeyError):
     """A mnemonic that is in no table; the message offers the nearest ones."""
 
     def __str__(self) -> str:
@@ -324,7 +324,9 @@ class OpTable(dict[str, Op]):
 
     def __missing__(self, name: str) -> Op:
         near = ", ".join(difflib.get_close_matches(name, self, 3))
-        raise UnknownInstruction(f"no WebAssembly instruction {name!r}" + (f"; near: {near}" if near else ""))
+        raise UnknownInstructionError(
+            f"no WebAssembly instruction {name!r}" + (f"; near: {near}" if near else "")
+        )
 
 
 def _types(letters: str) -> bytes:

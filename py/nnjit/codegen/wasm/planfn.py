@@ -1,11 +1,12 @@
 """Compiles the steps of a plan to one function: `run(thread, nthreads, first, last)`.
 
-Takes steps (table slot, address of the operand pointers, tiles, flags), returns the function that every thread
-calls to do steps first..last-1 together, and `plan_module`, which links it with the plan's kernels.
+Takes steps (table slot, address of the operand pointers, tiles, flags), returns the function that every
+thread calls to do steps first..last-1 together, and `plan_module`, which links it with the plan's kernels.
 
-The steps are straight code, each behind one unsigned compare for first/last: all its numbers are constants, there
-is no table in memory to keep in step with the code, and even a thousand guards cost about a microsecond a call.
-What does not depend on the step (a thread's share, the barrier) is a function of its own, so a step is ~30 bytes.
+The steps are straight code, each behind one unsigned compare for first/last: all its numbers are constants, no
+table in memory has to be kept in step with the code, and a thousand guards cost about a microsecond a call.
+What does not depend on the step (a thread's share, the barrier) is a function of its own, so that a step is
+about 35 bytes.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def plan_module(
     spin: int = SPIN,
     name: str = "plan",
 ) -> bytes:
-    """One module: kernel i into table slot table_base + i, `run` exported; imports env.memory and env.table."""
+    """One module: kernel i in table slot table_base + i, `run` exported; imports env.memory, env.table."""
     module = ModuleBuilder(name)
     module.import_memory("env", "memory", shared=shared)
     module.import_table("env", "table", table_base + len(kernels))
@@ -67,9 +68,9 @@ def add_run(
 ) -> FunctionBuilder:
     """Add `run` to a module that imports a memory and a table, and export it.
 
-    When run returns on any thread, all threads have finished steps first..last-1 (a step without a barrier at the
-    end gets one), unless the abort word is set. Unshared: one thread, which does everything; thread and nthreads
-    are ignored.
+    When run returns on any thread, all threads have finished steps first..last-1 (a step without a barrier at
+    the end gets one), unless the abort word is set. Unshared: one thread, which does everything; thread and
+    nthreads are ignored.
     """
     for step in steps:
         if not 0 <= step.tiles < MAX_TILES:
@@ -168,7 +169,7 @@ def _call_all(run: FunctionBuilder, step: PlanStep) -> None:
 
 
 def _share() -> FunctionBuilder:
-    """share(slot, args, tiles, thread, nthreads): do tiles*thread/nthreads .. tiles*(thread+1)/nthreads, if any."""
+    """share(slot, args, tiles, thread, nthreads): tiles*thread/nthreads .. tiles*(thread+1)/nthreads, if any."""
     b = FunctionBuilder(["i32"] * 5, [], "share", ("slot", "args", "tiles", "thread", "nthreads"))
     slot, args, tiles, thread, nthreads = range(5)
     begin, end = b.local("i32", "begin"), b.local("i32", "end")
@@ -198,8 +199,8 @@ def _barrier(spin: int) -> FunctionBuilder:
     """barrier(nthreads) -> abort word: return when all threads have called it, or when ABORT is set.
 
     The generation is read before arriving, so the last to arrive cannot move it on unseen; it empties ARRIVED
-    before it moves the generation on, so that the next barrier may begin at once. A sleeper counts itself before
-    `wait32` compares the generation: either the last thread sees it and notifies, or `wait32` sees the new
+    before it moves the generation on, so that the next barrier may begin at once. A sleeper counts itself
+    before `wait32` compares the generation: either the last thread sees it and notifies, or `wait32` sees the new
     generation and does not sleep.
     """
     b = FunctionBuilder(["i32"], ["i32"], "barrier", ("nthreads",))
