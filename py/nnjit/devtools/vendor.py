@@ -42,16 +42,16 @@ class Vendor:
         self.clients = clients
         self.say: Say = (lambda text: None) if quiet else print_line
 
-    def ensure(self, *groups: str, required: bool = True) -> Vendored:
+    def ensure(self, *groups: str, required: bool = True, ask_again: bool = False) -> Vendored:
         """Have every file of the groups in place.
 
         A file no source gives raises SetupError, unless its entry is optional or required is False: then
-        it stands in `missing` with the reason.
+        it stands in `missing` with the reason. ask_again tries the optional ones that nobody had before.
         """
         result = Vendored()
         entries = self.lock.group(*groups)
         wrong = [e for e in entries if not self._in_place(e, result)]
-        wrong = [e for e in wrong if not self._known_missing(e, result)]
+        wrong = [e for e in wrong if ask_again or not self._known_missing(e, result)]
         if not wrong:
             return result
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,145 @@
+"""Builds the browser's wheel of py/nnjit and the manifest the page reads; returns the manifest.
+
+The wheel is a zip of pure Python, written by hand because that takes milliseconds and needs nothing
+installed. It lies in a folder named by its content, so the browser may keep it for ever.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from .lock import Lock, SetupError
+
+EPOCH = (2020, 1, 1, 0, 0, 0)  # one date for all members: the same sources give the same bytes
+LEFT_OUT = {"devtools", "__pycache__"}
+OLD = 24 * 3600  # seconds after which another build's wheel is removed
+LOAD_ORDER = ("numpy", "protobuf", "typing_extensions", "ml_dtypes", "onnx")
+
+
+def project_version(pyproject: Path) -> str:
+    """The version in pyproject.toml (Python 3.10 has no TOML reader, and this is the one line needed)."""
+    found = re.search(r'^version = "([^"]+)"$', pyproject.read_text("utf-8"), re.MULTILINE)
+    if not found:
+        raise SetupError(f"{pyproject} has no version line")
+    return found.group(1)
+
+
+def wheel_bytes(package: Path, version: str) -> bytes:
+    """A wheel of the package folder, less what the browser has no use for."""
+    info = f"{package.name}-{version}.dist-info"
+    files: list[tuple[str, bytes]] = []
+    for path in sorted(package.rglob("*")):
+        relative = path.relative_to(package)
+        if (
+            path.is_file()
+            and path.suffix in {".py", ".json", ".typed"}
+            and not LEFT_OUT & set(relative.parts)
+        ):
+            files.append((f"{package.name}/{relative.as_posix()}", path.read_bytes()))
+    metadata = f"Metadata-Version: 2.1\nName: {package.name}\nVersion: {version}\n"
+    tags = "Wheel-Version: 1.0\nGenerator: nnjit serve.py\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    files += [(f"{info}/METADATA", metadata.encode()), (f"{info}/WHEEL", tags.encode())]
+    record = [f"{name},sha256={_record_hash(data)},{len(data)}" for name, data in files]
+    record.append(f"{info}/RECORD,,")
+    files.append((f"{info}/RECORD", ("\n".join(record) + "\n").encode()))
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        for name, data in files:
+            member = zipfile.ZipInfo(name, EPOCH)
+            member.external_attr = 0o644 << 16
+            archive.writestr(member, data, zipfile.ZIP_DEFLATED)
+    return out.getvalue()
+
+
+def _record_hash(data: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+
+
+class Distribution:
+    """web/dist/: the wheel and manifest.json; refresh() rebuilds them when a source file changed."""
+
+    def __init__(self, root: Path, lock: Lock) -> None:
+        self.root = root
+        self.lock = lock
+        self.folder = root / "web" / "dist"
+        self.package = root / "py" / "nnjit"
+        self.state: object = None
+
+    def refresh(self) -> dict[str, Any]:
+        """Bring web/dist/ up to date; the manifest as written."""
+        wheel_state = [
+            (str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in sorted(self.package.rglob("*.py"))
+        ]
+        present = {e.path: (self.root / "web/vendor" / e.path).is_file() for e in self.lock.entries}
+        manifest_path = self.folder / "manifest.json"
+        if self.state == (wheel_state, present) and manifest_path.is_file():
+            loaded: dict[str, Any] = json.loads(manifest_path.read_text("utf-8"))
+            return loaded
+        manifest = self._manifest(self._write_wheel(), present)
+        write_atomically(manifest_path, (json.dumps(manifest, indent=1) + "\n").encode())
+        self.state = (wheel_state, present)
+        return manifest
+
+    def _write_wheel(self) -> dict[str, Any]:
+        version = project_version(self.root / "pyproject.toml")
+        data = wheel_bytes(self.package, version)
+        digest = hashlib.sha256(data).hexdigest()
+        name = f"nnjit-{version}-py3-none-any.whl"
+        folder = self.folder / digest[:12]
+        if not (folder / name).is_file():
+            write_atomically(folder / name, data)
+        os.utime(folder)
+        self._remove_old(folder)
+        return {"url": f"dist/{digest[:12]}/{name}", "sha256": digest, "size": len(data)}
+
+    def _remove_old(self, keep: Path) -> None:
+        for other in self.folder.iterdir():
+            is_build = re.fullmatch(r"[0-9a-f]{12}", other.name) is not None
+            if is_build and other != keep and time.time() - other.stat().st_mtime > OLD:
+                shutil.rmtree(other, ignore_errors=True)
+
+    def _manifest(self, wheel: dict[str, Any], present: dict[str, bool]) -> dict[str, Any]:
+        packages, missing, files = [], [], {}
+        by_package = {e.package: e for e in self.lock.entries if e.package}
+        for name in LOAD_ORDER:
+            entry = by_package[name]
+            if present[entry.path]:
+                facts = {"url": f"vendor/{entry.path}", "sha256": entry.sha256}
+                packages.append({"name": name, **facts, "size": entry.size})
+            else:
+                missing.append({"name": name, "reason": entry.optional or "not fetched"})
+        for entry in self.lock.entries:
+            files[entry.path] = {
+                "url": f"vendor/{entry.path}",
+                "sha256": entry.sha256,
+                "size": entry.size,
+                "group": entry.group,
+                "present": present[entry.path],
+            }
+        base = f"vendor/pyodide-{self.lock.pyodide}/"
+        return {
+            "version": 1,
+            "nnjit": wheel,
+            "pyodide": {"version": self.lock.pyodide, "indexURL": base, "module": base + "pyodide.mjs"},
+            "packages": packages,
+            "missing": missing,
+            "files": files,
+        }
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write so that a reader sees the old file or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(data)
+    temporary.replace(path)
