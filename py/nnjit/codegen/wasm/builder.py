@@ -259,7 +259,7 @@ class FunctionBuilder(ControlBuilder):
         self.v128_const(lanes(shape, values))
 
     def raw(self, code: bytes, takes: bytes, gives: bytes) -> None:
-        """Instructions encoded before (prologues, templates), with their effect on the stack as type bytes."""
+        """Instructions encoded before (templates), with their effect on the stack as type bytes."""
         if not self._stack.endswith(takes):
             self._operands("raw", takes)
         if takes:

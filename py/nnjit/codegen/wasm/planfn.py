@@ -3,7 +3,7 @@
 Takes steps (table slot, address of the operand pointers, tiles, flags), returns the function that every
 thread calls to do steps first..last-1 together, and `plan_module`, which links it with the plan's kernels.
 
-The steps are straight code, each behind one unsigned compare for first/last: all its numbers are constants, no
+The steps are straight code, each behind one unsigned compare for first/last: its numbers are constants, no
 table in memory has to be kept in step with the code, and a thousand guards cost about a microsecond a call.
 What does not depend on the step (a thread's share, the barrier) is a function of its own, so that a step is
 about 35 bytes.
@@ -169,7 +169,7 @@ def _call_all(run: FunctionBuilder, step: PlanStep) -> None:
 
 
 def _share() -> FunctionBuilder:
-    """share(slot, args, tiles, thread, nthreads): tiles*thread/nthreads .. tiles*(thread+1)/nthreads, if any."""
+    """share(slot, args, tiles, thread, nthreads): do tiles t/n .. tiles (t+1)/n of a step, if there are any."""
     b = FunctionBuilder(["i32"] * 5, [], "share", ("slot", "args", "tiles", "thread", "nthreads"))
     slot, args, tiles, thread, nthreads = range(5)
     begin, end = b.local("i32", "begin"), b.local("i32", "end")
@@ -200,8 +200,8 @@ def _barrier(spin: int) -> FunctionBuilder:
 
     The generation is read before arriving, so the last to arrive cannot move it on unseen; it empties ARRIVED
     before it moves the generation on, so that the next barrier may begin at once. A sleeper counts itself
-    before `wait32` compares the generation: either the last thread sees it and notifies, or `wait32` sees the new
-    generation and does not sleep.
+    before `wait32` compares the generation: either the last thread sees it and notifies, or `wait32` sees the
+    new generation and does not sleep.
     """
     b = FunctionBuilder(["i32"], ["i32"], "barrier", ("nthreads",))
     nthreads = 0

@@ -1,0 +1,175 @@
+"""What a loop nest means: a slow numpy interpreter, the oracle of every emitter's tests.
+
+`run(nest, buffers)` executes all tiles (or a range of them) on flat numpy arrays. A vector statement is
+evaluated with LANE = 0..lanes-1. Reads past a buffer's end yield zeros, as the emitters' over-reads yield
+values that no stored lane depends on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nnjit.codegen.dtypes import FLOATS, INTS, NUMPY
+from nnjit.codegen.expr import LANE, Expr, Index
+from nnjit.codegen.loops import Decode, For, If, Nest, Set, Stmt
+from nnjit.codegen.bfloat import bf16_bits, bf16_value
+
+Array = Any
+
+
+def run(nest: Nest, buffers: Sequence[Array], begin: int = 0, end: int | None = None) -> None:
+    """Executes tiles begin..end-1; output buffers are written in place (flat, C order, dtypes of the operands)."""
+    for b, o in zip(buffers, nest.operands, strict=True):
+        if b.dtype != NUMPY[o.dtype]:
+            raise TypeError(f"{nest.name}: a buffer of {b.dtype} for an operand of {o.dtype}")
+    machine = _Machine(nest, [b.reshape(-1) for b in buffers])
+    with np.errstate(all="ignore"):
+        machine.block(nest.body, begin, nest.tiles if end is None else end)
+
+
+class _Machine:
+    def __init__(self, nest: Nest, buffers: list[Array]) -> None:
+        self.nest, self.buffers = nest, buffers
+        self.vars: dict[str, int] = {}
+        self.regs: dict[str, Array] = {}
+        self.lanes = 1
+
+    def block(self, body: list[Stmt], begin: int, end: int) -> None:
+        for s in body:
+            if isinstance(s, For):
+                lo, hi = (begin, end) if s.kind == "parallel" else (0, s.extent)
+                for i in range(lo, hi):
+                    self.vars[s.var] = i
+                    self.block(s.body, begin, end)
+            elif isinstance(s, Decode):
+                v = self.vars[s.source] // s.div
+                self.vars[s.var] = v % s.mod if s.mod else v
+            elif isinstance(s, If):
+                self.block(s.then if self.vars[s.var] < s.below else s.orelse, begin, end)
+            elif isinstance(s, Set):
+                self.lanes = s.lanes
+                self.regs[s.reg] = self.value(s.value)
+            else:
+                self.lanes = s.lanes
+                value, at = self.value(s.value), self.index(s.index)
+                out = self.buffers[s.operand]
+                dtype = self.nest.operands[s.operand].dtype
+                for lane in range(s.count):
+                    v = value[lane]
+                    out[at[lane]] = bf16_bits(v) if dtype == "bf16" else v
+
+    def index(self, i: Index) -> Array:
+        at = np.full(self.lanes, i.const, np.int64)
+        for atom, c in i.terms:
+            if not isinstance(atom, str):
+                at += c * self.value(atom).astype(np.int64)
+            elif atom == LANE:
+                at += c * np.arange(self.lanes)
+            else:
+                at += c * self.vars[atom]
+        return at
+
+    def value(self, e: Expr) -> Array:
+        if e.op == "const":
+            return np.full(self.lanes, _number(e.attr, e.dtype), _compute(e.dtype))
+        if e.op == "axis":
+            return self.index(e.attr).astype(np.int32)
+        if e.op == "reg":
+            v = self.regs[e.attr]
+            return np.full(self.lanes, v[0]) if len(v) != self.lanes else v
+        if e.op == "load":
+            return self.load(e)
+        args = [self.value(a) for a in e.args]
+        if e.op in ("cast", "bitcast"):
+            return _cast(args[0], e.args[0].dtype, e.dtype, e.op)
+        if e.op.startswith("lanes_"):
+            fold = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}
+            fold |= {"pmax": np.fmax, "pmin": np.fmin, "any": np.logical_or, "all": np.logical_and}
+            return np.full(self.lanes, fold[e.op[6:]].reduce(args[0]), args[0].dtype)
+        out = OPS[e.op](*args)
+        return out.astype(_compute(e.dtype), copy=False)
+
+    def load(self, e: Expr) -> Array:
+        at = self.index(e.attr.index)
+        valid = np.ones(self.lanes, bool)
+        for i, n in e.attr.guard:
+            v = self.index(i)
+            valid &= (v >= 0) & (v < n)
+        source = self.buffers[e.attr.operand]
+        inside = valid & (at >= 0) & (at < len(source))
+        raw = source[np.where(inside, at, 0)] if len(source) else np.zeros(self.lanes, source.dtype)
+        value = bf16_value(raw) if e.dtype == "bf16" else raw.astype(_compute(e.dtype))
+        value = np.where(inside, value, np.zeros_like(value))
+        return np.where(valid, value, self.value(e.args[0])) if e.args else value
+
+
+def _compute(dtype: str) -> Any:
+    """Registers of f16 and bf16 hold f32."""
+    return np.float32 if dtype in ("f16", "bf16") else NUMPY[dtype]
+
+
+def _number(value: Any, dtype: str) -> Any:
+    return (
+        np.array(value).astype(_compute(dtype))
+        if dtype in FLOATS or dtype == "bool"
+        else _compute(dtype)(value)
+    )
+
+
+def _cast(x: Array, source: str, to: str, how: str) -> Array:
+    if how == "bitcast":
+        return x.view(_compute(to))
+    if to == "f16":
+        return x.astype(np.float16).astype(np.float32)
+    if to == "bf16":
+        return bf16_value(bf16_bits(x.astype(np.float32)))
+    if to == "bool":
+        return x != 0
+    if source in FLOATS and to in INTS:
+        # saturating through 64 bits, then wrapping into the narrow type, as numpy on x86 and onnxruntime do
+        clipped = np.clip(np.trunc(np.nan_to_num(x.astype(np.float64))), -(2.0**63), 2.0**63 - 1024)
+        return (
+            clipped.astype(np.int64).astype(NUMPY[to])
+            if to != "u64"
+            else np.maximum(clipped, 0).astype(np.uint64)
+        )
+    return x.astype(NUMPY[to])
+
+
+def _divide(a: Array, b: Array) -> Array:
+    if a.dtype.kind == "f":
+        return a / b
+    safe = np.where(b == 0, 1, b)
+    quotient = np.abs(a.astype(object)) // np.abs(safe.astype(object)) if a.dtype.kind == "i" else a // safe
+    if a.dtype.kind == "i":
+        quotient = np.where((a < 0) != (safe < 0), -quotient, quotient)
+    return np.where(b == 0, 0, quotient).astype(a.dtype)
+
+
+def _erf(x: Array) -> Array:
+    from math import erf
+
+    return np.array([erf(v) for v in x.astype(np.float64)])
+
+
+def _pow(a: Array, b: Array) -> Array:
+    return np.power(a.astype(np.float64), b).astype(a.dtype)
+
+
+OPS: dict[str, Callable[..., Array]] = {
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": _divide, "neg": np.negative, "abs": np.abs,
+    "min": np.minimum, "max": np.maximum,
+    "pmin": lambda a, b: np.where(b < a, b, a), "pmax": lambda a, b: np.where(a < b, b, a), "sqrt": np.sqrt, "floor": np.floor, "ceil": np.ceil, "round": np.rint,
+    "trunc": np.trunc, "exp": np.exp, "log": np.log, "erf": _erf, "tanh": np.tanh, "sin": np.sin, "cos": np.cos, "atan": np.arctan,
+    "pow": _pow, "fma": lambda a, b, c: a.astype(np.float64) * b + c,
+    "rem": np.fmod, "mod": np.mod,
+    "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
+    "and": np.logical_and, "or": np.logical_or, "xor": np.logical_xor, "not": np.logical_not,
+    "band": np.bitwise_and, "bor": np.bitwise_or, "bxor": np.bitwise_xor, "bnot": np.invert,
+    "shl": np.left_shift, "shr": np.right_shift, "select": np.where,
+}  # fmt: skip
+"""Every arithmetic operation of the language on numpy arrays of one dtype. `shr` of a signed type keeps the
+sign; `rem` has the dividend's sign (C), `mod` the divisor's (Python); `round` is half to even."""

@@ -1,0 +1,108 @@
+"""The loop nest: what both emitters print and the interpreter runs.
+
+Statements are few: loops, an if on a loop variable, register assignment and stores. Values are `Expr`s
+over loop variables, registers and LANE; `lanes` says how many elements a statement computes at once.
+A Nest is made by `schedule.apply`; `interp` is its definition.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Union
+
+from nnjit.codegen.expr import Expr, Index
+from nnjit.codegen.spec import Operand
+
+
+@dataclass(slots=True)
+class For:
+    """`var` runs over 0..extent-1. One loop is 'parallel', the outermost: its iterations are the kernel's
+    tiles, and whoever calls the kernel says which of them to do."""
+
+    var: str
+    extent: int
+    body: list[Stmt]
+    kind: str = "serial"
+
+
+@dataclass(slots=True)
+class Decode:
+    """`var = source // div % mod`: an axis out of the flattened parallel loop (mod 0: no modulo)."""
+
+    var: str
+    source: str
+    div: int
+    mod: int
+
+
+@dataclass(slots=True)
+class If:
+    """`then` where `var < below`, `orelse` elsewhere: full tiles against the tail tile."""
+
+    var: str
+    below: int
+    then: list[Stmt]
+    orelse: list[Stmt]
+
+
+@dataclass(slots=True)
+class Set:
+    """Register `reg` takes `value` (`lanes` elements)."""
+
+    reg: str
+    value: Expr
+    lanes: int
+
+
+@dataclass(slots=True)
+class Store:
+    """Lanes 0..count-1 of `value` go to `operand[index]`; the index may depend on LANE."""
+
+    operand: int
+    index: Index
+    value: Expr
+    lanes: int
+    count: int
+
+
+Stmt = Union[For, Decode, If, Set, Store]
+
+
+@dataclass(slots=True)
+class Nest:
+    """A lowered kernel: `tiles` iterations of the parallel loop, `body` being that loop."""
+
+    name: str
+    operands: tuple[Operand, ...]
+    tiles: int
+    body: list[Stmt] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        head = ", ".join(f"${i}:{o.dtype}[{o.size}]" for i, o in enumerate(self.operands))
+        return "\n".join([f"kernel {self.name}({head}) tiles={self.tiles}", *_lines(self.body, 1)])
+
+
+def _lines(body: list[Stmt], depth: int) -> list[str]:
+    pad, out = "  " * depth, []
+    for s in body:
+        if isinstance(s, For):
+            out.append(f"{pad}{'parallel ' if s.kind == 'parallel' else ''}for {s.var} in {s.extent}:")
+            out += _lines(s.body, depth + 1)
+        elif isinstance(s, Decode):
+            out.append(f"{pad}{s.var} = {s.source} // {s.div}" + (f" % {s.mod}" if s.mod else ""))
+        elif isinstance(s, If):
+            out.append(f"{pad}if {s.var} < {s.below}:")
+            out += _lines(s.then, depth + 1)
+            if s.orelse:
+                out.append(f"{pad}else:")
+                out += _lines(s.orelse, depth + 1)
+        elif isinstance(s, Set):
+            out.append(f"{pad}%{s.reg}{_width(s.lanes)} = {s.value}")
+        else:
+            kept = f" first {s.count}" if s.count != s.lanes else ""
+            out.append(f"{pad}${s.operand}[{s.index}]{_width(s.lanes)}{kept} = {s.value}")
+    return out
+
+
+def _width(lanes: int) -> str:
+    return f" x{lanes}" if lanes > 1 else ""

@@ -1,0 +1,381 @@
+"""apply(spec, schedule): a KernelSpec and a Schedule become a loop nest, or a ScheduleError.
+
+Spatial axes become a loop over tiles around unrolled (and vectorised) copies of the body; a tail that
+does not fill a tile gets its own copy with the right constants, so no body ever tests a bound.
+Reductions keep one register for each copy across their loops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import product
+
+from nnjit.codegen.dtypes import LIMITS
+from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, reg, rewrite, select
+from nnjit.codegen.loops import Decode, For, If, Nest, Set, Stmt, Store
+from nnjit.codegen.schedule.pack import packed_spec
+from nnjit.codegen.schedule.steps import (
+    Order,
+    Pack,
+    Parallel,
+    Partial,
+    Schedule,
+    Tile,
+    Unroll,
+    Vectorize,
+    check,
+)
+from nnjit.codegen.spec import Axis, KernelSpec, Stage
+
+MAX_COPIES = 128
+"""Copies of a body in one tile: past this the code is larger than any instruction cache likes."""
+
+
+@dataclass(slots=True)
+class Options:
+    """A schedule by kind of step."""
+
+    tile: dict[str, int] = field(default_factory=dict)
+    lanes: dict[str, int] = field(default_factory=dict)
+    unroll: dict[str, int] = field(default_factory=dict)
+    partial: dict[str, int] = field(default_factory=dict)
+    order: tuple[str, ...] = ()
+    parallel: tuple[str, ...] = ()
+    packs: list[Pack] = field(default_factory=list)
+
+    @staticmethod
+    def of(schedule: Schedule) -> Options:
+        o = Options()
+        for s in schedule:
+            if isinstance(s, Tile):
+                o.tile[s.axis] = s.factor
+            elif isinstance(s, Vectorize):
+                o.lanes[s.axis] = s.lanes
+            elif isinstance(s, Unroll):
+                o.unroll[s.axis] = s.factor
+            elif isinstance(s, Partial):
+                o.partial[s.axis] = s.count
+            elif isinstance(s, Order):
+                o.order = s.axes
+            elif isinstance(s, Parallel):
+                o.parallel = s.axes
+            else:
+                o.packs.append(s)
+        return o
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """One axis at one place of the nest: its tile starts at `base` and holds `count` elements."""
+
+    base: Index
+    count: int
+    tile: int
+
+
+Env = dict[str, Bound]
+
+
+def apply(spec: KernelSpec, schedule: Schedule) -> Nest:
+    """The loop nest of `spec` under `schedule`; raises ScheduleError where they do not fit."""
+    o = Options.of(schedule)
+    _check(spec, o)
+    for p in o.packs:
+        spec = packed_spec(spec, p, o.tile.get(p.axis, 1))
+    order = _ordered(spec, o)
+    outer = [a for a in order if a.name in o.parallel]
+    check([a.name for a in order[: len(outer)]] == [a.name for a in outer], "parallel axes come first")
+    counts = [-(-a.extent // _tile(o, a)) for a in outer]
+    tiles = 1
+    for c in counts:
+        tiles *= c
+
+    def inside(env: Env) -> list[Stmt]:
+        return _loops(order[len(outer) :], o, env, lambda e: _stages(spec, o, e))
+
+    body = _flattened(outer, counts, o, inside)
+    return Nest(spec.name, spec.operands, tiles, [For("p", tiles, body, "parallel")])
+
+
+def _check(spec: KernelSpec, o: Options) -> None:
+    shared = {a.name for a in spec.axes}
+    own = {a.name for s in spec.stages for a in s.axes}
+    reduced = {a.name for s in spec.stages for a in s.reduce}
+    for name in (*o.tile, *o.lanes, *o.unroll, *o.partial, *o.order, *o.parallel):
+        check(name in shared | own | reduced, f"no axis {name} in {spec.name}")
+    check(all(n in shared | own for n in o.tile), "only spatial axes are tiled; unroll a reduced one")
+    check(all(n in reduced for n in (*o.unroll, *o.partial)), "only reduced axes are unrolled")
+    check(set(o.order) <= shared and set(o.parallel) <= shared, "order and parallel name shared axes")
+    check(
+        all(f >= 1 for f in (*o.tile.values(), *o.unroll.values(), *o.partial.values())), "factors are >= 1"
+    )
+    for name, lanes in o.lanes.items():
+        check(lanes in (1, 2, 4), f"{lanes} lanes")
+        if name not in reduced:
+            check(o.tile.get(name, 1) % lanes == 0, f"a tile of {name} is not a multiple of {lanes} lanes")
+    for s in spec.stages:
+        wide = [a.name for a in (*spec.axes, *s.axes, *s.reduce) if o.lanes.get(a.name, 1) > 1]
+        check(len(wide) <= 1, f"two vectorised axes {wide} in one stage")
+
+
+def _ordered(spec: KernelSpec, o: Options) -> list[Axis]:
+    """Shared axes in loop order: parallel ones first unless the schedule's order says otherwise."""
+    by_name = {a.name: a for a in spec.axes}
+    names = list(o.order) or list(o.parallel)
+    names += [n for n in by_name if n not in names]
+    return [by_name[n] for n in names]
+
+
+def _tile(o: Options, a: Axis) -> int:
+    tile = o.tile.get(a.name, 1)
+    lanes = o.lanes.get(a.name, 1)
+    # a tile larger than the axis would only make tails: shrink it to whole vectors of what is there
+    return max(lanes, min(tile, -(-a.extent // lanes) * lanes))
+
+
+def _flattened(
+    outer: list[Axis], counts: list[int], o: Options, inside: Callable[[Env], list[Stmt]]
+) -> list[Stmt]:
+    """Inside the parallel loop: its variable taken apart into the outer axes' tiles."""
+    if not outer:
+        return inside({})
+    stmts: list[Stmt] = []
+    div, names = 1, [f"{a.name}.o" for a in outer]
+    decodes: list[Stmt] = []
+    for i in range(len(outer) - 1, -1, -1):
+        if counts[i] > 1:
+            decodes.append(Decode(names[i], "p", div, counts[i] if i else 0))
+        div *= counts[i]
+    stmts += decodes
+
+    def bind(i: int, env: Env) -> list[Stmt]:
+        if i == len(outer):
+            return inside(env)
+        a, t = outer[i], _tile(o, outer[i])
+        full, rem = divmod(a.extent, t)
+        main = lambda: bind(
+            i + 1, {**env, a.name: Bound(Index(0, {names[i]: t} if counts[i] > 1 else ()), t, t)}
+        )  # noqa: E731
+        tail = lambda: bind(i + 1, {**env, a.name: Bound(Index(full * t), rem, t)})  # noqa: E731
+        if not rem:
+            return main()
+        return tail() if not full else [If(names[i], full, main(), tail())]
+
+    return stmts + bind(0, {})
+
+
+def _loops(axes: list[Axis], o: Options, env: Env, inside: Callable[[Env], list[Stmt]]) -> list[Stmt]:
+    """Serial loops over the tiles of `axes`, with a copy for each tail."""
+    if not axes:
+        return inside(env)
+    a, rest = axes[0], axes[1:]
+    t = _tile(o, a)
+    full, rem = divmod(a.extent, t)
+    out: list[Stmt] = []
+    if full == 1:
+        out += _loops(rest, o, {**env, a.name: Bound(Index(0), t, t)}, inside)
+    elif full > 1:
+        var = f"{a.name}.o"
+        out.append(For(var, full, _loops(rest, o, {**env, a.name: Bound(Index(0, {var: t}), t, t)}, inside)))
+    if rem:
+        out += _loops(rest, o, {**env, a.name: Bound(Index(full * t), rem, t)}, inside)
+    return out
+
+
+def _stages(spec: KernelSpec, o: Options, env: Env) -> list[Stmt]:
+    out: list[Stmt] = []
+    for n, s in enumerate(spec.stages):
+        shared = {a.name for a in spec.axes}
+        out += _loops(list(s.axes), o, env, lambda e, s=s, n=n: _body(s, n, o, e, shared))  # type: ignore[misc]
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One unrolled copy of a body: where each axis is, how many lanes are real, names for its registers."""
+
+    env: dict[str, Index]
+    lanes: int
+    count: int
+    shared: str  # suffix from the shared axes alone: locals are kept under it
+    suffix: str
+
+
+def _copies(o: Options, env: Env, shared: set[str]) -> Iterator[Copy]:
+    """Every copy of the body in the current tile, vectors fastest: a splat is then used at once by each
+    vector beside it, and only one of them is alive at a time."""
+    choices: list[list[tuple[str, Index, int, int, int]]] = []
+    fixed: dict[str, Index] = {}
+    for name, b in sorted(env.items(), key=lambda item: o.lanes.get(item[0], 1)):
+        lanes = o.lanes.get(name, 1)
+        if b.tile == 1:
+            fixed[name] = b.base
+            continue
+        steps = []
+        for i in range(0, b.count, lanes):
+            at = b.base + i
+            steps.append(
+                (name, at + Index(0, {LANE: 1}) if lanes > 1 else at, lanes, min(lanes, b.count - i), i)
+            )
+        choices.append(steps)
+    total = 1
+    for c in choices:
+        total *= len(c)
+    check(total <= MAX_COPIES, f"{total} copies of a body")
+    for combo in product(*choices):
+        at, lanes, count, suffix, mine = dict(fixed), 1, 1, "", ""
+        for name, i, width, real, off in combo:
+            at[name] = i
+            b = env[name]
+            # the panel a packed operand is read from, and the place in it
+            at[name + ".t"] = _divided(b.base, b.tile)
+            at[name + ".i"] = Index(off, {LANE: 1}) if width > 1 else Index(off)
+            if width > 1:
+                lanes, count = width, real
+            suffix += f".{off}"
+            if name in shared:
+                mine += f".{off}"
+        yield Copy(at, lanes, count, mine, suffix)
+
+
+def _divided(i: Index, d: int) -> Index:
+    return Index(i.const // d, {a: c // d for a, c in i.terms})
+
+
+def _body(s: Stage, n: int, o: Options, env: Env, shared: set[str]) -> list[Stmt]:
+    copies = list(_copies(o, env, shared))
+    out: list[Stmt] = []
+    wide = next((a.name for a in s.reduce if o.lanes.get(a.name, 1) > 1), "")
+    if s.body is not None:
+        out += _reduction(s, n, o, copies, wide)
+    for c in copies:
+        lanes = o.lanes[wide] if wide else c.lanes
+
+        def leaf(e: Expr, c: Copy = c) -> Expr | None:
+            if e.op == "acc":
+                return reg(f"acc{n}{c.suffix}", e.dtype)
+            return reg(e.attr + c.shared, e.dtype) if e.op == "local" else None
+
+        value = rewrite(s.result, c.env, leaf)
+        if s.keep:
+            out.append(Set(s.keep + c.shared, value, lanes))
+        else:
+            index = s.index.subst(c.env, lambda e, c=c: rewrite(e, c.env))  # type: ignore[misc]
+            # a horizontal reduction leaves its value in every lane: one is stored
+            out.append(Store(s.out, index, value, lanes, 1 if wide else c.count))
+    return out
+
+
+def _reduction(s: Stage, n: int, o: Options, copies: list[Copy], wide: str) -> list[Stmt]:
+    """Registers set to the identity, the loops over reduced axes, then partials and lanes combined."""
+    assert s.body is not None
+    dtype, body = s.body.dtype, s.body
+    zero = identity(s.combine, dtype)
+    lanes = o.lanes[wide] if wide else 0
+    parts = o.partial.get(wide, 1)
+    out: list[Stmt] = []
+    for c in copies:
+        for p in range(parts):
+            out.append(Set(_part(f"acc{n}{c.suffix}", p), zero, lanes or c.lanes))
+
+    def step(at: dict[str, Index], part: int, valid: int) -> list[Stmt]:
+        stmts: list[Stmt] = []
+        for c in copies:
+
+            def leaf(e: Expr, c: Copy = c) -> Expr | None:
+                return reg(e.attr + c.shared, e.dtype) if e.op == "local" else None
+
+            term = rewrite(body, {**c.env, **at}, leaf)
+            if lanes and valid < lanes:
+                term = select(compare("lt", axis(Index(0, {LANE: 1})), const(valid, "i32")), term, zero)
+            name = _part(f"acc{n}{c.suffix}", part)
+            stmts.append(Set(name, combined(s.combine, reg(name, dtype), term), lanes or c.lanes))
+        return stmts
+
+    def loops(axes: tuple[Axis, ...], at: dict[str, Index]) -> list[Stmt]:
+        if not axes:
+            return step(at, 0, lanes)
+        a, rest = axes[0], axes[1:]
+        if a.name == wide:
+            check(not rest, f"vectorised reduction over {wide} must be the innermost")
+            return _lanewise(a, lanes, parts, at, step)
+        return _unrolled(a, o.unroll.get(a.name, 1), at, lambda e: loops(rest, e))
+
+    inner = sorted(s.reduce, key=lambda a: a.name == wide)
+    out += loops(tuple(inner), {})
+    for c in copies:
+        name = f"acc{n}{c.suffix}"
+        total = reg(name, dtype)
+        for p in range(1, parts):
+            total = combined(s.combine, total, reg(_part(name, p), dtype))
+        if lanes:
+            total = Expr(f"lanes_{s.combine}", dtype, (total,), lanes)
+        if lanes or parts > 1:
+            out.append(Set(name, total, lanes or c.lanes))
+    return out
+
+
+def _part(name: str, part: int) -> str:
+    return f"{name}|{part}" if part else name
+
+
+def _unrolled(
+    a: Axis, u: int, at: dict[str, Index], inside: Callable[[dict[str, Index]], list[Stmt]]
+) -> list[Stmt]:
+    u = min(u, a.extent)
+    full, rem = divmod(a.extent, u)
+    out: list[Stmt] = []
+    if full > 1:
+        body: list[Stmt] = []
+        for i in range(u):
+            body += inside({**at, a.name: Index(i, {a.name: u})})
+        out.append(For(a.name, full, body))
+    elif full == 1:
+        rem, full = a.extent, 0
+    for i in range(rem):
+        out += inside({**at, a.name: Index(full * u + i)})
+    return out
+
+
+def _lanewise(
+    a: Axis,
+    lanes: int,
+    parts: int,
+    at: dict[str, Index],
+    step: Callable[[dict[str, Index], int, int], list[Stmt]],
+) -> list[Stmt]:
+    """A reduced axis in vectors: whole groups of `parts` vectors in a loop, then what is left."""
+    lane = Index(0, {LANE: 1})
+    group = lanes * parts
+    full, rem = divmod(a.extent, group)
+    out: list[Stmt] = []
+    if full > 1:
+        body: list[Stmt] = []
+        for p in range(parts):
+            body += step({**at, a.name: Index(p * lanes, {a.name: group}) + lane}, p, lanes)
+        out.append(For(a.name, full, body))
+    elif full == 1:
+        rem, full = a.extent, 0
+    start = full * group
+    for i in range(0, rem, lanes):
+        out += step({**at, a.name: lane + (start + i)}, i // lanes % parts, min(lanes, rem - i))
+    return out
+
+
+def identity(combine: str, dtype: str) -> Expr:
+    """The value that leaves a reduction as it is."""
+    if combine in ("any", "all"):
+        return const(combine == "all", "bool")
+    if combine in ("sum", "prod"):
+        return const(combine == "prod", dtype)
+    low, high = LIMITS.get(dtype, (float("-inf"), float("inf")))
+    return const(low if combine in ("max", "pmax") else high, dtype)
+
+
+def combined(combine: str, a: Expr, b: Expr) -> Expr:
+    """One step of a reduction; a sum of products becomes a fused multiply-add where the target has it."""
+    if combine == "sum" and b.op == "mul" and b.dtype == "f32":
+        return Expr("fma", "f32", (b.args[0], b.args[1], a))
+    name = {"sum": "add", "prod": "mul", "any": "or", "all": "and"}.get(combine, combine)
+    return Expr(name, a.dtype, (a, b))

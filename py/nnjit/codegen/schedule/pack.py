@@ -1,0 +1,124 @@
+"""Packing: an operand rearranged into panels that a tile reads from front to back.
+
+`packed_spec` rewrites the reads of a spec; `pack_kernel` is the KernelSpec that makes the panels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from nnjit.codegen.expr import Access, Expr, Index, const, guarded, load, rewrite, walk
+from nnjit.codegen.schedule.steps import Pack, check
+from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Panels:
+    """Axes of a packed operand, outermost first, and the tile inside."""
+
+    outer: tuple[Axis, ...]
+    axis: Axis
+    tile: int
+    reduce: tuple[Axis, ...]
+    index: Index
+    """The index the unpacked operand is read at."""
+
+    @property
+    def size(self) -> int:
+        n = -(-self.axis.extent // self.tile) * self.tile
+        for a in (*self.outer, *self.reduce):
+            n *= a.extent
+        return n
+
+    def at(self, tile: Index, inside: Index) -> Index:
+        """Where an element lies: tile number and place in the tile given, other axes by name."""
+        out, stride = inside, self.tile
+        for a in reversed(self.reduce):
+            out = out + Index(0, {a.name: stride})
+            stride *= a.extent
+        out = out + tile * stride
+        stride *= -(-self.axis.extent // self.tile)
+        for a in reversed(self.outer):
+            out = out + Index(0, {a.name: stride})
+            stride *= a.extent
+        return out
+
+
+def panels(spec: KernelSpec, pack: Pack, tile: int) -> Panels:
+    """The panel layout of an operand that one stage reads at one affine index; ScheduleError otherwise."""
+    reads: set[Access] = set()
+    stage: Stage | None = None
+    for s in spec.stages:
+        for root in (s.body, s.result):
+            for e in walk(root) if root is not None else ():
+                if e.op == "load" and e.attr.operand == pack.operand:
+                    reads.add(e.attr)
+                    stage = s
+    check(len(reads) == 1 and stage is not None, f"operand {pack.operand} is not read at one index")
+    access = reads.pop()
+    check(not access.guard, "a guarded operand cannot be packed")
+    assert stage is not None
+    used = set(access.index.axes())
+    check(all(isinstance(a, str) for a, _ in access.index.terms), "a gathered operand cannot be packed")
+    spatial = [a for a in (*spec.axes, *stage.axes) if a.name in used]
+    axis = next((a for a in spatial if a.name == pack.axis), None)
+    check(axis is not None, f"operand {pack.operand} does not depend on {pack.axis}")
+    assert axis is not None
+    outer = tuple(a for a in spatial if a.name != pack.axis)
+    reduce = tuple(a for a in stage.reduce if a.name in used)
+    check(tile > 1, f"{pack.axis} has no tile to pack by")
+    return Panels(outer, axis, tile, reduce, access.index)
+
+
+def packed_spec(spec: KernelSpec, pack: Pack, tile: int) -> KernelSpec:
+    """The same spec reading the operand from its panels: `axis.t` and `axis.i` are the tile and the place in it."""
+    tile = clipped(spec, pack, tile)
+    p = panels(spec, pack, tile)
+    index = p.at(Index.of(pack.axis + ".t"), Index.of(pack.axis + ".i"))
+
+    def leaf(e: Expr) -> Expr | None:
+        if e.op == "load" and e.attr.operand == pack.operand:
+            return load(pack.operand, index, e.dtype)
+        return None
+
+    stages = tuple(
+        replace(
+            s, body=None if s.body is None else rewrite(s.body, {}, leaf), result=rewrite(s.result, {}, leaf)
+        )
+        for s in spec.stages
+    )
+    operands = list(spec.operands)
+    operands[pack.operand] = replace(operands[pack.operand], size=p.size)
+    return replace(spec, stages=stages, operands=tuple(operands))
+
+
+def clipped(spec: KernelSpec, pack: Pack, tile: int) -> int:
+    """The tile that `apply` really uses: no wider than the axis in whole vectors."""
+    axis = next((a for s in spec.stages for a in (*spec.axes, *s.axes) if a.name == pack.axis), None)
+    check(axis is not None, f"no axis {pack.axis}")
+    assert axis is not None
+    return min(tile, -(-axis.extent // 4) * 4)
+
+
+def pack_kernel(spec: KernelSpec, pack: Pack, tile: int) -> KernelSpec:
+    """The kernel that fills the panels: operand 0 the source, operand 1 the panels, zero past the axis."""
+    tile = clipped(spec, pack, tile)
+    p = panels(spec, pack, tile)
+    dtype = spec.operands[pack.operand].dtype
+    count = -(-p.axis.extent // tile)
+    whole = p.axis.extent % tile == 0
+    to, i = Axis(p.axis.name + "_t", count), Axis(p.axis.name + "_i", tile)
+    place = Index(0, {to.name: tile, i.name: 1})
+    source = p.index.subst({p.axis.name: place})
+    value = (
+        load(0, source, dtype)
+        if whole
+        else guarded(0, source, dtype, ((place, p.axis.extent),), const(0, dtype))
+    )
+    stage = Stage((), (), "", None, value, 1, p.at(Index.of(to.name), Index.of(i.name)))
+    return KernelSpec(
+        f"pack_{dtype}_{tile}",
+        (*p.outer, to, *p.reduce, i),
+        (stage,),
+        (replace(spec.operands[pack.operand], role="in"), Operand(dtype, p.size, "out")),
+    )

@@ -1,0 +1,107 @@
+"""Schedule: a tuple of small frozen steps that say how a KernelSpec becomes a loop nest.
+
+Each step names axes of the spec. Where an axis occurs in several stages the step holds in each.
+`ScheduleError` means "this schedule does not fit this spec": a search skips it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Union
+
+
+class ScheduleError(Exception):
+    """The schedule is not legal for the spec (or the target); the candidate is skipped."""
+
+
+def check(legal: bool, message: str) -> None:
+    if not legal:
+        raise ScheduleError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """Each iteration computes `factor` neighbours along a spatial axis, held in registers.
+
+    for m in 37: ...   ->   for m.o in 6: (six copies of ...);  then one tail of 1
+    """
+
+    axis: str
+    factor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Vectorize:
+    """`axis` runs over SIMD lanes inside its tile; on a reduced axis, lanes are summed up at the end."""
+
+    axis: str
+    lanes: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Unroll:
+    """`factor` iterations of a reduced axis in one loop body, with the same accumulators.
+
+    for k in 8: acc += f(k)   ->   for k in 4: acc += f(2k); acc += f(2k+1)
+    """
+
+    axis: str
+    factor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """`count` accumulators along a vectorised reduced axis, combined at the end: breaks the latency chain."""
+
+    axis: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The shared axes' loops, outermost first."""
+
+    axes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Parallel:
+    """These outermost shared axes are flattened into the parallel loop."""
+
+    axes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """Operand is read from panels: [other spatial axes][tiles of `axis`][reduced axes][inside the tile].
+
+    The panels are made once at load for a constant operand, by a step before this one otherwise.
+    """
+
+    operand: int
+    axis: str
+
+
+Step = Union[Tile, Vectorize, Unroll, Partial, Order, Parallel, Pack]
+Schedule = tuple[Step, ...]
+
+
+def describe(schedule: Schedule) -> str:
+    """One line a person can read: `n 8/4 · m 6 · k u2 · par n · pack $1`."""
+    out = []
+    for s in schedule:
+        if isinstance(s, Tile):
+            out.append(f"{s.axis} tile {s.factor}")
+        elif isinstance(s, Vectorize):
+            out.append(f"{s.axis} x{s.lanes}")
+        elif isinstance(s, Unroll):
+            out.append(f"{s.axis} unroll {s.factor}")
+        elif isinstance(s, Partial):
+            out.append(f"{s.axis} partial {s.count}")
+        elif isinstance(s, Order):
+            out.append("order " + ",".join(s.axes))
+        elif isinstance(s, Parallel):
+            out.append("parallel " + ",".join(s.axes))
+        else:
+            out.append(f"pack ${s.operand} by {s.axis}")
+    return " · ".join(out)

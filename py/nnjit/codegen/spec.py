@@ -1,0 +1,107 @@
+"""KernelSpec: what one kernel computes, as index expressions over named axes, with exact shapes.
+
+A spec says nothing of loops. Its shared `axes` are independent of one another (any order, any
+thread); at each point of them the stages run in order. Two equal specs are the same kernel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from nnjit.codegen.expr import Expr, Index, walk
+
+COMBINES = ("sum", "prod", "max", "min", "pmax", "pmin", "any", "all")
+"""pmax and pmin (the names of the Wasm instructions) may lose a NaN; max and min never do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    name: str
+    extent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A buffer of the kernel: `size` elements of `dtype` from its pointer on; `const` if known at load."""
+
+    dtype: str
+    size: int
+    role: str  # "in" | "out"
+    const: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One loop nest inside the shared axes.
+
+    `body` is reduced over `reduce` by `combine`; `result` (which reads the reduction as `acc`) is stored
+    to operand `out` at `index`, or kept in the local `keep` for later stages. Without `reduce`, `result`
+    alone is evaluated. `axes` are this stage's own spatial axes, none if it keeps a local.
+
+    sum over k of a[m,k]*b[k,n], then relu:
+        Stage(axes=(), reduce=(Axis("k", 64),), combine="sum", body=a*b, result=max(acc, 0), out=2, index=...)
+    """
+
+    axes: tuple[Axis, ...]
+    reduce: tuple[Axis, ...]
+    combine: str
+    body: Expr | None
+    result: Expr
+    out: int = -1
+    index: Index = field(default_factory=Index)
+    keep: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSpec:
+    name: str
+    axes: tuple[Axis, ...]
+    stages: tuple[Stage, ...]
+    operands: tuple[Operand, ...]
+
+    @property
+    def key(self) -> str:
+        """A stable name of what is computed: the same on every machine and in every run."""
+        return hashlib.sha256(self.describe().encode()).hexdigest()[:16]
+
+    def describe(self) -> str:
+        """The spec as text, complete: equal texts are equal specs."""
+        lines = [f"{self.name} over " + " ".join(f"{a.name}:{a.extent}" for a in self.axes)]
+        for i, o in enumerate(self.operands):
+            lines.append(f"  ${i} {o.role} {o.dtype}[{o.size}]{' const' if o.const else ''}")
+        for s in self.stages:
+            over = " ".join(f"{a.name}:{a.extent}" for a in s.axes)
+            if s.body is not None:
+                red = " ".join(f"{a.name}:{a.extent}" for a in s.reduce)
+                lines.append(f"  acc = {s.combine} over {red} of {s.body}")
+            target = f"%{s.keep}" if s.keep else f"${s.out}[{s.index}]"
+            lines.append(f"  {target} = {s.result}" + (f" over {over}" if over else ""))
+        return "\n".join(lines)
+
+    def exprs(self) -> Iterator[Expr]:
+        """Each expression node of each stage."""
+        for s in self.stages:
+            if s.body is not None:
+                yield from walk(s.body)
+            yield from walk(s.result)
+            for a, _ in s.index.terms:
+                if not isinstance(a, str):
+                    yield from walk(a)
+
+    @property
+    def points(self) -> int:
+        """How many times the innermost bodies are evaluated in all: a rough cost."""
+        total = 0
+        shared = _product(self.axes)
+        for s in self.stages:
+            total += shared * _product(s.axes) * _product(s.reduce)
+        return total
+
+
+def _product(axes: tuple[Axis, ...]) -> int:
+    n = 1
+    for a in axes:
+        n *= a.extent
+    return n

@@ -1,0 +1,95 @@
+"""Value conversions between element types, scalar and four wide: ONNX Cast as numpy does it on this class of
+machine (floats truncate, narrow integers wrap)."""
+
+from __future__ import annotations
+
+from nnjit.codegen.wasm.builder import FunctionBuilder
+from nnjit.codegen.wasm.legalize import UnsupportedExpr
+from nnjit.codegen.wasm.ops import kind, narrow
+
+
+def cast_scalar(b: FunctionBuilder, source: str, to: str, bits: bool = False) -> None:
+    """Converts the operand on the stack."""
+    have, want = kind(source), kind(to)
+    if bits:
+        if have != want:
+            b.op(f"{want}.reinterpret_{have}")
+        return
+    if to == "bool":
+        if have in ("f32", "f64"):
+            b.f32_const(0.0) if have == "f32" else b.f64_const(0.0)
+        else:
+            b.i32_const(0) if have == "i32" else b.i64_const(0)
+        b.op(f"{have}.ne")
+        return
+    if have in ("f32", "f64"):
+        if want in ("f32", "f64"):
+            if have != want:
+                b.op("f64.promote_f32" if want == "f64" else "f32.demote_f64")
+            return
+        if to == "u64":
+            b.op(f"i64.trunc_sat_{have}_u")
+        elif to in ("u32", "i64"):
+            # through 64 bits: a negative float wraps into u32
+            b.op(f"i64.trunc_sat_{have}_s")
+            if to == "u32":
+                b.op("i32.wrap_i64")
+        else:
+            b.op(f"i32.trunc_sat_{have}_s")
+    elif want in ("f32", "f64"):
+        sign = "u" if source in ("u32", "u64") else "s"
+        b.op(f"{want}.convert_{have}_{sign}")
+        return
+    elif have == "i64" and want == "i32":
+        b.op("i32.wrap_i64")
+    elif have == "i32" and want == "i64":
+        b.op("i64.extend_i32_u" if source in ("u32", "u16", "u8", "bool") else "i64.extend_i32_s")
+    small = narrow(to)
+    if small is not None and source != to:
+        width, signed = small
+        if signed:
+            b.op(f"i32.extend{width}_s")
+        else:
+            b.i32_const((1 << width) - 1)
+            b.op("i32.and")
+
+
+def cast_vector(b: FunctionBuilder, source: str, to: str, bits: bool = False) -> None:
+    """Converts the v128 on the stack (32-bit kinds only)."""
+    have, want = kind(source), kind(to)
+    if have not in ("f32", "i32") or want not in ("f32", "i32"):
+        raise UnsupportedExpr(f"cast of {source} to {to} in vectors")
+    if bits:
+        return
+    if to == "bool":
+        if have == "f32":
+            b.vec_const("f32x4", 0.0)
+            b.op("f32x4.ne")
+        elif source != "bool":
+            b.vec_const("i32x4", 0)
+            b.op("i32x4.ne")
+        return
+    if source == "bool":
+        if want == "f32":
+            b.vec_const("f32x4", 1.0)
+        else:
+            b.vec_const("i32x4", 1)
+        b.op("v128.and")
+        return
+    if have == "f32" and want == "f32":
+        return
+    if have == "f32":
+        b.op("i32x4.trunc_sat_f32x4_s")
+    elif want == "f32":
+        b.op("f32x4.convert_i32x4_u" if source == "u32" else "f32x4.convert_i32x4_s")
+        return
+    small = narrow(to)
+    if small is not None and source != to:
+        width, signed = small
+        if signed:
+            for name in ("i32x4.shl", "i32x4.shr_s"):
+                b.i32_const(32 - width)
+                b.op(name)
+        else:
+            b.vec_const("i32x4", (1 << width) - 1)
+            b.op("v128.and")

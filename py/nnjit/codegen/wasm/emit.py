@@ -1,0 +1,284 @@
+"""Nest -> one Wasm function (args, begin, end): statements, loops, pointers. Values are in `values`.
+
+Addresses: for each operand and each loop there is a pointer that the loop bumps, so a load or store is one
+local.get and an immediate. What a loop needs is collected before its header is printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from nnjit.codegen.dtypes import SIZES
+from nnjit.codegen.expr import LANE, Expr, Index, indices, walk
+from nnjit.codegen.loops import Decode, For, If, Nest, Set, Stmt, Store
+from nnjit.codegen.wasm.builder import FunctionBuilder
+from nnjit.codegen.wasm.legalize import legal, stored
+from nnjit.codegen.wasm.module import kernel_function, kernel_module
+from nnjit.codegen.wasm.target import Target
+from nnjit.codegen.wasm.values import Key, Values, split
+
+HOISTED = 12
+"""Loop invariants kept in v128 locals at most, fewer where accumulators already fill the registers."""
+
+
+def emit(nest: Nest, target: Target) -> FunctionBuilder:
+    """The kernel function of `nest`; legalizes its expressions for the target first."""
+    return _Emitter(nest, target).function()
+
+
+def emit_module(nest: Nest, target: Target) -> bytes:
+    """A module with this one kernel, exported as "kernel": what a tuned candidate ships as."""
+    return kernel_module(emit(nest, target), target.shared)
+
+
+class _Emitter:
+    def __init__(self, nest: Nest, target: Target) -> None:
+        self.nest = nest
+        self.b = kernel_function(nest.name)
+        self.v = Values(self.b, nest.operands, target)
+        self.memo: dict[Expr, Expr] = {}
+
+    def function(self) -> FunctionBuilder:
+        b, v = self.b, self.v
+        loop = self.nest.body[0]
+        assert isinstance(loop, For) and loop.kind == "parallel"
+        body = self._legal(loop.body)
+        for i in sorted({k[0] for k in _keys(body)}):
+            at = b.local("i32", f"${i}")
+            b.get(0)
+            b.load("i32.load", offset=4 * i)
+            b.set(at)
+            v.pointers[i, ()] = at
+        counter = b.local("i32", loop.var)
+        v.vars[loop.var] = counter
+        b.get(1)
+        b.set(counter)
+        with b.block() as done:
+            b.get(counter)
+            b.get(2)
+            b.op("i32.ge_s")
+            b.br_if(done)
+            with b.loop() as again:
+                self._scope(body, {loop.var}, [])
+                _bump(b, counter, 1)
+                b.get(counter)
+                b.get(2)
+                b.op("i32.lt_s")
+                b.br_if(again)
+        b.finish()
+        return b
+
+    def _legal(self, body: list[Stmt]) -> list[Stmt]:
+        out: list[Stmt] = []
+        for s in body:
+            if isinstance(s, For):
+                out.append(For(s.var, s.extent, self._legal(s.body), s.kind))
+            elif isinstance(s, If):
+                out.append(If(s.var, s.below, self._legal(s.then), self._legal(s.orelse)))
+            elif isinstance(s, Set):
+                out.append(Set(s.reg, legal(s.value, self.memo), s.lanes))
+            elif isinstance(s, Store):
+                value = stored(s.value, self.nest.operands[s.operand].dtype)
+                index = s.index.subst({}, lambda e: legal(e, self.memo))
+                out.append(Store(s.operand, index, legal(value, self.memo), s.lanes, s.count))
+            else:
+                out.append(s)
+        return out
+
+    def _block(self, body: list[Stmt], scope: frozenset[str]) -> None:
+        """Statements in order; runs of straight-line ones share their common subexpressions."""
+        i = 0
+        while i < len(body):
+            s = body[i]
+            if isinstance(s, (Set, Store)):
+                run: list[Set | Store] = []
+                while i < len(body):
+                    t = body[i]
+                    if not isinstance(t, (Set, Store)) or (run and t.lanes != run[0].lanes):
+                        break
+                    run.append(t)
+                    i += 1
+                self.v.run(run)
+                continue
+            i += 1
+            if isinstance(s, For):
+                self._loop(s, scope)
+            elif isinstance(s, If):
+                self.b.get(self.v.vars[s.var])
+                self.b.i32_const(s.below)
+                self.b.op("i32.lt_s")
+                with self.b.if_():
+                    self._scope(s.then, set(), [], scope)
+                    if s.orelse:
+                        self.b.else_()
+                        self._scope(s.orelse, set(), [], scope)
+            else:
+                # the axes that the parallel loop is made of come together: pointers follow the last
+                group = [s]
+                while i < len(body) and isinstance(body[i], Decode):
+                    group.append(body[i])  # type: ignore[arg-type]
+                    i += 1
+                self._decode(group)
+                self._scope(body[i:], {d.var for d in group}, [], scope)
+                return
+
+    def _decode(self, group: list[Decode]) -> None:
+        b = self.b
+        for d in group:
+            local = b.local("i32", d.var)
+            b.get(self.v.vars[d.source])
+            if d.div > 1:
+                b.i32_const(d.div)
+                b.op("i32.div_u")
+            if d.mod:
+                b.i32_const(d.mod)
+                b.op("i32.rem_u")
+            b.set(local)
+            self.v.vars[d.var] = local
+
+    def _scope(
+        self, body: list[Stmt], new: set[str], bumped: list[Key], outer: frozenset[str] = frozenset()
+    ) -> None:
+        """`body` with the pointers that the variables in `new` make possible, unless `bumped` by the loop."""
+        scope = outer | new
+        made: list[Key] = []
+        for key in self._wanted(body, scope, new):
+            if key not in self.v.pointers and key not in bumped:
+                self._pointer(key, new)
+                made.append(key)
+        self._block(body, scope)
+        self._forget(made)
+
+    def _wanted(self, body: list[Stmt], scope: frozenset[str] | set[str], new: set[str]) -> list[Key]:
+        """Pointers of `body` that depend on a variable in `new` and on nothing outside `scope`."""
+        wanted: dict[Key, None] = {}
+        for operand, terms in _keys(body):
+            ready = tuple(t for t in terms if _axes(t[0]) <= scope)
+            if any(_axes(a) & new for a, _ in ready):
+                wanted[operand, ready] = None
+        return sorted(wanted, key=lambda k: len(k[1]))
+
+    def _pointer(self, key: Key, new: set[str]) -> None:
+        """A local with the address of `key`, from the nearest pointer of an outer scope."""
+        operand, terms = key
+        b = self.b
+        # the parent must not depend on what is new: its pointer is made outside
+        parent = tuple(t for t in terms if not _axes(t[0]) & new)
+        at = b.local("i32", f"${operand}.{len(terms)}")
+        self.v.address(operand, parent)
+        for atom, coeff in terms:
+            if (atom, coeff) not in parent:
+                self.v.scaled(atom, coeff * SIZES[self.nest.operands[operand].dtype])
+                b.op("i32.add")
+        b.set(at)
+        self.v.pointers[key] = at
+
+    def _forget(self, keys: list[Key]) -> None:
+        for key in keys:
+            self.b.release(self.v.pointers.pop(key))
+
+    def _loop(self, s: For, scope: frozenset[str]) -> None:
+        b, v = self.b, self.v
+        inside = scope | {s.var}
+        bumped: list[tuple[Key, int]] = []
+        for key in self._wanted(s.body, inside, {s.var}):
+            operand, terms = key
+            step = sum(c for a, c in terms if a == s.var)
+            if any(not isinstance(a, str) and s.var in a.axes() for a, _ in terms):
+                continue  # a gather by this loop's variable: computed in the body
+            at = b.local("i32", f"${operand}.{s.var}")
+            v.address(operand, tuple(t for t in terms if t[0] != s.var))
+            b.set(at)
+            v.pointers[key] = at
+            bumped.append((key, step * SIZES[self.nest.operands[operand].dtype]))
+        counter = b.local("i32", s.var)
+        v.vars[s.var] = counter
+        hoisted = self._hoist(s)
+        b.i32_const(0)
+        b.set(counter)
+        with b.loop() as again:
+            self._scope(s.body, {s.var}, [k for k, _ in bumped], scope)
+            for key, step in bumped:
+                _bump(b, v.pointers[key], step)
+            _bump(b, counter, 1)
+            b.get(counter)
+            b.i32_const(s.extent)
+            b.op("i32.lt_s")
+            b.br_if(again)
+        for e in hoisted:
+            b.release(v.hoisted.pop(e))
+        self._forget([k for k, _ in bumped])
+        b.release(counter)
+        del v.vars[s.var]
+
+    def _hoist(self, s: For) -> list[Expr]:
+        """Invariants of an innermost vector loop, computed before it. Outer loops keep theirs inside: a
+        value that is live across an inner loop takes a register from it."""
+        if any(not isinstance(t, (Set, Store)) for t in s.body):
+            return []
+        stmts = [t for t in s.body if isinstance(t, (Set, Store)) and t.lanes == 4]
+        written = {"%" + t.reg for t in stmts if isinstance(t, Set)} | {s.var}
+        stored_to = {t.operand for t in stmts if isinstance(t, Store)}
+        room = min(HOISTED, 14 - len(written))
+        made: list[Expr] = []
+        for t in stmts:
+            for e in _invariants(t.value, written, stored_to):
+                if len(made) >= room:
+                    return made
+                if e not in self.v.hoisted:
+                    self.v.hoist(e)
+                    made.append(e)
+        return made
+
+
+def _invariants(root: Expr, written: set[str], stored_to: set[int]) -> Iterator[Expr]:
+    """Maximal subexpressions that do not change in a loop and are worth a register."""
+    seen: set[Expr] = set()
+    stack = [root]
+    while stack:
+        e = stack.pop()
+        if e in seen:
+            continue
+        seen.add(e)
+        clean = not (e.axes() & written) and not any(
+            x.op == "load" and x.attr.operand in stored_to for x in (e, *walk(e))
+        )
+        if clean:
+            if e.op != "reg":
+                yield e
+            continue
+        stack.extend(reversed(e.args))
+
+
+def _keys(body: Iterable[Stmt]) -> Iterator[Key]:
+    """(operand, terms without LANE) of every access below."""
+    for s in body:
+        if isinstance(s, For):
+            yield from _keys(s.body)
+        elif isinstance(s, If):
+            yield from _keys(s.then)
+            yield from _keys(s.orelse)
+        elif isinstance(s, (Set, Store)):
+            if isinstance(s, Store):
+                yield s.operand, split(s.index)[0]
+                for a, _ in s.index.terms:
+                    if not isinstance(a, str):
+                        yield from _loads(a)
+            yield from _loads(s.value)
+
+
+def _loads(e: Expr) -> Iterator[Key]:
+    for x in walk(e):
+        if x.op == "load":
+            yield x.attr.operand, split(x.attr.index)[0]
+
+
+def _axes(atom: str | Expr) -> frozenset[str]:
+    return frozenset((atom,)) if isinstance(atom, str) else atom.axes()
+
+
+def _bump(b: FunctionBuilder, local: int, by: int) -> None:
+    b.get(local)
+    b.i32_const(by)
+    b.op("i32.add")
+    b.set(local)

@@ -1,0 +1,474 @@
+"""Expressions -> instructions on the stack of a FunctionBuilder, scalar or four lanes wide.
+
+A run of statements shares its common subexpressions: a value used again is kept in a local until its last
+use. What has no SIMD instruction is computed lane by lane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nnjit.codegen.dtypes import SIZES, WIDE
+from nnjit.codegen.expr import LANE, Atom, Expr, Index, const, indices, rewrite
+from nnjit.codegen.loops import Set, Store
+from nnjit.codegen.spec import Operand
+from nnjit.codegen.wasm.access import store_vector, vector_load
+from nnjit.codegen.wasm.builder import FunctionBuilder
+from nnjit.codegen.wasm.convert import cast_scalar, cast_vector
+from nnjit.codegen.wasm.legalize import UnsupportedExpr, const_bytes
+from nnjit.codegen.wasm.ops import LOADS, STORES, kind, narrow, scalar_op, vector_op
+from nnjit.codegen.wasm.target import Target
+
+Key = tuple[int, tuple[tuple[Atom, int], ...]]
+"""An operand and the terms (without LANE) of an index into it: what a pointer points at."""
+
+
+def split(i: Index) -> tuple[tuple[tuple[Atom, int], ...], int]:
+    """The terms of an index without LANE, and LANE's coefficient."""
+    lane = i.coeff(LANE)
+    return (tuple(t for t in i.terms if t[0] != LANE) if lane else i.terms), lane
+
+
+class Values:
+    def __init__(self, b: FunctionBuilder, operands: Sequence[Operand], target: Target) -> None:
+        self.b, self.operands, self.target = b, operands, target
+        self.vars: dict[str, int] = {}  # loop variable -> its i32 local
+        self.regs: dict[str, tuple[int, int]] = {}  # register -> (local, lanes)
+        self.pointers: dict[Key, int] = {}
+        self.hoisted: dict[Expr, int] = {}
+        self.lanes = 1
+        self.lane = 0  # the lane computed, while one is computed alone
+        self.uses: dict[Expr, int] = {}
+        self.kept: dict[Expr, int] = {}
+
+    # ---- statements ----
+
+    def run(self, stmts: Sequence[Set | Store]) -> None:
+        """Straight-line statements of one width. Values that no statement here changes are shared across
+        all of them, the others inside their own statement."""
+        self.lanes = stmts[0].lanes
+        changed = {"%" + s.reg for s in stmts if isinstance(s, Set)}
+        written = {s.operand for s in stmts if isinstance(s, Store)}
+        fixed: dict[Expr, bool] = {}
+        total: dict[Expr, int] = {}
+        own: list[dict[Expr, int]] = []
+        for s in stmts:
+            mine: dict[Expr, int] = {}
+            self._count(s.value, total, mine, fixed, changed, written)
+            own.append(mine)
+        shared: dict[Expr, int] = {}
+        for s, mine in zip(stmts, own, strict=True):
+            self.uses = mine
+            self.kept = {}
+            self._outer_uses, self._outer_kept = total, shared
+            if isinstance(s, Set):
+                self.value(s.value)
+                self.b.set(self._reg(s))
+            else:
+                self._store(s)
+            for local in self.kept.values():
+                self.b.release(local)
+        for local in shared.values():
+            self.b.release(local)
+        self.uses, self.kept = {}, {}
+
+    def _count(
+        self, root: Expr, total: dict[Expr, int], mine: dict[Expr, int], fixed: dict[Expr, bool],
+        changed: set[str], written: set[int],
+    ) -> None:  # fmt: skip
+        """Uses of each node: of fixed ones over the whole run, of the others in this statement."""
+
+        def unchanging(e: Expr) -> bool:
+            known = fixed.get(e)
+            if known is None:
+                known = all([unchanging(a) for a in e.args])
+                if e.op == "reg":
+                    known = "%" + e.attr not in changed
+                elif e.op == "load":
+                    known = known and e.attr.operand not in written and not (e.axes() & changed)
+                fixed[e] = known
+            return known
+
+        def visit(e: Expr) -> None:
+            counts = total if unchanging(e) else mine
+            n = counts.get(e, 0)
+            counts[e] = n + 1
+            if n == 0:
+                for a in e.args:
+                    visit(a)
+
+        visit(root)
+
+    def _reg(self, s: Set) -> int:
+        have = self.regs.get(s.reg)
+        ty = "v128" if s.lanes > 1 else kind(s.value.dtype)
+        if have is None or have[1] != s.lanes or self.b.local_type(have[0]) != ty:
+            have = (self.b.local(ty, s.reg), s.lanes)  # type: ignore[arg-type]
+            self.regs[s.reg] = have
+        return have[0]
+
+    def _store(self, s: Store) -> None:
+        terms, lane = split(s.index)
+        size = SIZES[self.operands[s.operand].dtype]
+        dtype = self.operands[s.operand].dtype
+        dtype = "u16" if dtype in ("f16", "bf16") else dtype
+        if s.lanes == 1:
+            at = self._place(s.operand, terms, s.index.const * size)
+            self.value(s.value)
+            self.b.store(STORES[dtype], offset=at)
+            return
+        self.value(s.value)
+        value = self.b.local("v128")
+        self.b.set(value)
+        at = self._place(s.operand, terms, s.index.const * size)
+        store_vector(self.b, dtype, value, at, s.count, lane * size)
+        self.b.release(value)
+
+    # ---- addresses ----
+
+    def _place(self, operand: int, terms: tuple[tuple[Atom, int], ...], offset: int) -> int:
+        """Pushes the address of `terms`; returns the immediate offset to use with it (never negative)."""
+        self.address(operand, terms)
+        if offset < 0:
+            self.b.i32_const(offset)
+            self.b.op("i32.add")
+            return 0
+        return offset
+
+    def address(self, operand: int, terms: tuple[tuple[Atom, int], ...]) -> None:
+        """Pushes base + terms: a pointer where there is one, else the closest one and the rest added."""
+        at = self.pointers.get((operand, terms))
+        if at is not None:
+            self.b.get(at)
+            return
+        best: tuple[tuple[Atom, int], ...] = ()
+        for o, have in self.pointers:
+            if o == operand and len(have) > len(best) and set(have) <= set(terms):
+                best = have
+        self.b.get(self.pointers[operand, best])
+        size = SIZES[self.operands[operand].dtype]
+        for atom, coeff in terms:
+            if (atom, coeff) not in best:
+                self.scaled(atom, coeff * size)
+                self.b.op("i32.add")
+
+    def scaled(self, atom: Atom, by: int) -> None:
+        """Pushes atom * by as an i32."""
+        if isinstance(atom, str):
+            self.b.get(self.vars[atom])
+        else:
+            self.integer(atom)
+        if by != 1:
+            self.b.i32_const(by)
+            self.b.op("i32.mul")
+
+    def integer(self, e: Expr) -> None:
+        """Pushes an integer expression as an i32 scalar, whatever the width of the statement."""
+        lanes, self.lanes = self.lanes, 1
+        saved = self.uses, self.kept
+        self.uses, self.kept = {}, {}
+        self.value(e)
+        if kind(e.dtype) == "i64":
+            self.b.op("i32.wrap_i64")
+        self.lanes = lanes
+        self.uses, self.kept = saved
+
+    def affine(self, i: Index) -> None:
+        """Pushes an affine index as an i32 (LANE is the lane being computed)."""
+        self.b.i32_const(i.const)
+        for atom, coeff in i.terms:
+            if atom == LANE:
+                self.b.i32_const(coeff * self.lane)
+            else:
+                self.scaled(atom, coeff)
+            self.b.op("i32.add")
+
+    # ---- values ----
+
+    def hoist(self, e: Expr) -> None:
+        """Computes a vector value ahead of a loop and keeps it."""
+        self.lanes = 4
+        self.value(e)
+        local = self.b.local("v128")
+        self.b.set(local)
+        self.hoisted[e] = local
+
+    def value(self, e: Expr) -> None:
+        """Pushes `e` at the current width, from a local where it was computed before."""
+        if self.lanes > 1:
+            local = self.hoisted.get(e)
+            if local is not None:
+                self.b.get(local)
+                return
+        counts, kept = self.uses, self.kept
+        if e not in counts and self.uses:
+            counts, kept = self._outer_uses, self._outer_kept
+        left = counts.get(e, 1)
+        local = kept.get(e)
+        if local is not None:
+            self.b.get(local)
+            counts[e] = left - 1
+            if left == 1:
+                self.b.release(kept.pop(e))
+            return
+        (self.vector if self.lanes > 1 else self.scalar)(e)
+        worth = e.op != "reg" and (self.lanes > 1 or e.op not in ("const", "axis"))
+        if left > 1 and worth:
+            local = self.b.local("v128" if self.lanes > 1 else kind(e.dtype))  # type: ignore[arg-type]
+            self.b.tee(local)
+            kept[e] = local
+            counts[e] = left - 1
+
+    def scalar(self, e: Expr) -> None:
+        b, ty = self.b, kind(e.dtype)
+        if e.op == "const":
+            if ty == "f32":
+                b.f32_const(e.attr)
+            elif ty == "f64":
+                b.f64_const(e.attr)
+            elif ty == "i64":
+                b.i64_const(e.attr)
+            else:
+                b.i32_const(int(e.attr))
+        elif e.op == "reg":
+            local, lanes = self.regs[e.attr]
+            b.get(local)
+            if lanes > 1:
+                b.lane(f"{ty}x4.extract_lane", self.lane)
+                if e.dtype == "bool":
+                    b.i32_const(1)
+                    b.op("i32.and")
+        elif e.op == "axis":
+            self.affine(e.attr)
+        elif e.op == "load":
+            self._guarded(e, ty, lambda: self._scalar_load(e))
+        elif e.op == "select":
+            for a in (e.args[1], e.args[2], e.args[0]):
+                self.value(a)
+            b.select()
+        elif e.op in ("cast", "bitcast"):
+            self.value(e.args[0])
+            cast_scalar(b, e.args[0].dtype, e.dtype, e.op == "bitcast")
+        elif e.op == "fma":
+            x, y, z = e.args
+            for a in (x, y):
+                self.value(a)
+            b.op(f"{ty}.mul")
+            self.value(z)
+            b.op(f"{ty}.add")
+        elif e.op.startswith("lanes_"):
+            self.value(e.args[0])
+        else:
+            self._scalar_op(e, ty)
+
+    def _scalar_op(self, e: Expr, ty: str) -> None:
+        b, args = self.b, e.args
+        source = args[0].dtype
+        if e.op == "not":
+            self.value(args[0])
+            b.op("i32.eqz")
+        elif e.op in ("neg", "bnot", "abs") and ty in ("i32", "i64"):
+            zero = const(0, e.dtype)
+            if e.op == "neg":
+                self.scalar(Expr("sub", e.dtype, (zero, args[0])))
+            elif e.op == "bnot":
+                self.scalar(Expr("bxor", e.dtype, (args[0], const(-1, e.dtype))))
+            else:
+                less = Expr("lt", "bool", (args[0], zero))
+                self.scalar(Expr("select", e.dtype, (less, Expr("sub", e.dtype, (zero, args[0])), args[0])))
+        elif e.op in ("pmin", "pmax") or (e.op in ("min", "max") and ty in ("i32", "i64")):
+            x, y = args
+            takes_y = Expr("lt", "bool", (y, x) if e.op[-3:] == "min" else (x, y))
+            self.scalar(Expr("select", e.dtype, (takes_y, y, x)))
+        else:
+            name = scalar_op(e.op, source)
+            if name is None:
+                raise UnsupportedExpr(f"{e.op} of {source}")
+            for a in args:
+                self.value(a)
+            b.op(name)
+        self._wrap(e)
+
+    def _wrap(self, e: Expr) -> None:
+        """Small integers wrap around as their type does."""
+        small = narrow(e.dtype)
+        if small is None or e.op in ("min", "max", "band", "bor", "irem", "select"):
+            return
+        bits, signed = small
+        if self.lanes > 1:
+            if signed:
+                for name in ("i32x4.shl", "i32x4.shr_s"):
+                    self.b.i32_const(32 - bits)
+                    self.b.op(name)
+            else:
+                self.b.vec_const("i32x4", (1 << bits) - 1)
+                self.b.op("v128.and")
+        elif signed:
+            self.b.op(f"i32.extend{bits}_s")
+        else:
+            self.b.i32_const((1 << bits) - 1)
+            self.b.op("i32.and")
+
+    def _guarded(self, e: Expr, ty: str, inside) -> None:  # type: ignore[no-untyped-def]
+        """A load under its guards: an `if`, so that nothing outside is touched."""
+        if not e.attr.guard:
+            inside()
+            return
+        b = self.b
+        for n, (i, extent) in enumerate(e.attr.guard):
+            self.affine(i)
+            b.i32_const(extent)
+            b.op("i32.lt_u")  # a negative index is a large unsigned one
+            if n:
+                b.op("i32.and")
+        # what one branch computes is not there in the other: no sharing across them
+        saved = self.uses, self.kept
+        self.uses, self.kept = {}, {}
+        with b.if_([ty]):  # type: ignore[list-item]
+            inside()
+            b.else_()
+            self.value(e.args[0])
+        self.uses, self.kept = saved
+
+    def _scalar_load(self, e: Expr) -> None:
+        terms, lane = split(e.attr.index)
+        size = SIZES[self.operands[e.attr.operand].dtype]
+        at = self._place(e.attr.operand, terms, (e.attr.index.const + lane * self.lane) * size)
+        self.b.load(LOADS[e.dtype], offset=at)
+
+    # ---- four lanes ----
+
+    def vector(self, e: Expr) -> None:
+        b = self.b
+        if e.op == "const":
+            b.v128_const(const_bytes(e.attr, e.dtype) * 4)
+        elif e.op == "reg":
+            local, lanes = self.regs[e.attr]
+            b.get(local)
+            if lanes == 1:
+                self._splat(e.dtype)
+        elif e.op == "axis" and set(a for a, _ in e.attr.terms) <= {LANE}:
+            c = e.attr.coeff(LANE)
+            b.vec_const("i32x4", *(e.attr.const + c * n for n in range(4)))
+        elif any(a.dtype in WIDE for a in e.args) or e.op == "axis" or not self._wide_load(e):
+            self.lanewise(e)
+        elif e.op == "load":
+            self._guarded(e, "v128", lambda: self._vector_load(e))
+        elif e.op == "select":
+            for a in (e.args[1], e.args[2], e.args[0]):
+                self.value(a)
+            b.op("v128.bitselect")
+        elif e.op in ("cast", "bitcast"):
+            self.value(e.args[0])
+            cast_vector(b, e.args[0].dtype, e.dtype, e.op == "bitcast")
+        elif e.op == "fma":
+            self._fma(e)
+        elif e.op.startswith("lanes_"):
+            self._horizontal(e)
+        elif e.op in ("shl", "shr"):
+            self._shift(e)
+        else:
+            name = vector_op(e.op, e.args[0].dtype)
+            if name is None:
+                self.lanewise(e)
+                return
+            for a in e.args:
+                self.value(a)
+            b.op(name)
+            if e.dtype != "bool":
+                self._wrap(e)
+
+    def _wide_load(self, e: Expr) -> bool:
+        """Whether a load is one vector access: no gather and no guard that differs between lanes."""
+        if e.op != "load":
+            return True
+        return not any(
+            (LANE in i.axes())
+            and (n > 0 or any(not isinstance(a, str) and LANE in a.axes() for a, _ in i.terms))
+            for n, i in enumerate(indices(e))
+        )
+
+    def _vector_load(self, e: Expr) -> None:
+        terms, lane = split(e.attr.index)
+        size = SIZES[self.operands[e.attr.operand].dtype]
+        vector_load(
+            self.b,
+            e.dtype,
+            lane * size,
+            lambda: self._place(e.attr.operand, terms, e.attr.index.const * size),
+        )
+
+    def _splat(self, dtype: str) -> None:
+        self.b.op(f"{kind(dtype)}x4.splat")
+        if dtype == "bool":
+            self.b.op("i32x4.neg")
+
+    def lanewise(self, e: Expr) -> None:
+        """Four scalar computations, or one where the lanes are equal, put together."""
+        ty = kind(e.dtype)
+        if ty not in ("f32", "i32"):
+            raise UnsupportedExpr(f"{e.op} of {e.dtype} in vectors")
+        count = 4 if LANE in e.axes() or any(x.startswith("%") for x in e.axes()) else 1
+        saved = self.lanes, self.lane, self.uses, self.kept
+        self.lanes, self.uses, self.kept = 1, {}, {}
+        for self.lane in range(count):
+            self.value(rewrite(e, {LANE: Index(self.lane)}))
+            if e.dtype == "bool":
+                self.scalar_negated()
+            if self.lane == 0:
+                self.b.op(f"{ty}x4.splat")
+            else:
+                self.b.lane(f"{ty}x4.replace_lane", self.lane)
+        self.lanes, self.lane, self.uses, self.kept = saved
+
+    def scalar_negated(self) -> None:
+        """0 or 1 becomes a mask."""
+        t = self.b.local("i32")
+        self.b.set(t)
+        self.b.i32_const(0)
+        self.b.get(t)
+        self.b.op("i32.sub")
+        self.b.release(t)
+
+    def _fma(self, e: Expr) -> None:
+        x, y, z = e.args
+        if self.target.relaxed:
+            for a in (x, y, z):
+                self.value(a)
+            self.b.op("f32x4.relaxed_madd")
+            return
+        for a in (z, x, y):
+            self.value(a)
+        self.b.op("f32x4.mul")
+        self.b.op("f32x4.add")
+
+    def _shift(self, e: Expr) -> None:
+        x, n = e.args
+        if n.op != "const":
+            self.lanewise(e)
+            return
+        self.value(x)
+        self.b.i32_const(int(n.attr))
+        unsigned = e.dtype[0] == "u"
+        self.b.op("i32x4.shl" if e.op == "shl" else "i32x4.shr_u" if unsigned else "i32x4.shr_s")
+        self._wrap(e)
+
+    def _horizontal(self, e: Expr) -> None:
+        """All lanes combined, the result in every lane: two rounds of swap and combine."""
+        b = self.b
+        combine = {"sum": "add", "prod": "mul", "any": "or", "all": "and"}.get(e.op[6:], e.op[6:])
+        name = vector_op(combine, e.dtype)
+        if name is None:
+            raise UnsupportedExpr(f"{e.op} of {e.dtype}")
+        self.value(e.args[0])
+        t = b.local("v128")
+        for order in ((2, 3, 0, 1), (1, 0, 3, 2)):
+            b.tee(t)
+            b.get(t)
+            b.get(t)
+            b.shuffle([4 * o + k for o in order for k in range(4)])
+            b.op(name)
+        b.release(t)
+
+
+__all__ = ["Key", "Values", "split"]
