@@ -6,6 +6,8 @@ of ONNX's raw_data; `unpack(description, blob)` gives the value again. The page 
 
 from __future__ import annotations
 
+import json
+import struct
 from typing import Any
 
 import ml_dtypes
@@ -113,3 +115,10 @@ def unpack(head: dict[str, Any], blob: bytes | memoryview) -> Value:
         return np.frombuffer(data, dtype).reshape(dims)
     codes = unpack_bits(data, BITS[name], int(np.prod(dims, dtype=np.int64)), name.startswith("int"))
     return (codes.astype(dtype) if name.startswith(("int", "uint")) else codes.view(dtype)).reshape(dims)
+
+
+def bundle(head: dict[str, Any], blob: bytes | bytearray) -> bytes:
+    """One file for the page: four bytes of length, JSON (padded, so that the blob starts at a multiple of 16), blob."""
+    text = json.dumps(head).encode()
+    text += b" " * (-(4 + len(text)) % 16)
+    return struct.pack("<I", len(text)) + text + bytes(blob)
