@@ -11,7 +11,6 @@ from .env import Environment
 from .lock import Entry
 from .transfer import Say
 
-
 CHECKS = ("ruff", "format", "mypy", "tsc")
 
 

@@ -133,7 +133,7 @@ class Environment:
         return self._run([*pip, "--python", str(self.python), "install", "--quiet", "pip"])
 
     def _from_wheels(self, folder: Path) -> str | None:
-        """pip runs straight from its wheel (a wheel is a zip that can be imported) and installs that wheel."""
+        """pip runs straight from its wheel (a zip that can be imported) and installs that wheel."""
         wheels = sorted(folder.glob("pip-*.whl"))
         if not wheels:
             return "there is none"
@@ -153,7 +153,7 @@ class Environment:
         return self._run(command)
 
     def _from_debian(self) -> str | None:
-        """Debian's package of pip's wheel, fetched with lists of its own: needs no root, changes no system."""
+        """Debian's package of pip's wheel, unpacked beside .venv/: needs no root, installs nothing."""
         if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
             return "not a Debian system"
         from .debian import fetch_and_unpack

@@ -156,9 +156,8 @@ class Site:
             if not packed.is_file():
                 self.cache.mkdir(parents=True, exist_ok=True)
                 temporary = packed.with_suffix(f".{os.getpid()}")
-                with content.path.open("rb") as source, temporary.open("wb") as out:
-                    with gzip.GzipFile("", "wb", 6, out, mtime=0) as packer:
-                        shutil.copyfileobj(source, packer, 1 << 18)
+                with content.path.open("rb") as source, gzip.open(temporary, "wb", 6) as packer:
+                    shutil.copyfileobj(source, packer, 1 << 18)
                 temporary.replace(packed)
         return packed
 

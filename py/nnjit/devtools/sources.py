@@ -32,7 +32,7 @@ class Clients(Protocol):
 
 
 class Fetcher:
-    """Fetches sources into part files; remembers within one run what was resolved, unpacked or unreachable."""
+    """Fetches sources into part files; remembers for one run what was resolved, packed or unreachable."""
 
     def __init__(self, clients: Clients, say: Say) -> None:
         self.clients = clients

@@ -26,7 +26,7 @@ def print_line(text: str) -> None:
 
 @dataclass
 class Vendored:
-    """What ensure() found: paths that are present and right, and reasons for the optional ones that are not."""
+    """What ensure() found: paths that are present and right, and for the others the reason."""
 
     present: dict[str, Path] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)

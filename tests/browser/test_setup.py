@@ -1,0 +1,45 @@
+"""The page's ground: isolation, the manifest, and Pyodide with what it needs, booted from web/vendor/."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+BOOT = """async () => {
+  const manifest = await (await fetch('/dist/manifest.json')).json();
+  const { loadPyodide } = await import('/' + manifest.pyodide.module);
+  const pyodide = await loadPyodide({ indexURL: '/' + manifest.pyodide.indexURL });
+  const wheels = manifest.packages.map((p) => location.origin + '/' + p.url);
+  await pyodide.loadPackage([...wheels, location.origin + '/' + manifest.nnjit.url], { checkIntegrity: false });
+  return pyodide.runPython(`
+import sys, importlib.util as find, numpy, nnjit
+[sys.version.split()[0], numpy.__version__, bool(find.find_spec("onnx")),
+ find.find_spec("nnjit.devtools") is None, "nnjit" in nnjit.__file__]`).toJs();
+}"""
+
+
+def test_the_page_has_what_the_engine_needs(page: Page) -> None:
+    facts: Any = page.evaluate("""() => ({
+      isolated: crossOriginIsolated,
+      shared: new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true }).buffer instanceof SharedArrayBuffer,
+    })""")
+    assert facts == {"isolated": True, "shared": True}
+
+
+def test_pyodide_boots_from_vendored_files_alone(page: Page) -> None:
+    hosts = set()
+    page.on("request", lambda request: hosts.add(request.url.split("/")[2]))
+    python, numpy, onnx, no_devtools, nnjit = page.evaluate(BOOT)
+    assert (python[:4], numpy) == ("3.14", "2.4.3")
+    assert onnx and no_devtools and nnjit
+    assert hosts == {page.url.split("/")[2]}
+
+
+def test_swiftshader_gives_a_gpu_device(swiftshader_page: Page) -> None:
+    limit = swiftshader_page.evaluate("""async () => {
+      const device = await (await navigator.gpu.requestAdapter()).requestDevice();
+      return device.limits.maxComputeInvocationsPerWorkgroup;
+    }""")
+    assert limit >= 128
