@@ -1,0 +1,184 @@
+// A plan comes into a session: memory grows, the module is compiled once and linked in every thread, then the
+// init list is carried out. Fails whole: whatever goes wrong, the session's earlier plans are as they were.
+
+import { NnjitError, asError, check, throwIfAborted } from './errors.js';
+import { PAGE } from './memory.js';
+import { fetchInputs, storeOutputs } from './run.js';
+import { turn } from './turns.js';
+
+/** @typedef {import('./types.d.ts').Plan} Plan */
+/** @typedef {import('./types.d.ts').InitItem} InitItem */
+/** @typedef {import('./session.js').Session} Session */
+/** @typedef {import('./session.js').LoadedPlan} LoadedPlan */
+/** @typedef {{host: import('./host.js').Host, signal: AbortSignal, progress: import('./types.d.ts').Progress}} Context */
+
+/** Weights come in chunks of this size; two are under way at a time, so this bounds what is held beside the memory. */
+const CHUNK = 8 << 20;
+
+/** Longest stretch of init steps without a look at cancellation, in ms. */
+const STRETCH = 16;
+
+/**
+ * @param {Session} session
+ * @param {Plan} plan
+ * @param {Blob[]} sources files that 'range' items read
+ * @param {Context} context
+ * @returns {Promise<import('./types.d.ts').LoadResult>}
+ */
+export async function loadPlan(session, plan, sources, context) {
+  checkPlan(session, plan, sources);
+  const started = performance.now();
+  context.progress('compile', 0, 1);
+  session.memory.ensure(plan.pages);
+  const module = await compile(plan.module);
+  throwIfAborted(context.signal);
+  const loaded = {
+    no: session.planNumber(), key: plan.key, tableBase: plan.tableBase, slots: plan.slots,
+    steps: plan.steps, segments: plan.segments, inputs: plan.inputs, outputs: plan.outputs, values: new Map(),
+  };
+  const { tableBase, slots } = plan;
+  try {
+    await session.mail({ op: 'plan', session: session.no, plan: loaded.no, module, tableBase, slots });
+    context.progress('compile', 1, 1);
+    const compiled = performance.now();
+    await initialize(session, loaded, plan.init, sources, context);
+    session.plans.set(plan.key, loaded);
+    return { compileMs: compiled - started, initMs: performance.now() - compiled, bytes: session.memory.bytes };
+  } catch (cause) {
+    await session.mail({ op: 'dropPlan', session: session.no, plan: loaded.no });
+    throw asError(cause);
+  }
+}
+
+/**
+ * What would otherwise show as a fault far away from its cause.
+ * @param {Session} session
+ * @param {Plan} plan
+ * @param {Blob[]} sources
+ */
+function checkPlan(session, plan, sources) {
+  const { key } = plan;
+  const bad = (/** @type {string} */ why) => { throw new NnjitError('BAD_PLAN', `Plan "${key}": ${why}.`, { plan: key }); };
+  if (plan.version !== 1) bad(`version ${plan.version} is not 1`);
+  check(!session.plans.has(key), 'DUPLICATE_PLAN', `Session "${session.id}" has a plan "${key}" already.`, { plan: key });
+  if (plan.threads !== session.shared) {
+    bad(`it is compiled for ${plan.threads ? 'shared' : 'unshared'} memory, the session's is not`);
+  }
+  for (const other of session.plans.values()) {
+    if (plan.tableBase < other.tableBase + other.slots && other.tableBase < plan.tableBase + plan.slots) {
+      bad(`its table slots overlap those of "${other.key}"`);
+    }
+  }
+  for (const { slot, name } of plan.steps) {
+    if (slot < plan.tableBase || slot >= plan.tableBase + plan.slots) bad(`step "${name}" has slot ${slot}`);
+  }
+  for (const segment of plan.segments) {
+    if (segment.kind === 'wasm' && !(0 <= segment.first && segment.last <= plan.steps.length)) {
+      bad(`a segment reaches to step ${segment.last} of ${plan.steps.length}`);
+    }
+  }
+  const bytes = plan.pages * PAGE;
+  for (const ref of [...plan.inputs, ...plan.outputs]) {
+    if (!ref.host && !(ref.address >= 0 && ref.address + ref.nbytes <= bytes)) bad(`"${ref.name}" lies outside its memory`);
+  }
+  for (const item of plan.init) {
+    if (item.kind !== 'range') continue;
+    const { source, start, length } = item;
+    const size = sources[source]?.size;
+    check(size !== undefined, 'SOURCE_READ', `The plan reads file ${source}; ${sources.length} were given.`, { source, start, length });
+    check(start + length <= size, 'SOURCE_READ',
+      `File ${source} ends at byte ${size}, the plan reads up to ${start + length}.`, { source, start, length, size },
+      'The file is cut short or is not the one that the plan was made for.');
+  }
+}
+
+/**
+ * @param {Uint8Array} bytes
+ * @returns {Promise<WebAssembly.Module>}
+ */
+export async function compile(bytes) {
+  try {
+    return await WebAssembly.compile(/** @type {BufferSource} */ (bytes));
+  } catch (cause) {
+    throw asError(cause, 'COMPILE_FAILED');
+  }
+}
+
+/**
+ * @param {Session} session
+ * @param {LoadedPlan} plan
+ * @param {InitItem[]} items
+ * @param {Blob[]} sources
+ * @param {Context} context
+ */
+async function initialize(session, plan, items, sources, { host, signal, progress }) {
+  const { memory } = session;
+  const total = items.reduce((sum, item) => sum + (item.kind === 'range' ? item.length : 0), 0);
+  const steps = items.filter((item) => item.kind === 'step' || item.kind === 'host').length;
+  let read = 0;
+  let stepped = 0;
+  let looked = performance.now();
+  for (const item of items) {
+    throwIfAborted(signal);
+    switch (item.kind) {
+      case 'bytes':
+        memory.write(item.address, item.data);
+        break;
+      case 'fill':
+        memory.fill(item.address, item.length, item.value);
+        break;
+      case 'range':
+        for await (const chunk of chunks(sources[item.source], item)) {
+          throwIfAborted(signal);
+          memory.write(item.address + chunk.offset, chunk.bytes);
+          read += chunk.bytes.byteLength;
+          progress('load', read, total);
+        }
+        break;
+      case 'step':
+        await session.callStep(plan, item);
+        progress('init', ++stepped, steps);
+        break;
+      case 'host': {
+        const outputs = await host.call({
+          session: session.id, plan: plan.key, call: item.call, inputs: fetchInputs(session, item.inputs, [plan.values]),
+        }, signal);
+        storeOutputs(session, item, outputs, plan.values);
+        progress('init', ++stepped, steps);
+        break;
+      }
+    }
+    if (performance.now() - looked > STRETCH) {
+      await turn();
+      looked = performance.now();
+    }
+  }
+}
+
+/**
+ * The bytes of one range, in order; the next chunk is being read while the caller stores this one.
+ * @param {Blob} blob
+ * @param {{source: number, start: number, length: number}} range
+ * @returns {AsyncGenerator<{offset: number, bytes: Uint8Array}>}
+ */
+async function* chunks(blob, { source, start, length }) {
+  /** @param {number} offset */
+  const read = (offset) => {
+    const reading = blob.slice(start + offset, start + Math.min(offset + CHUNK, length)).arrayBuffer();
+    reading.catch(() => {}); // awaited below, or given up on
+    return reading;
+  };
+  let next = read(0);
+  for (let offset = 0; offset < length; offset += CHUNK) {
+    const reading = next;
+    if (offset + CHUNK < length) next = read(offset + CHUNK);
+    let bytes;
+    try {
+      bytes = new Uint8Array(await reading);
+    } catch (cause) {
+      throw new NnjitError('SOURCE_READ', `File ${source} could not be read: ${cause}`, { source, start, length },
+        'Choose the file again; it was moved or changed since.');
+    }
+    yield { offset, bytes };
+  }
+}

@@ -1,0 +1,181 @@
+// The pool as thread 0 sees it: starts the thread workers, sends mail to all, dispatches jobs and joins.
+
+import { Control, MAIL } from './control.js';
+import { NnjitError, asError } from './errors.js';
+import { Replica } from './replica.js';
+
+/** @typedef {import('./types.d.ts').Mail} Mail */
+/** @typedef {import('./types.d.ts').Job} Job */
+/** @typedef {import('./types.d.ts').Trap} Trap */
+
+/** A job that threw in at least one thread. The session's memory is at rest again. */
+export class JobTrapped extends Error {
+  /** @param {Trap} trap the first thread's */
+  constructor(trap) {
+    super(trap.message);
+    this.trap = trap;
+  }
+}
+
+export class Pool {
+  /** @type {Worker[]} */
+  #workers = [];
+  /** @type {((data: any) => void)[]} */
+  #listeners = [];
+  /** What a thread says about its trap comes as a message, apart from the answers to mail.
+   * @type {Map<number, Trap>} */
+  #traps = new Map();
+  /** @type {Map<number, (trap: Trap) => void>} */
+  #trapListeners = new Map();
+  /** Mail and jobs exclude each other: a thread that reads mail is not at its post. */
+  #mailing = Promise.resolve();
+  #mails = 0;
+
+  /**
+   * @param {number} threads
+   * @param {(error: NnjitError) => void} onFatal a thread's script failed
+   */
+  constructor(threads, onFatal) {
+    this.threads = threads;
+    this.onFatal = onFatal;
+    this.replica = new Replica(0);
+    this.control = Control.create(threads);
+  }
+
+  /**
+   * @param {string} lock prefix; thread t holds `${lock}-${t}` while it lives
+   * @returns {Promise<string[]>} the locks to watch
+   */
+  async start(lock) {
+    const locks = [];
+    const ready = [];
+    for (let thread = 1; thread < this.threads; thread++) {
+      const name = `${lock}-${thread}`;
+      const worker = new Worker(new URL('./thread.worker.js', import.meta.url), {
+        type: 'module', name: `nnjit thread ${thread}`,
+      });
+      this.#workers[thread] = worker;
+      worker.onmessage = ({ data }) => this.#receive(thread, data);
+      ready.push(new Promise((resolve, reject) => {
+        this.#listeners[thread] = resolve;
+        worker.onerror = (event) => {
+          const error = new NnjitError('ENGINE_START_FAILED', `Thread ${thread}: ${event.message ?? 'no script'}`);
+          reject(error);
+          this.onFatal(error);
+        };
+      }));
+      const { threads, control: { buffer } } = this;
+      worker.postMessage({ start: { thread, threads, buffer, lock: name } });
+      locks.push(name);
+    }
+    await Promise.all(ready);
+    return locks;
+  }
+
+  /**
+   * @param {number} thread
+   * @param {any} data
+   */
+  #receive(thread, data) {
+    if (!data.trap) this.#listeners[thread](data);
+    else if (this.#trapListeners.has(thread)) this.#trapListeners.get(thread)?.(data.trap);
+    else this.#traps.set(thread, data.trap);
+  }
+
+  /**
+   * @param {number} thread one whose share of the last job threw
+   * @returns {Promise<Trap>}
+   */
+  async #trap(thread) {
+    /** @type {Trap} */
+    const trap = this.#traps.get(thread)
+      ?? await new Promise((resolve) => { this.#trapListeners.set(thread, resolve); });
+    this.#traps.delete(thread);
+    this.#trapListeners.delete(thread);
+    return trap;
+  }
+
+  /**
+   * The next message of a thread.
+   * @param {number} thread
+   * @returns {Promise<any>}
+   */
+  #next(thread) {
+    return new Promise((resolve) => { this.#listeners[thread] = resolve; });
+  }
+
+  /**
+   * Applies `mail` in threads 0 .. threads-1, between jobs.
+   * @param {Mail} mail
+   * @param {number} threads
+   * @returns {Promise<void>} rejects with the first thread's error after all have answered
+   */
+  broadcast(mail, threads) {
+    this.#mails++;
+    const sent = this.#mailing.then(() => this.#send(mail, threads)).finally(() => { this.#mails--; });
+    this.#mailing = sent.catch(() => {});
+    return sent;
+  }
+
+  /**
+   * @param {Mail} mail
+   * @param {number} threads
+   */
+  async #send(mail, threads) {
+    const answers = [];
+    for (let thread = 1; thread < threads; thread++) {
+      answers.push(this.#next(thread));
+      this.control.signal(thread, MAIL);
+      this.#workers[thread].postMessage({ mail });
+    }
+    /** @type {unknown} */
+    let failure;
+    try {
+      this.replica.apply(mail);
+    } catch (cause) {
+      failure = asError(cause, 'COMPILE_FAILED');
+    }
+    for (const answer of await Promise.all(answers)) {
+      if (answer.failed) failure ??= NnjitError.from(answer.failed);
+    }
+    if (failure) throw failure;
+  }
+
+  /**
+   * Runs `job` on threads 0 .. job.threads-1 and waits for all, without giving up the thread in between.
+   * @param {Job} job
+   * @param {() => void} rest puts the barrier back after a trap
+   * @returns {Promise<number[]>} ms a thread
+   */
+  async dispatch(job, rest) {
+    while (this.#mails > 0) await this.#mailing;
+    const many = job.threads > 1;
+    if (many) this.control.start(job);
+    let ms = 0;
+    /** @type {Trap | null} */
+    let trap = null;
+    try {
+      ms = this.replica.execute(job);
+    } catch (cause) {
+      trap = this.replica.explain(job, cause);
+    }
+    if (many) this.control.join();
+    const times = [ms, ...this.control.times.subarray(1, job.threads)];
+    const trapped = many ? this.control.trapped(job.threads) : [];
+    if (!trap && trapped.length === 0) return times;
+    rest();
+    for (const thread of trapped) {
+      const told = await this.#trap(thread);
+      trap ??= told;
+    }
+    throw new JobTrapped(/** @type {Trap} */ (trap));
+  }
+
+  /**
+   * @param {number} session
+   * @param {number} slot
+   */
+  functionIndex(session, slot) {
+    return this.replica.functionIndex(session, slot);
+  }
+}

@@ -1,0 +1,231 @@
+// One thread's copy of everything that cannot be shared: instances and tables, for each session and plan.
+// Mail changes it, a job runs on it. Thread 0 and the thread workers use the same class.
+
+import { CALL, CANDIDATE, RUN } from './control.js';
+import { check } from './errors.js';
+import { ABORT, BARRIER_GENERATION, STEP_WORDS } from './memory.js';
+
+/** @typedef {import('./types.d.ts').Mail} Mail */
+/** @typedef {import('./types.d.ts').Job} Job */
+/** @typedef {(args: number, begin: number, end: number) => void} Kernel */
+/**
+ * @typedef {object} PlanReplica
+ * @property {(thread: number, threads: number, first: number, last: number) => void} run
+ * @property {number} base
+ * @property {number} slots
+ * @property {Map<number, Kernel>} defaults the plan's own kernels of swapped slots
+ * @property {Kernel | null} candidate
+ */
+/**
+ * @typedef {object} SessionReplica
+ * @property {WebAssembly.Memory} memory
+ * @property {WebAssembly.Table} table
+ * @property {Map<number, PlanReplica>} plans
+ */
+
+/** Two of these bring V8's external memory accounting to a full collection; the pages are never touched. */
+const NUDGE_BYTES = 64 << 20;
+
+export class Replica {
+  /** @param {number} thread */
+  constructor(thread) {
+    this.thread = thread;
+    /** @type {Map<number, SessionReplica>} */
+    this.sessions = new Map();
+  }
+
+  /** @param {number} session */
+  #session(session) {
+    const found = this.sessions.get(session);
+    check(found !== undefined, 'INTERNAL', `Thread ${this.thread} has no session ${session}.`);
+    return found;
+  }
+
+  /**
+   * @param {number} session
+   * @param {number} plan
+   */
+  #plan(session, plan) {
+    const found = this.#session(session).plans.get(plan);
+    check(found !== undefined, 'INTERNAL', `Thread ${this.thread} has no plan ${plan} in session ${session}.`);
+    return found;
+  }
+
+  /** @param {Mail} mail */
+  apply(mail) {
+    switch (mail.op) {
+      case 'session':
+        this.sessions.set(mail.session, {
+          memory: mail.memory,
+          table: new WebAssembly.Table({ element: 'anyfunc', initial: 0 }),
+          plans: new Map(),
+        });
+        break;
+      case 'plan':
+        this.#addPlan(mail);
+        break;
+      case 'swap':
+        this.#swap(mail);
+        break;
+      case 'candidate':
+        this.#plan(mail.session, mail.plan).candidate = mail.module && this.#kernel(mail.session, mail.module);
+        break;
+      case 'dropPlan':
+        this.#dropPlan(mail);
+        break;
+      case 'dropSession':
+        this.sessions.delete(mail.session);
+        collect();
+        break;
+    }
+  }
+
+  /** @param {Extract<Mail, {op: 'plan'}>} mail */
+  #addPlan({ session, plan, module, tableBase, slots }) {
+    const { memory, table, plans } = this.#session(session);
+    if (table.length < tableBase + slots) table.grow(tableBase + slots - table.length);
+    const instance = new WebAssembly.Instance(module, { env: { memory, table } });
+    const { run } = instance.exports;
+    check(typeof run === 'function', 'BAD_PLAN', 'The plan module exports no function "run".');
+    plans.set(plan, {
+      run: /** @type {PlanReplica['run']} */ (run),
+      base: tableBase, slots, defaults: new Map(), candidate: null,
+    });
+  }
+
+  /**
+   * @param {number} session
+   * @param {WebAssembly.Module} module
+   * @returns {Kernel} the only function that the module exports
+   */
+  #kernel(session, module) {
+    const { memory, table } = this.#session(session);
+    const { exports } = new WebAssembly.Instance(module, { env: { memory, table } });
+    const kernels = Object.values(exports).filter((value) => typeof value === 'function');
+    check(kernels.length === 1, 'BAD_PLAN', `A kernel module exports one function; this one has ${kernels.length}.`);
+    return /** @type {Kernel} */ (kernels[0]);
+  }
+
+  /** @param {Extract<Mail, {op: 'swap'}>} mail */
+  #swap({ session, plan, slot, module }) {
+    const { table } = this.#session(session);
+    const { defaults } = this.#plan(session, plan);
+    if (module) {
+      const kernel = this.#kernel(session, module);
+      if (!defaults.has(slot)) defaults.set(slot, table.get(slot));
+      table.set(slot, kernel);
+    } else if (defaults.has(slot)) {
+      table.set(slot, defaults.get(slot));
+      defaults.delete(slot);
+    }
+  }
+
+  /** @param {Extract<Mail, {op: 'dropPlan'}>} mail */
+  #dropPlan({ session, plan }) {
+    const { table, plans } = this.#session(session);
+    const dropped = plans.get(plan);
+    if (!dropped) return; // it failed to link here, or was never sent
+    plans.delete(plan);
+    // a function in the table keeps its whole instance alive
+    for (let slot = dropped.base; slot < dropped.base + dropped.slots; slot++) table.set(slot, null);
+  }
+
+  /**
+   * This thread's share of a job.
+   * @param {Job} job
+   * @returns {number} ms
+   */
+  execute(job) {
+    if (job.kind === RUN) return this.#run(job);
+    check(job.kind === CALL, 'INTERNAL', `There is no job ${job.kind}.`);
+    return this.#call(job);
+  }
+
+  /** @param {Job} job */
+  #run({ session, plan, threads, first = 0, last = 0 }) {
+    const { run } = this.#plan(session, plan);
+    const { memory } = this.#session(session);
+    new Int32Array(memory.buffer, 0, 256)[STEP_WORDS + this.thread] = -1;
+    const start = performance.now();
+    try {
+      run(this.thread, threads, first, last);
+    } catch (cause) {
+      if (threads > 1) release(memory);
+      throw cause;
+    }
+    return performance.now() - start;
+  }
+
+  /** @param {Job} job */
+  #call({ session, plan, threads, slot = 0, args = 0, tiles = 0, repeat = 1, serial }) {
+    const kernel = slot === CANDIDATE
+      ? this.#plan(session, plan).candidate
+      : /** @type {Kernel | null} */ (this.#session(session).table.get(slot));
+    check(kernel !== null, 'BAD_PLAN', `Slot ${slot} is empty.`, { slot });
+    const { thread } = this;
+    if (serial && thread > 0) return 0;
+    const begin = serial ? 0 : Math.floor((tiles * thread) / threads);
+    const end = serial ? tiles : Math.floor((tiles * (thread + 1)) / threads);
+    const start = performance.now();
+    for (let i = 0; i < repeat; i++) kernel(args, begin, end);
+    return performance.now() - start;
+  }
+
+  /**
+   * Where a job that threw was: the step word if the plan keeps one, and the function by its index.
+   * @param {Job} job
+   * @param {unknown} cause
+   * @returns {import('./types.d.ts').Trap}
+   */
+  explain(job, cause) {
+    const memory = this.sessions.get(job.session)?.memory;
+    const step = job.kind === RUN && memory
+      ? new Int32Array(memory.buffer, 0, 256)[STEP_WORDS + this.thread]
+      : -1;
+    const stack = cause instanceof Error ? cause.stack ?? '' : '';
+    const frame = /wasm-function\[(\d+)\]/.exec(stack); // V8, SpiderMonkey and JavaScriptCore all print this
+    return {
+      thread: this.thread,
+      step,
+      message: cause instanceof Error ? `${cause.name}: ${cause.message}` : String(cause),
+      functionIndex: frame ? Number(frame[1]) : -1,
+    };
+  }
+
+  /**
+   * @param {number} session
+   * @param {number} slot
+   * @returns {number} index of the slot's function in its module: an exported function's name is that number
+   */
+  functionIndex(session, slot) {
+    const { table } = this.#session(session);
+    const kernel = slot < table.length ? table.get(slot) : null;
+    return kernel ? Number(kernel.name) : -1;
+  }
+}
+
+/**
+ * Lets every thread out of the barrier after a trap. A waiter reads the generation before the flag, so either it
+ * sees the flag or its wait finds another generation: no wake-up is lost.
+ * @param {WebAssembly.Memory} memory
+ */
+function release(memory) {
+  if (!(memory.buffer instanceof ArrayBuffer)) {
+    const words = new Int32Array(memory.buffer, 0, 256);
+    Atomics.store(words, ABORT, 1);
+    Atomics.add(words, BARRIER_GENERATION, 1);
+    Atomics.notify(words, BARRIER_GENERATION);
+  }
+}
+
+/**
+ * A memory is freed when no thread holds it any more, and a thread that sleeps in Atomics.wait never collects
+ * garbage by itself. So each one is made to, once it has dropped its references.
+ */
+function collect() {
+  try {
+    for (let i = 0; i < 2; i++) new ArrayBuffer(NUDGE_BYTES);
+  } catch {
+    // no room for it: the failed allocation has collected already
+  }
+}

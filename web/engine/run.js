@@ -1,0 +1,205 @@
+// One inference: feeds go in, segments are carried out in order, outputs come out as copies. Also the same
+// run taken apart, for profile().
+
+import { NnjitError, check, throwIfAborted } from './errors.js';
+import { mean, median } from './measure.js';
+import { turn } from './turns.js';
+
+/** @typedef {import('./session.js').Session} Session */
+/** @typedef {import('./session.js').LoadedPlan} LoadedPlan */
+/** @typedef {import('./types.d.ts').Feed} Feed */
+/** @typedef {import('./types.d.ts').HostCall} HostCall */
+/** @typedef {import('./types.d.ts').HostValue} HostValue */
+/** @typedef {import('./types.d.ts').ValueRef} ValueRef */
+/** @typedef {Map<string, HostValue>} Values */
+/** @typedef {{host: import('./host.js').Host, signal: AbortSignal}} Context */
+
+/**
+ * @param {Session} session
+ * @param {string} key
+ * @param {Feed[]} feeds one an input of the plan
+ * @param {string[] | undefined} fetch names of outputs; default all
+ * @param {Context} context
+ * @returns {Promise<import('./types.d.ts').RunResult>}
+ */
+export async function run(session, key, feeds, fetch, context) {
+  const plan = session.plan(key);
+  const start = performance.now();
+  /** @type {Values} */
+  const values = new Map();
+  storeFeeds(session, plan, feeds, values);
+  const segments = await runSegments(session, plan, values, context, (first, last) => session.runSteps(plan, first, last));
+  const outputs = fetchOutputs(session, plan, fetch, values);
+  return { outputs, ms: performance.now() - start, segments };
+}
+
+/**
+ * Times of each step by itself: medians and means over `repeats` runs, a thread. A step shorter than the clock's
+ * grain has a median of 0 or one grain; its mean is still right over many runs.
+ * @param {Session} session
+ * @param {string} key
+ * @param {Feed[]} feeds
+ * @param {number} repeats
+ * @param {Context} context
+ * @returns {Promise<import('./types.d.ts').ProfileResult>}
+ */
+export async function profile(session, key, feeds, repeats, context) {
+  check(repeats >= 1, 'BAD_FEED', 'A profile takes at least one run.');
+  const plan = session.plan(key);
+  /** @type {number[][][]} step, thread, run */
+  const times = plan.steps.map(() => Array.from({ length: session.threads }, () => []));
+  /** @type {number[][]} segment, run */
+  const segmentTimes = plan.segments.map(() => []);
+  const runs = [];
+  for (let i = 0; i < repeats; i++) {
+    const whole = await run(session, key, feeds, [], context);
+    runs.push(whole.ms);
+    whole.segments.forEach(({ ms }, s) => segmentTimes[s].push(ms));
+    /** @type {Values} */
+    const values = new Map();
+    storeFeeds(session, plan, feeds, values);
+    await runSegments(session, plan, values, context, async (first, last) => {
+      for (let step = first; step < last; step++) {
+        const ms = await session.callStep(plan, plan.steps[step]);
+        ms.forEach((time, thread) => times[step][thread].push(time));
+      }
+    });
+    await turn();
+  }
+  return {
+    steps: times.flatMap((threads, step) => (threads[0].length
+      ? [{ step, ms: threads.map(median), mean: threads.map(mean) }] : [])),
+    segments: plan.segments.map(({ kind }, s) => ({ kind, ms: median(segmentTimes[s]) })),
+    runMs: median(runs),
+  };
+}
+
+/**
+ * @param {Session} session
+ * @param {LoadedPlan} plan
+ * @param {Values} values made in this run so far; host segments add theirs
+ * @param {Context} context
+ * @param {(first: number, last: number) => Promise<unknown>} runSteps
+ * @returns {Promise<import('./types.d.ts').SegmentTime[]>}
+ */
+async function runSegments(session, plan, values, { host, signal }, runSteps) {
+  const times = [];
+  for (const segment of plan.segments) {
+    throwIfAborted(signal);
+    const start = performance.now();
+    if (segment.kind === 'wasm') {
+      await runSteps(segment.first, segment.last);
+    } else {
+      const { call } = segment;
+      const inputs = fetchInputs(session, segment.inputs, [values, plan.values]);
+      const outputs = await host.call({ session: session.id, plan: plan.key, call, inputs }, signal);
+      storeOutputs(session, segment, outputs, values);
+    }
+    times.push({ kind: segment.kind, ms: performance.now() - start });
+  }
+  return times;
+}
+
+/**
+ * @param {unknown} data
+ * @returns {Uint8Array | null} the same bytes, or null where it is neither buffer nor view
+ */
+function asBytes(data) {
+  if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  if (data instanceof ArrayBuffer) return new Uint8Array(data);
+  if (typeof SharedArrayBuffer !== 'undefined' && data instanceof SharedArrayBuffer) return new Uint8Array(data);
+  return null;
+}
+
+/**
+ * @param {Session} session
+ * @param {LoadedPlan} plan
+ * @param {Feed[]} feeds
+ * @param {Values} values
+ */
+function storeFeeds(session, plan, feeds, values) {
+  const { inputs } = plan;
+  check(feeds.length === inputs.length, 'BAD_FEED', `The plan has ${inputs.length} inputs; ${feeds.length} were fed.`,
+    { expected: inputs.length, got: feeds.length });
+  inputs.forEach((ref, i) => {
+    if (ref.host) {
+      values.set(ref.name, /** @type {HostValue} */ (feeds[i]));
+      return;
+    }
+    const bytes = asBytes(feeds[i]);
+    const got = bytes?.byteLength;
+    check(bytes !== null && got === ref.nbytes, 'BAD_FEED',
+      `Input "${ref.name}" takes ${ref.nbytes} bytes; ${got ?? 'no buffer'} came.`, { name: ref.name, expected: ref.nbytes, got });
+    session.memory.write(ref.address, bytes);
+  });
+}
+
+/**
+ * @param {Values[]} scopes
+ * @param {string} name
+ * @returns {HostValue}
+ */
+function lookUp(scopes, name) {
+  for (const values of scopes) {
+    const value = values.get(name);
+    if (value !== undefined) return value;
+  }
+  throw new NnjitError('BAD_PLAN', `No host value "${name}" was made before it is used.`, { name });
+}
+
+/**
+ * What a host call gets.
+ * @param {Session} session
+ * @param {ValueRef[]} refs
+ * @param {Values[]} scopes
+ * @returns {({name: string} & HostValue)[]}
+ */
+export function fetchInputs(session, refs, scopes) {
+  return refs.map((ref) => {
+    const { name } = ref;
+    if (ref.host) return { ...lookUp(scopes, name), name };
+    return { name, type: ref.type, dims: ref.dims, data: session.memory.read(ref.address, ref.nbytes) };
+  });
+}
+
+/**
+ * What a host call gave: into memory where the plan has an address for it, kept as a value where not.
+ * @param {Session} session
+ * @param {HostCall} segment
+ * @param {HostValue[]} outputs
+ * @param {Values} values
+ */
+export function storeOutputs(session, { call, outputs: refs }, outputs, values) {
+  check(outputs.length === refs.length, 'HOST_CALL_FAILED',
+    `"${call}" gave ${outputs.length} outputs instead of ${refs.length}.`, { call });
+  refs.forEach((ref, i) => {
+    if (ref.host) {
+      values.set(ref.name, outputs[i]);
+      return;
+    }
+    const bytes = asBytes(outputs[i]?.data);
+    check(bytes !== null && bytes.byteLength === ref.nbytes, 'HOST_CALL_FAILED',
+      `"${call}" gave ${bytes?.byteLength ?? 'no'} bytes for "${ref.name}" instead of ${ref.nbytes}.`, { call, name: ref.name });
+    session.memory.write(ref.address, bytes);
+  });
+}
+
+/**
+ * @param {Session} session
+ * @param {LoadedPlan} plan
+ * @param {string[] | undefined} fetch
+ * @param {Values} values
+ * @returns {import('./types.d.ts').Output[]}
+ */
+function fetchOutputs(session, plan, fetch, values) {
+  const refs = fetch
+    ? fetch.map((name) => {
+      const ref = plan.outputs.find((output) => output.name === name);
+      check(ref !== undefined, 'BAD_FEED', `The plan has no output "${name}".`, { name });
+      return ref;
+    })
+    : plan.outputs;
+  return refs.map((ref) => (ref.host
+    ? lookUp([values, plan.values], ref.name)
+    : session.memory.read(ref.address, ref.nbytes)));
+}

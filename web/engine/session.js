@@ -1,0 +1,157 @@
+// One session: its memory, its plans, and the line in which its calls wait. Loads plans and runs them.
+
+import { CALL, CANDIDATE, RUN } from './control.js';
+import { NnjitError, asError, check } from './errors.js';
+import { SessionMemory } from './memory.js';
+import { JobTrapped } from './pool.js';
+
+/** @typedef {import('./types.d.ts').Plan} Plan */
+/** @typedef {import('./types.d.ts').Step} Step */
+/** @typedef {import('./types.d.ts').HostValue} HostValue */
+
+/**
+ * What is kept of a plan once it is loaded: no module bytes, no constants.
+ * @typedef {object} LoadedPlan
+ * @property {number} no
+ * @property {string} key
+ * @property {number} tableBase
+ * @property {number} slots
+ * @property {Step[]} steps
+ * @property {import('./types.d.ts').Segment[]} segments
+ * @property {import('./types.d.ts').ValueRef[]} inputs
+ * @property {import('./types.d.ts').ValueRef[]} outputs
+ * @property {Map<string, HostValue>} values what host calls made at load
+ */
+
+let numbers = 0;
+
+export class Session {
+  /** @type {Map<string, LoadedPlan>} */
+  plans = new Map();
+  #tail = Promise.resolve();
+
+  /**
+   * @param {string} id
+   * @param {import('./pool.js').Pool} pool
+   * @param {{shared: boolean, threads: number, maxPages?: number}} options
+   */
+  constructor(id, pool, { shared, threads, maxPages }) {
+    this.id = id;
+    this.no = numbers++;
+    this.pool = pool;
+    this.shared = shared;
+    this.threads = threads;
+    this.memory = new SessionMemory(shared, maxPages);
+  }
+
+  /** Tells the threads. */
+  open() {
+    return this.mail({ op: 'session', session: this.no, memory: this.memory.memory });
+  }
+
+  /** @param {import('./types.d.ts').Mail} mail */
+  mail(mail) {
+    return this.pool.broadcast(mail, this.threads);
+  }
+
+  /**
+   * Does `work` after all that was asked of this session before.
+   * @template T
+   * @param {() => Promise<T>} work
+   * @returns {Promise<T>}
+   */
+  inOrder(work) {
+    const done = this.#tail.then(work);
+    this.#tail = done.then(() => {}, () => {});
+    return done;
+  }
+
+  /**
+   * @param {string} key
+   * @returns {LoadedPlan}
+   */
+  plan(key) {
+    const plan = this.plans.get(key);
+    check(plan !== undefined, 'UNKNOWN_PLAN', `Session "${this.id}" has no plan "${key}".`, { session: this.id, plan: key });
+    return plan;
+  }
+
+  /** @returns {number} a number that no other plan of this engine has */
+  planNumber() {
+    return numbers++;
+  }
+
+  /**
+   * Steps first .. last-1 of a plan, on all threads.
+   * @param {LoadedPlan} plan
+   * @param {number} first
+   * @param {number} last
+   * @returns {Promise<number[]>} ms a thread
+   */
+  runSteps(plan, first, last) {
+    return this.#dispatch({ kind: RUN, first, last }, plan, (trap) => {
+      if (trap.step >= first && trap.step < last) return trap.step;
+      // A plan that keeps no step word: the function index is that of a kernel, which has one slot or few.
+      for (let i = first; i < last; i++) {
+        if (this.pool.functionIndex(this.no, plan.steps[i].slot) === trap.functionIndex) return i;
+      }
+      return -1;
+    });
+  }
+
+  /**
+   * One kernel by itself, `repeat` times.
+   * @param {LoadedPlan} plan
+   * @param {{slot: number, args: number, tiles: number, parallel?: boolean}} step
+   * @param {{repeat?: number, candidate?: boolean}} [how]
+   * @returns {Promise<number[]>} ms a thread
+   */
+  callStep(plan, { slot, args, tiles, parallel }, { repeat = 1, candidate = false } = {}) {
+    const job = { kind: CALL, slot: candidate ? CANDIDATE : slot, args, tiles, repeat, serial: parallel === false };
+    return this.#dispatch(job, plan, () => plan.steps.findIndex((step) => step.slot === slot && step.args === args));
+  }
+
+  /**
+   * @param {Omit<import('./types.d.ts').Job, 'session' | 'plan' | 'threads'>} job
+   * @param {LoadedPlan} plan
+   * @param {(trap: import('./types.d.ts').Trap) => number} locate the step of a trap, or -1
+   */
+  async #dispatch(job, plan, locate) {
+    try {
+      return await this.pool.dispatch({ ...job, session: this.no, plan: plan.no, threads: this.threads },
+        () => this.memory.resetBarrier());
+    } catch (cause) {
+      if (!(cause instanceof JobTrapped)) throw asError(cause);
+      const { trap } = cause;
+      const index = locate(trap);
+      const step = plan.steps[index];
+      const where = step ? `step ${index} (${step.name})` : 'a step that is not known';
+      throw new NnjitError('KERNEL_TRAP', `A kernel stopped in ${where}: ${trap.message}`, {
+        session: this.id, plan: plan.key, step: index, name: step?.name ?? '', kernel: step?.kernel ?? '',
+        nodes: step?.nodes ?? [], thread: trap.thread, reason: trap.message,
+      }, 'This is a fault of the compiler, please report it with the model; the session can still be used.');
+    }
+  }
+
+  /** @param {string} key */
+  async dropPlan(key) {
+    const plan = this.plan(key);
+    this.plans.delete(key);
+    await this.mail({ op: 'dropPlan', session: this.no, plan: plan.no });
+  }
+
+  /** @returns {Promise<number>} bytes given back */
+  async release() {
+    const { bytes } = this.memory;
+    this.plans.clear();
+    await this.mail({ op: 'dropSession', session: this.no });
+    return bytes;
+  }
+
+  /** @returns {import('./types.d.ts').SessionMemory} */
+  report() {
+    return {
+      id: this.id, bytes: this.memory.bytes, shared: this.shared, threads: this.threads, plans: [...this.plans.keys()],
+    };
+  }
+}

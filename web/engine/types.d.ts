@@ -1,0 +1,148 @@
+// The shapes that cross the engine's edges: the Plan that Python makes, and what a caller gets back.
+// Addresses and lengths are bytes in the session's memory; times are milliseconds.
+
+export interface TensorRef {
+  name: string;
+  /** onnxruntime-web's name of the element type: 'float32', 'int64', ... The engine only passes it on. */
+  type: string;
+  dims: number[];
+  address: number;
+  nbytes: number;
+  host?: false;
+}
+
+/** A value that never enters linear memory: strings, sequences, shapes known only while running. */
+export interface HostRef {
+  name: string;
+  type: string;
+  host: true;
+}
+
+export type ValueRef = TensorRef | HostRef;
+
+/** What a host call makes or takes; structured-cloneable, opaque to the engine. */
+export interface HostValue {
+  type: string;
+  dims?: number[];
+  data: unknown;
+}
+
+export type Output = Uint8Array<ArrayBuffer> | HostValue;
+export type Feed = ArrayBuffer | ArrayBufferView | HostValue;
+
+export interface Step {
+  /** Absolute index into the session's table. */
+  slot: number;
+  /** Address of the block of operand pointers. */
+  args: number;
+  tiles: number;
+  parallel: boolean;
+  barrier: boolean;
+  name: string;
+  kernel: string;
+  nodes: string[];
+  flops?: number;
+  bytes?: number;
+}
+
+export interface WasmSegment { kind: 'wasm'; first: number; last: number }
+export interface HostCall { kind: 'host'; call: string; inputs: ValueRef[]; outputs: ValueRef[] }
+export type Segment = WasmSegment | HostCall;
+
+export type InitItem =
+  | { kind: 'bytes'; address: number; data: Uint8Array }
+  | { kind: 'range'; address: number; source: number; start: number; length: number }
+  | { kind: 'fill'; address: number; length: number; value: number }
+  | { kind: 'step'; slot: number; args: number; tiles: number; parallel?: boolean }
+  | HostCall;
+
+export interface Plan {
+  version: 1;
+  key: string;
+  /** Compiled for a shared memory (atomics and barriers inside). */
+  threads: boolean;
+  pages: number;
+  module: Uint8Array;
+  tableBase: number;
+  slots: number;
+  steps: Step[];
+  segments: Segment[];
+  init: InitItem[];
+  inputs: ValueRef[];
+  outputs: ValueRef[];
+  stats?: Record<string, unknown>;
+}
+
+export interface EngineInfo {
+  isolated: boolean;
+  sharedMemory: boolean;
+  threads: number;
+  simd: boolean;
+  relaxed: boolean;
+  wasmThreads: boolean;
+  fp16: boolean;
+  hardwareConcurrency: number;
+  /** GiB, rounded by the browser; 0 where it does not tell. */
+  deviceMemory: number;
+  clockGrainMs: number;
+}
+
+export interface SessionOptions { shared?: boolean; threads?: number; maxPages?: number }
+export interface SessionInfo { shared: boolean; threads: number; maxPages: number }
+export interface LoadResult { compileMs: number; initMs: number; bytes: number }
+export interface SegmentTime { kind: 'wasm' | 'host'; ms: number }
+export interface RunResult { outputs: Output[]; ms: number; segments: SegmentTime[] }
+export interface StepTime { step: number; ms: number[]; mean: number[] }
+export interface ProfileResult { steps: StepTime[]; segments: SegmentTime[]; runMs: number }
+export interface TimingOptions { reps?: number; warmupMs?: number; moduleBytes?: Uint8Array }
+export interface TimingResult {
+  median: number;
+  min: number;
+  max: number;
+  samples: number[];
+  /** Kernel calls a sample; a sample is their mean. */
+  inner: number;
+  grainMs: number;
+  threads: number;
+}
+export interface SessionMemory { id: string; bytes: number; shared: boolean; threads: number; plans: string[] }
+export interface MemoryReport { sessions: SessionMemory[]; total: number }
+
+export type Progress = (stage: string, done: number, total: number) => void;
+
+/** What every thread is told about sessions and modules; see replica.js. */
+export type Mail =
+  | { op: 'session'; session: number; memory: WebAssembly.Memory }
+  | { op: 'plan'; session: number; plan: number; module: WebAssembly.Module; tableBase: number; slots: number }
+  | { op: 'swap'; session: number; plan: number; slot: number; module: WebAssembly.Module | null }
+  | { op: 'candidate'; session: number; plan: number; module: WebAssembly.Module | null }
+  | { op: 'dropPlan'; session: number; plan: number }
+  | { op: 'dropSession'; session: number };
+
+/** One dispatch to the pool; see pool.js. */
+export interface Job {
+  kind: number;
+  session: number;
+  plan: number;
+  threads: number;
+  first?: number;
+  last?: number;
+  slot?: number;
+  args?: number;
+  tiles?: number;
+  repeat?: number;
+  serial?: boolean;
+}
+
+export interface Trap { thread: number; step: number; message: string; functionIndex: number }
+
+/** Page to engine: a call, or the abort of an earlier one. */
+export interface Request { id: number; method: string; args: unknown[]; abort?: boolean }
+
+/** Engine to page: the answer to a call, or progress on the way. */
+export interface Reply {
+  id: number;
+  value?: unknown;
+  error?: Record<string, unknown>;
+  progress?: [string, number, number];
+}
