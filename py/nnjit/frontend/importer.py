@@ -1,0 +1,338 @@
+"""GraphProto → Graph: names become Values, old operator versions become new ones, local functions are
+inlined, Constant nodes and initializers become constants. Every inconsistency is a typed error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import onnx
+
+from ..errors import InvalidGraph, UnsupportedOpset
+from ..graph import export, protos, schemas
+from ..graph.ir import Const, Value
+from .constants import constant_of
+from .scope import Frame, Scope
+from .tensors import Files, tensor_const
+from .draft import Draft
+from .upgrade import upgrade
+
+_GRAPH, _GRAPHS = onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS
+# Attributes of operators older than opset 7 that only steered an executor long gone.
+_IGNORED_ATTRIBUTES = frozenset({"consumed_inputs", "is_test"})
+
+
+class Importer:
+    """Imports one model. `functions` are its model-local ones by (domain, name, overload)."""
+
+    def __init__(self, files: Files, functions: Iterable[onnx.FunctionProto] = ()) -> None:
+        self.files = files
+        self.functions = {(f.domain, f.name, f.overload): f for f in functions}
+        self.used: set[str] = set()
+        self._active: list[str] = []  # functions being inlined, for recursion
+        self._serial = 0
+        self._reserved: set[str] = set()
+
+    # -- names
+
+    def reserve(self, names: Iterable[str]) -> None:
+        """Keeps the main graph's names for the main graph: bodies and functions must step aside."""
+        self._reserved = set(names)
+
+    def _name(self, scope: Scope, name: str) -> str:
+        """The name of a value that the scope defines: the model's own in the main graph."""
+        if scope.main:
+            self.used.add(name)
+            return name
+        return self.fresh(scope.prefix + name)
+
+    def fresh(self, stem: str) -> str:
+        """A name nothing else in the model has."""
+        name = stem
+        while name in self.used or name in self._reserved or not name:
+            self._serial += 1
+            name = f"{stem}~{self._serial}"
+        self.used.add(name)
+        return name
+
+    def _define(self, scope: Scope, name: str, value: Value | None) -> None:
+        if name in scope.values:
+            raise InvalidGraph(
+                f"the name {name!r} is given to two values",
+                hint="ONNX wants each value made once: export the model again",
+                value=name,
+            )
+        scope.values[name] = value
+
+    # -- graphs
+
+    def initializers(self, graph: onnx.GraphProto, scope: Scope) -> dict[str, Value]:
+        """Defines a graph's initializers, dense and sparse; returns them by name."""
+        found: dict[str, Value] = {}
+        dense = [(t.name, tensor_const(t, self.files)) for t in graph.initializer]
+        dense += [(s.values.name, Const.of(protos.sparse_to_numpy(s))) for s in graph.sparse_initializer]
+        for name, const in dense:
+            value = Value(self._name(scope, name), const.dtype, const.shape, const)
+            self._define(scope, name, value)
+            found[name] = value
+        return found
+
+    def body(self, graph: onnx.GraphProto, outer: Scope, opsets: dict[str, int], env: dict[str, Any]) -> Any:
+        """(normalised GraphProto, captures) of a body of If, Loop, Scan or SequenceMap."""
+        scope = Scope(Frame(), outer)
+        inputs = []
+        defaults = {t.name for t in graph.initializer}
+        for info in graph.input:
+            if info.name in defaults:
+                continue
+            inputs.append(self.define_input(info, scope))
+        self.initializers(graph, scope)
+        self.nodes(graph.node, scope, opsets, env)
+        outputs = []
+        for info in graph.output:
+            value = self.resolve(scope, info.name, f"body {graph.name!r}")
+            if not value.dtype:
+                value.dtype, dims = protos.type_of(info.type)
+                value.type = info.type if info.type.WhichOneof("value") not in (None, "tensor_type") else None
+            outputs.append(value)
+        captures = scope.frame.captures
+        names = export.Names()
+        for value in captures.values():
+            names[value]  # captured values take their own names first
+        proto = export.graph_proto(
+            graph.name, scope.frame.nodes, inputs, outputs, names, skip=captures.values()
+        )
+        for (
+            value
+        ) in captures.values():  # the exported body owns the uses now; its Node will hold the captures
+            value.users = [n for n in value.users if n not in set(scope.frame.nodes)]
+        return proto, captures
+
+    def define_input(self, info: onnx.ValueInfoProto, scope: Scope) -> Value:
+        dtype, dims = protos.type_of(info.type)
+        value = Value(self._name(scope, info.name), dtype, protos.static_shape(dims))
+        self._define(scope, info.name, value)
+        if info.type.WhichOneof("value") not in (None, "tensor_type"):
+            value.type = info.type
+        return value
+
+    def resolve(self, scope: Scope, name: str, where: str) -> Value:
+        try:
+            value = scope.find(name)
+        except KeyError:
+            value = None
+        if value is None:
+            raise InvalidGraph(
+                f"{where} reads {name!r}, which nothing makes: no input, initializer or node has that name",
+                hint="the model is incomplete, or its nodes form a cycle: export it again",
+                node=where,
+                value=name,
+            )
+        return value
+
+    # -- nodes
+
+    def nodes(
+        self, protos_: Sequence[onnx.NodeProto], scope: Scope, opsets: dict[str, int], env: dict[str, Any]
+    ) -> None:
+        for proto in _ordered(protos_, scope):
+            self._node(proto, scope, opsets, env)
+
+    def _node(self, proto: onnx.NodeProto, scope: Scope, opsets: dict[str, int], env: dict[str, Any]) -> None:
+        domain = "" if proto.domain == "ai.onnx" else proto.domain
+        where = (
+            f"node {proto.name!r} ({proto.op_type})"
+            if proto.name
+            else f"the {proto.op_type} node that makes {', '.join(proto.output)!r}"
+        )
+        inputs: list[Value | None] = []
+        for name in proto.input:
+            # A name that a function's caller left out resolves to None, as an absent input does.
+            absent = not name or (name in scope.values and scope.values[name] is None)
+            inputs.append(None if absent else self.resolve(scope, name, where))
+        function = self.functions.get((proto.domain, proto.op_type, proto.overload))
+        function = function or self.functions.get((domain, proto.op_type, proto.overload))
+        if function is not None:
+            self._inline(proto, function, inputs, scope, opsets, env)
+            return
+        version = opsets.get(domain)
+        if version is None and domain in schemas.NEWEST_OF:
+            raise UnsupportedOpset(
+                f"{where} belongs to domain {domain or 'ai.onnx'!r}, for which the model imports no opset",
+                hint="add the opset import, or export the model again",
+                domain=domain or "ai.onnx",
+                node=proto.name,
+            )
+        if version is None or schemas.find(proto.op_type, domain, version) is None:
+            raise schemas.unknown(proto.op_type, domain, version or 0, proto.name)
+        self._check_arity(proto, domain, version, where)
+        attrs, captures = self._attributes(proto, scope, opsets, env, domain, version, where)
+        if proto.op_type == "Constant" and not domain:
+            const = constant_of(proto, attrs, self.files)
+            name = proto.output[0]
+            self._define(scope, name, Value(self._name(scope, name), const.dtype, const.shape, const))
+            return
+        while inputs and inputs[-1] is None:
+            inputs.pop()
+        outputs = []
+        for name in proto.output:
+            value = Value(self._name(scope, name) if name else "")
+            if name:
+                self._define(scope, name, value)
+            outputs.append(value)
+        draft = Draft(
+            proto.op_type,
+            domain,
+            version,
+            inputs,
+            outputs,
+            attrs,
+            scope.prefix + proto.name,
+            captures,
+            self.fresh,
+        )
+        scope.frame.nodes.extend(upgrade(draft))
+
+    def _check_arity(self, proto: onnx.NodeProto, domain: str, version: int, where: str) -> None:
+        least, most, least_out, most_out = schemas.arity(proto.op_type, domain, version)
+        given = len(proto.input)
+        while given and not proto.input[given - 1]:
+            given -= 1
+        for what, n, lo, hi in (
+            ("inputs", given, least, most),
+            ("outputs", len(proto.output), least_out, most_out),
+        ):
+            if not lo <= n <= hi:
+                bounds = str(lo) if lo == hi else f"{lo} to {hi}"
+                raise InvalidGraph(
+                    f"{where} has {n} {what}, the operator takes {bounds}",
+                    hint="the model is damaged or was made for another opset",
+                    node=proto.name,
+                    op=proto.op_type,
+                    version=version,
+                )
+
+    def _attributes(
+        self,
+        proto: onnx.NodeProto,
+        scope: Scope,
+        opsets: dict[str, int],
+        env: dict[str, Any],
+        domain: str,
+        version: int,
+        where: str,
+    ) -> tuple[dict[str, Any], dict[str, Value]]:
+        attrs: dict[str, Any] = {}
+        captures: dict[str, Value] = {}
+        known = schemas.attributes(proto.op_type, domain, version)
+        for attr in proto.attribute:
+            name = attr.name
+            if name in _IGNORED_ATTRIBUTES:
+                continue
+            if name not in known:
+                raise InvalidGraph(
+                    f"{where} has an attribute {name!r}, which the operator does not take at opset {version}",
+                    hint=f"it takes {', '.join(known) or 'none'}",
+                    node=proto.name,
+                    op=proto.op_type,
+                    attribute=name,
+                )
+            if attr.ref_attr_name:
+                if attr.ref_attr_name in env:
+                    attrs[name] = env[attr.ref_attr_name]
+            elif attr.type in (_GRAPH, _GRAPHS):
+                bodies = []
+                for graph in [attr.g] if attr.type == _GRAPH else attr.graphs:
+                    body, seen = self.body(graph, scope, opsets, env)
+                    bodies.append(body)
+                    captures.update(seen)
+                attrs[name] = bodies[0] if attr.type == _GRAPH else bodies
+            elif proto.op_type == "Constant" and name == "value":
+                attrs[name] = attr.t  # may be a reference to bytes that stay in the file
+            else:
+                attrs[name] = protos.attribute_value(attr)
+        for name, (_, required) in known.items():
+            if required and name not in attrs:
+                raise InvalidGraph(
+                    f"{where} lacks its attribute {name!r}",
+                    hint="the model is damaged or was made for another opset",
+                    node=proto.name,
+                    op=proto.op_type,
+                    attribute=name,
+                )
+        return attrs, captures
+
+    def _inline(
+        self,
+        proto: onnx.NodeProto,
+        function: onnx.FunctionProto,
+        inputs: list[Value | None],
+        scope: Scope,
+        opsets: dict[str, int],
+        env: dict[str, Any],
+    ) -> None:
+        """f(a, b) becomes f's nodes, their values prefixed with the call's name."""
+        key = f"{function.domain}.{function.name}"
+        if key in self._active:
+            raise InvalidGraph(f"function {key} calls itself", hint="ONNX forbids recursion", node=proto.name)
+        own = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in function.opset_import}
+        inner = Scope(scope.frame, None, f"{scope.prefix}{proto.name or function.name}/")
+        for i, name in enumerate(function.input):
+            inner.values[name] = inputs[i] if i < len(inputs) else None
+        bound: dict[str, Any] = {a.name: protos.attribute_value(a) for a in function.attribute_proto}
+        for attr in proto.attribute:
+            if not attr.ref_attr_name:
+                bound[attr.name] = protos.attribute_value(attr)
+            elif attr.ref_attr_name in env:
+                bound[attr.name] = env[attr.ref_attr_name]
+        self._active.append(key)
+        self.nodes(function.node, inner, {**opsets, **own}, bound)
+        self._active.pop()
+        for outer_name, inner_name in zip(proto.output, function.output, strict=False):
+            if outer_name:
+                self._define(scope, outer_name, self.resolve(inner, inner_name, f"function {key}"))
+
+
+def _ordered(nodes: Sequence[onnx.NodeProto], scope: Scope) -> list[onnx.NodeProto]:
+    """The nodes so that producers come first. ONNX demands it; models in the wild do not always obey."""
+    made: set[str] = set()
+    all_made = {name for node in nodes for name in node.output if name}
+    for node in nodes:
+        if any(name in all_made and name not in made and name not in scope.values for name in _reads(node)):
+            return _sorted(nodes, all_made)
+        made.update(node.output)
+    return list(nodes)
+
+
+def _sorted(nodes: Sequence[onnx.NodeProto], all_made: set[str]) -> list[onnx.NodeProto]:
+    order: list[onnx.NodeProto] = []
+    made: set[str] = set()
+    waiting = list(nodes)
+    while waiting:
+        ready = [n for n in waiting if all(r in made or r not in all_made for r in _reads(n))]
+        if not ready:
+            first = waiting[0]
+            raise InvalidGraph(
+                f"the nodes form a cycle: {first.op_type} {first.name!r} waits for its own result",
+                hint="the model is damaged: export it again",
+                node=first.name,
+                op=first.op_type,
+            )
+        for node in ready:
+            order.append(node)
+            made.update(node.output)
+        taken = set(map(id, ready))
+        waiting = [n for n in waiting if id(n) not in taken]
+    return order
+
+
+def _reads(node: onnx.NodeProto) -> Iterable[str]:
+    yield from (name for name in node.input if name)
+    for attr in node.attribute:
+        for graph in [attr.g] if attr.type == _GRAPH else attr.graphs:
+            own = {i.name for i in graph.input} | {t.name for t in graph.initializer}
+            own |= {out for n in graph.node for out in n.output}
+            for inner in graph.node:
+                yield from (name for name in _reads(inner) if name not in own)
+            yield from (o.name for o in graph.output if o.name not in own)

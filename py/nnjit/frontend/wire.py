@@ -1,0 +1,218 @@
+"""Takes the bytes of an ONNX model, returns the same protobuf message without its big payloads.
+
+A small walker of the protobuf wire format copies everything but the data of large tensors, which it
+turns into external-data references to the model's own file (location SELF). So 500 MB of weights
+never enter Python: what is left, some 100 KB, goes to the onnx package.
+https://protobuf.dev/programming-guides/encoding/ and onnx.proto3 give the field numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..errors import ModelFormatError
+from .source import ByteSource, Window
+
+SELF = "\0self"  # external_data location of payloads that stay in the model file
+THRESHOLD = 4096  # smaller payloads are copied
+
+_VARINT, _I64, _LEN, _I32 = 0, 1, 2, 5
+_FIXED = {_I64: 8, _I32: 4}
+
+# Which fields of which message lead to large tensors: {message: {field: message of that field}}.
+_PATHS: dict[str, dict[int, str]] = {
+    "ModelProto": {7: "GraphProto"},
+    "GraphProto": {1: "NodeProto", 5: "TensorProto"},
+    "NodeProto": {5: "AttributeProto"},
+    "AttributeProto": {5: "TensorProto"},
+}
+_MODEL_FIELDS = {
+    1: _VARINT,
+    2: _LEN,
+    3: _LEN,
+    4: _LEN,
+    5: _VARINT,
+    6: _LEN,
+    7: _LEN,
+    8: _LEN,
+    14: _LEN,
+    20: _LEN,
+}
+_MODEL_FIELDS |= {25: _LEN, 26: _LEN}
+_DATA_TYPE, _FLOAT_DATA, _RAW_DATA, _DOUBLE_DATA = 2, 4, 9, 10
+_FLOAT, _DOUBLE = 1, 11
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    number: int
+    wire: int
+    start: int  # of its tag
+    body: int  # of its payload (the varint itself for wire type 0)
+    end: int
+
+
+def strip(source: ByteSource, threshold: int = THRESHOLD) -> bytes:
+    """A serialized ModelProto whose tensors of `threshold` bytes and more are references into `source`.
+
+    Raises ModelFormatError for bytes that are no ONNX model or end too early.
+    """
+    sniff(source)
+    return _Walker(source, threshold).message("ModelProto", 0, source.size)
+
+
+class _Walker:
+    def __init__(self, source: ByteSource, threshold: int) -> None:
+        self.source, self.window, self.threshold = source, Window(source), threshold
+
+    def message(self, kind: str, start: int, end: int) -> bytes:
+        if kind == "TensorProto":
+            return self._tensor(start, end)
+        inner = _PATHS[kind]
+        out = bytearray()
+        copied = start  # everything before is in `out`
+        for field in self._fields(kind, start, end):
+            name = inner.get(field.number)
+            # A small message cannot hold a large payload: the common node is copied unseen.
+            if name is None or field.wire != _LEN or field.end - field.body < self.threshold:
+                continue
+            body = self.message(name, field.body, field.end)
+            if len(body) == field.end - field.body:
+                continue
+            out += self.window.read(copied, field.start - copied)
+            out += _tag(field.number, _LEN) + _varint(len(body)) + body
+            copied = field.end
+        out += self.window.read(copied, end - copied)
+        return bytes(out)
+
+    def _tensor(self, start: int, end: int) -> bytes:
+        fields = list(self._fields("TensorProto", start, end))
+        data_type = next((self._value(f) for f in fields if f.number == _DATA_TYPE), 0)
+        payload = [f for f in fields if f.wire == _LEN and self._is_raw(f, data_type)]
+        if len(payload) != 1 or payload[0].end - payload[0].body < self.threshold:
+            return self.window.read(start, end - start)
+        big = payload[0]
+        out = bytearray()
+        for field in fields:
+            if field is not big:
+                out += self.window.read(field.start, field.end - field.start)
+        entries = {"location": SELF, "offset": str(big.body), "length": str(big.end - big.body)}
+        for key, value in entries.items():
+            entry = _string(1, key) + _string(2, value)
+            out += _tag(13, _LEN) + _varint(len(entry)) + entry
+        out += _tag(14, _VARINT) + _varint(1)  # data_location = EXTERNAL
+        return bytes(out)
+
+    @staticmethod
+    def _is_raw(field: _Field, data_type: int) -> bool:
+        """Packed float_data and double_data have the very layout of raw_data."""
+        return (
+            field.number == _RAW_DATA
+            or (field.number == _FLOAT_DATA and data_type == _FLOAT)
+            or (field.number == _DOUBLE_DATA and data_type == _DOUBLE)
+        )
+
+    def _value(self, field: _Field) -> int:
+        return self.window.varint(field.body, field.end)[0] if field.wire == _VARINT else 0
+
+    def _fields(self, kind: str, start: int, end: int) -> Iterator[_Field]:
+        at, window = start, self.window
+        while at < end:
+            tag, body = window.varint(at, end)
+            number, wire = tag >> 3, tag & 7
+            if tag < 0 or number == 0:
+                raise self._broken(kind, at, "no field starts here")
+            if kind == "ModelProto" and _MODEL_FIELDS.get(number) != wire:
+                raise self._broken(kind, at, f"field {number} of wire type {wire} is none of its fields")
+            if wire == _LEN:
+                length, body = window.varint(body, end)
+                stop = body + length
+                if length < 0 or stop > end:
+                    raise self._truncated(kind, at, length, end - body)
+            elif wire == _VARINT:
+                value, stop = window.varint(body, end)
+                if value < 0:
+                    raise self._truncated(kind, at, 1, end - body)
+            elif wire in _FIXED:
+                stop = body + _FIXED[wire]
+                if stop > end:
+                    raise self._truncated(kind, at, _FIXED[wire], end - body)
+            else:
+                raise self._broken(kind, at, f"wire type {wire} does not occur in ONNX")
+            yield _Field(number, wire, at, body, stop)
+            at = stop
+
+    def _broken(self, kind: str, at: int, why: str) -> ModelFormatError:
+        return ModelFormatError(
+            f"{self.source.name} is not an ONNX model: byte {at}, in a {kind}: {why}",
+            hint="give the .onnx file itself; if this is it, it is damaged: fetch or export it again",
+            file=self.source.name,
+            offset=at,
+        )
+
+    def _truncated(self, kind: str, at: int, needed: int, there: int) -> ModelFormatError:
+        return ModelFormatError(
+            f"{self.source.name} ends too early: the field at byte {at}, in a {kind}, needs {max(needed, 1)} bytes "
+            f"and {max(there, 0)} are left (the file has {self.source.size})",
+            hint="the download or copy was cut short: fetch the file again",
+            file=self.source.name,
+            offset=at,
+        )
+
+
+_MAGIC: list[tuple[int, bytes, str, str]] = [
+    (0, b"PK\x03\x04", "a zip archive", "unpack it and give the .onnx file inside (a PyTorch .pt must be exported to ONNX)"),
+    (0, b"\x1f\x8b", "gzip data", "decompress it first"),
+    (0, b"\x28\xb5\x2f\xfd", "Zstandard data", "decompress it first"),
+    (0, b"BZh", "bzip2 data", "decompress it first"),
+    (0, b"\xfd7zXZ", "xz data", "decompress it first"),
+    (0, b"version https://git-lfs", "a Git LFS pointer, not the file it stands for", "run `git lfs pull`, or download the file itself"),
+    (0, b"\x89HDF", "an HDF5 (Keras) file", "convert it with tf2onnx"),
+    (0, b"GGUF", "a GGUF file", "export the model to ONNX"),
+    (0, b"\x80\x02", "a Python pickle", "export the model to ONNX"),
+    (4, b"TFL3", "a TensorFlow Lite model", "convert it with tf2onnx"),
+    (4, b"ORTM", "an ORT-format model", "give the .onnx file it was made from"),
+    (0, b"\x93NUMPY", "a numpy array", "give the .onnx model"),
+]  # fmt: skip
+
+
+def sniff(source: ByteSource) -> None:
+    """Raises ModelFormatError when the first bytes show that the file is something else."""
+    head = source.read(0, 512)
+
+    def wrong(what: str, hint: str) -> ModelFormatError:
+        return ModelFormatError(
+            f"{source.name} is {what}, not an ONNX model", hint=hint, file=source.name, offset=0
+        )
+
+    if not head:
+        raise wrong("empty", "fetch or export the file again")
+    for at, magic, what, hint in _MAGIC:
+        if head[at : at + len(magic)] == magic:
+            raise wrong(what, hint)
+    if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < source.size:
+        raise wrong("a safetensors file", "export the model to ONNX")
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")):
+        raise wrong("an HTML or XML page", "the URL leads to a page: use the link of the raw file")
+    if text.startswith((b'{"', b"{\n", b"{\r", b"[{")):
+        raise wrong("JSON text", "give the .onnx file")
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _tag(number: int, wire: int) -> bytes:
+    return _varint(number << 3 | wire)
+
+
+def _string(number: int, text: str) -> bytes:
+    data = text.encode()
+    return _tag(number, _LEN) + _varint(len(data)) + data

@@ -1,0 +1,92 @@
+"""The slow, certain way: nodes evaluated by onnx.reference on numpy arrays.
+
+`run_nodes` serves nodes without a kernel (host calls) and folding; `run_model` is the oracle of a whole
+model. Bodies of If, Loop and Scan see the outer values they capture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx.reference import ReferenceEvaluator
+
+from ..errors import NnjitError, ReferenceFailed
+from . import dtypes, export
+from .ir import Graph, Node, Value
+
+
+class Subgraph:
+    """Nodes compiled for the reference once, to be run many times.
+
+    `inputs` are the values that have to be fed; constants are part of it.
+    """
+
+    def __init__(
+        self, nodes: Sequence[Node], outputs: Sequence[Value], inputs: Sequence[Value] | None = None
+    ) -> None:
+        self.outputs = list(outputs)
+        made = {v for node in nodes for v in node.outputs}
+        read = dict.fromkeys(v for node in nodes for v in node.reads() if v not in made and v.const is None)
+        read.update(dict.fromkeys(v for v in outputs if v not in made and v.const is None))
+        self.inputs: list[Value] = list(inputs) if inputs is not None else list(read)
+        self._names = export.Names()
+        self._nodes = list(nodes)
+        graph = export.graph_proto("host", nodes, self.inputs, self.outputs, self._names)
+        self._evaluator = ReferenceEvaluator(export.model_proto(graph, export.opsets_of(nodes)))
+        self._output_names = [o.name for o in graph.output]
+
+    def run(self, feeds: Mapping[Value, Any]) -> list[Any]:
+        """Outputs in order: numpy arrays, object arrays of str, lists for sequences, None for an empty optional."""
+        given = {self._names[v]: _feed(feeds[v], v) for v in self.inputs}
+        try:
+            with np.errstate(all="ignore"):
+                found = self._evaluator.run(self._output_names, given)
+        except NnjitError:
+            raise
+        except Exception as error:
+            first = self._nodes[0] if self._nodes else None
+            raise ReferenceFailed(
+                f"onnx.reference could not run {', '.join(n.op for n in self._nodes[:4])}: {type(error).__name__}: {error}",
+                hint="the operator may not support these types or shapes in onnx.reference",
+                node=first.name if first else None,
+                op=first.op if first else None,
+                domain=(first.domain or "ai.onnx") if first else None,
+            ) from error
+        return [_result(value, v.dtype) for value, v in zip(found, self.outputs, strict=True)]
+
+
+def run_nodes(nodes: Sequence[Node], feeds: Mapping[Value, Any], outputs: Sequence[Value]) -> list[Any]:
+    """Evaluates nodes (in topological order) on `feeds`; see Subgraph.run for what comes back."""
+    return Subgraph(nodes, outputs).run(feeds)
+
+
+def run_graph(graph: Graph, feeds: Mapping[str, Any]) -> dict[str, Any]:
+    """A whole graph on feeds by input name; outputs by the model's output names."""
+    found = Subgraph(graph.nodes, graph.outputs, graph.inputs).run({v: feeds[v.name] for v in graph.inputs})
+    return dict(zip(graph.output_names, found, strict=True))
+
+
+def _feed(value: Any, of: Value) -> Any:
+    if isinstance(value, np.ndarray) and of.dtype in dtypes.NUMPY and of.dtype != "string":
+        wanted = dtypes.NUMPY[of.dtype]
+        if value.dtype != wanted and value.dtype.itemsize == wanted.itemsize and value.dtype.kind in "uV":
+            return value.view(wanted)  # raw bits of bf16, fp8, … as they cross from JavaScript
+    return value
+
+
+def _result(value: Any, dtype: str) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_result(v, "") for v in value]
+    if value is None or isinstance(value, dict):
+        return value
+    array = np.asarray(value)
+    if array.dtype.kind in "US":
+        return array.astype(object)
+    wanted = dtypes.NUMPY.get(dtype)
+    # Some reference operators return a wider type than the schema says.
+    if wanted is not None and array.dtype != wanted and dtype != "string":
+        array = array.astype(wanted)
+    return array

@@ -1,0 +1,64 @@
+"""ONNX operator schemas, cached: get_schema crosses into C++ and copies, one call an operator is enough."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import onnx
+
+from ..errors import UnknownOperator
+
+NEWEST: int = onnx.defs.onnx_opset_version()
+NEWEST_OF: dict[str, int] = {}
+for _schema in onnx.defs.get_all_schemas():
+    NEWEST_OF[_schema.domain] = max(NEWEST_OF.get(_schema.domain, 1), _schema.since_version)
+NEWEST_OF[""] = NEWEST
+# Domains grow with their newest operator, but their own newest version may lie above it.
+for (_domain, _version), _ in onnx.helper.OP_SET_ID_VERSION_MAP.items():
+    NEWEST_OF["" if _domain == "ai.onnx" else _domain] = max(
+        NEWEST_OF.get("" if _domain == "ai.onnx" else _domain, 1), _version
+    )
+
+
+@lru_cache(maxsize=None)
+def find(op: str, domain: str, version: int) -> Any | None:
+    """The OpSchema in force at `version`, or None."""
+    try:
+        return onnx.defs.get_schema(op, max_inclusive_version=version, domain=domain)
+    except onnx.defs.SchemaError:
+        return None
+
+
+@lru_cache(maxsize=None)
+def arity(op: str, domain: str, version: int) -> tuple[int, int, int, int]:
+    """(least inputs, most inputs, least outputs, most outputs)."""
+    schema = find(op, domain, version)
+    assert schema is not None
+    return schema.min_input, schema.max_input, schema.min_output, schema.max_output
+
+
+@lru_cache(maxsize=None)
+def attributes(op: str, domain: str, version: int) -> dict[str, tuple[int, bool]]:
+    """{attribute: (AttributeProto type number, required)}."""
+    schema = find(op, domain, version)
+    if schema is None:
+        return {}
+    return {name: (a.type.value, a.required) for name, a in schema.attributes.items()}
+
+
+def unknown(op: str, domain: str, version: int, node: str) -> UnknownOperator:
+    """The error for an operator without a schema; says what is different about it where that is known."""
+    hint = f"the importer knows the operators of ai.onnx up to opset {NEWEST} and of {', '.join(sorted(d for d in NEWEST_OF if d))}"
+    if domain == "com.microsoft":
+        hint = "this operator is onnxruntime's own: export without onnxruntime's graph optimizations or contrib operators"
+    elif domain in NEWEST_OF and find(op, domain, NEWEST_OF[domain]) is not None:
+        hint = f"it exists in a newer opset than the {version} that the model imports"
+    return UnknownOperator(
+        f"node {node!r}: operator {domain + '.' if domain else ''}{op} is unknown at opset {version}",
+        hint=hint,
+        node=node,
+        op=op,
+        domain=domain or "ai.onnx",
+        version=version,
+    )

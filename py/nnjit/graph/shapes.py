@@ -1,0 +1,66 @@
+"""Shape and type inference of one node with concrete shapes: `infer_node(node)` fills its outputs.
+
+A rule per common operator (shape_rules_*.py), ONNX's own inference for the rest. A shape that depends
+on data stays None, and so does everything behind it; dtypes are known wherever they follow from the
+operator. Nodes are in newest-opset form.
+"""
+
+from __future__ import annotations
+
+import onnx
+from onnx import shape_inference
+
+from . import export, protos, schemas, shape_rules_math, shape_rules_move, shape_rules_nn
+from .ir import Const, Node, Value
+from .shape_rules import RULES, fail
+
+# Imported for their rules.
+_RULE_FILES = (shape_rules_math, shape_rules_move, shape_rules_nn)
+
+
+def infer_node(node: Node) -> None:
+    """Sets dtype and shape of the node's outputs. Raises ShapeError when its operands do not fit."""
+    found = RULES.get(node.op) if not node.domain else None
+    if found is not None:
+        found(node)
+    else:
+        infer_by_onnx(node)
+
+
+def infer_by_onnx(node: Node) -> None:
+    """What onnx.shape_inference says about the node; dims it leaves open make the shape None."""
+    schema = schemas.find(node.op, node.domain, node.version)
+    if schema is None:
+        return
+    names = export.Names()
+    reads = list(node.reads())
+    proto = export.node_proto(node, names)
+    types = {names[v]: _type(v) for v in reads}
+    data = {
+        names[v]: _tensor(v.const, names[v]) for v in reads if v.const is not None and v.const.size <= 1024
+    }
+    imports = [onnx.helper.make_opsetid(d, v) for d, v in export.opsets_of([node]).items()]
+    try:
+        found = shape_inference.infer_node_outputs(schema, proto, types, data, opset_imports=imports)
+    except (shape_inference.InferenceError, RuntimeError) as error:
+        if any(v.shape is None or not v.dtype for v in reads):
+            return  # it may only miss what is not known yet
+        fail(node, str(error).strip().splitlines()[0])
+    for value in node.outputs:
+        proto_type = found.get(names[value]) if value.name else None
+        if proto_type is None:
+            continue
+        dtype, dims = protos.type_of(proto_type)
+        if dtype:
+            value.dtype = dtype
+        value.shape = protos.static_shape(dims)
+        if proto_type.WhichOneof("value") not in (None, "tensor_type"):
+            value.type = proto_type
+
+
+def _type(value: Value) -> onnx.TypeProto:
+    return value.type if value.type is not None else protos.make_type(value.dtype, value.shape)
+
+
+def _tensor(const: Const, name: str) -> onnx.TensorProto:
+    return protos.numpy_to_tensor(const.numpy(), const.dtype, name)
