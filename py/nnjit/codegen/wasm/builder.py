@@ -72,6 +72,7 @@ class _Access(dict[tuple[str, int], tuple[bytes, bytes, int, bytes]]):
         return entry
 
 
+_INDEX_KINDS = {"data", "elem", "memory", "table", "func"}
 _PLAIN = _Plain()
 _ACCESS = _Access()
 _I32_CONST, _I64_CONST, _F32_CONST, _F64_CONST, _V128_CONST = (
@@ -285,13 +286,35 @@ class FunctionBuilder(ControlBuilder):
 
     def memory_copy(self) -> None:
         """destination source bytes ->"""
-        self._apply(OPS["memory.copy"])
-        self.code += OPS["memory.copy"].code + b"\0\0"
+        self.indexed("memory.copy", 0, 0)
 
     def memory_fill(self) -> None:
         """destination byte bytes ->"""
-        self._apply(OPS["memory.fill"])
-        self.code += OPS["memory.fill"].code + b"\0"
+        self.indexed("memory.fill", 0)
+
+    def indexed(self, name: str, *indices: int) -> None:
+        """An instruction with indices, in binary order: `b.indexed("memory.init", segment, 0)`."""
+        op = OPS[name]
+        if (
+            len(indices) != len(op.immediates)
+            or not _INDEX_KINDS.issuperset(op.immediates)
+            or op.takes is None
+        ):
+            raise WasmTypeError(
+                f"{self.name}: {name} takes {op.immediates or 'no immediates'}, got {indices}"
+            )
+        self._apply(op)
+        self.code += op.code + b"".join([ULEB[index] for index in indices])
+
+    def global_get(self, index: int, ty: ValType) -> None:
+        """global.get of a global of type ty."""
+        self.code += OPS["global.get"].code + ULEB[index]
+        self._stack.append(TYPE_BYTE[ty])
+
+    def global_set(self, index: int, ty: ValType) -> None:
+        """global.set of a global of type ty."""
+        self._pop("global.set", bytes((TYPE_BYTE[ty],)))
+        self.code += OPS["global.set"].code + ULEB[index]
 
     def fence(self) -> None:
         """atomic.fence"""

@@ -255,15 +255,22 @@ def _constant(kind: str, data: bytes) -> str:
 
 
 def _float(kind: str, data: bytes) -> str:
-    """The shortest decimal that reads back as these bytes; NaNs with their payload."""
-    layout, fraction, digits = ("<f", 23, 6) if kind == "f32" else ("<d", 52, 15)
+    """A short decimal that reads back as these bytes; NaNs with their payload."""
+    layout, fraction = ("<f", 23) if kind == "f32" else ("<d", 52)
     value: float = struct.unpack(layout, data)[0]
     if math.isnan(value):
         bits = int.from_bytes(data, "little")
         sign = "-" if data[-1] & 0x80 else ""
         return f"{sign}nan:{bits & (1 << fraction) - 1:#x}"
-    while True:
-        text = f"{value:.{digits}g}"
-        if math.isinf(value) or struct.pack(layout, float(text)) == data:
-            return text
-        digits += 1
+    if kind == "f64" or math.isinf(value):
+        return repr(value)
+    # 9 digits always tell two f32 apart; mostly 6 do.
+    texts = (f"{value:.{digits}g}" for digits in range(6, 10))
+    return next(text for text in texts if _as_f32(text) == data)
+
+
+def _as_f32(text: str) -> bytes | None:
+    try:
+        return struct.pack("<f", float(text))
+    except OverflowError:  # the largest f32, rounded up
+        return None

@@ -169,7 +169,7 @@ def _call_all(run: FunctionBuilder, step: PlanStep) -> None:
 
 
 def _share() -> FunctionBuilder:
-    """share(slot, args, tiles, thread, nthreads): do tiles t/n .. tiles (t+1)/n of a step, if there are any."""
+    """share(slot, args, tiles, thread, nthreads): tiles t/n .. tiles (t+1)/n of a step, if any."""
     b = FunctionBuilder(["i32"] * 5, [], "share", ("slot", "args", "tiles", "thread", "nthreads"))
     slot, args, tiles, thread, nthreads = range(5)
     begin, end = b.local("i32", "begin"), b.local("i32", "end")
