@@ -1,0 +1,117 @@
+"""A page with the engine client, isolated or not, and `call`: one JavaScript function run in it."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+WEB = Path(__file__).resolve().parents[2] / "web"
+ISOLATION = {
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+SET_UP = """async () => {
+  const { EngineClient } = await import('/engine/client.js');
+  window.EngineClient = EngineClient;
+  window.revive = (value) => {
+    if (Array.isArray(value)) return value.map(revive);
+    if (value === null || typeof value !== 'object') return value;
+    if ('$base64' in value) return Uint8Array.from(atob(value.$base64), (c) => c.charCodeAt(0));
+    return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, revive(v)]));
+  };
+  window.f32 = (values) => Float32Array.from(values);
+  window.i32 = (values) => Int32Array.from(values);
+  window.floats = (bytes) => [...new Float32Array(bytes.buffer)];
+  window.ints = (bytes) => [...new Int32Array(bytes.buffer)];
+  // The error of a promise as plain data; a promise that keeps its word is the failure here.
+  window.failure = async (promise) => {
+    try { await promise; } catch (error) { return { ...error.toJSON(), typed: error.name === 'NnjitError' }; }
+    throw new Error('it did not fail');
+  };
+}"""
+
+
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    extensions_map = {".js": "text/javascript", ".html": "text/html"}  # noqa: RUF012
+    isolated = True
+
+    def end_headers(self) -> None:
+        if self.isolated:
+            for name, value in ISOLATION.items():
+                self.send_header(name, value)
+        super().end_headers()
+
+    def do_GET(self) -> None:
+        if self.path != "/blank":
+            return super().do_GET()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", "15")
+        self.end_headers()
+        self.wfile.write(b"<!doctype html>")
+        return None
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@contextmanager
+def serve(isolated: bool) -> Iterator[str]:
+    """web/ on a port of its own, with or without the isolation headers."""
+    handler = type("Handler", (_Handler,), {"isolated": isolated})
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(handler, directory=str(WEB))
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
+def engine_page(browser: Browser, origin: str) -> Iterator[Page]:
+    """A fresh page with EngineClient and the helpers; an uncaught error in it fails the test."""
+    errors: list[str] = []
+    page = browser.new_page()
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(f"{origin}/blank")
+    page.evaluate(SET_UP)
+    yield page
+    page.close()
+    assert not errors
+
+
+@pytest.fixture(scope="module")
+def own_browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        path = os.environ.get("NNJIT_CHROMIUM") or shutil.which("chromium")
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def isolated_origin() -> Iterator[str]:
+    with serve(isolated=True) as origin:
+        yield origin
+
+
+@pytest.fixture
+def engine(own_browser: Browser, isolated_origin: str) -> Iterator[Page]:
+    with engine_page(own_browser, isolated_origin) as page:
+        yield page
