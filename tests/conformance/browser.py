@@ -1,20 +1,21 @@
 """Runs cases in a real Chromium through the public API, one page for many cases.
 
-`run_browser(cases)` yields an Outcome a case. A case that hangs or takes the page down costs itself: the page is
-opened anew and the next case goes on there.
+`run_browser(cases)` yields an Outcome a case. A case that hangs or takes the page down costs itself: the page
+is opened anew and the next case goes on there.
 """
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import Page
 
 from tests.conformance.cases import Case
-from tests.conformance.outcome import Outcome, judge
+from tests.conformance.outcome import Outcome, judge, placed
 from tests.support.browser import Lab
 from tests.support.codec import Packer, bundle, unpack
 
@@ -53,10 +54,8 @@ class Runner:
 
     def close(self) -> None:
         if self.page is not None:
-            try:
+            with suppress(PlaywrightError):  # its process may be gone already
                 self.page.context.close()
-            except PlaywrightError:
-                pass  # the page's process is gone already
         self.page = None
 
     def run(self, case: Case) -> Outcome:
@@ -87,20 +86,10 @@ def outcome_of(case: Case, result: dict[str, Any]) -> Outcome:
     return judge(case, outputs, ms=result["ms"], **placed(result["placement"]))
 
 
-def placed(placement: Any) -> dict[str, dict[str, int]]:
-    """Operators by where they ran, out of session.placement()."""
-    out: dict[str, dict[str, int]] = {"kernels": {}, "reference": {}}
-    rows = placement.get("nodes", []) if isinstance(placement, dict) else placement or []
-    for row in rows:
-        side = out["reference" if "reference" in str(row.get("on", row.get("backend"))) else "kernels"]
-        side[row["op"]] = side.get(row["op"], 0) + 1
-    return out
-
-
 def run_browser(
     cases: Sequence[Case], peer: bool = False, threads: int = 2, timeout: float = 60.0
 ) -> Iterator[Outcome]:
-    """Outcomes in order. `peer` runs onnxruntime-web in place of nnjit; `timeout` is in seconds, for one case."""
+    """Outcomes in order. `peer`: onnxruntime-web in place of nnjit. `timeout`: seconds for one case."""
     with Lab() as lab:
         runner = Runner(lab, "onnxruntime-web" if peer else "nnjit", threads, timeout)
         for case in cases:

@@ -66,8 +66,13 @@ class Case:
             pairs = [(list(i), list(o)) for i, o in self.source.data_sets]
         else:
             folders = sorted(Path(str(self.source.model_dir)).glob("test_data_set*"))
-            pairs = [(read_values(f, "input", graph.input), read_values(f, "output", graph.output)) for f in folders]
-        return [DataSet(named(graph_inputs(graph, len(i)), i), named(list(graph.output), o)) for i, o in pairs]
+            pairs = [
+                (read_values(f, "input", graph.input), read_values(f, "output", graph.output))
+                for f in folders
+            ]
+        return [
+            DataSet(named(graph_inputs(graph, len(i)), i), named(list(graph.output), o)) for i, o in pairs
+        ]
 
     def check(self, expected: DataSet, outputs: list[Any]) -> None:
         """onnx's own comparison. AssertionError or TypeError with the difference."""
@@ -143,7 +148,7 @@ def load_cases() -> tuple[Case, ...]:
 
 
 def select(cases: tuple[Case, ...], patterns: list[str]) -> list[Case]:
-    """Cases whose id or operators hold one of the patterns: `Conv`, `node/test_add`, `light/`. All without any."""
+    """Cases whose id or operators hold a pattern: `Conv`, `node/test_add`, `light/`. All if there is none."""
     if not patterns:
         return list(cases)
     return [c for c in cases if any(p in c.id or p in operators(c.model()) for p in patterns)]
@@ -178,4 +183,7 @@ def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 def operators(model: onnx.ModelProto) -> set[str]:
     """`Conv`, `ai.onnx.ml.TreeEnsemble`, …: the operators that a model uses."""
-    return {f"{n.domain}.{n.op_type}" if n.domain not in ("", "ai.onnx") else n.op_type for n in nodes(model.graph)}
+    return {
+        f"{n.domain}.{n.op_type}" if n.domain not in ("", "ai.onnx") else n.op_type
+        for n in nodes(model.graph)
+    }

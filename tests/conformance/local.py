@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from tests.conformance.cases import Case
-from tests.conformance.outcome import Outcome, judge, summary
+from tests.conformance.outcome import Outcome, judge, placed, summary
 
 
 def run_case(case: Case, debug: bool = False) -> Outcome:
@@ -28,8 +28,10 @@ def run_case(case: Case, debug: bool = False) -> Outcome:
         outputs = []
         for data in case.data_sets():
             result = session.run(data.inputs)
-            outputs.append([result[name] for name in data.outputs] if isinstance(result, dict) else list(result))
-        known = placed(session)
+            outputs.append(
+                [result[name] for name in data.outputs] if isinstance(result, dict) else list(result)
+            )
+        known = placed(session.placement() if hasattr(session, "placement") else [])
     except Exception as error:
         if debug:
             traceback.print_exc()
@@ -37,16 +39,6 @@ def run_case(case: Case, debug: bool = False) -> Outcome:
         code = getattr(error, "code", type(error).__name__)
         return Outcome(case.id, "error", summary(error), code, elapsed)
     return judge(case, outputs, ms=1000 * (time.perf_counter() - start), **known)
-
-
-def placed(session: Any) -> dict[str, dict[str, int]]:
-    """Operators by where they ran, out of session.placement(): rows of {op, on: 'kernel' | 'reference' | …}."""
-    out: dict[str, dict[str, int]] = {"kernels": {}, "reference": {}}
-    rows = session.placement() if hasattr(session, "placement") else []
-    for row in rows:
-        side = out["reference" if "reference" in str(row.get("on", row.get("backend"))) else "kernels"]
-        side[row["op"]] = side.get(row["op"], 0) + 1
-    return out
 
 
 def work(cases: Sequence[Case], pipe: Connection) -> None:

@@ -16,7 +16,7 @@ STATUSES = ("pass", "wrong", "error", "timeout", "crash")
 
 @dataclass
 class Outcome:
-    """status: pass; wrong (an output differs); error (refused or threw); timeout; crash (page or process gone)."""
+    """status: pass; wrong: an output differs; error: refused or threw; timeout; crash: the page is gone."""
 
     id: str
     status: str
@@ -25,6 +25,9 @@ class Outcome:
     ms: float = 0.0
     kernels: dict[str, int] = field(default_factory=dict)  # operator -> nodes that ran on a kernel
     reference: dict[str, int] = field(default_factory=dict)  # operator -> nodes that ran on the reference
+    folded: dict[str, int] = field(
+        default_factory=dict
+    )  # operator -> nodes computed or removed while compiling
 
 
 def judge(case: Case, outputs: list[list[Any]], **known: Any) -> Outcome:
@@ -37,6 +40,16 @@ def judge(case: Case, outputs: list[list[Any]], **known: Any) -> Outcome:
     return Outcome(case.id, "pass", **known)
 
 
+def placed(placement: Any) -> dict[str, dict[str, int]]:
+    """Counts operators by where they ran, out of session.placement(): rows {op, backend, …}."""
+    out: dict[str, dict[str, int]] = {"kernels": {}, "reference": {}, "folded": {}}
+    side_of = {"wasm": "kernels", "webgpu": "kernels", "reference": "reference"}
+    for row in placement or []:
+        side = out[side_of.get(row["backend"], "folded")]
+        side[row["op"]] = side.get(row["op"], 0) + 1
+    return out
+
+
 def summary(error: BaseException) -> str:
     """The lines of numpy's or the compiler's message that say something, on one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -47,8 +60,9 @@ def summary(error: BaseException) -> str:
 
 def write(path: Path, about: dict[str, Any], outcomes: Iterable[Outcome]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [asdict(o) for o in outcomes]
-    path.write_text(json.dumps({"about": about, "cases": rows}, indent=1) + "\n")
+    rows = [json.dumps({k: v for k, v in asdict(o).items() if v or k == "ms"}) for o in outcomes]
+    text = f'{{"about": {json.dumps(about)},\n"cases": [\n' + ",\n".join(rows) + "\n]}\n"
+    path.write_text(text)
 
 
 def read(path: Path) -> tuple[dict[str, Any], list[Outcome]]:
@@ -60,8 +74,10 @@ def report(outcomes: list[Outcome], say: Callable[[str], None] = print, limit: i
     """Counts, then the commonest reasons with one case each."""
     counts = Counter(o.status for o in outcomes)
     kernel_only = sum(o.status == "pass" and not o.reference for o in outcomes)
-    say(f"{counts['pass']} of {len(outcomes)} passed ({kernel_only} of them on kernels alone); "
-        + ", ".join(f"{counts[s]} {s}" for s in STATUSES[1:] if counts[s]))
+    say(
+        f"{counts['pass']} of {len(outcomes)} passed ({kernel_only} of them on kernels alone); "
+        + ", ".join(f"{counts[s]} {s}" for s in STATUSES[1:] if counts[s])
+    )
     groups: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         if outcome.status != "pass":

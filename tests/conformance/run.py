@@ -1,9 +1,9 @@
 """ONNX's own 2,033 cases through nnjit, by one command: `python3 serve.py conformance [PATTERN...]`.
 
-    run.py                   every case in Chromium through the public API; writes the results and docs/operators.md
-    run.py Conv node/test_add   only cases whose name or operators match
-    run.py --local           on CPython, kernels under wasmtime (no browser): the quick check while developing
-    run.py --peer            the same cases on onnxruntime-web, to compare
+run.py           every case in Chromium through the public API; writes the results and docs/operators.md
+run.py Conv node/test_add    only cases whose name or operators match
+run.py --local   on CPython, kernels under wasmtime (no browser): the quick check while developing
+run.py --peer    the same cases on onnxruntime-web, to compare
 """
 
 from __future__ import annotations
@@ -23,15 +23,19 @@ from tests.conformance.cases import Case, load_cases, select, stratified  # noqa
 from tests.conformance.local import run_case, run_local  # noqa: E402
 from tests.conformance.outcome import Outcome  # noqa: E402
 
-RESULTS = ROOT / "tests" / "conformance" / "results"
+RESULTS = ROOT / "tests" / ".out" / "conformance"
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="conformance", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("patterns", nargs="*", help="parts of case names, or operators; all cases without any")
+    parser.add_argument(
+        "patterns", nargs="*", help="parts of case names, or operators; all cases without any"
+    )
     parser.add_argument("--local", action="store_true", help="CPython and wasmtime instead of the browser")
     parser.add_argument("--peer", action="store_true", help="onnxruntime-web instead of nnjit")
-    parser.add_argument("--subset", type=int, metavar="N", help="a fixed N of the cases, every operator among them")
+    parser.add_argument(
+        "--subset", type=int, metavar="N", help="a fixed N of the cases, every operator among them"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="with --local: processes")
     parser.add_argument("--threads", type=int, default=2, help="in the browser: numThreads of a session")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds for one case")
@@ -66,7 +70,10 @@ def main(argv: list[str] | None = None) -> int:
     for number, outcome in enumerate(runner(args, cases), 1):
         outcomes.append(outcome)
         if args.verbose:
-            print(f"{outcome.status:8s}{outcome.ms:8.0f} ms  {outcome.id}  {outcome.code} {outcome.reason}", flush=True)
+            print(
+                f"{outcome.status:8s}{outcome.ms:8.0f} ms  {outcome.id}  {outcome.code} {outcome.reason}",
+                flush=True,
+            )
         elif number % 100 == 0:
             print(f"  {number} in {time.monotonic() - start:.0f} s", flush=True)
     outcomes_of.report(outcomes)

@@ -1,7 +1,7 @@
 """The models that nnjit is held to: where their bytes come from, inputs they are used with, right answers.
 
-MODELS maps a name to its Model: `path()` is the .onnx file, `feeds(i)` the seeded inputs of its i-th shape (shape
-0 is the real size), `expected(i)` what native onnxruntime answers. Files and answers are kept in .cache.
+MODELS maps a name to its Model: `path()` is the .onnx file, `feeds(i)` the seeded inputs of its i-th shape
+(shape 0 is the real size), `expected(i)` what native onnxruntime answers. Files and answers stay in .cache.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BIG_BYTES = 150_000_000
 
 @dataclass(frozen=True)
 class Model:
-    """One model. `shapes` are the arguments `make` is called with, in the order real size, further, further."""
+    """One model. `shapes` are what `make` is called with, in the order real size, further, further."""
 
     name: str
     make: Callable[..., Feeds]
@@ -54,7 +54,7 @@ class Model:
             part = stored.with_suffix(f".{os.getpid()}.npz")
             # Numbered, as an output's name may hold what a file name inside the archive can't ("a/b:0").
             names = np.array(list(outputs))
-            np.savez(part, names, *outputs.values())  # type: ignore[arg-type]
+            np.savez(part, names, *outputs.values())
             part.rename(stored)
         with np.load(stored) as archive:
             return {str(n): archive[f"arr_{k + 1}"] for k, n in enumerate(archive["arr_0"])}

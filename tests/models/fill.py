@@ -22,8 +22,8 @@ SKELETONS = Path(__file__).parent / "skeletons"
 # What follows a convolution says how large its output should be: half the variance is lost in a Relu, a Clip
 # at 6 should be reached now and then, and a branch must not drown the residual it is added to, nor fade.
 CONV_GAIN = {"Relu": math.sqrt(2.0), "Clip": 2.0, "Add": 1.2}
-# Transformers start at 0.02 whatever their width: attention is then all but uniform, and hides a wrong mask or
-# a transposed key. At 1.3 of the fan-in rule the scores spread by about 1.7 and single tokens matter.
+# Transformers start at 0.02 whatever their width: attention is then all but uniform, and hides a wrong mask
+# or a transposed key. At 1.3 of the fan-in rule the scores spread by about 1.7 and single tokens matter.
 DENSE_GAIN = 1.3
 
 
@@ -34,8 +34,9 @@ def skeleton_names() -> list[str]:
 def fill(name: str, seed: int = 0) -> onnx.ModelProto:
     """The model of skeletons/NAME.skeleton.onnx with every empty weight drawn anew.
 
-    Kernels and dense weights are scaled by their fan-in (kept at the exporter's 0.02 the signal would have died
-    out after 50 convolutions and any wrong answer would look right); the rest keeps the recorded moments.
+    Kernels and dense weights are scaled by their fan-in (kept at the exporter's 0.02 the signal would
+    have died out after 50 convolutions, and any wrong answer would look right); the rest keeps the recorded
+    moments.
     What the exporter left constant (scales at 1, shifts at 0) gets a spread, so that a value read
     from the wrong place, or along the wrong axis, changes the output.
     """

@@ -45,7 +45,7 @@ def magika(batch: int, seed: int) -> Feeds:
 
 
 def silero(batch: int, rate: int, seed: int) -> Feeds:
-    """One chunk of a voiced sound (64 or 32 samples of context, 512 or 256 new ones) and a state in mid-stream."""
+    """A chunk of voiced sound (64 or 32 samples of context, 512 or 256 new) and a state in mid-stream."""
     rng = np.random.default_rng(seed)
     length = 576 if rate == 16000 else 288
     t = np.arange(length) / rate
@@ -85,7 +85,7 @@ def minilm(batch: int, length: int, seed: int) -> Feeds:
 
 
 def picture(batch: int, height: int, width: int, seed: int) -> np.ndarray:
-    """Smooth colours, a few bright boxes with edges like letters, a little noise: batch x 3 x h x w, about -2..2.
+    """Smooth colours, a few bright boxes with sharp edges, a little noise: batch x 3 x h x w, about -2..2.
 
     White noise would average out in the first pooling and make all pictures look the same to a network.
     """

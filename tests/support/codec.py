@@ -1,7 +1,7 @@
 """ONNX values (tensors of any type, sequences, optionals) to JSON plus one block of bytes, and back.
 
-`Packer.add(value)` gives the JSON description of a numpy array, list or None and collects the bytes, in the layout
-of ONNX's raw_data; `unpack(description, blob)` gives the value again. The page has the same in values.js.
+`Packer.add(value)` gives the JSON description of a numpy array, list or None and collects the bytes, in the
+layout of ONNX's raw_data; `unpack(description, blob)` gives the value again. values.js does it on the page.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def unpack_bits(data: bytes, bits: int, count: int, signed: bool) -> np.ndarray:
     codes = (np.frombuffer(data, np.uint8)[:, None] >> shifts) & ((1 << bits) - 1)
     flat = codes.reshape(-1)[:count].astype(np.uint8)
     if signed:
-        flat = np.where(flat >> (bits - 1), flat.astype(np.int8) - (1 << bits), flat.astype(np.int8)).astype(np.int8)
+        flat = np.where(flat >> (bits - 1), flat.astype(np.int8) - (1 << bits), flat.astype(np.int8)).astype(
+            np.int8
+        )
     return flat
 
 
@@ -118,7 +120,7 @@ def unpack(head: dict[str, Any], blob: bytes | memoryview) -> Value:
 
 
 def bundle(head: dict[str, Any], blob: bytes | bytearray) -> bytes:
-    """One file for the page: four bytes of length, JSON (padded, so that the blob starts at a multiple of 16), blob."""
+    """One file for the page: length (4 bytes), JSON padded so that the blob starts at a multiple of 16, blob."""
     text = json.dumps(head).encode()
     text += b" " * (-(4 + len(text)) % 16)
     return struct.pack("<I", len(text)) + text + bytes(blob)
