@@ -170,6 +170,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What http.server answers by itself (a malformed request) carries the same headers."""
         self.close_connection = True
+        self.request_version = self.protocol_version  # else a request line it cannot read means HTTP/0.9
         self._message(HTTPStatus(code), message or HTTPStatus(code).phrase, {"Connection": "close"})
 
     def log_message(self, format: str, *args: Any) -> None:
