@@ -6,7 +6,7 @@ thread calls to do steps first..last-1 together, and `plan_module`, which links 
 The steps are straight code, each behind one unsigned compare for first/last: its numbers are constants, no
 table in memory has to be kept in step with the code, and a thousand guards cost about a microsecond a call.
 What does not depend on the step (a thread's share, the barrier) is a function of its own, so that a step is
-about 35 bytes.
+about 40 bytes.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ ARRIVED = 64  # threads that have reached the current barrier
 GENERATION = 68  # barriers passed, modulo 2**32; sleepers wait on it
 ABORT = 72  # not 0: leave the next or current barrier, and run
 SLEEPERS = 76  # threads that may sleep on GENERATION; if none, the last to arrive saves the notify
+CURRENT = 256  # + 4 * thread, up to 128 threads: the step a thread is in, so that a trap can be named
 
 MAX_TILES = 1 << 21  # times up to 1024 threads, fits an unsigned i32
 SPIN = 4000  # reads of GENERATION before sleeping: ~10 us, what a futex sleep and wake-up would cost
@@ -92,6 +93,9 @@ def _serial_steps(run: FunctionBuilder, steps: Sequence[PlanStep]) -> None:
     count = _begin(run)
     for number, step in enumerate(steps):
         with _guard(run, number, count):
+            run.i32_const(CURRENT)
+            run.i32_const(number)
+            run.load("i32.store")
             _call_all(run, step)
 
 
@@ -100,11 +104,19 @@ def _parallel_steps(
 ) -> None:
     count = _begin(run)
     thread, nthreads = 0, 1
+    current = run.local("i32", "current")
+    run.get(thread)
+    run.i32_const(2)
+    run.op("i32.shl")
+    run.set(current)
     # 1 while the last step done has not been followed by a barrier.
     open_step = run.local("i32", "open") if not all(step.barrier for step in steps) else None
     with run.block() as aborted:
         for number, step in enumerate(steps):
             with _guard(run, number, count):
+                run.get(current)
+                run.i32_const(number)
+                run.load("i32.store", offset=CURRENT)
                 if step.parallel:
                     run.i32_const(step.slot)
                     run.i32_const(step.args)
