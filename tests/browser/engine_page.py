@@ -47,6 +47,7 @@ SET_UP = """async () => {
 class _Handler(http.server.SimpleHTTPRequestHandler):
     extensions_map = {".js": "text/javascript", ".html": "text/html"}  # noqa: RUF012
     isolated = True
+    additions: dict[str, str] = {}  # noqa: RUF012
 
     def end_headers(self) -> None:
         if self.isolated:
@@ -55,23 +56,32 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         super().end_headers()
 
     def do_GET(self) -> None:
-        if self.path != "/blank":
-            return super().do_GET()
+        if self.path == "/blank":
+            return self.answer("text/html", "<!doctype html>")
+        if self.path in self.additions:
+            text = (WEB / self.path[1:]).read_text() + self.additions[self.path]
+            return self.answer("text/javascript", text)
+        return super().do_GET()
+
+    def answer(self, kind: str, text: str) -> None:
+        body = text.encode()
         self.send_response(200)
-        self.send_header("Content-Type", "text/html")
-        self.send_header("Content-Length", "15")
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(b"<!doctype html>")
-        return None
+        self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
 
 @contextmanager
-def serve(isolated: bool) -> Iterator[str]:
-    """web/ on a port of its own, with or without the isolation headers."""
-    handler = type("Handler", (_Handler,), {"isolated": isolated})
+def serve(isolated: bool, additions: dict[str, str] | None = None) -> Iterator[str]:
+    """web/ on a port of its own, with or without the isolation headers.
+
+    additions: code appended to scripts, by path; how a test breaks what it wants to see broken.
+    """
+    handler = type("Handler", (_Handler,), {"isolated": isolated, "additions": additions or {}})
     server = http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(handler, directory=str(WEB))
     )

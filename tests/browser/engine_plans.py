@@ -97,7 +97,7 @@ def trap_at(name: str, tile: int, how: Literal["unreachable", "bounds"]) -> Func
     b.op("i32.and")
     with b.if_():
         if how == "unreachable":
-            b.op("unreachable")
+            b.unreachable()
         else:
             b.i32_const(-16)
             b.load("i32.load")

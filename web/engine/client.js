@@ -211,7 +211,7 @@ export class EngineClient {
     const abort = () => this.#worker.postMessage({ id, abort: true });
     /** @type {Promise<any>} */
     const answer = new Promise((resolve, reject) => {
-      this.#worker.postMessage({ id, method, args }, transfer); // throws at once if something cannot be cloned
+      this.#worker.postMessage({ id, method, args, cancellable: signal !== undefined }, transfer); // throws at once if something cannot be cloned
       this.#pending.set(id, { resolve, reject, progress });
     });
     if (!signal) return answer;

@@ -14,7 +14,10 @@ import { swapSlot, timeSlot } from './tune.js';
 /** @typedef {import('./types.d.ts').Plan} Plan */
 /** @typedef {import('./types.d.ts').Feed} Feed */
 /** @typedef {import('./types.d.ts').Reply} Reply */
-/** @typedef {{signal: AbortSignal, progress: import('./types.d.ts').Progress}} Call */
+/**
+ * cancel: the signal again if the caller holds the other end, so that it is worth a look.
+ * @typedef {{signal: AbortSignal, cancel?: AbortSignal, progress: import('./types.d.ts').Progress}} Call
+ */
 
 const port = /** @type {Worker} */ (/** @type {unknown} */ (self));
 const host = new Host();
@@ -65,9 +68,9 @@ const methods = {
    * @param {Plan} plan
    * @param {Blob[]} sources
    */
-  loadPlan({ signal, progress }, id, plan, sources) {
+  loadPlan({ signal, cancel, progress }, id, plan, sources) {
     const target = session(id);
-    return target.inOrder(() => loadPlan(target, plan, sources, { host, signal, progress }));
+    return target.inOrder(() => loadPlan(target, plan, sources, { host, signal, progress }), cancel);
   },
 
   /**
@@ -77,9 +80,9 @@ const methods = {
    * @param {Feed[]} feeds
    * @param {string[] | undefined} fetch
    */
-  run({ signal }, id, key, feeds, fetch) {
+  run({ signal, cancel }, id, key, feeds, fetch) {
     const target = session(id);
-    return target.inOrder(() => run(target, key, feeds, fetch, { host, signal }));
+    return target.inOrder(() => run(target, key, feeds, fetch, { host, signal }), cancel);
   },
 
   /**
@@ -89,9 +92,9 @@ const methods = {
    * @param {Feed[]} feeds
    * @param {number} repeats
    */
-  profile({ signal }, id, key, feeds, repeats) {
+  profile({ signal, cancel }, id, key, feeds, repeats) {
     const target = session(id);
-    return target.inOrder(() => profile(target, key, feeds, repeats, { host, signal }));
+    return target.inOrder(() => profile(target, key, feeds, repeats, { host, signal }), cancel);
   },
 
   /**
@@ -113,9 +116,9 @@ const methods = {
    * @param {number} step
    * @param {import('./types.d.ts').TimingOptions} options
    */
-  timeSlot({ signal }, id, key, step, options) {
+  timeSlot({ signal, cancel }, id, key, step, options) {
     const target = session(id);
-    return target.inOrder(() => timeSlot(target, key, step, options, info.clockGrainMs, signal));
+    return target.inOrder(() => timeSlot(target, key, step, options, info.clockGrainMs, signal), cancel);
   },
 
   /**
@@ -178,7 +181,7 @@ function owned(value) {
 }
 
 /** @param {MessageEvent<import('./types.d.ts').Request>} event */
-port.onmessage = async ({ data: { id, method, args, abort } }) => {
+port.onmessage = async ({ data: { id, method, args, abort, cancellable } }) => {
   if (abort) {
     calls.get(id)?.abort();
     return;
@@ -192,7 +195,8 @@ port.onmessage = async ({ data: { id, method, args, abort } }) => {
       Object.hasOwn(methods, method) ? methods[/** @type {keyof typeof methods} */ (method)] : undefined);
     if (!call) throw new NnjitError('INTERNAL', `The engine has no method "${method}".`);
     const progress = (/** @type {[string, number, number]} */ ...step) => port.postMessage({ id, progress: step });
-    reply = { id, value: await call({ signal: controller.signal, progress }, ...args) };
+    const { signal } = controller;
+    reply = { id, value: await call({ signal, cancel: cancellable ? signal : undefined, progress }, ...args) };
   } catch (cause) {
     reply = { id, error: asError(cause).toJSON() };
   }

@@ -1,9 +1,10 @@
 // One session: its memory, its plans, and the line in which its calls wait. Loads plans and runs them.
 
 import { CALL, CANDIDATE, RUN } from './control.js';
-import { NnjitError, asError, check } from './errors.js';
+import { NnjitError, asError, check, throwIfAborted } from './errors.js';
 import { SessionMemory } from './memory.js';
 import { JobTrapped } from './pool.js';
+import { turn } from './turns.js';
 
 /** @typedef {import('./types.d.ts').Plan} Plan */
 /** @typedef {import('./types.d.ts').Step} Step */
@@ -58,10 +59,17 @@ export class Session {
    * Does `work` after all that was asked of this session before.
    * @template T
    * @param {() => Promise<T>} work
+   * @param {AbortSignal} [signal] of a call that can be cancelled
    * @returns {Promise<T>}
    */
-  inOrder(work) {
-    const done = this.#tail.then(work);
+  inOrder(work, signal) {
+    const done = this.#tail.then(async () => {
+      if (signal) {
+        await turn(); // while a job ran, no message came in: the call may have been cancelled since
+        throwIfAborted(signal);
+      }
+      return work();
+    });
     this.#tail = done.then(() => {}, () => {});
     return done;
   }

@@ -137,7 +137,7 @@ export interface Job {
 export interface Trap { thread: number; step: number; message: string; functionIndex: number }
 
 /** Page to engine: a call, or the abort of an earlier one. */
-export interface Request { id: number; method: string; args: unknown[]; abort?: boolean }
+export interface Request { id: number; method: string; args: unknown[]; abort?: boolean; cancellable?: boolean }
 
 /** Engine to page: the answer to a call, or progress on the way. */
 export interface Reply {

@@ -1,0 +1,305 @@
+"""What goes wrong in the engine has a name, and nothing else is lost by it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page
+
+from .engine_page import engine, engine_page, isolated_origin, own_browser, serve  # noqa: F401  fixtures
+from .engine_plans import Toy, packed, rotate_add, rotate_plan, scale_plan, spin, trap_plan
+
+TRAP = """async ({ plan, threads, shared }) => {
+  const client = await EngineClient.start({ threads });
+  await client.createSession('s', { shared });
+  await client.loadPlan('s', revive(plan));
+  const x = i32(Array.from({ length: 8 }, (_, i) => i));
+  const run = (flag) => client.run('s', 'trap', [i32([flag]), x]);
+  const before = ints((await run(0)).outputs[0]);
+  const traps = [];
+  for (let i = 0; i < 3; i++) traps.push(await failure(run(1)));
+  const after = ints((await run(0)).outputs[0]);
+  client.terminate();
+  return { before, traps, after };
+}"""
+
+
+@pytest.mark.parametrize("how", ["unreachable", "bounds"])
+@pytest.mark.parametrize(("threads", "shared"), [(1, False), (1, True), (2, True), (3, True)])
+@pytest.mark.parametrize("tile", [0, 7])
+def test_a_trap_names_its_step_and_leaves_the_session_usable(
+    engine: Page, threads: int, shared: bool, tile: int, how: Any
+) -> None:
+    plan = trap_plan("trap", shared, tile, 8, how)
+    result = engine.evaluate(TRAP, {"plan": plan, "threads": threads, "shared": shared})
+    expected = np.roll(np.arange(8), -2) + 2
+    np.testing.assert_array_equal(result["before"], expected)
+    np.testing.assert_array_equal(result["after"], expected)
+    for error in result["traps"]:
+        assert error["code"] == "KERNEL_TRAP" and error["typed"]
+        assert error["fields"]["kernel"] == "trap_at"
+        assert error["fields"]["thread"] == (0 if tile == 0 else threads - 1)
+        assert how in error["fields"]["reason"]
+        assert error["fields"]["name"] == "harmful" and error["fields"]["nodes"] == ["node_harmful"]
+
+
+def test_sources_are_read_in_ranges_and_progress_is_told(engine: Page) -> None:
+    count = (20 << 20) // 4  # three chunks
+    toy = Toy("p", True)
+    big = toy.tensor("big", "int32", count)
+    out = toy.tensor("out", "int32", 8)
+    tail = toy.tensor("tail", "int32", 8)
+    toy.init += [
+        {"kind": "range", "address": big["address"], "source": 1, "start": 12, "length": 4 * count},
+        {"kind": "range", "address": tail["address"], "source": 0, "start": 4, "length": 32},
+    ]
+    slot = toy.kernel(rotate_add("rotate", 8, 5))
+    toy.init.append({"kind": "step", "slot": slot, "args": toy.args(tail["address"], out["address"]), "tiles": 8})
+    # the arguments must lie in memory before the step that uses them
+    toy.init.insert(0, toy.init.pop(-2))
+    toy.outputs += [big, out]
+    result = engine.evaluate(
+        """async ({ plan, count }) => {
+          const client = await EngineClient.start({ threads: 2 });
+          await client.createSession('s');
+          const numbers = Int32Array.from({ length: count + 3 }, (_, i) => i * 7);
+          const progress = [];
+          await client.loadPlan('s', revive(plan), [new Blob([i32([...Array(9).keys()])]), new Blob([numbers])], {
+            onProgress: (stage, done, total) => progress.push([stage, done, total]),
+          });
+          const { outputs } = await client.run('s', 'p', []);
+          const big = new Int32Array(outputs[0].buffer);
+          const wrong = big.findIndex((v, i) => v !== (i + 3) * 7);
+          client.terminate();
+          return { wrong, out: ints(outputs[1]), progress };
+        }""",
+        {"plan": toy.plan(), "count": count},
+    )
+    assert result["wrong"] == -1
+    np.testing.assert_array_equal(result["out"], np.roll(np.arange(1, 9), -1) + 5)
+    loads = [done for stage, done, _ in result["progress"] if stage == "load"]
+    assert loads == [8 << 20, 16 << 20, 20 << 20, (20 << 20) + 32]
+    assert ["init", 1, 1] in result["progress"] and ["compile", 1, 1] in result["progress"]
+
+
+def test_a_cancelled_load_leaves_the_earlier_plan(engine: Page) -> None:
+    length = 48 << 20
+    toy = Toy("big", True, base=65536, table_base=1)
+    big = toy.tensor("big", "int32", length // 4)
+    toy.init.append({"kind": "range", "address": big["address"], "source": 0, "start": 0, "length": length})
+    toy.step(toy.kernel(rotate_add("rotate", 8, 1)), toy.args(big["address"], big["address"]), 8)
+    result = engine.evaluate(
+        """async ({ small, plan, length }) => {
+          const client = await EngineClient.start({ threads: 2 });
+          await client.createSession('s');
+          await client.loadPlan('s', revive(small));
+          const blob = new Blob([new Uint8Array(length)]);
+          const controller = new AbortController();
+          let told = 0;
+          const cancelled = await failure(client.loadPlan('s', revive(plan), [blob], {
+            signal: controller.signal,
+            onProgress: (stage, done) => { if (stage === 'load') { told = done; controller.abort(); } },
+          }));
+          const before = await failure(client.loadPlan('s', revive(plan), [blob], { signal: AbortSignal.abort() }));
+          const plans = (await client.memory()).sessions[0].plans;
+          const kept = floats((await client.run('s', 'p', [new Float32Array(256).fill(1)])).outputs[0]);
+          await client.loadPlan('s', revive(plan), [blob]);
+          const again = (await client.memory()).sessions[0].plans;
+          client.terminate();
+          return { cancelled, before, told, plans, kept, again };
+        }""",
+        {"small": scale_plan("p", True, [3.0]), "plan": toy.plan(), "length": length},
+    )
+    assert result["cancelled"]["code"] == result["before"]["code"] == "ABORTED"
+    assert 0 < result["told"] < length
+    assert result["plans"] == ["p"] and set(result["kept"]) == {3.0} and result["again"] == ["p", "big"]
+
+
+def test_a_cancelled_run_stops_before_it_starts(engine: Page) -> None:
+    toy = Toy("slow", True)
+    out = toy.tensor("out", "int32", 1)
+    toy.step(toy.kernel(spin("spin", 30_000_000)), toy.args(out["address"]), 8)
+    toy.outputs.append(out)
+    result = engine.evaluate(
+        """async (plan) => {
+          const client = await EngineClient.start({ threads: 2 });
+          await client.createSession('s');
+          await client.loadPlan('s', revive(plan));
+          const controller = new AbortController();
+          const first = client.run('s', 'slow', []);
+          const second = failure(client.run('s', 'slow', [], { signal: controller.signal }));
+          controller.abort();
+          const result = [ints((await first).outputs[0]), await second];
+          const third = ints((await client.run('s', 'slow', [])).outputs[0]);
+          client.terminate();
+          return [...result, third];
+        }""",
+        toy.plan(),
+    )
+    assert result[0] == result[2] == [30_000_000] and result[1]["code"] == "ABORTED"
+
+
+def test_a_model_too_large_says_how_much_it_asked_for(engine: Page) -> None:
+    large = scale_plan("large", True, [2.0], base=65536, table_base=1)
+    large["pages"] = 101
+    result = engine.evaluate(
+        """async ({ small, large }) => {
+          const client = await EngineClient.start({ threads: 2 });
+          await client.createSession('s', { maxPages: 100 });
+          await client.loadPlan('s', revive(small));
+          const limited = await failure(client.loadPlan('s', revive(large)));
+          const kept = floats((await client.run('s', 'p', [new Float32Array(256).fill(1)])).outputs[0]);
+          await client.createSession('t');
+          const beyond = await failure(client.loadPlan('t', { ...revive(large), pages: 65537 }));
+          client.terminate();
+          return { limited, kept, beyond };
+        }""",
+        {"small": scale_plan("p", True, [3.0]), "large": large},
+    )
+    assert result["limited"]["code"] == result["beyond"]["code"] == "MODEL_TOO_LARGE"
+    fields = result["limited"]["fields"]
+    assert fields["asked"] == 101 * 65536 and fields["limit"] == 100 * 65536 and result["limited"]["hint"]
+    assert set(result["kept"]) == {3.0}
+
+
+def test_bad_plans_and_sources_are_refused_by_name(engine: Page) -> None:
+    good = scale_plan("p", True, [2.0])
+    ranged = {"kind": "range", "address": 1024, "source": 0, "start": 10, "length": 100}
+    plans = [
+        ({**good, "version": 2}, "BAD_PLAN", "version"),
+        ({**good, "threads": False}, "BAD_PLAN", "memory"),
+        ({**good, "module": packed(b"\0asm\1\0\0\0\1")}, "COMPILE_FAILED", ""),
+        ({**good, "module": packed(b"\0asm\1\0\0\0")}, "BAD_PLAN", "run"),
+        ({**good, "segments": [{"kind": "wasm", "first": 0, "last": 9}]}, "BAD_PLAN", "segment"),
+        ({**good, "tableBase": 5}, "BAD_PLAN", "slot"),
+        ({**good, "outputs": [{**good["outputs"][0], "address": 1 << 20}]}, "BAD_PLAN", '"y"'),
+        ({**good, "init": [ranged]}, "SOURCE_READ", "109"),
+        ({**good, "init": [{**ranged, "source": 1}]}, "SOURCE_READ", "file 1"),
+        ({**good, "init": [{"kind": "fill", "address": 65530, "length": 7, "value": 0}]}, "BAD_PLAN", "outside"),
+    ]
+    errors = engine.evaluate(
+        """async ([plans, good]) => {
+          const client = await EngineClient.start({ threads: 2 });
+          await client.createSession('s');
+          const errors = [];
+          for (const plan of plans) errors.push(await failure(client.loadPlan('s', revive(plan), [new Blob(['x'.repeat(109)])])));
+          await client.loadPlan('s', revive(good));
+          client.terminate();
+          return errors;
+        }""",
+        [[plan for plan, _, _ in plans], good],
+    )
+    for error, (_, code, word) in zip(errors, plans, strict=True):
+        assert error["code"] == code and word in error["message"], error
+
+
+def test_a_source_that_cannot_be_read_any_more(engine: Page, tmp_path: Any) -> None:
+    file = tmp_path / "weights.bin"
+    file.write_bytes(bytes(4096))
+    engine.evaluate("document.body.append(Object.assign(document.createElement('input'), { type: 'file' }))")
+    engine.set_input_files("input", str(file))
+    file.write_bytes(bytes(100))
+    plan = scale_plan("p", True, [2.0])
+    plan["init"].append({"kind": "range", "address": 1024, "source": 0, "start": 0, "length": 1024})
+    error = engine.evaluate(
+        """async (plan) => {
+          const client = await EngineClient.start({ threads: 1 });
+          await client.createSession('s');
+          const error = await failure(client.loadPlan('s', revive(plan), [document.querySelector('input').files[0]]));
+          client.terminate();
+          return error;
+        }""",
+        plan,
+    )
+    assert error["code"] == "SOURCE_READ" and error["hint"]
+
+
+# A thread that ends in the middle of a job, without a word to thread 0.
+MORTAL = """
+import { Control as Mortal } from './control.js';
+Mortal.prototype.finish = () => { self.close(); throw new Error('gone'); };
+"""
+
+NEW_ENGINE = """async ({ plan, threads }) => {
+  const pending = await Promise.race([waiting, new Promise((r) => setTimeout(r, 5000, 'still pending'))]);
+  const after = await failure(client.memory());
+  const next = await EngineClient.start({ threads });
+  await next.createSession('s');
+  await next.loadPlan('s', revive(plan));
+  const { outputs } = await next.run('s', 'p', [i32([0, 1, 2, 3, 4, 5, 6, 7])]);
+  next.terminate();
+  return { deaths, pending, after, values: ints(outputs[0]) };
+}"""
+
+
+def check_death(page: Page, threads: int) -> None:
+    """The death is told, what waited is rejected, and a new engine works."""
+    page.wait_for_function("() => window.deaths.length > 0", timeout=20_000)
+    result = page.evaluate(NEW_ENGINE, {"plan": rotate_plan("p", True, 3, 8), "threads": threads})
+    assert [death["code"] for death in result["deaths"]] == ["ENGINE_DIED"] and result["deaths"][0]["hint"]
+    assert result["pending"]["code"] == result["after"]["code"] == "ENGINE_DIED"
+    np.testing.assert_array_equal(result["values"], np.roll(np.arange(8), -3) + 3)
+
+
+def test_a_dead_engine_worker_is_noticed_and_a_new_one_works(engine: Page) -> None:
+    toy = Toy("waits", True)
+    toy.host("never", [], [])
+    toy.step(toy.kernel(spin("spin", 1)), toy.args(toy.room(4)), 1)
+    with engine.expect_worker(lambda worker: "engine.worker" in worker.url) as found:
+        engine.evaluate(
+            """async (plan) => {
+              window.client = await EngineClient.start({ threads: 2 });
+              window.deaths = [];
+              client.onDeath((error) => deaths.push(error.toJSON()));
+              await client.createSession('s');
+              await client.loadPlan('s', revive(plan));
+              client.connectHost(new MessageChannel().port1);
+              window.waiting = failure(client.run('s', 'waits', []));
+              await client.memory();
+            }""",
+            toy.plan(),
+        )
+    found.value.evaluate("() => self.close()")
+    check_death(engine, threads=2)
+
+
+def test_a_thread_that_dies_in_a_job_is_noticed(own_browser: Browser) -> None:  # noqa: F811
+    with (
+        serve(isolated=True, additions={"/engine/thread.worker.js": MORTAL}) as origin,
+        engine_page(own_browser, origin) as page,
+    ):
+        page.evaluate(
+            """async (plan) => {
+              window.client = await EngineClient.start({ threads: 2 });
+              window.deaths = [];
+              client.onDeath((error) => deaths.push(error.toJSON()));
+              await client.createSession('s');
+              await client.loadPlan('s', revive(plan));
+              window.waiting = failure(client.run('s', 'p', [new Int32Array(8)]));
+            }""",
+            rotate_plan("p", True, 3, 8),
+        )
+        check_death(page, threads=1)
+
+
+def test_an_engine_that_cannot_start_says_so(own_browser: Browser) -> None:  # noqa: F811
+    broken = {"/engine/thread.worker.js": "\nimport './nothing.js';\n"}
+    with serve(isolated=True, additions=broken) as origin, engine_page(own_browser, origin) as page:
+        error = page.evaluate("() => failure(EngineClient.start({ threads: 2 }))")
+    assert error["code"] == "ENGINE_START_FAILED"
+
+
+def test_ending_the_engine_rejects_what_is_pending_and_is_no_death(engine: Page) -> None:
+    result = engine.evaluate(
+        """async () => {
+          const client = await EngineClient.start({ threads: 2 });
+          let deaths = 0;
+          client.onDeath(() => { deaths++; });
+          const pending = failure(client.memory());
+          client.terminate();
+          return [(await pending).code, (await failure(client.memory())).code, deaths];
+        }"""
+    )
+    assert result == ["ENGINE_DIED", "ENGINE_DIED", 0]
