@@ -1,0 +1,245 @@
+"""The whole contract to JavaScript: one function, dispatch(method, args, context), and the table of methods.
+
+Takes arguments as JavaScript objects; gives {json, paths, buffers}: plain data as JSON text, and the large
+byte arrays beside it with the place each belongs. Errors come back as data too, so that no exception, and
+no proxy, crosses the border.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import platform
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import js
+import numpy as np
+import onnx
+from pyodide.ffi import JsProxy
+
+from .. import frontend
+from ..errors import Cancelled, NnjitError, OutOfMemory, SessionError
+from . import bridge_python
+from . import bridge_values as values
+from .compare import compare
+from .session import CompilerSession, Options, static_shapes
+from .tensor_types import api_name
+
+SESSIONS: dict[str, CompilerSession] = {}
+
+
+class BlobSource:
+    """A Blob as a ByteSource: windows of it are read synchronously, which workers may."""
+
+    def __init__(self, blob: JsProxy, name: str) -> None:
+        self._blob = blob
+        self._reader = js.FileReaderSync.new()
+        self.name = name
+        self.size = int(blob.size)
+
+    def read(self, start: int, length: int) -> bytes:
+        return bytes(self._reader.readAsArrayBuffer(self._blob.slice(start, start + length)).to_bytes())
+
+
+class Context:
+    """Progress out, cancellation in. `cancel` is a shared Int32Array, or None where memory is not shared."""
+
+    def __init__(self, progress: JsProxy | None, cancel: JsProxy | None) -> None:
+        self._progress, self._cancel = progress, cancel
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if self._cancel is not None and js.Atomics.load(self._cancel, 0):
+            raise Cancelled("The page cancelled this")
+        if self._progress is not None:
+            self._progress(stage, done, total)
+
+
+def dispatch(method: str, args: Any, progress: Any = None, cancel: Any = None) -> Any:
+    """Calls METHODS[method]. Never raises: a failure is {json: {error: …}}."""
+    try:
+        return _answer({"value": METHODS[method](args, Context(progress, cancel))})
+    except NnjitError as error:
+        return _answer({"error": error.to_dict()})
+    except MemoryError as error:
+        too_large = OutOfMemory(
+            f"The compiler ran out of memory: {error}",
+            hint="close other sessions (session.release()), or use a smaller model",
+        )
+        return _answer({"error": too_large.to_dict()})
+    except Exception as error:
+        return _answer({"error": _unexpected(method, error)})
+
+
+async def run_python(code: str) -> Any:
+    """nnjit.python(code): like dispatch, and may await. A Python error comes back with its traceback."""
+    try:
+        return _answer({"value": await bridge_python.run(code)})
+    except NnjitError as error:
+        return _answer({"error": error.to_dict()})
+    except BaseException as error:
+        text = "".join(traceback.format_exception(error))
+        fields = {"traceback": text}
+        message = f"{type(error).__name__}: {error}"
+        return _answer({"error": {"code": "PYTHON", "message": message, "hint": "", "fields": fields}})
+
+
+def connect(call: Any) -> str:
+    """Lets Python call the page; gives versions as JSON."""
+    bridge_python.connect(call)
+    versions = {
+        "nnjit": importlib.metadata.version("nnjit"),
+        "python": platform.python_version(),
+        "onnx": onnx.__version__,
+    }
+    return json.dumps(versions)
+
+
+def _unexpected(method: str, error: BaseException) -> dict[str, Any]:
+    text = "".join(traceback.format_exception(error)[-8:])
+    return {
+        "code": "INTERNAL",
+        "name": type(error).__name__,
+        "message": f"{method}: {type(error).__name__}: {error}",
+        "hint": "this is a fault of nnjit: please report it with the traceback",
+        "fields": {"traceback": text},
+    }
+
+
+def _answer(value: Any) -> Any:
+    buffers: list[Any] = []
+    paths: list[list[str | int]] = []
+    plain = _split(value, [], paths, buffers)
+    return values.to_object({"json": json.dumps(plain), "paths": paths, "buffers": buffers})
+
+
+def _split(value: Any, path: list[str | int], paths: list[list[str | int]], buffers: list[Any]) -> Any:
+    """`value` without its byte arrays, which go to `buffers` with their places in `paths`."""
+    if isinstance(value, dict):
+        return {str(k): _split(v, [*path, str(k)], paths, buffers) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_split(v, [*path, i], paths, buffers) for i, v in enumerate(value)]
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        value = values.bytes_to_js(value)
+    if isinstance(value, JsProxy):
+        paths.append(path)
+        buffers.append(value)
+        return None
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _session(args: Any) -> CompilerSession:
+    session = SESSIONS.get(str(args.session))
+    if session is None:
+        raise SessionError("This session was released, or never made", session=str(args.session))
+    return session
+
+
+def _create(args: Any, context: Context) -> dict[str, Any]:
+    external = {str(e.path): BlobSource(e.blob, str(e.path)) for e in args.external}
+    context("parse", 0, 1)
+    model = frontend.load(BlobSource(args.model, str(args.name)), external)
+    options = Options.read(args.options.to_py())
+    session = CompilerSession(model, options)
+    answer = session.describe()
+    answer["static"] = _static(session)
+    context("parse", 1, 1)
+    SESSIONS[str(args.session)] = session
+    return answer
+
+
+def _static(session: CompilerSession) -> dict[str, Any] | None:
+    """Input shapes, where they are all known and nothing else is needed to compile; else None."""
+    shapes = static_shapes(session.model, session.options.dims)
+    if shapes is None or not session.can_compile(shapes):
+        return None
+    return {name: list(dims) for name, dims in shapes.items()}
+
+
+def _prepare(args: Any, context: Context) -> dict[str, Any]:
+    session = _session(args)
+    shapes = {str(name): tuple(int(d) for d in dims) for name, dims in args.shapes.to_py().items()}
+    session.touch([str(key) for key in args.used])
+    known = {str(name): values.from_js(value) for name, value in js.Object.entries(args.values)}
+    prepared, evicted = session.prepare(shapes, known, context)
+    answer: dict[str, Any] = {
+        "key": prepared.key,
+        "backend": prepared.backend,
+        "reason": prepared.reason,
+        "placement": prepared.nodes,
+        "seconds": prepared.seconds,
+        "evicted": evicted,
+        "valueInputs": list(session.value_inputs),
+        "plan": None,
+    }
+    if prepared.plan is not None:
+        answer["plan"] = prepared.plan.to_js()
+    return answer
+
+
+def _release(args: Any, context: Context) -> bool:
+    return SESSIONS.pop(str(args.session), None) is not None
+
+
+def _forget(args: Any, context: Context) -> None:
+    _session(args).forget(str(args.key))
+
+
+def _host(args: Any, context: Context) -> dict[str, Any]:
+    """A host call of the engine: {session, plan, call, inputs} → {outputs}."""
+    session = _session(args)
+    inputs = [values.from_js(v) for v in args.inputs]
+    outputs = session.plan(str(args.plan)).host_call(str(args.call), inputs)
+    return {"outputs": [values.to_value(value, dtype) for value, dtype in outputs]}
+
+
+def _reference(args: Any, context: Context) -> list[dict[str, Any]]:
+    """A run of the 'reference' backend: {session, plan, feeds, fetch} → values in the order of fetch."""
+    session = _session(args)
+    results = session.plan(str(args.plan)).run_reference(_feeds(args.feeds))
+    dtypes = {info.name: info.dtype for info in session.model.signature.outputs}
+    return [values.to_value(results[name], dtypes.get(name)) for name in map(str, args.fetch)]
+
+
+def _check(args: Any, context: Context) -> list[dict[str, Any]]:
+    session = _session(args)
+    expected = session.reference(_feeds(args.feeds))
+    dtypes = {info.name: api_name(info.dtype) for info in session.model.signature.outputs}
+    return [
+        {"name": name, "type": dtypes[name], **compare(value, expected[name])}
+        for name, value in _feeds(args.outputs).items()
+    ]
+
+
+def _feeds(entries: Any) -> Mapping[str, Any]:
+    return {str(name): values.from_js(value) for name, value in js.Object.entries(entries)}
+
+
+def _kernel(args: Any, context: Context) -> dict[str, Any]:
+    return _session(args).kernel(str(args.key), int(args.step))
+
+
+def _stats(args: Any, context: Context) -> dict[str, Any]:
+    return {
+        "sessions": len(SESSIONS),
+        "plans": {name: list(session.plans) for name, session in SESSIONS.items()},
+    }
+
+
+METHODS: dict[str, Callable[[Any, Context], Any]] = {
+    "create": _create,
+    "prepare": _prepare,
+    "release": _release,
+    "forget": _forget,
+    "host": _host,
+    "reference": _reference,
+    "check": _check,
+    "kernel": _kernel,
+    "stats": _stats,
+}

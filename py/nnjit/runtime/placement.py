@@ -1,0 +1,56 @@
+"""Where each node of a model ended up, as session.placement() shows it.
+
+Takes the model, the bound graph and its plan; gives one record a node of the model: a Wasm step, a host call
+on the reference, folded into a constant, or nothing at run time (a view, or fused away without a name).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..graph.ir import Graph
+from ..graph.model import Model
+
+if TYPE_CHECKING:
+    from .plan import Plan
+
+Record = dict[str, Any]
+
+
+def all_reference(model: Model, reason: str) -> list[Record]:
+    """Every node on the reference, and why."""
+    return [{"node": name, "op": op, "backend": "reference", "reason": reason} for name, op in model.nodes]
+
+
+def of_plan(model: Model, graph: Graph, plan: Plan) -> list[Record]:
+    """A record a node of the model, in the model's order, then those the compiler's passes made."""
+    placed = {**_steps(plan), **_host_calls(plan)}
+    live = {node.name for node in graph.nodes}
+    records = []
+    for name, op in model.nodes:
+        where = placed.pop(name, None)
+        if where is None:
+            # Still in the graph but in no step: its output is its input's bytes under another shape.
+            where = {"backend": "none" if name in live else "folded"}
+        records.append({"node": name, "op": op, **where})
+    ops = {node.name: node.op for node in graph.nodes}
+    records += [
+        {"node": name, "op": ops.get(name, ""), "made": True, **where} for name, where in placed.items()
+    ]
+    return records
+
+
+def _steps(plan: Plan) -> dict[str, Record]:
+    found: dict[str, Record] = {}
+    for index, step in enumerate(plan.steps):
+        for name in step.nodes:
+            found[name] = {"backend": "wasm", "kernel": step.kernel, "step": index}
+    return found
+
+
+def _host_calls(plan: Plan) -> dict[str, Record]:
+    found: dict[str, Record] = {}
+    for call in plan.host_calls.values():
+        for node in call.nodes:
+            found[node.name] = {"backend": "reference", "once": node.once}
+    return found

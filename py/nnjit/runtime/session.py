@@ -1,0 +1,239 @@
+"""A session on the compiler's side: one model, its memory map, and a plan for each set of input shapes.
+
+Takes a Model and options; gives its signature as plain data, and for concrete shapes a Prepared: the
+plan to load (or why the reference runs instead), where each node runs, and which old plans to drop.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..errors import CompileError, ScheduleError, SessionError
+from ..graph.dtypes import Array
+from ..graph.ir import Graph
+from ..graph.model import Model, TensorInfo
+from . import placement, shape_inputs
+from .host import HostCalls, WholeGraph
+from .tensor_types import api_name
+
+Progress = Callable[[str, int, int], None]
+Dims = tuple[int, ...]
+
+# Failures of the compiler itself, not of the model or the input: the reference can still run the model.
+_COMPILER_FAULTS = (CompileError, ScheduleError, NotImplementedError, AssertionError, KeyError, IndexError)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the page asked for. `strict`: a fault of the compiler surfaces instead of using the reference."""
+
+    provider: str = "wasm"
+    target: Mapping[str, Any] = field(default_factory=dict)  # fields of plan.Target
+    dims: Mapping[str, int] = field(default_factory=dict)
+    max_plans: int = 8
+    strict: bool = False
+
+    @staticmethod
+    def read(given: Mapping[str, Any]) -> Options:
+        """Options as JavaScript names them."""
+        return Options(
+            provider=given["provider"],
+            target=dict(given["target"]),
+            dims={name: int(n) for name, n in given["dims"].items()},
+            max_plans=int(given["maxPlans"]),
+            strict=bool(given["strict"]),
+        )
+
+
+@dataclass
+class Prepared:
+    """All that is known for one set of shapes. `plan` is None where the reference runs the whole graph."""
+
+    key: str
+    graph: Graph
+    plan: Any = None  # runtime.plan.Plan
+    reason: str = ""  # why there is no plan
+    nodes: list[dict[str, Any]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    _whole: WholeGraph | None = None
+    _calls: HostCalls | None = None
+
+    @property
+    def backend(self) -> str:
+        return "wasm" if self.plan is not None else "reference"
+
+    def run_reference(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        """The whole graph on onnx.reference: outputs by name."""
+        if self._whole is None:
+            self._whole = WholeGraph(self.graph)
+        return self._whole.run(feeds)
+
+    def host_call(self, call: str, inputs: Sequence[Any]) -> list[tuple[Any, str]]:
+        """One host call of the plan: (value, short dtype) for each of its outputs."""
+        if self._calls is None:
+            self._calls = HostCalls(self.plan.host_calls)
+        return self._calls.run(call, inputs)
+
+
+class CompilerSession:
+    """See the module. Not thread-safe: the bridge makes one call at a time."""
+
+    def __init__(self, model: Model, options: Options) -> None:
+        self.model = model
+        self.options = options
+        self.plans: OrderedDict[str, Prepared] = OrderedDict()
+        self.value_inputs: tuple[str, ...] = ()
+        self._memory: Any = None  # runtime.memory.SessionMemory, with the first plan
+
+    def describe(self) -> dict[str, Any]:
+        """Names, types and dims of inputs and outputs, and the size of the model, as plain data."""
+        graph = self.model.graph
+        return {
+            "name": graph.name,
+            "inputs": [self._info(info) for info in self.model.signature.inputs],
+            "outputs": [self._info(info) for info in self.model.signature.outputs],
+            "opset": {domain or "ai.onnx": version for domain, version in graph.opset.items()},
+            "nodes": len(self.model.nodes),
+            "parameterBytes": sum(value.const.nbytes for value in graph.constants() if value.const),
+            "files": list(self.model.file_names),
+        }
+
+    def _info(self, info: TensorInfo) -> dict[str, Any]:
+        dims = info.dims and [self.options.dims.get(d, d) if isinstance(d, str) else d for d in info.dims]
+        return {
+            "name": info.name,
+            "kind": info.kind,
+            "type": api_name(info.dtype),
+            "dims": None if info.dims is None else list(dims or ()),
+            "optional": info.optional,
+        }
+
+    def prepare(
+        self,
+        shapes: Mapping[str, Dims],
+        values: Mapping[str, Array],
+        progress: Progress | None = None,
+    ) -> tuple[Prepared, list[str]]:
+        """The plan for these input shapes, compiled unless it is there, and keys of plans given up for it.
+
+        `values` holds the small inputs' contents: those that decide shapes become part of the plan's key.
+        Raises ShapeError and the like for shapes that do not fit; the session's other plans stay as they are.
+        """
+        key = plan_key(shapes, {name: values[name] for name in self.value_inputs if name in values})
+        if key in self.plans:
+            self.plans.move_to_end(key)
+            return self.plans[key], []
+        started = time.perf_counter()
+        graph, used = self._bind(shapes, values)
+        bound = time.perf_counter()
+        key = plan_key(shapes, used)
+        prepared = self._compile(key, graph, progress)
+        prepared.seconds = {"bind": bound - started, "compile": time.perf_counter() - bound}
+        self.plans[key] = prepared
+        return prepared, self._evict()
+
+    def _bind(
+        self, shapes: Mapping[str, Dims], values: Mapping[str, Array]
+    ) -> tuple[Graph, dict[str, Array]]:
+        """The graph for these shapes. Inputs found to decide shapes are bound by value and remembered."""
+        used = {name: values[name] for name in self.value_inputs if name in values}
+        graph = self.model.bind(shapes=shapes, dims=self.options.dims, values=used)
+        if self.options.provider == "reference":
+            return graph, used  # the reference finds shapes as it goes
+        found = [name for name in shape_inputs.find(graph) if name in values and name not in used]
+        if not found:
+            return graph, used
+        self.value_inputs = (*self.value_inputs, *found)
+        return self._bind(shapes, values)
+
+    def can_compile(self, shapes: Mapping[str, Dims]) -> bool:
+        """False when the contents of some input decide shapes, so that nothing is known before a run."""
+        return not shape_inputs.find(self.model.bind(shapes=shapes, dims=self.options.dims))
+
+    def _compile(self, key: str, graph: Graph, progress: Progress | None) -> Prepared:
+        if self.options.provider == "reference":
+            return self._on_reference(key, graph, "asked for by executionProviders")
+        try:
+            plan = self._compile_plan(key, graph, progress)
+        except _COMPILER_FAULTS as error:
+            if self.options.strict:
+                raise
+            return self._on_reference(key, graph, f"{type(error).__name__}: {error}")
+        return Prepared(key, graph, plan, nodes=placement.of_plan(self.model, graph, plan))
+
+    def _compile_plan(self, key: str, graph: Graph, progress: Progress | None) -> Any:
+        from .compile import compile_plan
+        from .memory import SessionMemory
+        from .plan import Target
+
+        if self._memory is None:
+            self._memory = SessionMemory()
+        return compile_plan(graph, Target(**self.options.target), self._memory, progress)
+
+    def _on_reference(self, key: str, graph: Graph, reason: str) -> Prepared:
+        return Prepared(key, graph, reason=reason, nodes=placement.all_reference(self.model, reason))
+
+    def _evict(self) -> list[str]:
+        """Gives up the plans used longest ago, down to the limit."""
+        gone = []
+        while len(self.plans) > self.options.max_plans:
+            key = next(iter(self.plans))
+            self.forget(key)
+            gone.append(key)
+        return gone
+
+    def touch(self, used: Sequence[str]) -> None:
+        """Takes over the page's order of use, least recent first: it runs known plans without asking."""
+        for key in used:
+            if key in self.plans:
+                self.plans.move_to_end(key)
+
+    def forget(self, key: str) -> None:
+        """Takes back a plan that could not be loaded, or is no longer wanted."""
+        self.plans.pop(key, None)
+
+    def plan(self, key: str) -> Prepared:
+        """What was prepared under a key; SessionError when it is gone."""
+        prepared = self.plans.get(key)
+        if prepared is None:
+            raise SessionError(f"This session has no plan {key!r}", plan=key)
+        return prepared
+
+    def reference(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        """The whole model on the reference, as an oracle that no pass has touched."""
+        shapes = {
+            name: tuple(np.shape(value)) for name, value in feeds.items() if isinstance(value, np.ndarray)
+        }
+        graph = self.model.bind(shapes=shapes, dims=self.options.dims, passes=[])
+        return WholeGraph(graph).run(feeds)
+
+
+def plan_key(shapes: Mapping[str, Dims], values: Mapping[str, Array]) -> str:
+    """`ids:1x128;x:1x3` and a digest of each value that decides shapes: the same inputs, the same key."""
+    parts = [f"{name}:{'x'.join(map(str, dims))}" for name, dims in sorted(shapes.items())]
+    for name, value in sorted(values.items()):
+        content = np.ascontiguousarray(value)
+        parts.append(f"{name}={hashlib.sha256(content.tobytes()).hexdigest()[:16]}")
+    return ";".join(parts)
+
+
+def static_shapes(model: Model, dims: Mapping[str, int]) -> dict[str, Dims] | None:
+    """Every required input's shape, if declarations and overrides give them all; else None."""
+    shapes: dict[str, Dims] = {}
+    for info in model.signature.inputs:
+        if info.optional:
+            continue
+        if info.kind != "tensor" or info.dims is None:
+            return None
+        known = [dims.get(d) if isinstance(d, str) else d for d in info.dims]
+        if any(d is None for d in known):
+            return None
+        shapes[info.name] = tuple(d for d in known if d is not None)
+    return shapes

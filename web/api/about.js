@@ -1,0 +1,59 @@
+// What this device and this page can do, with the reason for each 'no', and the help text of the console.
+import { getCompiler, getEngine } from './workers.js';
+
+/**
+ * @typedef {{isolated: boolean, threads: number, hardwareConcurrency: number, simd: boolean, relaxedSimd: boolean, sharedMemory: boolean,
+ *   fp16: boolean, webgpu: boolean, deviceMemory: number, clockGrainMs: number, why: Record<string, string>,
+ *   compiler: import('./compiler-client.js').CompilerInfo | null, memory: {total: number, sessions: {id: string, bytes: number}[]}}} Device
+ */
+
+/** Facts and features, of the engine and of the compiler if it is up. @returns {Promise<Device>} */
+export async function device() {
+  const { client } = await getEngine();
+  const { isolated, threads, hardwareConcurrency, simd, relaxed, sharedMemory, fp16, deviceMemory, clockGrainMs } = client.info;
+  const webgpu = await hasWebGpu();
+  const facts = { isolated, threads, hardwareConcurrency, simd, relaxedSimd: relaxed, sharedMemory, fp16, webgpu, deviceMemory, clockGrainMs };
+  const compiler = await Promise.race([getCompiler().ready.catch(() => null), Promise.resolve(null)]);
+  return { ...facts, why: reasons(facts), compiler, memory: await client.memory() };
+}
+
+async function hasWebGpu() {
+  const gpu = /** @type {any} */ (globalThis.navigator)?.gpu;
+  return Boolean(await gpu?.requestAdapter().catch(() => null));
+}
+
+/** @param {{isolated: boolean, threads: number, simd: boolean, relaxedSimd: boolean, webgpu: boolean}} facts */
+function reasons({ isolated, threads, simd, relaxedSimd, webgpu }) {
+  /** @type {Record<string, string>} */
+  const why = {};
+  if (!isolated) why.isolated = 'the server must send Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp';
+  if (threads === 1) why.threads = isolated ? 'this device reports one core' : 'threads need an isolated page';
+  if (!simd) why.simd = 'this browser is older than Wasm SIMD (Chrome 91, Firefox 89, Safari 16.4)';
+  if (!relaxedSimd) why.relaxedSimd = 'relaxed SIMD came with Chrome 114 and Firefox 145; kernels use plain SIMD instead';
+  if (!webgpu) why.webgpu = 'no adapter: the browser has no WebGPU, or has it switched off for this device';
+  return why;
+}
+
+const TEXT = `nnjit: ONNX models in the browser, on kernels compiled for their shapes
+
+  session = await nnjit.InferenceSession.create(url)      a URL, bytes, File or Blob
+  session.inputMetadata                                   names, types and shapes
+  x = new nnjit.Tensor('float32', data, [1, 3, 224, 224])
+  outputs = await session.run({ [session.inputNames[0]]: x })
+  await outputs[session.outputNames[0]].getData()
+
+  session.placement()          where each node ran            await session.profile()   ms of each step
+  await session.kernel(0)      one step's schedule and code   await session.check(feeds) error against onnx.reference
+  session.stats()              times and bytes                await session.release()   give the memory back
+
+  await nnjit.ready            the compiler is up             await nnjit.device()      threads, SIMD, WebGPU
+  await nnjit.python('1 + 1')  Python in the compiler worker  await nnjit.restart()     after a worker died
+  nnjit.env                    settings
+
+More: docs/api.md in the repository.`;
+
+/** Prints how to use nnjit, and returns the same text. */
+export function help() {
+  console.info(TEXT);
+  return TEXT;
+}

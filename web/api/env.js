@@ -1,0 +1,28 @@
+// Settings a program may change after import and before its first session, in onnxruntime-web's places.
+
+export const LOG_LEVELS = /** @type {const} */ (['verbose', 'info', 'warning', 'error', 'fatal']);
+
+/** @typedef {(typeof LOG_LEVELS)[number]} LogLevel */
+
+export const env = {
+  /** Least severe message that reaches the console. @type {LogLevel} */
+  logLevel: 'warning',
+  /** Keep tracebacks and print timings of each stage. */
+  debug: false,
+  wasm: {
+    /** Threads of the engine's pool; 0 = one a core, as far as the page is isolated. */
+    numThreads: 0,
+    /** False keeps to plain SIMD128 even where the device has relaxed SIMD (fused multiply-add). */
+    relaxedSimd: true,
+  },
+  versions: { nnjit: '', pyodide: '' },
+};
+
+/**
+ * @param {LogLevel} level @param {string} message @param {...unknown} rest
+ */
+export function log(level, message, ...rest) {
+  if (LOG_LEVELS.indexOf(level) < LOG_LEVELS.indexOf(env.logLevel)) return;
+  const print = level === 'warning' ? console.warn : level === 'error' || level === 'fatal' ? console.error : console.info;
+  print(`[nnjit] ${message}`, ...rest);
+}

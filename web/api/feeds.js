@@ -1,0 +1,117 @@
+// Feeds against the model's declarations, before anything runs. Takes what the user passed to run(); gives the
+// tensors in declared order, or an error that says which input, what was expected and what came.
+import { failure, nearestName } from './errors.js';
+import { Tensor } from './tensor.js';
+
+/**
+ * @typedef {Tensor | FeedList | null} Feed
+ * @typedef {Feed[]} FeedList  a sequence
+ * @typedef {{name: string, kind: string, type: string, dims: (number | string | null)[] | null, optional: boolean}} Declared
+ */
+
+/**
+ * @param {readonly Declared[]} declared @param {unknown} given
+ * @returns {Map<string, Feed>}
+ */
+export function checkFeeds(declared, given) {
+  if (typeof given !== 'object' || given === null || given instanceof Tensor || Array.isArray(given)) {
+    throw failure('FEED', 'run() takes an object of tensors by input name', {
+      reason: 'type',
+      hint: `session.run({${declared.map((d) => d.name).join(', ')}})`,
+    });
+  }
+  const feeds = /** @type {Record<string, unknown>} */ (given);
+  const names = declared.map((d) => d.name);
+  checkNames(declared, names, Object.keys(feeds));
+  /** @type {Map<string, Feed>} */
+  const checked = new Map();
+  for (const input of declared) {
+    const value = feeds[input.name];
+    if (value === undefined) continue;
+    checked.set(input.name, checkValue(input, value));
+  }
+  return checked;
+}
+
+/** @param {readonly Declared[]} declared @param {string[]} names @param {string[]} given */
+function checkNames(declared, names, given) {
+  const unknown = given.find((name) => !names.includes(name));
+  const missing = declared.filter((d) => !d.optional && !given.includes(d.name)).map((d) => d.name);
+  if (unknown !== undefined) {
+    const near = nearestName(unknown, missing.length ? missing : names);
+    throw failure('FEED', `The model has no input '${unknown}'`, {
+      reason: 'unknown',
+      input: unknown,
+      expected: names,
+      hint: near ? `did you mean '${near}'?` : `inputs: ${names.join(', ') || 'none'}`,
+    });
+  }
+  if (missing.length) {
+    const list = missing.map((name) => `'${name}'`).join(', ');
+    throw failure('FEED', `No feed for input${missing.length > 1 ? 's' : ''} ${list}`, {
+      reason: 'missing',
+      input: missing[0],
+      missing,
+      hint: 'pass a tensor for every name in session.inputNames',
+    });
+  }
+}
+
+/** @param {Declared} input @param {unknown} value @returns {Feed} */
+function checkValue(input, value) {
+  if (input.kind === 'optional' && value === null) return null;
+  if (input.kind === 'sequence' || (input.kind === 'optional' && Array.isArray(value))) return checkSequence(input, value);
+  if (!isTensor(value)) {
+    const got = value === null ? 'null' : (/** @type {any} */ (value).constructor?.name ?? typeof value);
+    throw wrong(input, 'type', `takes a Tensor, not ${got}`, { got, hint: `new nnjit.Tensor('${input.type}', data, dims)` });
+  }
+  const tensor = value instanceof Tensor ? value : new Tensor(value.type, value.data, value.dims);
+  if (tensor.location === 'none') throw wrong(input, 'disposed', 'was fed a tensor that had been disposed of');
+  if (input.kind === 'optional') return tensor;
+  if (tensor.type !== input.type) {
+    throw wrong(input, 'type', `is ${input.type}, the feed is ${tensor.type}`, {
+      expected: input.type,
+      got: tensor.type,
+      dtype: tensor.type,
+      hint: `make it with new nnjit.Tensor('${input.type}', …)`,
+    });
+  }
+  checkDims(input, tensor.dims);
+  return tensor;
+}
+
+/**
+ * A tensor of ours, or one of another library of the same form (onnxruntime-common's).
+ * @param {any} value @returns {value is {type: string, data: any, dims: readonly number[]}}
+ */
+const isTensor = (value) =>
+  value instanceof Tensor || (typeof value?.type === 'string' && Array.isArray(value?.dims) && value?.data !== undefined);
+
+/** @param {Declared} input @param {unknown} value @returns {Feed[]} */
+function checkSequence(input, value) {
+  if (!Array.isArray(value)) throw wrong(input, 'type', 'is a sequence and takes an array of tensors');
+  for (const item of value) {
+    if (!isTensor(item)) throw wrong(input, 'type', 'is a sequence: every entry must be a Tensor');
+  }
+  return value;
+}
+
+/** @param {Declared} input @param {readonly number[]} dims */
+function checkDims(input, dims) {
+  if (!input.dims) return;
+  const facts = { expected: input.dims, got: [...dims] };
+  const shape = `[${input.dims.map((d) => d ?? '?').join(', ')}]`;
+  if (dims.length !== input.dims.length) {
+    throw wrong(input, 'rank', `has ${input.dims.length} axes ${shape}, the feed has ${dims.length} [${dims.join(', ')}]`, facts);
+  }
+  // Symbols are not compared between inputs: exporters reuse their names carelessly. Python's ShapeError says so
+  // when sizes that should be equal turn out not to be.
+  input.dims.forEach((expected, axis) => {
+    if (typeof expected === 'number' && dims[axis] !== expected) {
+      throw wrong(input, 'shape', `is ${shape}, the feed is [${dims.join(', ')}]: axis ${axis} must be ${expected}`, facts);
+    }
+  });
+}
+
+/** @param {Declared} input @param {string} reason @param {string} what @param {Record<string, unknown>} [facts] */
+const wrong = (input, reason, what, facts = {}) => failure('FEED', `Input '${input.name}' ${what}`, { reason, input: input.name, ...facts });

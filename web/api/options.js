@@ -1,0 +1,113 @@
+// Session options as onnxruntime-web takes them, plus this project's own. Takes what the user wrote; gives one
+// complete record or an error that names the option.
+import { failure, nearestName } from './errors.js';
+import { LOG_LEVELS, env, log } from './env.js';
+
+/**
+ * @typedef {(stage: string, done: number, total: number) => void} Progress
+ * @typedef {{path: string, data: import('./sources.js').BytesLike}} ExternalFile
+ * @typedef {{provider: 'wasm' | 'reference', threads: number, relaxed: boolean, dims: Record<string, number>,
+ *   external: ExternalFile[], progress: Progress, signal: AbortSignal | null, maxPlans: number, strict: boolean,
+ *   maxMemoryBytes: number | undefined, name: string | undefined}} Options
+ */
+
+const KNOWN = new Set([
+  'executionProviders', 'numThreads', 'freeDimensionOverrides', 'externalData', 'progress', 'signal', 'tune', 'logSeverityLevel',
+  'logLevel', 'maxPlans', 'strict', 'maxMemoryBytes', 'name',
+]);
+// Options of onnxruntime-web that change nothing here: taken without a word, so that code can move over.
+const ACCEPTED = new Set([
+  'graphOptimizationLevel', 'enableCpuMemArena', 'enableMemPattern', 'executionMode', 'logId', 'logVerbosityLevel', 'extra',
+  'enableProfiling', 'profileFilePrefix', 'optimizedModelFilePath', 'preferredOutputLocation', 'enableGraphCapture',
+  'intraOpNumThreads', 'interOpNumThreads',
+]);
+const PROVIDERS = new Set(['wasm', 'reference']);
+// Named by onnxruntime's users; a list that holds one of these goes on to its next entry.
+const ELSEWHERE = new Set(['webgpu', 'webnn', 'webgl', 'cpu', 'xnnpack']);
+
+/** @param {Record<string, any>} [given] @returns {Options} */
+export function readOptions(given = {}) {
+  if (typeof given !== 'object' || given === null) throw bad('options', 'must be an object');
+  for (const name of Object.keys(given)) {
+    if (KNOWN.has(name) || ACCEPTED.has(name)) continue;
+    const near = nearestName(name, KNOWN);
+    throw bad(name, 'is not an option', near ? `did you mean ${near}?` : `options: ${[...KNOWN].join(', ')}`);
+  }
+  const level = given.logLevel ?? LOG_LEVELS[given.logSeverityLevel ?? -1];
+  if (level !== undefined && !LOG_LEVELS.includes(level)) throw bad('logLevel', `is one of ${LOG_LEVELS.join(', ')}`);
+  if (level !== undefined) env.logLevel = level;
+  readTune(given.tune);
+  return {
+    provider: readProvider(given.executionProviders),
+    threads: readCount('numThreads', given.numThreads ?? given.intraOpNumThreads ?? 0, 0, 128),
+    relaxed: env.wasm.relaxedSimd,
+    dims: readDims(given.freeDimensionOverrides ?? {}),
+    external: readExternal(given.externalData ?? []),
+    progress: guarded(given.progress),
+    signal: given.signal ?? null,
+    maxPlans: readCount('maxPlans', given.maxPlans ?? 8, 1, 1024),
+    strict: Boolean(given.strict),
+    maxMemoryBytes: given.maxMemoryBytes === undefined ? undefined : readCount('maxMemoryBytes', given.maxMemoryBytes, 65536, 2 ** 32),
+    name: given.name,
+  };
+}
+
+/** @param {string} option @param {string} what @param {string} [hint] */
+const bad = (option, what, hint) => failure('BAD_OPTION', `${option} ${what}`, { option, hint });
+
+/** @param {unknown} list @returns {'wasm' | 'reference'} */
+function readProvider(list = ['wasm']) {
+  if (!Array.isArray(list) || !list.length) throw bad('executionProviders', "is a list such as ['wasm']");
+  const names = list.map((entry) => (typeof entry === 'string' ? entry : /** @type {any} */ (entry)?.name));
+  for (const name of names) {
+    if (PROVIDERS.has(name)) return name;
+    if (!ELSEWHERE.has(name)) {
+      throw bad('executionProviders', `has no '${String(name)}'`, `one of ${[...PROVIDERS].join(', ')}`);
+    }
+  }
+  log('warning', `none of [${names.join(', ')}] can run here; using wasm (session.backend says which ran)`);
+  return 'wasm';
+}
+
+/** @param {string} option @param {unknown} value @param {number} low @param {number} high */
+function readCount(option, value, low, high) {
+  if (typeof value !== 'number' || !Number.isInteger(value) || value < low || value > high) {
+    throw bad(option, `is an integer from ${low} to ${high}, not ${String(value)}`);
+  }
+  return value;
+}
+
+/** @param {Record<string, unknown>} dims @returns {Record<string, number>} */
+function readDims(dims) {
+  return Object.fromEntries(Object.entries(dims).map(([name, value]) => [name, readCount(`freeDimensionOverrides.${name}`, value, 0, 2 ** 31)]));
+}
+
+/** As in onnxruntime-web: {path, data}, or a string that is both. @param {unknown} list @returns {ExternalFile[]} */
+function readExternal(list) {
+  if (!Array.isArray(list)) throw bad('externalData', 'is a list of {path, data}');
+  return list.map((entry) => {
+    if (typeof entry === 'string') return { path: entry, data: entry };
+    if (typeof entry?.path !== 'string' || entry.data === undefined) throw bad('externalData', 'takes entries {path, data}');
+    return { path: entry.path.replace(/^\.\//, ''), data: entry.data };
+  });
+}
+
+/** @param {any} tune */
+function readTune(tune) {
+  const mode = tune?.mode ?? 'off';
+  if (!['off', 'idle', 'now'].includes(mode)) throw bad('tune.mode', "is 'off', 'idle' or 'now'");
+  if (mode !== 'off') log('warning', `tune.mode '${mode}': this version has no tuner yet and runs its default kernels`);
+}
+
+/** A progress callback that throws must not break the work it reports on. @param {unknown} callback @returns {Progress} */
+function guarded(callback) {
+  if (callback === undefined || callback === null) return () => undefined;
+  if (typeof callback !== 'function') throw bad('progress', 'is a function (stage, done, total)');
+  return (stage, done, total) => {
+    try {
+      callback(stage, done, total);
+    } catch (error) {
+      log('error', 'the progress callback threw', error);
+    }
+  };
+}

@@ -1,0 +1,290 @@
+// What one session holds in the two workers: its model in the compiler, its memory and plans in the engine.
+// Takes feeds' shapes; gives the plan for them, made anew when shapes are new or a worker had died and restarted.
+import { failure } from './errors.js';
+import { log } from './env.js';
+import { engineDeath, getCompiler, getEngine } from './workers.js';
+import { Tensor } from './tensor.js';
+import { viewAs } from './types.js';
+import { bytesOf, fromValue, toValue } from './values.js';
+
+/**
+ * @typedef {import('./options.js').Options} Options
+ * @typedef {import('./options.js').Progress} Progress
+ * @typedef {import('./sources.js').Source} Source
+ * @typedef {import('./feeds.js').Feed} Feed
+ * @typedef {import('../engine/types.js').Plan} Plan
+ * @typedef {import('../engine/types.js').ValueRef} ValueRef
+ * @typedef {{shapes: Record<string, number[]>, values: Map<string, Tensor>}} Request
+ * @typedef {{node: string, op: string, backend: 'wasm' | 'reference' | 'folded' | 'none', kernel?: string, step?: number,
+ *   once?: boolean, reason?: string}} PlacedNode
+ * @typedef {Pick<Plan, 'inputs' | 'outputs' | 'steps' | 'segments' | 'stats' | 'threads'> & {host: boolean}} PlanFacts
+ * @typedef {{key: string, backend: 'wasm' | 'reference', reason: string, placement: PlacedNode[], facts: PlanFacts | null,
+ *   seconds: Record<string, number>, load: {compileMs: number, initMs: number, bytes: number} | null}} Prepared
+ * @typedef {{name: string, inputs: import('./feeds.js').Declared[], outputs: import('./feeds.js').Declared[],
+ *   opset: Record<string, number>, nodes: number, parameterBytes: number, files: string[],
+ *   static: Record<string, number[]> | null}} Description
+ */
+
+/** Feeds of at most this many bytes go along when a plan is made, in case their values decide shapes. */
+const SMALL = 1024;
+let made = 0;
+
+export class Plans {
+  id = '';
+  /** @type {Map<string, Prepared>} plans by this page's key, least recently used first */
+  #plans = new Map();
+  /** @type {string[]} inputs whose values are part of the key */
+  #valueInputs = [];
+  #compilerGeneration = 0;
+  #engineGeneration = 0;
+  /** Plans made so far: a run that raised this was a cold one. */
+  compiled = 0;
+  /** @type {Description} */
+  description = /** @type {any} */ (undefined);
+
+  /** @param {Source} model @param {Source[]} external @param {Options} options */
+  constructor(model, external, options) {
+    this.model = model;
+    this.external = external;
+    this.options = options;
+  }
+
+  /** Every Blob a plan's ranges may point into: file 0 is the model, then the external files the compiler lists. */
+  get blobs() {
+    const named = new Map(this.external.map((source) => [source.name, source.blob]));
+    const rest = this.description.files.slice(1).map((name) => named.get(name) ?? new Blob());
+    return [this.model.blob, ...rest];
+  }
+
+  /**
+   * Puts the model into both workers under a fresh name. Throws with neither holding anything.
+   * @param {Progress} progress @param {AbortSignal | null} signal
+   */
+  async open(progress, signal) {
+    const compiler = getCompiler();
+    const engine = this.options.provider === 'wasm' ? await getEngine() : undefined;
+    const id = `session-${++made}`;
+    const info = engine?.client.info;
+    const threads = Math.min(this.options.threads || info?.threads || 1, info?.threads || 1);
+    const shared = Boolean(info?.sharedMemory) && threads > 1;
+    try {
+      this.description = await compiler.call(
+        'create',
+        {
+          session: id,
+          model: this.model.blob,
+          name: this.model.name,
+          external: this.external.map(({ name, blob }) => ({ path: name, blob })),
+          options: {
+            provider: this.options.provider,
+            dims: this.options.dims,
+            maxPlans: this.options.maxPlans,
+            strict: this.options.strict,
+            target: { simd: info?.simd ?? true, relaxed: Boolean(info?.relaxed) && this.options.relaxed, threads, shared },
+          },
+        },
+        { signal, onProgress: progress },
+      );
+      const maxPages = this.options.maxMemoryBytes && Math.ceil(this.options.maxMemoryBytes / 65536);
+      await engine?.client.createSession(id, { shared, threads, ...(maxPages ? { maxPages } : {}) });
+    } catch (error) {
+      void compiler.rpc.call('release', { session: id }).catch(() => undefined);
+      throw error;
+    }
+    this.id = id;
+    this.#plans.clear();
+    this.#valueInputs = [];
+    this.#compilerGeneration = compiler.generation;
+    this.#engineGeneration = engine?.generation ?? 0;
+  }
+
+  /**
+   * The plan for a request, compiled and loaded if need be.
+   * @param {Request} request @param {Progress} progress @param {AbortSignal | null} signal
+   * @returns {Promise<Prepared>}
+   */
+  async get(request, progress, signal) {
+    if (!this.id) await this.open(progress, signal); // an earlier attempt to open again had failed
+    else if (await this.#engineChanged()) await this.#reopen(progress, signal);
+    const known = this.#plans.get(this.#key(request));
+    const stranded = getCompiler().generation !== this.#compilerGeneration;
+    if (known && !(stranded && needsCompiler(known))) {
+      this.#plans.delete(this.#key(request)); // to the end: used just now
+      this.#plans.set(this.#key(request), known);
+      return known;
+    }
+    if (stranded) await this.#reopen(progress, signal);
+    return this.#prepare(request, progress, signal);
+  }
+
+  /** @param {Request} request @param {Progress} progress @param {AbortSignal | null} signal */
+  async #prepare({ shapes, values }, progress, signal) {
+    const small = [...values].filter(([, tensor]) => byteLength(tensor) <= SMALL);
+    const used = [...this.#plans.values()].map((plan) => plan.key);
+    const answer = await getCompiler().call(
+      'prepare',
+      { session: this.id, shapes, values: Object.fromEntries(small.map(([name, tensor]) => [name, toValue(tensor)])), used },
+      { signal, onProgress: progress },
+    );
+    this.#valueInputs = answer.valueInputs;
+    for (const key of answer.evicted) await this.#drop(key);
+    /** @type {Prepared} */
+    const prepared = { ...answer, facts: answer.plan && factsOf(answer.plan), load: null };
+    if (answer.plan) prepared.load = await this.#load(answer.plan, progress, signal);
+    else if (this.options.provider === 'wasm') log('warning', `${this.description.name} runs on the reference: ${answer.reason}`);
+    this.#plans.set(this.#key({ shapes, values }), prepared);
+    this.compiled++;
+    return prepared;
+  }
+
+  /** @param {Plan} plan @param {Progress} progress @param {AbortSignal | null} signal */
+  async #load(plan, progress, signal) {
+    const { client } = await getEngine();
+    try {
+      return await client.loadPlan(this.id, plan, this.blobs, {
+        onProgress: (stage, done, total) => stage === 'load' && progress(stage, done, total),
+        ...(signal ? { signal } : {}),
+      });
+    } catch (error) {
+      await getCompiler().call('forget', { session: this.id, key: plan.key }).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** @param {string} key */
+  async #drop(key) {
+    for (const [mine, plan] of this.#plans) {
+      if (plan.key !== key) continue;
+      this.#plans.delete(mine);
+      if (plan.backend === 'wasm') await (await getEngine()).client.dropPlan(this.id, key);
+    }
+  }
+
+  async #engineChanged() {
+    if (this.options.provider !== 'wasm') return false;
+    const engine = await getEngine();
+    if (engine.death) throw engine.death;
+    return engine.generation !== this.#engineGeneration;
+  }
+
+  /** After a restart: whatever survived under the old name is let go, and the model is put in anew. */
+  async #reopen(/** @type {Progress} */ progress, /** @type {AbortSignal | null} */ signal) {
+    const compiler = getCompiler();
+    if (compiler.death) throw compiler.death;
+    log('info', `${this.id}: compiling again after a restart`);
+    await this.close();
+    await this.open(progress, signal);
+  }
+
+  /** Lets go of everything in both workers. @returns {Promise<number>} bytes the engine got back */
+  async close() {
+    const id = this.id;
+    this.id = '';
+    this.#plans.clear();
+    const compiler = getCompiler();
+    if (id && !compiler.death && compiler.generation === this.#compilerGeneration) {
+      await compiler.rpc.call('release', { session: id }).catch(() => undefined);
+    }
+    if (!id || this.options.provider !== 'wasm') return 0;
+    const engine = await getEngine();
+    if (engine.death || engine.generation !== this.#engineGeneration) return 0;
+    const answer = await engine.client.releaseSession(id).catch(() => ({ freed: 0 }));
+    return answer.freed;
+  }
+
+  /** The plan used last. @returns {Prepared | undefined} */
+  get latest() {
+    return [...this.#plans.values()].at(-1);
+  }
+
+  get state() {
+    if (this.options.provider === 'wasm' && engineDeath()) return 'engine-died';
+    return getCompiler().death ? 'compiler-died' : 'ready';
+  }
+
+  get count() {
+    return this.#plans.size;
+  }
+
+  /** @param {Request} request */
+  #key({ shapes, values }) {
+    const parts = Object.entries(shapes).map(([name, dims]) => `${name}:${dims.join('x')}`);
+    for (const name of this.#valueInputs) {
+      const tensor = values.get(name);
+      if (tensor) parts.push(`${name}=${Array.from(/** @type {ArrayLike<unknown>} */ (tensor.data)).join(',')}`);
+    }
+    return parts.sort().join(';');
+  }
+
+  /**
+   * Runs a plan. The values come in the order of `fetch`.
+   * @param {Prepared} plan @param {Map<string, Feed>} feeds @param {string[]} fetch @param {AbortSignal | null} signal
+   * @returns {Promise<{values: Feed[], ms: number, segments: {kind: string, ms: number}[]}>}
+   */
+  async execute(plan, feeds, fetch, signal) {
+    if (!plan.facts) return this.#executeReference(plan, feeds, fetch, signal);
+    const { inputs, outputs, host } = plan.facts;
+    const compiler = getCompiler();
+    if (host && compiler.death) throw compiler.death;
+    const { client } = await getEngine();
+    const result = await client.run(this.id, plan.key, toFeeds(inputs, feeds), { fetch, ...(signal ? { signal } : {}) });
+    const refs = new Map(outputs.map((ref) => [ref.name, ref]));
+    const values = result.outputs.map((output, i) => fromOutput(/** @type {ValueRef} */ (refs.get(fetch[i])), output));
+    return { values, ms: result.ms, segments: result.segments };
+  }
+
+  /** @param {Prepared} plan @param {Map<string, Feed>} feeds @param {string[]} fetch @param {AbortSignal | null} signal */
+  async #executeReference(plan, feeds, fetch, signal) {
+    const start = performance.now();
+    const answer = await getCompiler().call('reference', { session: this.id, plan: plan.key, feeds: toValues(feeds), fetch }, { signal });
+    const ms = performance.now() - start;
+    return { values: answer.map(fromValue), ms, segments: [{ kind: 'host', ms }] };
+  }
+
+  /** @param {string} method @param {Record<string, unknown>} args  about this session, asked of the compiler */
+  async ask(method, args) {
+    if (getCompiler().generation !== this.#compilerGeneration) {
+      throw failure('COMPILER_DIED', 'The compiler was restarted and has not seen this session since', { hint: 'run it once more first' });
+    }
+    return getCompiler().call(method, { session: this.id, ...args });
+  }
+}
+
+/** Feeds as plain values. @param {Map<string, Feed>} feeds */
+export const toValues = (feeds) => Object.fromEntries([...feeds].map(([name, feed]) => [name, toValue(feed)]));
+
+/** What decides a plan: shapes of tensors, and tensors whose values might. @param {Map<string, Feed>} feeds @returns {Request} */
+export function requestOf(feeds) {
+  const tensors = [...feeds].filter(/** @returns {entry is [string, Tensor]} */ (entry) => entry[1] instanceof Tensor);
+  return { shapes: Object.fromEntries(tensors.map(([name, t]) => [name, [...t.dims]])), values: new Map(tensors) };
+}
+
+/** What the engine takes: bytes in the plan's order. @param {ValueRef[]} refs @param {Map<string, Feed>} feeds */
+export const toFeeds = (refs, feeds) => refs.map((ref) => toFeed(ref, feeds.get(ref.name)));
+
+/** @param {ValueRef} ref @param {Feed | undefined} feed @returns {import('../engine/types.js').Feed} */
+function toFeed(ref, feed) {
+  if (feed === undefined) throw failure('FEED', `No feed for input '${ref.name}'`, { reason: 'missing', input: ref.name });
+  return ref.host || !(feed instanceof Tensor) ? toValue(feed) : bytesOf(feed);
+}
+
+/** @param {ValueRef} ref @param {import('../engine/types.js').Output} output @returns {Feed} */
+function fromOutput(ref, output) {
+  if (ref.host || !ArrayBuffer.isView(output)) return fromValue(/** @type {import('./values.js').Value} */ (output));
+  return new Tensor(ref.type, viewAs(ref.type, output), ref.dims);
+}
+
+/** @param {Prepared} plan */
+const needsCompiler = (plan) => !plan.facts || plan.facts.host;
+
+/** Infinity for strings, which have no bytes of their own here. @param {Tensor} tensor */
+const byteLength = (tensor) => (tensor.type === 'string' ? Infinity : bytesOf(tensor).byteLength);
+
+/** What the page keeps of a plan: everything but the bytes. @param {Plan} plan @returns {PlanFacts} */
+function factsOf({ inputs, outputs, steps, segments, stats, threads }) {
+  return { inputs, outputs, steps, segments, stats, threads, host: segments.some((s) => s.kind === 'host') };
+}
+
+/** @param {string} id */
+export const released = (id) =>
+  failure('SESSION', 'This session was released', { session: id, hint: 'make another with InferenceSession.create' });

@@ -1,0 +1,308 @@
+// InferenceSession as in onnxruntime-web: create from a URL or bytes, run feeds to outputs, release. Runs of one
+// session queue; new input shapes get a plan of their own; what each node became can be asked for.
+import { asFailure, failure, nearestName, throwIfAborted } from './errors.js';
+import { checkFeeds } from './feeds.js';
+import * as inspect from './inspect.js';
+import { readOptions } from './options.js';
+import { Plans, released, requestOf, toValues } from './plans.js';
+import { openSource } from './sources.js';
+import { Tensor } from './tensor.js';
+import { Tuning } from './tuning.js';
+import { copyInto, fromValue, toValue } from './values.js';
+import { getCompiler, getEngine } from './workers.js';
+
+/**
+ * @typedef {import('./feeds.js').Feed} Feed
+ * @typedef {import('./feeds.js').Declared} Declared
+ * @typedef {import('./plans.js').Prepared} Prepared
+ * @typedef {import('./sources.js').BytesLike} BytesLike
+ * @typedef {import('./options.js').Options} Options
+ * @typedef {{name: string, isTensor: boolean, kind: string, type: string, shape: readonly (number | string)[], optional: boolean}} Metadata
+ * @typedef {{ms: number, engineMs: number, compileMs: number, cold: boolean, segments: {kind: string, ms: number}[]}} RunInfo
+ */
+
+export class InferenceSession {
+  /** @type {Plans} */
+  #plans;
+  /** @type {Promise<unknown>} the last thing in this session's queue */
+  #tail = Promise.resolve();
+  #released = false;
+  /** @type {RunInfo | null} */
+  lastRun = null;
+
+  /** Use InferenceSession.create. @param {Plans} plans */
+  constructor(plans) {
+    this.#plans = plans;
+    const { inputs, outputs } = plans.description;
+    const required = inputs.filter((input) => !input.optional);
+    /** @type {readonly string[]} */
+    this.inputNames = Object.freeze(required.map((input) => input.name));
+    /** @type {readonly string[]} */
+    this.outputNames = Object.freeze(outputs.map((output) => output.name));
+    /** @type {readonly Metadata[]} */
+    this.inputMetadata = Object.freeze(required.map(metadata));
+    /** @type {readonly Metadata[]} */
+    this.outputMetadata = Object.freeze(outputs.map(metadata));
+    this.tuning = new Tuning();
+  }
+
+  /**
+   * @param {BytesLike} model  a URL, bytes, Blob or File; or, as in onnxruntime-web, an ArrayBuffer with offset and length
+   * @param {...any} rest  options, or (byteOffset, byteLength?, options?)
+   * @returns {Promise<InferenceSession>}
+   */
+  static async create(model, ...rest) {
+    let from = model;
+    let given = rest[0];
+    if (typeof rest[0] === 'number' && (model instanceof ArrayBuffer || model instanceof SharedArrayBuffer)) {
+      const length = typeof rest[1] === 'number' ? rest[1] : model.byteLength - rest[0];
+      from = new Uint8Array(model, rest[0], length);
+      given = typeof rest[1] === 'number' ? rest[2] : rest[1];
+    }
+    const options = readOptions(given);
+    throwIfAborted(options.signal, 'Creating the session');
+    const plans = await openModel(from, options);
+    try {
+      const session = new InferenceSession(plans);
+      if (plans.description.static) await session.prepare(plans.description.static, options);
+      return session;
+    } catch (error) {
+      await plans.close();
+      throw asFailure(error);
+    }
+  }
+
+  /**
+   * Compiles for input shapes before the first run: `prepare({ids: [1, 128]})`. An input whose values decide
+   * shapes is given as a Tensor instead of dims.
+   * @param {Record<string, readonly number[] | Tensor>} shapes
+   * @param {{progress?: import('./options.js').Progress, signal?: AbortSignal | null}} [options]
+   * @returns {Promise<void>}
+   */
+  async prepare(shapes, { progress = () => undefined, signal = null } = {}) {
+    const unknown = Object.keys(shapes).find((name) => !this.#plans.description.inputs.some((d) => d.name === name));
+    if (unknown !== undefined) {
+      const near = nearestName(unknown, this.inputNames);
+      throw failure('FEED', `The model has no input '${unknown}'`, { reason: 'unknown', input: unknown, hint: near && `did you mean '${near}'?` });
+    }
+    /** @type {import('./plans.js').Request} */
+    const request = { shapes: {}, values: new Map() };
+    for (const [name, given] of Object.entries(shapes)) {
+      if (given instanceof Tensor) request.values.set(name, given);
+      request.shapes[name] = [...(given instanceof Tensor ? given.dims : given)];
+    }
+    await this.#queue(() => this.#plans.get(request, progress, signal));
+  }
+
+  /**
+   * @param {Record<string, Tensor | Feed>} feeds  a tensor for every input name
+   * @param {readonly string[] | Record<string, Tensor | null> | RunOptions} [fetches]  names wanted, or tensors to fill; all if left out
+   * @param {RunOptions} [options]
+   * @returns {Promise<Record<string, any>>}  tensors by output name (a sequence is an array of tensors, an absent optional null)
+   *
+   * @typedef {{signal?: AbortSignal, progress?: import('./options.js').Progress, logSeverityLevel?: number, tag?: string, extra?: unknown}} RunOptions
+   */
+  async run(feeds, fetches, options) {
+    if (this.#released) throw released(this.#plans.id);
+    const [wanted, { signal = null, progress = () => undefined }] = this.#readFetches(fetches, options);
+    const checked = checkFeeds(this.#plans.description.inputs, feeds);
+    return this.#queue(() => this.#run(checked, wanted, progress, signal));
+  }
+
+  /**
+   * @param {Map<string, Feed>} feeds @param {Map<string, Tensor | null>} wanted
+   * @param {import('./options.js').Progress} progress @param {AbortSignal | null} signal
+   */
+  async #run(feeds, wanted, progress, signal) {
+    throwIfAborted(signal, 'The run');
+    const start = performance.now();
+    const before = this.#plans.compiled;
+    const plan = await this.#plans.get(requestOf(feeds), progress, signal);
+    const ready = performance.now();
+    const names = [...wanted.keys()];
+    const { values, ms, segments } = await this.#plans.execute(plan, feeds, names, signal);
+    const end = performance.now();
+    this.lastRun = { ms: end - start, engineMs: ms, compileMs: ready - start, cold: this.#plans.compiled !== before, segments };
+    /** @type {Record<string, any>} */
+    const outputs = {};
+    names.forEach((name, i) => {
+      const into = wanted.get(name);
+      outputs[name] = into ? copyInto(into, values[i], name) : values[i];
+    });
+    return outputs;
+  }
+
+  /**
+   * One thing at a time, in the order asked for: plans and memory are never seen half changed.
+   * @template T
+   * @param {() => Promise<T>} work @returns {Promise<T>}
+   */
+  #queue(work) {
+    const turn = this.#tail.then(() => {
+      if (this.#released) throw released(this.#plans.id);
+      return work();
+    });
+    this.#tail = turn.catch(() => undefined);
+    return turn.catch((error) => {
+      throw asFailure(error);
+    });
+  }
+
+  /**
+   * @param {any} fetches @param {any} options
+   * @returns {[Map<string, Tensor | null>, {signal?: AbortSignal | null, progress?: import('./options.js').Progress}]}
+   */
+  #readFetches(fetches, options) {
+    const all = () => new Map(this.outputNames.map((name) => [name, null]));
+    if (fetches === undefined || fetches === null) return [all(), options ?? {}];
+    if (Array.isArray(fetches)) return [this.#checkFetches(new Map(fetches.map((name) => [name, null]))), options ?? {}];
+    if (typeof fetches !== 'object') throw failure('FETCH', 'fetches is a list of output names or an object by output name');
+    // As in onnxruntime: an object that names an output holds tensors to fill, any other is the options.
+    const names = Object.keys(fetches);
+    const isMap = names.some((name) => this.outputNames.includes(name) && (fetches[name] === null || fetches[name] instanceof Tensor));
+    return isMap ? [this.#checkFetches(new Map(Object.entries(fetches))), options ?? {}] : [all(), fetches];
+  }
+
+  /** @param {Map<string, Tensor | null>} wanted */
+  #checkFetches(wanted) {
+    if (!wanted.size) throw failure('FETCH', 'fetches names no output', { hint: `outputs: ${this.outputNames.join(', ')}` });
+    for (const name of wanted.keys()) {
+      if (this.outputNames.includes(name)) continue;
+      const near = nearestName(String(name), this.outputNames);
+      throw failure('FETCH', `The model has no output '${String(name)}'`, {
+        output: name,
+        hint: near ? `did you mean '${near}'?` : `outputs: ${this.outputNames.join(', ')}`,
+      });
+    }
+    return wanted;
+  }
+
+  /** Gives the memory back, after what is already queued. A second call does nothing. @returns {Promise<void>} */
+  async release() {
+    if (this.#released) return;
+    await this.#queue(async () => {
+      this.#released = true;
+      await this.#plans.close();
+    }).catch((error) => {
+      if (error.code !== 'SESSION') throw error;
+    });
+  }
+
+  /** 'wasm', or 'reference' where the model runs on onnx.reference (see `placement()` for why). */
+  get backend() {
+    return this.#plans.latest?.backend ?? this.#plans.options.provider;
+  }
+
+  /** Facts about the model: name, nodes, parameterBytes, opset. */
+  get model() {
+    const { name, nodes, parameterBytes, opset, files } = this.#plans.description;
+    return { name, nodes, parameterBytes, opset, files };
+  }
+
+  /** 'ready', 'released', or which worker died under it: then nnjit.restart() helps. */
+  get state() {
+    return this.#released ? 'released' : this.#plans.state;
+  }
+
+  /**
+   * Where each node of the model ran, for the shapes used last: kernel and step, the reference, folded into a
+   * constant, or nothing at all (a view). Empty before the first plan.
+   * @returns {import('./plans.js').PlacedNode[]}
+   */
+  placement() {
+    return this.#plans.latest?.placement ?? [];
+  }
+
+  /** Timings and counts of the latest plan: seconds to bind and compile, bytes loaded, plans held. */
+  stats() {
+    const plan = this.#plans.latest;
+    return { plans: this.#plans.count, key: plan?.key, seconds: plan?.seconds, load: plan?.load, compile: plan?.facts?.stats, lastRun: this.lastRun };
+  }
+
+  /**
+   * Times each step. Without feeds, inputs are generated for the latest plan's shapes.
+   * @param {{feeds?: Record<string, Tensor | Feed>, repeats?: number, format?: 'table' | 'chrome', signal?: AbortSignal | null}} [options]
+   */
+  async profile({ feeds, repeats = 10, format = 'table', signal = null } = {}) {
+    const checked = feeds && checkFeeds(this.#plans.description.inputs, feeds);
+    return this.#queue(() => inspect.profile(this.#plans, { feeds: checked, repeats, format, signal }));
+  }
+
+  /**
+   * One step of the latest plan: its nodes, spec, schedule, loop nest and the listing of what was emitted.
+   * @param {number} step  index as in placement() and profile()
+   * @returns {Promise<Record<string, any>>}
+   */
+  async kernel(step) {
+    return this.#queue(() => inspect.kernel(this.#plans, step));
+  }
+
+  /**
+   * Runs the feeds here and on onnx.reference and compares: the largest absolute and relative error of each output.
+   * @param {Record<string, Tensor | Feed>} feeds @param {{signal?: AbortSignal | null}} [options]
+   */
+  async check(feeds, { signal = null } = {}) {
+    const checked = checkFeeds(this.#plans.description.inputs, feeds);
+    return this.#queue(async () => {
+      const plan = await this.#plans.get(requestOf(checked), () => undefined, signal);
+      const { values } = await this.#plans.execute(plan, checked, [...this.outputNames], signal);
+      const outputs = Object.fromEntries(values.map((value, i) => [this.outputNames[i], toValue(value)]));
+      return this.#plans.ask('check', { feeds: toValues(checked), outputs });
+    });
+  }
+}
+
+/** @param {Declared} declared @returns {Metadata} */
+const metadata = ({ name, kind, type, dims, optional }) =>
+  Object.freeze({ name, isTensor: kind === 'tensor', kind, type, shape: Object.freeze((dims ?? []).map((d) => d ?? '?')), optional });
+
+/**
+ * The model's Blob and those of its external files, put into the workers. Files that the caller did not give
+ * are looked for beside a model that came from a URL.
+ * @param {BytesLike} from @param {Options} options
+ */
+async function openModel(from, options) {
+  const { progress, signal } = options;
+  getCompiler();
+  if (options.provider === 'wasm') void getEngine().catch(() => undefined); // both start while the model is on its way
+  const [model, ...external] = await openAll(from, options);
+  const plans = new Plans(model, external, options);
+  for (;;) {
+    try {
+      await plans.open(progress, signal);
+      return plans;
+    } catch (reason) {
+      const error = asFailure(reason);
+      const missing = error.code === 'MISSING_EXTERNAL_DATA' ? error.file : undefined;
+      if (!missing || !model.url || plans.external.some((source) => source.name === missing)) throw error;
+      const url = new URL(missing, model.url);
+      if (url.origin !== new URL(model.url).origin) throw error;
+      const onProgress = (/** @type {number} */ done, /** @type {number} */ total) => progress('model', done, total);
+      plans.external.push(await openSource(url, { signal, name: missing, onProgress }));
+    }
+  }
+}
+
+/** Model and external files at once, with one progress over all. @param {BytesLike} from @param {Options} options */
+function openAll(from, { external, signal, progress, name }) {
+  const wanted = [{ data: from, name }, ...external.map(({ path, data }) => ({ data, name: path }))];
+  const done = wanted.map(() => [0, 0]);
+  return Promise.all(
+    wanted.map(({ data, name: as }, i) =>
+      openSource(data, {
+        signal,
+        ...(as ? { name: as } : {}),
+        onProgress: (...now) => {
+          done[i] = now;
+          progress('model', ...sum(done));
+        },
+      }),
+    ),
+  );
+}
+
+/** @param {number[][]} pairs @returns {[number, number]}  the total is 0 while one of them is unknown */
+function sum(pairs) {
+  const total = pairs.some((p) => !p[1]) ? 0 : pairs.reduce((n, p) => n + p[1], 0);
+  return [pairs.reduce((n, p) => n + p[0], 0), total];
+}

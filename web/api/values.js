@@ -1,0 +1,46 @@
+// Tensors to and from the plain {type, dims, data} that crosses between workers: numbers as bytes in a
+// Uint8Array, strings as they are, a sequence as {type: 'sequence', data: [...]}, an absent optional as 'none'.
+import { failure } from './errors.js';
+import { Tensor } from './tensor.js';
+import { viewAs } from './types.js';
+
+/** @typedef {import('./feeds.js').Feed} Feed */
+/** @typedef {{type: string, dims: number[], data: any}} Value */
+
+/** @param {Feed} feed @returns {Value} */
+export function toValue(feed) {
+  if (feed === null) return { type: 'none', dims: [], data: null };
+  if (Array.isArray(feed)) return { type: 'sequence', dims: [feed.length], data: feed.map(toValue) };
+  return { type: feed.type, dims: [...feed.dims], data: feed.type === 'string' ? feed.data : bytesOf(feed) };
+}
+
+/** A view of a numeric tensor's bytes, not a copy. @param {Tensor} tensor @returns {Uint8Array} */
+export function bytesOf(tensor) {
+  const data = /** @type {ArrayBufferView} */ (/** @type {unknown} */ (tensor.data));
+  return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+}
+
+/** @param {Value} value @returns {Feed} */
+export function fromValue(value) {
+  if (value.type === 'none') return null;
+  if (value.type === 'sequence') return value.data.map(fromValue);
+  if (value.type === 'string') return new Tensor('string', value.data, value.dims);
+  return new Tensor(value.type, viewAs(value.type, value.data), value.dims);
+}
+
+/**
+ * Writes a result into a tensor the caller had ready, as onnxruntime's fetches allow.
+ * @param {Tensor} into @param {Feed} result @param {string} name
+ */
+export function copyInto(into, result, name) {
+  const fits = result instanceof Tensor && result.type === into.type && String(result.dims) === String(into.dims);
+  if (!fits) {
+    const got = result instanceof Tensor ? `${result.type} [${result.dims.join(', ')}]` : 'no tensor';
+    throw failure('FETCH', `Output '${name}' is ${got}, the tensor to fill is ${into.type} [${into.dims.join(', ')}]`, { output: name });
+  }
+  if (into.type === 'string') {
+    const target = /** @type {string[]} */ (into.data);
+    /** @type {string[]} */ (result.data).forEach((text, i) => (target[i] = text));
+  } else bytesOf(into).set(bytesOf(result));
+  return into;
+}

@@ -1,0 +1,103 @@
+// The two workers of a page and the channel between them: the compiler from import on, the engine from the
+// first session on. restart() replaces those that died; sessions notice by the generation they were made in.
+import { EngineClient } from '../engine/client.js';
+import { CompilerClient } from './compiler-client.js';
+import { asFailure } from './errors.js';
+import { env, log } from './env.js';
+
+/** @typedef {{client: EngineClient, generation: number, death?: import('./errors.js').NnjitError}} Engine */
+
+/** @type {CompilerClient | undefined} */
+let compiler;
+/** @type {Promise<Engine> | undefined} */
+let engine;
+/** @type {Engine | undefined} the engine as far as it has started */
+let current;
+let engines = 0;
+/** @type {Record<string, import('./rpc.js').Handler>} */
+const pageHandlers = {};
+/** @type {Set<(which: 'compiler' | 'engine', error: import('./errors.js').NnjitError) => void>} */
+const deathListeners = new Set();
+
+/** Calls Python may make to the page (see python-sessions.js). @param {typeof pageHandlers} handlers */
+export const servePython = (handlers) => Object.assign(pageHandlers, handlers);
+
+/** The compiler, dead or alive; started if there was none. */
+export function getCompiler() {
+  compiler ??= startCompiler();
+  return compiler;
+}
+
+function startCompiler() {
+  const client = new CompilerClient(pageHandlers);
+  client.onDeath((error) => {
+    for (const listener of deathListeners) listener('compiler', error);
+  });
+  void engine?.then((e) => link(e, client), () => undefined);
+  return client;
+}
+
+/** The engine, dead or alive; started if there was none. @returns {Promise<Engine>} */
+export function getEngine() {
+  engine ??= startEngine().catch((error) => {
+    engine = undefined; // a later session may try again
+    throw asFailure(error, 'ENGINE_START_FAILED');
+  });
+  return engine;
+}
+
+/** Why the engine in use is dead, if it is. */
+export const engineDeath = () => current?.death;
+
+/** @returns {Promise<Engine>} */
+async function startEngine() {
+  const wanted = env.wasm.numThreads;
+  const client = await EngineClient.start(wanted > 0 ? { threads: wanted } : {});
+  /** @type {Engine} */
+  const started = { client, generation: ++engines };
+  current = started;
+  client.onDeath((error) => {
+    started.death = error;
+    for (const listener of deathListeners) listener('engine', error);
+  });
+  link(started, getCompiler());
+  return started;
+}
+
+/**
+ * Host calls go from the engine to the compiler without the page in between.
+ * @param {Engine} to @param {CompilerClient} from
+ */
+function link(to, from) {
+  if (to.death || from.death) return;
+  const { port1, port2 } = new MessageChannel();
+  to.client.connectHost(port1);
+  from.rpc.call('connectEngine', { port: port2 }, { transfer: [port2] }).catch((error) => log('warning', error.message));
+}
+
+/** @param {(which: 'compiler' | 'engine', error: import('./errors.js').NnjitError) => void} listener */
+export function onDeath(listener) {
+  deathListeners.add(listener);
+  return () => deathListeners.delete(listener);
+}
+
+/**
+ * Starts what died anew (or everything, if asked) and resolves when it is up. Living sessions keep their plans;
+ * those whose worker died compile again at their next run.
+ * @param {{all?: boolean}} [options]
+ */
+export async function restart({ all = false } = {}) {
+  const old = compiler;
+  if (old && (old.death || all)) {
+    old.terminate();
+    compiler = undefined;
+  }
+  const running = await engine?.catch(() => undefined);
+  if (running && (running.death || all)) {
+    running.client.terminate();
+    engine = undefined;
+  }
+  const fresh = getCompiler();
+  await fresh.ready;
+  if (running) await getEngine();
+}

@@ -1,0 +1,135 @@
+// The compiler worker: boots Pyodide from web/vendor, puts numpy, onnx and nnjit into it, and hands calls to
+// py/nnjit/runtime/bridge.py. It decides nothing itself.
+import { Rpc, Transferred } from './api/rpc.js';
+import { NnjitError, asFailure, failure } from './api/errors.js';
+import { holdLock } from './engine/alive.js';
+import { fetchAll } from './api/fetch-parts.js';
+
+/**
+ * @typedef {{json: string, paths: (string | number)[][], buffers: Uint8Array[]}} Answer
+ * @typedef {{dispatch: (method: string, args: unknown, progress?: unknown, cancel?: unknown) => Answer,
+ *   run_python: (code: string) => Promise<Answer>, connect: (call: (method: string, args: unknown) => Promise<unknown>) => string}} Bridge
+ */
+
+/** @type {Bridge | undefined} */
+let bridge;
+
+const rpc = new Rpc(/** @type {import('./api/rpc.js').Port} */ (/** @type {unknown} */ (self)), {
+  'boot.locked': ({ lock }) => holdLock(lock),
+  boot: () => booted,
+  connectEngine: ({ port }) => serveEngine(port),
+  python: async ({ code }) => unpack(await (await up()).run_python(code)),
+});
+
+// Everything else is Python's: the table of methods is bridge.METHODS.
+for (const method of ['create', 'prepare', 'release', 'forget', 'reference', 'check', 'kernel', 'stats']) {
+  rpc.handlers[method] = async (args, { progress, cancel }) => unpack((await up()).dispatch(method, args, progress, cancel));
+}
+
+const booted = boot();
+booted.catch(() => undefined); // whoever asks is told
+
+async function up() {
+  await booted;
+  return /** @type {Bridge} */ (bridge);
+}
+
+/** @returns {Promise<import('./api/compiler-client.js').CompilerInfo>} */
+async function boot() {
+  /** @type {Record<string, number>} */
+  const bootMs = {};
+  let last = performance.now();
+  const mark = (/** @type {string} */ name) => {
+    bootMs[name] = performance.now() - last;
+    last = performance.now();
+  };
+  const tell = (/** @type {number} */ done, /** @type {number} */ total) => void rpc.call('boot.progress', ['runtime', done, total]).catch(() => undefined);
+
+  const manifest = await (await fetchChecked('dist/manifest.json', { cache: 'no-cache' })).json();
+  const parts = fetchAll([manifest.nnjit, ...manifest.packages], import.meta.url, tell);
+  const { loadPyodide } = await import(new URL(manifest.pyodide.module, import.meta.url).href);
+  mark('loader');
+  const pyodide = await loadPyodide({
+    indexURL: new URL(manifest.pyodide.indexURL, import.meta.url).href,
+    fullStdLib: false,
+    stdout: (/** @type {string} */ text) => console.log(text),
+    stderr: (/** @type {string} */ text) => console.warn(text),
+  });
+  watchForFatalErrors(pyodide);
+  mark('python');
+  const [nnjit, ...wheels] = await parts;
+  mark('download');
+  const steps = wheels.length + 2;
+  pyodide.unpackArchive(nnjit, 'wheel');
+  const install = pyodide.pyimport('nnjit.runtime.bridge_install');
+  tell(1, steps);
+  wheels.forEach((wheel, i) => {
+    install.unpack(manifest.packages[i].name, wheel);
+    tell(i + 2, steps);
+    mark(manifest.packages[i].name);
+  });
+  const standIns = install.stand_ins().toJs();
+  install.destroy();
+  const module = pyodide.pyimport('nnjit.runtime.bridge');
+  bridge = /** @type {Bridge} */ (module);
+  const versions = JSON.parse(bridge.connect((method, args) => rpc.call(method, args)));
+  mark('import');
+  tell(steps, steps);
+  return { ...versions, pyodide: pyodide.version, bootMs, standIns };
+}
+
+/** @param {string} path @param {RequestInit} [init] */
+async function fetchChecked(path, init) {
+  const url = new URL(path, import.meta.url).href;
+  const response = await fetch(url, init).catch((cause) => {
+    throw failure('NETWORK', `${url} could not be fetched`, { url, cause });
+  });
+  if (!response.ok) {
+    throw failure('NETWORK', `${url} answered ${response.status}`, {
+      url,
+      status: response.status,
+      hint: 'serve the page with `python3 serve.py`, which makes this file',
+    });
+  }
+  return response;
+}
+
+/**
+ * An answer of the bridge as a value; its buffers go back into place and are moved, not copied, to the page.
+ * @param {Answer} answer
+ */
+function unpack({ json, paths, buffers }) {
+  const { value, error } = JSON.parse(json);
+  if (error) throw NnjitError.from(error);
+  const root = { value };
+  paths.forEach((path, i) => {
+    /** @type {any} */
+    let at = root;
+    for (const step of path.slice(0, -1)) at = at[step];
+    at[path[path.length - 1]] = buffers[i];
+  });
+  return new Transferred(root.value, buffers.map((bytes) => bytes.buffer));
+}
+
+/** Host calls straight from the engine; see web/engine/host.js for the messages. @param {MessagePort} port */
+function serveEngine(port) {
+  port.onmessage = async ({ data }) => {
+    try {
+      const { value, transfer } = unpack((await up()).dispatch('host', data));
+      port.postMessage({ id: data.id, .../** @type {object} */ (value) }, transfer);
+    } catch (error) {
+      port.postMessage({ id: data.id, error: asFailure(error, 'HOST_CALL_FAILED').toJSON() });
+    }
+  };
+}
+
+/**
+ * After a fatal error (a trap in the interpreter, memory gone) Pyodide answers nothing more: say so and end.
+ * @param {any} pyodide
+ */
+function watchForFatalErrors(pyodide) {
+  pyodide._api.on_fatal = async (/** @type {Error} */ error) => {
+    await rpc.call('boot.died', { message: `Python stopped: ${error.message}` }).catch(() => undefined);
+    self.close();
+  };
+}
