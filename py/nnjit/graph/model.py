@@ -119,6 +119,9 @@ class Model:
         self.files, self.file_names, self.metadata = files, file_names, metadata
         self._defaults = defaults  # inputs that have an initializer
         self._graph = graph
+        _name_all(graph)
+        # Before anything is folded: what placement() accounts for.
+        self.nodes: list[tuple[str, str]] = [(node.name, node.op) for node in graph.nodes]
         # What does not depend on shapes is folded here, once for all binds. A default may be
         # overridden later, so that nothing may be folded through it yet.
         held = {v: (v.const, v.shape) for v in defaults.values()}
@@ -132,6 +135,11 @@ class Model:
             value.const, value.shape = const, shape
         for value, shape in declared.items():
             value.shape = shape
+
+    @property
+    def graph(self) -> Graph:
+        """The template that bind() copies, its shapes still open. To be read, not changed."""
+        return self._graph
 
     def bind(
         self,
@@ -232,3 +240,16 @@ class Model:
                     if size != n:
                         return f"dim {d!r} is {size} in input {name!r} and {n} in {info.name!r}: they should be equal"
         return ""
+
+
+def _name_all(graph: Graph) -> None:
+    """Every node gets a name of its own: ONNX lets names be empty or the same."""
+    taken: set[str] = set()
+    for node in graph.nodes:
+        stem = node.name or next((v.name for v in node.outputs if v.name), node.op)
+        name, count = stem, 1
+        while name in taken:
+            count += 1
+            name = f"{stem}_{count}"
+        node.name = name
+        taken.add(name)

@@ -16,6 +16,7 @@ from onnx.reference import ReferenceEvaluator
 from ..errors import NnjitError, ReferenceFailed
 from . import dtypes, export
 from .ir import Graph, Node, Value
+from .reference_ops import NEW_OPS
 
 
 class Subgraph:
@@ -35,7 +36,11 @@ class Subgraph:
         self._names = export.Names()
         self._nodes = list(nodes)
         graph = export.graph_proto("host", nodes, self.inputs, self.outputs, self._names)
-        self._evaluator = ReferenceEvaluator(export.model_proto(graph, export.opsets_of(nodes)))
+        model = export.model_proto(graph, export.opsets_of(nodes))
+        try:
+            self._evaluator = ReferenceEvaluator(model, new_ops=NEW_OPS)
+        except Exception as error:
+            raise self._failed(error) from error
         self._output_names = [o.name for o in graph.output]
 
     def run(self, feeds: Mapping[Value, Any]) -> list[Any]:
@@ -47,15 +52,19 @@ class Subgraph:
         except NnjitError:
             raise
         except Exception as error:
-            first = self._nodes[0] if self._nodes else None
-            raise ReferenceFailed(
-                f"onnx.reference could not run {', '.join(n.op for n in self._nodes[:4])}: {type(error).__name__}: {error}",
-                hint="the operator may not support these types or shapes in onnx.reference",
-                node=first.name if first else None,
-                op=first.op if first else None,
-                domain=(first.domain or "ai.onnx") if first else None,
-            ) from error
+            raise self._failed(error) from error
         return [_result(value, v.dtype) for value, v in zip(found, self.outputs, strict=True)]
+
+    def _failed(self, error: Exception) -> ReferenceFailed:
+        first = self._nodes[0] if self._nodes else None
+        ops = ", ".join(n.op for n in self._nodes[:4])
+        return ReferenceFailed(
+            f"onnx.reference could not run {ops}: {type(error).__name__}: {error}",
+            hint="the operator may not support these types or shapes in onnx.reference",
+            node=first.name if first else None,
+            op=first.op if first else None,
+            domain=(first.domain or "ai.onnx") if first else None,
+        )
 
 
 def run_nodes(nodes: Sequence[Node], feeds: Mapping[Value, Any], outputs: Sequence[Value]) -> list[Any]:

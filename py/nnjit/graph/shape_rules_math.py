@@ -16,7 +16,7 @@ from .shape_rules import axis_of, broadcast, fail, given, ints, put, rule
     *"HardSigmoid HardSwish Hardmax Identity LeakyRelu Log LogSoftmax LpNormalization LRN MeanVarianceNormalization".split(),
     *"Mish Neg Not PRelu Reciprocal Relu ReverseSequence Round Scatter ScatterElements ScatterND Selu Shrink Sigmoid".split(),
     *"Sign Sin Sinh Softmax Softplus Softsign Sqrt Swish Tan Tanh TensorScatter ThresholdedRelu Trilu".split(),
-    *"BatchNormalization GroupNormalization InstanceNormalization RotaryEmbedding".split(),
+    *"GroupNormalization InstanceNormalization RotaryEmbedding".split(),
 )  # fmt: skip
 def same_as_input(node: Node) -> None:
     """x: T[s] → T[s]"""

@@ -130,6 +130,14 @@ def layer_normalization(node: Node) -> None:
         put(node, "f32" if node.attrs.get("stash_type", 1) == 1 else x.dtype, shape, i)
 
 
+@rule("BatchNormalization")
+def batch_normalization(node: Node) -> None:
+    """In training mode the running mean and variance are outputs too."""
+    put(node, given(node).dtype, given(node).shape)
+    for i in (1, 2):
+        put(node, given(node, 2 + i).dtype, given(node, 2 + i).shape, i)
+
+
 @rule("Resize")
 def resize(node: Node) -> None:
     x, scales, sizes = given(node), node.input(2), node.input(3)

@@ -25,6 +25,10 @@ def infer_node(node: Node) -> None:
         found(node)
     else:
         infer_by_onnx(node)
+        if node.op == "Gradient":  # has no inference of its own: dy/dx looks like x
+            for value, x in zip(node.outputs, node.inputs, strict=False):
+                if x is not None:
+                    value.dtype, value.shape = x.dtype, x.shape
 
 
 def infer_by_onnx(node: Node) -> None:

@@ -1,0 +1,123 @@
+"""Control flow and optionals for onnx.reference, where its own implementations (onnx 1.23) fall short.
+
+Loop stacks scalars to [n, 1] and cannot yield nothing; Scan knows no axes, no directions and no empty
+sequence; If refuses an empty optional; Optional wraps its value in a list, which nothing unwraps.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from onnx.reference.op_run import OpRun
+
+from . import dtypes, protos
+
+
+class _Op(OpRun):
+    """An operator that takes and gives any Python value: OpRun.run would refuse None."""
+
+    op_domain = ""
+
+    def _run(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        return self.run(*args, **kwargs)
+
+
+class _Control(_Op):
+    """An operator that runs a body: it gets every outer value as `context`."""
+
+    def need_context(self) -> bool:
+        return True
+
+    def run(
+        self, *args: Any, linked_attributes: Any = None, context: Any = None, bindings: Any = None
+    ) -> tuple[Any, ...]:
+        return tuple(self.execute(list(args), dict(context or {}), linked_attributes))
+
+    def execute(self, args: list[Any], context: dict[str, Any], attributes: Any) -> list[Any]:
+        raise NotImplementedError
+
+    @staticmethod
+    def body_run(body: Any, feeds: dict[str, Any], attributes: Any) -> list[Any]:
+        return list(body.run(None, feeds, attributes=attributes))
+
+
+class If(_Control):
+    def execute(self, args: list[Any], context: dict[str, Any], attributes: Any) -> list[Any]:
+        taken = bool(np.asarray(args[0]).reshape(-1)[0])
+        body = self.then_branch if taken else self.else_branch  # type: ignore[attr-defined]
+        return self.body_run(body, context, attributes)
+
+
+class Loop(_Control):
+    def execute(self, args: list[Any], context: dict[str, Any], attributes: Any) -> list[Any]:
+        body = self.body  # type: ignore[attr-defined]
+        trips = None if args[0] is None else int(np.asarray(args[0]).reshape(-1)[0])
+        going = (
+            args[1] is None if len(args) < 2 or args[1] is None else bool(np.asarray(args[1]).reshape(-1)[0])
+        )
+        carried = args[2:]
+        scanned: list[list[Any]] = [[] for _ in body.output_names[1 + len(carried) :]]
+        step = 0
+        while going and (trips is None or step < trips):
+            inputs = [np.array(step, np.int64), np.array(going), *carried]
+            found = self.body_run(
+                body, {**context, **dict(zip(body.input_names, inputs, strict=False))}, attributes
+            )
+            going = bool(np.asarray(found[0]).reshape(-1)[0])
+            carried = found[1 : 1 + len(carried)]
+            for rows, row in zip(scanned, found[1 + len(carried) :], strict=True):
+                rows.append(row)
+            step += 1
+        return [*carried, *(_stack(rows, 0, body, 1 + len(carried) + i) for i, rows in enumerate(scanned))]
+
+
+class Scan(_Control):
+    def execute(self, args: list[Any], context: dict[str, Any], attributes: Any) -> list[Any]:
+        body, count = self.body, self.num_scan_inputs  # type: ignore[attr-defined]
+        states, sequences = args[: len(args) - count], args[len(args) - count :]
+        outs = len(body.output_names) - len(states)
+        in_axes, in_back = self._each("scan_input_axes", count), self._each("scan_input_directions", count)
+        out_axes, out_back = self._each("scan_output_axes", outs), self._each("scan_output_directions", outs)
+        sequences = [np.moveaxis(s, axis, 0) for s, axis in zip(sequences, in_axes, strict=True)]
+        sequences = [s[::-1] if back else s for s, back in zip(sequences, in_back, strict=True)]
+        scanned: list[list[Any]] = [[] for _ in range(outs)]
+        for step in range(len(sequences[0])):
+            inputs = [*states, *(s[step] for s in sequences)]
+            found = self.body_run(
+                body, {**context, **dict(zip(body.input_names, inputs, strict=True))}, attributes
+            )
+            states = found[: len(states)]
+            for rows, row in zip(scanned, found[len(states) :], strict=True):
+                rows.append(row)
+        results = list(states)
+        for i, rows in enumerate(scanned):
+            rows = rows[::-1] if out_back[i] else rows
+            results.append(_stack(rows, out_axes[i], body, len(states) + i))
+        return results
+
+    def _each(self, name: str, count: int) -> list[int]:
+        given = list(getattr(self, name, None) or [])
+        return [int(v) for v in given] + [0] * (count - len(given))
+
+
+def _stack(rows: list[Any], axis: int, body: Any, output: int) -> Any:
+    if rows:
+        return np.stack([np.asarray(r) for r in rows], axis)
+    # No step was made: the body's declared output says what an empty result looks like.
+    dtype, dims = protos.type_of(body.output_types[output])
+    shape = [d if isinstance(d, int) else 0 for d in dims or ()]
+    shape.insert(axis if axis >= 0 else len(shape) + 1 + axis, 0)
+    return np.zeros(shape, dtypes.NUMPY.get(dtype, np.dtype(np.float32)))
+
+
+class Optional(_Op):
+    """The value itself, or None."""
+
+    def run(
+        self, *args: Any, linked_attributes: Any = None, context: Any = None, bindings: Any = None
+    ) -> tuple[Any, ...]:
+        return (args[0] if args else None,)
+
+
+NEW_OPS = [If, Loop, Scan, Optional]
