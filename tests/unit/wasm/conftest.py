@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
@@ -40,3 +41,23 @@ def instantiate(engine: Any) -> Callable[..., tuple[Any, Any]]:
         return store, instance.exports(store)
 
     return make
+
+
+class SharedMemory(wasmtime.SharedMemory):
+    """wasmtime's, importable: its own _as_extern (50.0.1) passes a pointer too many."""
+
+    def _as_extern(self) -> Any:
+        ffi = wasmtime._ffi
+        extern = ffi.wasmtime_extern_union(sharedmemory=self.ptr())
+        return ffi.wasmtime_extern_t(ffi.WASMTIME_EXTERN_SHAREDMEMORY, extern)
+
+    def words(self) -> Any:
+        """The memory as i32, to read and write."""
+        return ctypes.cast(self.data_ptr(), ctypes.POINTER(ctypes.c_int32))
+
+
+@pytest.fixture
+def shared_memory(engine: Any) -> Any:
+    """A shared memory of four pages."""
+    limits = wasmtime.Limits(4, 65536)
+    return SharedMemory(engine, wasmtime.MemoryType(limits, shared=True))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from nnjit.codegen.wasm.builder import FunctionBuilder, WasmTypeError
 from nnjit.codegen.wasm.module import ModuleBuilder
 from nnjit.codegen.wasm.opcodes import OPS, TYPE_NAME, ValType

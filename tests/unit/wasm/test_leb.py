@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from nnjit.codegen.wasm.leb import SLEB, ULEB, Prefixed, read_sleb, read_uleb
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import wasmtime
+
 from nnjit.codegen.wasm.builder import WasmTypeError
 from nnjit.codegen.wasm.decode import DecodeError, parse
 from nnjit.codegen.wasm.module import ModuleBuilder, kernel_function, kernel_module, unique

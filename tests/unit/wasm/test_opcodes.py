@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import wasmtime
+
 from nnjit.codegen.wasm.builder import FunctionBuilder
 from nnjit.codegen.wasm.decode import instructions, parse
 from nnjit.codegen.wasm.listing import listing

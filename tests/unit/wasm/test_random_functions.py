@@ -9,6 +9,7 @@ from typing import Any
 import wasmtime
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from nnjit.codegen.wasm.builder import FunctionBuilder, Label
 from nnjit.codegen.wasm.decode import instructions, parse
 from nnjit.codegen.wasm.listing import listing
