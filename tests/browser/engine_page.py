@@ -1,20 +1,19 @@
-"""A page with the engine client, isolated or not, and `call`: one JavaScript function run in it."""
+"""Pages with the engine client in them: set-up code for any page, and a small server for the odd cases.
+
+The odd cases are a page that is not isolated, and scripts that a test breaks on purpose.
+"""
 
 from __future__ import annotations
 
 import functools
 import http.server
-import os
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-
-import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 WEB = Path(__file__).resolve().parents[2] / "web"
 ISOLATION = {
@@ -82,9 +81,7 @@ def serve(isolated: bool, additions: dict[str, str] | None = None) -> Iterator[s
     additions: code appended to scripts, by path; how a test breaks what it wants to see broken.
     """
     handler = type("Handler", (_Handler,), {"isolated": isolated, "additions": additions or {}})
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(handler, directory=str(WEB))
-    )
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler, directory=str(WEB)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
@@ -104,24 +101,3 @@ def engine_page(browser: Browser, origin: str) -> Iterator[Page]:
     yield page
     page.close()
     assert not errors
-
-
-@pytest.fixture(scope="module")
-def own_browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        path = os.environ.get("NNJIT_CHROMIUM") or shutil.which("chromium")
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def isolated_origin() -> Iterator[str]:
-    with serve(isolated=True) as origin:
-        yield origin
-
-
-@pytest.fixture
-def engine(own_browser: Browser, isolated_origin: str) -> Iterator[Page]:
-    with engine_page(own_browser, isolated_origin) as page:
-        yield page

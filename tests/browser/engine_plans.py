@@ -1,7 +1,7 @@
 """Small plans for the engine's tests, made with the real plan linker and hand-written kernels.
 
-A Toy collects constants, kernels and steps and lays out memory as the planner does (null guard, control words,
-then data); `Toy.plan()` gives the plain object that crosses to JavaScript, bytes as {"$base64": text}.
+A Toy collects constants, kernels and steps and lays out memory as the planner does (null guard, control
+words, then data); `Toy.plan()` gives the plain object that crosses to JavaScript, bytes as {"$base64": text}.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from nnjit.codegen.wasm.planfn import PlanStep, plan_module
 
 PAGE = 65536
 FIRST_ADDRESS = 1024
-TYPES = {"float32": "f", "int32": "i"}
 ARGS, BEGIN, END = 0, 1, 2
 
 
@@ -82,7 +81,7 @@ def scale(name: str, factor: float, tile: int) -> FunctionBuilder:
 
 
 def trap_at(name: str, tile: int, how: Literal["unreachable", "bounds"]) -> FunctionBuilder:
-    """A kernel that stops in the thread which has `tile`, if the i32 that x points to is not 0. Operand: x."""
+    """A kernel that stops in the thread which has `tile`, if the i32 at x is not 0. Operand: x."""
     b = kernel_function(name)
     b.get(ARGS)
     b.load("i32.load")
@@ -174,9 +173,8 @@ class Toy:
         return address
 
     def tensor(self, name: str, type_: str, count: int) -> dict[str, Any]:
-        return {
-            "name": name, "type": type_, "dims": [count], "address": self.room(4 * count), "nbytes": 4 * count,
-        }  # fmt: skip
+        address = self.room(4 * count)
+        return {"name": name, "type": type_, "dims": [count], "address": address, "nbytes": 4 * count}
 
     def kernel(self, function: FunctionBuilder) -> int:
         """Its slot."""

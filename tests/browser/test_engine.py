@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from .engine_page import engine, isolated_origin, own_browser  # noqa: F401  fixtures
 from .engine_plans import one_kernel, rotate_plan, scale, scale_plan
 
 if TYPE_CHECKING:

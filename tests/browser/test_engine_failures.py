@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page
 
-from .engine_page import engine, engine_page, isolated_origin, own_browser, serve  # noqa: F401  fixtures
+from .engine_page import engine_page, serve
 from .engine_plans import Toy, packed, rotate_add, rotate_plan, scale_plan, spin, trap_plan
 
 TRAP = """async ({ plan, threads, shared }) => {
@@ -56,7 +56,9 @@ def test_sources_are_read_in_ranges_and_progress_is_told(engine: Page) -> None:
         {"kind": "range", "address": tail["address"], "source": 0, "start": 4, "length": 32},
     ]
     slot = toy.kernel(rotate_add("rotate", 8, 5))
-    toy.init.append({"kind": "step", "slot": slot, "args": toy.args(tail["address"], out["address"]), "tiles": 8})
+    toy.init.append(
+        {"kind": "step", "slot": slot, "args": toy.args(tail["address"], out["address"]), "tiles": 8}
+    )
     # the arguments must lie in memory before the step that uses them
     toy.init.insert(0, toy.init.pop(-2))
     toy.outputs += [big, out]
@@ -66,7 +68,8 @@ def test_sources_are_read_in_ranges_and_progress_is_told(engine: Page) -> None:
           await client.createSession('s');
           const numbers = Int32Array.from({ length: count + 3 }, (_, i) => i * 7);
           const progress = [];
-          await client.loadPlan('s', revive(plan), [new Blob([i32([...Array(9).keys()])]), new Blob([numbers])], {
+          const sources = [new Blob([i32([...Array(9).keys()])]), new Blob([numbers])];
+          await client.loadPlan('s', revive(plan), sources, {
             onProgress: (stage, done, total) => progress.push([stage, done, total]),
           });
           const { outputs } = await client.run('s', 'p', []);
@@ -102,7 +105,8 @@ def test_a_cancelled_load_leaves_the_earlier_plan(engine: Page) -> None:
             signal: controller.signal,
             onProgress: (stage, done) => { if (stage === 'load') { told = done; controller.abort(); } },
           }));
-          const before = await failure(client.loadPlan('s', revive(plan), [blob], { signal: AbortSignal.abort() }));
+          const aborted = { signal: AbortSignal.abort() };
+          const before = await failure(client.loadPlan('s', revive(plan), [blob], aborted));
           const plans = (await client.memory()).sessions[0].plans;
           const kept = floats((await client.run('s', 'p', [new Float32Array(256).fill(1)])).outputs[0]);
           await client.loadPlan('s', revive(plan), [blob]);
@@ -177,14 +181,19 @@ def test_bad_plans_and_sources_are_refused_by_name(engine: Page) -> None:
         ({**good, "outputs": [{**good["outputs"][0], "address": 1 << 20}]}, "BAD_PLAN", '"y"'),
         ({**good, "init": [ranged]}, "SOURCE_READ", "109"),
         ({**good, "init": [{**ranged, "source": 1}]}, "SOURCE_READ", "file 1"),
-        ({**good, "init": [{"kind": "fill", "address": 65530, "length": 7, "value": 0}]}, "BAD_PLAN", "outside"),
+        (
+            {**good, "init": [{"kind": "fill", "address": 65530, "length": 7, "value": 0}]},
+            "BAD_PLAN",
+            "outside",
+        ),
     ]
     errors = engine.evaluate(
         """async ([plans, good]) => {
           const client = await EngineClient.start({ threads: 2 });
           await client.createSession('s');
           const errors = [];
-          for (const plan of plans) errors.push(await failure(client.loadPlan('s', revive(plan), [new Blob(['x'.repeat(109)])])));
+          const source = new Blob(['x'.repeat(109)]);
+          for (const plan of plans) errors.push(await failure(client.loadPlan('s', revive(plan), [source])));
           await client.loadPlan('s', revive(good));
           client.terminate();
           return errors;
@@ -207,7 +216,8 @@ def test_a_source_that_cannot_be_read_any_more(engine: Page, tmp_path: Any) -> N
         """async (plan) => {
           const client = await EngineClient.start({ threads: 1 });
           await client.createSession('s');
-          const error = await failure(client.loadPlan('s', revive(plan), [document.querySelector('input').files[0]]));
+          const { files } = document.querySelector('input');
+          const error = await failure(client.loadPlan('s', revive(plan), [files[0]]));
           client.terminate();
           return error;
         }""",
@@ -265,10 +275,10 @@ def test_a_dead_engine_worker_is_noticed_and_a_new_one_works(engine: Page) -> No
     check_death(engine, threads=2)
 
 
-def test_a_thread_that_dies_in_a_job_is_noticed(own_browser: Browser) -> None:  # noqa: F811
+def test_a_thread_that_dies_in_a_job_is_noticed(browser: Browser) -> None:
     with (
         serve(isolated=True, additions={"/engine/thread.worker.js": MORTAL}) as origin,
-        engine_page(own_browser, origin) as page,
+        engine_page(browser, origin) as page,
     ):
         page.evaluate(
             """async (plan) => {
@@ -284,9 +294,9 @@ def test_a_thread_that_dies_in_a_job_is_noticed(own_browser: Browser) -> None:  
         check_death(page, threads=1)
 
 
-def test_an_engine_that_cannot_start_says_so(own_browser: Browser) -> None:  # noqa: F811
+def test_an_engine_that_cannot_start_says_so(browser: Browser) -> None:
     broken = {"/engine/thread.worker.js": "\nimport './nothing.js';\n"}
-    with serve(isolated=True, additions=broken) as origin, engine_page(own_browser, origin) as page:
+    with serve(isolated=True, additions=broken) as origin, engine_page(browser, origin) as page:
         error = page.evaluate("() => failure(EngineClient.start({ threads: 2 }))")
     assert error["code"] == "ENGINE_START_FAILED"
 
