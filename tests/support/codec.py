@@ -120,7 +120,7 @@ def unpack(head: dict[str, Any], blob: bytes | memoryview) -> Value:
 
 
 def bundle(head: dict[str, Any], blob: bytes | bytearray) -> bytes:
-    """One file for the page: length (4 bytes), JSON padded so that the blob starts at a multiple of 16, blob."""
+    """For the page: length (4 bytes), JSON padded so that the blob starts at a multiple of 16, blob."""
     text = json.dumps(head).encode()
     text += b" " * (-(4 + len(text)) % 16)
     return struct.pack("<I", len(text)) + text + bytes(blob)

@@ -1,0 +1,113 @@
+// The page of the side-by-side run: `start` loads the libraries, `measure` times one job on all of them in turn and
+// compares their outputs, `peak` measures the machine. run.py decides what is measured and writes the report.
+import { readBundle } from '/t/support/values.js';
+import { alternate, spread } from './clock.js';
+import * as rivals from './rivals.js';
+
+/** @type {Record<string, import('./rivals.js').Rival>} */
+const loaded = {};
+
+/** @param {string[]} names @param {number} threads @returns {Promise<Record<string, string>>} what didn't start, and why */
+export async function start(names, threads) {
+  /** @type {Record<string, string>} */
+  const failed = {};
+  for (const name of names) {
+    try {
+      if (name === 'tfjs') loaded[name] = await rivals.tfjs(threads);
+      else if (name === 'jax-js') loaded[name] = await rivals.jax();
+      else loaded[name] = await rivals.onnx(/** @type {any} */ (name), threads);
+    } catch (error) {
+      failed[name] = String(error);
+    }
+  }
+  return failed;
+}
+
+/**
+ * @param {string} url of a bundle {job, expected: {name: head}}
+ * @param {{repeats: number, warmMs: number}} how
+ */
+export async function measure(url, how) {
+  const { head, blob } = readBundle(await (await fetch(url)).arrayBuffer());
+  /** @type {Record<string, any>} */
+  const results = {};
+  /** @type {Record<string, import('./rivals.js').Prepared>} */
+  const ready = {};
+  for (const [name, rival] of Object.entries(loaded)) {
+    try {
+      const prepared = await rival.prepare(head.job, blob);
+      if (!prepared) continue;
+      ready[name] = prepared;
+      const outputs = await prepared.read(await prepared.call());
+      results[name] = { ...prepared.facts, error: compare(outputs, head.expected, blob, name === 'tfjs' ? head.job : null) };
+    } catch (error) {
+      results[name] = { failed: String(/** @type {any} */ (error)?.message ?? error).slice(0, 500) };
+      delete ready[name];
+    }
+  }
+  const times = await alternate(Object.fromEntries(Object.entries(ready).map(([n, r]) => [n, r.call])), how);
+  for (const [name, timing] of Object.entries(times)) Object.assign(results[name], timing);
+  if (ready.nnjit) results.nnjit.stats = statsOf(ready.nnjit.session);
+  for (const prepared of Object.values(ready)) await prepared.release();
+  return results;
+}
+
+/** What session.stats() says, as plain JSON. @param {any} session */
+function statsOf(session) {
+  return JSON.parse(JSON.stringify(session?.stats?.() ?? null, (_, v) => (typeof v === 'bigint' ? Number(v) : v)));
+}
+
+/**
+ * Largest absolute error, and largest share of the tolerance (rtol 1e-3, atol 1e-4) used up: above 1 is wrong.
+ * @param {Record<string, ArrayLike<number>>} outputs @param {Record<string, any>} expected @param {Uint8Array} blob
+ * @param {any} nhwc the job, when outputs are laid out as NHWC
+ */
+function compare(outputs, expected, blob, nhwc) {
+  let maxAbs = 0;
+  let share = 0;
+  for (const [name, head] of Object.entries(expected)) {
+    const got = outputs[name];
+    const bytes = blob.slice(head.offset, head.offset + head.length);
+    const want = new Float32Array(bytes.buffer);
+    if (got.length !== want.length) throw new Error(`${name} has ${got.length} values, not ${want.length}`);
+    const [, c, h, w] = head.dims;
+    const transposed = nhwc?.kind === 'conv';
+    for (let i = 0; i < want.length; i++) {
+      const place = transposed ? (i % (h * w)) * c + Math.floor(i / (h * w)) : i;
+      const off = Math.abs(got[place] - want[i]);
+      maxAbs = Math.max(maxAbs, off);
+      share = Math.max(share, off / (1e-4 + 1e-3 * Math.abs(want[i])));
+      if (Number.isNaN(off)) share = Infinity;
+    }
+  }
+  return { maxAbs, share };
+}
+
+/**
+ * GFLOP/s of `threads` cores at once, by the relaxed_madd loop.
+ * @param {string} url of the module @param {number} flopsPerRound @param {number} threads
+ */
+export async function peak(url, flopsPerRound, threads) {
+  const code = `onmessage = async ({ data: [bytes, flops] }) => {
+    const { instance } = await WebAssembly.instantiate(bytes);
+    const run = instance.exports.peak, samples = [];
+    let rounds = 1000;
+    for (let t = 0; t < 15; rounds *= 2) { const s = performance.now(); run(rounds); t = performance.now() - s; }
+    for (let i = 0; i < 30; i++) {
+      const s = performance.now(); run(rounds); samples.push(rounds * flops / (performance.now() - s) / 1e6);
+    }
+    postMessage(samples.slice(5));
+  };`;
+  const source = URL.createObjectURL(new Blob([code], { type: 'text/javascript' }));
+  const bytes = await (await fetch(url)).arrayBuffer();
+  const each = Array.from({ length: threads }, () => {
+    const worker = new Worker(source);
+    return new Promise((resolve, reject) => {
+      worker.onmessage = ({ data }) => (worker.terminate(), resolve(spread(data).median));
+      worker.onerror = (e) => reject(new Error(e.message));
+      worker.postMessage([bytes, flopsPerRound]);
+    });
+  });
+  const rates = /** @type {number[]} */ (await Promise.all(each));
+  return rates.reduce((sum, rate) => sum + rate, 0);
+}

@@ -1,0 +1,46 @@
+"""Does memory come back? Rounds of create, run, release of one model; the engine's bytes and the page's heap."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.models.catalogue import Model
+from tests.support.browser import Lab
+from tests.support.codec import Packer, bundle
+
+# After ten rounds caches are warm; from there on nothing may grow by more than this share.
+SETTLED, SLACK = 10, 0.02
+
+
+def measure(lab: Lab, model: Model, rounds: int) -> list[dict[str, float]]:
+    """Memory after each round: {engine, heap} in bytes, and {python} of the compiler where it is known."""
+    path, packer = model.path(), Packer()
+    inputs = {name: packer.add(value) for name, value in model.feeds(1).items()}
+    url = lab.site.mount(f"m/{model.name}", path.parent) + path.name
+    page = lab.page()
+    feeds = lab.site.put("leak.bin", bundle({"inputs": inputs}, packer.blob))
+    page.evaluate("async () => { window.leak = await import('/t/bench/leak.js'); await leak.start(); }")
+    samples = []
+    for _ in range(rounds):
+        samples.append(page.evaluate("([model, feeds]) => leak.round(model, feeds)", [url, feeds]))
+    page.context.close()
+    return samples
+
+
+def grown(samples: list[dict[str, float]]) -> dict[str, Any]:
+    """By how much each reading grew from round ten to the end, as a share; and those that grew too much."""
+    first, last = samples[min(SETTLED, len(samples) - 1)], samples[-1]
+    shares = {k: (last[k] - first[k]) / max(first[k], 1) for k in first}
+    return {"growth": shares, "leaks": [k for k, share in shares.items() if share > SLACK]}
+
+
+def main(lab: Lab, model: Model, rounds: int) -> int:
+    samples = measure(lab, model, rounds)
+    names = list(samples[0])
+    print(f"{model.name}: MB after a round\nround  " + "".join(f"{n:>12s}" for n in names))
+    for k in sorted({0, 1, 2, 5, SETTLED, *range(0, rounds, 10), rounds - 1}):
+        if k < rounds:
+            print(f"{k + 1:5d}  " + "".join(f"{samples[k][n] / 1e6:12.2f}" for n in names))
+    result = grown(samples)
+    print("growth from round", SETTLED + 1, {k: f"{100 * v:.2f}%" for k, v in result["growth"].items()})
+    return 1 if result["leaks"] else 0

@@ -1,0 +1,112 @@
+// The libraries under measurement, each as prepare(job) -> {call(): Promise<output>, output, release()}. A job is a
+// model or an operator as run.py describes it. What a library can't do it declines by returning null.
+import { decode } from '/t/support/values.js';
+import { load } from '/t/support/libraries.js';
+
+/**
+ * @typedef {{name: string, kind: string, url: string, inputs: Record<string, any>, weights: Record<string, any>,
+ *   attrs: {strides?: number[], pads?: number[], group?: number}, outputs: string[]}} Job
+ * @typedef {{call: () => Promise<any>, read: (result: any) => Promise<Record<string, Float32Array>>,
+ *   release: () => Promise<void>, facts?: any, session?: any}} Prepared
+ * @typedef {{prepare: (job: Job, blob: Uint8Array) => Promise<Prepared | null>}} Rival
+ */
+
+/** @param {'nnjit' | 'onnxruntime-web'} name @param {number} threads @returns {Promise<Rival>} */
+export async function onnx(name, threads) {
+  const library = await load(name, threads);
+  await library.api.ready;
+  return {
+    async prepare(job, blob) {
+      const start = performance.now();
+      const session = await library.create(job.url);
+      const createMs = performance.now() - start;
+      const names = Object.entries(job.inputs);
+      const feeds = Object.fromEntries(names.map(([n, head]) => [n, decode(head, blob, library.Tensor)]));
+      const first = performance.now();
+      await session.run(feeds);
+      return {
+        session,
+        facts: { createMs, firstRunMs: performance.now() - first },
+        call: () => session.run(feeds),
+        read: async (result) => Object.fromEntries(job.outputs.map((n) => [n, result[n].data])),
+        release: () => session.release(),
+      };
+    },
+  };
+}
+
+/** @param {number} threads @returns {Promise<Rival>} */
+export async function tfjs(threads) {
+  const tf = /** @type {any} */ (globalThis).tf;
+  tf.wasm.setWasmPaths('/vendor/peers/tfjs-4.22.0/');
+  tf.wasm.setThreadsCount(threads);
+  await tf.setBackend('wasm');
+  await tf.ready();
+  return {
+    async prepare(job, blob) {
+      const run = tfGraph(tf, job, blob);
+      if (!run) return null;
+      return {
+        call: async () => {
+          const y = run();
+          const data = await y.data();
+          y.dispose();
+          return data;
+        },
+        read: async (data) => ({ y: data }),
+        release: async () => tf.disposeVariables(),
+      };
+    },
+  };
+}
+
+/** Raw f32 values of an input or weight. @param {any} head @param {Uint8Array} blob */
+function floats(head, blob) {
+  return decode(head, blob, /** @type {any} */ (class { constructor(/** @type {any} */ _t, /** @type {any} */ data) { this.data = data; } })).data;
+}
+
+/** @param {any} tf @param {Job} job @param {Uint8Array} blob @returns {(() => any) | null} */
+function tfGraph(tf, job, blob) {
+  const tensor = (/** @type {any} */ head) => tf.tensor(floats(head, blob), head.dims);
+  const { kind, attrs } = job;
+  if (kind === 'matmul') {
+    const x = tensor(job.inputs.x);
+    const w = tensor(job.weights.w);
+    return () => tf.matMul(x, w);
+  }
+  if (kind === 'softmax') {
+    const x = tensor(job.inputs.x);
+    return () => tf.softmax(x);
+  }
+  if (kind !== 'conv' || (attrs.group ?? 1) !== 1) return null;
+  // TF.js keeps pictures as NHWC and filters as HWIO; that is its native form, so it is laid out before the clock runs.
+  const x = tf.transpose(tensor(job.inputs.x), [0, 2, 3, 1]);
+  const w = tf.transpose(tensor(job.weights.w), [2, 3, 1, 0]);
+  const pad = attrs.pads?.[0] ?? 0;
+  return () => tf.conv2d(x, w, attrs.strides, pad);
+}
+
+/** jax-js, which uses all threads it finds. @returns {Promise<Rival>} */
+export async function jax() {
+  const library = await import(/** @type {string} */ ('/vendor/peers/jax-js-0.1.25/index.js'));
+  await library.init('wasm');
+  library.defaultDevice('wasm');
+  const { numpy } = library;
+  return {
+    async prepare(job, blob) {
+      if (job.kind !== 'matmul') return null;
+      const array = (/** @type {any} */ head) => numpy.array(floats(head, blob), { shape: head.dims });
+      const x = array(job.inputs.x);
+      const w = array(job.weights.w);
+      const multiply = library.jit((/** @type {any} */ a, /** @type {any} */ b) => numpy.matmul(a, b));
+      return {
+        call: async () => multiply(x.ref, w.ref).data(),
+        read: async (data) => ({ y: data }),
+        release: async () => {
+          x.dispose();
+          w.dispose();
+        },
+      };
+    },
+  };
+}

@@ -1,0 +1,195 @@
+"""Side by side: nnjit and its peers on the same models and operators, in one page, in turn.
+
+    python3 serve.py bench                          operators and all models, at one and two threads
+    python3 serve.py bench --ops gemm               operators whose name holds `gemm`, no models
+    python3 serve.py bench --models resnet-50,minilm --threads 1 --repeats 30
+    python3 serve.py bench --leak magika            50 rounds of create, run, release: memory before and after
+
+Writes tests/bench/results/DATE.json and prints a table; --docs puts the table into docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+if __package__ in (None, ""):
+    sys.path[:0] = [str(ROOT), str(ROOT / "py")]
+
+import numpy as np  # noqa: E402
+from playwright.sync_api import Error as PlaywrightError  # noqa: E402
+from playwright.sync_api import Page  # noqa: E402
+
+from tests.bench import leak, peak, report  # noqa: E402
+from tests.bench.ops import Op, all_ops  # noqa: E402
+from tests.models import catalogue  # noqa: E402
+from tests.support.browser import Lab  # noqa: E402
+from tests.support.codec import Packer, bundle  # noqa: E402
+
+RESULTS = Path(__file__).parent / "results"
+LIBRARIES = ("nnjit", "onnxruntime-web", "tfjs", "jax-js")
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--models", help="names separated by commas, `small` or `all`; see tests/models/catalogue.py"
+    )
+    parser.add_argument(
+        "--ops", nargs="?", const="", help="operators, those whose name holds the text if given"
+    )
+    parser.add_argument("--libraries", default=",".join(LIBRARIES), help="default %(default)s")
+    parser.add_argument(
+        "--threads", default="1,2", help="thread counts, a page for each; default %(default)s"
+    )
+    parser.add_argument("--repeats", type=int, default=15, help="samples of each; default %(default)s")
+    parser.add_argument(
+        "--warm", type=float, default=0.7, help="seconds of warming up each; default %(default)s"
+    )
+    parser.add_argument("--shapes", action="store_true", help="models at their further shapes too")
+    parser.add_argument("--docs", action="store_true", help="write docs/benchmarks.md")
+    parser.add_argument(
+        "--leak", metavar="MODEL", help="create, run and release a model again and again instead"
+    )
+    parser.add_argument("--rounds", type=int, default=50, help="with --leak; default %(default)s")
+    return parser.parse_args(argv)
+
+
+def pack(
+    job: dict[str, Any], op_inputs: dict[str, Any], weights: dict[str, Any], expected: dict[str, Any]
+) -> bytes:
+    packer = Packer()
+    head = {
+        "job": {
+            **job,
+            "inputs": {n: packer.add(v) for n, v in op_inputs.items()},
+            "weights": {n: packer.add(v) for n, v in weights.items()},
+            "outputs": list(expected),
+        },
+        "expected": {n: packer.add(np.asarray(v, np.float32)) for n, v in expected.items()},
+    }
+    return bundle(head, packer.blob)
+
+
+def op_job(lab: Lab, op: Op, number: int) -> str:
+    """Puts an operator's model and bundle on the server; the bundle's URL."""
+    path = catalogue.CACHE / "ops" / f"{number}.onnx"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(op.model)
+    expected = catalogue.native(path, op.feeds)
+    url = lab.site.put(f"bench/{number}.onnx", op.model)
+    job = {"name": op.name, "kind": op.kind, "url": url, "attrs": op.attrs}
+    return lab.site.put(f"bench/{number}.bin", pack(job, op.feeds, op.weights, expected))
+
+
+def model_job(lab: Lab, model: catalogue.Model, shape: int) -> str:
+    path = model.path()
+    folder = lab.site.mount(f"m/{model.name}", path.parent)
+    job = {"name": model.label(shape), "kind": "model", "url": folder + path.name, "attrs": {}}
+    data = pack(job, model.feeds(shape), {}, model.expected(shape))
+    return lab.site.put(f"bench/{model.name}-{shape}.bin", data)
+
+
+def chosen(args: argparse.Namespace) -> list[tuple[str, Op | catalogue.Model, int]]:
+    """(name, what, shape) of everything to measure; operators and all models when neither is asked for."""
+    both = args.models is None and args.ops is None
+    jobs: list[tuple[str, Op | catalogue.Model, int]] = []
+    if both or args.ops is not None:
+        jobs += [(name, op, 0) for name, op in all_ops().items() if (args.ops or "") in name]
+    if both or args.models is not None:
+        groups = {"small": catalogue.SMALL, "all": list(catalogue.MODELS)}
+        names = groups.get(args.models or "all") or args.models.split(",")
+        unknown = [n for n in names if n not in catalogue.MODELS]
+        if unknown:
+            raise SystemExit(f"no model {unknown[0]!r}; there are {', '.join(catalogue.MODELS)}")
+        for model in (catalogue.MODELS[n] for n in names):
+            shapes = range(len(model.shapes)) if args.shapes else range(1)
+            jobs += [(model.label(shape), model, shape) for shape in shapes]
+    return jobs
+
+
+def open_page(lab: Lab, libraries: list[str], threads: int) -> tuple[Page, dict[str, str]]:
+    page = lab.browser.new_context().new_page()
+    page.goto(lab.server.url + "t/bench/bench.html")
+    page.wait_for_function("window.bench && window.tf")
+    failed: dict[str, str] = page.evaluate("([names, n]) => bench.start(names, n)", [libraries, threads])
+    return page, failed
+
+
+def measure(lab: Lab, args: argparse.Namespace, threads: int) -> dict[str, Any]:
+    """Everything at one thread count."""
+    page, failed = open_page(lab, args.libraries.split(","), threads)
+    for name, why in failed.items():
+        print(f"{name} didn't start: {why}", flush=True)
+    yardstick = page.evaluate(
+        "([url, flops, n]) => bench.peak(url, flops, n)",
+        [lab.site.put("bench/peak.wasm", peak.module()), peak.FLOPS_PER_ROUND, threads],
+    )
+    print(f"\n{threads} thread(s): FMA peak {yardstick:.1f} GFLOP/s", flush=True)
+    how = {"repeats": args.repeats, "warmMs": 1000 * args.warm}
+    rows = []
+    for number, (name, what, shape) in enumerate(chosen(args)):
+        is_op = isinstance(what, Op)
+        url = op_job(lab, what, number) if isinstance(what, Op) else model_job(lab, what, shape)
+        try:
+            results = page.evaluate("([url, how]) => bench.measure(url, how)", [url, how])
+        except PlaywrightError as error:  # the page is gone: note it, go on in a new one
+            results = {"page": {"failed": str(error).splitlines()[0]}}
+            page, _ = open_page(lab, args.libraries.split(","), threads)
+        lab.site.memory.pop(url.strip("/"), None)
+        flops = what.flops if isinstance(what, Op) else report.plan_flops(results)
+        rows.append({"name": name, "kind": "op" if is_op else "model", "flops": flops, "results": results})
+        print(report.line(rows[-1], yardstick), flush=True)
+    page.context.close()
+    return {"threads": threads, "peak": yardstick, "failed": failed, "rows": rows}
+
+
+def machine(lab: Lab) -> dict[str, Any]:
+    cpu = next(
+        (x.split(":")[1].strip() for x in cpu_info() if x.startswith("model name")), platform.machine()
+    )
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M"),
+        "browser": f"Chromium {lab.browser.version}",
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "libraries": {"onnxruntime-web": "1.30.0", "tfjs": "4.22.0", "jax-js": "0.1.25"},
+    }
+
+
+def cpu_info() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    with Lab() as lab:
+        if args.leak:
+            return leak.main(lab, catalogue.MODELS[args.leak], args.rounds)
+        about = machine(lab)
+        print(f"{about['cpu']}, {about['cores']} cores, {about['browser']}", flush=True)
+        runs = [measure(lab, args, int(n)) for n in args.threads.split(",")]
+    data = {"about": about, "runs": runs}
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
+    path.write_text(json.dumps(data, indent=1) + "\n")
+    text = report.markdown(data)
+    print("\n" + text)
+    print(f"written: {path.relative_to(ROOT)}")
+    if args.docs:
+        (ROOT / "docs" / "benchmarks.md").write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
