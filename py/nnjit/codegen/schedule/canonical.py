@@ -1,0 +1,104 @@
+"""canonical(spec): the same computation with as few axes as its accesses allow.
+
+    out[i0, i1] = a[i0, i1] + 1 over i0:4 i1:8      ->      out[i] = a[i] + 1 over i:32
+
+Two neighbouring axes merge where every index that knows either steps by them as by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nnjit.codegen.expr import Expr, Index, indices, rewrite, walk
+from nnjit.codegen.spec import Axis, KernelSpec, Stage
+
+
+def canonical(spec: KernelSpec) -> KernelSpec:
+    """Drops axes of extent 1 and merges what can be merged, in the shared axes and in each stage's own."""
+    ones = {a.name: Index() for s in spec.stages for a in (*spec.axes, *s.axes, *s.reduce) if a.extent == 1}
+    if ones:
+        spec = _replaced(spec, ones, set(ones))
+    merged = True
+    while merged:
+        merged = False
+        groups = [spec.axes, *(s.axes for s in spec.stages), *(s.reduce for s in spec.stages)]
+        for group in groups:
+            pair = _mergeable(spec, group)
+            if pair is not None:
+                spec = _merge(spec, *pair)
+                merged = True
+                break
+    return spec
+
+
+def _all_indices(spec: KernelSpec) -> Iterable[Index]:
+    for s in spec.stages:
+        yield s.index
+        for root in (s.body, s.result):
+            for e in walk(root) if root is not None else ():
+                yield from indices(e)
+        for a, _ in s.index.terms:
+            if not isinstance(a, str):
+                for e in walk(a):
+                    yield from indices(e)
+
+
+def _mergeable(spec: KernelSpec, group: tuple[Axis, ...]) -> tuple[Axis, Axis] | None:
+    """An outer and an inner axis of one group that always occur as outer * extent + inner."""
+    if len(group) < 2:
+        return None
+    coeffs = {tuple((i.coeff(a.name)) for a in group) for i in _all_indices(spec)}
+    for n, inner in enumerate(group):
+        for m, outer in enumerate(group):
+            if m != n and all(c[m] == c[n] * inner.extent for c in coeffs) and _together(spec, outer, inner):
+                return outer, inner
+    return None
+
+
+def _together(spec: KernelSpec, outer: Axis, inner: Axis) -> bool:
+    """Stages that share a name must merge alike: both axes occur in the same groups."""
+    for s in spec.stages:
+        for group in (s.axes, s.reduce):
+            names = {a.name for a in group}
+            if (outer.name in names) != (inner.name in names):
+                return False
+    return True
+
+
+def _merge(spec: KernelSpec, outer: Axis, inner: Axis) -> KernelSpec:
+    """inner now runs over both; outer is gone (its terms are inner's)."""
+    joined = _replaced(spec, {outer.name: Index()}, {outer.name})
+    both = Axis(inner.name, inner.extent * outer.extent)
+
+    def swap(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        return tuple(both if a.name == inner.name else a for a in axes)
+
+    stages = tuple(
+        Stage(swap(s.axes), swap(s.reduce), s.combine, s.body, s.result, s.out, s.index, s.keep)
+        for s in joined.stages
+    )
+    return KernelSpec(joined.name, swap(joined.axes), stages, joined.operands)
+
+
+def _replaced(spec: KernelSpec, env: dict[str, Index], gone: set[str]) -> KernelSpec:
+    memo: dict[Expr, Expr] = {}
+
+    def go(e: Expr) -> Expr:
+        return rewrite(e, env, None, memo)
+
+    def kept(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        return tuple(a for a in axes if a.name not in gone)
+
+    stages = []
+    for s in spec.stages:
+        body, reduce, result = s.body, kept(s.reduce), go(s.result)
+        if body is not None and not reduce:
+            # a reduction over nothing but axes of extent 1 is its only term
+            term = go(body)
+            result = rewrite(result, {}, lambda e, term=term: term if e.op == "acc" else None)  # type: ignore[misc]
+            body = None
+        stages.append(
+            Stage(kept(s.axes), reduce, s.combine if body is not None else "", None if body is None else go(body),
+                  result, s.out, s.index.subst(env, go), s.keep)
+        )  # fmt: skip
+    return KernelSpec(spec.name, kept(spec.axes), tuple(stages), spec.operands)

@@ -1,0 +1,325 @@
+"""Graph -> kernels: regions are lowered in order, each to steps over buffers.
+
+The result (`Lowered`) is data for the memory planner and the emitters: steps with their spec, schedule and
+operands, host calls, and which buffers hold the graph's inputs and outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from nnjit.codegen.dtypes import SIZES
+from nnjit.codegen.expr import Access, Expr, const, rewrite
+from nnjit.codegen.schedule.canonical import canonical
+from nnjit.codegen.schedule.pack import clipped, pack_kernel
+from nnjit.codegen.schedule.rules import default_schedule
+from nnjit.codegen.schedule.steps import Pack, Schedule, Tile
+from nnjit.codegen.spec import KernelSpec, Stage
+from nnjit.codegen.wasm.legalize import UnsupportedExpr
+from nnjit.codegen.wasm.target import Target
+from nnjit.graph.ir import Graph, Node, Value
+from nnjit.lower import ops  # noqa: F401  (fills the registry)
+from nnjit.lower.context import Context
+from nnjit.lower.layout import Layout
+from nnjit.lower.layouts import preferred
+from nnjit.lower.regions import Region, fuse
+from nnjit.lower.registry import COMPOSITES, COMPUTE, VIEWS, Computation, Unsupported, kind
+from nnjit.lower.tensors import Buffer, Tensors
+
+
+@dataclass(slots=True)
+class Kernel:
+    """A step that runs a kernel: operand i is `places[i]` = (buffer, element offset)."""
+
+    spec: KernelSpec
+    schedule: Schedule
+    places: list[tuple[Buffer, int]]
+    nodes: list[Node]
+    once: bool = False
+
+    @property
+    def reads(self) -> list[Buffer]:
+        return [b for (b, _), o in zip(self.places, self.spec.operands, strict=True) if o.role == "in"]
+
+    @property
+    def writes(self) -> list[Buffer]:
+        return [b for (b, _), o in zip(self.places, self.spec.operands, strict=True) if o.role == "out"]
+
+
+@dataclass(slots=True)
+class HostCall:
+    """Nodes that run on the reference: their inputs are shipped from memory (or from earlier host calls)."""
+
+    nodes: list[Node]
+    inputs: list[Value]
+    outputs: list[Value]
+    reason: str
+    once: bool = False
+    reads: list[Buffer] = field(default_factory=list)
+    writes: list[Buffer] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Lowered:
+    graph: Graph
+    steps: list[Kernel | HostCall]
+    tensors: Tensors
+    reasons: dict[Node, str]
+    """Why a node runs on the reference."""
+
+
+class Build:
+    """One lowering in progress."""
+
+    def __init__(self, graph: Graph, target: Target) -> None:
+        self.graph, self.target = graph, target
+        self.tensors = Tensors()
+        self.steps: list[Kernel | HostCall] = []
+        self.reasons: dict[Node, str] = {}
+        self.outputs = set(graph.outputs)
+        self._packed: dict[tuple[int, int, str], Buffer] = {}
+        self._padded: dict[tuple[Value, tuple[int, ...], tuple[int, ...]], Value] = {}
+
+    # ---- what composite rules call ----
+
+    def buffer(self, value: Value, layout: Layout, once: bool = False) -> Buffer:
+        """A new buffer holding `value` in `layout`."""
+        made = Buffer(value.name, max(1, layout.span) * SIZES[value.dtype], once)
+        self.tensors.put(value, made, layout)
+        return made
+
+    def copy_into(self, value: Value, buffer: Buffer, layout: Layout, nodes: list[Node], once: bool) -> None:
+        """A kernel that writes `value` to `layout` of an existing buffer (concatenation, layout changes)."""
+        assert value.shape is not None
+        ctx = Context(self)
+        axes, idx = ctx.axes(value.shape)
+        c = Computation(axes, idx, ctx.read(value, idx), name="copy")
+        self.emit(ctx, c, value.dtype, buffer, layout, nodes, once)
+
+    def padded(self, value: Value, begin: Sequence[int], after: Sequence[int]) -> Value:
+        """`value` in channels-last order with zeros around its spatial dimensions; one copy for all readers."""
+        key = (value, tuple(begin), tuple(after))
+        made = self._padded.get(key)
+        if made is not None:
+            return made
+        assert value.shape is not None
+        shape = (
+            *value.shape[:2],
+            *(b + n + a for b, n, a in zip(begin, value.shape[2:], after, strict=True)),
+        )
+        made = self._padded[key] = Value(f"{value.name}/pad", value.dtype, shape)
+        ctx = Context(self)
+        axes, idx = ctx.axes(shape)
+        at, bounds = list(idx[:2]), []
+        for d, (b, n, a) in enumerate(zip(begin, value.shape[2:], after, strict=True)):
+            at.append(idx[2 + d] + (-b))
+            if b or a:
+                bounds.append((at[-1], n))
+        v = ctx.read_padded(value, at, bounds, const(0, value.dtype))
+        layout = Layout.channels_last(shape)
+        buffer = self.buffer(made, layout, value.once)
+        nodes = [value.producer] if value.producer else []
+        self.emit(ctx, Computation(axes, idx, v, name="pad"), value.dtype, buffer, layout, nodes, value.once)
+        return made
+
+    def emit(
+        self,
+        ctx: Context,
+        c: Computation,
+        dtype: str,
+        buffer: Buffer,
+        layout: Layout,
+        nodes: list[Node],
+        once: bool,
+    ) -> None:
+        """Adds the kernel of a computation whose last value goes to `layout` of `buffer`."""
+        if 0 in layout.shape:
+            return
+        at = ctx.operand(buffer, layout.offset, dtype, layout.span, "out")
+        last = Stage(tuple(c.own), tuple(c.reduce), c.combine, c.body, c.value, at, layout.index(list(c.idx)))
+        name = c.name or "_".join([nodes[0].op.lower(), *(n.op.lower() for n in nodes[1:])])[:60]
+        # which operand an output is known only now: stages that refer to it use -1
+        stages = tuple(_bind_output(s, at) for s in (*c.stages, last))
+        spec = KernelSpec(f"{dtype}_{name}", tuple(c.axes), stages, ctx.operands())
+        self.kernel(spec, [(b.buffer, b.offset) for b in ctx.bound], nodes, once)
+
+    def kernel(
+        self, spec: KernelSpec, places: list[tuple[Buffer, int]], nodes: list[Node], once: bool
+    ) -> None:
+        """Adds a kernel step with its default schedule, and the steps that pack its operands before it."""
+        spec = canonical(spec)
+        schedule = default_schedule(spec, self.target)
+        for step in schedule:
+            if isinstance(step, Pack):
+                places[step.operand] = (self._pack(spec, schedule, step, places[step.operand], nodes), 0)
+        self.steps.append(Kernel(spec, schedule, places, nodes, once))
+
+    def _pack(
+        self, spec: KernelSpec, schedule: Schedule, step: Pack, place: tuple[Buffer, int], nodes: list[Node]
+    ) -> Buffer:
+        tile = next((s.factor for s in schedule if isinstance(s, Tile) and s.axis == step.axis), 1)
+        packing = canonical(pack_kernel(spec, step, tile))
+        buffer, offset = place
+        key = (id(buffer), offset, packing.key)
+        if buffer.constant and key in self._packed:
+            return self._packed[key]
+        made = Buffer(
+            f"{buffer.name}/{clipped(spec, step, tile)}", packing.operands[1].size * 4, buffer.constant
+        )
+        made.nbytes = packing.operands[1].size * SIZES[packing.operands[1].dtype]
+        if buffer.constant:
+            self._packed[key] = made
+        schedule_of = default_schedule(packing, self.target)
+        self.steps.append(Kernel(packing, schedule_of, [place, (made, 0)], nodes[:1], buffer.constant))
+        return made
+
+    # ---- the graph, region by region ----
+
+    def run(self, progress: Callable[[int, int], None] | None = None) -> Lowered:
+        for v in self.graph.inputs:
+            if v.shape is not None and v.dtype in SIZES:
+                self.buffer(v, Layout.row_major(v.shape))
+        refused: set[Node] = set()
+        regions = fuse(self.graph, lambda n: "host" if n in refused else kind(n))
+        for i, r in enumerate(regions):
+            self._region(r)
+            if progress:
+                progress(i + 1, len(regions))
+        self._outputs()
+        return Lowered(self.graph, self.steps, self.tensors, self.reasons)
+
+    def _region(self, r: Region) -> None:
+        mark = len(self.steps)
+        try:
+            if r.kind == "host":
+                self._host(r.nodes, self._why(r.anchor))
+            elif r.kind == "view":
+                self._view(r.anchor)
+            elif r.kind == "composite":
+                COMPOSITES[r.anchor.op](self, r.anchor)
+            else:
+                self._kernel(r)
+        except (Unsupported, UnsupportedExpr) as e:
+            del self.steps[mark:]
+            if len(r.nodes) > 1 or r.inlined:
+                # without the epilogue the anchor may do, and if not, only the anchor goes to the reference
+                for n in (*reversed(r.inlined), *r.nodes):
+                    live = next((v for v in n.outputs if v.name), n.outputs[0])
+                    self._region(Region(n, [n], n.outputs[r.out] if n is r.anchor else live, kind(n),
+                                        r.out if n is r.anchor else 0))  # fmt: skip
+            else:
+                self._host(r.nodes, str(e))
+
+    def _why(self, n: Node) -> str:
+        for v in (*n.inputs, *n.outputs):
+            if v is not None and v.name and v.shape is None:
+                return f"{v.name} has a shape known only at run time"
+            if v is not None and v.name and v.dtype not in SIZES:
+                return f"no kernels for {v.dtype}"
+        return f"no kernel for {n.op}"
+
+    def _host(self, nodes: list[Node], reason: str) -> None:
+        inputs: dict[Value, None] = {}
+        for n in nodes:
+            for v in (*n.inputs, *n.captures.values()):
+                if v is not None and v.name and v.const is None:
+                    inputs[v] = None
+                    self._dense(v)
+        outputs = [v for n in nodes for v in n.outputs if v.name]
+        call = HostCall(nodes, list(inputs), outputs, reason, all(n.once for n in nodes))
+        for v in outputs:
+            if v.shape is not None and v.dtype in SIZES:
+                call.writes.append(self.buffer(v, Layout.row_major(v.shape), call.once))
+        for v in inputs:
+            if v in self.tensors.places:
+                call.reads.append(self.tensors.places[v].buffer)
+        self.steps.append(call)
+        for n in nodes:
+            self.reasons[n] = reason
+
+    def _dense(self, v: Value) -> None:
+        """Makes sure that `v` lies in memory as ONNX has it."""
+        place = self.tensors.places.get(v)
+        if place is None or place.layout.dense or v.shape is None:
+            return
+        layout = Layout.row_major(v.shape)
+        copy = Buffer(v.name, max(1, layout.span) * SIZES[v.dtype], v.once)
+        self.copy_into(v, copy, layout, [v.producer] if v.producer else [], v.once)
+        self.tensors.put(v, copy, layout)
+
+    def _view(self, n: Node) -> None:
+        source = n.inputs[0]
+        assert source is not None
+        buffer, layout = self.tensors.place(source)
+        for i, out in enumerate(n.outputs):
+            if not out.name:
+                continue
+            assert out.shape is not None
+            seen = VIEWS[n.op](n, layout) if len(n.outputs) == 1 else VIEWS[n.op](n, layout, i)  # type: ignore[call-arg]
+            if seen is None:
+                # only a copy in row-major order can be seen under the new shape
+                assert source.shape is not None
+                dense = Layout.row_major(source.shape)
+                copy = Buffer(out.name, max(1, dense.span) * SIZES[source.dtype], n.once)
+                self.copy_into(source, copy, dense, [n], n.once)
+                buffer, layout = copy, dense
+                seen = VIEWS[n.op](n, layout) if len(n.outputs) == 1 else VIEWS[n.op](n, layout, i)  # type: ignore[call-arg]
+                assert seen is not None
+            self.tensors.put(out, buffer, seen)
+
+    def _kernel(self, r: Region) -> None:
+        ctx = Context(self)
+        ctx.inlined = set(r.inlined)
+        anchor = r.anchor
+        if r.kind == "computation":
+            c = COMPUTE[anchor.op](ctx, anchor, r.out)
+        else:
+            shape = anchor.outputs[r.out].shape
+            assert shape is not None
+            axes, idx = ctx.axes(shape)
+            c = Computation(axes, idx, ctx.element(anchor, idx))
+        ctx.inside[anchor.outputs[r.out]] = c.value
+        for n in r.nodes[1:]:
+            ctx.inside[n.outputs[0]] = ctx.element(n, list(c.idx))
+        out = r.output
+        assert out.shape is not None
+        c.value = ctx.inside[out]
+        once = all(n.once for n in r.nodes)
+        layout = Layout.row_major(out.shape) if out in self.outputs else preferred(r, c.layout, self.tensors)
+        buffer = self.buffer(out, layout, once)
+        self.emit(ctx, c, out.dtype, buffer, layout, list(r.nodes), once)
+
+    def _outputs(self) -> None:
+        """Graph outputs get buffers of their own, in row-major order."""
+        inputs = {self.tensors.places[v].buffer for v in self.graph.inputs if v in self.tensors.places}
+        used: set[Buffer] = set()
+        for v in self.graph.outputs:
+            if v.shape is None or v.dtype not in SIZES or (v not in self.tensors.places and v.const is None):
+                continue
+            buffer, layout = self.tensors.place(v)
+            if layout.dense and not buffer.constant and buffer not in inputs and buffer not in used:
+                used.add(buffer)
+                continue
+            dense = Layout.row_major(v.shape)
+            copy = Buffer(v.name, max(1, dense.span) * SIZES[v.dtype])
+            self.copy_into(v, copy, dense, [], False)
+            self.tensors.put(v, copy, dense)
+            used.add(copy)
+
+
+def _bind_output(s: Stage, at: int) -> Stage:
+    """Operand -1, the kernel's own output, gets its number (in stores and in reads of what was stored)."""
+
+    def leaf(e: Expr) -> Expr | None:
+        if e.op == "load" and e.attr.operand == -1:
+            return Expr("load", e.dtype, e.args, Access(at, e.attr.index, e.attr.guard))
+        return None
+
+    body = None if s.body is None else rewrite(s.body, {}, leaf)
+    return replace(s, body=body, result=rewrite(s.result, {}, leaf), out=at if not s.keep else s.out)
+
+
+def lower(graph: Graph, target: Target, progress: Callable[[int, int], None] | None = None) -> Lowered:
+    """Lowers a bound graph (concrete shapes) for a target; nodes without kernels become host calls."""
+    return Build(graph, target).run(progress)

@@ -1,0 +1,179 @@
+"""Matrix products and convolutions: one stage, a sum of products."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nnjit.codegen.dtypes import FLOATS
+from nnjit.codegen.expr import Expr, Index, acc, cast, const, op
+from nnjit.codegen.spec import Axis
+from nnjit.graph.ir import Node
+from nnjit.lower.context import Context
+from nnjit.lower.layout import Layout
+from nnjit.lower.registry import Computation, Unsupported, computation
+
+
+def accumulate(dtype: str) -> str:
+    """The type sums are kept in: f32 for 16-bit floats, the element type otherwise."""
+    return "f32" if dtype in ("f16", "bf16") else dtype
+
+
+def product(a: Expr, b: Expr) -> Expr:
+    wide = accumulate(a.dtype)
+    return op("mul", cast(a, wide), cast(b, wide))
+
+
+def result(dtype: str) -> Expr:
+    return cast(acc(accumulate(dtype)), dtype)
+
+
+@computation("MatMul")
+def matmul(ctx: Context, node: Node, out: int) -> Computation:
+    """numpy.matmul: [..., m, k] x [..., k, n] with broadcast batch dimensions; vectors on either side."""
+    a, b = node.inputs[0], node.inputs[1]
+    assert a is not None and b is not None and a.shape is not None and b.shape is not None
+    sa, sb = a.shape, b.shape
+    if not sa or not sb:
+        raise Unsupported("MatMul of a scalar")
+    shape = list(node.outputs[0].shape or ())
+    row, column = len(sa) > 1, len(sb) > 1
+    batch = shape[: len(shape) - row - column]
+    axes, idx = ctx.axes(batch, "b")
+    names: list[Index] = []
+    for present, name, extent in ((row, "m", sa[-2] if row else 1), (column, "n", sb[-1])):
+        if present:
+            axes.append(Axis(name, extent))
+            names.append(Index.of(name))
+    k = Index.of("k")
+
+    def at(s: Sequence[int], own: list[Index]) -> list[Index]:
+        outer = s[: len(s) - len(own)]
+        lead = idx[len(idx) - len(outer) :]
+        return [Index() if n == 1 else i for n, i in zip(outer, lead, strict=True)] + own
+
+    left = ctx.read(a, at(sa, [names[0], k] if row else [k]))
+    right = ctx.read(b, at(sb, [k, names[-1]] if column else [k]))
+    return Computation(
+        axes, [*idx, *names], result(a.dtype), reduce=[Axis("k", sa[-1])], combine="sum",
+        body=product(left, right), name="matmul",
+    )  # fmt: skip
+
+
+@computation("Gemm")
+def gemm(ctx: Context, node: Node, out: int) -> Computation:
+    """alpha A' B' + beta C."""
+    a, b = node.inputs[0], node.inputs[1]
+    assert a is not None and b is not None and a.shape is not None and b.shape is not None
+    ta, tb = node.attrs.get("transA", 0), node.attrs.get("transB", 0)
+    m, n, k = Index.of("m"), Index.of("n"), Index.of("k")
+    left = ctx.read(a, [k, m] if ta else [m, k])
+    right = ctx.read(b, [n, k] if tb else [k, n])
+    rows, inner = (a.shape[1], a.shape[0]) if ta else a.shape
+    columns = b.shape[0] if tb else b.shape[1]
+    value: Expr = acc(accumulate(a.dtype))
+    wide = value.dtype
+    alpha, beta = node.attrs.get("alpha", 1.0), node.attrs.get("beta", 1.0)
+    if alpha != 1.0:
+        value = _scaled(value, alpha)
+    c = node.inputs[2] if len(node.inputs) > 2 else None
+    if c is not None and beta != 0.0:
+        term = cast(ctx.broadcast(c, [m, n], (rows, columns)), wide)
+        value = op("add", value, term if beta == 1.0 else _scaled(term, beta))
+    return Computation(
+        [Axis("m", rows), Axis("n", columns)], [m, n], cast(value, a.dtype), reduce=[Axis("k", inner)],
+        combine="sum", body=product(left, right), name="gemm",
+    )  # fmt: skip
+
+
+def _scaled(x: Expr, by: float) -> Expr:
+    if x.dtype not in FLOATS and not float(by).is_integer():
+        raise Unsupported(f"a scale of {by} for {x.dtype}")
+    return op("mul", x, const(by, x.dtype))
+
+
+class Window:
+    """Kernel shape, strides, dilations and resolved pads of a convolution or pooling, by spatial dimension."""
+
+    def __init__(self, node: Node, x: Sequence[int], kernel: Sequence[int], out: Sequence[int]) -> None:
+        n = len(kernel)
+        self.kernel = list(kernel)
+        self.strides = list(node.attrs.get("strides") or [1] * n)
+        self.dilations = list(node.attrs.get("dilations") or [1] * n)
+        pads = list(node.attrs.get("pads") or [0] * (2 * n))
+        auto = node.attrs.get("auto_pad", "NOTSET")
+        if isinstance(auto, bytes):
+            auto = auto.decode()
+        if auto in ("SAME_UPPER", "SAME_LOWER"):
+            for d in range(n):
+                reach = (self.kernel[d] - 1) * self.dilations[d] + 1
+                total = max(0, (out[d] - 1) * self.strides[d] + reach - x[d])
+                small = total // 2
+                begin = small if auto == "SAME_UPPER" else total - small
+                pads[d], pads[d + n] = begin, total - begin
+        elif auto == "VALID":
+            pads = [0] * (2 * n)
+        self.begin = pads[:n]
+        self.input, self.output = list(x), list(out)
+        # rows past the input that the last window reaches (ceil_mode reaches further than the pads)
+        self.after = [
+            max(
+                0,
+                (out[d] - 1) * self.strides[d]
+                + (self.kernel[d] - 1) * self.dilations[d]
+                + 1
+                - self.begin[d]
+                - x[d],
+            )
+            for d in range(n)
+        ]
+
+    @property
+    def padded(self) -> bool:
+        return any(self.begin) or any(self.after)
+
+    def at(self, d: int, o: Index, k: Index) -> Index:
+        """Input coordinate of window element k at output o, along spatial dimension d."""
+        return o * self.strides[d] + k * self.dilations[d] + (-self.begin[d])
+
+
+SPATIAL = ("z", "y", "x")
+
+
+@computation("Conv")
+def conv(ctx: Context, node: Node, out: int) -> Computation:
+    """y[n, g, o, p] = bias + sum over i, k of x[n, g, i, p*stride + k*dilation - pad] w[g, o, i, k].
+
+    The sum runs over the window and, fastest, over the input channels: with channels last in memory that is a
+    matrix product of output positions by output channels. A padded input is copied with its border first."""
+    x, w = node.inputs[0], node.inputs[1]
+    assert x is not None and w is not None and x.shape is not None and w.shape is not None
+    y = node.outputs[0].shape
+    assert y is not None
+    n = len(w.shape) - 2
+    if not 1 <= n <= 3:
+        raise Unsupported(f"Conv with {n} spatial dimensions")
+    groups = int(node.attrs.get("group", 1))
+    win = Window(node, x.shape[2:], w.shape[2:], y[2:])
+    source = ctx.padded(x, win) if win.padded else x
+    begin = win.begin if not win.padded else [0] * n
+    per_in, per_out = w.shape[1], w.shape[0] // groups
+    names = SPATIAL[3 - n :]
+    axes = [Axis("b", y[0]), Axis("g", groups), Axis("o", per_out)]
+    axes += [Axis(f"o{names[d]}", y[2 + d]) for d in range(n)]
+    reduce = [Axis(f"k{names[d]}", w.shape[2 + d]) for d in range(n)] + [Axis("i", per_in)]
+    g, o, i = Index.of("g"), Index.of("o"), Index.of("i")
+    place = []
+    for d in range(n):
+        p, k = Index.of(f"o{names[d]}"), Index.of(f"k{names[d]}")
+        place.append(p * win.strides[d] + k * win.dilations[d] + (-begin[d] if not win.padded else 0))
+    left = ctx.read(source, [Index.of("b"), g * per_in + i, *place])
+    right = ctx.read(w, [g * per_out + o, i, *(Index.of(f"k{names[d]}") for d in range(n))])
+    value: Expr = acc(accumulate(x.dtype))
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if bias is not None:
+        value = op("add", value, cast(ctx.read(bias, [g * per_out + o]), value.dtype))
+    idx = [Index.of("b"), g * per_out + o, *(Index.of(f"o{names[d]}") for d in range(n))]
+    return Computation(
+        axes, idx, cast(value, x.dtype), reduce=reduce, combine="sum", body=product(left, right),
+        layout=Layout.channels_last(y), name="conv" if per_in > 1 or per_out > 1 else "depthwise",
+    )  # fmt: skip

@@ -1,0 +1,247 @@
+"""Reductions over any axes, arg-max and pooling windows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from math import prod
+
+from nnjit.codegen.dtypes import FLOATS, LIMITS
+from nnjit.codegen.expr import Expr, Index, acc, axis, cast, compare, const, local, op, select
+from nnjit.codegen.spec import Axis
+from nnjit.graph.ir import Node
+from nnjit.lower.context import Context
+from nnjit.lower.layout import Layout
+from nnjit.lower.ops.linear import SPATIAL, Window, accumulate
+from nnjit.lower.ops.norm import keep
+from nnjit.lower.ops.shape import const_ints
+from nnjit.lower.registry import Computation, Unsupported, computation
+
+
+def reduced_axes(node: Node) -> list[int] | None:
+    """Normalised axes of a Reduce* node; None if it is the identity (no axes and noop_with_empty_axes)."""
+    x = node.inputs[0]
+    assert x is not None and x.shape is not None
+    given = const_ints(node.input(1)) if len(node.inputs) > 1 and node.inputs[1] is not None else None
+    if given is None:
+        given = list(node.attrs.get("axes") or [])
+    if not given:
+        return None if node.attrs.get("noop_with_empty_axes", 0) else list(range(len(x.shape)))
+    return sorted(a % len(x.shape) for a in given)
+
+
+def split_axes(
+    shape: Sequence[int], reduced: Sequence[int]
+) -> tuple[list[Axis], list[Axis], list[Index], list[Index]]:
+    """Kept axes, reduced axes, the input index, the output index with reduced dimensions as 1."""
+    kept, gone, idx, at = [], [], [], []
+    for d, n in enumerate(shape):
+        name = f"r{d}" if d in reduced else f"i{d}"
+        i = Index.of(name)
+        if d in reduced:
+            gone.append(Axis(name, n))
+            at.append(Index())
+        else:
+            kept.append(Axis(name, n))
+            at.append(i)
+        idx.append(i)
+    return kept, gone, idx, at
+
+
+REDUCE = {
+    "ReduceSum": "sum", "ReduceMean": "sum", "ReduceMax": "max", "ReduceMin": "min", "ReduceProd": "prod",
+    "ReduceL1": "sum", "ReduceL2": "sum", "ReduceSumSquare": "sum", "ReduceLogSum": "sum",
+}  # fmt: skip
+
+
+@computation(*REDUCE)
+def reduce(ctx: Context, node: Node, out: int) -> Computation:
+    """One reduction; L1, L2, SumSquare and Mean change the terms or the result."""
+    x = node.inputs[0]
+    assert x is not None and x.shape is not None
+    reduced = reduced_axes(node)
+    if reduced is None:
+        raise Unsupported("a reduction over no axes")
+    kept, gone, idx, at = split_axes(x.shape, reduced)
+    if any(a.extent == 0 for a in gone):
+        raise Unsupported("a reduction over an empty axis")
+    wide = accumulate(x.dtype)
+    v = cast(ctx.read(x, idx), wide)
+    if node.op == "ReduceL1":
+        v = Expr("abs", wide, (v,))
+    elif node.op in ("ReduceL2", "ReduceSumSquare"):
+        v = op("mul", v, v)
+    value: Expr = acc(v.dtype)
+    count = prod(a.extent for a in gone)
+    combine = REDUCE[node.op]
+    if v.dtype == "bool":
+        combine = {"max": "any", "min": "all"}[combine]
+    if node.op == "ReduceMean":
+        if wide in FLOATS:
+            value = (
+                op("mul", value, const(1 / count, wide))
+                if wide != "f64"
+                else op("div", value, const(count, wide))
+            )
+        else:
+            value = op("div", value, const(count, wide))
+    elif node.op == "ReduceL2":
+        value = _float(value, "sqrt")
+    elif node.op == "ReduceLogSum":
+        value = _float(value, "log")
+    if not node.attrs.get("keepdims", 1):
+        at = [i for d, i in enumerate(at) if d not in reduced]
+    if not gone:
+        value = (
+            v
+            if node.op not in ("ReduceL2", "ReduceLogSum")
+            else _float(v, "sqrt" if node.op == "ReduceL2" else "log")
+        )
+        return Computation(kept, at, cast(value, x.dtype), name=node.op.lower())
+    return Computation(
+        kept, at, cast(value, x.dtype), reduce=gone, combine=combine, body=v, name=node.op.lower()
+    )
+
+
+def _float(x: Expr, name: str) -> Expr:
+    """A function of floats on any type."""
+    return (
+        Expr(name, x.dtype, (x,))
+        if x.dtype in FLOATS
+        else cast(Expr(name, "f32", (cast(x, "f32"),)), x.dtype)
+    )
+
+
+@computation("ReduceLogSumExp")
+def log_sum_exp(ctx: Context, node: Node, out: int) -> Computation:
+    """max + ln sum e^(x - max)."""
+    x = node.inputs[0]
+    assert x is not None and x.shape is not None
+    reduced = reduced_axes(node)
+    if reduced is None or not reduced:
+        raise Unsupported("a reduction over no axes")
+    kept, gone, idx, at = split_axes(x.shape, reduced)
+    wide = accumulate(x.dtype)
+    v = cast(ctx.read(x, idx), wide)
+    top = keep("top", gone, "max", v, acc(wide))
+    body = Expr("exp", wide, (op("sub", v, local("top", wide)),))
+    value = op("add", Expr("log", wide, (acc(wide),)), local("top", wide))
+    if not node.attrs.get("keepdims", 1):
+        at = [i for d, i in enumerate(at) if d not in reduced]
+    return Computation(
+        kept,
+        at,
+        cast(value, x.dtype),
+        stages=[top],
+        reduce=gone,
+        combine="sum",
+        body=body,
+        name="log_sum_exp",
+    )
+
+
+@computation("ArgMax", "ArgMin")
+def arg_extreme(ctx: Context, node: Node, out: int) -> Computation:
+    """The extreme first, then the smallest (or, with select_last_index, largest) place that has it."""
+    x = node.inputs[0]
+    assert x is not None and x.shape is not None
+    d = node.attrs.get("axis", 0) % len(x.shape)
+    if x.shape[d] == 0 or x.dtype == "bool":
+        raise Unsupported(f"{node.op} over an empty axis" if x.dtype != "bool" else f"{node.op} of bool")
+    kept, gone, idx, at = split_axes(x.shape, [d])
+    v = ctx.read(x, idx)
+    top = keep("top", gone, "max" if node.op == "ArgMax" else "min", v, acc(v.dtype))
+    last = node.attrs.get("select_last_index", 0)
+    here = compare("eq", v, local("top", v.dtype))
+    body = select(here, axis(f"r{d}"), const(-1 if last else LIMITS["i32"][1], "i32"))
+    if not node.attrs.get("keepdims", 1):
+        at = [i for n, i in enumerate(at) if n != d]
+    return Computation(
+        kept, at, cast(acc("i32"), "i64"), stages=[top], reduce=gone, combine="max" if last else "min",
+        body=body, name=node.op.lower(),
+    )  # fmt: skip
+
+
+@computation("GlobalAveragePool", "GlobalMaxPool")
+def global_pool(ctx: Context, node: Node, out: int) -> Computation:
+    """Every spatial dimension down to 1."""
+    x = node.inputs[0]
+    assert x is not None and x.shape is not None
+    kept, gone, idx, at = split_axes(x.shape, range(2, len(x.shape)))
+    wide = accumulate(x.dtype)
+    v = cast(ctx.read(x, idx), wide)
+    mean = node.op == "GlobalAveragePool"
+    value = op("mul", acc(wide), const(1 / prod(a.extent for a in gone), wide)) if mean else acc(wide)
+    return Computation(
+        kept,
+        at,
+        cast(value, x.dtype),
+        reduce=gone,
+        combine="sum" if mean else "max",
+        body=v,
+        name=node.op.lower(),
+    )
+
+
+@computation("MaxPool", "AveragePool")
+def pool(ctx: Context, node: Node, out: int) -> Computation:
+    """The largest or the mean element of each window; positions outside the input do not count (unless
+    count_include_pad)."""
+    x, y = node.inputs[0], node.outputs[0].shape
+    assert x is not None and x.shape is not None and y is not None
+    if out > 0:
+        raise Unsupported("MaxPool with indices")
+    n = len(x.shape) - 2
+    if not 1 <= n <= 3:
+        raise Unsupported(f"{node.op} with {n} spatial dimensions")
+    win = Window(node, x.shape[2:], node.attrs["kernel_shape"], y[2:])
+    names = SPATIAL[3 - n :]
+    axes = [Axis("b", y[0]), Axis("c", y[1])] + [Axis(f"o{names[d]}", y[2 + d]) for d in range(n)]
+    window = [Axis(f"k{names[d]}", win.kernel[d]) for d in range(n)]
+    place = [win.at(d, Index.of(f"o{names[d]}"), Index.of(f"k{names[d]}")) for d in range(n)]
+    bounds = [(place[d], x.shape[2 + d]) for d in range(n) if win.begin[d] or win.after[d]]
+    idx = [Index.of("b"), Index.of("c")]
+    wide = accumulate(x.dtype)
+    largest = node.op == "MaxPool"
+    low, _ = LIMITS.get(x.dtype, (-math.inf, 0))
+    other = const(low if largest else 0, x.dtype)
+    v = ctx.read_padded(x, [*idx, *place], bounds, other) if bounds else ctx.read(x, [*idx, *place])
+    v = cast(v, wide)
+    at = [*idx, *(Index.of(f"o{names[d]}") for d in range(n))]
+    layout = Layout.channels_last(y)
+    if largest:
+        return Computation(
+            axes,
+            at,
+            cast(acc(wide), x.dtype),
+            reduce=window,
+            combine="max",
+            body=v,
+            layout=layout,
+            name="maxpool",
+        )
+    stages = []
+    count: Expr = const(prod(win.kernel), wide)
+    if bounds:
+        # with count_include_pad the declared pads count, what ceil_mode reaches beyond them does not
+        ends = (
+            list(node.attrs.get("pads") or [0] * (2 * n))[n:]
+            if node.attrs.get("count_include_pad", 0)
+            else [0] * n
+        )
+        begins = win.begin if node.attrs.get("count_include_pad", 0) else [0] * n
+        inside: Expr | None = None
+        for d in range(n):
+            p = axis(place[d])
+            low_side = compare("ge", p, const(-begins[d], "i32"))
+            both = Expr("and", "bool", (low_side, compare("lt", p, const(x.shape[2 + d] + ends[d], "i32"))))
+            inside = both if inside is None else Expr("and", "bool", (inside, both))
+        assert inside is not None
+        one = select(inside, const(1, wide), const(0, wide))
+        stages.append(keep("count", window, "sum", one, acc(wide)))
+        count = local("count", wide)
+    value = op("div", acc(wide), count)
+    return Computation(
+        axes, at, cast(value, x.dtype), stages=stages, reduce=window, combine="sum", body=v, layout=layout,
+        name="avgpool",
+    )  # fmt: skip

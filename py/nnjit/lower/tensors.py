@@ -1,0 +1,60 @@
+"""Buffers and where each tensor lives in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nnjit.codegen.dtypes import SIZES
+from nnjit.graph.ir import Const, Value
+from nnjit.lower.layout import Layout
+
+
+@dataclass(eq=False, slots=True)
+class Buffer:
+    """A region of session memory: `nbytes` long, its address planned later.
+
+    constant: filled at load and never written by a run. source: the constant's data, if it is one of the
+    model's (None: steps that run at load write it)."""
+
+    name: str
+    nbytes: int
+    constant: bool = False
+    source: Const | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    buffer: Buffer
+    layout: Layout
+
+
+class Tensors:
+    """Value -> Place. Constants get a buffer when they are first read by a kernel."""
+
+    def __init__(self) -> None:
+        self.places: dict[Value, Place] = {}
+        self._consts: dict[tuple[int, int, int] | int, Buffer] = {}
+
+    def put(self, value: Value, buffer: Buffer, layout: Layout) -> None:
+        self.places[value] = Place(buffer, layout)
+
+    def place(self, value: Value) -> tuple[Buffer, Layout]:
+        found = self.places.get(value)
+        if found is None:
+            if value.const is None:
+                raise KeyError(f"{value.name} is read before it is computed")
+            found = Place(self._constant(value), Layout.row_major(value.const.shape))
+            self.places[value] = found
+        return found.buffer, found.layout
+
+    def _constant(self, value: Value) -> Buffer:
+        """One buffer for each distinct constant, however many values (reshapes) show it."""
+        const = value.const
+        assert const is not None
+        r = const.range
+        key = id(const.array) if r is None else (r.file, r.start, r.length)
+        buffer = self._consts.get(key)
+        if buffer is None:
+            buffer = Buffer(value.name, const.size * SIZES[value.dtype], True, const)
+            self._consts[key] = buffer
+        return buffer
