@@ -45,10 +45,11 @@ export class Host {
 
   /**
    * @param {{session: string, plan: string, call: string, inputs: ({name: string} & HostValue)[]}} request
+   * @param {ArrayBuffer[]} owned buffers of the inputs that nobody needs here any more; they move
    * @param {AbortSignal} signal
    * @returns {Promise<HostValue[]>} one an output of the call
    */
-  call(request, signal) {
+  call(request, owned, signal) {
     const port = this.#port;
     check(port !== null, 'NO_HOST', `No host is connected to compute "${request.call}".`, { call: request.call },
       'This plan has nodes without a kernel, and they need the compiler worker.');
@@ -59,7 +60,6 @@ export class Host {
       signal.addEventListener('abort', () => {
         if (this.#pending.delete(id)) reject(new NnjitError('ABORTED', 'The call was cancelled.'));
       }, { once: true });
-      const owned = request.inputs.flatMap(({ data }) => (data instanceof Uint8Array ? [data.buffer] : []));
       try {
         port.postMessage({ id, ...request }, owned);
       } catch (cause) {

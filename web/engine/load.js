@@ -3,7 +3,7 @@
 
 import { NnjitError, asError, check, throwIfAborted } from './errors.js';
 import { PAGE } from './memory.js';
-import { fetchInputs, storeOutputs } from './run.js';
+import { callHost } from './run.js';
 import { turn } from './turns.js';
 
 /** @typedef {import('./types.d.ts').Plan} Plan */
@@ -111,7 +111,8 @@ export async function compile(bytes) {
  * @param {Blob[]} sources
  * @param {Context} context
  */
-async function initialize(session, plan, items, sources, { host, signal, progress }) {
+async function initialize(session, plan, items, sources, context) {
+  const { signal, progress } = context;
   const { memory } = session;
   const total = items.reduce((sum, item) => sum + (item.kind === 'range' ? item.length : 0), 0);
   const steps = items.filter((item) => item.kind === 'step' || item.kind === 'host').length;
@@ -139,14 +140,10 @@ async function initialize(session, plan, items, sources, { host, signal, progres
         await session.callStep(plan, item);
         progress('init', ++stepped, steps);
         break;
-      case 'host': {
-        const outputs = await host.call({
-          session: session.id, plan: plan.key, call: item.call, inputs: fetchInputs(session, item.inputs, [plan.values]),
-        }, signal);
-        storeOutputs(session, item, outputs, plan.values);
+      case 'host':
+        await callHost(session, plan, item, plan.values, context);
         progress('init', ++stepped, steps);
         break;
-      }
     }
     if (performance.now() - looked > STRETCH) {
       await turn();

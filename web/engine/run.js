@@ -82,18 +82,15 @@ export async function profile(session, key, feeds, repeats, context) {
  * @param {(first: number, last: number) => Promise<unknown>} runSteps
  * @returns {Promise<import('./types.d.ts').SegmentTime[]>}
  */
-async function runSegments(session, plan, values, { host, signal }, runSteps) {
+async function runSegments(session, plan, values, context, runSteps) {
   const times = [];
   for (const segment of plan.segments) {
-    throwIfAborted(signal);
+    throwIfAborted(context.signal);
     const start = performance.now();
     if (segment.kind === 'wasm') {
       await runSteps(segment.first, segment.last);
     } else {
-      const { call } = segment;
-      const inputs = fetchInputs(session, segment.inputs, [values, plan.values]);
-      const outputs = await host.call({ session: session.id, plan: plan.key, call, inputs }, signal);
-      storeOutputs(session, segment, outputs, values);
+      await callHost(session, plan, segment, values, context);
     }
     times.push({ kind: segment.kind, ms: performance.now() - start });
   }
@@ -148,18 +145,26 @@ function lookUp(scopes, name) {
 }
 
 /**
- * What a host call gets.
+ * Does one host call: inputs out of memory or from the values made so far, outputs to where they belong.
  * @param {Session} session
- * @param {ValueRef[]} refs
- * @param {Values[]} scopes
- * @returns {({name: string} & HostValue)[]}
+ * @param {LoadedPlan} plan
+ * @param {HostCall} segment
+ * @param {Values} values made so far; gets the outputs that have no address
+ * @param {Context} context
  */
-export function fetchInputs(session, refs, scopes) {
-  return refs.map((ref) => {
+export async function callHost(session, plan, segment, values, { host, signal }) {
+  const { call } = segment;
+  /** @type {ArrayBuffer[]} */
+  const owned = []; // copies out of memory move; a value may be needed again
+  const inputs = segment.inputs.map((ref) => {
     const { name } = ref;
-    if (ref.host) return { ...lookUp(scopes, name), name };
-    return { name, type: ref.type, dims: ref.dims, data: session.memory.read(ref.address, ref.nbytes) };
+    if (ref.host) return { ...lookUp([values, plan.values], name), name };
+    const data = session.memory.read(ref.address, ref.nbytes);
+    owned.push(data.buffer);
+    return { name, type: ref.type, dims: ref.dims, data };
   });
+  const outputs = await host.call({ session: session.id, plan: plan.key, call, inputs }, owned, signal);
+  storeOutputs(session, segment, outputs, values);
 }
 
 /**
@@ -169,7 +174,7 @@ export function fetchInputs(session, refs, scopes) {
  * @param {HostValue[]} outputs
  * @param {Values} values
  */
-export function storeOutputs(session, { call, outputs: refs }, outputs, values) {
+function storeOutputs(session, { call, outputs: refs }, outputs, values) {
   check(outputs.length === refs.length, 'HOST_CALL_FAILED',
     `"${call}" gave ${outputs.length} outputs instead of ${refs.length}.`, { call });
   refs.forEach((ref, i) => {

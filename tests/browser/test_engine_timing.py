@@ -1,0 +1,124 @@
+"""Clocks: slots timed by themselves, steps of a run, and the arithmetic underneath."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page
+
+from nnjit.codegen.wasm.listing import listing
+
+from .engine_plans import Toy, one_kernel, scale_plan, spin, trap_at
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_slot_is_timed_and_a_candidate_in_its_place(engine: Page, threads: int) -> None:
+    """The candidate does ten times the work; the slot keeps its own kernel."""
+    toy = Toy("p", True)
+    out = toy.tensor("out", "int32", 1)
+    toy.step(toy.kernel(spin("spin", 2_001)), toy.args(out["address"]), 64)
+    toy.outputs.append(out)
+    base, slower, value, trapped, after = engine.evaluate(
+        """async ({ plan, slow, bad, threads }) => {
+          const client = await EngineClient.start({ threads });
+          await client.createSession('s');
+          await client.loadPlan('s', revive(plan));
+          const time = (moduleBytes) => client.timeSlot('s', 'p', 0, { reps: 5, moduleBytes });
+          const base = await time();
+          const slower = await time(revive(slow));
+          const value = ints((await client.run('s', 'p', [])).outputs[0])[0];
+          const trapped = await failure(time(revive(bad)));
+          const after = ints((await client.run('s', 'p', [])).outputs[0])[0];
+          client.terminate();
+          return [base, slower, value, trapped, after];
+        }""",
+        {
+            "plan": toy.plan(),
+            "slow": one_kernel(spin("slow", 20_001), True),
+            "bad": one_kernel(trap_at("bad", 63, "unreachable"), True),
+            "threads": threads,
+        },
+    )
+    assert base["threads"] == threads and len(base["samples"]) == 5
+    assert base["min"] <= base["median"] <= base["max"]
+    assert base["median"] * base["inner"] > 20 * base["grainMs"]  # the clock's grain does not show
+    assert 5 < slower["min"] / base["min"] < 20  # ten, on a machine that has other work too
+    assert value == after == 2_001
+    assert trapped["code"] == "KERNEL_TRAP" and trapped["fields"]["step"] == 0
+
+
+def test_a_profile_has_each_step_on_each_thread(engine: Page) -> None:
+    toy = Toy("p", True)
+    out = toy.tensor("out", "int32", 1)
+    args = toy.args(out["address"])
+    short, long = toy.kernel(spin("short", 1_000)), toy.kernel(spin("long", 100_000))
+    toy.step(short, args, 64)
+    toy.step(long, args, 64)
+    toy.step(long, args, 64, parallel=False)
+    toy.outputs.append(out)
+    profile = engine.evaluate(
+        """async (plan) => {
+          const client = await EngineClient.start({ threads: 2 });
+          await client.createSession('s');
+          await client.loadPlan('s', revive(plan));
+          await client.profile('s', 'p', [], 2);
+          const profile = await client.profile('s', 'p', [], 5);
+          client.terminate();
+          return profile;
+        }""",
+        toy.plan(),
+    )
+    assert [step["step"] for step in profile["steps"]] == [0, 1, 2]
+    assert all(len(step["ms"]) == len(step["mean"]) == 2 for step in profile["steps"])
+    first, second, serial = (step["ms"] for step in profile["steps"])
+    assert min(second) > 5 * max(first)
+    assert serial[1] == 0 and serial[0] > 1.2 * min(second)  # thread 0 does all of a serial step
+    assert profile["runMs"] > serial[0] and [s["kind"] for s in profile["segments"]] == ["wasm"]
+
+
+def test_a_run_tells_its_time(engine: Page) -> None:
+    ms, segments, wall = engine.evaluate(
+        """async (plan) => {
+          const client = await EngineClient.start({ threads: 2 });
+          await client.createSession('s');
+          await client.loadPlan('s', revive(plan));
+          const start = performance.now();
+          const { ms, segments } = await client.run('s', 'p', [new Float32Array(1 << 20)]);
+          const wall = performance.now() - start;
+          client.terminate();
+          return [ms, segments, wall];
+        }""",
+        scale_plan("p", True, [2.0, 2.0], count=1 << 20, tile=1024),
+    )
+    assert 0 < segments[0]["ms"] <= ms <= wall
+
+
+def test_median_mean_and_repeat_counts(engine: Page) -> None:
+    result = engine.evaluate("""async () => {
+      const { median, mean, callsPerSample } = await import('/engine/measure.js');
+      return [median([3, 1, 2]), median([4, 1, 2, 3]), median([5]), mean([1, 2, 6]),
+        callsPerSample(0.5, 0.005), callsPerSample(0.001, 0.005), callsPerSample(0, 0.1),
+        callsPerSample(9, 0.1)];
+    }""")
+    np.testing.assert_allclose(result, [2, 2.5, 5, 3, 1, 500, 1 << 20, 2])
+
+
+def test_feature_probes_try_the_instruction_they_are_about(engine: Page) -> None:
+    probes = engine.evaluate("""async () => {
+      const { hasSimd, hasRelaxedSimd, hasWasmThreads } = await import('/engine/features.js');
+      const { validate } = WebAssembly;
+      const found = [];
+      for (const probe of [hasSimd, hasRelaxedSimd, hasWasmThreads]) {
+        WebAssembly.validate = (bytes) => {
+          found.push([...bytes]);
+          return validate.call(WebAssembly, bytes);
+        };
+        found.push(probe());
+        WebAssembly.validate = validate;
+      }
+      return found;
+    }""")
+    assert probes[1::2] == [True] * 3
+    names = ["v128.const", "f32x4.relaxed_madd", "i32.atomic.load"]
+    for data, name in zip(probes[::2], names, strict=True):
+        assert name in listing(bytes(data))
