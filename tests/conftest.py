@@ -1,4 +1,4 @@
-"""Fixtures every test can use: golden texts, the project, its server on a loopback port, browsers, fresh pages.
+"""Fixtures every test can use: golden texts, the project, its server on loopback, browsers, fresh pages.
 
 A page fails its test when the console shows an error that the test did not allow beforehand.
 """

@@ -28,6 +28,20 @@ def fetch_and_unpack(packages: list[str], folder: Path) -> None:
         _apt(["dpkg-deb", "-x", str(package), str(folder)], folder)
 
 
+def certificates(folder: Path) -> Path:
+    """Debian's bundle of certificate authorities as one file, for a machine that has none at all.
+
+    The packages come over apt, which checks signatures of its own, so nothing unverified is trusted.
+    """
+    fetch_and_unpack(["ca-certificates"], folder)
+    single = sorted((folder / "usr/share/ca-certificates").rglob("*.crt"))
+    if not single:
+        raise TransferError("the package ca-certificates holds no certificate")
+    bundle = folder / "ca-certificates.crt"
+    bundle.write_bytes(b"\n".join(path.read_bytes() for path in single))
+    return bundle
+
+
 def _apt(command: list[str], folder: Path) -> None:
     done = subprocess.run(
         command,

