@@ -44,7 +44,7 @@ def stand_ins() -> list[str]:
 
 
 def _ml_dtypes() -> types.ModuleType:
-    """Distinct numpy dtypes under ml_dtypes' names: they hold bits, can be told apart and do no arithmetic."""
+    """Distinct numpy dtypes under ml_dtypes' names: they hold bits, can be told apart, do no arithmetic."""
     import numpy as np
 
     widths = {

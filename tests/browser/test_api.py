@@ -1,0 +1,328 @@
+"""The public API on the page: create, run, fetches, several sessions, new shapes, release."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from .api_page import Api, identity, model, reshaped, tiny, tiny_weight, two_outputs
+
+BACKENDS = ["wasm", "reference"]
+ROWS = [[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]]
+
+
+def expected(rows: Any) -> np.ndarray:
+    return np.maximum(np.float32(rows) @ tiny_weight(), 0)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_model_from_a_url_runs(api: Api, backend: str) -> None:
+    got = api.run(
+        """async ({ path, backend, rows }) => {
+          const session = await create(path, { executionProviders: [backend] });
+          const { z } = await session.run({ x: T('float32', rows.flat(), [2, 4]) });
+          const facts = { names: [session.inputNames, session.outputNames], inputs: session.inputMetadata,
+            outputs: session.outputMetadata, backend: session.backend, placement: session.placement(), state: session.state };
+          await session.release();
+          return { z: plain(z), isTensor: z instanceof nnjit.Tensor, released: session.state, ...facts };
+        }""",
+        {"path": api.put("tiny.onnx", tiny()), "backend": backend, "rows": ROWS},
+    )
+    assert got["isTensor"] and got["z"]["type"] == "float32" and got["z"]["dims"] == [2, 3]
+    np.testing.assert_allclose(got["z"]["data"], expected(ROWS).reshape(-1), rtol=1e-6)
+    assert got["names"] == [["x"], ["z"]]
+    assert got["inputs"] == [
+        {"name": "x", "isTensor": True, "kind": "tensor", "type": "float32", "shape": ["n", 4], "optional": False}
+    ]
+    assert got["outputs"][0]["shape"] == ["n", 3]
+    assert (got["backend"], got["state"], got["released"]) == (backend, "ready", "released")
+    assert {(n["node"], n["op"], n["backend"]) for n in got["placement"]} == {
+        ("mm", "MatMul", backend),
+        ("act", "Relu", backend),
+    }
+
+
+def test_every_form_of_bytes_is_a_model(api: Api) -> None:
+    got = api.run(
+        """async (path) => {
+          const data = await bytes(path);
+          const padded = new Uint8Array(data.length + 20);
+          padded.set(data, 10);
+          const shared = new Uint8Array(new SharedArrayBuffer(data.length));
+          shared.set(data);
+          const forms = [[data], [data.buffer], [new Blob([data])], [new File([data], 'm.onnx')], [shared],
+            [new URL(path, location.href)], [new Request(path)], [padded.subarray(10, 10 + data.length)],
+            [padded.buffer, 10, data.length], [padded.buffer, 10, data.length, { executionProviders: ['reference'] }]];
+          const outcome = [];
+          for (const form of forms) {
+            const options = typeof form.at(-1) === 'object' && form.length === 4 ? [] : [{ executionProviders: ['reference'] }];
+            const session = await create(...form, ...options);
+            outcome.push([...(await session.run({ x: T('float32', [1, 2, 3, 4], [1, 4]) })).z.data]);
+            await session.release();
+          }
+          return outcome;
+        }""",
+        api.put("tiny.onnx", tiny()),
+    )
+    assert got == [expected([[1, 2, 3, 4]])[0].tolist()] * 10
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_fetches_choose_and_fill(api: Api, backend: str) -> None:
+    got = api.run(
+        """async ({ path, backend }) => {
+          const session = await create(path, { executionProviders: [backend] });
+          const feeds = { a: T('float32', [1, 2]), b: T('float32', [3, 4]) };
+          const mine = T('float32', [0, 0]);
+          const result = {
+            all: Object.keys(await session.run(feeds)),
+            one: plainAll(await session.run(feeds, ['product'])),
+            swapped: Object.keys(await session.run(feeds, ['product', 'sum'])),
+            filled: (await session.run(feeds, { sum: mine, product: null })).sum === mine && [...mine.data],
+            options: Object.keys(await session.run(feeds, { tag: 'x' })),
+          };
+          await session.release();
+          return result;
+        }""",
+        {"path": api.put("two.onnx", two_outputs()), "backend": backend},
+    )
+    assert got == {
+        "all": ["sum", "product"],
+        "one": {"product": {"type": "float32", "dims": [2], "data": [3, 8]}},
+        "swapped": ["product", "sum"],
+        "filled": [4, 6],
+        "options": ["sum", "product"],
+    }
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_new_shapes_get_plans_and_old_ones_are_kept_up_to_a_limit(api: Api, backend: str) -> None:
+    got = api.run(
+        """async ({ path, backend }) => {
+          const session = await create(path, { executionProviders: [backend], maxPlans: 2 });
+          const sums = [], plans = [], cold = [];
+          // Asked for all at once: runs of one session queue, whatever they have to compile.
+          const runs = [1, 2, 1, 3, 1, 2].map(async (n) => {
+            const { z } = await session.run({ x: T('float32', new Float32Array(4 * n).fill(1), [n, 4]) });
+            sums.push([z.dims[0], z.data.reduce((a, b) => a + b)]);
+            plans.push(session.stats().plans);
+            cold.push(session.lastRun.cold);
+          });
+          await Promise.all(runs);
+          await session.release();
+          return { sums, plans, cold };
+        }""",
+        {"path": api.put("tiny.onnx", tiny()), "backend": backend},
+    )
+    row = float(expected([[1, 1, 1, 1]]).sum())
+    assert got["sums"] == [[n, row * n] for n in (1, 2, 1, 3, 1, 2)]
+    assert got["plans"] == [1, 2, 2, 2, 2, 2]
+    assert got["cold"] == [True, True, False, True, False, True]  # 2 was used longest ago when 3 came
+
+
+def test_sessions_run_side_by_side(api: Api) -> None:
+    got = api.run(
+        """async ({ tiny, two }) => {
+          const [a, b, c] = await Promise.all([create(tiny), create(two), create(tiny, { executionProviders: ['reference'] })]);
+          const x = T('float32', [1, 1, 1, 1], [1, 4]);
+          const runs = await Promise.all([a.run({ x }), b.run({ a: T('float32', [1, 2]), b: T('float32', [1, 1]) }), c.run({ x }), a.run({ x })]);
+          await b.release();
+          const after = await a.run({ x });
+          await Promise.all([a.release(), c.release()]);
+          return [...runs, after].map(plainAll);
+        }""",
+        {"tiny": api.put("tiny.onnx", tiny()), "two": api.put("two.onnx", two_outputs())},
+    )
+    row = expected([[1, 1, 1, 1]])[0].tolist()
+    assert [r.get("z", r.get("sum"))["data"] for r in got] == [row, [2, 3], row, row, row]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_values_that_decide_shapes_are_part_of_the_plan(api: Api, backend: str) -> None:
+    got = api.run(
+        """async ({ path, backend }) => {
+          const session = await create(path, { executionProviders: [backend], strict: true });
+          const x = T('float32', [1, -2, 3, -4, 5, -6]);
+          const dims = [];
+          for (const shape of [[2, 3], [3, 2], [2, 3], [-1, 1]]) {
+            const { y } = await session.run({ x, shape: T('int64', shape) });
+            dims.push([...y.dims, y.data[2]]);
+          }
+          const placement = new Set(session.placement().map((n) => n.backend));
+          await session.release();
+          return { dims, placement: [...placement] };
+        }""",
+        {"path": api.put("reshaped.onnx", reshaped()), "backend": backend},
+    )
+    assert got["dims"] == [[2, 3, 3], [3, 2, 3], [2, 3, 3], [6, 1, 3]]
+    assert "reference" not in got["placement"] or backend == "reference"
+
+
+def test_overrides_make_the_shapes_known_and_create_compiles(api: Api) -> None:
+    got = api.run(
+        """async (path) => {
+          const stages = [];
+          const progress = (stage) => stages.at(-1) === stage || stages.push(stage);
+          const session = await create(path, { freeDimensionOverrides: { n: 2 }, progress });
+          const plans = session.stats().plans;
+          const shape = session.inputMetadata[0].shape;
+          const z = await session.run({ x: T('float32', new Float32Array(8), [2, 4]) });
+          const cold = session.lastRun.cold;
+          const wrong = await failure(session.run({ x: T('float32', new Float32Array(4), [1, 4]) }));
+          await session.release();
+          return { stages, plans, shape, cold, wrong };
+        }""",
+        api.put("tiny.onnx", tiny()),
+    )
+    assert (got["plans"], got["shape"], got["cold"]) == (1, [2, 4], False)
+    assert {"model", "parse", "compile", "load"} <= set(got["stages"])
+    assert got["wrong"]["code"] == "FEED" and got["wrong"]["fields"]["reason"] == "shape"
+
+
+def test_prepare_compiles_before_the_first_run(api: Api) -> None:
+    cold = api.run(
+        """async ({ tiny, reshaped }) => {
+          const a = await create(tiny);
+          await a.prepare({ x: [5, 4] });
+          await a.run({ x: T('float32', new Float32Array(20), [5, 4]) });
+          const b = await create(reshaped);
+          const shape = T('int64', [3, 2]);
+          await b.prepare({ x: [6], shape });
+          await b.run({ x: T('float32', new Float32Array(6)), shape });
+          const cold = [a.lastRun.cold, b.lastRun.cold];
+          await Promise.all([a.release(), b.release()]);
+          return cold;
+        }""",
+        {"tiny": api.put("tiny.onnx", tiny()), "reshaped": api.put("reshaped.onnx", reshaped())},
+    )
+    assert cold == [False, False]
+
+
+TYPES = {
+    "float32": (TensorProto.FLOAT, [0.5, -2]),
+    "float64": (TensorProto.DOUBLE, [0.1, -2]),
+    "float16": (TensorProto.FLOAT16, [0.5, -2]),
+    "bfloat16": (TensorProto.BFLOAT16, [0x3F80, 0xC000]),
+    "int8": (TensorProto.INT8, [-128, 127]),
+    "uint8": (TensorProto.UINT8, [0, 255]),
+    "int16": (TensorProto.INT16, [-32768, 3]),
+    "uint16": (TensorProto.UINT16, [65535, 3]),
+    "int32": (TensorProto.INT32, [-(2**31), 3]),
+    "uint32": (TensorProto.UINT32, [2**32 - 1, 3]),
+    "int64": (TensorProto.INT64, [-(2**53), 3]),
+    "uint64": (TensorProto.UINT64, [2**53, 3]),
+    "bool": (TensorProto.BOOL, [1, 0]),
+    "string": (TensorProto.STRING, ["Grüße", ""]),
+    "complex64": (TensorProto.COMPLEX64, [1, 2, 3, 4]),
+    "complex128": (TensorProto.COMPLEX128, [1, 2, 3, 4]),
+    "float8e4m3fn": (TensorProto.FLOAT8E4M3FN, [0x38, 0xC0]),
+    "float8e5m2": (TensorProto.FLOAT8E5M2, [0x3C, 0xC0]),
+    "uint4": (TensorProto.UINT4, [0x2F]),
+    "int4": (TensorProto.INT4, [0x2F]),
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("kind", TYPES)
+def test_every_type_goes_in_and_comes_out(api: Api, kind: str, backend: str) -> None:
+    number, data = TYPES[kind]
+    got = api.run(
+        """async ({ path, kind, data, backend }) => {
+          const session = await create(path, { executionProviders: [backend] });
+          const packed = kind.endsWith('int4');
+          const { y } = await session.run({ x: T(kind, packed ? Uint8Array.from(data) : data, [2]) });
+          await session.release();
+          return plain(y);
+        }""",
+        {"path": api.put(f"identity-{kind}.onnx", identity(number)), "kind": kind, "data": data, "backend": backend},
+    )
+    want = [str(v) for v in data] if kind in ("int64", "uint64") else data
+    assert got == {"type": kind, "dims": [2], "data": want}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_sequences_and_optionals(api: Api, backend: str) -> None:
+    made = helper.make_model(
+        helper.make_graph(
+            [
+                helper.make_node("SequenceInsert", ["s", "x"], ["t"]),
+                helper.make_node("OptionalHasElement", ["o"], ["has"]),
+                helper.make_node("ConcatFromSequence", ["t"], ["all"], axis=0),
+            ],
+            "sequences",
+            [
+                helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, None),
+                helper.make_tensor_value_info("x", TensorProto.FLOAT, [1]),
+                helper.make_value_info(
+                    "o", helper.make_optional_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, [1]))
+                ),
+            ],
+            [
+                helper.make_tensor_sequence_value_info("t", TensorProto.FLOAT, None),
+                helper.make_tensor_value_info("all", TensorProto.FLOAT, ["n"]),
+                helper.make_tensor_value_info("has", TensorProto.BOOL, []),
+            ],
+        ),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=10,
+    )
+    got = api.run(
+        """async ({ path, backend }) => {
+          const session = await create(path, { executionProviders: [backend] });
+          const kinds = session.inputMetadata.map((m) => m.kind);
+          const s = [T('float32', [1]), T('float32', [2, 3])];
+          const out = await session.run({ s, x: T('float32', [4]), o: null });
+          const again = await session.run({ s: s.slice(0, 1), x: T('float32', [4]), o: T('float32', [9]) });
+          await session.release();
+          return { kinds, out: plainAll(out), again: plainAll(again) };
+        }""",
+        {"path": api.put("sequences.onnx", made), "backend": backend},
+    )
+    assert got["kinds"] == ["sequence", "tensor", "optional"]
+    assert [t["data"] for t in got["out"]["t"]] == [[1], [2, 3], [4]]
+    assert got["out"]["all"]["data"] == [1, 2, 3, 4] and got["out"]["has"]["data"] == [0]
+    assert got["again"]["all"]["data"] == [1, 4] and got["again"]["has"]["data"] == [1]
+
+
+def test_an_input_with_a_default_may_be_left_out(api: Api) -> None:
+    made = model(
+        [helper.make_node("Add", ["x", "b"], ["y"])],
+        {"x": (TensorProto.FLOAT, [2]), "b": (TensorProto.FLOAT, [2])},
+        {"y": (TensorProto.FLOAT, [2])},
+        {"b": np.float32([10, 20])},
+    )
+    got = api.run(
+        """async (path) => {
+          const session = await create(path);
+          const x = T('float32', [1, 2]);
+          const runs = [await session.run({ x }), await session.run({ x, b: T('float32', [5, 5]) }), await session.run({ x })];
+          await session.release();
+          return { names: session.inputNames, ys: runs.map(({ y }) => [...y.data]) };
+        }""",
+        api.put("default.onnx", made),
+    )
+    assert got == {"names": ["x"], "ys": [[11, 22], [6, 7], [11, 22]]}
+
+
+def test_fifty_rounds_end_where_they_began(api: Api) -> None:
+    got = api.run(
+        """async (path) => {
+          const round = async () => {
+            const session = await create(path);
+            await session.run({ x: T('float32', new Float32Array(4), [1, 4]) });
+            await session.release();
+          };
+          await round();
+          const before = (await nnjit.device()).memory;
+          for (let i = 0; i < 50; i++) await round();
+          return { before, after: (await nnjit.device()).memory, python: await nnjit.python(`
+from nnjit.runtime import bridge
+len(bridge.SESSIONS)`) };
+        }""",
+        api.put("tiny.onnx", tiny()),
+    )
+    assert got["after"] == got["before"]
+    assert got["python"] == 0

@@ -1,0 +1,357 @@
+// Types of nnjit's public API (web/nnjit.js), in onnxruntime-web's shape. See docs/api.md.
+
+/** Element types: ONNX's names in lower case. Sub-byte types hold packed bytes, 'bfloat16' its bits. */
+export type TensorType =
+  | 'float32' | 'float64' | 'float16' | 'bfloat16'
+  | 'int8' | 'uint8' | 'int16' | 'uint16' | 'int32' | 'uint32' | 'int64' | 'uint64'
+  | 'bool' | 'string' | 'complex64' | 'complex128'
+  | 'float8e4m3fn' | 'float8e4m3fnuz' | 'float8e5m2' | 'float8e5m2fnuz' | 'float8e8m0'
+  | 'float4e2m1' | 'int4' | 'uint4' | 'int2' | 'uint2';
+
+/** The array a tensor of each type keeps. float16 is a Float16Array where the browser has one, else Uint16Array bits. */
+export interface TensorDataMap {
+  float32: Float32Array;
+  float64: Float64Array;
+  float16: Uint16Array | Float16ArrayLike;
+  bfloat16: Uint16Array;
+  int8: Int8Array;
+  uint8: Uint8Array;
+  int16: Int16Array;
+  uint16: Uint16Array;
+  int32: Int32Array;
+  uint32: Uint32Array;
+  int64: BigInt64Array;
+  uint64: BigUint64Array;
+  bool: Uint8Array;
+  string: string[];
+  complex64: Float32Array;
+  complex128: Float64Array;
+  float8e4m3fn: Uint8Array;
+  float8e4m3fnuz: Uint8Array;
+  float8e5m2: Uint8Array;
+  float8e5m2fnuz: Uint8Array;
+  float8e8m0: Uint8Array;
+  float4e2m1: Uint8Array;
+  int4: Uint8Array;
+  uint4: Uint8Array;
+  int2: Uint8Array;
+  uint2: Uint8Array;
+}
+
+/** A Float16Array, for compilers whose library does not know it yet. */
+export interface Float16ArrayLike extends ArrayBufferView {
+  readonly length: number;
+  readonly BYTES_PER_ELEMENT: number;
+  [index: number]: number;
+}
+
+/** What a constructor takes beside the array itself: plain numbers, and bigints for the 64-bit integers. */
+export type TensorValues<T extends TensorType> =
+  | TensorDataMap[T]
+  | (T extends 'string' ? readonly string[]
+    : T extends 'int64' | 'uint64' ? readonly (bigint | number)[]
+    : T extends 'bool' ? readonly (boolean | number)[]
+    : readonly number[]);
+
+export class Tensor<T extends TensorType = TensorType> {
+  constructor(type: T, data: TensorValues<T>, dims?: readonly number[]);
+  /** The type is taken from the data: a typed array names its own, booleans are 'bool', strings 'string'. */
+  constructor(data: Exclude<TensorDataMap[T], string[]> | Uint8ClampedArray | readonly boolean[] | readonly string[], dims?: readonly number[]);
+  readonly type: T;
+  readonly dims: readonly number[];
+  /** Elements: the product of dims. */
+  readonly size: number;
+  readonly location: 'cpu' | 'none';
+  /** Throws TENSOR_DISPOSED after dispose(). */
+  readonly data: TensorDataMap[T];
+  getData(releaseData?: boolean): Promise<TensorDataMap[T]>;
+  dispose(): void;
+  reshape(dims: readonly number[]): Tensor<T>;
+}
+
+/** A tensor; a sequence as an array; an absent optional as null. */
+export type Value = Tensor | Value[] | null;
+
+/** A tensor of another library of the same form, such as onnxruntime-common's. */
+export interface TensorLike {
+  readonly type: string;
+  readonly dims: readonly number[];
+  readonly data: unknown;
+}
+
+export type Feeds = Record<string, Value | TensorLike>;
+export type Results = Record<string, any>;
+
+/** Stages of create(), in order: 'runtime' (bytes, then steps), 'model' (bytes), 'parse', 'compile' (kernels), 'load' (bytes). */
+export type Progress = (stage: 'runtime' | 'model' | 'parse' | 'compile' | 'load' | (string & {}), done: number, total: number) => void;
+
+export type BytesLike = string | URL | Request | ArrayBuffer | ArrayBufferView | Blob;
+
+export interface SessionOptions {
+  /** First that can run here wins: 'wasm' (the default), or 'reference' (onnx.reference, for debugging). */
+  executionProviders?: readonly (string | { name: string })[];
+  /** Threads of this session; 0 = all of the engine's pool. */
+  numThreads?: number;
+  /** Sizes for symbolic dimensions. When they make every shape known, create() compiles. */
+  freeDimensionOverrides?: Record<string, number>;
+  externalData?: readonly (string | { path: string; data: BytesLike })[];
+  progress?: Progress;
+  signal?: AbortSignal | null;
+  /** The tuner is not part of this version: modes other than 'off' warn and change nothing. */
+  tune?: { mode?: 'off' | 'idle' | 'now'; budgetMs?: number; cacheUrl?: string };
+  logLevel?: LogLevel;
+  /** onnxruntime's form of logLevel: 0 verbose … 4 fatal. */
+  logSeverityLevel?: 0 | 1 | 2 | 3 | 4;
+  /** Plans kept, one for each set of input shapes; the one used longest ago goes first. Default 8. */
+  maxPlans?: number;
+  /** Most memory the engine may use for this session. */
+  maxMemoryBytes?: number;
+  /** A fault of the compiler is thrown instead of running the model on the reference with a warning. */
+  strict?: boolean;
+  /** What messages call the model; default the file's name. */
+  name?: string;
+  /** Options of onnxruntime-web that change nothing here. */
+  graphOptimizationLevel?: string;
+  enableCpuMemArena?: boolean;
+  enableMemPattern?: boolean;
+  executionMode?: string;
+  enableProfiling?: boolean;
+  enableGraphCapture?: boolean;
+  preferredOutputLocation?: unknown;
+  intraOpNumThreads?: number;
+  interOpNumThreads?: number;
+  logId?: string;
+  logVerbosityLevel?: number;
+  profileFilePrefix?: string;
+  optimizedModelFilePath?: string;
+  extra?: Record<string, unknown>;
+}
+
+export interface RunOptions {
+  signal?: AbortSignal | null;
+  /** Reports 'compile' and 'load' when the shapes are new. */
+  progress?: Progress;
+  logSeverityLevel?: number;
+  tag?: string;
+  extra?: Record<string, unknown>;
+}
+
+export interface ValueMetadata {
+  readonly name: string;
+  readonly isTensor: boolean;
+  readonly kind: 'tensor' | 'sequence' | 'optional' | 'map' | 'sparse_tensor';
+  readonly type: TensorType | (string & {});
+  /** Symbols are strings; '?' has no name. */
+  readonly shape: readonly (number | string)[];
+  /** An initializer gives its default, so that no feed is needed. */
+  readonly optional: boolean;
+}
+
+export interface PlacedNode {
+  node: string;
+  op: string;
+  /** 'folded': computed while compiling; 'none': nothing to do at run time (a view). */
+  backend: 'wasm' | 'reference' | 'folded' | 'none';
+  kernel?: string;
+  step?: number;
+  /** Runs once when the plan is loaded. */
+  once?: boolean;
+  /** The compiler made this node; the model has none of the name. */
+  made?: boolean;
+  /** Why the reference. */
+  reason?: string;
+}
+
+export interface ProfiledStep {
+  step: number;
+  name: string;
+  kernel: string;
+  nodes: string[];
+  /** Median milliseconds of the slowest thread. */
+  ms: number;
+  perThread: number[];
+  share: number;
+  gflops: number | null;
+  gbytes: number | null;
+}
+
+export interface Profile {
+  runMs: number;
+  steps: ProfiledStep[];
+  segments: { kind: string; ms: number }[];
+  repeats: number;
+}
+
+/** Opens in chrome://tracing and in Perfetto. */
+export interface ChromeTrace {
+  traceEvents: Record<string, unknown>[];
+  displayTimeUnit: 'ms';
+}
+
+export interface Difference {
+  name: string;
+  type: string;
+  equal: boolean;
+  /** Null where no number says it: `note` tells. */
+  maxAbs: number | null;
+  maxRel: number | null;
+  /** Index of the largest absolute difference. */
+  at: number[] | null;
+  note: string;
+}
+
+export interface TuningStatus {
+  mode: 'off' | 'idle' | 'now';
+  running: boolean;
+  candidates: number;
+  timed: number;
+  kept: number;
+  spentMs: number;
+  budgetMs: number;
+  speedup: number;
+}
+
+export interface Tuning {
+  status(): TuningStatus;
+  /** Rejects with NOT_AVAILABLE in this version. */
+  start(): Promise<never>;
+  pause(): Promise<void>;
+  reset(): Promise<void>;
+  export(): Promise<never>;
+  import(records: unknown): Promise<never>;
+}
+
+export interface SessionStats {
+  plans: number;
+  key?: string;
+  seconds?: Record<string, number>;
+  load?: { compileMs: number; initMs: number; bytes: number } | null;
+  compile?: Record<string, unknown>;
+  lastRun: { ms: number; engineMs: number; compileMs: number; cold: boolean; segments: { kind: string; ms: number }[] } | null;
+}
+
+export class InferenceSession {
+  private constructor();
+  static create(model: BytesLike, options?: SessionOptions): Promise<InferenceSession>;
+  static create(buffer: ArrayBufferLike, byteOffset: number, byteLength?: number, options?: SessionOptions): Promise<InferenceSession>;
+  readonly inputNames: readonly string[];
+  readonly outputNames: readonly string[];
+  readonly inputMetadata: readonly ValueMetadata[];
+  readonly outputMetadata: readonly ValueMetadata[];
+  readonly backend: 'wasm' | 'reference';
+  readonly state: 'ready' | 'compiler-died' | 'engine-died' | 'released';
+  readonly model: { name: string; nodes: number; parameterBytes: number; opset: Record<string, number>; files: string[] };
+  readonly tuning: Tuning;
+  readonly lastRun: SessionStats['lastRun'];
+  run(feeds: Feeds, options?: RunOptions): Promise<Results>;
+  run(feeds: Feeds, fetches: readonly string[] | Record<string, Tensor | null>, options?: RunOptions): Promise<Results>;
+  /** Compiles before the first run. An input whose values decide shapes is given as a Tensor. */
+  prepare(shapes: Record<string, readonly number[] | Tensor>, options?: { progress?: Progress; signal?: AbortSignal | null }): Promise<void>;
+  placement(): PlacedNode[];
+  stats(): SessionStats;
+  profile(options?: { feeds?: Feeds; repeats?: number; format?: 'table'; signal?: AbortSignal | null }): Promise<Profile>;
+  profile(options: { feeds?: Feeds; repeats?: number; format: 'chrome'; signal?: AbortSignal | null }): Promise<ChromeTrace>;
+  kernel(step: number): Promise<KernelInfo>;
+  /** Against onnx.reference, which is slow on large models. */
+  check(feeds: Feeds, options?: { signal?: AbortSignal | null }): Promise<Difference[]>;
+  release(): Promise<void>;
+}
+
+export interface KernelInfo {
+  step: number;
+  name: string;
+  kernel: string;
+  nodes: string[];
+  tiles: number;
+  parallel: boolean;
+  flops?: number;
+  bytes?: number;
+  spec: string;
+  schedule: string;
+  loops: string;
+  listing: string;
+}
+
+export class NnjitError extends Error {
+  readonly code: string;
+  readonly hint: string;
+  /** What the failure is about: input, expected, got, url, … */
+  readonly fields: Record<string, unknown>;
+  readonly node: string | undefined;
+  readonly op: string | undefined;
+  readonly dtype: string | undefined;
+  readonly file: string | undefined;
+  toJSON(): Record<string, unknown>;
+}
+
+export type LogLevel = 'verbose' | 'info' | 'warning' | 'error' | 'fatal';
+
+export const env: {
+  logLevel: LogLevel;
+  debug: boolean;
+  wasm: {
+    /** Threads of the engine's pool, read when the first session is made; 0 = one a core. */
+    numThreads: number;
+    relaxedSimd: boolean;
+  };
+  readonly versions: { nnjit: string; pyodide: string };
+};
+
+export interface CompilerInfo {
+  nnjit: string;
+  pyodide: string;
+  python: string;
+  onnx: string;
+  bootMs: Record<string, number>;
+  /** Modules that could not be had and are stood in for. */
+  standIns: string[];
+}
+
+export interface Device {
+  isolated: boolean;
+  sharedMemory: boolean;
+  threads: number;
+  hardwareConcurrency: number;
+  simd: boolean;
+  relaxedSimd: boolean;
+  fp16: boolean;
+  webgpu: boolean;
+  /** GiB, as the browser rounds it; 0 where it does not say. */
+  deviceMemory: number;
+  clockGrainMs: number;
+  /** The reason, and what would change it, for each feature that is missing. */
+  why: Record<string, string>;
+  compiler: CompilerInfo | null;
+  memory: { total: number; sessions: { id: string; bytes: number }[] };
+}
+
+/** Resolves when Python and the compiler are up. */
+export let ready: Promise<CompilerInfo>;
+export function device(): Promise<Device>;
+/** Prints a short manual to the console and returns it. */
+export function help(): string;
+/** Runs Python in the compiler worker; the last expression's value comes back (an array as a Tensor). */
+export function python(code: string): Promise<any>;
+/** Starts workers that died anew; `all`: both, whatever their state. */
+export function restart(options?: { all?: boolean }): Promise<void>;
+export function onDeath(listener: (which: 'compiler' | 'engine', error: NnjitError) => void): () => void;
+
+declare const nnjit: {
+  InferenceSession: typeof InferenceSession;
+  Tensor: typeof Tensor;
+  NnjitError: typeof NnjitError;
+  env: typeof env;
+  readonly ready: Promise<CompilerInfo>;
+  device: typeof device;
+  help: typeof help;
+  python: typeof python;
+  restart: typeof restart;
+  onDeath: typeof onDeath;
+};
+export default nnjit;
+
+declare global {
+  interface Window {
+    nnjit: typeof nnjit;
+  }
+}
