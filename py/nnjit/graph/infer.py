@@ -5,8 +5,11 @@ They need each other: a Reshape's shape is often computed by nodes that fold onc
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from .bodies import inline
 from .fold import deterministic, fold_node
 from .ir import Const, Graph, Node, Value
 from .shapes import infer_node
@@ -15,7 +18,13 @@ from .shapes import infer_node
 def infer(graph: Graph) -> Graph:
     """shape = Shape(x[2,3]); y = Reshape(x, shape) → y[2,3] = Reshape(x, [2,3]); dead nodes go."""
     kept: list[Node] = []
-    for node in graph.nodes:
+    todo = graph.nodes[::-1]
+    while todo:
+        node = todo.pop()
+        body = _taken_branch(node)
+        if body is not None:
+            todo += _splice(graph, node, body)[::-1]
+            continue
         infer_node(node)
         found = fold_node(node)
         if found is None:
@@ -38,6 +47,23 @@ def _set(value: Value, array: object) -> None:
     result = np.asarray(array)
     value.const = Const.of(result, value.dtype if value.dtype == "string" else None)
     value.dtype, value.shape, value.producer = value.const.dtype, value.const.shape, None
+
+
+def _taken_branch(node: Node) -> Any | None:
+    """The body that an If with a constant condition runs."""
+    if node.op != "If" or node.domain or node.inputs[0] is None or node.inputs[0].const is None:
+        return None
+    taken = bool(node.inputs[0].const.numpy().reshape(-1)[0])
+    return node.attrs["then_branch" if taken else "else_branch"]
+
+
+def _splice(graph: Graph, node: Node, body: Any) -> list[Node]:
+    """y = If(true) {then: z = Relu(x)} → y = Relu(x)"""
+    nodes, outputs = inline(body, node.captures, graph.fresh)
+    for old, new in zip(node.outputs, outputs, strict=True):
+        graph.replace(old, new)
+    node.detach()
+    return nodes
 
 
 def mark_once(graph: Graph) -> Graph:

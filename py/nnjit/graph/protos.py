@@ -182,13 +182,10 @@ def type_of(proto: TypeProto) -> tuple[str, tuple[int | str | None, ...] | None]
         dims: list[int | str | None] = []
         for dim in tensor.shape.dim:
             kind = dim.WhichOneof("value")
-            dims.append(
-                dim.dim_value
-                if kind == "dim_value"
-                else (dim.dim_param or None)
-                if kind == "dim_param"
-                else None
-            )
+            if kind == "dim_value" and dim.dim_value >= 0:
+                dims.append(dim.dim_value)
+            else:  # some exporters write -1 for an open dim
+                dims.append((dim.dim_param or None) if kind == "dim_param" else None)
         return dtype, tuple(dims)
     if which is None:
         return "", None

@@ -1,4 +1,7 @@
-"""Canonical passes, Graph → Graph, each with its before and after in the docstring."""
+"""Canonical passes, Graph → Graph, each with its before and after in the docstring.
+
+They run after shape inference and keep a graph's meaning; `PASSES` is the pipeline, in order.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,26 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from ..ir import Graph
-from .cleanup import dead_code
+from .activations import recognise_activations
+from .canonical import canonical_operators
+from .cleanup import common_subexpressions, dead_code, no_ops
+from .convolution import fold_into_convolutions
+from .layout import merge_layout
+from .norms import recognise_norms
 
 Pass: TypeAlias = "Callable[[Graph], Graph]"
 
-PASSES: list[Pass] = [dead_code]
+PASSES: list[Pass] = [
+    dead_code,
+    no_ops,
+    common_subexpressions,
+    canonical_operators,
+    merge_layout,
+    no_ops,
+    recognise_norms,
+    recognise_activations,
+    fold_into_convolutions,
+    merge_layout,
+    common_subexpressions,
+    dead_code,
+]
