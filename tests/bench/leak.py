@@ -1,4 +1,4 @@
-"""Does memory come back? Rounds of create, run, release of one model; the engine's bytes and the page's heap."""
+"""Does memory come back? Rounds of create, run, release of one model; bytes in the engine and the page."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def conv(title: str, size: int, cin: int, cout: int, kernel: int, stride: int = 
     x = normal(rng, 1, cin, size, size)
     w = normal(rng, cout, cin // groups, kernel, kernel, scale=(cin // groups * kernel * kernel) ** -0.5)
     pad, out = kernel // 2, (size + 2 * (kernel // 2) - kernel) // stride + 1
-    attrs = {"strides": [stride, stride], "pads": [pad] * 4, "group": groups}
+    attrs: dict[str, Any] = {"strides": [stride, stride], "pads": [pad] * 4, "group": groups}
     model = build([helper.make_node("Conv", ["x", "w"], ["y"], **attrs)], x, {"w": w})
     flops = 2.0 * out * out * cout * cin // groups * kernel * kernel
     return Op(f"conv {title}", "conv", model, {"x": x}, {"w": w}, flops, attrs)

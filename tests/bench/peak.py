@@ -10,7 +10,7 @@ FLOPS_PER_ROUND = 2 * 4 * CHAINS * UNROLL
 
 
 def module() -> bytes:
-    """Exports peak(rounds: i32) -> f32; a round is CHAINS * UNROLL relaxed_madd, each chain waiting on itself."""
+    """Exports peak(rounds: i32) -> f32; a round is CHAINS * UNROLL relaxed_madd, a chain waits on itself."""
     chains = [f"$c{k}" for k in range(CHAINS)]
     declared = " ".join(f"(local {c} v128)" for c in chains)
     step = "\n".join(

@@ -30,7 +30,7 @@ from playwright.sync_api import Page  # noqa: E402
 from tests.bench import leak, peak, report  # noqa: E402
 from tests.bench.ops import Op, all_ops  # noqa: E402
 from tests.models import catalogue  # noqa: E402
-from tests.support.browser import Lab  # noqa: E402
+from tests.support.browser import Lab, started  # noqa: E402
 from tests.support.codec import Packer, bundle  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
@@ -118,8 +118,7 @@ def chosen(args: argparse.Namespace) -> list[tuple[str, Op | catalogue.Model, in
 
 
 def open_page(lab: Lab, libraries: list[str], threads: int) -> tuple[Page, dict[str, str]]:
-    page = lab.browser.new_context().new_page()
-    page.goto(lab.server.url + "t/bench/bench.html")
+    page = lab.page("t/bench/bench.html")
     page.wait_for_function("window.bench && window.tf")
     failed: dict[str, str] = page.evaluate("([names, n]) => bench.start(names, n)", [libraries, threads])
     return page, failed
@@ -173,7 +172,7 @@ def cpu_info() -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    with Lab() as lab:
+    with started() as lab:
         if args.leak:
             return leak.main(lab, catalogue.MODELS[args.leak], args.rounds)
         about = machine(lab)

@@ -16,7 +16,7 @@ from playwright.sync_api import Page
 
 from tests.conformance.cases import Case
 from tests.conformance.outcome import Outcome, judge, placed
-from tests.support.browser import Lab
+from tests.support.browser import Lab, started
 from tests.support.codec import Packer, bundle, unpack
 
 BOOT_SECONDS = 180
@@ -36,8 +36,9 @@ def packed(case: Case) -> bytes:
 class Runner:
     """A page with the library loaded; opened on first use and again after a crash."""
 
-    def __init__(self, lab: Lab, library: str, threads: int, timeout: float) -> None:
-        self.lab, self.library, self.threads, self.timeout = lab, library, threads, timeout
+    def __init__(self, lab: Lab, library: str, threads: int, timeout: float, provider: str) -> None:
+        self.lab, self.timeout = lab, timeout
+        self.start = [library, threads, provider]
         self.page: Page | None = None
         self.pids: list[int] = []
 
@@ -46,9 +47,9 @@ class Runner:
         self.pids = self.lab.renderers()
         with self.lab.watchdog(BOOT_SECONDS, self.pids):
             page.evaluate(
-                "async ([name, threads]) => { window.cases = await import('/t/conformance/page.js');"
-                " await window.cases.start(name, threads); }",
-                [self.library, self.threads],
+                "async (given) => { window.cases = await import('/t/conformance/page.js');"
+                " await window.cases.start(...given); }",
+                self.start,
             )
         return page
 
@@ -87,11 +88,15 @@ def outcome_of(case: Case, result: dict[str, Any]) -> Outcome:
 
 
 def run_browser(
-    cases: Sequence[Case], peer: bool = False, threads: int = 2, timeout: float = 60.0
+    cases: Sequence[Case],
+    peer: bool = False,
+    threads: int = 2,
+    timeout: float = 60.0,
+    provider: str = "wasm",
 ) -> Iterator[Outcome]:
     """Outcomes in order. `peer`: onnxruntime-web in place of nnjit. `timeout`: seconds for one case."""
-    with Lab() as lab:
-        runner = Runner(lab, "onnxruntime-web" if peer else "nnjit", threads, timeout)
+    with started() as lab:
+        runner = Runner(lab, "onnxruntime-web" if peer else "nnjit", threads, timeout, provider)
         for case in cases:
             yield runner.run(case)
         runner.close()

@@ -6,9 +6,9 @@ import { load } from '/t/support/libraries.js';
 /** @type {import('../support/libraries.js').Library} */
 let library;
 
-/** @param {'nnjit' | 'onnxruntime-web'} name @param {number} threads */
-export async function start(name, threads) {
-  library = await load(name, threads);
+/** @param {'nnjit' | 'onnxruntime-web'} name @param {number} threads @param {string} provider */
+export async function start(name, threads, provider) {
+  library = await load(name, threads, provider);
   await library.api.ready;
 }
 

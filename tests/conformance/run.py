@@ -38,6 +38,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--jobs", type=int, default=1, help="with --local: processes")
     parser.add_argument("--threads", type=int, default=2, help="in the browser: numThreads of a session")
+    parser.add_argument("--provider", default="wasm", help="wasm, or reference (all on onnx.reference)")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds for one case")
     parser.add_argument("--debug", action="store_true", help="with --local: tracebacks, in this process")
     parser.add_argument("--failed", action="store_true", help="only those that didn't pass last time")
@@ -53,12 +54,15 @@ def runner(args: argparse.Namespace, cases: list[Case]) -> Iterable[Outcome]:
         return run_local(cases, args.jobs, args.timeout)
     from tests.conformance.browser import run_browser
 
-    return run_browser(cases, peer=args.peer, threads=args.threads, timeout=args.timeout)
+    return run_browser(
+        cases, peer=args.peer, threads=args.threads, timeout=args.timeout, provider=args.provider
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    stored = RESULTS / f"{'local' if args.local else 'onnxruntime-web' if args.peer else 'nnjit'}.json"
+    ours = "nnjit" if args.provider == "wasm" else f"nnjit-{args.provider}"
+    stored = RESULTS / f"{'local' if args.local else 'onnxruntime-web' if args.peer else ours}.json"
     cases = select(load_cases(), args.patterns)
     if args.subset:
         cases = stratified(tuple(cases), args.subset)
@@ -81,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
     if not args.no_write:
         keep(stored, outcomes, cases)
         whole = not (args.patterns or args.subset or args.failed)
-        if whole and not args.local and not args.peer:
+        if whole and stored.stem == "nnjit":
             from tests.conformance.table import write_table
 
             write_table(ROOT / "docs" / "operators.md", RESULTS)

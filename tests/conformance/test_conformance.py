@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Browser
 
+from nnjit.devtools.httpd import Server
 from tests.conformance import known
 from tests.conformance.browser import Runner
 from tests.conformance.cases import Case, load_cases, stratified
@@ -19,11 +21,10 @@ CASES = stratified(load_cases(), SIZE)
 
 
 @pytest.fixture(scope="module")
-def runner() -> Iterator[Runner]:
-    with Lab() as lab:
-        runner = Runner(lab, "nnjit", threads=2, timeout=30)
-        yield runner
-        runner.close()
+def runner(server: Server, browser: Browser) -> Iterator[Runner]:
+    runner = Runner(Lab(server, browser), "nnjit", threads=2, timeout=30, provider="wasm")
+    yield runner
+    runner.close()
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)

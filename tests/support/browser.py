@@ -1,7 +1,7 @@
-"""Chromium for commands that are not pytest: the project's own server with test files mounted, and a page.
+"""A server with the tests' own files mounted, and a Chromium: `started()` for commands, fixtures in pytest.
 
-`Lab` is a context manager: `lab.site` serves, `lab.page()` opens a fresh page, `lab.watchdog(seconds)` kills
-the page's process when it is stuck, so that what waits for it gets an error instead of waiting for ever.
+`lab.site` serves, `lab.page()` opens a fresh page, `lab.watchdog(…)` kills a page's process when it is
+stuck, so that what waits for it gets an error instead of waiting for ever.
 """
 
 from __future__ import annotations
@@ -15,58 +15,43 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from nnjit.devtools.cli import Project
-from nnjit.devtools.httpd import Server
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from nnjit.devtools.cli import Project
+from nnjit.devtools.httpd import Server
+
 TESTS = Path(__file__).parents[1]
-FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--js-flags=--expose-gc", "--enable-precise-memory-info"]
+FLAGS = ["--js-flags=--expose-gc", "--enable-precise-memory-info"]
 
 
 class Lab:
-    """Server and browser. Use as `with Lab() as lab:`."""
+    """A running server and browser."""
 
-    def __init__(self, flags: list[str] | None = None) -> None:
-        self.flags = FLAGS + (flags or [])
-
-    def __enter__(self) -> Lab:
-        project = Project()
-        project.dist.refresh()
-        self.site = project.site()
+    def __init__(self, server: Server, browser: Browser) -> None:
+        self.server, self.browser = server, browser
+        self.site = server.site
         self.site.mount("t", TESTS)
-        self.server = Server(self.site)
-        self.server.start()
-        self.playwright = sync_playwright().start()
-        path = os.environ.get("NNJIT_CHROMIUM") or shutil.which("chromium")
-        self.browser: Browser = self.playwright.chromium.launch(executable_path=path, args=self.flags)
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        with suppress(Exception):
-            self.browser.close()
-        self.playwright.stop()
-        self.server.shutdown()
-        self.server.server_close()
-
-    def page(self) -> Page:
-        """An empty isolated page of its own context; console errors are kept in `page.console_errors`."""
+    def page(self, path: str = "t/support/blank.html") -> Page:
+        """A page of its own context, cross-origin isolated."""
         page = self.browser.new_context().new_page()
-        page.goto(self.server.url + "t/support/blank.html")
+        page.goto(self.server.url + path)
         if not page.evaluate("crossOriginIsolated"):
             raise RuntimeError("the page is not cross-origin isolated: shared memory would be missing")
         return page
 
-    def processes(self) -> list[dict[str, Any]]:
+    def renderers(self) -> list[int]:
+        """Process ids of the pages of this browser."""
         session = self.browser.new_browser_cdp_session()
         try:
             found: list[dict[str, Any]] = session.send("SystemInfo.getProcessInfo")["processInfo"]
-            return found
+            return [int(p["id"]) for p in found if p["type"] == "renderer"]
         finally:
             session.detach()
 
     @contextmanager
     def watchdog(self, seconds: float, pids: list[int]) -> Iterator[None]:
-        """Ends the processes `pids` (of this browser's renderers) unless the block is left in time."""
+        """Ends the processes `pids` (of this browser's pages) unless the block is left in time."""
         timer = threading.Timer(seconds, kill, [pids])
         timer.daemon = True
         timer.start()
@@ -75,11 +60,27 @@ class Lab:
         finally:
             timer.cancel()
 
-    def renderers(self) -> list[int]:
-        return [int(p["id"]) for p in self.processes() if p["type"] == "renderer"]
-
 
 def kill(pids: list[int]) -> None:
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+@contextmanager
+def started() -> Iterator[Lab]:
+    """A Lab with a server and a browser of its own."""
+    project = Project()
+    project.dist.refresh()
+    server = Server(project.site())
+    server.start()
+    path = os.environ.get("NNJIT_CHROMIUM") or shutil.which("chromium")
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+            yield Lab(server, browser)
+            with suppress(Exception):  # it may have died on the way
+                browser.close()
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,5 +1,5 @@
-// nnjit and onnxruntime-web behind one face: `load(name, threads)` gives {Tensor, create(model, options)}, the
-// same calls for both, as their public APIs are the same.
+// nnjit and onnxruntime-web behind one face: `load(name, threads, provider)` gives {Tensor, create(model, options)},
+// the same calls for both, as their public APIs are the same.
 
 /**
  * @typedef {{inputNames: readonly string[], outputNames: readonly string[], run(feeds: any): Promise<any>,
@@ -8,9 +8,12 @@
  *   create(model: Uint8Array | string, options?: object): Promise<Session>}} Library
  */
 
-/** @param {'nnjit' | 'onnxruntime-web'} name @param {number} threads @returns {Promise<Library>} */
-export async function load(name, threads) {
-  if (name === 'nnjit') return loadNnjit(threads);
+/**
+ * @param {'nnjit' | 'onnxruntime-web'} name @param {number} threads @param {string} [provider]
+ * @returns {Promise<Library>}
+ */
+export async function load(name, threads, provider = 'wasm') {
+  if (name === 'nnjit') return loadNnjit(threads, provider);
   const folder = new URL('/vendor/peers/onnxruntime-web-1.30.0/', location.href).href;
   const ort = await import(`${folder}ort.wasm.min.mjs`);
   ort.env.wasm.numThreads = threads;
@@ -26,8 +29,8 @@ export async function load(name, threads) {
   };
 }
 
-/** @param {number} threads @returns {Promise<Library>} */
-async function loadNnjit(threads) {
+/** @param {number} threads @param {string} provider @returns {Promise<Library>} */
+async function loadNnjit(threads, provider) {
   const module = await import(/** @type {string} */ ('/nnjit.js'));
   const api = module.default ?? module;
   return {
@@ -36,6 +39,6 @@ async function loadNnjit(threads) {
     Tensor: api.Tensor,
     api,
     create: (model, options = {}) =>
-      api.InferenceSession.create(model, { executionProviders: ['wasm'], numThreads: threads, ...options }),
+      api.InferenceSession.create(model, { executionProviders: [provider], numThreads: threads, ...options }),
   };
 }

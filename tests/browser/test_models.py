@@ -1,0 +1,99 @@
+"""The catalogue's models through the public API in Chromium, at three shapes, against native onnxruntime.
+
+Small models run at one and two threads; those of 150 MB and more once, at two.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page
+
+from nnjit.devtools.httpd import Server
+from tests.models.catalogue import BIG, MODELS, SMALL, Model
+from tests.models.judge import difference, judge, on_reference
+from tests.support.browser import Lab
+from tests.support.codec import Packer, bundle, unpack
+
+
+class Bench:
+    """A page that runs models; a new one when the last was lost."""
+
+    def __init__(self, lab: Lab, threads: int) -> None:
+        self.lab = lab
+        self.page: Page = lab.page()
+        self.page.evaluate(
+            "async (n) => { window.m = await import('/t/models/page.js'); await m.start(n); }", threads
+        )
+
+    def run(self, model: Model, shape: int) -> dict[str, Any]:
+        packer = Packer()
+        heads = {name: packer.add(value) for name, value in model.feeds(shape).items()}
+        url = self.lab.site.put(f"feeds/{model.name}-{shape}.bin", bundle({"inputs": heads}, packer.blob))
+        result: dict[str, Any] = self.page.evaluate("(url) => m.run(url)", url)
+        data = base64.b64decode(result.pop("data"))
+        result["outputs"] = {name: unpack(head, data) for name, head in result["heads"].items()}
+        return result
+
+    def check(self, model: Model, shapes: range) -> None:
+        folder = self.lab.site.mount(f"m/{model.name}", model.path().parent)
+        begin = time.monotonic()
+        self.page.evaluate("(url) => m.open(url)", folder + model.path().name)
+        print(f"{model.name}: created in {time.monotonic() - begin:.1f} s")
+        try:
+            for shape in shapes:
+                result = self.run(model, shape)
+                lines = judge(model.label(shape), model.expected(shape), result["outputs"])
+                last = (result["stats"] or {}).get("lastRun") or {}
+                print(
+                    "\n".join(lines), {k: round(v, 1) for k, v in last.items() if isinstance(v, (int, float))}
+                )
+                assert not on_reference(model.name, result["placement"])
+        finally:
+            self.page.evaluate("() => m.close()")
+
+
+@pytest.fixture(scope="module")
+def bench(server: Server, browser: Browser) -> Iterator[Callable[[int], Bench]]:
+    """bench(threads): one page for each thread count."""
+    lab, pages = Lab(server, browser), dict[int, Bench]()
+
+    def get(threads: int) -> Bench:
+        if threads in pages and pages[threads].page.is_closed():
+            del pages[threads]
+        if threads not in pages:
+            pages[threads] = Bench(lab, threads)
+        return pages[threads]
+
+    yield get
+    for used in pages.values():
+        used.page.context.close()
+
+
+@pytest.mark.parametrize("threads", [2, 1])
+@pytest.mark.parametrize("name", SMALL)
+def test_small_model(name: str, threads: int, bench: Callable[[int], Bench]) -> None:
+    model = MODELS[name]
+    bench(threads).check(model, range(len(model.shapes)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BIG)
+def test_big_model(name: str, bench: Callable[[int], Bench]) -> None:
+    model = MODELS[name]
+    bench(2).check(model, range(len(model.shapes)))
+
+
+@pytest.mark.parametrize("name", ["magika", "silero-vad", "ppocr-cls"])
+def test_the_tolerance_notices_a_small_error(name: str) -> None:
+    """The judge isn't so wide that a wrong weight slips through: 0.5 % on one value of the answer is seen."""
+    for want in MODELS[name].expected(0).values():
+        wrong = want.copy()
+        wrong.flat[np.abs(want).argmax()] *= 1.005
+        assert difference(want, want).share == 0
+        assert difference(want, wrong).share > 1

@@ -1,0 +1,64 @@
+"""Runs one kernel under wasmtime: (spec, schedule, target, buffers) -> what its output buffers hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import wasmtime
+
+from nnjit.codegen.dtypes import NUMPY
+from nnjit.codegen.loops import Nest
+from nnjit.codegen.schedule.apply import apply
+from nnjit.codegen.schedule.steps import Schedule
+from nnjit.codegen.spec import KernelSpec
+from nnjit.codegen.wasm.emit import emit_module
+from nnjit.codegen.wasm.target import Target
+
+ARGS, FIRST = 1024, 2048
+SLACK = 64
+"""Bytes past a buffer's end that a kernel may read."""
+
+
+@cache
+def engine() -> wasmtime.Engine:
+    config = wasmtime.Config()
+    config.wasm_simd = True
+    config.wasm_relaxed_simd = True
+    return wasmtime.Engine(config)
+
+
+def run_nest(nest: Nest, target: Target, buffers: Sequence[Any]) -> list[Any]:
+    """All tiles of a nest; flat copies of every buffer as the kernel left them."""
+    addresses, end = [], FIRST
+    for b in buffers:
+        addresses.append(end)
+        end += -(-(b.nbytes + SLACK) // 64) * 64
+    store = wasmtime.Store(engine())
+    pages = -(-end // 65536)
+    memory = wasmtime.Memory(store, wasmtime.MemoryType(wasmtime.Limits(pages, None)))
+    module = wasmtime.Module(engine(), emit_module(nest, target))
+    kernel = wasmtime.Instance(store, module, [memory]).exports(store)["kernel"]
+    memory.write(store, np.array(addresses, np.uint32).tobytes(), ARGS)
+    for b, at in zip(buffers, addresses, strict=True):
+        # what lies past a buffer must not matter
+        memory.write(store, np.ascontiguousarray(b).tobytes() + b"\xff" * SLACK, at)
+    kernel(store, ARGS, 0, nest.tiles)
+    out = []
+    for b, at in zip(buffers, addresses, strict=True):
+        out.append(np.frombuffer(memory.read(store, at, at + b.nbytes), b.dtype).copy())
+        assert memory.read(store, at + b.nbytes, at + b.nbytes + SLACK) == b"\xff" * SLACK, "written past"
+    return out
+
+
+def run_spec(spec: KernelSpec, schedule: Schedule, target: Target, inputs: Sequence[Any]) -> list[Any]:
+    """The output buffers of `spec` for the input arrays, in operand order."""
+    given = iter(inputs)
+    buffers = [
+        np.ascontiguousarray(next(given)).reshape(-1) if o.role == "in" else np.zeros(o.size, NUMPY[o.dtype])
+        for o in spec.operands
+    ]
+    after = run_nest(apply(spec, schedule), target, buffers)
+    return [b for b, o in zip(after, spec.operands, strict=True) if o.role == "out"]
