@@ -6,6 +6,7 @@ operands, host calls, and which buffers hold the graph's inputs and outputs.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +17,8 @@ from nnjit.codegen.schedule.pack import clipped, pack_kernel
 from nnjit.codegen.schedule.rules import default_schedule
 from nnjit.codegen.schedule.steps import Pack, Schedule, Tile
 from nnjit.codegen.spec import KernelSpec, Stage
+from nnjit.codegen.wasm.builder import FunctionBuilder
+from nnjit.codegen.wasm.cache import emitted
 from nnjit.codegen.wasm.legalize import UnsupportedExpr
 from nnjit.codegen.wasm.target import Target
 from nnjit.graph.ir import Graph, Node, Value
@@ -36,7 +39,11 @@ class Kernel:
     schedule: Schedule
     places: list[tuple[Buffer, int]]
     nodes: list[Node]
-    once: bool = False
+    once: bool
+    code: FunctionBuilder
+    tiles: int
+    emit_ms: float
+    """0 for a kernel that was emitted before."""
 
     @property
     def reads(self) -> list[Buffer]:
@@ -153,7 +160,15 @@ class Build:
         for step in schedule:
             if isinstance(step, Pack):
                 places[step.operand] = (self._pack(spec, schedule, step, places[step.operand], nodes), 0)
-        self.steps.append(Kernel(spec, schedule, places, nodes, once))
+        self._step(spec, schedule, places, nodes, once)
+
+    def _step(
+        self, spec: KernelSpec, schedule: Schedule, places: list[tuple[Buffer, int]], nodes: list[Node], once: bool
+    ) -> None:
+        start = time.perf_counter()
+        code, tiles, new = emitted(spec, schedule, self.target)
+        took = 1e3 * (time.perf_counter() - start) if new else 0.0
+        self.steps.append(Kernel(spec, schedule, places, nodes, once, code, tiles, took))
 
     def _pack(
         self, spec: KernelSpec, schedule: Schedule, step: Pack, place: tuple[Buffer, int], nodes: list[Node]
@@ -171,7 +186,7 @@ class Build:
         if buffer.constant:
             self._packed[key] = made
         schedule_of = default_schedule(packing, self.target)
-        self.steps.append(Kernel(packing, schedule_of, [place, (made, 0)], nodes[:1], buffer.constant))
+        self._step(packing, schedule_of, [place, (made, 0)], nodes[:1], buffer.constant)
         return made
 
     # ---- the graph, region by region ----

@@ -175,7 +175,7 @@ class CompilerSession:
 
         if self._memory is None:
             self._memory = SessionMemory()
-        return compile_plan(graph, Target(**self.options.target), self._memory, progress)
+        return compile_plan(graph, Target(**self.options.target), self._memory, progress, key)
 
     def _on_reference(self, key: str, graph: Graph, reason: str) -> Prepared:
         return Prepared(key, graph, reason=reason, nodes=placement.all_reference(self.model, reason))

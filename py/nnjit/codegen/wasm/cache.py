@@ -1,0 +1,29 @@
+"""emitted(spec, schedule, target): each distinct kernel is emitted once, whatever plans and sessions use it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from nnjit.codegen.schedule.apply import apply
+from nnjit.codegen.schedule.steps import Schedule
+from nnjit.codegen.spec import KernelSpec
+from nnjit.codegen.wasm.builder import FunctionBuilder
+from nnjit.codegen.wasm.emit import emit
+from nnjit.codegen.wasm.target import Target
+
+LIMIT = 4096
+_made: OrderedDict[tuple[KernelSpec, Schedule, Target], tuple[FunctionBuilder, int]] = OrderedDict()
+
+
+def emitted(spec: KernelSpec, schedule: Schedule, target: Target) -> tuple[FunctionBuilder, int, bool]:
+    """The kernel's function, its number of tiles, and whether it was emitted just now."""
+    key = (spec, schedule, target)
+    found = _made.get(key)
+    if found is not None:
+        _made.move_to_end(key)
+        return (*found, False)
+    nest = apply(spec, schedule)
+    found = _made[key] = (emit(nest, target), nest.tiles)
+    if len(_made) > LIMIT:
+        _made.popitem(last=False)
+    return (*found, True)

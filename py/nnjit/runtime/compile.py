@@ -1,0 +1,347 @@
+"""compile_plan: a bound graph becomes a Plan for one session's memory.
+
+    lower -> lifetimes and in-place reuse -> addresses -> link all kernels into one module -> Plan
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from nnjit.codegen.dtypes import SIZES
+from nnjit.codegen.wasm.builder import FunctionBuilder
+from nnjit.codegen.wasm.planfn import MAX_TILES, PlanStep, plan_module
+from nnjit.codegen.wasm.target import Target
+from nnjit.errors import CompileError, OutOfMemory
+from nnjit.graph.ir import Graph, Value
+from nnjit.lower.build import HostCall, Kernel, Lowered, lower
+from nnjit.lower.tensors import Buffer
+from nnjit.runtime.inplace import reuse
+from nnjit.runtime.memory import LIMIT, SessionMemory, Span, place
+from nnjit.runtime.plan import HostRef, HostSite, KernelInfo, Plan, Ref, Step, TensorRef
+from nnjit.runtime.tensor_types import api_name
+
+Progress = Callable[[str, int, int], None]
+
+SERIAL_WORK = 16_000
+"""Element evaluations under which a step stays on one thread: it would end before the others have woken."""
+
+
+def compile_plan(
+    graph: Graph, target: Target, memory: SessionMemory, progress: Progress | None = None, key: str = ""
+) -> Plan:
+    """The plan of `graph`; its constants and arena are placed in `memory`, which is left as it was on failure.
+
+    Raises OutOfMemory where 4 GiB do not hold the model, CompileError for a bug of the compiler."""
+    clock = [time.perf_counter()]
+    report = (lambda i, n: progress("compile", i, n)) if progress else None
+    lowered = lower(graph, target, report)
+    clock.append(time.perf_counter())
+    saved = memory.top, dict(memory.constants), memory.arena, memory.next_slot
+    try:
+        plan = _Linker(lowered, target, memory, key).plan()
+    except Exception:
+        memory.top, memory.constants, memory.arena, memory.next_slot = saved
+        raise
+    clock.append(time.perf_counter())
+    emitted = [k.emit_ms for k in lowered.steps if isinstance(k, Kernel) and k.emit_ms]
+    plan.stats |= {
+        "lowerMs": 1e3 * (clock[1] - clock[0]),
+        "linkMs": 1e3 * (clock[2] - clock[1]),
+        "emitMs": {"median": median(emitted or [0.0]), "max": max(emitted or [0.0]), "count": len(emitted)},
+    }
+    return plan
+
+
+class _Linker:
+    def __init__(self, lowered: Lowered, target: Target, memory: SessionMemory, key: str) -> None:
+        self.lowered, self.target, self.memory, self.key = lowered, target, memory, key
+        self.once = [s for s in lowered.steps if s.once]
+        self.run = [s for s in lowered.steps if not s.once]
+        self.address: dict[Buffer, int] = {}
+        self.slots: dict[int, int] = {}
+        self.kernels: list[KernelInfo] = []
+        self.functions: list[FunctionBuilder] = []
+        self.init: list[dict[str, Any]] = []
+        self.host_calls: dict[str, HostSite] = {}
+
+    def plan(self) -> Plan:
+        alias = reuse(self.run, self._pinned())
+        spans, arena = self._lifetimes(alias)
+        persistent, staged = self._constants()
+        needed = max(arena, place(list(staged.values())))
+        fresh = self._place_constants(persistent)
+        base = self.memory.arena_of(needed)
+        for buffer, span in spans.items():
+            self.address[buffer] = base + span.address
+        for buffer, root in alias.items():
+            self.address[buffer] = self.address[_root(alias, root)]
+        for buffer, span in staged.items():
+            self.address[buffer] = base + span.address
+        self.slot_base = self.memory.next_slot
+        steps, segments = self._steps()
+        self._init(fresh, staged)
+        if self.memory.top > LIMIT:
+            raise OutOfMemory(
+                f"The model needs {self.memory.top / 2**30:.1f} GiB; WebAssembly memory holds 4 GiB",
+                hint="use smaller input shapes or a model with smaller weights",
+            )
+        flags = [PlanStep(s.slot, s.args, s.tiles, s.parallel, s.barrier) for s in steps]
+        module = plan_module(self.functions, flags, self.slot_base, self.target.shared)
+        self.memory.next_slot = self.slot_base + len(self.functions)
+        return Plan(
+            self.key, self.target.shared, self.memory.pages, module, self.slot_base, len(self.functions), steps,
+            segments, self.init, [self._ref(v) for v in self.lowered.graph.inputs], self._output_refs(),
+            self.kernels, self.host_calls,
+            {
+                "arenaBytes": arena,
+                "constantBytes": sum(b.nbytes for b in persistent),
+                "moduleBytes": len(module),
+                "kernels": len(self.functions),
+                "steps": len(steps),
+            },
+        )  # fmt: skip
+
+    # ---- lifetimes ----
+
+    def _pinned(self) -> set[Buffer]:
+        """Buffers that hold feeds or outputs: no step may reuse them in place (a feed may be read again)."""
+        places = self.lowered.tensors.places
+        values = (*self.lowered.graph.inputs, *self.lowered.graph.outputs)
+        return {places[v].buffer for v in values if v in places}
+
+    def _lifetimes(self, alias: dict[Buffer, Buffer]) -> tuple[dict[Buffer, Span], int]:
+        spans: dict[Buffer, Span] = {}
+
+        def touch(b: Buffer, at: int) -> None:
+            if b.constant:
+                return
+            b = _root(alias, b)
+            span = spans.get(b)
+            if span is None:
+                spans[b] = Span(b.nbytes, at, at)
+            else:
+                span.first, span.last = min(span.first, at), max(span.last, at)
+
+        end = len(self.run)
+        places = self.lowered.tensors.places
+        for v in self.lowered.graph.inputs:
+            if v in places:
+                touch(places[v].buffer, -1)
+        for i, s in enumerate(self.run):
+            for b in (*s.reads, *s.writes):
+                touch(b, i)
+        for v in self.lowered.graph.outputs:
+            if v in places:
+                touch(places[v].buffer, end)
+        return spans, place(list(spans.values()))
+
+    # ---- constants ----
+
+    def _constants(self) -> tuple[list[Buffer], dict[Buffer, Span]]:
+        """Constants that runs read, and those that only steps at load read: staged in the arena meanwhile."""
+        kept: dict[Buffer, None] = {}
+        for s in self.run:
+            for b in s.reads:
+                if b.constant:
+                    kept[b] = None
+        staged: dict[Buffer, Span] = {}
+        for i, s in enumerate(self.once):
+            for b in (*s.reads, *s.writes):
+                if b in kept:
+                    continue
+                span = staged.setdefault(b, Span(b.nbytes, i, i))
+                span.last = i
+        return list(kept), staged
+
+    def _place_constants(self, kept: Sequence[Buffer]) -> set[Buffer]:
+        """Addresses of constants; returns those that no earlier plan of the session has loaded."""
+        keys = self._content_keys()
+        fresh = set()
+        for b in kept:
+            self.address[b], new = self.memory.constant(keys.get(b) or f"plan {self.key} {id(b)}", b.nbytes)
+            if new:
+                fresh.add(b)
+        return fresh
+
+    def _content_keys(self) -> dict[Buffer, str]:
+        """What a constant buffer holds: the model's bytes it comes from, through the kernels that made it."""
+        keys: dict[Buffer, str] = {}
+
+        def source(b: Buffer) -> str | None:
+            if b.source is not None and b not in keys:
+                r = b.source.range
+                keys[b] = f"range {r.file} {r.start}" if r else f"data {hash(b.source.raw())} {b.nbytes}"
+            return keys.get(b)
+
+        for s in self.run:
+            for b in s.reads:
+                source(b)
+        for s in self.once:
+            if isinstance(s, HostCall):
+                continue
+            inputs = [
+                (source(b), at) for (b, at), o in zip(s.places, s.spec.operands, strict=True) if o.role == "in"
+            ]
+            if all(k is not None for k, _ in inputs):
+                for b in s.writes:
+                    # several kernels may write one buffer (a concatenation): the key grows with each
+                    keys[b] = f"{keys.get(b, '')}({s.spec.key} {inputs})"
+        return keys
+
+    def _init(self, fresh: set[Buffer], staged: dict[Buffer, Span]) -> None:
+        """Loads in the order of use; steps whose results an earlier plan left in memory are skipped."""
+        needed = self._needed(fresh)
+        loaded: set[Buffer] = set()
+        written = {b for s in self.once for b in s.writes}
+
+        def load(b: Buffer) -> None:
+            if b in loaded or b in written or not b.constant:
+                return
+            loaded.add(b)
+            self._load(b)
+
+        for i, s in enumerate(self.once):
+            if i not in needed:
+                continue
+            for b in s.reads:
+                if b in staged or b in fresh:
+                    load(b)
+            if isinstance(s, HostCall):
+                self.init.append({**self._host(s), "kind": "host"})
+            else:
+                slot, args = self._bind(s)
+                self.init.append({"kind": "step", "slot": slot, "args": args, "tiles": _tiles(s), "parallel": True})
+        for b in fresh:
+            load(b)
+        # argument blocks are written first: steps at load need theirs
+        self.init = [i for i in self.init if i.get("first")] + [i for i in self.init if not i.get("first")]
+        for i in self.init:
+            i.pop("first", None)
+
+    def _needed(self, fresh: set[Buffer]) -> set[int]:
+        """Steps at load whose results are not there yet, and the steps those read from."""
+        wanted, needed = set(fresh), set()
+        for i in range(len(self.once) - 1, -1, -1):
+            s = self.once[i]
+            if any(b in wanted for b in s.writes):
+                needed.add(i)
+                wanted.update(s.reads)
+        return needed
+
+    def _load(self, b: Buffer) -> None:
+        const = b.source
+        if const is None:
+            raise CompileError(f"constant {b.name} has no source", value=b.name)
+        r, address = const.range, self.address[b]
+        if const.array is None and r is not None:
+            self.init.append(
+                {"kind": "range", "address": address, "source": r.file, "start": r.start, "length": r.length}
+            )
+        elif const.nbytes:
+            self.init.append({"kind": "bytes", "address": address, "data": const.raw()})
+
+    # ---- steps ----
+
+    def _bind(self, s: Kernel) -> tuple[int, int]:
+        """The table slot of a step's kernel and the address of its argument block."""
+        code = s.code
+        at = self.slots.get(id(code))
+        if at is None:
+            at = self.slots[id(code)] = len(self.functions)
+            self.functions.append(code)
+            self.kernels.append(KernelInfo(s.spec, s.schedule, len(code.code)))
+        pointers = [
+            self.address[b] + offset * SIZES[o.dtype]
+            for (b, offset), o in zip(s.places, s.spec.operands, strict=True)
+        ]
+        address = self.memory.take(4 * len(pointers))
+        data = np.array(pointers, np.uint32).tobytes()
+        self.init.append({"kind": "bytes", "address": address, "data": data, "first": True})
+        return self.slot_base + at, address
+
+    def _steps(self) -> tuple[list[Step], list[dict[str, Any]]]:
+        steps: list[Step] = []
+        segments: list[dict[str, Any]] = []
+        pending: list[tuple[set[tuple[int, int]], set[tuple[int, int]]]] = []
+        first = 0
+        for s in self.run:
+            if isinstance(s, HostCall):
+                if len(steps) > first:
+                    segments.append({"kind": "wasm", "first": first, "last": len(steps)})
+                first = len(steps)
+                pending = []
+                segments.append({**self._host(s), "kind": "host"})
+                continue
+            slot, args = self._bind(s)
+            reads, writes = self._touched(s.reads), self._touched(s.writes)
+            if steps and len(steps) > first and _conflict(pending, reads, writes):
+                steps[-1].barrier = True
+                pending = []
+            pending.append((reads, writes))
+            tiles = _tiles(s)
+            spec = s.spec
+            steps.append(
+                Step(slot, args, tiles, tiles > 1 and spec.points >= SERIAL_WORK, False, spec.name,
+                     f"{spec.name}_{spec.key[:6]}", [n.name for n in s.nodes], _flops(s),
+                     sum(o.size * SIZES[o.dtype] for o in spec.operands))
+            )  # fmt: skip
+        if len(steps) > first:
+            segments.append({"kind": "wasm", "first": first, "last": len(steps)})
+        return steps, segments
+
+    def _touched(self, buffers: Sequence[Buffer]) -> set[tuple[int, int]]:
+        return {(self.address[b], self.address[b] + b.nbytes) for b in buffers if not b.constant}
+
+    def _host(self, s: HostCall) -> dict[str, Any]:
+        call = f"h{len(self.host_calls)}"
+        self.host_calls[call] = HostSite(s.nodes, s.inputs, s.outputs, s.reason)
+        return {
+            "call": call,
+            "inputs": [self._ref(v).to_js() for v in s.inputs],
+            "outputs": [self._ref(v).to_js() for v in s.outputs],
+        }
+
+    def _ref(self, v: Value, name: str = "") -> Ref:
+        place = self.lowered.tensors.places.get(v)
+        if place is None or v.shape is None or place.buffer not in self.address:
+            return HostRef(name or v.name, api_name(v.dtype))
+        nbytes = v.size * SIZES[v.dtype] if v.size is not None else 0
+        return TensorRef(name or v.name, api_name(v.dtype), v.shape, self.address[place.buffer], nbytes)
+
+    def _output_refs(self) -> list[Ref]:
+        g = self.lowered.graph
+        return [self._ref(v, name) for v, name in zip(g.outputs, g.output_names, strict=True)]
+
+
+def _root(alias: dict[Buffer, Buffer], b: Buffer) -> Buffer:
+    while b in alias:
+        b = alias[b]
+    return b
+
+
+def _conflict(
+    before: list[tuple[set[tuple[int, int]], set[tuple[int, int]]]],
+    reads: set[tuple[int, int]],
+    writes: set[tuple[int, int]],
+) -> bool:
+    """Whether a step touches what a step since the last barrier writes, or writes what one reads."""
+
+    def meet(a: set[tuple[int, int]], b: set[tuple[int, int]]) -> bool:
+        return any(x[0] < y[1] and y[0] < x[1] for x in a for y in b)
+
+    return any(meet(w, reads) or meet(w, writes) or meet(r, writes) for r, w in before)
+
+
+def _tiles(s: Kernel) -> int:
+    if s.tiles >= MAX_TILES:
+        raise CompileError(f"{s.spec.name} has {s.tiles} tiles", kernel=s.spec.name)
+    return s.tiles
+
+
+def _flops(s: Kernel) -> int:
+    return s.spec.points * (2 if any(st.body is not None for st in s.spec.stages) else 1)

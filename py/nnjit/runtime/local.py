@@ -1,0 +1,129 @@
+"""LocalSession: a model on CPython, its kernels under wasmtime. For tests and studies; the browser's engine
+is the product.
+
+    session = LocalSession(open("m.onnx", "rb").read())
+    outputs = session.run({"x": array})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import wasmtime
+
+from nnjit.errors import SessionError
+from nnjit.frontend import BytesSource, load
+from nnjit.graph import dtypes
+from nnjit.runtime.compile import compile_plan
+from nnjit.runtime.host import HostCalls
+from nnjit.runtime.memory import SessionMemory
+from nnjit.runtime.placement import of_plan
+from nnjit.runtime.plan import Plan, Target
+from nnjit.runtime.session import plan_key
+from nnjit.runtime.shape_inputs import find
+from nnjit.runtime.tensor_types import short_name
+
+Array = Any
+
+
+class LocalSession:
+    """One thread, one memory, plans per shape; shape-deciding inputs are bound by value."""
+
+    def __init__(self, model: bytes, external: Mapping[str, bytes] | None = None, target: Target | None = None):
+        files = {name: BytesSource(data, name) for name, data in (external or {}).items()}
+        self.model = load(BytesSource(model, "model.onnx"), files)
+        self.target = target or Target()
+        self.memory_map = SessionMemory()
+        config = wasmtime.Config()
+        config.wasm_relaxed_simd = True
+        config.cranelift_opt_level = "speed"
+        self.store = wasmtime.Store(wasmtime.Engine(config))
+        self.memory = wasmtime.Memory(self.store, wasmtime.MemoryType(wasmtime.Limits(1, 65536)))
+        self.table = wasmtime.Table(
+            self.store, wasmtime.TableType(wasmtime.ValType.funcref(), wasmtime.Limits(0, None)), None
+        )
+        self.plans: dict[str, tuple[Plan, Any, HostCalls, dict[str, Any]]] = {}
+        self.last: Plan | None = None
+
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        """Outputs by name; feeds as numpy arrays (lists for sequences)."""
+        plan, run, host, kept = self._plan(feeds)
+        self.last = plan
+        values: dict[str, Any] = dict(kept)
+        for ref in plan.inputs:
+            if ref.name not in feeds:
+                raise SessionError(f"no feed for {ref.name}")
+            self._put(ref.to_js(), feeds[ref.name], values)
+        for segment in plan.segments:
+            if segment["kind"] == "wasm":
+                run(self.store, 0, 1, segment["first"], segment["last"])
+            else:
+                self._call(segment, host, values)
+        return {ref.name: self._get(ref.to_js(), values) for ref in plan.outputs}
+
+    def placement(self) -> list[dict[str, Any]]:
+        """Where each node of the latest plan runs."""
+        assert self.last is not None
+        return of_plan(self.model, self._graph, self.last)
+
+    def _plan(self, feeds: Mapping[str, Any]) -> tuple[Plan, Any, HostCalls, dict[str, Any]]:
+        shapes = {n: tuple(np.shape(v)) for n, v in feeds.items() if isinstance(v, np.ndarray)}
+        graph = self.model.bind(shapes=shapes)
+        needed = {n: feeds[n] for n in find(graph) if n in feeds}
+        key = plan_key(shapes, needed)
+        if key in self.plans:
+            return self.plans[key]
+        if needed:
+            graph = self.model.bind(shapes=shapes, values=needed)
+        self._graph = graph
+        plan = compile_plan(graph, self.target, self.memory_map, key=key)
+        self.memory.grow(self.store, max(0, plan.pages - self.memory.size(self.store)))
+        size = self.table.size(self.store)
+        if plan.table_base + plan.slots > size:
+            self.table.grow(self.store, plan.table_base + plan.slots - size, None)
+        module = wasmtime.Module(self.store.engine, plan.module)
+        imports = [self.table if i.name == "table" else self.memory for i in module.imports]
+        instance = wasmtime.Instance(self.store, module, imports)
+        host, kept = HostCalls(plan.host_calls), {}  # type: ignore[var-annotated]
+        for item in plan.init:
+            self._init(item, host, kept)
+        self.plans[key] = plan, instance.exports(self.store)["run"], host, kept
+        return self.plans[key]
+
+    def _init(self, item: dict[str, Any], host: HostCalls, kept: dict[str, Any]) -> None:
+        if item["kind"] == "bytes":
+            self.memory.write(self.store, item["data"], item["address"])
+        elif item["kind"] == "range":
+            data = self.model.files[item["source"]].read(item["start"], item["length"])
+            self.memory.write(self.store, data, item["address"])
+        elif item["kind"] == "step":
+            kernel = self.table.get(self.store, item["slot"])
+            assert isinstance(kernel, wasmtime.Func)
+            kernel(self.store, item["args"], 0, item["tiles"])
+        else:
+            self._call(item, host, kept)
+
+    def _call(self, site: dict[str, Any], host: HostCalls, values: dict[str, Any]) -> None:
+        inputs = [self._get(r, values) for r in site["inputs"]]
+        for r, (value, _) in zip(site["outputs"], host.run(site["call"], inputs), strict=True):
+            self._put(r, value, values)
+
+    def _put(self, ref: dict[str, Any], value: Any, values: dict[str, Any]) -> None:
+        if ref.get("host"):
+            values[ref["name"]] = value
+            return
+        data = dtypes.to_raw(np.asarray(value), short_name(ref["type"]))
+        if len(data) != ref["nbytes"]:
+            raise SessionError(f"{ref['name']}: {len(data)} bytes for {ref['type']}{ref['dims']}")
+        if data:
+            self.memory.write(self.store, data, ref["address"])
+
+    def _get(self, ref: dict[str, Any], values: dict[str, Any]) -> Any:
+        if ref.get("host"):
+            return values[ref["name"]]
+        raw = bytes(self.memory.read(self.store, ref["address"], ref["address"] + ref["nbytes"]))
+        return dtypes.from_raw(raw, short_name(ref["type"]), tuple(ref["dims"]))
+
+

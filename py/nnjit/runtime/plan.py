@@ -1,0 +1,128 @@
+"""Plan: what the engine needs to run a model, as data. Python makes it, JavaScript executes it.
+
+A plan holds a module with all its kernels, the steps with their arguments, where feeds go and outputs come
+from, and what is done once at load. `to_js()` gives the plain object that the engine reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Union
+
+from nnjit.codegen.schedule.steps import Schedule
+from nnjit.codegen.spec import KernelSpec
+from nnjit.codegen.wasm.target import Target
+from nnjit.graph.ir import Node, Value
+
+PLAN_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRef:
+    """A row-major tensor in memory. type: as JavaScript names it (float32)."""
+
+    name: str
+    type: str
+    dims: tuple[int, ...]
+    address: int
+    nbytes: int
+
+    def to_js(self) -> dict[str, Any]:
+        return {**asdict(self), "dims": list(self.dims)}
+
+
+@dataclass(frozen=True, slots=True)
+class HostRef:
+    """A value that only the host (the reference) holds: no address, its shape perhaps unknown."""
+
+    name: str
+    type: str
+
+    def to_js(self) -> dict[str, Any]:
+        return {"name": self.name, "type": self.type, "host": True}
+
+
+Ref = Union[TensorRef, HostRef]
+
+
+@dataclass(slots=True)
+class Step:
+    """call table[slot](args, begin, end) over `tiles` tiles; parallel: threads share them.
+
+    barrier: all threads wait for each other after it. flops, bytes: what one run of the step does and touches,
+    at least."""
+
+    slot: int
+    args: int
+    tiles: int
+    parallel: bool
+    barrier: bool
+    name: str
+    kernel: str
+    nodes: list[str]
+    flops: int
+    bytes: int
+
+    def to_js(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class HostSite:
+    """A host call: `nodes` on the reference, with the values that go in and come out."""
+
+    nodes: list[Node]
+    inputs: list[Value]
+    outputs: list[Value]
+    reason: str
+
+
+@dataclass(slots=True)
+class KernelInfo:
+    """What a step was made from, for listings and the tuner."""
+
+    spec: KernelSpec
+    schedule: Schedule
+    code_bytes: int
+
+
+@dataclass(slots=True)
+class Plan:
+    key: str
+    shared: bool
+    pages: int
+    module: bytes
+    table_base: int
+    slots: int
+    steps: list[Step]
+    segments: list[dict[str, Any]]
+    init: list[dict[str, Any]]
+    inputs: list[Ref]
+    outputs: list[Ref]
+    kernels: list[KernelInfo]
+    host_calls: dict[str, HostSite] = field(default_factory=dict)
+    stats: dict[str, Any] = field(default_factory=dict)
+
+    def kernel_of(self, step: int) -> KernelInfo:
+        return self.kernels[self.steps[step].slot - self.table_base]
+
+    def to_js(self) -> dict[str, Any]:
+        """The engine's plan object (web/engine/types.d.ts); bytes stay bytes."""
+        return {
+            "version": PLAN_VERSION,
+            "key": self.key,
+            "threads": self.shared,
+            "pages": self.pages,
+            "module": self.module,
+            "tableBase": self.table_base,
+            "slots": self.slots,
+            "steps": [s.to_js() for s in self.steps],
+            "segments": self.segments,
+            "init": self.init,
+            "inputs": [r.to_js() for r in self.inputs],
+            "outputs": [r.to_js() for r in self.outputs],
+            "stats": self.stats,
+        }
+
+
+__all__ = ["HostRef", "HostSite", "KernelInfo", "Plan", "Ref", "Step", "Target", "TensorRef"]
