@@ -1,7 +1,8 @@
-"""Control flow and optionals for onnx.reference, where its own implementations (onnx 1.23) fall short.
+"""Operators for onnx.reference, where its own implementations (onnx 1.23) fall short.
 
 Loop stacks scalars to [n, 1] and cannot yield nothing; Scan knows no axes, no directions and no empty
-sequence; If refuses an empty optional; Optional wraps its value in a list, which nothing unwraps.
+sequence; If refuses an empty optional; Optional wraps its value in a list, which nothing unwraps;
+GatherElements fails on axes of more than 64.
 """
 
 from __future__ import annotations
@@ -120,4 +121,17 @@ class Optional(_Op):
         return (args[0] if args else None,)
 
 
-NEW_OPS = [If, Loop, Scan, Optional]
+class GatherElements(_Op):
+    """out[i, j] = data[index[i, j], j] (axis 0)"""
+
+    def run(
+        self, *args: Any, linked_attributes: Any = None, context: Any = None, bindings: Any = None
+    ) -> tuple[Any, ...]:
+        data, indices = args
+        axis = self.axis % data.ndim  # type: ignore[attr-defined]
+        place = list(np.ogrid[tuple(slice(d) for d in indices.shape)])
+        place[axis] = indices
+        return (np.asarray(data[tuple(place)]),)
+
+
+NEW_OPS = [GatherElements, If, Loop, Scan, Optional]
