@@ -144,7 +144,7 @@ def serve(project: Project, host: str, port: int, no_open: bool, verbose: bool) 
                 "note: over plain http from another machine a browser does not isolate the page, so it runs\n"
                 "one thread there. An ssh tunnel (ssh -L 8000:127.0.0.1:8000 ...) or https gives all of them."
             )
-        if not no_open:
+        if not no_open and has_screen():
             webbrowser.open(server.url)
         server.serve_forever(0.2)
     except KeyboardInterrupt:
@@ -152,6 +152,13 @@ def serve(project: Project, host: str, port: int, no_open: bool, verbose: bool) 
     finally:
         server.server_close()
     return 0
+
+
+def has_screen() -> bool:
+    """Whether a browser can show; else `webbrowser` may start a text browser in this terminal."""
+    return sys.platform in {"darwin", "win32"} or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
 
 
 def check(project: Project, only: list[str]) -> int:

@@ -107,7 +107,7 @@ class Environment:
             raise SetupError(f"pip could not install {' '.join(arguments)}: {telling(done.stderr)}")
 
     def certify(self) -> None:
-        """Have certificate authorities for https, which a bare Debian lacks; set the variables clients read."""
+        """Have certificate authorities for https, which a bare Debian lacks; set what clients read."""
         kept = self.folder.parent / f"{self.folder.name}.crt"
         if not has_certificates() and not kept.exists() and shutil.which("apt-get"):
             self.say("this machine has no certificate authorities; take Debian's, for this project alone")

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 CHUNK = 1 << 18
 TIMEOUT = 20.0  # seconds without a byte before a connection counts as dead
+PROGRESS = 5.0  # seconds between two lines about a long download
 RETRIES = 4
 BLOCK = 1 << 20  # ranged reads of a remote archive come in blocks of this size
 
@@ -96,9 +97,13 @@ def _append(url: str, part: Path, have: int, size: int | None, say: Say) -> None
         total = _total(response, have)
         if size is not None and total is not None and total != size:
             raise TransferError(f"the server offers {total:,} bytes, the lock file says {size:,}")
+        told = time.monotonic()
         with part.open("ab" if have else "wb") as out:
             while chunk := response.read(CHUNK):
                 out.write(chunk)
+                if time.monotonic() - told > PROGRESS:
+                    told = time.monotonic()
+                    say(f"{out.tell() / 1e6:.1f} MB" + (f" of {total / 1e6:.1f} MB" if total else ""))
             got = out.tell()
     expected = total if total is not None else size
     if expected is not None and got < expected:

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import threading
 import time
 import zipfile
 from pathlib import Path
@@ -74,9 +75,14 @@ class Distribution:
         self.folder = root / "web" / "dist"
         self.package = root / "py" / "nnjit"
         self.state: object = None
+        self.lock_refresh = threading.Lock()
 
     def refresh(self) -> dict[str, Any]:
-        """Bring web/dist/ up to date; the manifest as written."""
+        """Bring web/dist/ up to date; the manifest as written. Safe from several threads."""
+        with self.lock_refresh:
+            return self._refresh()
+
+    def _refresh(self) -> dict[str, Any]:
         wheel_state = [
             (str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in sorted(self.package.rglob("*.py"))
         ]

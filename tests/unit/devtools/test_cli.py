@@ -128,3 +128,12 @@ def test_every_requirement_is_pinned() -> None:
     for line in cli.REQUIREMENTS.read_text().splitlines():
         if line and not line.startswith("#"):
             assert re.match(r"[\w.-]+==[\w.]+(; python_version [<>]=? \"3\.11\")?$", line), line
+
+
+def test_no_browser_is_started_without_a_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    assert not cli.has_screen()
+    monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
+    assert cli.has_screen()

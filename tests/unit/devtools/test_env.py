@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ensurepip
+import importlib.util
 import os
 import subprocess
 import sys
@@ -17,7 +17,9 @@ from nnjit.devtools.transfer import TransferError
 
 
 def bundled_wheels() -> Path:
-    for folder in (Path(ensurepip.__file__).parent / "_bundled", env.DEBIAN_WHEELS):
+    ensurepip = importlib.util.find_spec("ensurepip")  # Debian has it in a package of its own
+    bundled = [Path(ensurepip.origin).parent / "_bundled"] if ensurepip and ensurepip.origin else []
+    for folder in (*bundled, env.DEBIAN_WHEELS):
         if list(folder.glob("pip-*.whl")):
             return folder
     pytest.skip("this Python comes with no pip wheel")

@@ -275,3 +275,11 @@ def test_a_lock_that_makes_no_sense_is_refused(tmp_path: Path, change: dict[str,
 def test_an_unknown_group_is_named(make: Make) -> None:
     with pytest.raises(SetupError, match="no group 'nope'; it has g"):
         make({"cdn": "http://127.0.0.1:9/"}).ensure("nope")
+
+
+def test_a_long_download_tells_how_far_it_is(
+    make: Make, faulty: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "PROGRESS", 0.0)
+    make({"cdn": faulty.put("f", DATA)}).ensure("g")
+    assert "0.7 MB of 0.7 MB" in capsys.readouterr().out
