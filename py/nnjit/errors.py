@@ -72,13 +72,19 @@ class UnknownOperator(NnjitError):
 
 
 class InvalidGraph(NnjitError):
-    """Well-formed bytes, but not a valid graph: a cycle, a missing value, a wrong arity. Fields: node, op, value."""
+    """Well-formed bytes, but not a valid graph: a cycle, a missing value, a wrong arity.
+
+    Fields: node, op, value.
+    """
 
     code = "INVALID_GRAPH"
 
 
 class ShapeError(NnjitError):
-    """Shapes do not fit: of an input against its declaration, or of operands. Fields: input or node, expected, got."""
+    """Shapes do not fit: of an input against its declaration, or of operands.
+
+    Fields: input or node, expected, got.
+    """
 
     code = "SHAPE"
 

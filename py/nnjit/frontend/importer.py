@@ -13,9 +13,10 @@ from ..errors import InvalidGraph, UnsupportedOpset
 from ..graph import export, protos, schemas
 from ..graph.ir import Const, Value
 from .constants import constant_of
+from .draft import Draft
+from .order import ordered
 from .scope import Frame, Scope
 from .tensors import Files, tensor_const
-from .draft import Draft
 from .upgrade import upgrade
 
 _GRAPH, _GRAPHS = onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS
@@ -93,7 +94,7 @@ class Importer:
         for info in graph.output:
             value = self.resolve(scope, info.name, f"body {graph.name!r}")
             if not value.dtype:
-                value.dtype, dims = protos.type_of(info.type)
+                value.dtype, _ = protos.type_of(info.type)
                 value.type = info.type if info.type.WhichOneof("value") not in (None, "tensor_type") else None
             outputs.append(value)
         captures = scope.frame.captures
@@ -136,7 +137,7 @@ class Importer:
     def nodes(
         self, protos_: Sequence[onnx.NodeProto], scope: Scope, opsets: dict[str, int], env: dict[str, Any]
     ) -> None:
-        for proto in _ordered(protos_, scope):
+        for proto in ordered(protos_, scope):
             self._node(proto, scope, opsets, env)
 
     def _node(self, proto: onnx.NodeProto, scope: Scope, opsets: dict[str, int], env: dict[str, Any]) -> None:
@@ -292,47 +293,3 @@ class Importer:
         for outer_name, inner_name in zip(proto.output, function.output, strict=False):
             if outer_name:
                 self._define(scope, outer_name, self.resolve(inner, inner_name, f"function {key}"))
-
-
-def _ordered(nodes: Sequence[onnx.NodeProto], scope: Scope) -> list[onnx.NodeProto]:
-    """The nodes so that producers come first. ONNX demands it; models in the wild do not always obey."""
-    made: set[str] = set()
-    all_made = {name for node in nodes for name in node.output if name}
-    for node in nodes:
-        if any(name in all_made and name not in made and name not in scope.values for name in _reads(node)):
-            return _sorted(nodes, all_made)
-        made.update(node.output)
-    return list(nodes)
-
-
-def _sorted(nodes: Sequence[onnx.NodeProto], all_made: set[str]) -> list[onnx.NodeProto]:
-    order: list[onnx.NodeProto] = []
-    made: set[str] = set()
-    waiting = list(nodes)
-    while waiting:
-        ready = [n for n in waiting if all(r in made or r not in all_made for r in _reads(n))]
-        if not ready:
-            first = waiting[0]
-            raise InvalidGraph(
-                f"the nodes form a cycle: {first.op_type} {first.name!r} waits for its own result",
-                hint="the model is damaged: export it again",
-                node=first.name,
-                op=first.op_type,
-            )
-        for node in ready:
-            order.append(node)
-            made.update(node.output)
-        taken = set(map(id, ready))
-        waiting = [n for n in waiting if id(n) not in taken]
-    return order
-
-
-def _reads(node: onnx.NodeProto) -> Iterable[str]:
-    yield from (name for name in node.input if name)
-    for attr in node.attribute:
-        for graph in [attr.g] if attr.type == _GRAPH else attr.graphs:
-            own = {i.name for i in graph.input} | {t.name for t in graph.initializer}
-            own |= {out for n in graph.node for out in n.output}
-            for inner in graph.node:
-                yield from (name for name in _reads(inner) if name not in own)
-            yield from (o.name for o in graph.output if o.name not in own)

@@ -11,7 +11,8 @@ from google.protobuf.message import DecodeError
 from ..errors import InvalidGraph, ModelFormatError, UnsupportedOpset
 from ..graph import protos, schemas
 from ..graph.ir import Graph, Value
-from ..graph.model import Model, Signature, TensorInfo
+from ..graph.model import Model
+from ..graph.signature import Signature, TensorInfo
 from . import wire
 from .importer import Importer
 from .scope import Frame, Scope

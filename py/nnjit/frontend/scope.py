@@ -13,7 +13,7 @@ from ..graph.ir import Node, Value
 
 @dataclass
 class Frame:
-    """One graph in the making: its nodes, and the outer values that it reads, by the name they have inside."""
+    """One graph in the making: its nodes, and the outer values that it reads, by their inner names."""
 
     nodes: list[Node] = field(default_factory=list)
     captures: dict[str, Value] = field(default_factory=dict)

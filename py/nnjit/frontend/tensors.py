@@ -26,7 +26,7 @@ class Files:
         data = self.sources[where.file].read(where.start, where.length)
         if len(data) != where.length:
             raise ModelFormatError(
-                f"{self.names[where.file]}: {where.length} bytes asked for at {where.start}, {len(data)} there",
+                f"{self.names[where.file]}: {len(data)} of {where.length} bytes are there at {where.start}",
                 hint="the file changed or was cut since the model was loaded: load it again",
                 file=self.names[where.file],
                 offset=where.start,
@@ -87,7 +87,8 @@ def _external(tensor: onnx.TensorProto, dtype: str, shape: tuple[int, ...], file
     size = files.sources[number].size
     if start < 0 or start + length > size:
         raise ModelFormatError(
-            f"weight {tensor.name!r} needs bytes {start} to {start + length} of {files.names[number]}, which has {size}",
+            f"weight {tensor.name!r} is bytes {start} to {start + length} of {files.names[number]}, "
+            f"which has {size}",
             hint="the file was cut short, or belongs to another model: fetch it again",
             file=files.names[number],
             offset=size,

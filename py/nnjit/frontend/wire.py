@@ -153,8 +153,8 @@ class _Walker:
 
     def _truncated(self, kind: str, at: int, needed: int, there: int) -> ModelFormatError:
         return ModelFormatError(
-            f"{self.source.name} ends too early: the field at byte {at}, in a {kind}, needs {max(needed, 1)} bytes "
-            f"and {max(there, 0)} are left (the file has {self.source.size})",
+            f"{self.source.name} ends too early: the field at byte {at}, in a {kind}, needs "
+            f"{max(needed, 1)} bytes and {max(there, 0)} are left (the file has {self.source.size})",
             hint="the download or copy was cut short: fetch the file again",
             file=self.source.name,
             offset=at,
@@ -162,12 +162,12 @@ class _Walker:
 
 
 _MAGIC: list[tuple[int, bytes, str, str]] = [
-    (0, b"PK\x03\x04", "a zip archive", "unpack it and give the .onnx file inside (a PyTorch .pt must be exported to ONNX)"),
+    (0, b"PK\x03\x04", "a zip archive", "give the .onnx file inside; export a PyTorch .pt to ONNX"),
     (0, b"\x1f\x8b", "gzip data", "decompress it first"),
     (0, b"\x28\xb5\x2f\xfd", "Zstandard data", "decompress it first"),
     (0, b"BZh", "bzip2 data", "decompress it first"),
     (0, b"\xfd7zXZ", "xz data", "decompress it first"),
-    (0, b"version https://git-lfs", "a Git LFS pointer, not the file it stands for", "run `git lfs pull`, or download the file itself"),
+    (0, b"version https://git-lfs", "a Git LFS pointer", "run `git lfs pull`, or download the file itself"),
     (0, b"\x89HDF", "an HDF5 (Keras) file", "convert it with tf2onnx"),
     (0, b"GGUF", "a GGUF file", "export the model to ONNX"),
     (0, b"\x80\x02", "a Python pickle", "export the model to ONNX"),

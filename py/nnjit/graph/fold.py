@@ -31,7 +31,7 @@ RANDOM = frozenset(
 _PLAIN = frozenset({"f32", "f64", "f16", "i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "bool"})
 # These only move elements, so that any dtype will do.
 _MOVES = frozenset(
-    "Concat ConstantOfShape Expand Flatten Gather GatherElements Identity Reshape Shape Size Slice Split Squeeze "
+    "Concat ConstantOfShape Expand Flatten Gather GatherElements Identity Reshape Slice Split Squeeze "
     "Tile Transpose Unsqueeze Where".split()
 )
 
@@ -68,7 +68,7 @@ def fold_node(node: Node) -> list[Any] | None:
     if not all(v.const is not None for v in node.reads()):
         return None
     sizes = [v.size for v in node.outputs if v.name]
-    if any(s is not None and s > LIMIT for s in sizes):
+    if any(n is not None and n > LIMIT for n in sizes):
         return None
     if sum(v.const.size for v in node.reads() if v.const is not None) > INPUT_LIMIT or not deterministic(
         node
@@ -132,25 +132,32 @@ _BINARY: dict[str, Callable[[Array, Array], Any]] = {
     "GreaterOrEqual": np.greater_equal, "And": np.logical_and, "Or": np.logical_or, "Xor": np.logical_xor,
 }  # fmt: skip
 _UNARY: dict[str, Callable[[Array], Any]] = {
-    "Abs": np.abs, "Neg": np.negative, "Not": np.logical_not, "Floor": np.floor, "Ceil": np.ceil, "Sqrt": np.sqrt,
-    "Exp": np.exp, "Log": np.log, "Sin": np.sin, "Cos": np.cos, "Tanh": np.tanh, "Sign": np.sign,
+    "Abs": np.abs, "Neg": np.negative, "Not": np.logical_not, "Floor": np.floor, "Ceil": np.ceil,
+   
+    "Sqrt": np.sqrt, "Exp": np.exp, "Log": np.log, "Sin": np.sin, "Cos": np.cos, "Tanh": np.tanh, "Sign": np.sign,
     "Identity": lambda x: x, "Round": np.rint, "Reciprocal": lambda x: (1 / x).astype(x.dtype),
 }  # fmt: skip
 _VARIADIC: dict[str, Callable[[Array, Array], Any]] = {"Max": np.maximum, "Min": np.minimum, "Sum": np.add}
 _REDUCE: dict[str, Callable[..., Any]] = {
-    "ReduceSum": np.sum, "ReduceProd": np.prod, "ReduceMax": np.max, "ReduceMin": np.min, "ReduceMean": np.mean,
+    "ReduceSum": np.sum, "ReduceProd": np.prod, "ReduceMax": np.max, "ReduceMin": np.min,
+    "ReduceMean": np.mean,
 }  # fmt: skip
 
 
-def _register() -> None:
-    for op, binary in _BINARY.items():
-        EVALUATORS[op] = lambda node, arrays, f=binary: f(arrays[0], arrays[1])
-    for op, unary in _UNARY.items():
-        EVALUATORS[op] = lambda node, arrays, f=unary: f(arrays[0])
-    for op, variadic in _VARIADIC.items():
-        EVALUATORS[op] = lambda node, arrays, f=variadic: _chain(f, arrays)
-    for op, reducer in _REDUCE.items():
-        EVALUATORS[op] = lambda node, arrays, f=reducer: _reduce(f, node, arrays)
+def _binary(function: Callable[[Array, Array], Any]) -> Evaluator:
+    return lambda node, arrays: function(arrays[0], arrays[1])
+
+
+def _unary(function: Callable[[Array], Any]) -> Evaluator:
+    return lambda node, arrays: function(arrays[0])
+
+
+def _variadic(function: Callable[[Array, Array], Any]) -> Evaluator:
+    return lambda node, arrays: _chain(function, arrays)
+
+
+def _reduction(function: Callable[..., Any]) -> Evaluator:
+    return lambda node, arrays: _reduce(function, node, arrays)
 
 
 def _chain(function: Callable[[Array, Array], Any], arrays: list[Any]) -> Any:
@@ -161,7 +168,7 @@ def _chain(function: Callable[[Array, Array], Any], arrays: list[Any]) -> Any:
 
 
 def _reduce(function: Callable[..., Any], node: Node, arrays: list[Any]) -> Any:
-    x = arrays[0]
+    x: Array = arrays[0]
     axes = tuple(int(a) for a in arrays[1]) if len(arrays) > 1 and arrays[1] is not None else ()
     if not axes:
         if node.attrs.get("noop_with_empty_axes", 0):
@@ -176,7 +183,10 @@ def _reduce(function: Callable[..., Any], node: Node, arrays: list[Any]) -> Any:
     return function(x, axis=axes, keepdims=keep).astype(x.dtype)
 
 
-_register()
+EVALUATORS.update({op: _binary(f) for op, f in _BINARY.items()})
+EVALUATORS.update({op: _unary(f) for op, f in _UNARY.items()})
+EVALUATORS.update({op: _variadic(f) for op, f in _VARIADIC.items()})
+EVALUATORS.update({op: _reduction(f) for op, f in _REDUCE.items()})
 EVALUATORS["Mod"] = _mod
 
 
@@ -192,14 +202,14 @@ def _cast_like(node: Node, arrays: list[Any]) -> Array:
 
 @evaluator("Where")
 def _where(node: Node, arrays: list[Any]) -> Array:
-    return np.where(*arrays)
+    return np.asarray(np.where(arrays[0], arrays[1], arrays[2]))
 
 
 @evaluator("Reshape", "Flatten", "Squeeze", "Unsqueeze")
-def _reshape(node: Node, arrays: list[Any]) -> Array | None:
+def _reshape(node: Node, arrays: list[Any]) -> Array:
     shape = node.output.shape
     assert shape is not None
-    return np.reshape(arrays[0], shape)
+    return np.asarray(arrays[0]).reshape(shape)
 
 
 @evaluator("Expand")
@@ -241,7 +251,7 @@ def _transpose(node: Node, arrays: list[Any]) -> Array:
 @evaluator("Gather")
 def _gather(node: Node, arrays: list[Any]) -> Array:
     # mode=None raises on an index out of range; negative ones count from the end, as in ONNX
-    return np.take(arrays[0], arrays[1], axis=node.attrs.get("axis", 0))
+    return np.asarray(np.take(arrays[0], arrays[1], axis=node.attrs.get("axis", 0)))
 
 
 @evaluator("GatherElements")
@@ -265,7 +275,7 @@ def _range(node: Node, arrays: list[Any]) -> Array:
     start, _, step = (a.reshape(-1)[0] for a in arrays)
     shape = node.output.shape
     assert shape is not None
-    return (start + np.arange(shape[0], dtype=start.dtype) * step).astype(start.dtype)
+    return np.asarray(start + np.arange(shape[0], dtype=start.dtype) * step).astype(start.dtype)
 
 
 @evaluator("CumSum")

@@ -31,7 +31,7 @@ def infer(graph: Graph) -> Graph:
             kept.append(node)
             continue
         live = [v for v in node.outputs if v.name]
-        for value, array in zip(live, found, strict=False):
+        for array in found:
             if array is None or isinstance(array, (list, dict)):
                 kept.append(node)  # a sequence or an empty optional has no Const
                 break

@@ -15,6 +15,7 @@ import numpy as np
 
 from . import dtypes
 from .dtypes import Array
+from .text import operand, short
 
 Shape: TypeAlias = "tuple[int, ...]"
 
@@ -204,8 +205,8 @@ class Node:
 
     def text(self) -> str:
         outs = ", ".join(repr(v) for v in self.outputs if v.name)
-        ins = ", ".join(_operand(v) for v in self.inputs)
-        attrs = "".join(f" {k}={_short(v)}" for k, v in self.attrs.items())
+        ins = ", ".join(operand(v) for v in self.inputs)
+        attrs = "".join(f" {k}={short(v)}" for k, v in self.attrs.items())
         seen = f" captures({', '.join(self.captures)})" if self.captures else ""
         op = f"{self.domain}.{self.op}" if self.domain else self.op
         return f"{outs} = {op}({ins}){attrs}{seen}{' once' if self.once else ''}"
@@ -365,29 +366,9 @@ class Graph:
         ins = ", ".join(repr(v) for v in self.inputs)
         opset = " ".join(f"{d or 'ai.onnx'}:{v}" for d, v in self.opset.items())
         outs = ", ".join(
-            f"{name}={_operand(v)}" if name != v.name else repr(v)
+            f"{name}={operand(v)}" if name != v.name else repr(v)
             for name, v in zip(self.output_names, self.outputs, strict=True)
         )
         return "\n".join(
             [f"graph {self.name}({ins}) {opset}", *(f"  {n.text()}" for n in self.nodes), f"  return {outs}"]
         )
-
-
-def _operand(value: Value | None) -> str:
-    if value is None:
-        return "_"
-    if value.const is None:
-        return f"%{value.name}"
-    array = value.const.array
-    if array is not None and array.size <= 8 and array.dtype.kind in "fiub":
-        return f"{value.dtype}{array.tolist()}"
-    return f"%{value.name}:{value.text()}"
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, np.ndarray) and value.size > 16:
-        return f"<{value.dtype}{list(value.shape)}>"
-    if hasattr(value, "node") and hasattr(value, "name"):
-        return f"<graph {value.name}: {len(value.node)} nodes>"
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

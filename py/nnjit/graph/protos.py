@@ -143,11 +143,15 @@ def _kind_of(value: Any) -> int:
     if isinstance(value, TypeProto):
         return _A.TYPE_PROTO
     if isinstance(value, (list, tuple)) and value:
-        one = _kind_of(value[0])
-        many = {_A.INT: _A.INTS, _A.STRING: _A.STRINGS, _A.TENSOR: _A.TENSORS, _A.GRAPH: _A.GRAPHS}
         if any(isinstance(v, float) for v in value):
             return _A.FLOATS
-        return many.get(one, _A.UNDEFINED)
+        many: dict[int, int] = {
+            _A.INT: _A.INTS,
+            _A.STRING: _A.STRINGS,
+            _A.TENSOR: _A.TENSORS,
+            _A.GRAPH: _A.GRAPHS,
+        }
+        return many.get(_kind_of(value[0]), 0)
     return _A.INTS
 
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import onnx
 from onnx.reference import ReferenceEvaluator
 
 from ..errors import NnjitError, ReferenceFailed
@@ -44,7 +43,7 @@ class Subgraph:
         self._output_names = [o.name for o in graph.output]
 
     def run(self, feeds: Mapping[Value, Any]) -> list[Any]:
-        """Outputs in order: numpy arrays, object arrays of str, lists for sequences, None for an empty optional."""
+        """Outputs in order: arrays, object arrays of str, lists (sequences), None (an empty optional)."""
         given = {self._names[v]: _feed(feeds[v], v) for v in self.inputs}
         try:
             with np.errstate(all="ignore"):

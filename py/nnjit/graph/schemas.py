@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import onnx
@@ -21,7 +21,7 @@ for (_domain, _version), _ in onnx.helper.OP_SET_ID_VERSION_MAP.items():
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def find(op: str, domain: str, version: int) -> Any | None:
     """The OpSchema in force at `version`, or None."""
     try:
@@ -30,7 +30,7 @@ def find(op: str, domain: str, version: int) -> Any | None:
         return None
 
 
-@lru_cache(maxsize=None)
+@cache
 def arity(op: str, domain: str, version: int) -> tuple[int, int, int, int]:
     """(least inputs, most inputs, least outputs, most outputs)."""
     schema = find(op, domain, version)
@@ -38,7 +38,7 @@ def arity(op: str, domain: str, version: int) -> tuple[int, int, int, int]:
     return schema.min_input, schema.max_input, schema.min_output, schema.max_output
 
 
-@lru_cache(maxsize=None)
+@cache
 def attributes(op: str, domain: str, version: int) -> dict[str, tuple[int, bool]]:
     """{attribute: (AttributeProto type number, required)}."""
     schema = find(op, domain, version)
@@ -49,9 +49,10 @@ def attributes(op: str, domain: str, version: int) -> dict[str, tuple[int, bool]
 
 def unknown(op: str, domain: str, version: int, node: str) -> UnknownOperator:
     """The error for an operator without a schema; says what is different about it where that is known."""
-    hint = f"the importer knows the operators of ai.onnx up to opset {NEWEST} and of {', '.join(sorted(d for d in NEWEST_OF if d))}"
+    others = ", ".join(sorted(d for d in NEWEST_OF if d))
+    hint = f"known are the operators of ai.onnx up to opset {NEWEST} and of {others}"
     if domain == "com.microsoft":
-        hint = "this operator is onnxruntime's own: export without onnxruntime's graph optimizations or contrib operators"
+        hint = "it is onnxruntime's own: export without its graph optimizations and contrib operators"
     elif domain in NEWEST_OF and find(op, domain, NEWEST_OF[domain]) is not None:
         hint = f"it exists in a newer opset than the {version} that the model imports"
     return UnknownOperator(

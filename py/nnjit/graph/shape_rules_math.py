@@ -10,14 +10,17 @@ from . import dtypes
 from .ir import Node, Shape
 from .shape_rules import axis_of, broadcast, fail, given, ints, put, rule
 
+_SAME = """
+    Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Ceil Celu Clip Cos Cosh CumProd CumSum Elu Erf
+    Exp Floor Gelu HardSigmoid HardSwish Hardmax Identity LeakyRelu Log LogSoftmax LpNormalization
+    LRN MeanVarianceNormalization Mish Neg Not PRelu Reciprocal Relu ReverseSequence Round Scatter
+    ScatterElements ScatterND Selu Shrink Sigmoid Sign Sin Sinh Softmax Softplus Softsign Sqrt Swish
+    Tan Tanh TensorScatter ThresholdedRelu Trilu GroupNormalization InstanceNormalization
+    RotaryEmbedding
+"""
 
-@rule(
-    *"Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Ceil Celu Clip Cos Cosh CumProd CumSum Elu Erf Exp Floor Gelu".split(),
-    *"HardSigmoid HardSwish Hardmax Identity LeakyRelu Log LogSoftmax LpNormalization LRN MeanVarianceNormalization".split(),
-    *"Mish Neg Not PRelu Reciprocal Relu ReverseSequence Round Scatter ScatterElements ScatterND Selu Shrink Sigmoid".split(),
-    *"Sign Sin Sinh Softmax Softplus Softsign Sqrt Swish Tan Tanh TensorScatter ThresholdedRelu Trilu".split(),
-    *"GroupNormalization InstanceNormalization RotaryEmbedding".split(),
-)  # fmt: skip
+
+@rule(*_SAME.split())
 def same_as_input(node: Node) -> None:
     """x: T[s] → T[s]"""
     x = given(node)

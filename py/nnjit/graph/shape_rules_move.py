@@ -293,7 +293,8 @@ def space_to_depth(node: Node) -> None:
 def _four(node: Node, shape: Shape) -> tuple[int, int, int, int]:
     if len(shape) != 4:
         fail(node, "its input must have rank 4", 4, len(shape))
-    return shape  # type: ignore[return-value]
+    n, c, h, w = shape
+    return n, c, h, w
 
 
 @rule("OneHot")

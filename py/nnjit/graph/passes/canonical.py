@@ -87,6 +87,18 @@ def _reduce_keepdims(b: Builder, node: Node) -> Value | None:
     return b(reduce.op, [x, reduce.input(1)], keepdims=1)
 
 
+def _dropout(b: Builder, node: Node) -> list[Value] | None:
+    """y, mask = Dropout(x) → x, true; training mode stays"""
+    x, training = node.inputs[0], node.input(2)
+    if x is None or x.shape is None or (training is not None and training.const is None):
+        return None
+    if training is not None and training.const is not None and training.const.numpy().any():
+        return None
+    if len(node.outputs) == 1:
+        return [x]
+    return [x, b("Expand", [b.const(True, "bool"), b.const(list(x.shape))])]
+
+
 _REDUCTIONS = [f"Reduce{n}" for n in "L1 L2 LogSum LogSumExp Max Mean Min Prod Sum SumSquare".split()]
 _RULES: dict[str, list[Rule]] = {
     **{op: [_variadic] for op in ("Sum", "Max", "Min", "Mean")},
@@ -94,6 +106,7 @@ _RULES: dict[str, list[Rule]] = {
     **{op: [_reduce_axes] for op in _REDUCTIONS},
     "Pow": [_power],
     "CastLike": [_cast_like],
+    "Dropout": [_dropout],
     "Reshape": [_reduce_keepdims],
 }
 

@@ -37,7 +37,8 @@ def no_ops(graph: Graph) -> Graph:
     kept: list[Node] = []
     for node in graph.nodes:
         passed = _passes(node)
-        if passed is None:
+        extra = [v for v in node.outputs[1:] if v.name]
+        if passed is None or any(v.users or graph.is_output(v) for v in extra):
             kept.append(node)
             continue
         graph.replace(node.output, passed)
@@ -47,18 +48,12 @@ def no_ops(graph: Graph) -> Graph:
 
 
 def _passes(node: Node) -> Value | None:
-    """The input that the node's only live output always equals."""
+    """The input that the node's first output always equals."""
     if node.domain or not node.inputs or node.inputs[0] is None:
         return None
     op, x, y = node.op, node.inputs[0], node.output
     if op == "Identity":
         return x
-    if any(v.name and v.users for v in node.outputs[1:]):
-        return None
-    if op == "Dropout":
-        training = node.input(2)
-        off = training is None or (training.const is not None and not training.const.numpy().any())
-        return x if off else None
     if op in ("Sum", "Max", "Min", "Mean", "Concat") and len(node.inputs) == 1:
         return x
     same = x.shape is not None and x.shape == y.shape

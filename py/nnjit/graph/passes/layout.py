@@ -29,14 +29,14 @@ def _transpose(b: Builder, node: Node) -> Value | None:
     x = node.inputs[0]
     if x is None or x.shape is None or node.output.shape is None:
         return None
-    perm = list(node.attrs.get("perm") or list(range(len(x.shape)))[::-1])
+    shape = x.shape
+    perm = list(node.attrs.get("perm") or list(range(len(shape)))[::-1])
     inner = made_by(x, "Transpose")
-    if inner is not None and inner.inputs[0] is not None:
-        first = inner.attrs.get("perm") or list(range(len(x.shape)))[::-1]
-        perm, x = [first[p] for p in perm], inner.inputs[0]
-        if x.shape is None:
-            return None
-    moved = [p for p in perm if x.shape[p] != 1]
+    if inner is not None and inner.inputs[0] is not None and inner.inputs[0].shape is not None:
+        x, shape = inner.inputs[0], inner.inputs[0].shape
+        first = inner.attrs.get("perm") or list(range(len(shape)))[::-1]
+        perm = [first[p] for p in perm]
+    moved = [p for p in perm if shape[p] != 1]
     if moved == sorted(moved):
         return b.reshape(x, node.output.shape)
     if inner is None and node.attrs.get("perm"):

@@ -66,7 +66,8 @@ def _mean_square(s: Value, d: Value) -> tuple[int, float] | None:
 
 
 def _normalisation(b: Builder, node: Node) -> Value | None:
-    """(x - mean) / √(mean((x - mean)²) + ε) → LayerNormalization(x, 1);  x / √(mean(x²) + ε) → RMSNormalization(x, 1)"""
+    """(x - mean) / √(mean((x - mean)²) + ε) → LayerNormalization(x, 1)
+    x / √(mean(x²) + ε) → RMSNormalization(x, 1)"""
     pair = _normalised(node)
     if pair is None or not is_float(node.output) or node.output.shape is None:
         return None
@@ -136,15 +137,8 @@ def _spread(b: Builder, norm: Node, value: Value) -> Value:
     shape, axis = norm.output.shape, norm.attrs["axis"]
     assert shape is not None and value.shape is not None
     rest = shape[axis:]
-    if value.size == 1 or len(value.shape) < len(rest):
-        value = b.reshape(
-            value,
-            (1,) * (len(rest) - len(value.shape)) + value.shape
-            if len(value.shape) < len(rest)
-            else (1,) * len(rest),
-        )
-    elif len(value.shape) > len(rest):
-        value = b.reshape(value, value.shape[len(value.shape) - len(rest) :])
+    padded = (1,) * max(len(rest) - len(value.shape), 0) + value.shape
+    value = b.reshape(value, padded[len(padded) - len(rest) :])
     return value if value.shape == rest else b("Expand", [value, b.const(list(rest))])
 
 
@@ -199,5 +193,6 @@ _RULES: dict[str, list[Rule]] = {
 
 
 def recognise_norms(graph: Graph) -> Graph:
-    """Div(Sub(x, mean), Sqrt(Add(variance, ε))) · g + c → LayerNormalization(x, g, c); likewise Softmax, RMSNormalization"""
+    """Div(Sub(x, mean), Sqrt(Add(variance, ε))) · g + c → LayerNormalization(x, g, c);
+    likewise Softmax and RMSNormalization"""
     return apply(graph, _RULES)
