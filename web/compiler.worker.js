@@ -22,7 +22,7 @@ const rpc = new Rpc(/** @type {import('./api/rpc.js').Port} */ (/** @type {unkno
 });
 
 // Everything else is Python's: the table of methods is bridge.METHODS.
-for (const method of ['create', 'prepare', 'release', 'forget', 'reference', 'check', 'kernel', 'stats']) {
+for (const method of ['create', 'prepare', 'release', 'reference', 'check', 'kernel', 'stats']) {
   rpc.handlers[method] = async (args, { progress, cancel }) => unpack((await up()).dispatch(method, args, progress, cancel));
 }
 

@@ -6,7 +6,7 @@ import { log } from './env.js';
 
 /** @typedef {import('./errors.js').NnjitError} NnjitError */
 /** @typedef {(stage: string, done: number, total: number) => void} Progress */
-/** @typedef {{pyodide: string, nnjit: string, python: string, bootMs: Record<string, number>, standIns: string[]}} CompilerInfo */
+/** @typedef {{pyodide: string, nnjit: string, python: string, bootMs: Record<string, number>, onnx: string, standIns: string[]}} CompilerInfo */
 
 export class CompilerClient {
   static #generations = 0;

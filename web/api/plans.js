@@ -120,10 +120,11 @@ export class Plans {
   /** @param {Request} request @param {Progress} progress @param {AbortSignal | null} signal */
   async #prepare({ shapes, values }, progress, signal) {
     const small = [...values].filter(([, tensor]) => byteLength(tensor) <= SMALL);
-    const used = [...this.#plans.values()].map((plan) => plan.key);
+    // What is in the engine, so that Python takes back a plan that never got there.
+    const loaded = [...this.#plans.values()].map((plan) => plan.key);
     const answer = await getCompiler().call(
       'prepare',
-      { session: this.id, shapes, values: Object.fromEntries(small.map(([name, tensor]) => [name, toValue(tensor)])), used },
+      { session: this.id, shapes, values: Object.fromEntries(small.map(([name, tensor]) => [name, toValue(tensor)])), loaded },
       { signal, onProgress: progress },
     );
     this.#valueInputs = answer.valueInputs;
@@ -140,15 +141,10 @@ export class Plans {
   /** @param {Plan} plan @param {Progress} progress @param {AbortSignal | null} signal */
   async #load(plan, progress, signal) {
     const { client } = await getEngine();
-    try {
-      return await client.loadPlan(this.id, plan, this.blobs, {
-        onProgress: (stage, done, total) => stage === 'load' && progress(stage, done, total),
-        ...(signal ? { signal } : {}),
-      });
-    } catch (error) {
-      await getCompiler().call('forget', { session: this.id, key: plan.key }).catch(() => undefined);
-      throw error;
-    }
+    return client.loadPlan(this.id, plan, this.blobs, {
+      onProgress: (stage, done, total) => stage === 'load' && progress(stage, done, total),
+      ...(signal ? { signal } : {}),
+    });
   }
 
   /** @param {string} key */

@@ -56,7 +56,7 @@ const lastPart = (url) => decodeURIComponent(new URL(url).pathname.split('/').po
  * @param {((done: number, total: number) => void) | undefined} onProgress
  */
 async function download(request, signal, onProgress) {
-  const state = { parts: /** @type {Blob[]} */ ([]), got: 0, total: 0, etag: '' };
+  const state = { parts: /** @type {Blob[]} */ ([]), got: 0, total: 0, version: '' };
   try {
     await readInto(state, await open(request, {}, signal), signal, onProgress);
   } catch (error) {
@@ -80,13 +80,15 @@ class Broken extends Error {
   }
 }
 
-/** @typedef {{parts: Blob[], got: number, total: number, etag: string}} State */
+/** @typedef {{parts: Blob[], got: number, total: number, version: string}} State */
 
 /** @param {Request} request @param {Record<string, string>} headers @param {AbortSignal | null | undefined} signal */
 async function open(request, headers, signal) {
   const all = new Headers(request.headers);
   for (const [key, value] of Object.entries(headers)) all.set(key, value);
-  const response = await fetch(new Request(request, { headers: all }), { signal: signal ?? null });
+  // A part must not be put together with what the browser's cache holds of the broken whole.
+  const cache = all.has('range') ? 'no-store' : request.cache;
+  const response = await fetch(new Request(request, { headers: all, cache }), { signal: signal ?? null });
   if (!response.ok) {
     throw failure('NETWORK', `${request.url} answered ${response.status} ${response.statusText}`, {
       url: request.url,
@@ -106,8 +108,8 @@ async function readInto(state, response, signal, onProgress) {
   const encoded = (response.headers.get('content-encoding') ?? 'identity') !== 'identity';
   const length = Number(response.headers.get('content-length') ?? 0);
   // The length of a compressed body says nothing about the bytes that come out of it.
-  if (!encoded && length) state.total = state.got + length;
-  state.etag = response.headers.get('etag') ?? '';
+  state.total = !encoded && length ? state.got + length : 0;
+  state.version = versionOf(response);
   const reader = response.body?.getReader();
   if (!reader) throw new Broken(new Error('an answer without a body'));
   /** @type {Uint8Array[]} */
@@ -137,24 +139,26 @@ async function readInto(state, response, signal, onProgress) {
   onProgress?.(state.got, state.got);
 }
 
+/** What tells one content from another: the ETag, or where a foreign server does not expose it, the date. @param {Response} response */
+const versionOf = ({ headers }) => headers.get('etag') ?? headers.get('last-modified') ?? '';
+
 /**
  * The rest of a broken transfer by a Range request; the whole anew where the server takes none or the file changed.
  * @param {State} state @param {Request} request @param {AbortSignal | null | undefined} signal
  * @param {((done: number, total: number) => void) | undefined} onProgress
  */
 async function resume(state, request, signal, onProgress) {
-  /** @type {Record<string, string>} */
-  const headers = {};
-  if (state.got && state.total) {
-    headers.Range = `bytes=${state.got}-`;
-    if (state.etag && !state.etag.startsWith('W/')) headers['If-Range'] = state.etag;
+  const ranged = state.got > 0 && state.total > 0;
+  // No If-Range: a foreign server would have to allow that header beforehand. The answer is compared instead.
+  let response = await open(request, ranged ? { Range: `bytes=${state.got}-` } : {}, signal);
+  if (response.status === 206) {
+    const rest = Number(response.headers.get('content-length') ?? 0);
+    if (state.got + rest !== state.total || versionOf(response) !== state.version) {
+      await response.body?.cancel();
+      response = await open(request, {}, signal);
+    }
   }
-  const response = await open(request, headers, signal);
-  if (response.status !== 206) {
-    state.parts = [];
-    state.got = 0;
-    state.total = 0;
-  }
+  if (response.status !== 206) Object.assign(state, { parts: [], got: 0 });
   await readInto(state, response, signal, onProgress);
 }
 

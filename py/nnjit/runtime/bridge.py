@@ -165,7 +165,7 @@ def _static(session: CompilerSession) -> dict[str, Any] | None:
 def _prepare(args: Any, context: Context) -> dict[str, Any]:
     session = _session(args)
     shapes = {str(name): tuple(int(d) for d in dims) for name, dims in args.shapes.to_py().items()}
-    session.touch([str(key) for key in args.used])
+    session.settle([str(key) for key in args.loaded])
     known = {str(name): values.from_js(value) for name, value in js.Object.entries(args.values)}
     prepared, evicted = session.prepare(shapes, known, context)
     answer: dict[str, Any] = {
@@ -185,10 +185,6 @@ def _prepare(args: Any, context: Context) -> dict[str, Any]:
 
 def _release(args: Any, context: Context) -> bool:
     return SESSIONS.pop(str(args.session), None) is not None
-
-
-def _forget(args: Any, context: Context) -> None:
-    _session(args).forget(str(args.key))
 
 
 def _host(args: Any, context: Context) -> dict[str, Any]:
@@ -236,7 +232,6 @@ METHODS: dict[str, Callable[[Any, Context], Any]] = {
     "create": _create,
     "prepare": _prepare,
     "release": _release,
-    "forget": _forget,
     "host": _host,
     "reference": _reference,
     "check": _check,

@@ -96,7 +96,7 @@ class _Linker:
         return Plan(
             self.key, self.target.shared, self.memory.pages, module, self.slot_base, len(self.functions), steps,
             segments, self.init, [self._ref(v) for v in self.lowered.graph.inputs], self._output_refs(),
-            self.kernels, self.host_calls,
+            self.kernels, self.host_calls, self._once_nodes(),
             {
                 "arenaBytes": arena,
                 "constantBytes": sum(b.nbytes for b in persistent),
@@ -105,6 +105,10 @@ class _Linker:
                 "steps": len(steps),
             },
         )  # fmt: skip
+
+    def _once_nodes(self) -> dict[str, str]:
+        kernels = [s for s in self.once if isinstance(s, Kernel)]
+        return {n.name: s.spec.name for s in kernels for n in s.nodes}
 
     # ---- lifetimes ----
 

@@ -24,7 +24,7 @@ def all_reference(model: Model, reason: str) -> list[Record]:
 
 def of_plan(model: Model, graph: Graph, plan: Plan) -> list[Record]:
     """A record a node of the model, in the model's order, then those the compiler's passes made."""
-    placed = {**_steps(plan), **_host_calls(plan)}
+    placed = {**_once(plan), **_steps(plan), **_host_calls(plan)}
     live = {node.name for node in graph.nodes}
     records = []
     for name, op in model.nodes:
@@ -48,9 +48,13 @@ def _steps(plan: Plan) -> dict[str, Record]:
     return found
 
 
+def _once(plan: Plan) -> dict[str, Record]:
+    return {name: {"backend": "wasm", "kernel": kernel, "once": True} for name, kernel in plan.once.items()}
+
+
 def _host_calls(plan: Plan) -> dict[str, Record]:
     found: dict[str, Record] = {}
     for call in plan.host_calls.values():
         for node in call.nodes:
-            found[node.name] = {"backend": "reference", "once": node.once}
+            found[node.name] = {"backend": "reference", "reason": call.reason, "once": node.once}
     return found

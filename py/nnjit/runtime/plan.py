@@ -101,6 +101,8 @@ class Plan:
     outputs: list[Ref]
     kernels: list[KernelInfo]
     host_calls: dict[str, HostSite] = field(default_factory=dict)
+    once: dict[str, str] = field(default_factory=dict)
+    """Nodes computed at load: name -> kernel."""
     stats: dict[str, Any] = field(default_factory=dict)
 
     def kernel_of(self, step: int) -> KernelInfo:

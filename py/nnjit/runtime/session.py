@@ -10,24 +10,30 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from ..errors import CompileError, ScheduleError, SessionError
+from ..codegen.schedule.apply import apply
+from ..codegen.schedule.steps import describe
+from ..codegen.wasm.emit import emit
+from ..codegen.wasm.listing import listing
+from ..codegen.wasm.target import Target
+from ..errors import CompileError, NnjitError, SessionError
 from ..graph.dtypes import Array
 from ..graph.ir import Graph
-from ..graph.model import Model, TensorInfo
+from ..graph.model import Model
+from ..graph.signature import TensorInfo
 from . import placement, shape_inputs
+from .compile import compile_plan
 from .host import HostCalls, WholeGraph
+from .memory import SessionMemory
+from .plan import Plan
 from .tensor_types import api_name
 
 Progress = Callable[[str, int, int], None]
 Dims = tuple[int, ...]
-
-# Failures of the compiler itself, not of the model or the input: the reference can still run the model.
-_COMPILER_FAULTS = (CompileError, ScheduleError, NotImplementedError, AssertionError, KeyError, IndexError)
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Options:
     """What the page asked for. `strict`: a fault of the compiler surfaces instead of using the reference."""
 
     provider: str = "wasm"
-    target: Mapping[str, Any] = field(default_factory=dict)  # fields of plan.Target
+    target: Target = field(default_factory=Target)
     dims: Mapping[str, int] = field(default_factory=dict)
     max_plans: int = 8
     strict: bool = False
@@ -45,7 +51,7 @@ class Options:
         """Options as JavaScript names them."""
         return Options(
             provider=given["provider"],
-            target=dict(given["target"]),
+            target=Target(**given["target"]),
             dims={name: int(n) for name, n in given["dims"].items()},
             max_plans=int(given["maxPlans"]),
             strict=bool(given["strict"]),
@@ -58,7 +64,7 @@ class Prepared:
 
     key: str
     graph: Graph
-    plan: Any = None  # runtime.plan.Plan
+    plan: Plan | None = None
     reason: str = ""  # why there is no plan
     nodes: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -78,7 +84,7 @@ class Prepared:
     def host_call(self, call: str, inputs: Sequence[Any]) -> list[tuple[Any, str]]:
         """One host call of the plan: (value, short dtype) for each of its outputs."""
         if self._calls is None:
-            self._calls = HostCalls(self.plan.host_calls)
+            self._calls = HostCalls(self.plan.host_calls if self.plan else {})
         return self._calls.run(call, inputs)
 
 
@@ -90,7 +96,9 @@ class CompilerSession:
         self.options = options
         self.plans: OrderedDict[str, Prepared] = OrderedDict()
         self.value_inputs: tuple[str, ...] = ()
-        self._memory: Any = None  # runtime.memory.SessionMemory, with the first plan
+        self._memory = SessionMemory()
+        # The plan made last and the memory before it, until the page says that it is loaded.
+        self._unloaded: tuple[str, SessionMemory] = "", self._memory
 
     def describe(self) -> dict[str, Any]:
         """Names, types and dims of inputs and outputs, and the size of the model, as plain data."""
@@ -160,22 +168,15 @@ class CompilerSession:
     def _compile(self, key: str, graph: Graph, progress: Progress | None) -> Prepared:
         if self.options.provider == "reference":
             return self._on_reference(key, graph, "asked for by executionProviders")
+        before = replace(self._memory, constants=dict(self._memory.constants))
         try:
-            plan = self._compile_plan(key, graph, progress)
-        except _COMPILER_FAULTS as error:
-            if self.options.strict:
+            plan = compile_plan(graph, self.options.target, self._memory, progress, key)
+        except Exception as error:
+            if self.options.strict or not _is_fault(error):
                 raise
             return self._on_reference(key, graph, f"{type(error).__name__}: {error}")
+        self._unloaded = key, before
         return Prepared(key, graph, plan, nodes=placement.of_plan(self.model, graph, plan))
-
-    def _compile_plan(self, key: str, graph: Graph, progress: Progress | None) -> Any:
-        from .compile import compile_plan
-        from .memory import SessionMemory
-        from .plan import Target
-
-        if self._memory is None:
-            self._memory = SessionMemory()
-        return compile_plan(graph, Target(**self.options.target), self._memory, progress, key)
 
     def _on_reference(self, key: str, graph: Graph, reason: str) -> Prepared:
         return Prepared(key, graph, reason=reason, nodes=placement.all_reference(self.model, reason))
@@ -184,20 +185,40 @@ class CompilerSession:
         """Gives up the plans used longest ago, down to the limit."""
         gone = []
         while len(self.plans) > self.options.max_plans:
-            key = next(iter(self.plans))
-            self.forget(key)
-            gone.append(key)
+            gone.append(self.plans.popitem(last=False)[0])
         return gone
 
-    def touch(self, used: Sequence[str]) -> None:
-        """Takes over the page's order of use, least recent first: it runs known plans without asking."""
-        for key in used:
+    def settle(self, loaded: Sequence[str]) -> None:
+        """Takes over what the page has loaded, least recently used first: it runs known plans without asking.
+
+        A plan that never arrived (its loading failed or was cancelled) is taken back with the memory it had,
+        or else the next one would count on constants that nobody wrote.
+        """
+        key, before = self._unloaded
+        self._unloaded = "", self._memory
+        if key and key not in loaded:
+            self._memory = before
+        for gone in [key for key in self.plans if key not in loaded]:
+            del self.plans[gone]
+        for key in loaded:
             if key in self.plans:
                 self.plans.move_to_end(key)
 
-    def forget(self, key: str) -> None:
-        """Takes back a plan that could not be loaded, or is no longer wanted."""
-        self.plans.pop(key, None)
+    def kernel(self, key: str, step: int) -> dict[str, Any]:
+        """What a step was made from and into: spec, schedule, loop nest and WebAssembly, as text."""
+        plan = self.plan(key).plan
+        if plan is None or not 0 <= step < len(plan.steps):
+            raise SessionError(f"The plan has no step {step}", plan=key, step=step)
+        info = plan.kernel_of(step)
+        nest = apply(info.spec, info.schedule)
+        return {
+            "key": info.spec.key,
+            "spec": info.spec.describe(),
+            "schedule": describe(info.schedule),
+            "loops": str(nest),
+            "listing": listing(emit(nest, self.options.target)),
+            "codeBytes": info.code_bytes,
+        }
 
     def plan(self, key: str) -> Prepared:
         """What was prepared under a key; SessionError when it is gone."""
@@ -213,6 +234,11 @@ class CompilerSession:
         }
         graph = self.model.bind(shapes=shapes, dims=self.options.dims, passes=[])
         return WholeGraph(graph).run(feeds)
+
+
+def _is_fault(error: Exception) -> bool:
+    """A fault of the compiler, and not of the model or the input: the reference can still run the model."""
+    return isinstance(error, CompileError) or not isinstance(error, (NnjitError, MemoryError))
 
 
 def plan_key(shapes: Mapping[str, Dims], values: Mapping[str, Array]) -> str:
