@@ -309,7 +309,7 @@ class Build:
         """Graph outputs get buffers of their own, in row-major order."""
         inputs = {self.tensors.places[v].buffer for v in self.graph.inputs if v in self.tensors.places}
         used: set[Buffer] = set()
-        for v in self.graph.outputs:
+        for i, v in enumerate(self.graph.outputs):
             if v.shape is None or v.dtype not in SIZES or (v not in self.tensors.places and v.const is None):
                 continue
             buffer, layout = self.tensors.place(v)
@@ -319,6 +319,8 @@ class Build:
             dense = Layout.row_major(v.shape)
             copy = Buffer(v.name, max(1, dense.span) * SIZES[v.dtype])
             self.copy_into(v, copy, dense, [], False)
+            if buffer in inputs:  # the place of `v` stays where its feed goes
+                v = self.graph.outputs[i] = Value(f"{v.name}/out", v.dtype, v.shape)
             self.tensors.put(v, copy, dense)
             used.add(copy)
 

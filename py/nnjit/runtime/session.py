@@ -168,12 +168,13 @@ class CompilerSession:
     def _compile(self, key: str, graph: Graph, progress: Progress | None) -> Prepared:
         if self.options.provider == "reference":
             return self._on_reference(key, graph, "asked for by executionProviders")
-        before = replace(self._memory, constants=dict(self._memory.constants))
+        before, outputs = replace(self._memory, constants=dict(self._memory.constants)), list(graph.outputs)
         try:
             plan = compile_plan(graph, self.options.target, self._memory, progress, key)
         except Exception as error:
             if self.options.strict or not _is_fault(error):
                 raise
+            graph.outputs = outputs  # lowering may have put copies in their place
             return self._on_reference(key, graph, f"{type(error).__name__}: {error}")
         self._unloaded = key, before
         return Prepared(key, graph, plan, nodes=placement.of_plan(self.model, graph, plan))
