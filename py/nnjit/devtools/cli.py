@@ -195,6 +195,8 @@ def bench(project: Project, arguments: list[str]) -> int:
 
 def test_variables(project: Project) -> dict[str, str]:
     """The environment of tests and bench: where Chromium is, where py/ is."""
+    # Playwright's own Node.js needs libatomic, which a bare Debian lacks; the pinned one does not
+    os.environ.setdefault("PLAYWRIGHT_NODEJS_PATH", str(project.env.node()))
     chromium = find_chromium(project.env.python, print_line)
     print_line(f"browser: {chromium}")
     path = os.pathsep.join(p for p in (str(project.root / "py"), os.environ.get("PYTHONPATH", "")) if p)
