@@ -14,7 +14,7 @@ from itertools import product
 from nnjit.codegen.dtypes import LIMITS
 from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, reg, rewrite, select
 from nnjit.codegen.loops import Decode, For, If, Nest, Set, Stmt, Store
-from nnjit.codegen.schedule.pack import packed_spec
+from nnjit.codegen.schedule.pack import fitting, packed_spec
 from nnjit.codegen.schedule.steps import (
     Order,
     Pack,
@@ -112,7 +112,7 @@ def _check(spec: KernelSpec, o: Options) -> None:
     )
     for name, lanes in o.lanes.items():
         check(lanes in (1, 2, 4), f"{lanes} lanes")
-        if name not in reduced:
+        if name not in reduced or name in o.tile:
             check(o.tile.get(name, 1) % lanes == 0, f"a tile of {name} is not a multiple of {lanes} lanes")
     for s in spec.stages:
         wide = [a.name for a in (*spec.axes, *s.axes, *s.reduce) if o.lanes.get(a.name, 1) > 1]
@@ -129,9 +129,7 @@ def _ordered(spec: KernelSpec, o: Options) -> list[Axis]:
 
 def _tile(o: Options, a: Axis) -> int:
     tile = o.tile.get(a.name, 1)
-    lanes = o.lanes.get(a.name, 1)
-    # a tile larger than the axis would only make tails: shrink it to whole vectors of what is there
-    return max(lanes, min(tile, -(-a.extent // lanes) * lanes))
+    return max(o.lanes.get(a.name, 1), fitting(tile, a.extent))
 
 
 def _flattened(

@@ -54,6 +54,8 @@ def panels(spec: KernelSpec, pack: Pack, tile: int) -> Panels:
                 if e.op == "load" and e.attr.operand == pack.operand:
                     reads.add(e.attr)
                     stage = s
+                    tiled = any(a.name == pack.axis for a in (*spec.axes, *s.axes))
+                    check(tiled, f"operand {pack.operand} is read where {pack.axis} has no tiles")
     check(len(reads) == 1 and stage is not None, f"operand {pack.operand} is not read at one index")
     access = reads.pop()
     check(not access.guard, "a guarded operand cannot be packed")
@@ -97,7 +99,12 @@ def clipped(spec: KernelSpec, pack: Pack, tile: int) -> int:
     axis = next((a for s in spec.stages for a in (*spec.axes, *s.axes) if a.name == pack.axis), None)
     check(axis is not None, f"no axis {pack.axis}")
     assert axis is not None
-    return min(tile, -(-axis.extent // 4) * 4)
+    return fitting(tile, axis.extent)
+
+
+def fitting(tile: int, extent: int) -> int:
+    """A tile larger than its axis would only make tails: it shrinks to whole vectors of what is there."""
+    return min(tile, -(-extent // 4) * 4)
 
 
 def pack_kernel(spec: KernelSpec, pack: Pack, tile: int) -> KernelSpec:

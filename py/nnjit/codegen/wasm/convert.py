@@ -78,7 +78,9 @@ def cast_vector(b: FunctionBuilder, source: str, to: str, bits: bool = False) ->
         return
     if have == "f32" and want == "f32":
         return
-    if have == "f32":
+    if to == "u32" and have == "f32":
+        _wrapping_u32(b)
+    elif have == "f32":
         b.op("i32x4.trunc_sat_f32x4_s")
     elif want == "f32":
         b.op("f32x4.convert_i32x4_u" if source == "u32" else "f32x4.convert_i32x4_s")
@@ -93,3 +95,17 @@ def cast_vector(b: FunctionBuilder, source: str, to: str, bits: bool = False) ->
         else:
             b.vec_const("i32x4", (1 << width) - 1)
             b.op("v128.and")
+
+
+def _wrapping_u32(b: FunctionBuilder) -> None:
+    """f32x4 to u32: values from 2^31 on need the unsigned instruction, negative ones wrap by the signed one."""
+    x = b.local("v128")
+    b.tee(x)
+    b.op("i32x4.trunc_sat_f32x4_u")
+    b.get(x)
+    b.op("i32x4.trunc_sat_f32x4_s")
+    b.get(x)
+    b.vec_const("f32x4", 0.0)
+    b.op("f32x4.ge")
+    b.op("v128.bitselect")
+    b.release(x)

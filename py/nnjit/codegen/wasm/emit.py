@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from nnjit.codegen.dtypes import SIZES
+from nnjit.codegen.dtypes import SIZES, WIDE
 from nnjit.codegen.expr import LANE, Expr, Index, indices, walk
 from nnjit.codegen.loops import Decode, For, If, Nest, Set, Stmt, Store
 from nnjit.codegen.wasm.builder import FunctionBuilder
@@ -244,7 +244,7 @@ def _invariants(root: Expr, written: set[str], stored_to: set[int]) -> Iterator[
             x.op == "load" and x.attr.operand in stored_to for x in (e, *walk(e))
         )
         if clean:
-            if e.op != "reg":
+            if e.op != "reg" and e.dtype not in WIDE:
                 yield e
             continue
         stack.extend(reversed(e.args))

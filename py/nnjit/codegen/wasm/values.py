@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nnjit.codegen.dtypes import SIZES, WIDE
+from nnjit.codegen.dtypes import INTS, SIZES, WIDE
 from nnjit.codegen.expr import LANE, Atom, Expr, Index, const, indices, rewrite
 from nnjit.codegen.loops import Set, Store
 from nnjit.codegen.spec import Operand
@@ -340,6 +340,8 @@ class Values:
 
     def vector(self, e: Expr) -> None:
         b = self.b
+        if e.dtype in WIDE:
+            raise UnsupportedExpr(f"{e.op} of {e.dtype} in vectors")
         if e.op == "const":
             b.v128_const(const_bytes(e.attr, e.dtype) * 4)
         elif e.op == "reg":
@@ -457,6 +459,8 @@ class Values:
         """All lanes combined, the result in every lane: two rounds of swap and combine."""
         b = self.b
         combine = {"sum": "add", "prod": "mul", "any": "or", "all": "and"}.get(e.op[6:], e.op[6:])
+        if e.dtype in INTS:
+            combine = combine.removeprefix("p")
         name = vector_op(combine, e.dtype)
         if name is None:
             raise UnsupportedExpr(f"{e.op} of {e.dtype}")
@@ -469,6 +473,7 @@ class Values:
             b.shuffle([4 * o + k for o in order for k in range(4)])
             b.op(name)
         b.release(t)
+        self._wrap(e)
 
 
 __all__ = ["Key", "Values", "split"]

@@ -1,0 +1,229 @@
+"""Specs to test with, and what a spec means: `evaluate(spec, buffers)` without any loop nest.
+
+`evaluate` computes each stage at all of its points at once, so nothing of `apply` has a part in it.
+The builders return (spec, input arrays); inputs hold small whole numbers, so that sums are exact in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from nnjit.codegen.bfloat import bf16_bits
+from nnjit.codegen.dtypes import NUMPY
+from nnjit.codegen.expr import Expr, Index, acc, cast, const, guarded, load, local, op, reg, rewrite
+from nnjit.codegen.interp import _Machine
+from nnjit.codegen.loops import Nest
+from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
+
+FOLD = {
+    "sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum, "pmax": np.fmax, "pmin": np.fmin,
+    "any": np.logical_or, "all": np.logical_and,
+}  # fmt: skip
+
+
+def evaluate(spec: KernelSpec, inputs: Sequence[Any]) -> list[Any]:
+    """The output buffers of `spec`, in operand order."""
+    buffers = allocate(spec, inputs)
+    machine = _Machine(Nest(spec.name, spec.operands, 0), buffers)
+    with np.errstate(all="ignore"):
+        for s in spec.stages:
+            _stage(spec, s, machine)
+    return [b for b, o in zip(buffers, spec.operands, strict=True) if o.role == "out"]
+
+
+def allocate(spec: KernelSpec, inputs: Sequence[Any]) -> list[Any]:
+    """A flat buffer for each operand: the inputs in order, zeros for outputs."""
+    given = iter(inputs)
+    return [
+        np.ascontiguousarray(next(given)).reshape(-1) if o.role == "in" else np.zeros(o.size, NUMPY[o.dtype])
+        for o in spec.operands
+    ]
+
+
+def _stage(spec: KernelSpec, s: Stage, machine: _Machine) -> None:
+    kept = machine.regs
+    shared, own = [a.extent for a in spec.axes], [a.extent for a in s.axes]
+    points, terms = prod(shared) * prod(own), prod(a.extent for a in s.reduce)
+
+    def at(axes: Sequence[Axis], names: dict[str, Any]) -> int:
+        grid = np.indices([a.extent for a in axes]).reshape(len(axes), -1) if axes else np.zeros((0, 1), int)
+        machine.vars = {a.name: grid[i] for i, a in enumerate(axes)}
+        machine.lanes = prod(a.extent for a in axes)
+        machine.regs = names
+        return machine.lanes
+
+    def spread(n: int) -> dict[str, Any]:
+        """Locals of the shared axes, repeated for each of the n points inside."""
+        return {k: np.repeat(v, n) for k, v in kept.items()}
+
+    total = {}
+    if s.body is not None:
+        at((*spec.axes, *s.axes, *s.reduce), spread(prod(own) * terms))
+        value = machine.value(rewrite(s.body, {}, _as_register)).reshape(points, terms)
+        total = {"acc": FOLD[s.combine].reduce(value, axis=1).astype(value.dtype)}
+    at((*spec.axes, *s.axes), {**spread(prod(own)), **total})
+    value = machine.value(rewrite(s.result, {}, _as_register))
+    machine.regs = kept
+    if s.keep:
+        machine.regs[s.keep] = value
+        return
+    place = machine.index(s.index)
+    machine.buffers[s.out][place] = bf16_bits(value) if spec.operands[s.out].dtype == "bf16" else value
+
+
+def _as_register(e: Expr) -> Expr | None:
+    return reg(e.attr, e.dtype) if e.op in ("acc", "local") else None
+
+
+# ---- inputs ----
+
+
+def whole(rng: np.random.Generator, shape: Sequence[int], dtype: str, limit: int = 4) -> Any:
+    """Small whole numbers as `dtype` (bf16 as its bits)."""
+    low = -limit if dtype[0] in "if" or dtype == "bf16" else 0
+    x = rng.integers(low, limit + 1, tuple(shape))
+    if dtype == "bf16":
+        return bf16_bits(x.astype(np.float32))
+    return (x > 0) if dtype == "bool" else x.astype(NUMPY[dtype])
+
+
+# ---- builders ----
+
+
+def matmul(
+    rng: np.random.Generator, m: int, n: int, k: int, dtype: str = "f32", batch: int = 1, bias: bool = False,
+    transposed: bool = False, constant: bool = False,
+) -> tuple[KernelSpec, list[Any]]:  # fmt: skip
+    """c[b, m, n] = sum over k of a[b, m, k] * w[k, n] (or w[n, k]), then + bias[n] and relu."""
+    wide = "f32" if dtype in ("f16", "bf16") else dtype
+    left = Index(0, {"b": m * k, "m": k, "k": 1})
+    right = Index(0, {"k": 1, "n": k}) if transposed else Index(0, {"k": n, "n": 1})
+    body = op("mul", cast(load(0, left, dtype), wide), cast(load(1, right, dtype), wide))
+    operands = [Operand(dtype, batch * m * k, "in"), Operand(dtype, n * k, "in", constant)]
+    inputs = [whole(rng, (batch, m, k), dtype), whole(rng, (n, k) if transposed else (k, n), dtype)]
+    value = acc(wide)
+    if bias:
+        value = op("add", value, cast(load(2, Index.of("n"), dtype), wide))
+        value = op("max", value, const(0, wide))
+        operands.append(Operand(dtype, n, "in", constant))
+        inputs.append(whole(rng, (n,), dtype))
+    operands.append(Operand(dtype, batch * m * n, "out"))
+    stage = Stage(
+        (), (Axis("k", k),), "sum", body, cast(value, dtype), len(operands) - 1,
+        Index(0, {"b": m * n, "m": n, "n": 1}),
+    )  # fmt: skip
+    axes = (Axis("b", batch), Axis("m", m), Axis("n", n))
+    return KernelSpec(f"{dtype}_matmul", axes, (stage,), tuple(operands)), inputs
+
+
+def conv(
+    rng: np.random.Generator, h: int, w: int, ci: int, co: int, kernel: int, stride: int = 1, pad: int = 0,
+    groups: int = 1, dtype: str = "f32",
+) -> tuple[KernelSpec, list[Any]]:  # fmt: skip
+    """y[p, q, g, o] over an image x[y, x, g, i] (channels last) by weights w[g, o, i, ky, kx]; guarded reads."""
+    oh, ow = (h + 2 * pad - kernel) // stride + 1, (w + 2 * pad - kernel) // stride + 1
+    y = Index(-pad, {"p": stride, "ky": 1})
+    x = Index(-pad, {"q": stride, "kx": 1})
+    channel = Index(0, {"g": ci, "i": 1})
+    source = y * (w * groups * ci) + x * (groups * ci) + channel
+    left = guarded(0, source, dtype, ((y, h), (x, w)), const(0, dtype)) if pad else load(0, source, dtype)
+    taps = kernel * kernel
+    weight = Index(0, {"g": co * ci * taps, "o": ci * taps, "i": taps, "ky": kernel, "kx": 1})
+    out = Index(0, {"p": ow * groups * co, "q": groups * co, "g": co, "o": 1})
+    reduce = (Axis("ky", kernel), Axis("kx", kernel), Axis("i", ci))
+    stage = Stage((), reduce, "sum", op("mul", left, load(1, weight, dtype)), acc(dtype), 2, out)
+    operands = (
+        Operand(dtype, h * w * groups * ci, "in"),
+        Operand(dtype, groups * co * ci * taps, "in", True),
+        Operand(dtype, oh * ow * groups * co, "out"),
+    )
+    axes = (Axis("g", groups), Axis("o", co), Axis("p", oh), Axis("q", ow))
+    inputs = [whole(rng, (h, w, groups, ci), dtype), whole(rng, (groups, co, ci, kernel, kernel), dtype)]
+    return KernelSpec(f"{dtype}_conv", axes, (stage,), operands), inputs
+
+
+def softmax(rng: np.random.Generator, rows: int, n: int) -> tuple[KernelSpec, list[Any]]:
+    """y[i, r] = e^(x - max) / sum e^(x - max): two stages that keep a local, one over its own axis."""
+    at = Index(0, {"i": n, "r": 1})
+    own = (Axis("r", n),)
+    v = load(0, at, "f32")
+    power = Expr("exp", "f32", (op("sub", v, local("top", "f32")),))
+    stages = (
+        Stage((), own, "max", v, acc("f32"), keep="top"),
+        Stage((), own, "sum", power, op("div", const(1, "f32"), acc("f32")), keep="total"),
+        Stage(own, (), "", None, op("mul", power, local("total", "f32")), 1, at),
+    )
+    operands = (Operand("f32", rows * n, "in"), Operand("f32", rows * n, "out"))
+    return KernelSpec("softmax", (Axis("i", rows),), stages, operands), [
+        rng.normal(0, 2, (rows, n)).astype(np.float32)
+    ]
+
+
+def layer_norm(rng: np.random.Generator, rows: int, n: int) -> tuple[KernelSpec, list[Any]]:
+    """(x - mean) / sqrt(variance + 1e-5) * weight + bias over rows of n."""
+    at = Index(0, {"i": n, "r": 1})
+    own = (Axis("r", n),)
+    part = const(1 / n, "f32")
+    v = load(0, at, "f32")
+    centred = op("sub", v, local("mean", "f32"))
+    root = Expr("sqrt", "f32", (op("add", op("mul", acc("f32"), part), const(1e-5, "f32")),))
+    y = op("mul", op("mul", centred, local("scale", "f32")), load(1, Index.of("r"), "f32"))
+    stages = (
+        Stage((), own, "sum", v, op("mul", acc("f32"), part), keep="mean"),
+        Stage((), own, "sum", op("mul", centred, centred), op("div", const(1, "f32"), root), keep="scale"),
+        Stage(own, (), "", None, op("add", y, load(2, Index.of("r"), "f32")), 3, at),
+    )
+    operands = (
+        Operand("f32", rows * n, "in"), Operand("f32", n, "in"), Operand("f32", n, "in"), Operand("f32", rows * n, "out")
+    )  # fmt: skip
+    inputs = [rng.normal(1, 2, s).astype(np.float32) for s in ((rows, n), (n,), (n,))]
+    return KernelSpec("layer_norm", (Axis("i", rows),), stages, operands), inputs
+
+
+def reduction(
+    rng: np.random.Generator, outer: int, middle: int, inner: int, combine: str, dtype: str, over: str
+) -> tuple[KernelSpec, list[Any]]:
+    """x[a, b, c] reduced by `combine` over the axes named in `over`, e.g. "b" or "ac". Sums of 8- and 16-bit
+    integers wrap around; they are stored as f32, which shows whether they did."""
+    extents = {"a": outer, "b": middle, "c": inner}
+    wide = "f32" if dtype in ("f16", "bf16") else dtype
+    at = Index(0, {"a": middle * inner, "b": inner, "c": 1})
+    axes = tuple(Axis(n, e) for n, e in extents.items() if n not in over)
+    index, step = Index(), 1
+    for a in reversed(axes):
+        index, step = index + Index(0, {a.name: step}), step * a.extent
+    reduce = tuple(Axis(n, extents[n]) for n in over)
+    body = cast(load(0, at, dtype), wide)
+    to = "f32" if dtype in ("i8", "u8", "i16", "u16") else dtype
+    stage = Stage((), reduce, combine, body, cast(acc(wide), to), 1, index)
+    operands = (Operand(dtype, outer * middle * inner, "in"), Operand(to, step, "out"))
+    limit = 1 if combine == "prod" else 4
+    return KernelSpec(f"{dtype}_{combine}", axes, (stage,), operands), [
+        whole(rng, (outer, middle, inner), dtype, limit)
+    ]
+
+
+def pointwise(
+    rng: np.random.Generator, value: Expr, shape: Sequence[int], inputs: Sequence[tuple[str, Sequence[int]]]
+) -> tuple[KernelSpec, list[Any]]:
+    """out[i0, i1, ...] = value, which reads operands numbered as `inputs` (dtype, shape) is."""
+    axes = tuple(Axis(f"i{d}", n) for d, n in enumerate(shape))
+    operands = [Operand(t, prod(s), "in") for t, s in inputs]
+    stage = Stage((), (), "", None, value, len(operands), row_major(shape))
+    operands.append(Operand(value.dtype, prod(shape), "out"))
+    return KernelSpec("pointwise", axes, (stage,), tuple(operands)), [whole(rng, s, t) for t, s in inputs]
+
+
+def row_major(shape: Sequence[int], of: Sequence[int] | None = None) -> Index:
+    """The index of element [i0, i1, ...] in a dense buffer of shape `of` (1 where it is broadcast)."""
+    index, step = Index(), 1
+    sizes = list(shape if of is None else of)
+    for d in range(len(shape) - 1, -1, -1):
+        if sizes[d] != 1:
+            index = index + Index(0, {f"i{d}": step})
+        step *= sizes[d]
+    return index
