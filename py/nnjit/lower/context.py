@@ -10,7 +10,7 @@ from nnjit.codegen.dtypes import SIZES
 from nnjit.codegen.expr import Expr, Index, const, guarded, load
 from nnjit.codegen.spec import Axis, Operand
 from nnjit.graph.ir import Node, Value
-from nnjit.lower.registry import INJECTIVE, POINTWISE, Unsupported
+from nnjit.lower.registry import INJECTIVE, POINTWISE, Unsupported, kind
 
 if TYPE_CHECKING:
     from nnjit.lower.build import Build
@@ -89,7 +89,7 @@ class Context:
         """The output of a pointwise or injective node at `idx`, as part of this kernel."""
         shape = node.outputs[0].shape
         assert shape is not None
-        if node.op in POINTWISE:
+        if kind(node) == "pointwise":
             args = [None if v is None else self.broadcast(v, idx, shape) for v in node.inputs]
             return POINTWISE[node.op](node, *args)
         return INJECTIVE[node.op](self, node, idx)

@@ -11,6 +11,9 @@ cover: that node runs on the reference.
 | computation("MatMul") | (ctx, node, out) | a Computation: axes, stages, the last value |
 | view("Transpose") | (node, layout) | the output's Layout over the input's buffer, or None: a copy is needed |
 | composite("Concat") | (build, node) | emits any number of kernels through `build` |
+
+An operator may have rules of several kinds: `when=` says for which nodes one is meant; the first in the
+order of `kind` answers.
 """
 
 from __future__ import annotations
@@ -65,11 +68,17 @@ VIEWS: dict[str, View] = {}
 COMPOSITES: dict[str, Composite] = {}
 
 
-def _into(table: dict[str, Any]) -> Callable[..., Callable[[Any], Any]]:
-    def decorator(*ops: str) -> Callable[[Any], Any]:
+CONDITIONS: dict[tuple[str, str], Callable[[Node], bool]] = {}
+"""(kind, operator): for which nodes that rule is meant, where an operator has rules of several kinds."""
+
+
+def _into(kind: str, table: dict[str, Any]) -> Callable[..., Callable[[Any], Any]]:
+    def decorator(*ops: str, when: Callable[[Node], bool] | None = None) -> Callable[[Any], Any]:
         def put(rule: Any) -> Any:
             for op in ops:
                 table[op] = rule
+                if when is not None:
+                    CONDITIONS[kind, op] = when
             return rule
 
         return put
@@ -77,11 +86,11 @@ def _into(table: dict[str, Any]) -> Callable[..., Callable[[Any], Any]]:
     return decorator
 
 
-pointwise = _into(POINTWISE)
-injective = _into(INJECTIVE)
-computation = _into(COMPUTE)
-view = _into(VIEWS)
-composite = _into(COMPOSITES)
+pointwise = _into("pointwise", POINTWISE)
+injective = _into("injective", INJECTIVE)
+computation = _into("computation", COMPUTE)
+view = _into("view", VIEWS)
+composite = _into("composite", COMPOSITES)
 
 TYPES = frozenset({"f32", "f16", "bf16", "f64", "i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "bool"})
 """Element types that kernels hold; anything else runs on the reference."""
@@ -102,5 +111,7 @@ def kind(node: Node) -> str:
         ("composite", COMPOSITES),
     ):
         if node.op in table:
-            return name
+            fits = CONDITIONS.get((name, node.op))
+            if fits is None or fits(node):
+                return name
     return "host"

@@ -1,5 +1,5 @@
 """Lowering rules of the ONNX operators, a family a file; importing this fills the registry."""
 
-from nnjit.lower.ops import linear, norm, pointwise, reduce, shape
+from nnjit.lower.ops import activation, gather, linear, norm, pad, pointwise, reduce, shape, trig
 
-__all__ = ["linear", "norm", "pointwise", "reduce", "shape"]
+__all__ = ["activation", "gather", "linear", "norm", "pad", "pointwise", "reduce", "shape", "trig"]

@@ -92,7 +92,7 @@ def _scaled(x: Expr, by: float) -> Expr:
 
 
 class Window:
-    """Kernel shape, strides, dilations and resolved pads of a convolution or pooling, by spatial dimension."""
+    """Kernel shape, strides, dilations and resolved pads of a convolution or pooling, by dimension."""
 
     def __init__(self, node: Node, x: Sequence[int], kernel: Sequence[int], out: Sequence[int]) -> None:
         n = len(kernel)

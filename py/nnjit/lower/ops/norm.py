@@ -14,7 +14,7 @@ from nnjit.lower.registry import Computation, computation
 
 
 def rows_of(shape: Sequence[int], reduced: Sequence[int]) -> tuple[list[Axis], list[Axis], list[Index]]:
-    """Shared axes, reduced axes and the index of an element, for a tensor normalised over `reduced` dimensions."""
+    """Shared axes, reduced axes and an element's index, of a tensor normalised over `reduced` dimensions."""
     shared, own, idx = [], [], []
     for d, n in enumerate(shape):
         if n == 1:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
-from nnjit.codegen.dtypes import FLOATS, LIMITS, UNSIGNED
+from nnjit.codegen.dtypes import FLOATS, LIMITS, SIZES, UNSIGNED
 from nnjit.codegen.expr import Expr, cast, compare, const, op, select
 from nnjit.graph.ir import Node
 from nnjit.lower.registry import Unsupported, pointwise
-
-Attrs = dict[str, Any]
 
 
 def like(x: Expr, value: float) -> Expr:
@@ -110,62 +107,11 @@ def convert_like(node: Node, x: Expr, like: Expr) -> Expr:
     return cast(x, node.outputs[0].dtype)
 
 
-@pointwise("Relu")
-def relu(node: Node, x: Expr) -> Expr:
-    return op("max", x, like(x, 0))
-
-
-@pointwise("LeakyRelu")
-def leaky(node: Node, x: Expr) -> Expr:
-    return select(compare("lt", x, like(x, 0)), op("mul", x, like(x, node.attrs.get("alpha", 0.01))), x)
-
-
-@pointwise("PRelu")
-def prelu(node: Node, x: Expr, slope: Expr) -> Expr:
-    return select(compare("lt", x, like(x, 0)), op("mul", x, slope), x)
-
-
 @pointwise("Clip")
 def clip(node: Node, x: Expr, low: Expr | None = None, high: Expr | None = None) -> Expr:
     if low is not None:
         x = op("max", x, low)
     return x if high is None else op("min", x, high)
-
-
-@pointwise("Sigmoid")
-def sigmoid(node: Node, x: Expr) -> Expr:
-    return op("div", like(x, 1), op("add", like(x, 1), unary("exp", unary("neg", x))))
-
-
-@pointwise("HardSigmoid")
-def hard_sigmoid(node: Node, x: Expr) -> Expr:
-    alpha, beta = node.attrs.get("alpha", 0.2), node.attrs.get("beta", 0.5)
-    y = op("add", op("mul", x, like(x, alpha)), like(x, beta))
-    return op("min", op("max", y, like(x, 0)), like(x, 1))
-
-
-@pointwise("HardSwish")
-def hard_swish(node: Node, x: Expr) -> Expr:
-    y = op("add", op("mul", x, like(x, 1 / 6)), like(x, 0.5))
-    return op("mul", x, op("min", op("max", y, like(x, 0)), like(x, 1)))
-
-
-@pointwise("Swish")
-def swish(node: Node, x: Expr) -> Expr:
-    alpha = node.attrs.get("alpha", 1.0)
-    return op("mul", x, sigmoid(node, x if alpha == 1.0 else op("mul", x, like(x, alpha))))
-
-
-@pointwise("Gelu")
-def gelu(node: Node, x: Expr) -> Expr:
-    """0.5 x (1 + erf(x / sqrt 2)), or with tanh(sqrt(2/pi) (x + 0.044715 x^3))."""
-    if node.attrs.get("approximate", "none") == "tanh":
-        cube = op("mul", op("mul", x, x), x)
-        inner = op("mul", op("add", x, op("mul", cube, like(x, 0.044715))), like(x, math.sqrt(2 / math.pi)))
-        bell = unary("tanh", inner)
-    else:
-        bell = unary("erf", op("mul", x, like(x, math.sqrt(0.5))))
-    return op("mul", op("mul", x, like(x, 0.5)), op("add", bell, like(x, 1)))
 
 
 @pointwise("Reciprocal")
@@ -185,3 +131,37 @@ def sign(node: Node, x: Expr) -> Expr:
 def limits(dtype: str) -> tuple[float, float]:
     """Smallest and largest value of a type."""
     return LIMITS.get(dtype, (-math.inf, math.inf))
+
+
+@pointwise("IsNaN")
+def is_nan(node: Node, x: Expr) -> Expr:
+    return compare("ne", x, x)
+
+
+@pointwise("IsInf")
+def is_inf(node: Node, x: Expr) -> Expr:
+    """x is +inf (unless detect_positive is 0) or -inf (unless detect_negative is 0)."""
+    up, down = node.attrs.get("detect_positive", 1), node.attrs.get("detect_negative", 1)
+    if not up or not down:
+        bound = like(x, math.inf if up else -math.inf)
+        return compare("eq", x, bound) if up or down else const(False, "bool")
+    return compare("eq", unary("abs", x), like(x, math.inf))
+
+
+@pointwise("BitShift")
+def bit_shift(node: Node, x: Expr, n: Expr) -> Expr:
+    """A count outside 0..width-1 shifts everything out, as numpy has it; Wasm takes it modulo 32 or 64."""
+    zero, width = like(x, 0), like(n, SIZES[x.dtype] * 8)
+    fits = compare("lt", n, width)
+    if n.dtype not in UNSIGNED:
+        fits = op("and", fits, compare("ge", n, like(n, 0)))
+    if text(node, "direction", "LEFT") == "LEFT":
+        return select(fits, op("shl", x, n), zero)
+    gone = zero if x.dtype in UNSIGNED else select(compare("lt", x, zero), like(x, -1), zero)
+    return select(fits, op("shr", x, n), gone)
+
+
+def text(node: Node, name: str, default: str = "") -> str:
+    """A string attribute."""
+    value = node.attrs.get(name, default)
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -12,9 +12,9 @@ from nnjit.codegen.spec import Axis
 from nnjit.graph.ir import Node
 from nnjit.lower.context import Context
 from nnjit.lower.layout import Layout
+from nnjit.lower.ops.compose import const_ints
 from nnjit.lower.ops.linear import SPATIAL, Window, accumulate
 from nnjit.lower.ops.norm import keep
-from nnjit.lower.ops.shape import const_ints
 from nnjit.lower.registry import Computation, Unsupported, computation
 
 

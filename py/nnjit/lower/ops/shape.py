@@ -5,25 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from nnjit.codegen.expr import Expr, Index, cast, compare, const, op, select
+from nnjit.codegen.expr import Index
+from nnjit.codegen.spec import Axis
 from nnjit.graph.ir import Node, Value
 from nnjit.lower.context import Context
 from nnjit.lower.layout import Layout
-from nnjit.lower.registry import Unsupported, composite, injective, view
+from nnjit.lower.ops.compose import const_ints, shape_of
+from nnjit.lower.registry import Computation, composite, computation, view
 
 if TYPE_CHECKING:
     from nnjit.lower.build import Build
-
-
-def const_ints(v: Value | None) -> list[int] | None:
-    """The integers of a constant tensor; None for an absent one. Unsupported if it is computed at run time."""
-    if v is None:
-        return None
-    if v.const is None:
-        raise Unsupported(f"{v.name} is computed at run time")
-    return [int(x) for x in np.asarray(v.const.numpy()).reshape(-1)]
 
 
 @view("Transpose")
@@ -100,44 +91,33 @@ def _common_order(values: Sequence[Value], build: Build, shape: Sequence[int]) -
     return Layout.ordered(shape, order)
 
 
-def gathered(i: Expr, extent: int) -> Index:
-    """A run-time index, with ONNX's negative values, as an Index."""
-    if i.op == "const":
-        return Index(int(i.attr) % extent if extent else 0)
-    at = cast(i, "i32")
-    at = select(compare("lt", at, const(0, "i32")), op("add", at, const(extent, "i32")), at)
-    return Index(0, ((at, 1),))
+@computation("Tile")
+def tile(ctx: Context, node: Node, out: int) -> Computation:
+    """y[r * n + i] = x[i] along each dimension."""
+    axes, idx, at = [], [], []
+    shape = shape_of(node.inputs[0])
+    for d, (n, whole) in enumerate(zip(shape, shape_of(node.outputs[0]), strict=True)):
+        axes += [Axis(f"r{d}", whole // n if n else 0), Axis(f"i{d}", n)]
+        at.append(Index.of(f"i{d}"))
+        idx.append(Index(0, {f"r{d}": n, f"i{d}": 1}))
+    return Computation(axes, idx, ctx.read(node.inputs[0], at), name="tile")
 
 
-@injective("Gather")
-def gather(ctx: Context, node: Node, idx: Sequence[Index]) -> Expr:
-    """y[..., i, ...] = x[..., indices[i], ...]."""
-    x, indices = node.inputs[0], node.inputs[1]
-    assert x is not None and indices is not None and x.shape is not None and indices.shape is not None
-    d = node.attrs.get("axis", 0) % len(x.shape)
-    rank = len(indices.shape)
-    at = gathered(ctx.read(indices, idx[d : d + rank]), x.shape[d])
-    return ctx.read(x, [*idx[:d], at, *idx[d + rank :]])
+@computation("DepthToSpace", "SpaceToDepth")
+def depth_and_space(ctx: Context, node: Node, out: int) -> Computation:
+    """Blocks of b x b pixels to and from channels: small[n, (i, j, c), h, w] = large[n, c, h*b + i, w*b + j].
 
-
-@injective("Pad")
-def pad(ctx: Context, node: Node, idx: Sequence[Index]) -> Expr:
-    """Constant mode: a guarded read. Other modes are separate reads of the mirrored place: not here."""
-    x = node.inputs[0]
-    assert x is not None and x.shape is not None
-    mode = node.attrs.get("mode", "constant")
-    if mode not in ("constant", b"constant"):
-        raise Unsupported(f"Pad with mode {mode}")
-    pads = const_ints(node.inputs[1]) or []
-    axes = const_ints(node.input(3)) if len(node.inputs) > 3 and node.inputs[3] is not None else None
-    names = [a % len(x.shape) for a in axes] if axes is not None else list(range(len(x.shape)))
-    value = node.inputs[2] if len(node.inputs) > 2 else None
-    other = const(0, x.dtype) if value is None else ctx.read(value, [Index()] * len(value.shape or ()))
-    at = list(idx)
-    bounds = []
-    for n, d in enumerate(names):
-        before, after = pads[n], pads[n + len(names)]
-        at[d] = idx[d] + (-before)
-        if before > 0 or after > 0:
-            bounds.append((at[d], x.shape[d]))
-    return ctx.read_padded(x, at, bounds, other) if bounds else ctx.read(x, at)
+    Mode CRD of DepthToSpace has the channels as (c, i, j)."""
+    b = node.attrs["blocksize"]
+    to_space = node.op == "DepthToSpace"
+    n, deep, high, wide = shape_of(node.inputs[0] if to_space else node.outputs[0])
+    channels = deep // (b * b)
+    axes = [Axis("n", n), Axis("c", channels), Axis("h", high), Axis("i", b), Axis("w", wide), Axis("j", b)]
+    if node.attrs.get("mode", "DCR") in ("CRD", b"CRD"):
+        channel = Index(0, {"c": b * b, "i": b, "j": 1})
+    else:
+        channel = Index(0, {"i": b * channels, "j": channels, "c": 1})
+    small = [Index.of("n"), channel, Index.of("h"), Index.of("w")]
+    large = [Index.of("n"), Index.of("c"), Index(0, {"h": b, "i": 1}), Index(0, {"w": b, "j": 1})]
+    source, place = (small, large) if to_space else (large, small)
+    return Computation(axes, place, ctx.read(node.inputs[0], source), name=node.op.lower())
