@@ -27,7 +27,7 @@ import numpy as np  # noqa: E402
 from playwright.sync_api import Error as PlaywrightError  # noqa: E402
 from playwright.sync_api import Page  # noqa: E402
 
-from tests.bench import leak, peak, report  # noqa: E402
+from tests.bench import leak, peak, report, steps  # noqa: E402
 from tests.bench.ops import Op, all_ops  # noqa: E402
 from tests.models import catalogue  # noqa: E402
 from tests.support.browser import Lab, started  # noqa: E402
@@ -55,6 +55,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--warm", type=float, default=0.7, help="seconds of warming up each; default %(default)s"
     )
+    parser.add_argument("--steps", help="time each step of one model or operator instead")
     parser.add_argument("--shapes", action="store_true", help="models at their further shapes too")
     parser.add_argument("--docs", action="store_true", help="write docs/benchmarks.md")
     parser.add_argument(
@@ -152,6 +153,20 @@ def measure(lab: Lab, args: argparse.Namespace, threads: int) -> dict[str, Any]:
     return {"threads": threads, "peak": yardstick, "failed": failed, "rows": rows}
 
 
+def profile(lab: Lab, args: argparse.Namespace) -> int:
+    """The steps of one operator or model."""
+    threads = int(args.threads.split(",")[0])
+    page, _ = open_page(lab, [], threads)
+    yardstick = page.evaluate(
+        "([url, flops, n]) => bench.peak(url, flops, n)",
+        [lab.site.put("bench/peak.wasm", peak.module()), peak.FLOPS_PER_ROUND, threads],
+    )
+    page.context.close()
+    ops = all_ops()
+    found = op_job(lab, ops[args.steps], 0) if args.steps in ops else model_job(lab, catalogue.MODELS[args.steps], 0)
+    return steps.main(lab, found, threads, args.repeats, yardstick)
+
+
 def machine(lab: Lab) -> dict[str, Any]:
     cpu = next(
         (x.split(":")[1].strip() for x in cpu_info() if x.startswith("model name")), platform.machine()
@@ -173,6 +188,8 @@ def cpu_info() -> list[str]:
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     with started() as lab:
+        if args.steps:
+            return profile(lab, args)
         if args.leak:
             return leak.main(lab, catalogue.MODELS[args.leak], args.rounds)
         about = machine(lab)

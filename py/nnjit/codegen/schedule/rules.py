@@ -186,7 +186,7 @@ def register_tile(
             for rm, cm in ((mr, full_m), (tail_m, 1 if tail_m else 0)):
                 for rn, cn in ((nv, full_n), (tail_n, 1 if tail_n else 0)):
                     loads = rn + rm * (rn if shared_loads else 1)
-                    total += cm * cn * (max(rm * rn / 2, loads / 2, 4.0) + 0.3)
+                    total += cm * cn * (max(rm * rn / 2, loads / 2, 4.0) + 0.08 * loads + 0.3)
             if total < cost * 0.999:
                 best, cost = (mr, nv), total
     return best

@@ -1,0 +1,28 @@
+// Per-step times of one model in this page, for tests/bench/steps.py.
+import { readBundle, decode } from '/t/support/values.js';
+
+/**
+ * @param {string} url of a bundle {job} as run.py makes it
+ * @param {number} threads
+ * @param {number} repeats
+ */
+export async function profile(url, threads, repeats) {
+  const nnjit = await import('/nnjit.js');
+  nnjit.env.wasm.numThreads = threads;
+  const { head, blob } = readBundle(await (await fetch(url)).arrayBuffer());
+  const session = await nnjit.InferenceSession.create(head.job.url);
+  const feeds = Object.fromEntries(
+    Object.entries(head.job.inputs).map(([n, value]) => [n, decode(/** @type {any} */ (value), blob, nnjit.Tensor)]),
+  );
+  const times = [];
+  for (let i = 0; i < repeats; i++) {
+    const start = performance.now();
+    await session.run(feeds);
+    times.push(performance.now() - start);
+  }
+  const found = await session.profile({ feeds, repeats });
+  /** @type {Record<string, string>} */
+  const schedules = {};
+  for (const { kernel, step } of found.steps) schedules[kernel] ??= (await session.kernel(step)).schedule;
+  return { profile: found, schedules, times, stats: session.stats() };
+}

@@ -1,0 +1,51 @@
+"""Where a model's time goes: every step of its plan timed in Chromium, the slowest kernels first.
+
+    python3 serve.py bench --steps resnet-50 --threads 1
+    python3 serve.py bench --steps 'gemm 640x768x2304'      an operator of the side-by-side run
+
+A row is a distinct kernel: its time over all steps that run it, its share, how many steps, GFLOP/s and GB/s at
+least, the schedule. Times are medians of `repeats` runs inside the engine, the slowest thread of each step.
+"""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+from tests.support.browser import Lab
+
+
+def table(found: dict[str, Any], peak: float) -> str:
+    """The report of one profile; `peak` in GFLOP/s."""
+    profile, groups = found["profile"], {}
+    for s in profile["steps"]:
+        g = groups.setdefault(s["kernel"], {"n": 0, "ms": 0.0, "gflop": 0.0, "gbyte": 0.0})
+        g["n"] += 1
+        g["ms"] += s["ms"]
+        g["gflop"] += (s["gflops"] or 0.0) * s["ms"] / 1e3
+        g["gbyte"] += (s["gbytes"] or 0.0) * s["ms"] / 1e3
+    total = sum(g["ms"] for g in groups.values()) or 1.0
+    times = found["times"]
+    lines = [
+        f"run() {median(times):.2f} ms ({min(times):.2f}-{max(times):.2f}), first {times[0]:.2f}; in the engine "
+        f"{profile['runMs']:.2f} ms; {len(profile['steps'])} steps {total:.2f} ms; FMA peak {peak:.1f} GFLOP/s"
+    ]
+    for name, g in sorted(groups.items(), key=lambda item: -item[1]["ms"]):
+        seconds = max(g["ms"], 1e-6) / 1e3
+        rate = g["gflop"] / seconds
+        lines.append(
+            f"{g['ms']:9.3f} ms {100 * g['ms'] / total:5.1f}% x{g['n']:<3d} {rate:6.1f} GFLOP/s {100 * rate / peak:3.0f}% "
+            f"{g['gbyte'] / seconds:6.1f} GB/s  {name:44.44s} {found['schedules'].get(name, '')}"
+        )
+    return "\n".join(lines)
+
+
+def main(lab: Lab, url: str, threads: int, repeats: int, peak: float) -> int:
+    """Prints the table of the job at `url`."""
+    page = lab.page("t/bench/bench.html")
+    found = page.evaluate(
+        "async ([u, n, r]) => (await import('/t/bench/steps.js')).profile(u, n, r)", [url, threads, repeats]
+    )
+    print(table(found, peak))
+    print({k: v for k, v in found["stats"].items() if k in ("compile", "load", "seconds")})
+    return 0
