@@ -48,23 +48,33 @@ class FileSource:
 
 
 class Window:
-    """Buffered forward reading of a ByteSource: small reads are served from one block.
+    """Buffered reading of a ByteSource in aligned blocks, a few of which are kept.
 
-    A skipped payload costs nothing: the next read fetches the block around its own position.
+    A walk that skips payloads touches two blocks a tensor: where it starts and where it ends.
     """
 
-    def __init__(self, source: ByteSource, block: int = 1 << 16) -> None:
-        self.source, self.size, self._block = source, source.size, block
-        self._start, self._data = 0, b""
+    def __init__(self, source: ByteSource, block: int = 1 << 14, keep: int = 8) -> None:
+        self.source, self.size, self._block, self._keep = source, source.size, block, keep
+        self._blocks: dict[int, bytes] = {}
 
     def read(self, start: int, length: int) -> bytes:
-        at = start - self._start
-        if at < 0 or at + length > len(self._data):
-            if length >= self._block:
-                return self.source.read(start, length)
-            self._start, self._data = start, self.source.read(start, min(self._block, self.size - start))
-            at = 0
-        return self._data[at : at + length]
+        first, last = start // self._block, (start + length - 1) // self._block
+        if last - first >= self._keep // 2:
+            return self.source.read(start, length)
+        data = self._get(first)
+        for number in range(first + 1, last + 1):
+            data += self._get(number)
+        at = start - first * self._block
+        return data[at : at + length]
+
+    def _get(self, number: int) -> bytes:
+        data = self._blocks.pop(number, None)
+        if data is None:
+            data = self.source.read(number * self._block, self._block)
+            if len(self._blocks) >= self._keep:
+                del self._blocks[next(iter(self._blocks))]  # the one used longest ago
+        self._blocks[number] = data
+        return data
 
     def varint(self, at: int, end: int) -> tuple[int, int]:
         """(value, position after it) of the base-128 number at `at`; (-1, at) when it runs past `end`."""

@@ -133,9 +133,9 @@ _BINARY: dict[str, Callable[[Array, Array], Any]] = {
 }  # fmt: skip
 _UNARY: dict[str, Callable[[Array], Any]] = {
     "Abs": np.abs, "Neg": np.negative, "Not": np.logical_not, "Floor": np.floor, "Ceil": np.ceil,
-   
-    "Sqrt": np.sqrt, "Exp": np.exp, "Log": np.log, "Sin": np.sin, "Cos": np.cos, "Tanh": np.tanh, "Sign": np.sign,
-    "Identity": lambda x: x, "Round": np.rint, "Reciprocal": lambda x: (1 / x).astype(x.dtype),
+    "Sqrt": np.sqrt, "Exp": np.exp, "Log": np.log, "Sin": np.sin, "Cos": np.cos, "Tanh": np.tanh,
+    "Sign": np.sign, "Identity": lambda x: x, "Round": np.rint,
+    "Reciprocal": lambda x: (1 / x).astype(x.dtype),
 }  # fmt: skip
 _VARIADIC: dict[str, Callable[[Array, Array], Any]] = {"Max": np.maximum, "Min": np.minimum, "Sum": np.add}
 _REDUCE: dict[str, Callable[..., Any]] = {

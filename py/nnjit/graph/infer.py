@@ -16,9 +16,15 @@ from .shapes import infer_node
 
 
 def infer(graph: Graph) -> Graph:
-    """shape = Shape(x[2,3]); y = Reshape(x, shape) → y[2,3] = Reshape(x, [2,3]); dead nodes go."""
+    """shape = Shape(x[2,3]); y = Reshape(x, shape) → y[2,3] = Reshape(x, [2,3])"""
+    graph.nodes = infer_nodes(graph, graph.nodes)
+    return graph
+
+
+def infer_nodes(graph: Graph, nodes: list[Node]) -> list[Node]:
+    """Infers and folds nodes in topological order; returns the ones that are left."""
     kept: list[Node] = []
-    todo = graph.nodes[::-1]
+    todo = nodes[::-1]
     while todo:
         node = todo.pop()
         body = _taken_branch(node)
@@ -27,20 +33,14 @@ def infer(graph: Graph) -> Graph:
             continue
         infer_node(node)
         found = fold_node(node)
-        if found is None:
+        # A sequence or an empty optional has no Const: such a node stays.
+        if found is None or any(a is None or isinstance(a, (list, dict)) for a in found):
             kept.append(node)
             continue
-        live = [v for v in node.outputs if v.name]
-        for array in found:
-            if array is None or isinstance(array, (list, dict)):
-                kept.append(node)  # a sequence or an empty optional has no Const
-                break
-        else:
-            for value, array in zip(live, found, strict=False):
-                _set(value, array)
-            node.detach()
-    graph.nodes = kept
-    return graph
+        for value, array in zip([v for v in node.outputs if v.name], found, strict=False):
+            _set(value, array)
+        node.detach()
+    return kept
 
 
 def _set(value: Value, array: object) -> None:

@@ -39,7 +39,7 @@ def infer_by_onnx(node: Node) -> None:
     names = export.Names()
     reads = list(node.reads())
     proto = export.node_proto(node, names)
-    types = {names[v]: _type(v) for v in reads}
+    types = {names[v]: value_type(v) for v in reads}
     data = {
         names[v]: _tensor(v.const, names[v]) for v in reads if v.const is not None and v.const.size <= 1024
     }
@@ -47,8 +47,8 @@ def infer_by_onnx(node: Node) -> None:
     try:
         found = shape_inference.infer_node_outputs(schema, proto, types, data, opset_imports=imports)
     except (shape_inference.InferenceError, RuntimeError) as error:
-        if any(v.shape is None or not v.dtype for v in reads):
-            return  # it may only miss what is not known yet
+        if any(v.shape is None or not v.dtype for v in reads) or _has_body(node):
+            return  # it may only miss what is not known yet; bodies are often declared carelessly
         fail(node, str(error).strip().splitlines()[0])
     for value in node.outputs:
         proto_type = found.get(names[value]) if value.name else None
@@ -62,7 +62,12 @@ def infer_by_onnx(node: Node) -> None:
             value.type = proto_type
 
 
-def _type(value: Value) -> onnx.TypeProto:
+def _has_body(node: Node) -> bool:
+    return any(isinstance(a, onnx.GraphProto) for a in node.attrs.values())
+
+
+def value_type(value: Value) -> onnx.TypeProto:
+    """Its TypeProto, as far as it is known."""
     return value.type if value.type is not None else protos.make_type(value.dtype, value.shape)
 
 

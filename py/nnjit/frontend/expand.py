@@ -1,0 +1,82 @@
+"""ONNX's function operators → the primitive nodes of their definition, where no kernel serves them whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import onnx
+
+from ..graph import export, protos, schemas
+from ..graph.infer import infer_nodes
+from ..graph.ir import Graph, Node
+from ..graph.shapes import value_type
+from .importer import Importer
+from .scope import Frame, Scope
+from .source import BytesSource
+from .tensors import Files
+
+
+def expand(graph: Graph, keep: Callable[[Node], bool]) -> Graph:
+    """y = Celu(x), unless keep(node)  →  y = Max(0, x) + Min(0, α·(Exp(x/α) - 1)); inferred and folded.
+
+    Nested function operators are expanded too. Operators without a definition stay as they are.
+    """
+    importer = Importer(Files(BytesSource(b"", "the operator's definition"), {}))
+    importer.fresh = graph.fresh  # type: ignore[method-assign]
+    kept: list[Node] = []
+    todo = graph.nodes[::-1]
+    while todo:
+        node = todo.pop()
+        body = None if keep(node) else definition(node)
+        if body is None:
+            kept.append(node)
+            continue
+        nodes = _inline(importer, node, body)
+        for old, new in zip(node.outputs, nodes[1], strict=False):
+            if new is not None and old.name:
+                graph.replace(old, new)
+        node.detach()
+        todo += infer_nodes(graph, nodes[0])[::-1]
+    graph.nodes = kept
+    return graph
+
+
+def definition(node: Node) -> onnx.FunctionProto | None:
+    """The FunctionProto that ONNX defines the operator by, for these input types; None when there is none."""
+    schema = schemas.find(node.op, node.domain, node.version)
+    if schema is None:
+        return None
+    if schema.has_function:
+        newest = max(schema.function_opset_versions)
+        return _parse(schema.get_function_with_opset_version(newest))
+    if not schema.has_context_dependent_function:
+        return None
+    if any(v is not None and not v.dtype for v in node.inputs):
+        return None
+    newest = max(schema.context_dependent_function_opset_versions)
+    proto = export.node_proto(node, export.Names())
+    types = [(onnx.TypeProto() if v is None else value_type(v)).SerializeToString() for v in node.inputs]
+    made = schema.get_context_dependent_function_with_opset_version(newest, proto.SerializeToString(), types)
+    return _parse(made) if made else None
+
+
+def _parse(data: bytes) -> onnx.FunctionProto:
+    function = onnx.FunctionProto()
+    function.ParseFromString(data)
+    return function
+
+
+def _inline(importer: Importer, node: Node, body: onnx.FunctionProto) -> tuple[list[Node], list[Any]]:
+    schema = schemas.find(node.op, node.domain, node.version)
+    env: dict[str, Any] = {}
+    for name, attr in schema.attributes.items() if schema is not None else ():
+        if attr.default_value.type:
+            env[name] = protos.attribute_value(attr.default_value)
+    env.update(node.attrs)
+    scope = Scope(Frame(), None, f"{node.name or node.op}/")
+    for i, name in enumerate(body.input):
+        scope.values[name] = node.input(i)
+    opsets = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in body.opset_import}
+    importer.nodes(body.node, scope, {"": schemas.NEWEST, **opsets}, env)
+    return scope.frame.nodes, [scope.values.get(name) for name in body.output]
