@@ -35,7 +35,14 @@ def test_a_model_from_a_url_runs(api: Api, backend: str) -> None:
     np.testing.assert_allclose(got["z"]["data"], expected(ROWS).reshape(-1), rtol=1e-6)
     assert got["names"] == [["x"], ["z"]]
     assert got["inputs"] == [
-        {"name": "x", "isTensor": True, "kind": "tensor", "type": "float32", "shape": ["n", 4], "optional": False}
+        {
+            "name": "x",
+            "isTensor": True,
+            "kind": "tensor",
+            "type": "float32",
+            "shape": ["n", 4],
+            "optional": False,
+        }
     ]
     assert got["outputs"][0]["shape"] == ["n", 3]
     assert (got["backend"], got["state"], got["released"]) == (backend, "ready", "released")
@@ -237,7 +244,12 @@ def test_every_type_goes_in_and_comes_out(api: Api, kind: str, backend: str) -> 
           await session.release();
           return plain(y);
         }""",
-        {"path": api.put(f"identity-{kind}.onnx", identity(number)), "kind": kind, "data": data, "backend": backend},
+        {
+            "path": api.put(f"identity-{kind}.onnx", identity(number)),
+            "kind": kind,
+            "data": data,
+            "backend": backend,
+        },
     )
     want = [str(v) for v in data] if kind in ("int64", "uint64") else data
     assert got == {"type": kind, "dims": [2], "data": want}
@@ -257,7 +269,8 @@ def test_sequences_and_optionals(api: Api, backend: str) -> None:
                 helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, None),
                 helper.make_tensor_value_info("x", TensorProto.FLOAT, [1]),
                 helper.make_value_info(
-                    "o", helper.make_optional_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, [1]))
+                    "o",
+                    helper.make_optional_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, [1])),
                 ),
             ],
             [

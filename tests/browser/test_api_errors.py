@@ -21,11 +21,15 @@ def broken_models() -> dict[str, tuple[bytes, str]]:
         {"y": (F, [1, 64])},
         {"w": np.ones((64, 64), np.float32)},
     )
-    unknown_op = model([helper.make_node("Wobble", ["x"], ["y"], "strange")], {"x": (F, [1])}, {"y": (F, [1])})
+    unknown_op = model(
+        [helper.make_node("Wobble", ["x"], ["y"], "strange")], {"x": (F, [1])}, {"y": (F, [1])}
+    )
     opset = model([helper.make_node("Relu", ["x"], ["y"])], {"x": (F, [1])}, {"y": (F, [1])}, opset=999)
     dangling = model([helper.make_node("Relu", ["nowhere"], ["y"])], {"x": (F, [1])}, {"y": (F, [1])})
     external = model([helper.make_node("Add", ["x", "w"], ["y"])], {"x": (F, [4])}, {"y": (F, [4])})
-    tensor = external.graph.initializer.add(name="w", data_type=F, dims=[4], data_location=TensorProto.EXTERNAL)
+    tensor = external.graph.initializer.add(
+        name="w", data_type=F, dims=[4], data_location=TensorProto.EXTERNAL
+    )
     tensor.external_data.add(key="location", value="weights.bin")
     return {
         "truncated": (good.SerializeToString()[:-5000], "MODEL_FORMAT"),
@@ -45,7 +49,9 @@ def broken() -> dict[str, tuple[bytes, str]]:
 
 
 @pytest.mark.parametrize("name", list(broken_models()))
-def test_a_bad_model_is_refused_and_others_go_on(api: Api, broken: dict[str, tuple[bytes, str]], name: str) -> None:
+def test_a_bad_model_is_refused_and_others_go_on(
+    api: Api, broken: dict[str, tuple[bytes, str]], name: str
+) -> None:
     data, code = broken[name]
     got = api.run(
         """async ({ good, path }) => {
@@ -70,7 +76,9 @@ def test_a_bad_model_is_refused_and_others_go_on(api: Api, broken: dict[str, tup
     assert len(got["z"]) == 3 and got["before"] == got["after"] and got["kept"] == 0
 
 
-def test_external_data_is_given_or_found_beside_the_url(api: Api, broken: dict[str, tuple[bytes, str]]) -> None:
+def test_external_data_is_given_or_found_beside_the_url(
+    api: Api, broken: dict[str, tuple[bytes, str]]
+) -> None:
     weights = np.float32([1, 2, 3, 4]).tobytes()
     path = api.put("folder/external.onnx", broken["external"][0])
     api.put("folder/weights.bin", weights)
@@ -92,14 +100,22 @@ def test_external_data_is_given_or_found_beside_the_url(api: Api, broken: dict[s
 FEEDS = {
     "missing": ("{ a: T('float32', [1, 2]) }", "missing", "inputNames"),
     "misspelt": ("{ a: T('float32', [1, 2]), B: T('float32', [1, 2]) }", "unknown", "'b'"),
-    "unexpected": ("{ a: T('float32', [1, 2]), b: T('float32', [1, 2]), zebra: T('float32', [1]) }", "unknown", "a, b"),
+    "unexpected": (
+        "{ a: T('float32', [1, 2]), b: T('float32', [1, 2]), zebra: T('float32', [1]) }",
+        "unknown",
+        "a, b",
+    ),
     "type": ("{ a: T('int32', [1, 2]), b: T('float32', [1, 2]) }", "type", "float32"),
     "rank": ("{ a: T('float32', [1, 2], [1, 2]), b: T('float32', [1, 2]) }", "rank", ""),
     "size": ("{ a: T('float32', [1, 2, 3]), b: T('float32', [1, 2]) }", "shape", ""),
     "no tensor": ("{ a: [1, 2], b: T('float32', [1, 2]) }", "type", "Tensor"),
     "null": ("{ a: null, b: T('float32', [1, 2]) }", "type", "Tensor"),
     "not an object": ("[T('float32', [1, 2])]", "type", "session.run"),
-    "disposed": ("(() => { const a = T('float32', [1, 2]); a.dispose(); return { a, b: a }; })()", "disposed", ""),
+    "disposed": (
+        "(() => { const a = T('float32', [1, 2]); a.dispose(); return { a, b: a }; })()",
+        "disposed",
+        "",
+    ),
 }
 
 
@@ -123,7 +139,11 @@ def test_a_bad_feed_is_named(api: Api, name: str) -> None:
 
 
 def test_shapes_that_do_not_fit_each_other_are_named(api: Api) -> None:
-    made = model([helper.make_node("MatMul", ["a", "b"], ["y"], "mm")], {"a": (F, ["n", "k"]), "b": (F, ["k", "m"])}, {"y": (F, ["n", "m"])})
+    made = model(
+        [helper.make_node("MatMul", ["a", "b"], ["y"], "mm")],
+        {"a": (F, ["n", "k"]), "b": (F, ["k", "m"])},
+        {"y": (F, ["n", "m"])},
+    )
     got = api.run(
         """async (path) => {
           const session = await create(path);
@@ -155,7 +175,11 @@ def test_fetches_options_and_forms_are_checked(api: Api) -> None:
         ("await create(42)", "BAD_ARGUMENT", "create"),
         ("await create(null)", "BAD_ARGUMENT", "create"),
         ("const s = await create(arg); await s.release(); await s.run({})", "SESSION", "create"),
-        ("const s = await create(arg); try { await s.tuning.start(); } finally { await s.release(); }", "NOT_AVAILABLE", "profile"),
+        (
+            "const s = await create(arg); try { await s.tuning.start(); } finally { await s.release(); }",
+            "NOT_AVAILABLE",
+            "profile",
+        ),
         ("await nnjit.python('1/0')", "PYTHON", ""),
     ]
     for body, code, hint in cases:

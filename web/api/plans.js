@@ -18,7 +18,7 @@ import { bytesOf, fromValue, toValue } from './values.js';
  * @typedef {{node: string, op: string, backend: 'wasm' | 'reference' | 'folded' | 'none', kernel?: string, step?: number,
  *   once?: boolean, reason?: string}} PlacedNode
  * @typedef {Pick<Plan, 'inputs' | 'outputs' | 'steps' | 'segments' | 'stats' | 'threads'> & {host: boolean}} PlanFacts
- * @typedef {{key: string, backend: 'wasm' | 'reference', reason: string, placement: PlacedNode[], facts: PlanFacts | null,
+ * @typedef {{key: string, backend: 'wasm' | 'reference', reason: string, constants: Record<string, import('./values.js').Value>, placement: PlacedNode[], facts: PlanFacts | null,
  *   seconds: Record<string, number>, load: {compileMs: number, initMs: number, bytes: number} | null}} Prepared
  * @typedef {{name: string, inputs: import('./feeds.js').Declared[], outputs: import('./feeds.js').Declared[],
  *   opset: Record<string, number>, nodes: number, parameterBytes: number, files: string[],
@@ -141,10 +141,13 @@ export class Plans {
   /** @param {Plan} plan @param {Progress} progress @param {AbortSignal | null} signal */
   async #load(plan, progress, signal) {
     const { client } = await getEngine();
-    return client.loadPlan(this.id, plan, this.blobs, {
+    progress('load', 0, 1);
+    const answer = await client.loadPlan(this.id, plan, this.blobs, {
       onProgress: (stage, done, total) => stage === 'load' && progress(stage, done, total),
       ...(signal ? { signal } : {}),
     });
+    progress('load', answer.bytes, answer.bytes);
+    return answer;
   }
 
   /** @param {string} key */
@@ -223,9 +226,14 @@ export class Plans {
     const compiler = getCompiler();
     if (host && compiler.death) throw compiler.death;
     const { client } = await getEngine();
-    const result = await client.run(this.id, plan.key, toFeeds(inputs, feeds), { fetch, ...(signal ? { signal } : {}) });
-    const refs = new Map(outputs.map((ref) => [ref.name, ref]));
-    const values = result.outputs.map((output, i) => fromOutput(/** @type {ValueRef} */ (refs.get(fetch[i])), output));
+    // A plan's outputs stand in the model's order; what the engine calls them is the compiler's business.
+    const names = this.description.outputs.map((output) => output.name);
+    const wanted = fetch.filter((name) => !(name in plan.constants));
+    const refs = wanted.map((name) => outputs[names.indexOf(name)]);
+    const options = { fetch: refs.map((ref) => ref.name), ...(signal ? { signal } : {}) };
+    const result = await client.run(this.id, plan.key, toFeeds(inputs, feeds), options);
+    const made = new Map(wanted.map((name, i) => [name, fromOutput(refs[i], result.outputs[i])]));
+    const values = fetch.map((name) => (name in plan.constants ? fromValue(plan.constants[name]) : (made.get(name) ?? null)));
     return { values, ms: result.ms, segments: result.segments };
   }
 

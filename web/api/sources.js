@@ -82,12 +82,13 @@ class Broken extends Error {
 
 /** @typedef {{parts: Blob[], got: number, total: number, version: string}} State */
 
-/** @param {Request} request @param {Record<string, string>} headers @param {AbortSignal | null | undefined} signal */
-async function open(request, headers, signal) {
+/**
+ * @param {Request} request @param {Record<string, string>} headers @param {AbortSignal | null | undefined} signal
+ * @param {RequestCache} [cache]
+ */
+async function open(request, headers, signal, cache = request.cache) {
   const all = new Headers(request.headers);
   for (const [key, value] of Object.entries(headers)) all.set(key, value);
-  // A part must not be put together with what the browser's cache holds of the broken whole.
-  const cache = all.has('range') ? 'no-store' : request.cache;
   const response = await fetch(new Request(request, { headers: all, cache }), { signal: signal ?? null });
   if (!response.ok) {
     throw failure('NETWORK', `${request.url} answered ${response.status} ${response.statusText}`, {
@@ -150,12 +151,13 @@ const versionOf = ({ headers }) => headers.get('etag') ?? headers.get('last-modi
 async function resume(state, request, signal, onProgress) {
   const ranged = state.got > 0 && state.total > 0;
   // No If-Range: a foreign server would have to allow that header beforehand. The answer is compared instead.
-  let response = await open(request, ranged ? { Range: `bytes=${state.got}-` } : {}, signal);
+  // No cache either: it holds part of the broken whole, and would put this together with it.
+  let response = await open(request, ranged ? { Range: `bytes=${state.got}-` } : {}, signal, 'no-store');
   if (response.status === 206) {
     const rest = Number(response.headers.get('content-length') ?? 0);
     if (state.got + rest !== state.total || versionOf(response) !== state.version) {
       await response.body?.cancel();
-      response = await open(request, {}, signal);
+      response = await open(request, {}, signal, 'no-store');
     }
   }
   if (response.status !== 206) Object.assign(state, { parts: [], got: 0 });

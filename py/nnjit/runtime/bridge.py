@@ -177,9 +177,11 @@ def _prepare(args: Any, context: Context) -> dict[str, Any]:
         "evicted": evicted,
         "valueInputs": list(session.value_inputs),
         "plan": None,
+        "constants": {},
     }
     if prepared.plan is not None:
         answer["plan"] = prepared.plan.to_js()
+        answer["constants"] = {n: values.to_value(v) for n, v in prepared.plan.constants.items()}
     return answer
 
 

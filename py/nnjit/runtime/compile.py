@@ -96,7 +96,7 @@ class _Linker:
         return Plan(
             self.key, self.target.shared, self.memory.pages, module, self.slot_base, len(self.functions), steps,
             segments, self.init, [self._ref(v) for v in self.lowered.graph.inputs], self._output_refs(),
-            self.kernels, self.host_calls, self._once_nodes(),
+            self.kernels, self.host_calls, self._constant_outputs(), self._once_nodes(),
             {
                 "arenaBytes": arena,
                 "constantBytes": sum(b.nbytes for b in persistent),
@@ -105,6 +105,11 @@ class _Linker:
                 "steps": len(steps),
             },
         )  # fmt: skip
+
+    def _constant_outputs(self) -> dict[str, Any]:
+        g = self.lowered.graph
+        outputs = zip(g.outputs, g.output_names, strict=True)
+        return {name: v.const.numpy() for v, name in outputs if v.const is not None and v.dtype not in SIZES}
 
     def _once_nodes(self) -> dict[str, str]:
         kernels = [s for s in self.once if isinstance(s, Kernel)]
@@ -313,7 +318,7 @@ class _Linker:
     def _ref(self, v: Value, name: str = "") -> Ref:
         place = self.lowered.tensors.places.get(v)
         if place is None or v.shape is None or place.buffer not in self.address:
-            return HostRef(name or v.name, api_name(v.dtype))
+            return HostRef(v.name, api_name(v.dtype))  # the engine finds host values by the value's own name
         nbytes = v.size * SIZES[v.dtype] if v.size is not None else 0
         return TensorRef(name or v.name, api_name(v.dtype), v.shape, self.address[place.buffer], nbytes)
 

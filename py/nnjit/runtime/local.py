@@ -61,7 +61,9 @@ class LocalSession:
                 run(self.store, 0, 1, segment["first"], segment["last"])
             else:
                 self._call(segment, host, values)
-        return {ref.name: self._get(ref.to_js(), values) for ref in plan.outputs}
+        names = [info.name for info in self.model.signature.outputs]
+        found = dict(zip(names, (ref.to_js() for ref in plan.outputs), strict=True))
+        return {n: plan.constants[n] if n in plan.constants else self._get(r, values) for n, r in found.items()}
 
     def placement(self) -> list[dict[str, Any]]:
         """Where each node of the latest plan runs."""

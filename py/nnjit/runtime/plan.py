@@ -101,6 +101,8 @@ class Plan:
     outputs: list[Ref]
     kernels: list[KernelInfo]
     host_calls: dict[str, HostSite] = field(default_factory=dict)
+    constants: dict[str, Any] = field(default_factory=dict)
+    """Outputs that are constants no memory holds (strings): by the model's name, as numpy."""
     once: dict[str, str] = field(default_factory=dict)
     """Nodes computed at load: name -> kernel."""
     stats: dict[str, Any] = field(default_factory=dict)
