@@ -11,17 +11,19 @@ from .env import Environment
 from .lock import Entry
 from .transfer import Say
 
-CHECKS = ("ruff", "format", "mypy", "tsc")
+CHECKS = ("ruff", "format", "mypy", "tsc", "tsc-tests")
 
 
 def run_checks(root: Path, env: Environment, typescript: Path, say: Say, only: list[str]) -> list[str]:
     """Run the named checks, all if none is named; those that failed. `typescript` is the unpacked package."""
     python = str(env.python)
+    tsc = [str(env.node()), str(typescript / "lib" / "tsc.js")]
     commands = {
         "ruff": [python, "-m", "ruff", "check", "."],
         "format": [python, "-m", "ruff", "format", "--check", "."],
         "mypy": [python, "-m", "mypy", "--no-error-summary"],
-        "tsc": [str(env.node()), str(typescript / "lib" / "tsc.js"), "--project", "web"],
+        "tsc": [*tsc, "--project", "web"],
+        "tsc-tests": [*tsc, "--project", "tests"],
     }
     failed = []
     for name in only or CHECKS:

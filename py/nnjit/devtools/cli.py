@@ -31,7 +31,7 @@ nnjit runs ONNX models in the browser, on kernels it makes for them.
 
   python3 serve.py                fetch what is missing, serve the page, open it
   python3 serve.py test           check the code, run all tests (arguments go to pytest; no check then)
-  python3 serve.py check          ruff, mypy and tsc alone (or the ones named: ruff format mypy tsc)
+  python3 serve.py check          ruff, mypy and tsc alone (or those named: ruff format mypy tsc tsc-tests)
   python3 serve.py bench ...      side by side with onnxruntime-web, TF.js, jax-js (arguments go to it)
   python3 serve.py models         fetch the models that samples, tests and bench use
   python3 serve.py vendor G ...   fetch groups of web/vendor.lock.json (all of them when none is named)

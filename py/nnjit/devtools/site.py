@@ -52,6 +52,7 @@ TYPES = {
 COMPRESSIBLE = {".html", ".js", ".mjs", ".css", ".json", ".map", ".txt", ".md", ".ts", ".py", ".wgsl", ".csv"}
 COMPRESSIBLE |= {".svg", ".wasm"}
 WORTH_COMPRESSING = 1024  # bytes
+KEEP_COPIES = 7 * 24 * 3600  # seconds a compressed copy is kept; it is cheap to make again
 DIST = re.compile(r"dist/[0-9a-f]{12}/[^/]+")
 
 
@@ -159,7 +160,13 @@ class Site:
                 with content.path.open("rb") as source, gzip.open(temporary, "wb", 6) as packer:
                     shutil.copyfileobj(source, packer, 1 << 18)
                 temporary.replace(packed)
+                self._forget_old_copies()
         return packed
+
+    def _forget_old_copies(self) -> None:
+        for copy in self.cache.iterdir():
+            if time.time() - copy.stat().st_mtime > KEEP_COPIES:
+                copy.unlink(missing_ok=True)
 
 
 def plain_path(url_path: str) -> str | None:

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import http.client
 import json
+import os
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -320,3 +321,12 @@ def test_a_taken_port_is_told_with_the_next_step(running: Server, web: Path) -> 
 def test_an_address_of_another_machine_is_told(web: Path) -> None:
     with pytest.raises(SetupError, match=r"cannot listen on 192\.0\.2\.1"):
         Server(Site(web), host="192.0.2.1")
+
+
+def test_old_compressed_copies_are_forgotten(ask: Ask, running: Server) -> None:
+    ask("/app.js", Accept_Encoding="gzip")
+    (old,) = running.site.cache.iterdir()
+    os.utime(old, (0, 0))
+    ask("/worker.mjs", Accept_Encoding="gzip")
+    (kept,) = running.site.cache.iterdir()
+    assert kept != old
