@@ -1,5 +1,31 @@
 """Lowering rules of the ONNX operators, a family a file; importing this fills the registry."""
 
-from nnjit.lower.ops import activation, gather, linear, norm, pad, pointwise, reduce, shape, trig
+from nnjit.lower.ops import (
+    activation,
+    gather,
+    linear,
+    norm,
+    pad,
+    pointwise,
+    reduce,
+    resize,
+    scatter,
+    shape,
+    transposed,
+    trig,
+)
 
-__all__ = ["activation", "gather", "linear", "norm", "pad", "pointwise", "reduce", "shape", "trig"]
+__all__ = [
+    "activation",
+    "gather",
+    "linear",
+    "norm",
+    "pad",
+    "pointwise",
+    "reduce",
+    "resize",
+    "scatter",
+    "shape",
+    "transposed",
+    "trig",
+]

@@ -76,7 +76,7 @@ def gather_nd(ctx: Context, node: Node, idx: Sequence[Index]) -> Expr:
 
 @injective("OneHot")
 def one_hot(ctx: Context, node: Node, idx: Sequence[Index]) -> Expr:
-    """values[1] where the position along `axis` is the index, values[0] elsewhere and for one out of range."""
+    """values[1] where the position along `axis` is the index, values[0] elsewhere."""
     shape = shape_of(node.outputs[0])
     d = node.attrs.get("axis", -1) % len(shape)
     wanted = ctx.read(node.inputs[0], [i for n, i in enumerate(idx) if n != d])
