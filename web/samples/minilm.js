@@ -8,9 +8,10 @@ import { WordPiece } from './wordpiece.js';
 
 /** @type {[string, string, string][]} */
 const PAIRS = [
-  ['same thing', 'The cat is sleeping on the warm windowsill.', 'A kitty naps in the sun by the window.'],
-  ['near miss', 'How do I reset my password?', 'How do I change my e-mail address?'],
-  ['same words', 'The dog bit the man.', 'The man bit the dog.'],
+  ['other words', 'She bought a new car.', 'She purchased a brand-new automobile.'],
+  ['one word, two senses', 'The bank raised its interest rates.', 'We sat on the bank of the river.'],
+  ['a related question', 'How do I reset my password?', 'How do I change my e-mail address?'],
+  ['only the order differs', 'The dog bit the man.', 'The man bit the dog.'],
   ['far apart', 'The bakery opens at six in the morning.', 'Neutron stars are denser than an atom’s nucleus.'],
 ];
 

@@ -51,7 +51,8 @@ export function checkPanel(runner, fail) {
   runner.addEventListener('run', show);
   show();
   return el('section', { class: 'panel check', 'aria-label': 'Is it right?' },
-    el('div', { class: 'head' }, el('h2', {}, 'Is it right?'), button), body);
+    el('div', { class: 'head' }, el('h2', {}, 'Is it right?'), button),
+    el('p', { class: 'soft' }, 'ONNX has a reference written for clarity, not for speed. It can compute the last run again and tell how far apart the two are.'), body);
 }
 
 /**

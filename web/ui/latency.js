@@ -52,12 +52,13 @@ export function latencyPanel(runner, fail) {
     if (!series) again.textContent = `Run ${SERIES} more`;
     again.disabled = !runner.last;
     const typical = quantile(warm, 0.5);
-    fill(figures,
-      figure('typical (p50)', warm.length ? ms(typical) : '–', 'lead'),
-      figure('slow (p95)', warm.length ? ms(quantile(warm, 0.95)) : '–'),
-      figure('first run, compiling included', cold === null ? '–' : ms(cold)),
-      figure('runs a second', warm.length ? (1000 / typical).toFixed(typical > 100 ? 1 : 0) : '–'));
-    fill(chart, warm.length > 1 ? bars(warm.slice(-SHOWN), quantile(runner.engine, 0.5)) : el('p', { class: 'soft' }, 'Run it again to see how it settles.'));
+    const first = cold !== null && figure('first run, compiling included', ms(cold), warm.length ? '' : 'lead');
+    fill(figures, ...(warm.length ? [
+      figure('typical (p50)', ms(typical), 'lead'),
+      figure('slow (p95)', ms(quantile(warm, 0.95))),
+      figure('runs a second', (1000 / typical).toFixed(typical > 100 ? 1 : 0)),
+    ] : []), first);
+    fill(chart, warm.length > 1 ? bars(warm.slice(-SHOWN), quantile(runner.engine, 0.5)) : el('p', { class: 'soft' }, cold === null ? 'Nothing has run yet.' : 'Run it again to see how fast it is once it is warm.'));
   }
 
   runner.addEventListener('run', show);

@@ -30,7 +30,7 @@ const WHERE = {
 };
 
 /** Rows drawn before "show all" is asked for. */
-const FIRST_ROWS = 40;
+const FIRST_ROWS = 12;
 
 /**
  * @param {readonly PlacedNode[]} placed

@@ -119,7 +119,7 @@ const shapesOf = (feeds) => Object.entries(feeds).map(([name, { dims }]) => `${n
 
 /** @param {Values} feeds */
 function toTensors(feeds) {
-  return Object.fromEntries(Object.entries(feeds).map(([name, { type, data, dims }]) => [name, new nnjit.Tensor(type, data, dims)]));
+  return Object.fromEntries(Object.entries(feeds).map(([name, { type, data, dims }]) => [name, new nnjit.Tensor(/** @type {any} */ (type), data, dims)]));
 }
 
 /**
