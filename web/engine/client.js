@@ -35,7 +35,8 @@ export class EngineClient {
     worker.onmessage = ({ data }) => this.#receive(data);
     worker.onerror = (event) => {
       event.preventDefault?.();
-      this.#die(new NnjitError('ENGINE_DIED', `The engine failed: ${event.message ?? 'its script did not load'}`, {}, RESTART));
+      const why = event.message ?? 'its script did not load';
+      this.#die(new NnjitError('ENGINE_DIED', `The engine failed: ${why}`, {}, RESTART));
     };
   }
 
@@ -52,7 +53,8 @@ export class EngineClient {
       client.info = info;
       for (const lock of locks) {
         watchLock(lock, () => client.#die(new NnjitError('ENGINE_DIED',
-          'A thread of the engine ended; most often the browser ran out of memory.', { lock }, RESTART)), client.#watch.signal);
+          'A thread of the engine ended; most often the browser ran out of memory.', {}, RESTART)),
+        client.#watch.signal);
       }
       return client;
     } catch (cause) {
@@ -211,7 +213,8 @@ export class EngineClient {
     const abort = () => this.#worker.postMessage({ id, abort: true });
     /** @type {Promise<any>} */
     const answer = new Promise((resolve, reject) => {
-      this.#worker.postMessage({ id, method, args, cancellable: signal !== undefined }, transfer); // throws at once if something cannot be cloned
+      // throws, and so rejects, at once if something cannot be cloned
+      this.#worker.postMessage({ id, method, args, cancellable: signal !== undefined }, transfer);
       this.#pending.set(id, { resolve, reject, progress });
     });
     if (!signal) return answer;

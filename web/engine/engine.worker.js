@@ -54,11 +54,17 @@ const methods = {
    */
   async createSession(_call, id, { shared = info.sharedMemory, threads = info.threads, maxPages } = {}) {
     check(!sessions.has(id), 'DUPLICATE_SESSION', `There is a session "${id}" already.`, { session: id });
-    check(!shared || info.sharedMemory, 'BAD_PLAN', 'Memory cannot be shared here: the page is not cross-origin isolated.');
+    check(!shared || info.sharedMemory, 'BAD_PLAN',
+      'Memory cannot be shared here: the page is not cross-origin isolated.');
     const many = shared ? Math.min(Math.max(1, Math.floor(threads)), info.threads) : 1;
     const made = new Session(id, pool, { shared, threads: many, maxPages });
     sessions.set(id, made);
-    await made.open();
+    try {
+      await made.open();
+    } catch (cause) {
+      sessions.delete(id);
+      throw cause;
+    }
     return { shared, threads: made.threads, maxPages: made.memory.maxPages };
   },
 
@@ -175,9 +181,8 @@ const calls = new Map();
  * @returns {Transferable[]} the buffers that an answer owns, so that they move instead of being copied
  */
 function owned(value) {
-  if (value instanceof Uint8Array) return [/** @type {ArrayBuffer} */ (value.buffer)];
-  const outputs = /** @type {{outputs?: unknown[]} | undefined} */ (value)?.outputs ?? [];
-  return outputs.flatMap((output) => (output instanceof Uint8Array ? [/** @type {ArrayBuffer} */ (output.buffer)] : []));
+  const outputs = /** @type {{outputs?: unknown[]} | undefined} */ (value)?.outputs ?? [value];
+  return outputs.flatMap((output) => (output instanceof Uint8Array ? [output.buffer] : []));
 }
 
 /** @param {MessageEvent<import('./types.d.ts').Request>} event */

@@ -4,19 +4,21 @@
 import { NnjitError, asError, check, throwIfAborted } from './errors.js';
 import { PAGE } from './memory.js';
 import { callHost } from './run.js';
+import { chunks } from './source.js';
 import { turn } from './turns.js';
 
 /** @typedef {import('./types.d.ts').Plan} Plan */
 /** @typedef {import('./types.d.ts').InitItem} InitItem */
 /** @typedef {import('./session.js').Session} Session */
 /** @typedef {import('./session.js').LoadedPlan} LoadedPlan */
-/** @typedef {{host: import('./host.js').Host, signal: AbortSignal, progress: import('./types.d.ts').Progress}} Context */
-
-/** Weights come in chunks of this size; two are under way at a time, so this bounds what is held beside the memory. */
-const CHUNK = 8 << 20;
+/** @typedef {import('./types.d.ts').Progress} Progress */
+/** @typedef {{host: import('./host.js').Host, signal: AbortSignal, progress: Progress}} Context */
 
 /** Longest stretch of init steps without a look at cancellation, in ms. */
 const STRETCH = 16;
+
+/** At least so many ms between two messages about bytes read. */
+const TELL = 30;
 
 /**
  * @param {Session} session
@@ -58,9 +60,12 @@ export async function loadPlan(session, plan, sources, context) {
  */
 function checkPlan(session, plan, sources) {
   const { key } = plan;
-  const bad = (/** @type {string} */ why) => { throw new NnjitError('BAD_PLAN', `Plan "${key}": ${why}.`, { plan: key }); };
+  const bad = (/** @type {string} */ why) => {
+    throw new NnjitError('BAD_PLAN', `Plan "${key}": ${why}.`, { plan: key });
+  };
   if (plan.version !== 1) bad(`version ${plan.version} is not 1`);
-  check(!session.plans.has(key), 'DUPLICATE_PLAN', `Session "${session.id}" has a plan "${key}" already.`, { plan: key });
+  check(!session.plans.has(key), 'DUPLICATE_PLAN', `Session "${session.id}" has a plan "${key}" already.`,
+    { plan: key });
   if (plan.threads !== session.shared) {
     bad(`it is compiled for ${plan.threads ? 'shared' : 'unshared'} memory, the session's is not`);
   }
@@ -79,13 +84,15 @@ function checkPlan(session, plan, sources) {
   }
   const bytes = plan.pages * PAGE;
   for (const ref of [...plan.inputs, ...plan.outputs]) {
-    if (!ref.host && !(ref.address >= 0 && ref.address + ref.nbytes <= bytes)) bad(`"${ref.name}" lies outside its memory`);
+    const inside = ref.host || (ref.address >= 0 && ref.address + ref.nbytes <= bytes);
+    if (!inside) bad(`"${ref.name}" lies outside its memory`);
   }
   for (const item of plan.init) {
     if (item.kind !== 'range') continue;
     const { source, start, length } = item;
     const size = sources[source]?.size;
-    check(size !== undefined, 'SOURCE_READ', `The plan reads file ${source}; ${sources.length} were given.`, { source, start, length });
+    check(size !== undefined, 'SOURCE_READ', `The plan reads file ${source}; ${sources.length} were given.`,
+      { source, start, length });
     check(start + length <= size, 'SOURCE_READ',
       `File ${source} ends at byte ${size}, the plan reads up to ${start + length}.`, { source, start, length, size },
       'The file is cut short or is not the one that the plan was made for.');
@@ -118,6 +125,7 @@ async function initialize(session, plan, items, sources, context) {
   const steps = items.filter((item) => item.kind === 'step' || item.kind === 'host').length;
   let read = 0;
   let stepped = 0;
+  let told = -Infinity;
   let looked = performance.now();
   for (const item of items) {
     throwIfAborted(signal);
@@ -133,7 +141,10 @@ async function initialize(session, plan, items, sources, context) {
           throwIfAborted(signal);
           memory.write(item.address + chunk.offset, chunk.bytes);
           read += chunk.bytes.byteLength;
-          progress('load', read, total);
+          if (read === total || performance.now() - told > TELL) {
+            progress('load', read, total);
+            told = performance.now();
+          }
         }
         break;
       case 'step':
@@ -149,33 +160,5 @@ async function initialize(session, plan, items, sources, context) {
       await turn();
       looked = performance.now();
     }
-  }
-}
-
-/**
- * The bytes of one range, in order; the next chunk is being read while the caller stores this one.
- * @param {Blob} blob
- * @param {{source: number, start: number, length: number}} range
- * @returns {AsyncGenerator<{offset: number, bytes: Uint8Array}>}
- */
-async function* chunks(blob, { source, start, length }) {
-  /** @param {number} offset */
-  const read = (offset) => {
-    const reading = blob.slice(start + offset, start + Math.min(offset + CHUNK, length)).arrayBuffer();
-    reading.catch(() => {}); // awaited below, or given up on
-    return reading;
-  };
-  let next = read(0);
-  for (let offset = 0; offset < length; offset += CHUNK) {
-    const reading = next;
-    if (offset + CHUNK < length) next = read(offset + CHUNK);
-    let bytes;
-    try {
-      bytes = new Uint8Array(await reading);
-    } catch (cause) {
-      throw new NnjitError('SOURCE_READ', `File ${source} could not be read: ${cause}`, { source, start, length },
-        'Choose the file again; it was moved or changed since.');
-    }
-    yield { offset, bytes };
   }
 }

@@ -28,7 +28,8 @@ export async function run(session, key, feeds, fetch, context) {
   /** @type {Values} */
   const values = new Map();
   storeFeeds(session, plan, feeds, values);
-  const segments = await runSegments(session, plan, values, context, (first, last) => session.runSteps(plan, first, last));
+  const segments = await runSegments(session, plan, values, context,
+    (first, last) => session.runSteps(plan, first, last));
   const outputs = fetchOutputs(session, plan, fetch, values);
   return { outputs, ms: performance.now() - start, segments };
 }
@@ -126,7 +127,8 @@ function storeFeeds(session, plan, feeds, values) {
     const bytes = asBytes(feeds[i]);
     const got = bytes?.byteLength;
     check(bytes !== null && got === ref.nbytes, 'BAD_FEED',
-      `Input "${ref.name}" takes ${ref.nbytes} bytes; ${got ?? 'no buffer'} came.`, { name: ref.name, expected: ref.nbytes, got });
+      `Input "${ref.name}" takes ${ref.nbytes} bytes; ${got ?? 'no buffer'} came.`,
+      { name: ref.name, expected: ref.nbytes, got });
     session.memory.write(ref.address, bytes);
   });
 }
@@ -184,7 +186,8 @@ function storeOutputs(session, { call, outputs: refs }, outputs, values) {
     }
     const bytes = asBytes(outputs[i]?.data);
     check(bytes !== null && bytes.byteLength === ref.nbytes, 'HOST_CALL_FAILED',
-      `"${call}" gave ${bytes?.byteLength ?? 'no'} bytes for "${ref.name}" instead of ${ref.nbytes}.`, { call, name: ref.name });
+      `"${call}" gave ${bytes?.byteLength ?? 'no'} bytes for "${ref.name}" instead of ${ref.nbytes}.`,
+      { call, name: ref.name });
     session.memory.write(ref.address, bytes);
   });
 }

@@ -80,7 +80,8 @@ export class Session {
    */
   plan(key) {
     const plan = this.plans.get(key);
-    check(plan !== undefined, 'UNKNOWN_PLAN', `Session "${this.id}" has no plan "${key}".`, { session: this.id, plan: key });
+    check(plan !== undefined, 'UNKNOWN_PLAN', `Session "${this.id}" has no plan "${key}".`,
+      { session: this.id, plan: key });
     return plan;
   }
 
@@ -133,7 +134,8 @@ export class Session {
       const { trap } = cause;
       const index = locate(trap);
       const step = plan.steps[index];
-      const where = step ? `step ${index} (${step.name})` : 'a step that is not known';
+      let where = job.kind === CALL ? `slot ${job.slot}, at load` : 'a step that is not known';
+      if (step) where = `step ${index} (${step.name})`;
       throw new NnjitError('KERNEL_TRAP', `A kernel stopped in ${where}: ${trap.message}`, {
         session: this.id, plan: plan.key, step: index, name: step?.name ?? '', kernel: step?.kernel ?? '',
         nodes: step?.nodes ?? [], thread: trap.thread, reason: trap.message,

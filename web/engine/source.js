@@ -1,0 +1,61 @@
+// Bytes of a file, a piece at a time: takes a Blob and a range, gives chunks in order. What is held beside
+// the file's bytes is one buffer, filled over and over.
+
+import { NnjitError } from './errors.js';
+
+/**
+ * Chromium hands out a megabyte at most. Reading into one buffer is faster than Blob.arrayBuffer() on slices
+ * (226 ms against 575 for 192 MiB) and leaves no garbage behind, which was 60 MiB at the peak.
+ */
+const CHUNK = 1 << 20;
+
+/**
+ * @param {Blob} blob
+ * @returns {{read: () => Promise<{done: boolean, value?: Uint8Array}>, cancel: () => Promise<void>}}
+ *   read: a chunk that is valid until the next call
+ */
+function reader(blob) {
+  const stream = /** @type {ReadableStream<Uint8Array<ArrayBuffer>>} */ (blob.stream());
+  let byob;
+  try {
+    byob = stream.getReader({ mode: 'byob' });
+  } catch {
+    const plain = stream.getReader(); // a browser whose blobs are no byte streams
+    return { read: () => plain.read(), cancel: () => plain.cancel() };
+  }
+  const into = byob;
+  let buffer = new ArrayBuffer(CHUNK);
+  return {
+    async read() {
+      const { done, value } = await into.read(new Uint8Array(buffer));
+      if (value) ({ buffer } = value);
+      return { done, value };
+    },
+    cancel: () => into.cancel(),
+  };
+}
+
+/**
+ * @param {Blob} blob
+ * @param {{source: number, start: number, length: number}} range source: the file's number, for errors
+ * @returns {AsyncGenerator<{offset: number, bytes: Uint8Array}>} bytes are valid until the next chunk is asked for
+ */
+export async function* chunks(blob, { source, start, length }) {
+  const { read, cancel } = reader(blob.slice(start, start + length));
+  const hint = 'Choose the file again; it was moved or changed since.';
+  const facts = { source, start, length };
+  try {
+    for (let offset = 0; offset < length;) {
+      const { done, value } = await read().catch((cause) => {
+        throw new NnjitError('SOURCE_READ', `File ${source} could not be read: ${cause}`, facts, hint);
+      });
+      if (done || !value) {
+        throw new NnjitError('SOURCE_READ', `File ${source} ended ${length - offset} bytes early.`, facts, hint);
+      }
+      yield { offset, bytes: value };
+      offset += value.byteLength;
+    }
+  } finally {
+    cancel().catch(() => {}); // the caller may have stopped half way
+  }
+}
