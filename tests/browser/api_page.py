@@ -25,7 +25,8 @@ BOOT = """async () => {
   window.plain = (value) => {
     if (value === null) return null;
     if (Array.isArray(value)) return value.map(plain);
-    const item = (x) => (typeof x === 'bigint' || (typeof x === 'number' && !Number.isFinite(x)) ? String(x) : x);
+    const asText = (x) => typeof x === 'bigint' || (typeof x === 'number' && !Number.isFinite(x));
+    const item = (x) => (asText(x) ? String(x) : x);
     return { type: value.type, dims: [...value.dims], data: Array.from(value.data, item) };
   };
   window.plainAll = (values) => Object.fromEntries(Object.entries(values).map(([k, v]) => [k, plain(v)]));
@@ -90,7 +91,10 @@ def model(
 
 def tiny() -> onnx.ModelProto:
     """z = relu(x @ w), x: [n, 4], w: 4x3 of -5 … 6."""
-    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], "mm"), helper.make_node("Relu", ["y"], ["z"], "act")]
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["y"], "mm"),
+        helper.make_node("Relu", ["y"], ["z"], "act"),
+    ]
     x, z = {"x": (TensorProto.FLOAT, ["n", 4])}, {"z": (TensorProto.FLOAT, ["n", 3])}
     return model(nodes, x, z, {"w": tiny_weight()})
 

@@ -24,10 +24,12 @@ def test_a_model_from_a_url_runs(api: Api, backend: str) -> None:
         """async ({ path, backend, rows }) => {
           const session = await create(path, { executionProviders: [backend] });
           const { z } = await session.run({ x: T('float32', rows.flat(), [2, 4]) });
-          const facts = { names: [session.inputNames, session.outputNames], inputs: session.inputMetadata,
-            outputs: session.outputMetadata, backend: session.backend, placement: session.placement(), state: session.state };
+          const { inputNames, outputNames, inputMetadata: inputs, outputMetadata: outputs, state } = session;
+          const names = [inputNames, outputNames];
+          const facts = { names, inputs, outputs, backend: session.backend, state };
           await session.release();
-          return { z: plain(z), isTensor: z instanceof nnjit.Tensor, released: session.state, ...facts };
+          return { z: plain(z), isTensor: z instanceof nnjit.Tensor, released: session.state,
+            placement: session.placement(), ...facts };
         }""",
         {"path": api.put("tiny.onnx", tiny()), "backend": backend, "rows": ROWS},
     )
@@ -60,13 +62,13 @@ def test_every_form_of_bytes_is_a_model(api: Api) -> None:
           padded.set(data, 10);
           const shared = new Uint8Array(new SharedArrayBuffer(data.length));
           shared.set(data);
+          const reference = { executionProviders: ['reference'] };
           const forms = [[data], [data.buffer], [new Blob([data])], [new File([data], 'm.onnx')], [shared],
             [new URL(path, location.href)], [new Request(path)], [padded.subarray(10, 10 + data.length)],
-            [padded.buffer, 10, data.length], [padded.buffer, 10, data.length, { executionProviders: ['reference'] }]];
+            [padded.buffer, 10, data.length], [padded.buffer, 10, data.length, reference]];
           const outcome = [];
           for (const form of forms) {
-            const options = typeof form.at(-1) === 'object' && form.length === 4 ? [] : [{ executionProviders: ['reference'] }];
-            const session = await create(...form, ...options);
+            const session = await create(...form, ...(form.length === 4 ? [] : [reference]));
             outcome.push([...(await session.run({ x: T('float32', [1, 2, 3, 4], [1, 4]) })).z.data]);
             await session.release();
           }
@@ -133,9 +135,11 @@ def test_new_shapes_get_plans_and_old_ones_are_kept_up_to_a_limit(api: Api, back
 def test_sessions_run_side_by_side(api: Api) -> None:
     got = api.run(
         """async ({ tiny, two }) => {
-          const [a, b, c] = await Promise.all([create(tiny), create(two), create(tiny, { executionProviders: ['reference'] })]);
+          const reference = { executionProviders: ['reference'] };
+          const [a, b, c] = await Promise.all([create(tiny), create(two), create(tiny, reference)]);
           const x = T('float32', [1, 1, 1, 1], [1, 4]);
-          const runs = await Promise.all([a.run({ x }), b.run({ a: T('float32', [1, 2]), b: T('float32', [1, 1]) }), c.run({ x }), a.run({ x })]);
+          const pair = { a: T('float32', [1, 2]), b: T('float32', [1, 1]) };
+          const runs = await Promise.all([a.run({ x }), b.run(pair), c.run({ x }), a.run({ x })]);
           await b.release();
           const after = await a.run({ x });
           await Promise.all([a.release(), c.release()]);
@@ -311,7 +315,8 @@ def test_an_input_with_a_default_may_be_left_out(api: Api) -> None:
         """async (path) => {
           const session = await create(path);
           const x = T('float32', [1, 2]);
-          const runs = [await session.run({ x }), await session.run({ x, b: T('float32', [5, 5]) }), await session.run({ x })];
+          const given = { x, b: T('float32', [5, 5]) };
+          const runs = [await session.run({ x }), await session.run(given), await session.run({ x })];
           await session.release();
           return { names: session.inputNames, ys: runs.map(({ y }) => [...y.data]) };
         }""",

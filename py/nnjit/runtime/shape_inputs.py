@@ -77,8 +77,8 @@ def _small_sources(value: Value) -> list[Value]:
             if v.shape is None or (v.size or 0) > MAX_ELEMENTS:
                 return []
             found.append(v)
-        elif v.producer.op == "Shape" and v.shape is not None:
-            return []  # a shape known only at run time: no value of an input would settle it
+        elif v.producer.op in ("Shape", "Size", "NonZero"):
+            return []  # known only at run time, and different with every run
         else:
             todo.extend(v.producer.reads())
     return found
