@@ -111,7 +111,8 @@ class Index:
 
 def _atom_key(item: tuple[Atom, int]) -> tuple[int, Any]:
     atom = item[0]
-    return (0, atom) if isinstance(atom, str) else (1, hash(atom))
+    # not the hash: strings hash differently in each process, and a spec's key must not
+    return (0, atom) if isinstance(atom, str) else (1, repr(atom))
 
 
 def _raw(const: int, terms: tuple[tuple[Atom, int], ...]) -> Index:

@@ -142,11 +142,10 @@ def _cast(x: Array, source: str, to: str, how: str) -> Array:
 def _divide(a: Array, b: Array) -> Array:
     if a.dtype.kind == "f":
         return a / b
-    safe = np.where(b == 0, 1, b)
-    quotient = np.abs(a.astype(object)) // np.abs(safe.astype(object)) if a.dtype.kind == "i" else a // safe
-    if a.dtype.kind == "i":
-        quotient = np.where((a < 0) != (safe < 0), -quotient, quotient)
-    return np.where(b == 0, 0, quotient).astype(a.dtype)
+    safe = np.where(b == 0, 1, b).astype(a.dtype)
+    floor = a // safe  # the smallest value by -1 wraps around to itself
+    towards_zero = floor + ((a % safe != 0) & ((a < 0) != (safe < 0)))
+    return np.where(b == 0, 0, towards_zero).astype(a.dtype)
 
 
 def _erf(x: Array) -> Array:

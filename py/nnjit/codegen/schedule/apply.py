@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from nnjit.codegen.dtypes import LIMITS
-from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, reg, rewrite, select
+from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, op, reg, rewrite, select
 from nnjit.codegen.loops import Decode, For, If, Nest, Set, Stmt, Store
 from nnjit.codegen.schedule.pack import fitting, packed_spec
 from nnjit.codegen.schedule.steps import (
@@ -256,6 +256,8 @@ def _body(s: Stage, n: int, o: Options, env: Env, shared: set[str]) -> list[Stmt
             return reg(e.attr + c.shared, e.dtype) if e.op == "local" else None
 
         value = rewrite(s.result, c.env, leaf)
+        if not wide and c.count < lanes:
+            value = within(value, c.count)
         if s.keep:
             out.append(Set(s.keep + c.shared, value, lanes))
         else:
@@ -285,6 +287,9 @@ def _reduction(s: Stage, n: int, o: Options, copies: list[Copy], wide: str) -> l
                 return reg(e.attr + c.shared, e.dtype) if e.op == "local" else None
 
             term = rewrite(body, {**c.env, **at}, leaf)
+            real = valid if lanes else c.count
+            if real < (lanes or c.lanes):
+                term = within(term, real)
             if lanes and valid < lanes:
                 term = select(compare("lt", axis(Index(0, {LANE: 1})), const(valid, "i32")), term, zero)
             name = _part(f"acc{n}{c.suffix}", part)
@@ -359,6 +364,23 @@ def _lanewise(
     for i in range(0, rem, lanes):
         out += step({**at, a.name: lane + (start + i)}, i // lanes % parts, min(lanes, rem - i))
     return out
+
+
+def within(e: Expr, count: int) -> Expr:
+    """`e` for a vector of which only lanes 0..count-1 are real: scattered reads (strides, gathers) repeat the
+    last real lane, because the others might lie anywhere. A contiguous read goes three elements past the end
+    at most, which every buffer allows."""
+    lane = op("min", axis(Index(0, {LANE: 1})), const(count - 1, "i32"))
+    last = {LANE: Index(0, {lane: 1})}
+
+    def leaf(x: Expr) -> Expr | None:
+        if x.op != "load":
+            return None
+        i: Index = x.attr.index
+        gather = any(not isinstance(a, str) and LANE in a.axes() for a, _ in i.terms)
+        return rewrite(x, last) if gather or i.coeff(LANE) not in (0, 1) else None
+
+    return rewrite(e, {}, leaf)
 
 
 def identity(combine: str, dtype: str) -> Expr:
