@@ -37,13 +37,22 @@ def upsample_scales(draft: Draft) -> None:
 @upgrades("Resize", until=11)
 def resize_asymmetric(draft: Draft) -> None:
     """Upsample(x, scales), Resize-10(x, scales) → Resize(x, _, scales), asymmetric, nearest by floor"""
+    x, scales = draft.x(), draft.x(1)
     draft.op = "Resize"
-    draft.inputs = [draft.x(), None, draft.input(1)]
     draft.attrs.setdefault("mode", "nearest")
     if draft.attrs["mode"] == "bilinear":  # opset 1's name
         draft.attrs["mode"] = "linear"
     draft.attrs["coordinate_transformation_mode"] = "asymmetric"
     draft.attrs["nearest_mode"] = "floor"
+    known = None if scales.const is None else scales.const.numpy()
+    if draft.attrs["mode"] == "nearest" and known is not None and (known < 1).any():
+        # The specification was silent; onnxruntime rounds up where it shrinks, and models rely on it.
+        if (known > 1).any():
+            grown = draft.const(np.maximum(known, 1), np.float32)
+            x = draft.before("Resize", [x, None, grown], **draft.attrs)
+            scales = draft.const(np.minimum(known, 1), np.float32)
+        draft.attrs["nearest_mode"] = "ceil"
+    draft.inputs = [x, None, scales]
     draft.version = 11  # what follows applies from there
 
 
