@@ -18,6 +18,10 @@ LANE = "@lane"
 """The atom that runs over the lanes of a vector: coefficient 0 is a splat, 1 a contiguous access."""
 
 
+class UnsupportedExpr(Exception):
+    """A target has no instructions for an expression: the node runs on the reference instead."""
+
+
 class Index:
     """`const + sum(coeff * atom)` in elements. An atom is an axis name or an integer `Expr` (a gather)."""
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from nnjit.codegen.bfloat import bf16_bits, bf16_value
 from nnjit.codegen.dtypes import FLOATS, INTS, NUMPY
 from nnjit.codegen.expr import LANE, Expr, Index
 from nnjit.codegen.loops import Decode, For, If, Nest, Set, Stmt
-from nnjit.codegen.bfloat import bf16_bits, bf16_value
 
 Array = Any
 

@@ -14,11 +14,23 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from nnjit.codegen.dtypes import FLOATS, INTS, LIMITS, NUMPY, SIZES
-from nnjit.codegen.expr import Expr, Index, axis, bitcast, cast, compare, const, guarded, load, op, select
+from nnjit.codegen.expr import (
+    Expr,
+    Index,
+    UnsupportedExpr,
+    axis,
+    bitcast,
+    cast,
+    compare,
+    const,
+    guarded,
+    load,
+    op,
+    select,
+)
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.steps import Schedule, Tile, Vectorize
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
-from nnjit.codegen.wasm.legalize import UnsupportedExpr
 from nnjit.codegen.wasm.target import Target
 from tests.support import kernels, specs
 from tests.support.schedules import agree, interpreted
@@ -28,7 +40,23 @@ NARROW = ["f32", "i32", "u32", "i8", "u8", "i16", "u16", "bool"]
 FLOAT_UNARY = ["neg", "abs", "floor", "ceil", "trunc", "round", "sqrt"]
 FLOAT_BINARY = ["add", "sub", "mul", "min", "max", "pmin", "pmax", "div"]
 INT_UNARY = ["neg", "abs", "bnot"]
-INT_BINARY = ["add", "sub", "mul", "min", "max", "pmin", "pmax", "band", "bor", "bxor", "div", "rem", "mod", "shl", "shr"]
+INT_BINARY = [
+    "add",
+    "sub",
+    "mul",
+    "min",
+    "max",
+    "pmin",
+    "pmax",
+    "band",
+    "bor",
+    "bxor",
+    "div",
+    "rem",
+    "mod",
+    "shl",
+    "shr",
+]
 COMPARES = ["eq", "ne", "lt", "le", "gt", "ge"]
 
 
@@ -50,7 +78,9 @@ class Inputs:
         elif dtype == "bool":
             data = self.rng.integers(0, 2, size)
         else:
-            data = self.rng.choice([-2.5, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 2.5, 3.0, 100.0, np.inf, np.nan], size)
+            data = self.rng.choice(
+                [-2.5, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 2.5, 3.0, 100.0, np.inf, np.nan], size
+            )
         self.operands.append(Operand(dtype, size, "in"))
         self.arrays.append(data.astype(NUMPY[dtype]))
         return len(self.operands) - 1

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from nnjit.codegen.expr import UnsupportedExpr
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.rules import default_schedule
 from nnjit.codegen.schedule.steps import Schedule, ScheduleError, describe
 from nnjit.codegen.spec import KernelSpec
-from nnjit.codegen.wasm.legalize import UnsupportedExpr
 from nnjit.codegen.wasm.target import Target
 from tests.support import kernels, specs
 from tests.support.schedules import agree, contractions, interpreted, packed, reductions, schedules

@@ -3,8 +3,8 @@ machine (floats truncate, narrow integers wrap)."""
 
 from __future__ import annotations
 
+from nnjit.codegen.expr import UnsupportedExpr
 from nnjit.codegen.wasm.builder import FunctionBuilder
-from nnjit.codegen.wasm.legalize import UnsupportedExpr
 from nnjit.codegen.wasm.ops import kind, narrow
 
 

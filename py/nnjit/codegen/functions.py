@@ -1,0 +1,178 @@
+"""Transcendental functions of f32 as expressions: polynomials that every target computes alike.
+
+Error bounds (largest seen over each function's range, tests/unit/codegen/test_math.py holds them):
+exp 2 ulp, log 2 ulp, tanh 4 ulp, erf 3e-7 absolute, sin and cos 2e-7 absolute below 1e4, pow 1e-5 relative.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from nnjit.codegen.expr import Expr, bitcast, cast, compare, const, op, select
+
+LN2_HI, LN2_LO = 0.693359375, -2.12194440e-4
+EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+LOG = (
+    7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1,
+    -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1,
+)  # fmt: skip
+SIN = (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)
+COS = (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
+ATAN = (8.05374449538e-2, -1.38776856032e-1, 1.99777106478e-1, -3.33329491539e-1)
+"""Polynomials of the Cephes library's single precision functions (expf, logf, sinf, cosf, atanf)."""
+TANH_P = (
+    -2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08,
+    1.48572235717979e-05, 6.37261928875436e-04, 4.89352455891786e-03,
+)  # fmt: skip
+TANH_Q = (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03)
+ERF_P = (
+    -2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05,
+    -7.34990630326855e-04, -2.95459980854025e-03, -1.60960333262415e-02,
+)  # fmt: skip
+ERF_Q = (
+    -1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.37332916720468e-03,
+    -1.42647390514189e-02,
+)  # fmt: skip
+"""Minimax rationals of tanh on [-7.9, 7.9] and erf on [-4, 4], as published with the Eigen library."""
+
+
+def as_f32(x: Expr) -> Expr:
+    """A 16-bit float value seen as the f32 that its register holds."""
+    return Expr("cast", "f32", (x,)) if x.dtype != "f32" else x
+
+
+def f32(v: float) -> Expr:
+    return const(float(np.float32(v)), "f32")
+
+
+def i32(v: int) -> Expr:
+    return const(v, "i32")
+
+
+def fma(a: Expr, b: Expr, c: Expr) -> Expr:
+    return Expr("fma", "f32", (a, b, c))
+
+
+def horner(x: Expr, coefficients: Sequence[float]) -> Expr:
+    """A polynomial, highest power first."""
+    y = f32(coefficients[0])
+    for c in coefficients[1:]:
+        y = fma(y, x, f32(c))
+    return y
+
+
+def _pmin(a: Expr, b: Expr) -> Expr:
+    return Expr("pmin", a.dtype, (a, b))
+
+
+def _pmax(a: Expr, b: Expr) -> Expr:
+    return Expr("pmax", a.dtype, (a, b))
+
+
+def clamp(x: Expr, low: float, high: float) -> Expr:
+    # pmin and pmax take one instruction each, and return a NaN in their first operand
+    return _pmax(_pmin(x, f32(high)), f32(low))
+
+
+def exp(x: Expr) -> Expr:
+    """e^x = 2^n * e^r with n = round(x / ln 2) and |r| <= ln 2 / 2; 0 below -86.99."""
+    y = clamp(x, -87.33654, 88.72283)
+    n = Expr("round", "f32", (op("mul", y, f32(1 / math.log(2))),))
+    r = fma(n, f32(-LN2_LO), fma(n, f32(-LN2_HI), y))
+    p = op("add", fma(op("mul", r, r), horner(r, EXP), r), f32(1.0))
+    # 2^(n-1), doubled at the end: 2^128 does not fit an exponent. n = -126 gives 0, so below -86.99 it is 0
+    scale = bitcast(op("shl", op("add", cast(n, "i32"), i32(126)), i32(23)), "f32")
+    y = op("mul", p, scale)
+    y = op("add", y, y)
+    return select(compare("gt", x, f32(88.72283)), f32(math.inf), y)
+
+
+def log(x: Expr) -> Expr:
+    """ln(m * 2^e) = ln m + e ln 2 with m in [sqrt(1/2), sqrt 2); denormals are scaled up first."""
+    tiny = compare("lt", x, f32(1.17549435e-38))
+    y = select(tiny, op("mul", x, f32(8388608.0)), x)
+    bits = bitcast(y, "i32")
+    e = op("sub", op("band", op("shr", bits, i32(23)), i32(255)), select(tiny, i32(126 + 23), i32(126)))
+    m = bitcast(op("bor", op("band", bits, i32(0x007FFFFF)), i32(0x3F000000)), "f32")
+    low = compare("lt", m, f32(0.70710678))
+    ef = op("sub", cast(e, "f32"), select(low, f32(1.0), f32(0.0)))
+    r = op("sub", select(low, op("add", m, m), m), f32(1.0))
+    z = op("mul", r, r)
+    p = op("mul", op("mul", r, z), horner(r, LOG))
+    p = fma(z, f32(-0.5), fma(ef, f32(LN2_LO), p))
+    y = fma(ef, f32(LN2_HI), op("add", r, p))
+    y = select(compare("eq", x, f32(math.inf)), x, y)
+    y = select(compare("eq", x, f32(0.0)), f32(-math.inf), y)
+    # not (x >= 0): negative or NaN
+    return select(compare("ge", x, f32(0.0)), y, f32(math.nan))
+
+
+def _odd_rational(x: Expr, bound: float, p: Sequence[float], q: Sequence[float]) -> Expr:
+    y = clamp(x, -bound, bound)
+    z = op("mul", y, y)
+    return op("div", op("mul", y, horner(z, p)), horner(z, q))
+
+
+def tanh(x: Expr) -> Expr:
+    return clamp(_odd_rational(x, 7.90531110763549805, TANH_P, TANH_Q), -1.0, 1.0)
+
+
+def erf(x: Expr) -> Expr:
+    return clamp(_odd_rational(x, 4.0, ERF_P, ERF_Q), -1.0, 1.0)
+
+
+def trig(x: Expr, quarter: int) -> Expr:
+    """sin (quarter 0) or cos (1): r = x - n pi/2 with pi/2 in three parts, then one of two polynomials."""
+    n = Expr("round", "f32", (op("mul", x, f32(2 / math.pi)),))
+    r = fma(n, f32(-1.5703125), x)
+    r = fma(n, f32(-4.837512969970703125e-4), r)
+    r = fma(n, f32(-7.549789948768648e-8), r)
+    z = op("mul", r, r)
+    s = fma(op("mul", z, r), horner(z, SIN), r)
+    c = op("add", fma(op("mul", z, z), horner(z, COS), op("mul", z, f32(-0.5))), f32(1.0))
+    q = op("add", cast(n, "i32"), i32(quarter))
+    y = select(compare("eq", op("band", q, i32(1)), i32(0)), s, c)
+    return select(compare("eq", op("band", q, i32(2)), i32(0)), y, Expr("neg", "f32", (y,)))
+
+
+def atan(x: Expr) -> Expr:
+    """Three ranges: |x| < tan(pi/8) directly, up to tan(3pi/8) by (x-1)/(x+1), above by -1/x."""
+    a = Expr("abs", "f32", (x,))
+    big, mid = compare("gt", a, f32(2.414213562373095)), compare("gt", a, f32(0.4142135623730950))
+    shifted = op("div", op("sub", a, f32(1.0)), op("add", a, f32(1.0)))
+    t = select(big, op("div", f32(-1.0), a), select(mid, shifted, a))
+    base = select(big, f32(math.pi / 2), select(mid, f32(math.pi / 4), f32(0.0)))
+    z = op("mul", t, t)
+    y = op("add", base, fma(op("mul", horner(z, ATAN), z), t, t))
+    return select(compare("lt", x, f32(0.0)), Expr("neg", "f32", (y,)), y)
+
+
+def power(x: Expr) -> Expr | None:
+    """x^y for f32: |x|^y = e^(y ln|x|), the sign from an odd y; NaN for a negative x and a fractional y."""
+    a, b = x.args
+    if b.op == "const":
+        y = b.attr
+        if y == 0.5:
+            # sqrt(-0) is -0 and pow(-inf, .5) is inf: both are told from sqrt by an absolute value
+            return Expr("sqrt", x.dtype, (a,))
+        if float(y).is_integer() and 0 < abs(y) <= 16:
+            p, base, n = None, a, int(abs(y))
+            while n:
+                if n & 1:
+                    p = base if p is None else op("mul", p, base)
+                base, n = op("mul", base, base), n >> 1
+            assert p is not None
+            return p if y > 0 else op("div", const(1.0, x.dtype), p)
+    if x.dtype != "f32":
+        return None
+    whole = compare("eq", Expr("floor", "f32", (b,)), b)
+    halved = op("mul", b, f32(0.5))
+    odd = Expr("and", "bool", (whole, compare("ne", Expr("floor", "f32", (halved,)), halved)))
+    size = exp(op("mul", b, log(Expr("abs", "f32", (a,)))))
+    size = select(compare("eq", b, f32(0.0)), f32(1.0), size)
+    size = select(compare("eq", a, f32(1.0)), f32(1.0), size)
+    signed = select(odd, Expr("neg", "f32", (size,)), select(whole, size, f32(math.nan)))
+    return select(compare("lt", a, f32(0.0)), signed, size)
