@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from math import prod
 
@@ -11,9 +10,8 @@ from nnjit.codegen.expr import Expr, Index, acc, axis, cast, compare, const, loc
 from nnjit.codegen.spec import Axis
 from nnjit.graph.ir import Node
 from nnjit.lower.context import Context
-from nnjit.lower.layout import Layout
 from nnjit.lower.ops.compose import const_ints
-from nnjit.lower.ops.linear import SPATIAL, Window, accumulate
+from nnjit.lower.ops.linear import accumulate
 from nnjit.lower.ops.norm import keep
 from nnjit.lower.registry import Computation, Unsupported, computation
 
@@ -159,89 +157,4 @@ def arg_extreme(ctx: Context, node: Node, out: int) -> Computation:
     return Computation(
         kept, at, cast(acc("i32"), "i64"), stages=[top], reduce=gone, combine="max" if last else "min",
         body=body, name=node.op.lower(),
-    )  # fmt: skip
-
-
-@computation("GlobalAveragePool", "GlobalMaxPool")
-def global_pool(ctx: Context, node: Node, out: int) -> Computation:
-    """Every spatial dimension down to 1."""
-    x = node.inputs[0]
-    assert x is not None and x.shape is not None
-    kept, gone, idx, at = split_axes(x.shape, range(2, len(x.shape)))
-    wide = accumulate(x.dtype)
-    v = cast(ctx.read(x, idx), wide)
-    mean = node.op == "GlobalAveragePool"
-    value = op("mul", acc(wide), const(1 / prod(a.extent for a in gone), wide)) if mean else acc(wide)
-    return Computation(
-        kept,
-        at,
-        cast(value, x.dtype),
-        reduce=gone,
-        combine="sum" if mean else "max",
-        body=v,
-        name=node.op.lower(),
-    )
-
-
-@computation("MaxPool", "AveragePool")
-def pool(ctx: Context, node: Node, out: int) -> Computation:
-    """The largest or the mean element of each window; positions outside the input do not count (unless
-    count_include_pad)."""
-    x, y = node.inputs[0], node.outputs[0].shape
-    assert x is not None and x.shape is not None and y is not None
-    if out > 0:
-        raise Unsupported("MaxPool with indices")
-    n = len(x.shape) - 2
-    if not 1 <= n <= 3:
-        raise Unsupported(f"{node.op} with {n} spatial dimensions")
-    win = Window(node, x.shape[2:], node.attrs["kernel_shape"], y[2:])
-    names = SPATIAL[3 - n :]
-    axes = [Axis("b", y[0]), Axis("c", y[1])] + [Axis(f"o{names[d]}", y[2 + d]) for d in range(n)]
-    window = [Axis(f"k{names[d]}", win.kernel[d]) for d in range(n)]
-    place = [win.at(d, Index.of(f"o{names[d]}"), Index.of(f"k{names[d]}")) for d in range(n)]
-    bounds = [(place[d], x.shape[2 + d]) for d in range(n) if win.begin[d] or win.after[d]]
-    idx = [Index.of("b"), Index.of("c")]
-    wide = accumulate(x.dtype)
-    largest = node.op == "MaxPool"
-    low, _ = LIMITS.get(x.dtype, (-math.inf, 0))
-    other = const(low if largest else 0, x.dtype)
-    v = ctx.read_padded(x, [*idx, *place], bounds, other) if bounds else ctx.read(x, [*idx, *place])
-    v = cast(v, wide)
-    at = [*idx, *(Index.of(f"o{names[d]}") for d in range(n))]
-    layout = Layout.channels_last(y)
-    if largest:
-        return Computation(
-            axes,
-            at,
-            cast(acc(wide), x.dtype),
-            reduce=window,
-            combine="max",
-            body=v,
-            layout=layout,
-            name="maxpool",
-        )
-    stages = []
-    count: Expr = const(prod(win.kernel), wide)
-    if bounds:
-        # with count_include_pad the declared pads count, what ceil_mode reaches beyond them does not
-        ends = (
-            list(node.attrs.get("pads") or [0] * (2 * n))[n:]
-            if node.attrs.get("count_include_pad", 0)
-            else [0] * n
-        )
-        begins = win.begin if node.attrs.get("count_include_pad", 0) else [0] * n
-        inside: Expr | None = None
-        for d in range(n):
-            p = axis(place[d])
-            low_side = compare("ge", p, const(-begins[d], "i32"))
-            both = Expr("and", "bool", (low_side, compare("lt", p, const(x.shape[2 + d] + ends[d], "i32"))))
-            inside = both if inside is None else Expr("and", "bool", (inside, both))
-        assert inside is not None
-        one = select(inside, const(1, wide), const(0, wide))
-        stages.append(keep("count", window, "sum", one, acc(wide)))
-        count = local("count", wide)
-    value = op("div", acc(wide), count)
-    return Computation(
-        axes, at, cast(value, x.dtype), stages=stages, reduce=window, combine="sum", body=v, layout=layout,
-        name="avgpool",
     )  # fmt: skip

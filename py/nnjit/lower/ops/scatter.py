@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 REDUCTION = {"add": "add", "mul": "mul", "max": "max", "min": "min"}
 QUADRATIC = 1 << 24
-"""Comparisons up to which a scan or a ranking by comparing all pairs is faster than a trip to the reference."""
+"""Comparisons up to which comparing all pairs is taken to be faster than a trip to the reference."""
 
 
 def inside(i: Expr, extent: int) -> Index:
-    """A run-time index brought into 0..extent-1: a store must stay in its buffer whatever the model is fed."""
+    """A run-time index brought into 0..extent-1: a store stays in its buffer whatever a model is fed."""
     at = wrapped(i, extent)
     last = const(max(0, extent - 1), "i32")
     return Index(0, ((op("max", op("min", at, last), const(0, "i32")), 1),))

@@ -39,7 +39,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Phase:
-    """`count` outputs from `start` on, a stride apart; the taps k = first + step t read x[q + shift - back t]."""
+    """`count` outputs from `start` on, a stride apart; tap k = first + step t reads x[q + shift - back t]."""
 
     start: int
     count: int
