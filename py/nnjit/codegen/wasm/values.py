@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nnjit.codegen.dtypes import INTS, SIZES, WIDE
-from nnjit.codegen.expr import LANE, Atom, Expr, Index, const, indices, rewrite
+from nnjit.codegen.expr import LANE, Atom, Expr, Index, UnsupportedExpr, const, indices, rewrite
 from nnjit.codegen.loops import Set, Store
 from nnjit.codegen.spec import Operand
 from nnjit.codegen.wasm.access import store_vector, vector_load
 from nnjit.codegen.wasm.builder import FunctionBuilder
 from nnjit.codegen.wasm.convert import cast_scalar, cast_vector
-from nnjit.codegen.wasm.legalize import UnsupportedExpr, const_bytes
+from nnjit.codegen.wasm.legalize import const_bytes
 from nnjit.codegen.wasm.ops import LOADS, STORES, kind, narrow, scalar_op, vector_op
 from nnjit.codegen.wasm.target import Target
 
@@ -38,8 +38,11 @@ class Values:
         self.hoisted: dict[Expr, int] = {}
         self.lanes = 1
         self.lane = 0  # the lane computed, while one is computed alone
+        # uses left of a value and the local that has it: in this statement, and in the whole run of statements
         self.uses: dict[Expr, int] = {}
         self.kept: dict[Expr, int] = {}
+        self.outer_uses: dict[Expr, int] = {}
+        self.outer_kept: dict[Expr, int] = {}
 
     # ---- statements ----
 
@@ -60,7 +63,7 @@ class Values:
         for s, mine in zip(stmts, own, strict=True):
             self.uses = mine
             self.kept = {}
-            self._outer_uses, self._outer_kept = total, shared
+            self.outer_uses, self.outer_kept = total, shared
             if isinstance(s, Set):
                 self.value(s.value)
                 self.b.set(self._reg(s))
@@ -70,7 +73,30 @@ class Values:
                 self.b.release(local)
         for local in shared.values():
             self.b.release(local)
-        self.uses, self.kept = {}, {}
+        self.uses, self.kept, self.outer_uses, self.outer_kept = {}, {}, {}, {}
+
+    def alone(self, e: Expr) -> None:
+        """Pushes `e` sharing nothing with what is around it: in a branch, for one lane, ahead of a loop."""
+        if not e.args:
+            self._alone(e, {})
+            return
+        uses: dict[Expr, int] = {}
+        stack = [e]
+        while stack:
+            x = stack.pop()
+            n = uses.get(x, 0)
+            uses[x] = n + 1
+            if n == 0:
+                stack.extend(x.args)
+        self._alone(e, uses)
+
+    def _alone(self, e: Expr, uses: dict[Expr, int]) -> None:
+        saved = self.uses, self.kept, self.outer_uses, self.outer_kept
+        self.uses, self.kept, self.outer_uses, self.outer_kept = uses, {}, {}, {}
+        self.value(e)
+        for local in self.kept.values():
+            self.b.release(local)
+        self.uses, self.kept, self.outer_uses, self.outer_kept = saved
 
     def _count(
         self, root: Expr, total: dict[Expr, int], mine: dict[Expr, int], fixed: dict[Expr, bool],
@@ -165,13 +191,10 @@ class Values:
     def integer(self, e: Expr) -> None:
         """Pushes an integer expression as an i32 scalar, whatever the width of the statement."""
         lanes, self.lanes = self.lanes, 1
-        saved = self.uses, self.kept
-        self.uses, self.kept = {}, {}
-        self.value(e)
+        self.alone(e)
         if kind(e.dtype) == "i64":
             self.b.op("i32.wrap_i64")
         self.lanes = lanes
-        self.uses, self.kept = saved
 
     def affine(self, i: Index) -> None:
         """Pushes an affine index as an i32 (LANE is the lane being computed)."""
@@ -188,7 +211,7 @@ class Values:
     def hoist(self, e: Expr) -> None:
         """Computes a vector value ahead of a loop and keeps it."""
         self.lanes = 4
-        self.value(e)
+        self.alone(e)
         local = self.b.local("v128")
         self.b.set(local)
         self.hoisted[e] = local
@@ -201,8 +224,8 @@ class Values:
                 self.b.get(local)
                 return
         counts, kept = self.uses, self.kept
-        if e not in counts and self.uses:
-            counts, kept = self._outer_uses, self._outer_kept
+        if e not in counts:
+            counts, kept = self.outer_uses, self.outer_kept
         left = counts.get(e, 1)
         local = kept.get(e)
         if local is not None:
@@ -274,12 +297,29 @@ class Values:
             elif e.op == "bnot":
                 self.scalar(Expr("bxor", e.dtype, (args[0], const(-1, e.dtype))))
             else:
-                less = Expr("lt", "bool", (args[0], zero))
-                self.scalar(Expr("select", e.dtype, (less, Expr("sub", e.dtype, (zero, args[0])), args[0])))
+                less = scalar_op("lt", e.dtype)
+                assert less is not None
+                x, push = self._once(args[0], ty), b.i32_const if ty == "i32" else b.i64_const
+                push(0)
+                b.get(x)
+                b.op(f"{ty}.sub")
+                b.get(x)
+                b.get(x)
+                push(0)
+                b.op(less)
+                b.select()
+                b.release(x)
         elif e.op in ("pmin", "pmax") or (e.op in ("min", "max") and ty in ("i32", "i64")):
-            x, y = args
-            takes_y = Expr("lt", "bool", (y, x) if e.op[-3:] == "min" else (x, y))
-            self.scalar(Expr("select", e.dtype, (takes_y, y, x)))
+            less = scalar_op("lt", e.dtype)
+            assert less is not None
+            x, y = self._once(args[0], ty), self._once(args[1], ty)
+            # y where it is the smaller (larger): a NaN in either is answered with x
+            for local in (y, x, *((y, x) if e.op[-3:] == "min" else (x, y))):
+                b.get(local)
+            b.op(less)
+            b.select()
+            b.release(x)
+            b.release(y)
         else:
             name = scalar_op(e.op, source)
             if name is None:
@@ -288,6 +328,13 @@ class Values:
                 self.value(a)
             b.op(name)
         self._wrap(e)
+
+    def _once(self, e: Expr, ty: str) -> int:
+        """A local with the value of an operand that is used more than once."""
+        self.value(e)
+        local = self.b.local(ty)  # type: ignore[arg-type]
+        self.b.set(local)
+        return local
 
     def _wrap(self, e: Expr) -> None:
         """Small integers wrap around as their type does."""
@@ -322,13 +369,10 @@ class Values:
             if n:
                 b.op("i32.and")
         # what one branch computes is not there in the other: no sharing across them
-        saved = self.uses, self.kept
-        self.uses, self.kept = {}, {}
         with b.if_([ty]):  # type: ignore[list-item]
             inside()
             b.else_()
-            self.value(e.args[0])
-        self.uses, self.kept = saved
+            self.alone(e.args[0])
 
     def _scalar_load(self, e: Expr) -> None:
         terms, lane = split(e.attr.index)
@@ -411,17 +455,17 @@ class Values:
         if ty not in ("f32", "i32"):
             raise UnsupportedExpr(f"{e.op} of {e.dtype} in vectors")
         count = 4 if LANE in e.axes() or any(x.startswith("%") for x in e.axes()) else 1
-        saved = self.lanes, self.lane, self.uses, self.kept
-        self.lanes, self.uses, self.kept = 1, {}, {}
+        saved = self.lanes, self.lane
+        self.lanes = 1
         for self.lane in range(count):
-            self.value(rewrite(e, {LANE: Index(self.lane)}))
+            self.alone(rewrite(e, {LANE: Index(self.lane)}))
             if e.dtype == "bool":
                 self.scalar_negated()
             if self.lane == 0:
                 self.b.op(f"{ty}x4.splat")
             else:
                 self.b.lane(f"{ty}x4.replace_lane", self.lane)
-        self.lanes, self.lane, self.uses, self.kept = saved
+        self.lanes, self.lane = saved
 
     def scalar_negated(self) -> None:
         """0 or 1 becomes a mask."""
