@@ -26,10 +26,10 @@ def test_a_model_from_a_url_runs(api: Api, backend: str) -> None:
           const { z } = await session.run({ x: T('float32', rows.flat(), [2, 4]) });
           const { inputNames, outputNames, inputMetadata: inputs, outputMetadata: outputs, state } = session;
           const names = [inputNames, outputNames];
-          const facts = { names, inputs, outputs, backend: session.backend, state };
+          const placement = session.placement();
+          const facts = { names, inputs, outputs, placement, backend: session.backend, state };
           await session.release();
-          return { z: plain(z), isTensor: z instanceof nnjit.Tensor, released: session.state,
-            placement: session.placement(), ...facts };
+          return { z: plain(z), isTensor: z instanceof nnjit.Tensor, released: session.state, ...facts };
         }""",
         {"path": api.put("tiny.onnx", tiny()), "backend": backend, "rows": ROWS},
     )

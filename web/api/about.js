@@ -13,8 +13,7 @@ export async function device() {
   const { isolated, threads, hardwareConcurrency, simd, relaxed, sharedMemory, fp16, deviceMemory, clockGrainMs } = client.info;
   const webgpu = await hasWebGpu();
   const facts = { isolated, threads, hardwareConcurrency, simd, relaxedSimd: relaxed, sharedMemory, fp16, webgpu, deviceMemory, clockGrainMs };
-  const compiler = await Promise.race([getCompiler().ready.catch(() => null), Promise.resolve(null)]);
-  return { ...facts, why: reasons(facts), compiler, memory: await client.memory() };
+  return { ...facts, why: reasons(facts), compiler: getCompiler().info, memory: await client.memory() };
 }
 
 async function hasWebGpu() {

@@ -18,6 +18,8 @@ export class CompilerClient {
   #stage = ['runtime', 0, 1];
   /** @type {NnjitError | undefined} */
   death;
+  /** Versions and times, once it is up. @type {CompilerInfo | null} */
+  info = null;
 
   /** @param {Record<string, import('./rpc.js').Handler>} handlers  calls that Python makes back to the page */
   constructor(handlers) {
@@ -46,7 +48,10 @@ export class CompilerClient {
       this.#die(reason.code === 'COMPILER_DIED' ? reason : failure('COMPILER_FAILED', reason.message, { ...reason.fields, hint: reason.hint || hint }));
       throw this.death;
     });
-    this.ready.catch((error) => log('error', error.message));
+    this.ready.then(
+      (info) => (this.info = info),
+      (error) => log('error', error.message),
+    );
   }
 
   get #lockName() {

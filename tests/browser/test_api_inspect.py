@@ -1,0 +1,191 @@
+"""Looking inside: profile, kernels, check against the reference, device, help, and Python in the page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from .api_page import Api, model, tiny, tiny_weight, two_outputs
+
+F = TensorProto.FLOAT
+
+
+def layers(width: int = 96) -> Any:
+    """Two matmuls with a softmax between: enough work for two threads."""
+    rng = np.random.default_rng(0)
+    weights = {n: rng.standard_normal((width, width)).astype(np.float32) for n in ("v", "w")}
+    nodes = [
+        helper.make_node("MatMul", ["x", "v"], ["a"], "first"),
+        helper.make_node("Softmax", ["a"], ["b"], "soft"),
+        helper.make_node("MatMul", ["b", "w"], ["y"], "second"),
+    ]
+    return model(nodes, {"x": (F, ["n", width])}, {"y": (F, ["n", width])}, weights)
+
+
+def test_every_step_is_timed_and_explained(api: Api) -> None:
+    got = api.run(
+        """async (path) => {
+          const session = await create(path);
+          const early = await failure(session.profile());
+          const x = T('float32', Float32Array.from({ length: 96 * 64 }, (_, i) => Math.sin(i)), [64, 96]);
+          await session.run({ x });
+          const table = await session.profile({ repeats: 3 });
+          const trace = await session.profile({ feeds: { x }, repeats: 2, format: 'chrome' });
+          const kernels = [];
+          for (const { step } of table.steps) kernels.push(await session.kernel(step));
+          const none = await failure(session.kernel(99));
+          const checked = await session.check({ x });
+          const { y } = await session.run({ x });
+          const stats = session.stats();
+          await session.release();
+          return { early, table, trace, kernels, none, checked, sum: y.data.reduce((a, b) => a + b), stats };
+        }""",
+        api.put("layers.onnx", layers()),
+    )
+    assert got["early"]["code"] == "NO_PLAN" and got["none"]["code"] == "BAD_ARGUMENT"
+    steps = got["table"]["steps"]
+    timed = {n for s in steps for n in s["nodes"]}
+    assert {"first", "second"} <= timed
+    assert all(s["ms"] >= 0 and len(s["perThread"]) >= 1 for s in steps) and got["table"]["runMs"] > 0
+    assert sum(s["share"] for s in steps) == pytest.approx(1)
+    assert any(s["gflops"] for s in steps)
+    events = got["trace"]["traceEvents"]
+    assert {e["ph"] for e in events} == {"X"} and {e["args"]["step"] for e in events} == {
+        s["step"] for s in steps
+    }
+    for kernel in got["kernels"]:
+        assert kernel["spec"] and kernel["loops"].startswith("kernel ") and "(func" in kernel["listing"]
+        assert kernel["tiles"] >= 1 and kernel["codeBytes"] > 0
+    assert any("x4" in k["schedule"] for k in got["kernels"]), "something is vectorised"
+    (checked,) = got["checked"]
+    assert checked["name"] == "y" and checked["note"] == "" and checked["maxAbs"] < 1e-4
+    assert got["stats"]["load"]["bytes"] > 0 and got["stats"]["compile"]["kernels"] >= 1
+
+
+def test_one_thread_gives_the_same_numbers(api: Api) -> None:
+    got = api.run(
+        """async (path) => {
+          const x = T('float32', Float32Array.from({ length: 96 * 64 }, (_, i) => Math.cos(i)), [64, 96]);
+          const results = [];
+          for (const numThreads of [1, 0]) {
+            const session = await create(path, { numThreads });
+            results.push(Array.from((await session.run({ x })).y.data));
+            const { sessions } = (await nnjit.device()).memory;
+            results.push(sessions.at(-1).threads);
+            await session.release();
+          }
+          return results;
+        }""",
+        api.put("layers.onnx", layers()),
+    )
+    one, threads_one, all_, threads = got
+    assert threads_one == 1 and threads >= 1
+    np.testing.assert_allclose(one, all_, rtol=1e-5, atol=1e-5)
+
+
+def test_device_tells_features_and_reasons(api: Api) -> None:
+    device = api.run("async () => nnjit.device()")
+    assert device["isolated"] and device["sharedMemory"] and device["simd"]
+    assert device["threads"] >= 1 and device["compiler"]["pyodide"].startswith("314")
+    assert set(device["why"]) <= {"isolated", "threads", "simd", "relaxedSimd", "webgpu"}
+    assert bool(device["why"].get("webgpu")) != device["webgpu"]
+    assert api.run("() => nnjit.env.versions.nnjit")
+
+
+def test_help_names_what_there_is(api: Api) -> None:
+    text = api.run("() => nnjit.help()")
+    for name in ("InferenceSession.create", "placement()", "profile()", "python(", "restart()"):
+        assert name in text
+
+
+def test_the_tuner_says_that_it_is_not_there(api: Api) -> None:
+    got = api.run(
+        """async (path) => {
+          const session = await create(path, { tune: { mode: 'off' } });
+          const status = session.tuning.status();
+          await session.tuning.pause();
+          const codes = [];
+          for (const what of ['start', 'export', 'import']) {
+            codes.push((await failure(session.tuning[what]())).code);
+          }
+          await session.release();
+          return { status, codes };
+        }""",
+        api.put("tiny.onnx", tiny()),
+    )
+    assert got["status"]["mode"] == "off" and got["status"]["candidates"] == got["status"]["kept"] == 0
+    assert got["codes"] == ["NOT_AVAILABLE"] * 3
+
+
+@pytest.mark.parametrize("backend", ["wasm", "reference"])
+def test_python_in_the_page_runs_models(api: Api, backend: str) -> None:
+    x = np.float32([[1, 2, 3, 4]])
+    got = api.run(
+        """([path, backend]) => nnjit.python(`
+import onnx
+session = await nnjit.InferenceSession.create('${path}', executionProviders=['${backend}'])
+[y] = await session.run(None, {'x': np.arange(1, 5, dtype=np.float32)[None]})
+named = await session.run(['z'], {'x': y @ np.zeros((3, 4), np.float32)})
+placed = {n['backend'] for n in await session.placement()}
+check = await session.check({'x': np.ones((2, 4), np.float32)})
+stats = await session.stats()
+await session.release()
+[session.input_names, session.output_names, y.tolist(), str(y.dtype), named[0].tolist(), sorted(placed),
+ check[0]['maxAbs'], stats['plans']]`)""",
+        [api.put("tiny.onnx", tiny()), backend],
+    )
+    names, outputs, y, dtype, zeros, placed, error, plans = got
+    assert (names, outputs, dtype) == (["x"], ["z"], "float32")
+    np.testing.assert_allclose(y, np.maximum(x @ tiny_weight(), 0), rtol=1e-6)
+    assert zeros == [[0, 0, 0]] and placed == [backend] and error < 1e-4 and plans >= 1
+
+
+def test_python_takes_a_model_it_made(api: Api) -> None:
+    got = api.run("""() => nnjit.python(`
+from onnx import helper as h, TensorProto as T
+graph = h.make_graph([h.make_node('Mul', ['x', 'x'], ['y'])], 'square',
+    [h.make_tensor_value_info('x', T.INT64, ['n'])], [h.make_tensor_value_info('y', T.INT64, ['n'])])
+made = h.make_model(graph, opset_imports=[h.make_opsetid('', 21)], ir_version=10)
+session = await nnjit.InferenceSession.create(made)
+results = await session.run(None, {'x': np.array([2, 3], np.int64)})
+await session.release()
+results[0]`).then(plain)""")
+    assert got == {"type": "int64", "dims": [2], "data": ["4", "9"]}
+
+
+def test_values_of_python(api: Api) -> None:
+    cases: list[tuple[str, Any]] = [
+        ("1 + 1", 2),
+        ("'text'", "text"),
+        ("None", None),
+        ("{'a': [1, 2.5, (True,)]}", {"a": [1, 2.5, [True]]}),
+        ("np.float32(0.5)", 0.5),
+        ("object", "<class 'object'>"),
+        ("x = 41", None),
+        ("x + 1", 42),
+    ]
+    for code, value in cases:
+        assert api.run("(code) => nnjit.python(code).then((v) => v ?? null)", code) == value, code
+
+
+def test_the_reference_needs_no_engine_and_says_why(api: Api) -> None:
+    got = api.run(
+        """async (path) => {
+          const session = await create(path, { executionProviders: ['reference'] });
+          const feeds = { a: T('float32', [1, 2]), b: T('float32', [3, 4]) };
+          await session.run(feeds);
+          const reasons = [...new Set(session.placement().map((n) => n.reason))];
+          const error = await failure(session.profile({ feeds }));
+          const kernel = await failure(session.kernel(0));
+          await session.release();
+          return { reasons, codes: [error.code, kernel.code] };
+        }""",
+        api.put("two.onnx", two_outputs()),
+    )
+    assert got["reasons"] == ["asked for by executionProviders"] and got["codes"] == [
+        "NOT_AVAILABLE",
+        "NO_PLAN",
+    ]
