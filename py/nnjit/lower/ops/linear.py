@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from nnjit.codegen.dtypes import FLOATS
 from nnjit.codegen.expr import Expr, Index, acc, cast, const, op
@@ -27,35 +28,46 @@ def result(dtype: str) -> Expr:
     return cast(acc(accumulate(dtype)), dtype)
 
 
+@dataclass(frozen=True)
+class MatMulAxes:
+    """Axes of a matrix product (k is the reduced one), the indices of both factors and of the result."""
+
+    axes: list[Axis]
+    left: list[Index]
+    right: list[Index]
+    out: list[Index]
+
+
+def matmul_axes(ctx: Context, a: Sequence[int], b: Sequence[int]) -> MatMulAxes:
+    """numpy.matmul: [..., m, k] x [..., k, n] with broadcast batch dimensions; vectors on either side."""
+    if not a or not b:
+        raise Unsupported("a product with a scalar")
+    row, column = len(a) > 1, len(b) > 1
+    lead_a, lead_b = a[:-2], b[:-2]
+    rank = max(len(lead_a), len(lead_b))
+    wide = zip(
+        (1,) * (rank - len(lead_a)) + tuple(lead_a), (1,) * (rank - len(lead_b)) + tuple(lead_b), strict=True
+    )
+    axes, idx = ctx.axes([n if m == 1 else m for m, n in wide], "b")
+    k = Index.of("k")
+    m, n = ([Index.of("m")] if row else []), ([Index.of("n")] if column else [])
+    axes += ([Axis("m", a[-2])] if row else []) + ([Axis("n", b[-1])] if column else [])
+
+    def at(lead: Sequence[int], own: list[Index]) -> list[Index]:
+        return [Index() if e == 1 else i for e, i in zip(lead, idx[rank - len(lead) :], strict=True)] + own
+
+    return MatMulAxes(axes, at(lead_a, [*m, k]), at(lead_b, [k, *n]), [*idx, *m, *n])
+
+
 @computation("MatMul")
 def matmul(ctx: Context, node: Node, out: int) -> Computation:
-    """numpy.matmul: [..., m, k] x [..., k, n] with broadcast batch dimensions; vectors on either side."""
+    """The sum over k of a[..., m, k] b[..., k, n]."""
     a, b = node.inputs[0], node.inputs[1]
     assert a is not None and b is not None and a.shape is not None and b.shape is not None
-    sa, sb = a.shape, b.shape
-    if not sa or not sb:
-        raise Unsupported("MatMul of a scalar")
-    shape = list(node.outputs[0].shape or ())
-    row, column = len(sa) > 1, len(sb) > 1
-    batch = shape[: len(shape) - row - column]
-    axes, idx = ctx.axes(batch, "b")
-    names: list[Index] = []
-    for present, name, extent in ((row, "m", sa[-2] if row else 1), (column, "n", sb[-1])):
-        if present:
-            axes.append(Axis(name, extent))
-            names.append(Index.of(name))
-    k = Index.of("k")
-
-    def at(s: Sequence[int], own: list[Index]) -> list[Index]:
-        outer = s[: len(s) - len(own)]
-        lead = idx[len(idx) - len(outer) :]
-        return [Index() if n == 1 else i for n, i in zip(outer, lead, strict=True)] + own
-
-    left = ctx.read(a, at(sa, [names[0], k] if row else [k]))
-    right = ctx.read(b, at(sb, [k, names[-1]] if column else [k]))
+    m = matmul_axes(ctx, a.shape, b.shape)
     return Computation(
-        axes, [*idx, *names], result(a.dtype), reduce=[Axis("k", sa[-1])], combine="sum",
-        body=product(left, right), name="matmul",
+        m.axes, m.out, result(a.dtype), reduce=[Axis("k", a.shape[-1])], combine="sum",
+        body=product(ctx.read(a, m.left), ctx.read(b, m.right)), name="matmul",
     )  # fmt: skip
 
 

@@ -54,7 +54,7 @@ def norm_terms(v: Expr, p: int) -> tuple[Expr, Expr]:
 
 
 class Windows:
-    """Axes and indices of a pooling: output position `at`, input position `place` and the bounds it may leave."""
+    """Axes and indices of a pooling: output `at`, input `place`, the bounds that may be left."""
 
     def __init__(self, node: Node) -> None:
         x, y = shape_of(node.inputs[0]), shape_of(node.outputs[0])
