@@ -86,8 +86,11 @@ def evaluate(node: Node) -> list[Any] | None:
             all(v.dtype in _PLAIN for v in read) and all(v.dtype in _PLAIN for v in node.outputs if v.dtype)
         ):
             arrays = [None if v is None or v.const is None else v.const.numpy() for v in node.inputs]
-            with np.errstate(all="ignore"):
-                found = evaluator(node, arrays)
+            try:
+                with np.errstate(all="ignore"):
+                    found = evaluator(node, arrays)
+            except (ArithmeticError, LookupError, ValueError):
+                return None  # 1 / 0, an index out of range: it fails where it runs, if it runs
             results = found if isinstance(found, list) else [found]
             return [np.asarray(r) for r in results]
     from .reference import run_nodes  # the reference imports onnx.reference, which takes a while

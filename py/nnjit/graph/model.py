@@ -11,6 +11,7 @@ from ..errors import ShapeError
 from . import dtypes
 from .infer import infer, mark_once
 from .ir import Const, Graph, Shape, Value
+from .passes import PASSES
 from .signature import Signature, TensorInfo
 
 
@@ -94,7 +95,7 @@ class Model:
             if conflict:
                 error.hint = conflict
             raise
-        from .passes import PASSES
+        mark_once(graph)
 
         for step in PASSES if passes is None else passes:
             graph = step(graph)

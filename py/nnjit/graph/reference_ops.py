@@ -2,7 +2,7 @@
 
 Loop stacks scalars to [n, 1] and cannot yield nothing; Scan knows no axes, no directions and no empty
 sequence; If refuses an empty optional; Optional wraps its value in a list, which nothing unwraps;
-GatherElements fails on axes of more than 64.
+GatherElements fails on axes of more than 64; Pad takes no negative pads.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops.op_pad import Pad_18 as OnnxPad
 
 from . import dtypes, protos
 
@@ -134,4 +135,23 @@ class GatherElements(_Op):
         return (np.asarray(data[tuple(place)]),)
 
 
-NEW_OPS: list[type[OpRun]] = [GatherElements, If, Loop, Scan, Optional]
+class Pad(OnnxPad):
+    """As onnx.reference's, and with negative pads, which cut off."""
+
+    op_domain = ""
+
+    def _run(
+        self, data: Any, pads: Any, value: Any = None, axes: Any = None, mode: Any = None
+    ) -> tuple[Any, ...]:
+        axes = range(data.ndim) if axes is None else [int(a) % data.ndim for a in axes]
+        count, taken = len(axes), [slice(None)] * data.ndim
+        for i, axis in enumerate(axes):
+            begin, end = min(int(pads[i]), 0), min(int(pads[i + count]), 0)
+            taken[axis] = slice(-begin, data.shape[axis] + end)
+        found: tuple[Any, ...] = super()._run(
+            data[tuple(taken)], np.maximum(pads, 0), value, np.array(axes), mode
+        )
+        return found
+
+
+NEW_OPS: list[type[OpRun]] = [GatherElements, Pad, If, Loop, Scan, Optional]

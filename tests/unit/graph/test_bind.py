@@ -38,7 +38,9 @@ def test_symbol_without_a_value() -> None:
 
 def test_misspelt_input_gets_a_suggestion() -> None:
     with pytest.raises(FeedError, match="did you mean 'input_ids'"):
-        loaded("g (int64[2] input_ids) => (int64[2] y) { y = Neg(input_ids) }").bind(shapes={"input_id": (2,)})
+        loaded("g (int64[2] input_ids) => (int64[2] y) { y = Neg(input_ids) }").bind(
+            shapes={"input_id": (2,)}
+        )
 
 
 def test_conflicting_symbol_is_explained_where_it_hurts() -> None:
@@ -62,7 +64,9 @@ def test_check_feeds() -> None:
 
 
 def test_bind_leaves_the_model_as_it_was() -> None:
-    model = loaded("g (float[N, 4] x) => (float[M] y) { s = Shape(x)  p = ReduceProd<keepdims=1>(s)  y = Reshape(x, p) }")
+    model = loaded(
+        "g (float[N, 4] x) => (float[M] y) { s = Shape(x)  p = ReduceProd<keepdims=1>(s)  y = Reshape(x, p) }"
+    )
     assert [model.bind(dims={"N": n}).outputs[0].shape for n in (1, 3, 1)] == [(4,), (12,), (4,)]
 
 
@@ -128,7 +132,12 @@ def test_large_constant_work_is_marked_once() -> None:
     }
     """
     graph = bound(text, {"x": randn(2)})
-    assert {n.op + str(n.once) for n in graph.nodes} >= {"ConstantOfShapeTrue", "NegTrue", "ExpTrue", "ExpFalse"}
+    assert {n.op + str(n.once) for n in graph.nodes} >= {
+        "ConstantOfShapeTrue",
+        "NegTrue",
+        "ExpTrue",
+        "ExpFalse",
+    }
 
 
 def test_random_nodes_are_neither_folded_nor_once_nor_merged() -> None:

@@ -52,7 +52,9 @@ def test_sparse_initializer(coordinates: bool) -> None:
     sparse = helper.make_sparse_tensor(values, numpy_helper.from_array(places), [3, 2])
     x = helper.make_tensor_value_info("x", FLOAT, [3, 2])
     y = helper.make_tensor_value_info("y", FLOAT, [3, 2])
-    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", [x], [y], sparse_initializer=[sparse])
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "w"], ["y"])], "g", [x], [y], sparse_initializer=[sparse]
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=8)
     feed = randn(3, 2)
     wanted = feed + np.array([[0, 5], [0, 0], [7, 0]], np.float32)
@@ -92,7 +94,8 @@ FUNCTIONS = """
 <ir_version: 8, opset_import: ["" : 18, "own" : 1]>
 g (float[N] x) => (float[N] y) { t = own.twice<k = 3.0>(x)  y = own.twice(t) }
 <domain: "own", opset_import: ["" : 18]>
-twice <k: float = 2.0>(a) => (b) { c = Constant<value_float: float = @k>()  d = own.inner(a, c)  b = Identity(d) }
+twice <k: float = 2.0>(a) => (b) {
+  c = Constant<value_float: float = @k>()  d = own.inner(a, c)  b = Identity(d) }
 <domain: "own", opset_import: ["" : 18]>
 inner (a, c) => (b) { b = Mul(a, c) }
 """
@@ -130,7 +133,8 @@ def test_old_function_in_a_new_model_keeps_its_own_opset() -> None:
 IF = """
 g (bool c, float[2] x) => (float[2] y) {
   t = Neg(x)
-  y = If (c) <then_branch = a () => (float[2] r) { r = Add(x, t) }, else_branch = b () => (float[2] s) { s = Mul(t, x) }>
+  y = If (c) <then_branch = a () => (float[2] r) { r = Add(x, t) },
+              else_branch = b () => (float[2] s) { s = Mul(t, x) }>
 }
 """
 
@@ -171,8 +175,10 @@ def test_nested_bodies_see_the_outermost_values() -> None:
 def test_names_of_bodies_do_not_clash() -> None:
     text = """
     g (bool c, float[2] x) => (float[2] y, float[2] z) {
-      y = If (c) <then_branch = a () => (float[2] r) { r = Neg(x) }, else_branch = b () => (float[2] s) { s = Exp(x) }>
-      z = If (c) <then_branch = a () => (float[2] r) { r = Abs(y) }, else_branch = b () => (float[2] s) { s = Abs(x) }>
+      y = If (c) <then_branch = a () => (float[2] r) { r = Neg(x) },
+                  else_branch = b () => (float[2] s) { s = Exp(x) }>
+      z = If (c) <then_branch = a () => (float[2] r) { r = Abs(y) },
+                  else_branch = b () => (float[2] s) { s = Abs(x) }>
     }
     """
     x = np.array([-1, 2], np.float32)
@@ -195,7 +201,8 @@ def test_nodes_out_of_order_are_sorted() -> None:
     [
         ([helper.make_node("Add", ["x", "z"], ["y"])], InvalidGraph, "'z'"),
         ([helper.make_node("Neg", ["x"], ["q"])], InvalidGraph, "'y'"),
-        ([helper.make_node("Neg", ["x"], ["y"]), helper.make_node("Exp", ["x"], ["y"])], InvalidGraph, "two values"),
+        ([helper.make_node("Neg", ["x"], ["y"]), helper.make_node("Exp", ["x"], ["y"])],
+         InvalidGraph, "two values"),
         ([helper.make_node("Neg", ["x"], ["x"])], InvalidGraph, "two values"),
         ([helper.make_node("Add", ["x", "b"], ["a"]), helper.make_node("Neg", ["a"], ["b"]),
           helper.make_node("Neg", ["b"], ["y"])], InvalidGraph, "cycle"),
@@ -206,7 +213,8 @@ def test_nodes_out_of_order_are_sorted() -> None:
         ([helper.make_node("Neg", ["x"], ["y"], alpha=1.0)], InvalidGraph, "'alpha'"),
         ([helper.make_node("Constant", [], ["y"])], InvalidGraph, "0 values"),
         ([helper.make_node("Fancy", ["x"], ["y"], name="f")], UnknownOperator, "Fancy"),
-        ([helper.make_node("FusedMatMul", ["x", "x"], ["y"], domain="com.microsoft")], UnknownOperator, "onnxruntime"),
+        ([helper.make_node("FusedMatMul", ["x", "x"], ["y"], domain="com.microsoft")],
+         UnknownOperator, "onnxruntime"),
         ([helper.make_node("Scaler", ["x"], ["y"], domain="ai.onnx.ml")], UnsupportedOpset, "ai.onnx.ml"),
         ([helper.make_node("Swish", ["x"], ["y"])], UnknownOperator, "newer opset"),
     ],
@@ -227,11 +235,16 @@ def test_opsets_out_of_range(version: int) -> None:
 def test_duplicate_initializers() -> None:
     w = numpy_helper.from_array(np.ones(2, np.float32), "w")
     with pytest.raises(InvalidGraph, match="'w'"):
-        load(BytesSource(make([helper.make_node("Add", ["x", "w"], ["y"])], initializer=[w, w]).SerializeToString()))
+        load(
+            BytesSource(
+                make([helper.make_node("Add", ["x", "w"], ["y"])], initializer=[w, w]).SerializeToString()
+            )
+        )
 
 
 def test_signature_and_metadata() -> None:
-    model = loaded(model_of("g (float[N, 3, K] a, seq(float[2]) s) => (float[N] y) { y = ReduceSum <keepdims=0> (a, ax) }"
+    model = loaded(model_of("g (float[N, 3, K] a, seq(float[2]) s) "
+    "=> (float[N] y) { y = ReduceSum <keepdims=0> (a, ax) }"
                             .replace("ReduceSum <keepdims=0> (a, ax)", "Squeeze(a)")))  # fmt: skip
     a, s = model.signature.inputs
     assert (a.dtype, a.dims, a.kind, a.shape_text()) == ("f32", ("N", 3, "K"), "tensor", "[N, 3, K]")

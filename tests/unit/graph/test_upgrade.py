@@ -47,9 +47,11 @@ CASES: dict[str, tuple[int, str, dict[str, np.ndarray[Any, Any]]]] = {
     "pad reflect": (10, 'y = Pad<pads = [0, 1, 2, 0, 1, 1], mode = "reflect">(x)', {"x": X}),
     "upsample 7": (7, "y = Upsample<scales = [1.0, 1.0, 2.0, 3.0]>(x)", {"x": IMAGE}),
     "upsample linear": (7, 'y = Upsample<scales = [1.0, 1.0, 2.0, 2.0], mode = "linear">(x)', {"x": IMAGE}),
-    "upsample 9": (9, "s = Constant<value = float[4] {1.0, 1.0, 1.5, 2.0}>() y = Upsample(x, s)", {"x": IMAGE}),
+    "upsample 9": (9, "s = Constant<value = float[4] {1.0, 1.0, 1.5, 2.0}>() "
+    "y = Upsample(x, s)", {"x": IMAGE}),
     "resize 10": (10, "s = Constant<value = float[4] {1.0, 1.0, 0.6, 2.5}>() y = Resize(x, s)", {"x": IMAGE}),
-    "resize 10 smaller": (10, "s = Constant<value = float[4] {1.0, 1.0, 0.6, 0.5}>() y = Resize(x, s)", {"x": IMAGE}),
+    "resize 10 smaller": (10, "s = Constant<value = float[4] {1.0, 1.0, 0.6, 0.5}>() "
+    "y = Resize(x, s)", {"x": IMAGE}),
     "resize 11": (
         11,
         "r = Constant<value = float[0] {}>() s = Constant<value = float[4] {1.0, 1.0, 2.0, 0.5}>() "
@@ -136,11 +138,15 @@ def ran(body: str, feeds: dict[str, np.ndarray[Any, Any]], opset: int) -> np.nda
 def test_broadcast_along_an_axis() -> None:
     """Opset 6; onnxruntime starts at 7, the formula is the specification's."""
     b = randn(3)
-    np.testing.assert_allclose(ran("y = Add<broadcast = 1, axis = 1>(x, b)", {"x": X, "b": b}, 6), X + b[:, None])
+    np.testing.assert_allclose(
+        ran("y = Add<broadcast = 1, axis = 1>(x, b)", {"x": X, "b": b}, 6), X + b[:, None]
+    )
     b = randn(3, 4)
     np.testing.assert_allclose(ran("y = Mul<broadcast = 1>(x, b)", {"x": X, "b": b}, 6), X * b)
     b = randn(2, 3)
-    np.testing.assert_allclose(ran("y = Sub<broadcast = 1, axis = -3>(x, b)", {"x": X, "b": b}, 6), X - b[..., None])
+    np.testing.assert_allclose(
+        ran("y = Sub<broadcast = 1, axis = -3>(x, b)", {"x": X, "b": b}, 6), X - b[..., None]
+    )
 
 
 def test_old_prelu_slopes_are_per_channel() -> None:

@@ -37,7 +37,10 @@ def big_model(form: str = "raw") -> tuple[onnx.ModelProto, np.ndarray]:
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 300])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 500])
     if form == "constant":
-        nodes = [helper.make_node("Constant", [], ["w"], value=tensor), helper.make_node("MatMul", ["x", "w"], ["y"])]
+        nodes = [
+            helper.make_node("Constant", [], ["w"], value=tensor),
+            helper.make_node("MatMul", ["x", "w"], ["y"]),
+        ]
         graph = helper.make_graph(nodes, "g", [x], [y])
     else:
         graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", [x], [y], [tensor])

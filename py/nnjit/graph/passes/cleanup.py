@@ -27,9 +27,7 @@ def dead_code(graph: Graph) -> Graph:
     return graph
 
 
-_SAME_SHAPE_SAME_VALUE = frozenset(
-    {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Tile", "Pad", "Identity", "Resize"}
-)
+_SAME_SHAPE_SAME_VALUE = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Tile"})
 
 
 def no_ops(graph: Graph) -> Graph:
@@ -73,10 +71,11 @@ def _passes(node: Node) -> Value | None:
     if op == "Slice":
         steps = ints(node.input(4))
         return x if node.input(4) is None or (steps is not None and all(s > 0 for s in steps)) else None
-    if op == "Resize" and node.attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize":
-        return None
-    if op == "Resize" and node.attrs.get("mode") == "cubic":
-        return None
+    if op == "Resize":
+        # The same extents can still be another sampling: by a scale of 1.2, say, rounded down.
+        cropped = node.attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize"
+        unit = node.input(3) is not None or all(s == 1 for s in ints(node.input(2)) or [0])
+        return x if unit and not cropped else None
     if op == "Pad":
         pads = ints(node.input(1))
         return x if pads is not None and not any(pads) else None

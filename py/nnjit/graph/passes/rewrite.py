@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import schemas
 from ..dtypes import FLOATS, NUMPY, Array
-from ..fold import fold_node
+from ..fold import deterministic, fold_node
 from ..ir import Const, Graph, Node, Value
 from ..shapes import infer_node
 from .cleanup import dead_code
@@ -39,6 +39,7 @@ class Builder:
             out.producer, out.const = None, Const.of(found[0])
             out.dtype, out.shape = out.const.dtype, out.const.shape
         else:
+            node.once = all(v.once for v in node.reads()) and deterministic(node)
             self.nodes.append(node)
         return out
 
