@@ -148,9 +148,8 @@ class Pad(OnnxPad):
         for i, axis in enumerate(axes):
             begin, end = min(int(pads[i]), 0), min(int(pads[i + count]), 0)
             taken[axis] = slice(-begin, data.shape[axis] + end)
-        found: tuple[Any, ...] = super()._run(
-            data[tuple(taken)], np.maximum(pads, 0), value, np.array(axes), mode
-        )
+        run: Any = super()._run
+        found: tuple[Any, ...] = run(data[tuple(taken)], np.maximum(pads, 0), value, np.array(axes), mode)
         return found
 
 

@@ -111,8 +111,8 @@ def test_scan_over_another_axis_backwards() -> None:
       s, y = Scan<num_scan_inputs = 1, scan_input_axes = [1], scan_output_axes = [-1],
                   scan_input_directions = [1],
                   scan_output_directions = [1],
-                  body = b (float[2] a, float[2] e) => (float[2] c, float[2] o) { c = Add(a, e) o = Identity(c) }>
-                  (s0, x)
+                  body = b (float[2] a, float[2] e) => (float[2] c, float[2] o)
+                  { c = Add(a, e) o = Identity(c) }> (s0, x)
     }
     """
     x = randn(2, 3)
@@ -125,8 +125,8 @@ def test_scan_of_opset_8_has_a_batch() -> None:
     text = """
     g (float[2,1] s0, float[2,3,1] x) => (float[2,1] s, float[2,3,1] y) {
       s, y = Scan<num_scan_inputs = 1,
-                  body = b (float[1] a, float[1] e) => (float[1] c, float[1] o) { c = Add(a, e) o = Identity(c) }>
-                  ("", s0, x)
+                  body = b (float[1] a, float[1] e) => (float[1] c, float[1] o)
+                  { c = Add(a, e) o = Identity(c) }> ("", s0, x)
     }
     """.replace('("",', "(,")
     x = randn(2, 3, 1)
