@@ -25,7 +25,7 @@ from .wheel import Distribution
 ROOT = Path(__file__).resolve().parents[3]
 REQUIREMENTS = Path(__file__).with_name("requirements-test.txt")
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-COMMANDS = ("serve", "test", "check", "bench", "models", "vendor", "wheel")
+COMMANDS = ("serve", "test", "check", "bench", "conformance", "models", "vendor", "wheel")
 ABOUT = """\
 nnjit runs ONNX models in the browser, on kernels it makes for them.
 
@@ -33,6 +33,7 @@ nnjit runs ONNX models in the browser, on kernels it makes for them.
   python3 serve.py test           check the code, run all tests (arguments go to pytest; no check then)
   python3 serve.py check          ruff, mypy and tsc alone (or those named: ruff format mypy tsc tsc-tests)
   python3 serve.py bench ...      side by side with onnxruntime-web, TF.js, jax-js (arguments go to it)
+  python3 serve.py conformance    ONNX's own 2,033 cases in Chromium; writes docs/operators.md
   python3 serve.py models         fetch the models that samples, tests and bench use
   python3 serve.py vendor G ...   fetch groups of web/vendor.lock.json (all of them when none is named)
   python3 serve.py wheel          build the browser's wheel and web/dist/manifest.json
@@ -69,7 +70,11 @@ def parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--no-open", action="store_true", help="do not open the page in a browser")
     serve.add_argument("--verbose", action="store_true", help="print a line for each request")
-    for name, text in (("test", "run the tests"), ("bench", "run the side-by-side benchmark")):
+    for name, text in (
+        ("test", "run the tests"),
+        ("bench", "run the side-by-side benchmark"),
+        ("conformance", "run ONNX's own cases"),
+    ):
         more = commands.add_parser(name, help=text, add_help=False)
         more.add_argument("arguments", nargs=argparse.REMAINDER)
     checks = commands.add_parser("check", help="run the static checks")
@@ -88,10 +93,10 @@ def port_number(text: str) -> int:
 
 
 def split_arguments(arguments: Sequence[str]) -> list[str]:
-    """`serve` may be left out; everything after `test` or `bench` belongs to pytest or the bench."""
+    """`serve` may be left out; everything after `test`, `bench` or `conformance` belongs to that program."""
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in {"-h", "--help"}):
         return ["serve", *arguments]
-    if arguments[0] in {"test", "bench"}:
+    if arguments[0] in {"test", "bench", "conformance"}:
         return [arguments[0], "--", *arguments[1:]]
     return list(arguments)
 
@@ -107,8 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return test(project, without_dashes(options.arguments))
             case "check":
                 return check(project, options.only)
-            case "bench":
-                return bench(project, without_dashes(options.arguments))
+            case "bench" | "conformance" as name:
+                return program(project, name, without_dashes(options.arguments))
             case "models":
                 project.vendor.ensure("samples", "models")
             case "vendor":
@@ -184,12 +189,12 @@ def test(project: Project, arguments: list[str]) -> int:
     return tested or checked
 
 
-def bench(project: Project, arguments: list[str]) -> int:
-    """tests/bench/run.py in the environment, with the peers fetched."""
+def program(project: Project, name: str, arguments: list[str]) -> int:
+    """tests/NAME/run.py in the environment, with the peers fetched."""
     project.env.require(REQUIREMENTS)
     project.vendor.ensure("runtime", "samples", "models", "bench")
     project.dist.refresh()
-    command = [str(project.env.python), str(project.root / "tests" / "bench" / "run.py"), *arguments]
+    command = [str(project.env.python), str(project.root / "tests" / name / "run.py"), *arguments]
     return subprocess.run(command, cwd=project.root, env=test_variables(project), check=False).returncode
 
 
