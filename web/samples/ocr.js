@@ -56,7 +56,7 @@ export const ocr = {
       ink.fillText(field.value, 16, 38);
       try {
         const line = await read(picture, { left: 0, top: 0, right: width, bottom: 72 });
-        if (mine === asked) show([line]);
+        if (mine === asked) show([{ row: 0, ...line }]);
       } catch (error) {
         bench.fail(error, 'read the picture');
       }
@@ -87,12 +87,12 @@ export const ocr = {
         const found = Object.values(await detector.run({ x: planes(scaled(bitmap, whole, size.width, size.height), size.width, size.height) }))[0];
         const [sx, sy] = [bitmap.width / size.width, bitmap.height / size.height];
         const list = boxes(/** @type {Float32Array} */ (found.data), size.width, size.height)
-          .map((b) => ({ left: b.left * sx, right: b.right * sx, top: b.top * sy, bottom: b.bottom * sy }));
+          .map((b) => ({ row: b.row, left: b.left * sx, right: b.right * sx, top: b.top * sy, bottom: b.bottom * sy }));
         draw(bitmap, list);
         const lines = [];
         for (const box of list) {
           if (mine !== asked) return;
-          lines.push(await read(bitmap, box));
+          lines.push({ row: box.row, ...await read(bitmap, box) });
           show(lines.filter((line) => line.text), list.length - lines.length);
         }
         if (!lines.length) fill(verdict, el('p', {}, 'No text found in this picture.'));
@@ -113,9 +113,9 @@ export const ocr = {
       for (const b of list) ink.strokeRect(b.left * scale, b.top * scale, (b.right - b.left) * scale, (b.bottom - b.top) * scale);
     }
 
-    /** @param {{text: string, sure: number}[]} lines @param {number} [left] */
+    /** @param {{text: string, sure: number, row: number}[]} lines @param {number} [left] lines still to be read */
     function show(lines, left = 0) {
-      const text = lines.map((line) => line.text).join('\n');
+      const text = lines.map((line, i) => (i === 0 ? '' : line.row === lines[i - 1].row ? '   ' : '\n') + line.text).join('');
       const sure = lines.reduce((sum, line) => sum + line.sure, 0) / (lines.length || 1);
       fill(verdict,
         el('p', { class: 'soft' }, left ? `It reads, ${count(left, 'line')} to go` : `It reads, ${percent(sure)} sure`),

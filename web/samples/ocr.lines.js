@@ -44,13 +44,14 @@ export function detectorSize(width, height) {
 }
 
 /** @typedef {{left: number, top: number, right: number, bottom: number}} Box */
+/** @typedef {Box & {row: number}} Line a box, and which line of the page it stands on */
 
 /**
  * Upright boxes around connected regions of the text map, top to bottom.
  * @param {Float32Array} map probability of text, height × width
  * @param {number} width
  * @param {number} height
- * @returns {Box[]} in pixels of the map
+ * @returns {Line[]} in pixels of the map
  */
 export function boxes(map, width, height) {
   const seen = new Uint8Array(map.length);
@@ -102,7 +103,7 @@ function region(map, width, height, start, seen) {
   };
 }
 
-/** @param {Box[]} found */
+/** @param {Box[]} found @returns {Line[]} */
 function readingOrder(found) {
   const middle = (/** @type {Box} */ box) => (box.top + box.bottom) / 2;
   const rows = /** @type {Box[][]} */ ([]);
@@ -112,7 +113,7 @@ function readingOrder(found) {
     if (row && middle(box) < row[0].bottom - (row[0].bottom - row[0].top) / 4) row.push(box);
     else rows.push([box]);
   }
-  return rows.flatMap((row) => row.sort((a, b) => a.left - b.left));
+  return rows.flatMap((row, i) => row.sort((a, b) => a.left - b.left).map((box) => ({ ...box, row: i })));
 }
 
 /**

@@ -3,6 +3,7 @@
 import { announce, el, fill } from '../ui/dom.js';
 import { pickButton } from '../ui/drop.js';
 import { count } from '../ui/format.js';
+import { bell, inTurn, rain, voice } from './sounds.js';
 import { SILERO } from './vendored.js';
 import { Listener, RATE, stretches, WINDOW } from './vad.js';
 
@@ -24,10 +25,12 @@ export const speech = {
     const verdict = el('div', { class: 'verdict', role: 'status' });
     const canvas = el('canvas', { class: 'wave', width: 1200, height: 180, role: 'img', 'aria-label': 'The sound, coloured where speech was heard' });
     const mic = el('button', { type: 'button', class: 'primary', onclick: () => (live ? stop() : start()) }, 'Listen to the microphone');
+    const play = el('button', { type: 'button', hidden: true, onclick: listen }, 'Play the sound');
     const listener = new Listener(bench.runner);
     /** @type {{stream: MediaStream, context: AudioContext} | null} */
     let live = null;
     let turn = 0;
+    let heard = new Float32Array(1);
     /** @type {number[]} */
     let levels = [];
     /** @type {number[]} */
@@ -46,6 +49,7 @@ export const speech = {
 
     async function start() {
       const mine = restart();
+      play.hidden = true;
       try {
         const stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1 } });
         const context = new AudioContext({ sampleRate: RATE });
@@ -88,11 +92,25 @@ export const speech = {
 
     /** @param {File} file */
     async function recording(file) {
-      stop();
-      const mine = restart();
       try {
         const sound = await new OfflineAudioContext(1, 1, RATE).decodeAudioData(await file.arrayBuffer());
-        const samples = sound.getChannelData(0).subarray(0, MOST_SECONDS * RATE);
+        await hear(sound.getChannelData(0).subarray(0, MOST_SECONDS * RATE), file.name);
+      } catch (error) {
+        const odd = error instanceof DOMException && error.name === 'EncodingError';
+        failed(odd ? Object.assign(new Error(`${file.name} is not a sound this browser can play.`), { code: 'NOT_A_SOUND' }) : error);
+      }
+    }
+
+    /**
+     * @param {Float32Array<ArrayBuffer>} samples
+     * @param {string} name
+     */
+    async function hear(samples, name) {
+      stop();
+      const mine = restart();
+      heard = samples;
+      play.hidden = false;
+      try {
         const windows = Math.floor(samples.length / WINDOW);
         for (let i = 0; i < windows; i++) {
           const window = samples.slice(i * WINDOW, (i + 1) * WINDOW);
@@ -102,11 +120,21 @@ export const speech = {
           if (i % 16 === 0) draw(0, windows);
         }
         draw(0);
-        conclude(file.name);
+        conclude(name);
       } catch (error) {
-        const odd = error instanceof DOMException && error.name === 'EncodingError';
-        failed(odd ? Object.assign(new Error(`${file.name} is not a sound this browser can play.`), { code: 'NOT_A_SOUND' }) : error);
+        failed(error);
       }
+    }
+
+    /** Plays what was heard last, so that ears can judge the judge. */
+    function listen() {
+      const context = new AudioContext({ sampleRate: RATE });
+      const buffer = context.createBuffer(1, heard.length, RATE);
+      buffer.copyToChannel(heard, 0);
+      const source = new AudioBufferSourceNode(context, { buffer });
+      source.connect(context.destination);
+      source.onended = () => context.close();
+      source.start();
     }
 
     /** @param {string} name */
@@ -140,9 +168,9 @@ export const speech = {
 
     const [input, pick] = pickButton('open a recording', 'audio/*,video/*', recording);
     fill(host,
-      el('div', { class: 'row' }, mic, ' or ', pick, input, el('span', { class: 'soft' }, 'The sound stays in this tab.')),
+      el('div', { class: 'row' }, mic, ' or ', pick, input, play, el('span', { class: 'soft' }, 'The sound stays in this tab.')),
       canvas, verdict);
-    draw(0);
+    await hear(inTurn([rain(1.5, RATE), voice(2, RATE), bell(1.5, RATE)], RATE), 'Rain, a made-up voice, a bell');
     return { takes: (file) => /^(audio|video)\//.test(file.type), drop: recording, close: stop };
   },
 };
