@@ -13,20 +13,38 @@ export async function start(threads, name = 'nnjit') {
   await library.api.ready;
 }
 
-/** @param {string} url */
-export async function open(url) {
-  session = await library.create(url);
+/**
+ * A worker that never answers becomes an error here: the test that waits could not be woken otherwise.
+ * @template T
+ * @param {Promise<T>} work @param {number} seconds @param {string} what @returns {Promise<T>}
+ */
+async function within(work, seconds, what) {
+  let timer = 0;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what}: no answer within ${seconds} s`)), 1000 * seconds);
+  });
+  try {
+    return await Promise.race([work, /** @type {Promise<never>} */ (late)]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** @param {string} url @param {number} seconds */
+export async function open(url, seconds) {
+  session = await within(library.create(url), seconds, 'create');
   return { inputs: session.inputNames, outputs: session.outputNames };
 }
 
 /**
  * Runs once and gives every output, where the nodes ran, and timings.
- * @param {string} url of a bundle {inputs: {name: head}}
+ * @param {string} url of a bundle {inputs: {name: head}} @param {number} seconds
  */
-export async function run(url) {
+export async function run(url, seconds) {
   const { head, blob } = readBundle(await (await fetch(url)).arrayBuffer());
   const names = Object.keys(head.inputs);
-  const outputs = await session.run(Object.fromEntries(names.map((n) => [n, decode(head.inputs[n], blob, library.Tensor)])));
+  const feeds = Object.fromEntries(names.map((n) => [n, decode(head.inputs[n], blob, library.Tensor)]));
+  const outputs = await within(session.run(feeds), seconds, 'run');
   const encoder = new Encoder();
   const heads = Object.fromEntries(session.outputNames.map((/** @type {string} */ n) => [n, encoder.add(outputs[n])]));
   const stats = session.stats?.() ?? null;
@@ -35,6 +53,7 @@ export async function run(url) {
 }
 
 export async function close() {
-  await session?.release();
+  const open = session;
   session = undefined;
+  if (open) await within(open.release(), 20, 'release');
 }
