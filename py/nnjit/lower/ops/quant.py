@@ -82,7 +82,7 @@ def _scale_place(node: Node, idx: Sequence[Index]) -> list[Index]:
 
 @composite("DynamicQuantizeLinear")
 def dynamic_quantize(build: Build, node: Node) -> None:
-    """scale = (max - min) / 255 of a range that holds 0, zero = round(-min / scale), then x as u8 by these."""
+    """scale = (max - min) / 255 of a range that holds 0, zero = round(-min / scale), then x as u8."""
     x = node.inputs[0]
     assert x is not None
     y, scale, zero = (output(build, node, n) for n in range(3))
