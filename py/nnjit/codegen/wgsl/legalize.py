@@ -1,0 +1,75 @@
+"""Expressions rewritten into what WGSL has. exp, log, sqrt and roundings are WGSL's own; functions whose accuracy WGSL
+leaves too open (sin 2^-11, tanh 1e-5 and free to overflow, atan 4096 ulp), or has not (erf), are polynomials.
+"""
+
+from __future__ import annotations
+
+from nnjit.codegen.dtypes import FLOATS, UNSIGNED
+from nnjit.codegen.expr import Access, Expr, UnsupportedExpr, cast, compare, const, op, rewrite, select
+from nnjit.codegen.functions import atan, erf, power, tanh, trig
+
+POLYNOMIALS = {
+    "erf": erf, "tanh": tanh, "atan": atan, "sin": lambda x: trig(x, 0), "cos": lambda x: trig(x, 1),
+}  # fmt: skip
+
+
+def legal(e: Expr, memo: dict[Expr, Expr]) -> Expr:
+    """`e` with only operations that `values` can print. `memo` is shared between calls."""
+
+    def step(x: Expr) -> Expr | None:
+        new = _rule(x)
+        return None if new is None else legal(new, memo)
+
+    return rewrite(e, {}, step, memo)
+
+
+def _rule(x: Expr) -> Expr | None:
+    if x.op in POLYNOMIALS:
+        if x.dtype != "f32":
+            raise UnsupportedExpr(f"{x.op} of {x.dtype} in WGSL")
+        return POLYNOMIALS[x.op](x.args[0])
+    if x.op == "pow":
+        new = power(x)
+        if new is None:
+            raise UnsupportedExpr(f"pow of {x.dtype} in WGSL")
+        return new
+    if x.op in ("rem", "mod"):
+        return _remainder(x)
+    if x.op == "neg" and x.dtype in UNSIGNED:
+        return op("sub", const(0, x.dtype), x.args[0])
+    if x.op == "cast" and x.args[0].dtype == "i64":
+        return _low_word(x)
+    return None
+
+
+def _remainder(x: Expr) -> Expr | None:
+    """rem has the dividend's sign, as WGSL's %; mod the divisor's; 0 where an integer divisor is 0."""
+    a, b = x.args
+    if x.dtype in FLOATS:
+        q = op("div", a, b)
+        r = op("sub", a, op("mul", Expr("trunc", x.dtype, (q,)), b))
+    elif b.op == "const" and b.attr == 0:
+        return const(0, x.dtype)
+    elif x.op == "rem":
+        return None
+    else:
+        r = op("rem", a, b)
+    if x.op == "rem" or x.dtype in UNSIGNED:
+        return r
+    zero = const(0, x.dtype)
+    differs = compare("ne", compare("lt", r, zero), compare("lt", b, zero))
+    return select(Expr("and", "bool", (compare("ne", r, zero), differs)), op("add", r, b), r)
+
+
+def _low_word(x: Expr) -> Expr | None:
+    """An i64 read as an index: an i32 load of the pair's low word."""
+    wide = x.args[0]
+    if x.dtype not in ("i32", "u32") or wide.op not in ("load", "cast", "const"):
+        raise UnsupportedExpr(f"cast of {wide.op} from i64 to {x.dtype} in WGSL")
+    if wide.op == "const":
+        return const((wide.attr + 2**31) % 2**32 - 2**31 if x.dtype == "i32" else wide.attr % 2**32, x.dtype)
+    if wide.op == "cast":
+        return cast(wide.args[0], x.dtype)
+    access: Access = wide.attr
+    low = Expr("load", "i32", tuple(cast(a, "i32") for a in wide.args), access)
+    return cast(low, x.dtype)

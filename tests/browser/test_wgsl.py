@@ -1,0 +1,340 @@
+"""The WGSL that the emitter prints, run in Chromium on SwiftShader (the adapter is asserted) against numpy.
+
+One page and one device serve all cases. Whole numbers make products exact; elsewhere the tolerance is what WGSL grants
+exp (3 + 2|x| ulp) over the range used here: 2e-6 absolute and relative is 24 ulp at 1.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from nnjit.codegen.dtypes import NUMPY
+from nnjit.codegen.expr import Expr, Index, axis, bitcast, cast, compare, const, load, op, select
+from nnjit.codegen.schedule.apply import apply
+from nnjit.codegen.schedule.canonical import canonical
+from nnjit.codegen.schedule.gpu_rules import gpu_schedule
+from nnjit.codegen.schedule.steps import Order, Pack, Parallel, Partial, Schedule, Tile, Unroll, Vectorize
+from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
+from nnjit.codegen.wgsl.emit import emit
+from nnjit.codegen.wgsl.target import WgslTarget
+from tests.support import specs
+from tests.support.schedules import agree, packed
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.swiftshader
+
+TARGET = WgslTarget(subgroup=4, invocations=64)
+SET_UP = """async () => {
+  const adapter = await navigator.gpu.requestAdapter();
+  const device = await adapter.requestDevice();
+  const lost = [];
+  device.addEventListener('uncapturederror', (e) => lost.push(e.error.message));
+  const { runShader } = await import('/engine/webgpu/shader.js');
+  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const text = (bytes) => btoa(Array.from(bytes, (b) => String.fromCharCode(b)).join(''));
+  globalThis.shade = async (shader, contents) => {
+    const out = await runShader(device, shader, contents.map(bytes));
+    if (lost.length) throw new Error(lost.join('\\n'));
+    return out.map(text);
+  };
+  return `${adapter.info.vendor} ${adapter.info.architecture}`;
+}"""
+
+Run = Callable[..., list[Any]]
+
+
+@pytest.fixture(scope="module")
+def gpu(new_page: Any) -> Iterator[Page]:
+    with new_page("swiftshader") as page:
+        adapter = page.evaluate(SET_UP)
+        assert "swiftshader" in adapter, f"the WebGPU adapter is {adapter!r}, not SwiftShader"
+        yield page
+
+
+@pytest.fixture
+def run(gpu: Page) -> Run:
+    """run(spec, schedule, inputs) -> output buffers, by the shader of that schedule."""
+
+    def on_gpu(
+        spec: KernelSpec, schedule: Schedule, inputs: list[Any], target: WgslTarget = TARGET
+    ) -> list[Any]:
+        nest = apply(spec, schedule)
+        given = iter(packed(spec, schedule, inputs))
+        buffers = [next(given) if o.role == "in" else np.zeros(o.size, NUMPY[o.dtype]) for o in nest.operands]
+        shader = emit(nest, target)
+        contents = [base64.b64encode(_stored(b).tobytes()).decode() for b in buffers]
+        texts = iter(
+            gpu.evaluate("([shader, contents]) => shade(shader, contents)", [shader.to_js(), contents])
+        )
+        out = []
+        for o in nest.operands:
+            if o.role == "out":
+                words = np.frombuffer(
+                    base64.b64decode(next(texts)), np.uint32 if o.dtype == "bool" else NUMPY[o.dtype]
+                )
+                out.append(words.astype(NUMPY[o.dtype]))
+        return out
+
+    return on_gpu
+
+
+def _stored(b: Any) -> Any:
+    """A bool is a u32 in a storage buffer."""
+    return np.ascontiguousarray(b).astype(np.uint32) if b.dtype == np.bool_ else np.ascontiguousarray(b)
+
+
+RNG = np.random.default_rng(7)
+NEAR = 2e-6
+
+
+def check(run: Run, case: tuple[KernelSpec, list[Any]], tolerance: float = 0.0, schedule: Schedule | None = None,
+          wanted: Any = None) -> None:  # fmt: skip
+    """The shader under the default GPU schedule (or `schedule`) gives what numpy or `evaluate` says."""
+    spec, inputs = case
+    spec = canonical(spec) if schedule is None else spec
+    schedule = gpu_schedule(spec, TARGET) if schedule is None else schedule
+    found = run(spec, schedule, inputs)
+    agree(
+        found,
+        [wanted.reshape(-1)] if wanted is not None else specs.evaluate(spec, inputs),
+        tolerance,
+        spec.name,
+    )
+
+
+# ---- products ----
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "k"), [(1, 1, 1), (7, 5, 3), (4, 8, 16), (5, 9, 17), (13, 31, 11), (1, 40, 9), (33, 3, 8)]
+)
+def test_matmul(run: Run, m: int, n: int, k: int) -> None:
+    spec, (a, b) = specs.matmul(RNG, m, n, k)
+    check(run, (spec, [a, b]), wanted=a @ b)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_batched_matmul_with_bias_and_relu(run: Run, transposed: bool) -> None:
+    spec, (a, b, c) = specs.matmul(RNG, 6, 10, 5, batch=3, bias=True, transposed=transposed, constant=True)
+    wanted = np.maximum(a @ (b.T if transposed else b) + c, 0)
+    check(run, (spec, [a, b, c]), wanted=wanted)
+
+
+@pytest.mark.parametrize("dtype", ["i32", "u32"])
+def test_integer_matmul(run: Run, dtype: str) -> None:
+    check(run, specs.matmul(RNG, 5, 6, 7, dtype))
+
+
+def test_packed_panels_and_tails(run: Run) -> None:
+    """The Wasm backend's kind of schedule, panels included, through the same Pack step."""
+    schedule = (
+        Tile("n", 8), Vectorize("n"), Tile("m", 2), Unroll("k", 2), Pack(1, "n"), Order(("b", "n", "m")), Parallel(("b", "n")),
+    )  # fmt: skip
+    spec, (a, b, c) = specs.matmul(RNG, 5, 11, 7, batch=2, bias=True, constant=True)
+    check(run, (spec, [a, b, c]), schedule=schedule, wanted=np.maximum(a @ b + c, 0))
+
+
+@pytest.mark.parametrize(
+    ("h", "w", "ci", "co", "kernel", "stride", "pad", "groups"),
+    [
+        (5, 6, 3, 7, 1, 1, 0, 1),  # 1x1
+        (7, 6, 3, 4, 3, 2, 1, 1),  # 3x3, strided, padded
+        (6, 5, 4, 8, 3, 1, 1, 1),
+        (6, 7, 1, 1, 3, 1, 1, 5),  # depthwise
+        (5, 5, 2, 3, 2, 1, 0, 2),  # grouped
+    ],
+)
+def test_conv(
+    run: Run, h: int, w: int, ci: int, co: int, kernel: int, stride: int, pad: int, groups: int
+) -> None:
+    spec, (x, weight) = specs.conv(RNG, h, w, ci, co, kernel, stride, pad, groups)
+    check(run, (spec, [x, weight]), wanted=_conv(x, weight, stride, pad))
+
+
+def _conv(x: Any, weight: Any, stride: int, pad: int) -> Any:
+    """x[y, x, g, i], weight[g, o, i, ky, kx] -> [p, q, g, o], by a sum over window positions."""
+    kernel = weight.shape[-1]
+    x = np.pad(x, ((pad, pad), (pad, pad), (0, 0), (0, 0)))
+    oh, ow = ((n - kernel) // stride + 1 for n in x.shape[:2])
+    out = np.zeros((oh, ow, *weight.shape[:2]), np.float32)
+    for ky in range(kernel):
+        for kx in range(kernel):
+            window = x[ky : ky + oh * stride : stride, kx : kx + ow * stride : stride][:oh, :ow]
+            out += np.einsum("pqgi,goi->pqgo", window, weight[..., ky, kx])
+    return out
+
+
+# ---- rows ----
+
+
+@pytest.mark.parametrize(("rows", "n"), [(1, 1), (3, 10), (5, 64), (70, 7)])
+def test_softmax(run: Run, rows: int, n: int) -> None:
+    spec, (x,) = specs.softmax(RNG, rows, n)
+    e = np.exp(x.astype(np.float64) - x.max(1, keepdims=True))
+    check(run, (spec, [x]), NEAR, wanted=e / e.sum(1, keepdims=True))
+
+
+@pytest.mark.parametrize(("rows", "n"), [(2, 3), (5, 33), (4, 64)])
+def test_layer_norm(run: Run, rows: int, n: int) -> None:
+    spec, (x, weight, bias) = specs.layer_norm(RNG, rows, n)
+    v = x.astype(np.float64)
+    wanted = (v - v.mean(1, keepdims=True)) / np.sqrt(v.var(1, keepdims=True) + 1e-5) * weight + bias
+    check(run, (spec, [x, weight, bias]), 1e-5, wanted=wanted)  # 33 additions twice, then a division
+
+
+@pytest.mark.parametrize("schedule", [
+    (Vectorize("r"), Partial("r", 2), Tile("r", 8)), (Vectorize("r"),), (Tile("i", 4), Vectorize("i")), (Unroll("r", 3),),
+], ids=["partial", "lanes", "rows", "scalar"])  # fmt: skip
+def test_softmax_under_other_schedules(run: Run, schedule: Schedule) -> None:
+    spec, (x,) = specs.softmax(RNG, 6, 21)
+    e = np.exp(x.astype(np.float64) - x.max(1, keepdims=True))
+    check(run, (spec, [x]), NEAR, (*schedule, Parallel(("i",))), e / e.sum(1, keepdims=True))
+
+
+@pytest.mark.parametrize("combine", ["sum", "prod", "max", "min"])
+@pytest.mark.parametrize("over", ["c", "ab", "abc"])
+def test_reductions(run: Run, combine: str, over: str) -> None:
+    for dtype in ("f32", "i32", "u32"):
+        check(run, specs.reduction(RNG, 3, 2, 9, combine, dtype, over))
+
+
+@pytest.mark.parametrize("combine", ["any", "all"])
+def test_reductions_of_bools(run: Run, combine: str) -> None:
+    check(run, specs.reduction(RNG, 3, 2, 9, combine, "bool", "c"))
+    spec, inputs = specs.reduction(RNG, 3, 2, 9, combine, "bool", "c")
+    check(run, (spec, inputs), schedule=(Vectorize("c"), Parallel(("a",))))
+
+
+# ---- element-wise chains ----
+
+
+def unary(name: str, x: Expr) -> Expr:
+    return Expr(name, x.dtype, (x,))
+
+
+def number(value: float) -> Expr:
+    return const(value, "f32")
+
+
+def gelu(x: Expr) -> Expr:
+    bell = unary("erf", op("mul", x, number(math.sqrt(0.5))))
+    return op("mul", op("mul", x, number(0.5)), op("add", bell, number(1)))
+
+
+X = load(0, specs.row_major((3, 37)), "f32")
+CHAINS = {
+    "gelu": gelu(op("add", X, load(1, specs.row_major((3, 37), (1, 37)), "f32"))),
+    "gelu_tanh": op("mul", X, unary("tanh", op("mul", X, number(0.8)))),
+    "sigmoid": op("div", number(1), op("add", number(1), unary("exp", unary("neg", X)))),
+    "log_sqrt_pow": op("pow", unary("sqrt", op("add", unary("abs", X), number(1))), op("add", unary("log", op("add", unary("abs", X), number(1))), number(1))),
+    "trigonometry": op("add", unary("sin", op("mul", X, number(3))), op("mul", unary("cos", X), unary("atan", X))),
+    "clip_select": select(compare("lt", X, number(0)), op("mul", X, number(0.1)), op("min", X, number(6))),
+    "rounding": op("add", unary("round", op("mul", X, number(0.5))), op("sub", unary("floor", X), unary("ceil", unary("trunc", X)))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_elementwise_chains(run: Run, name: str) -> None:
+    """With 1 + 37 extents: full vectors, and a tail of one."""
+    value = CHAINS[name]
+    inputs = [("f32", (3, 37)), ("f32", (37,))][: 2 if name == "gelu" else 1]
+    spec, _ = specs.pointwise(RNG, value, (3, 37), inputs)
+    arrays = [RNG.normal(0, 2, s).astype(np.float32) for _, s in inputs]
+    # pow multiplies the error of a logarithm; rounding is exact
+    check(run, (spec, arrays), {"log_sqrt_pow": 1e-5, "rounding": 0.0}.get(name, NEAR))
+    check(
+        run,
+        (spec, arrays),
+        {"log_sqrt_pow": 1e-5, "rounding": 0.0}.get(name, NEAR),
+        (Parallel(("i0", "i1")),),
+    )
+
+
+A = load(0, Index.of("i0"), "i32")
+B = load(1, Index.of("i0"), "i32")
+U = bitcast(A, "u32")
+INTEGERS = {
+    "wrap": op("mul", op("add", A, B), op("sub", A, const(-7, "i32"))),
+    "divide": op("div", A, B), "rem": op("rem", A, B), "mod": op("mod", A, B), "by_constant": op("div", A, const(-3, "i32")),
+    "bits": op("bxor", op("band", A, B), unary("bnot", op("bor", A, const(12, "i32")))),
+    "shifts": op("add", op("shl", A, const(3, "i32")), op("shr", A, const(2, "i32"))),
+    "unsigned": op("add", op("shr", U, const(2, "u32")), op("div", U, const(7, "u32"))),
+    "abs_neg": op("max", unary("abs", A), unary("neg", B)),
+    "bools": select(op("xor", compare("lt", A, B), op("and", compare("ne", A, const(0, "i32")), unary("not", compare("ge", B, A)))), A, B),
+    "to_bool": op("or", cast(A, "bool"), compare("eq", B, const(3, "i32"))),
+    "casts": cast(op("mul", cast(A, "f32"), cast(compare("gt", A, B), "f32")), "i32"),
+    "lane": op("add", axis(Index(5, {"i0": 3})), A),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+def test_integers_and_bools(run: Run, name: str) -> None:
+    spec, _ = specs.pointwise(RNG, INTEGERS[name], (11,), [("i32", (11,)), ("i32", (11,))])
+    a = np.array([0, 1, -1, 7, -7, 100, 3, 2**20, -(2**20), 12345, -2], np.int32)
+    b = np.array([3, 0, -1, -2, 2, 7, 3, 5, -3, 100, 12345], np.int32)
+    for schedule in ((Tile("i0", 4), Vectorize("i0"), Parallel(("i0",))), (Parallel(("i0",)),)):
+        check(run, (spec, [a, b]), schedule=schedule)
+
+
+def test_bools_in_buffers(run: Run) -> None:
+    at = Index.of("i0")
+    spec, inputs = specs.pointwise(
+        RNG, op("and", load(0, at, "bool"), compare("gt", load(1, at, "f32"), number(0))), (10,), [("bool", (10,)), ("f32", (10,))]
+    )  # fmt: skip
+    for schedule in ((Tile("i0", 4), Vectorize("i0"), Parallel(("i0",))), ()):
+        check(run, (spec, inputs), schedule=schedule)
+
+
+def test_infinities_and_nan_as_constants(run: Run) -> None:
+    at = Index.of("i0")
+    x = load(0, at, "f32")
+    value = select(
+        compare("gt", x, number(0)),
+        number(math.inf),
+        select(compare("lt", x, number(0)), number(-math.inf), number(math.nan)),
+    )
+    spec, inputs = specs.pointwise(RNG, value, (9,), [("f32", (9,))])
+    check(run, (spec, inputs))
+
+
+@pytest.mark.parametrize("kind", ["i32", "i64"])
+def test_gather(run: Run, kind: str) -> None:
+    """Rows of a table by run-time indices, which ONNX keeps in i64."""
+    place = cast(load(0, Index.of("i0"), kind), "i32")
+    value = load(1, Index(0, {place: 6, "i1": 1}), "f32")
+    spec, _ = specs.pointwise(RNG, value, (9, 6), [(kind, (9,)), ("f32", (5, 6))])
+    inputs = [RNG.integers(0, 5, 9).astype(NUMPY[kind]), RNG.normal(0, 1, (5, 6)).astype(np.float32)]
+    wanted = inputs[1][inputs[0]]
+    for steps in ((Tile("i1", 4), Vectorize("i1")), (Tile("i0", 4), Vectorize("i0")), ()):
+        check(run, (spec, inputs), schedule=(*steps, Parallel(("i0",))), wanted=wanted)
+
+
+def test_arg_max_writes_i64(run: Run) -> None:
+    """The first place of the largest element: two stages, the second one's result an i64."""
+    at = Index(0, {"i": 7, "r": 1})
+    own = (Axis("r", 7),)
+    top = Expr("local", "f32", (), "top")
+    here = select(compare("eq", load(0, at, "f32"), top), axis("r"), const(2**31 - 1, "i32"))
+    stages = (
+        Stage((), own, "max", load(0, at, "f32"), Expr("acc", "f32", (), "acc"), keep="top"),
+        Stage((), own, "min", here, cast(Expr("acc", "i32", (), "acc"), "i64"), 1, Index.of("i")),
+    )
+    spec = KernelSpec("argmax", (Axis("i", 5),), stages, (Operand("f32", 35, "in"), Operand("i64", 5, "out")))
+    x = specs.whole(RNG, (5, 7), "f32")
+    check(run, (spec, [x]), wanted=x.argmax(1), schedule=(Parallel(("i",)),))
+
+
+def test_more_workgroups_than_one_dimension_holds(run: Run) -> None:
+    """The grid folds into y: here the limit is 3 workgroups instead of 65,535."""
+    value = op("add", load(0, Index.of("i0"), "f32"), number(1))
+    spec, inputs = specs.pointwise(RNG, value, (43,), [("f32", (43,))])
+    found = run(spec, (Parallel(("i0",)),), inputs, WgslTarget(workgroup=4, max_groups=3))
+    np.testing.assert_array_equal(found[0], inputs[0] + 1)

@@ -1,0 +1,152 @@
+// One compute shader on a GPUDevice: takes what Python's wgsl emitter returns, gives a kernel that can be
+// bound to buffers and dispatched. Mechanism only: tiles, workgroups and types were settled by the compiler.
+
+/**
+ * @typedef {object} ShaderBinding
+ * @property {number} binding
+ * @property {string} dtype
+ * @property {'in' | 'out'} role
+ * @property {number} size elements
+ * @property {number} nbytes bytes of the buffer, a multiple of 16
+ *
+ * @typedef {object} Shader
+ * @property {string} name
+ * @property {string} wgsl
+ * @property {string} entryPoint
+ * @property {number} workgroupSize
+ * @property {number[]} dispatch workgroups in x, y, z
+ * @property {ShaderBinding[]} bindings in operand order
+ */
+
+/** A shader that the device refuses: the message has the compiler's own lines. */
+export class ShaderError extends Error {
+  /**
+   * @param {Shader} shader
+   * @param {string} why
+   */
+  constructor(shader, why) {
+    super(`${shader.name}: ${why}`);
+    this.name = 'ShaderError';
+    this.code = 'SHADER';
+    this.wgsl = shader.wgsl;
+  }
+}
+
+/** A compiled shader. */
+export class ShaderKernel {
+  /**
+   * @param {GPUDevice} device
+   * @param {Shader} shader
+   * @param {GPUBindGroupLayout} layout
+   * @param {GPUComputePipeline} pipeline
+   */
+  constructor(device, shader, layout, pipeline) {
+    this.device = device;
+    this.shader = shader;
+    this.layout = layout;
+    this.pipeline = pipeline;
+  }
+
+  /**
+   * Compiles; rejects with ShaderError and the compiler's messages.
+   * @param {GPUDevice} device
+   * @param {Shader} shader
+   * @returns {Promise<ShaderKernel>}
+   */
+  static async create(device, shader) {
+    const module = device.createShaderModule({ label: shader.name, code: shader.wgsl });
+    const { messages } = await module.getCompilationInfo();
+    const errors = messages.filter((m) => m.type === 'error');
+    if (errors.length) {
+      throw new ShaderError(shader, errors.map((m) => `line ${m.lineNum}: ${m.message}`).join('\n'));
+    }
+    // not layout 'auto': that forgets a binding the shader happens not to read
+    const layout = device.createBindGroupLayout({
+      entries: shader.bindings.map((b) => ({
+        binding: b.binding,
+        visibility: GPUShaderStage.COMPUTE,
+        buffer: { type: b.role === 'in' ? 'read-only-storage' : 'storage' },
+      })),
+    });
+    try {
+      const pipeline = await device.createComputePipelineAsync({
+        label: shader.name,
+        layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
+        compute: { module, entryPoint: shader.entryPoint },
+      });
+      return new ShaderKernel(device, shader, layout, pipeline);
+    } catch (error) {
+      throw new ShaderError(shader, error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  /**
+   * @param {GPUBuffer[]} buffers in operand order
+   * @returns {GPUBindGroup}
+   */
+  bind(buffers) {
+    const entries = this.shader.bindings.map((b, i) => ({ binding: b.binding, resource: { buffer: buffers[i] } }));
+    return this.device.createBindGroup({ layout: this.layout, entries });
+  }
+
+  /**
+   * @param {GPUComputePassEncoder} pass
+   * @param {GPUBindGroup} group
+   */
+  encode(pass, group) {
+    const [x, y, z] = this.shader.dispatch;
+    pass.setPipeline(this.pipeline);
+    pass.setBindGroup(0, group);
+    pass.dispatchWorkgroups(x, y, z);
+  }
+}
+
+/**
+ * Runs a shader once: `contents` are the bytes of every operand (what an output holds before); returns the
+ * outputs' bytes afterwards, in operand order.
+ * @param {GPUDevice} device
+ * @param {Shader} shader
+ * @param {Uint8Array[]} contents
+ * @returns {Promise<Uint8Array[]>}
+ */
+export async function runShader(device, shader, contents) {
+  const kernel = await ShaderKernel.create(device, shader);
+  const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+  const buffers = shader.bindings.map((b, i) => filled(device, b.nbytes, usage, contents[i]));
+  const outputs = shader.bindings.filter((b) => b.role === 'out');
+  const staging = outputs.map((b) =>
+    device.createBuffer({ size: b.nbytes, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST }));
+  try {
+    const encoder = device.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    kernel.encode(pass, kernel.bind(buffers));
+    pass.end();
+    outputs.forEach((b, i) => encoder.copyBufferToBuffer(buffers[b.binding], 0, staging[i], 0, b.nbytes));
+    device.queue.submit([encoder.finish()]);
+    return await Promise.all(staging.map((s, i) => read(s, contents[outputs[i].binding].byteLength)));
+  } finally {
+    for (const b of [...buffers, ...staging]) b.destroy();
+  }
+}
+
+/**
+ * @param {GPUDevice} device
+ * @param {number} size
+ * @param {number} usage
+ * @param {Uint8Array} bytes
+ */
+function filled(device, size, usage, bytes) {
+  const buffer = device.createBuffer({ size, usage, mappedAtCreation: true });
+  new Uint8Array(buffer.getMappedRange()).set(bytes);
+  buffer.unmap();
+  return buffer;
+}
+
+/**
+ * @param {GPUBuffer} staging
+ * @param {number} nbytes
+ */
+async function read(staging, nbytes) {
+  await staging.mapAsync(GPUMapMode.READ);
+  return new Uint8Array(staging.getMappedRange().slice(0, nbytes));
+}
