@@ -1,7 +1,7 @@
 """The slow, certain way: nodes evaluated by onnx.reference on numpy arrays.
 
-`run_nodes` serves nodes without a kernel (host calls) and folding; `run_model` is the oracle of a whole
-model. Bodies of If, Loop and Scan see the outer values they capture.
+`run_nodes` serves nodes without a kernel (host calls) and folding; `run_graph` is the oracle of a whole
+graph. Bodies of If, Loop and Scan see the outer values they capture.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from onnx.reference import ReferenceEvaluator
 
 from ..errors import NnjitError, ReferenceFailed
-from . import dtypes, export
+from . import dtypes, export, reference_small
 from .ir import Graph, Node, Value
 from .reference_ops import NEW_OPS
 
@@ -34,6 +34,9 @@ class Subgraph:
         self.inputs: list[Value] = list(inputs) if inputs is not None else list(read)
         self._names = export.Names()
         self._nodes = list(nodes)
+        self._evaluator: ReferenceEvaluator | None = None
+        if reference_small.needed(self._nodes):
+            return  # node by node, see _run_small
         graph = export.graph_proto("host", nodes, self.inputs, self.outputs, self._names)
         model = export.model_proto(graph, export.opsets_of(nodes))
         try:
@@ -44,15 +47,27 @@ class Subgraph:
 
     def run(self, feeds: Mapping[Value, Any]) -> list[Any]:
         """Outputs in order: arrays, object arrays of str, lists (sequences), None (an empty optional)."""
-        given = {self._names[v]: _feed(feeds[v], v) for v in self.inputs}
+        given = {v: _feed(feeds[v], v) for v in self.inputs}
         try:
             with np.errstate(all="ignore"):
-                found = self._evaluator.run(self._output_names, given)
+                found = self._run_small(given) if self._evaluator is None else self._run_all(given)
         except NnjitError:
             raise
         except Exception as error:
             raise self._failed(error) from error
         return [_result(value, v.dtype) for value, v in zip(found, self.outputs, strict=True)]
+
+    def _run_all(self, given: Mapping[Value, Any]) -> list[Any]:
+        assert self._evaluator is not None
+        named = {self._names[v]: array for v, array in given.items()}
+        return list(self._evaluator.run(self._output_names, named))
+
+    def _run_small(self, given: Mapping[Value, Any]) -> list[Any]:
+        env = dict(given)
+        for node in self._nodes:
+            found = reference_small.run_small(node, env, _run_one)
+            env.update(zip([v for v in node.outputs if v.name], found, strict=True))
+        return [v.const.numpy() if v.const is not None else env[v] for v in self.outputs]
 
     def _failed(self, error: Exception) -> ReferenceFailed:
         first = self._nodes[0] if self._nodes else None
@@ -64,6 +79,10 @@ class Subgraph:
             op=first.op if first else None,
             domain=(first.domain or "ai.onnx") if first else None,
         )
+
+
+def _run_one(node: Node, env: Mapping[Value, Any]) -> list[Any]:
+    return Subgraph([node], [v for v in node.outputs if v.name]).run(env)
 
 
 def run_nodes(nodes: Sequence[Node], feeds: Mapping[Value, Any], outputs: Sequence[Value]) -> list[Any]:

@@ -68,6 +68,7 @@ def _ml_dtypes() -> types.ModuleType:
     module = types.ModuleType("ml_dtypes", "Stand-in: dtypes that carry bits only.")
     for name, width in widths.items():
         setattr(module, name, np.dtype([(name, width)]))
+    module.finfo, module.iinfo = np.finfo, np.iinfo  # type: ignore[attr-defined]  # of numpy's own types
     module.__version__ = "0"  # type: ignore[attr-defined]
     module.is_stand_in = True  # type: ignore[attr-defined]
     return module
