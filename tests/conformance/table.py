@@ -23,7 +23,8 @@ package {onnx} in {browser} through the public API, with onnx's own tolerances. 
 
 - *since*: versions of the operator that the cases use (the opset that introduced each).
 - *types*: element types of its inputs and outputs in the cases.
-- *runs on*: how many of its nodes ran on a kernel, were computed while compiling, or ran on `onnx.reference`.
+- *runs on*: how many of its nodes ran on a kernel, were computed while compiling, or ran on `onnx.reference`;
+  – where import rewrites the operator into newer ones.
 - *passed*: of the cases that contain the operator, alone or in a larger graph.
 
 | operator | since | types | runs on | passed |
