@@ -13,18 +13,43 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
 from nnjit.codegen.dtypes import NUMPY
-from nnjit.codegen.expr import Expr, Index, axis, bitcast, cast, compare, const, load, op, select
+from nnjit.codegen.expr import (
+    Expr,
+    Index,
+    UnsupportedExpr,
+    axis,
+    bitcast,
+    cast,
+    compare,
+    const,
+    load,
+    op,
+    select,
+)
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.gpu_rules import gpu_schedule
-from nnjit.codegen.schedule.steps import Order, Pack, Parallel, Partial, Schedule, Tile, Unroll, Vectorize
+from nnjit.codegen.schedule.steps import (
+    Order,
+    Pack,
+    Parallel,
+    Partial,
+    Schedule,
+    ScheduleError,
+    Tile,
+    Unroll,
+    Vectorize,
+)
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
 from nnjit.codegen.wgsl.emit import emit
 from nnjit.codegen.wgsl.target import WgslTarget
 from tests.support import specs
-from tests.support.schedules import agree, packed
+from tests.support.expressions import cases, scheduled
+from tests.support.schedules import agree, contractions, packed, reductions, schedules
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -338,3 +363,40 @@ def test_more_workgroups_than_one_dimension_holds(run: Run) -> None:
     spec, inputs = specs.pointwise(RNG, value, (43,), [("f32", (43,))])
     found = run(spec, (Parallel(("i0",)),), inputs, WgslTarget(workgroup=4, max_groups=3))
     np.testing.assert_array_equal(found[0], inputs[0] + 1)
+
+
+def test_random_expressions(run: Run) -> None:
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(cases(["f32", "i32", "u32", "bool"], plain=True))
+    def holds(case: tuple[KernelSpec, list[Any], int]) -> None:
+        spec, inputs, which = case
+        try:
+            check(run, (spec, inputs), schedule=(*scheduled(which), Parallel(("i0", "i1"))))
+        except UnsupportedExpr:
+            assume(False)
+
+    holds()
+
+
+@pytest.mark.parametrize("family", [contractions, reductions])
+def test_random_schedules(run: Run, family: Any) -> None:
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(family(["f32", "i32", "u32"]), st.data())
+    def holds(case: tuple[KernelSpec, list[Any]], data: st.DataObject) -> None:
+        schedule = data.draw(schedules(case[0]))
+        try:
+            check(run, case, 1e-4 if case[0].name in ("softmax", "layer_norm") else 0.0, schedule)
+        except ScheduleError:
+            assume(False)
+
+    holds()
+
+
+@pytest.mark.parametrize("family", [contractions, reductions])
+def test_default_gpu_schedules_fit(run: Run, family: Any) -> None:
+    @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(family(["f32", "i32", "u32"]))
+    def holds(case: tuple[KernelSpec, list[Any]]) -> None:
+        check(run, case, 1e-4 if case[0].name in ("softmax", "layer_norm") else 0.0)
+
+    holds()
