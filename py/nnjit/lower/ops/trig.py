@@ -108,7 +108,8 @@ def acosh(x: Expr) -> Expr:
     """ln(1 + t + sqrt(2t + t^2)) with t = x - 1; ln 2x where t^2 overflows; a NaN below 1."""
     t = op("sub", x, like(x, 1))
     near = log1p(op("add", t, unary("sqrt", op("mul", t, op("add", t, like(x, 2))))))
-    return select(compare("gt", x, like(x, 1e9)), op("add", unary("log", x), like(x, math.log(2))), near)
+    y = select(compare("gt", x, like(x, 1e9)), op("add", unary("log", x), like(x, math.log(2))), near)
+    return select(compare("ge", x, like(x, 1)), y, like(x, math.nan))
 
 
 def atanh(x: Expr) -> Expr:
