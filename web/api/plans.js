@@ -1,6 +1,6 @@
 // What one session holds in the two workers: its model in the compiler, its memory and plans in the engine.
 // Takes feeds' shapes; gives the plan for them, made anew when shapes are new or a worker had died and restarted.
-import { failure } from './errors.js';
+import { asFailure, failure } from './errors.js';
 import { log } from './env.js';
 import { engineDeath, getCompiler, getEngine } from './workers.js';
 import { Tensor } from './tensor.js';
@@ -114,7 +114,14 @@ export class Plans {
       return known;
     }
     if (stranded) await this.#reopen(progress, signal);
-    return this.#prepare(request, progress, signal);
+    try {
+      return await this.#prepare(request, progress, signal);
+    } catch (error) {
+      // What earlier shapes left behind may be what does not fit: once more, alone in a fresh memory.
+      if (!this.#plans.size || !['OUT_OF_MEMORY', 'MODEL_TOO_LARGE'].includes(asFailure(error).code)) throw error;
+      await this.#reopen(progress, signal);
+      return this.#prepare(request, progress, signal);
+    }
   }
 
   /** @param {Request} request @param {Progress} progress @param {AbortSignal | null} signal */
@@ -166,11 +173,11 @@ export class Plans {
     return engine.generation !== this.#engineGeneration;
   }
 
-  /** After a restart: whatever survived under the old name is let go, and the model is put in anew. */
+  /** Whatever the workers hold under the old name is let go, and the model is put in anew. */
   async #reopen(/** @type {Progress} */ progress, /** @type {AbortSignal | null} */ signal) {
     const compiler = getCompiler();
     if (compiler.death) throw compiler.death;
-    log('info', `${this.id}: compiling again after a restart`);
+    log('info', `${this.id}: starting over with an empty memory`);
     await this.close();
     await this.open(progress, signal);
   }
