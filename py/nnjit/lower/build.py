@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from nnjit.codegen.dtypes import SIZES
-from nnjit.codegen.expr import Access, Expr, const, rewrite
+from nnjit.codegen.expr import Access, Expr, UnsupportedExpr, const, rewrite
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.pack import clipped, pack_kernel
 from nnjit.codegen.schedule.rules import default_schedule
@@ -19,7 +19,6 @@ from nnjit.codegen.schedule.steps import Pack, Schedule, Tile
 from nnjit.codegen.spec import KernelSpec, Stage
 from nnjit.codegen.wasm.builder import FunctionBuilder
 from nnjit.codegen.wasm.cache import emitted
-from nnjit.codegen.wasm.legalize import UnsupportedExpr
 from nnjit.codegen.wasm.target import Target
 from nnjit.graph.ir import Graph, Node, Value
 from nnjit.lower import ops  # noqa: F401  (fills the registry)
@@ -301,7 +300,7 @@ class Build:
         assert out.shape is not None
         c.value = ctx.inside[out]
         once = all(n.once for n in r.nodes)
-        layout = Layout.row_major(out.shape) if out in self.outputs else preferred(r, c.layout, self.tensors)
+        layout = Layout.row_major(out.shape) if out in self.outputs else preferred(r, c, self.tensors)
         buffer = self.buffer(out, layout, once)
         self.emit(ctx, c, out.dtype, buffer, layout, list(r.nodes), once)
 

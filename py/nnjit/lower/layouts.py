@@ -5,21 +5,22 @@ from __future__ import annotations
 from nnjit.graph.ir import Value
 from nnjit.lower.layout import Layout
 from nnjit.lower.regions import Region
+from nnjit.lower.registry import Computation
 from nnjit.lower.tensors import Tensors
 
 
-def preferred(r: Region, wanted: Layout | None, tensors: Tensors) -> Layout:
+def preferred(r: Region, c: Computation, tensors: Tensors) -> Layout:
     """The layout of `r.output`, which is not a graph output.
 
     matmul [b,h,s,d] -> Transpose [b,s,h,d] -> Reshape [b,s,h*d]: matmul writes [b,s,h,d] order at once."""
     out = r.output
     assert out.shape is not None
-    if wanted is not None and wanted.shape == out.shape:
-        return wanted
+    if c.layout is not None and c.layout.shape == out.shape:
+        return c.layout
     for_reader = _transposed(out)
     if for_reader is not None:
         return for_reader
-    if r.kind in ("pointwise", "injective"):
+    if c.body is None:  # no contraction: elements go where those they come from are
         inherited = _inherited(r, tensors)
         if inherited is not None:
             return inherited
@@ -37,13 +38,21 @@ def _transposed(out: Value) -> Layout | None:
 
 
 def _inherited(r: Region, tensors: Tensors) -> Layout | None:
-    """The dense order of the largest input of the same shape, if it is not row-major already."""
-    shape = r.output.shape
+    """The dimension order of the largest input of the same rank: a resized or padded image stays channels-last."""
+    shape = r.output.shape or ()
+    best, size = None, 0
     for n in r.nodes:
         for v in n.inputs:
             place = tensors.places.get(v) if v is not None else None
-            if v is None or place is None or v.shape != shape or place.buffer.constant:
+            if v is None or place is None or place.buffer.constant or v.shape is None:
                 continue
-            order = sorted(range(len(shape or ())), key=lambda d: (-place.layout.strides[d], d))
-            return Layout.ordered(shape or (), order)
-    return None
+            if len(v.shape) == len(shape) and (v.size or 0) > size:
+                best, size = place.layout, v.size or 0
+    if best is None:
+        return None
+    # dimensions of extent 1 or stride 0 (broadcast) say nothing: they keep their row-major place
+    strides = Layout.row_major(shape).strides
+    known = [d for d in range(len(shape)) if best.shape[d] != 1 and best.strides[d] != 0]
+    ranked = iter(sorted(known, key=lambda d: (-best.strides[d], d)))
+    order = [next(ranked) if d in known else d for d in sorted(range(len(shape)), key=lambda d: -strides[d])]
+    return Layout.ordered(shape, order)
