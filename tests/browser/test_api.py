@@ -352,14 +352,15 @@ def test_shapes_that_no_longer_fit_start_over_in_an_empty_memory(api: Api) -> No
           const maxMemoryBytes = 64 * 65536;
           const session = await create(path, { maxMemoryBytes });
           const sums = [];
-          // Activations of each are larger than those before; together they exceed the memory, the largest does not.
+          const ones = (rows) => ({ x: T('float32', new Float32Array(4 * rows).fill(1), [rows, 4]) });
+          // Together their activations exceed the memory, those of the largest alone do not.
           for (const rows of [20000, 40000, 60000, 80000]) {
-            const { z } = await session.run({ x: T('float32', new Float32Array(4 * rows).fill(1), [rows, 4]) });
+            const { z } = await session.run(ones(rows));
             sums.push(z.data.reduce((a, b) => a + b) / rows);
           }
           const { bytes } = (await nnjit.device()).memory.sessions.at(-1);
-          const error = await failure(session.run({ x: T('float32', new Float32Array(4 * 400000), [400000, 4]) }));
-          const { z } = await session.run({ x: T('float32', new Float32Array(4).fill(1), [1, 4]) });
+          const error = await failure(session.run(ones(400000)));
+          const { z } = await session.run(ones(1));
           await session.release();
           return { sums, fits: bytes <= maxMemoryBytes, error, last: z.data.reduce((a, b) => a + b) };
         }""",

@@ -57,8 +57,8 @@ class SessionMemory:
     def arena_of(self, nbytes: int) -> int:
         """The address of an arena of at least `nbytes`: the session's, or a new one when it is too small.
 
-        Only one plan of a session runs at a time, so they share it. One that has to be replaced is outgrown by
-        half, so that shapes which grow step by step leave little behind."""
+        Only one plan of a session runs at a time, so they share it. One that has to be replaced is outgrown
+        by half, so that shapes which grow step by step leave little behind."""
         if nbytes > self.arena[1]:
             size = max(nbytes, self.arena[1] * 3 // 2)
             self.arena = (self.take(size), size)
