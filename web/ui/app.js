@@ -74,7 +74,7 @@ async function openModel(origin, { run = false, seed, dims } = {}, sample = null
     return;
   }
   const runner = new Runner(opened, () => watch(sample?.title ?? origin.name));
-  show(new ModelView(byId('model'), { origin, runner, sample }, { fail, second, close, dims, seed }), run);
+  await show(new ModelView(byId('model'), { origin, runner, sample }, { fail, second, close, dims, seed }), run);
 }
 
 /**
@@ -171,8 +171,12 @@ async function restart() {
 }
 
 /** @param {Sample} sample @param {Wish} [wish] */
-function openSample(sample, wish = {}) {
-  return openModel(fromAddress(sample.model), { ...wish, run: false }, sample);
+async function openSample(sample, wish = {}) {
+  if (view?.opened.sample === sample) {
+    byId('model-title').focus();
+    return;
+  }
+  await openModel(fromAddress(sample.model), { ...wish, run: false }, sample);
 }
 
 /** @param {Sample | null} open */

@@ -31,8 +31,9 @@ export class ModelView {
   constructor(host, opened, hooks) {
     this.opened = opened;
     this.hooks = hooks;
+    this.closed = false;
     const { origin, runner, sample } = opened;
-    const fail = (/** @type {unknown} */ error) => hooks.fail(error, `run ${origin.name}`);
+    const fail = (/** @type {unknown} */ error) => this.#fail(error, `run ${origin.name}`);
     this.copy = el('button', { type: 'button', onclick: () => copyFrom(this.copy, this.link()) }, 'Copy link');
     this.note = el('small', { class: 'soft' });
     this.form = new InputsForm(runner, { dims: hooks.dims, seed: hooks.seed, fail });
@@ -47,10 +48,18 @@ export class ModelView {
       sample && el('section', { class: 'panel', 'aria-label': sample.title }, this.stage),
       this.#feeding(sample !== null),
       latencyPanel(runner, fail),
-      placementPanel(runner, (error) => hooks.fail(error, `look into ${origin.name}`)),
-      checkPanel(runner, (error) => hooks.fail(error, `check ${origin.name}`)));
+      placementPanel(runner, (error) => this.#fail(error, `look into ${origin.name}`)),
+      checkPanel(runner, (error) => this.#fail(error, `check ${origin.name}`)));
     this.#relink();
   }
+
+  /**
+   * What fails after the view was closed (a run that was under way when its session was released) is nobody's concern any more.
+   * @type {Bench['fail']}
+   */
+  #fail = (error, what) => {
+    if (!this.closed) this.hooks.fail(error, what);
+  };
 
   #facts() {
     const { nodes, parameterBytes } = this.opened.runner.session.model;
@@ -73,11 +82,11 @@ export class ModelView {
   async start() {
     const { sample, runner } = this.opened;
     if (!sample) return;
-    const { fail, second } = this.hooks;
     try {
-      this.mounted = await sample.mount(this.stage, { runner, fail, second });
+      this.mounted = await sample.mount(this.stage, { runner, fail: this.#fail, second: this.hooks.second });
+      if (this.closed) this.mounted.close?.();
     } catch (error) {
-      fail(error, `set up “${sample.title}”`);
+      this.#fail(error, `set up “${sample.title}”`);
     }
   }
 
@@ -95,6 +104,7 @@ export class ModelView {
   }
 
   close() {
+    this.closed = true;
     this.mounted?.close?.();
   }
 }
