@@ -20,7 +20,7 @@ from .shape_rules import axis_of
 from .shape_rules_move import slices
 
 LIMIT = 64 * 1024  # elements of a result that is folded
-INPUT_LIMIT = 1024 * 1024  # elements that may be read for it
+INPUT_LIMIT = 256 * 1024  # elements that may be read for it
 
 Evaluator: TypeAlias = "Callable[[Node, list[Any]], Any]"
 EVALUATORS: dict[str, Evaluator] = {}

@@ -80,6 +80,16 @@ class Const:
             return Const(self.dtype, shape, self.array.reshape(shape))
         return Const(self.dtype, shape, None, self.range, self._read)
 
+    def rows(self, start: int, count: int) -> Const:
+        """Elements start to start + count of the first axis; lazy stays lazy. Not for sub-byte types."""
+        shape = (count, *self.shape[1:])
+        if self.array is not None:
+            return Const(self.dtype, shape, self.array[start : start + count])
+        assert self.range is not None
+        row = dtypes.nbytes(self.dtype, prod(self.shape[1:]))
+        part = ByteRange(self.range.file, self.range.start + start * row, count * row)
+        return Const(self.dtype, shape, None, part, self._read)
+
     def __repr__(self) -> str:
         place = f"@{self.range.file}:{self.range.start}" if self.range else ""
         return f"Const({self.dtype}{list(self.shape)}{place})"

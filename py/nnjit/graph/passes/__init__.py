@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+from ..infer import infer
 from ..ir import Graph
 from .activations import recognise_activations
 from .canonical import canonical_operators
@@ -15,14 +16,23 @@ from .cleanup import common_subexpressions, dead_code, no_ops
 from .convolution import fold_into_convolutions
 from .layout import merge_layout
 from .norms import recognise_norms
+from .selection import simplify_selections
 
 Pass: TypeAlias = "Callable[[Graph], Graph]"
+
+
+def fold_constants(graph: Graph) -> Graph:
+    """y = Add(x, Neg(2)) → y = Add(x, -2); once more, for what earlier passes made constant"""
+    return infer(graph)
+
 
 PASSES: list[Pass] = [
     dead_code,
     no_ops,
     common_subexpressions,
     canonical_operators,
+    simplify_selections,
+    fold_constants,
     merge_layout,
     no_ops,
     recognise_norms,

@@ -43,6 +43,10 @@ class Builder:
             self.nodes.append(node)
         return out
 
+    def value(self, const: Const) -> Value:
+        """A new value that is this constant."""
+        return Value(self.graph.fresh(self.like.output.name), const.dtype, const.shape, const)
+
     def const(self, data: Any, dtype: str = "i64") -> Value:
         array: Array = np.asarray(data, NUMPY[dtype])
         return self.graph.constant(array, "const", dtype)
@@ -53,9 +57,7 @@ class Builder:
         if x.shape == shape:
             return x
         if x.const is not None:
-            out = Value(self.graph.fresh(x.name), x.dtype, shape)
-            out.const = x.const.reshaped(shape)
-            return out
+            return self.value(x.const.reshaped(shape))
         # A 0 in the target means an empty axis, not 'copy'.
         zero = {"allowzero": 1} if 0 in shape else {}
         return self("Reshape", [x, self.const(list(shape))], **zero)
