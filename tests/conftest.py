@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import hypothesis
 import pytest
@@ -36,6 +38,9 @@ OFFLINE = [
     "--no-first-run",
 ]
 SWIFTSHADER = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"]
+# A test past its time limit fails, but what it then waits for in its clean-up has no limit of its own:
+# this many seconds later its browsers are ended, which ends every wait for them.
+GRACE = 30.0
 BLANK = b'<!doctype html><meta charset="utf-8"><title>nnjit test</title><link rel="icon" href="data:,">'
 START_PAGE = "~/blank.html"
 
@@ -92,8 +97,24 @@ def server(project: Project) -> Iterator[Server]:
     running.server_close()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
+    marker = item.get_closest_marker("timeout")
+    limit = float(marker.args[0] if marker and marker.args else item.config.getini("timeout") or 0)
+    watchdog = threading.Timer(limit + GRACE, Browsers.end, [Browsers.pids])
+    watchdog.daemon = True
+    if limit:
+        watchdog.start()
+    try:
+        return (yield)
+    finally:
+        watchdog.cancel()
+
+
 class Browsers:
     """One browser a kind, started at first use and again when it died."""
+
+    pids: ClassVar[dict[str, int]] = {}
 
     def __init__(self, playwright: Playwright) -> None:
         self.playwright = playwright
@@ -106,12 +127,23 @@ class Browsers:
             flags = OFFLINE + (SWIFTSHADER if kind == "swiftshader" else [])
             browser = self.playwright.chromium.launch(executable_path=self.executable, args=flags)
             self.running[kind] = browser
+            processes = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
+            self.pids[kind] = next(p["id"] for p in processes if p["type"] == "browser")
         return browser
+
+    @staticmethod
+    def end(pids: dict[str, int]) -> None:
+        """End browsers from another thread; whoever waits for one gets Playwright's error that it is gone."""
+        for pid in pids.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        pids.clear()
 
     def close(self) -> None:
         for browser in self.running.values():
             if browser.is_connected():
                 browser.close()
+        self.pids.clear()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
+
+import pytest
+from playwright.sync_api import Error as PlaywrightError
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -35,6 +39,16 @@ def test_pyodide_boots_from_vendored_files_alone(page: Page) -> None:
     assert (python[:4], numpy) == ("3.14", "2.4.3")
     assert onnx and no_devtools and nnjit
     assert hosts == {page.url.split("/")[2]}
+
+
+def test_a_wait_that_never_ends_is_ended_with_its_browser(new_page: Any, browsers: Any) -> None:
+    hung = "the page crashed|console|uncaught"
+    with new_page("spare", allowed=[hung]) as page:
+        threading.Timer(1.0, browsers.end, [{"spare": browsers.pids["spare"]}]).start()
+        with pytest.raises(PlaywrightError, match="closed"):
+            page.evaluate("new Promise(() => {})")
+    with new_page("spare") as page:  # a new browser
+        assert page.evaluate("1 + 1") == 2
 
 
 def test_swiftshader_gives_a_gpu_device(swiftshader_page: Page) -> None:
