@@ -6,10 +6,10 @@ local.get and an immediate. What a loop needs is collected before its header is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from nnjit.codegen.dtypes import SIZES, WIDE
-from nnjit.codegen.expr import LANE, Expr, Index, indices, walk
+from nnjit.codegen.expr import Expr, indices, walk
 from nnjit.codegen.loops import Decode, For, If, Nest, Set, Stmt, Store
 from nnjit.codegen.wasm.builder import FunctionBuilder
 from nnjit.codegen.wasm.legalize import legal, stored
@@ -37,13 +37,15 @@ class _Emitter:
         self.b = kernel_function(nest.name)
         self.v = Values(self.b, nest.operands, target)
         self.memo: dict[Expr, Expr] = {}
+        self._found: dict[int, tuple[list[Stmt], tuple[Key, ...]]] = {}
+        self._read: dict[Expr, tuple[Key, ...]] = {}
 
     def function(self) -> FunctionBuilder:
         b, v = self.b, self.v
         loop = self.nest.body[0]
         assert isinstance(loop, For) and loop.kind == "parallel"
         body = self._legal(loop.body)
-        for i in sorted({k[0] for k in _keys(body)}):
+        for i in sorted({k[0] for k in self._keys(body)}):
             at = b.local("i32", f"${i}")
             b.get(0)
             b.load("i32.load", offset=4 * i)
@@ -152,11 +154,48 @@ class _Emitter:
     def _wanted(self, body: list[Stmt], scope: frozenset[str] | set[str], new: set[str]) -> list[Key]:
         """Pointers of `body` that depend on a variable in `new` and on nothing outside `scope`."""
         wanted: dict[Key, None] = {}
-        for operand, terms in _keys(body):
+        for operand, terms in self._keys(body):
             ready = tuple(t for t in terms if _axes(t[0]) <= scope)
             if any(_axes(a) & new for a, _ in ready):
                 wanted[operand, ready] = None
         return sorted(wanted, key=lambda k: len(k[1]))
+
+    def _keys(self, body: list[Stmt]) -> tuple[Key, ...]:
+        """(operand, terms without LANE) of every access below, each once; found once for each block."""
+        known = self._found.get(id(body))
+        if known is not None:
+            return known[1]
+        keys: dict[Key, None] = {}
+        for s in body:
+            if isinstance(s, For):
+                keys |= dict.fromkeys(self._keys(s.body))
+            elif isinstance(s, If):
+                keys |= dict.fromkeys((*self._keys(s.then), *self._keys(s.orelse)))
+            elif isinstance(s, (Set, Store)):
+                if isinstance(s, Store):
+                    keys[s.operand, split(s.index)[0]] = None
+                    for a, _ in s.index.terms:
+                        if not isinstance(a, str):
+                            keys |= dict.fromkeys(self._loads(a))
+                keys |= dict.fromkeys(self._loads(s.value))
+        # the block is kept with its keys: an id must not come back for another list
+        self._found[id(body)] = body, tuple(keys)
+        return self._found[id(body)][1]
+
+    def _loads(self, e: Expr) -> tuple[Key, ...]:
+        known = self._read.get(e)
+        if known is None:
+            keys: dict[Key, None] = {}
+            if e.op == "load":
+                keys[e.attr.operand, split(e.attr.index)[0]] = None
+            for i in indices(e):
+                for a, _ in i.terms:
+                    if not isinstance(a, str):
+                        keys |= dict.fromkeys(self._loads(a))
+            for a in e.args:
+                keys |= dict.fromkeys(self._loads(a))
+            known = self._read[e] = tuple(keys)
+        return known
 
     def _pointer(self, key: Key, new: set[str]) -> None:
         """A local with the address of `key`, from the nearest pointer of an outer scope."""
@@ -248,29 +287,6 @@ def _invariants(root: Expr, written: set[str], stored_to: set[int]) -> Iterator[
                 yield e
             continue
         stack.extend(reversed(e.args))
-
-
-def _keys(body: Iterable[Stmt]) -> Iterator[Key]:
-    """(operand, terms without LANE) of every access below."""
-    for s in body:
-        if isinstance(s, For):
-            yield from _keys(s.body)
-        elif isinstance(s, If):
-            yield from _keys(s.then)
-            yield from _keys(s.orelse)
-        elif isinstance(s, (Set, Store)):
-            if isinstance(s, Store):
-                yield s.operand, split(s.index)[0]
-                for a, _ in s.index.terms:
-                    if not isinstance(a, str):
-                        yield from _loads(a)
-            yield from _loads(s.value)
-
-
-def _loads(e: Expr) -> Iterator[Key]:
-    for x in walk(e):
-        if x.op == "load":
-            yield x.attr.operand, split(x.attr.index)[0]
 
 
 def _axes(atom: str | Expr) -> frozenset[str]:

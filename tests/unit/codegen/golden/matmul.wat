@@ -15,8 +15,8 @@
   (local $acc0.0.0 v128)
   (local $acc0.0.4 v128)
   (local $acc0.1.0 v128)
-  (local $$1.k i32)
   (local $$0.k i32)
+  (local $$1.k i32)
   (local $k i32)
   (local (;22;) v128)
   (local (;23;) v128)
@@ -84,10 +84,10 @@
   (;@0082;)         local.set $acc0.1.0
   (;@0084;)         local.get $acc0.1.4
   (;@0086;)         local.set $acc0.1.4
-  (;@0088;)         local.get $$1.1
-  (;@008a;)         local.set $$1.k
-  (;@008c;)         local.get $$0.m.o
-  (;@008e;)         local.set $$0.k
+  (;@0088;)         local.get $$0.m.o
+  (;@008a;)         local.set $$0.k
+  (;@008c;)         local.get $$1.1
+  (;@008e;)         local.set $$1.k
   (;@0090;)         i32.const 0
   (;@0092;)         local.set $k
   (;@0094;)         loop (;@5;)
@@ -147,14 +147,14 @@
   (;@0117;)           local.get $acc0.1.4
   (;@0119;)           f32x4.relaxed_madd
   (;@011c;)           local.set $acc0.1.4
-  (;@011e;)           local.get $$1.k
-  (;@0120;)           i32.const 64
-  (;@0123;)           i32.add
-  (;@0124;)           local.set $$1.k
-  (;@0126;)           local.get $$0.k
-  (;@0128;)           i32.const 8
+  (;@011e;)           local.get $$0.k
+  (;@0120;)           i32.const 8
+  (;@0122;)           i32.add
+  (;@0123;)           local.set $$0.k
+  (;@0125;)           local.get $$1.k
+  (;@0127;)           i32.const 64
   (;@012a;)           i32.add
-  (;@012b;)           local.set $$0.k
+  (;@012b;)           local.set $$1.k
   (;@012d;)           local.get $k
   (;@012f;)           i32.const 1
   (;@0131;)           i32.add
@@ -358,11 +358,11 @@
   (;@033c;)         local.get $$1
   (;@033e;)         local.set $k
   (;@0340;)         local.get $$0.m.o
-  (;@0342;)         local.set $$0.k
+  (;@0342;)         local.set $$1.k
   (;@0344;)         i32.const 0
-  (;@0346;)         local.set $$1.k
+  (;@0346;)         local.set $$0.k
   (;@0348;)         loop (;@5;)
-  (;@034a;)           local.get $$0.k
+  (;@034a;)           local.get $$1.k
   (;@034c;)           v128.load32_splat
   (;@0350;)           local.get $k
   (;@0352;)           v128.load offset=224 align=4
@@ -370,13 +370,13 @@
   (;@0359;)           local.get $acc0.0.0
   (;@035b;)           f32x4.relaxed_madd
   (;@035e;)           local.set $acc0.0.0
-  (;@0360;)           local.get $$0.k
+  (;@0360;)           local.get $$1.k
   (;@0362;)           v128.load32_splat offset=28
   (;@0366;)           local.get 24
   (;@0368;)           local.get $acc0.1.0
   (;@036a;)           f32x4.relaxed_madd
   (;@036d;)           local.set $acc0.1.0
-  (;@036f;)           local.get $$0.k
+  (;@036f;)           local.get $$1.k
   (;@0371;)           v128.load32_splat offset=4
   (;@0375;)           local.get $k
   (;@0377;)           v128.load offset=256 align=4
@@ -384,7 +384,7 @@
   (;@037e;)           local.get $acc0.0.0
   (;@0380;)           f32x4.relaxed_madd
   (;@0383;)           local.set $acc0.0.0
-  (;@0385;)           local.get $$0.k
+  (;@0385;)           local.get $$1.k
   (;@0387;)           v128.load32_splat offset=32
   (;@038b;)           local.get 24
   (;@038d;)           local.get $acc0.1.0
@@ -394,15 +394,15 @@
   (;@0396;)           i32.const 64
   (;@0399;)           i32.add
   (;@039a;)           local.set $k
-  (;@039c;)           local.get $$0.k
+  (;@039c;)           local.get $$1.k
   (;@039e;)           i32.const 8
   (;@03a0;)           i32.add
-  (;@03a1;)           local.set $$0.k
-  (;@03a3;)           local.get $$1.k
+  (;@03a1;)           local.set $$1.k
+  (;@03a3;)           local.get $$0.k
   (;@03a5;)           i32.const 1
   (;@03a7;)           i32.add
-  (;@03a8;)           local.set $$1.k
-  (;@03aa;)           local.get $$1.k
+  (;@03a8;)           local.set $$0.k
+  (;@03aa;)           local.get $$0.k
   (;@03ac;)           i32.const 3
   (;@03ae;)           i32.lt_s
   (;@03af;)           br_if 0 (;@5;)
@@ -431,11 +431,11 @@
   (;@03f8;)         f32x4.pmax
   (;@03fb;)         local.set 22
   (;@03fd;)         local.get $$3.m.o
-  (;@03ff;)         local.set $$1.k
-  (;@0401;)         local.get $$1.k
+  (;@03ff;)         local.set $$0.k
+  (;@0401;)         local.get $$0.k
   (;@0403;)         local.get 22
   (;@0405;)         v128.store64_lane offset=32 align=4 0
-  (;@040a;)         local.get $$1.k
+  (;@040a;)         local.get $$0.k
   (;@040c;)         local.get 22
   (;@040e;)         v128.store32_lane offset=40 2
   (;@0413;)         local.get $acc0.1.0
@@ -445,11 +445,11 @@
   (;@041c;)         f32x4.pmax
   (;@041f;)         local.set 23
   (;@0421;)         local.get $$3.m.o
-  (;@0423;)         local.set $$1.k
-  (;@0425;)         local.get $$1.k
+  (;@0423;)         local.set $$0.k
+  (;@0425;)         local.get $$0.k
   (;@0427;)         local.get 23
   (;@0429;)         v128.store64_lane offset=76 align=4 0
-  (;@042e;)         local.get $$1.k
+  (;@042e;)         local.get $$0.k
   (;@0430;)         local.get 23
   (;@0432;)         v128.store32_lane offset=84 2
   (;@0437;)         local.get $$0.m.o
@@ -471,33 +471,33 @@
   (;@0454;)       end
   (;@0455;)       v128.const i32x4 0x00000000 0x00000000 0x00000000 0x00000000 (;f32x4 0 0 0 0;)
   (;@0467;)       local.set $acc0.0.0
-  (;@0469;)       local.get $$1
+  (;@0469;)       local.get $$0
   (;@046b;)       local.set $m.o
-  (;@046d;)       local.get $$0
+  (;@046d;)       local.get $$1
   (;@046f;)       local.set $$3.m.o
   (;@0471;)       i32.const 0
   (;@0473;)       local.set $$0.m.o
   (;@0475;)       loop (;@4;)
-  (;@0477;)         local.get $$3.m.o
+  (;@0477;)         local.get $m.o
   (;@0479;)         v128.load32_splat offset=112
-  (;@047d;)         local.get $m.o
+  (;@047d;)         local.get $$3.m.o
   (;@047f;)         v128.load offset=224 align=4
   (;@0484;)         local.get $acc0.0.0
   (;@0486;)         f32x4.relaxed_madd
   (;@0489;)         local.set $acc0.0.0
-  (;@048b;)         local.get $$3.m.o
+  (;@048b;)         local.get $m.o
   (;@048d;)         v128.load32_splat offset=116
-  (;@0491;)         local.get $m.o
+  (;@0491;)         local.get $$3.m.o
   (;@0493;)         v128.load offset=256 align=4
   (;@0498;)         local.get $acc0.0.0
   (;@049a;)         f32x4.relaxed_madd
   (;@049d;)         local.set $acc0.0.0
   (;@049f;)         local.get $m.o
-  (;@04a1;)         i32.const 64
-  (;@04a4;)         i32.add
-  (;@04a5;)         local.set $m.o
-  (;@04a7;)         local.get $$3.m.o
-  (;@04a9;)         i32.const 8
+  (;@04a1;)         i32.const 8
+  (;@04a3;)         i32.add
+  (;@04a4;)         local.set $m.o
+  (;@04a6;)         local.get $$3.m.o
+  (;@04a8;)         i32.const 64
   (;@04ab;)         i32.add
   (;@04ac;)         local.set $$3.m.o
   (;@04ae;)         local.get $$0.m.o
