@@ -8,7 +8,7 @@ import { fetchAll } from './api/fetch-parts.js';
 /**
  * @typedef {{json: string, paths: (string | number)[][], buffers: Uint8Array[]}} Answer
  * @typedef {{dispatch: (method: string, args: unknown, progress?: unknown, cancel?: unknown) => Answer,
- *   run_python: (code: string) => Promise<Answer>, connect: (call: (method: string, args: unknown) => Promise<unknown>) => string}} Bridge
+ *   run_python: (code: string) => Promise<Answer>, connect: (call: (method: string, args: unknown) => Promise<unknown>, fetch: (name: string) => unknown) => string}} Bridge
  */
 
 /** @type {Bridge | undefined} */
@@ -72,7 +72,7 @@ async function boot() {
   install.destroy();
   const module = pyodide.pyimport('nnjit.runtime.bridge');
   bridge = /** @type {Bridge} */ (module);
-  const versions = JSON.parse(bridge.connect((method, args) => rpc.call(method, args)));
+  const versions = JSON.parse(bridge.connect((method, args) => rpc.call(method, args), (name) => fetchNow(manifest.onDemand?.[name])));
   mark('import');
   tell(steps, steps);
   return { ...versions, pyodide: pyodide.version, bootMs, standIns };
@@ -92,6 +92,16 @@ async function fetchChecked(path, init) {
     });
   }
   return response;
+}
+
+/** A package's bytes while Python waits, which workers may; undefined where it cannot be had. @param {{url: string} | undefined} file */
+function fetchNow(file) {
+  if (!file) return undefined;
+  const request = new XMLHttpRequest();
+  request.open('GET', new URL(file.url, import.meta.url).href, false);
+  request.responseType = 'arraybuffer';
+  request.send();
+  return request.status === 200 ? request.response : undefined;
 }
 
 /**

@@ -27,8 +27,8 @@ export function checkFeeds(declared, given) {
   const checked = new Map();
   for (const input of declared) {
     const value = feeds[input.name];
-    if (value === undefined) continue;
-    checked.set(input.name, checkValue(input, value));
+    if (value === undefined && input.kind !== 'optional') continue;
+    checked.set(input.name, checkValue(input, value ?? null));
   }
   return checked;
 }
@@ -36,7 +36,7 @@ export function checkFeeds(declared, given) {
 /** @param {readonly Declared[]} declared @param {string[]} names @param {string[]} given */
 function checkNames(declared, names, given) {
   const unknown = given.find((name) => !names.includes(name));
-  const missing = declared.filter((d) => !d.optional && !given.includes(d.name)).map((d) => d.name);
+  const missing = declared.filter((d) => !d.optional && d.kind !== 'optional' && !given.includes(d.name)).map((d) => d.name);
   if (unknown !== undefined) {
     const near = nearestName(unknown, missing.length ? missing : names);
     throw failure('FEED', `The model has no input '${unknown}'`, {

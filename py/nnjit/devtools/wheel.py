@@ -25,6 +25,7 @@ EPOCH = (2020, 1, 1, 0, 0, 0)  # one date for all members: the same sources give
 LEFT_OUT = {"devtools", "__pycache__"}
 OLD = 24 * 3600  # seconds after which another build's wheel is removed
 LOAD_ORDER = ("numpy", "protobuf", "typing_extensions", "ml_dtypes", "onnx")
+ON_DEMAND = ("pillow",)  # loaded when a model has an operator that needs it (ImageDecoder)
 
 
 def project_version(pyproject: Path) -> str:
@@ -124,6 +125,11 @@ class Distribution:
                 packages.append({"name": name, **facts, "size": entry.size})
             else:
                 missing.append({"name": name, "reason": entry.optional or "not fetched"})
+        on_demand = {}
+        for name in ON_DEMAND:
+            late = by_package.get(name)
+            if late and present[late.path]:
+                on_demand[name] = {"url": f"vendor/{late.path}", "sha256": late.sha256, "size": late.size}
         for entry in self.lock.entries:
             files[entry.path] = {
                 "url": f"vendor/{entry.path}",
@@ -138,6 +144,7 @@ class Distribution:
             "nnjit": wheel,
             "pyodide": {"version": self.lock.pyodide, "indexURL": base, "module": base + "pyodide.mjs"},
             "packages": packages,
+            "onDemand": on_demand,
             "missing": missing,
             "files": files,
         }

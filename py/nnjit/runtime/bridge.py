@@ -22,13 +22,14 @@ from pyodide.ffi import JsProxy
 
 from .. import frontend
 from ..errors import Cancelled, NnjitError, OutOfMemory, SessionError
-from . import bridge_python
+from . import bridge_install, bridge_python
 from . import bridge_values as values
 from .compare import compare
 from .session import CompilerSession, Options, static_shapes
 from .tensor_types import api_name
 
 SESSIONS: dict[str, CompilerSession] = {}
+_fetch: Callable[[str], Any] = lambda package: None  # noqa: E731 - until connect()
 
 
 class BlobSource:
@@ -86,9 +87,11 @@ async def run_python(code: str) -> Any:
         return _answer({"error": {"code": "PYTHON", "message": message, "hint": "", "fields": fields}})
 
 
-def connect(call: Any) -> str:
-    """Lets Python call the page; gives versions as JSON."""
+def connect(call: Any, fetch: Any) -> str:
+    """Lets Python call the page and fetch wheels while it waits; gives versions as JSON."""
+    global _fetch
     bridge_python.connect(call)
+    _fetch = fetch
     versions = {
         "nnjit": importlib.metadata.version("nnjit"),
         "python": platform.python_version(),
@@ -145,6 +148,7 @@ def _create(args: Any, context: Context) -> dict[str, Any]:
     external = {str(e.path): BlobSource(e.blob, str(e.path)) for e in args.external}
     context("parse", 0, 1)
     model = frontend.load(BlobSource(args.model, str(args.name)), external)
+    bridge_install.for_operators({op for _, op in model.nodes}, _fetch)
     options = Options.read(args.options.to_py())
     session = CompilerSession(model, options)
     answer = session.describe()

@@ -12,6 +12,7 @@ import sys
 import sysconfig
 import types
 import zipfile
+from collections.abc import Callable
 from typing import Any
 
 _LEFT_BEHIND = ("onnx/backend/test/data/", "onnx/test/", "numpy/tests/", "numpy/f2py/", "numpy/distutils/")
@@ -27,6 +28,20 @@ def unpack(name: str, wheel: Any) -> None:
             raise ValueError(f"the wheel of {name} is empty")
         archive.extractall(target, wanted)
     importlib.invalidate_caches()
+
+
+# Operators whose reference implementation imports a package that few models need: (package, module).
+NEEDED_BY = {"ImageDecoder": ("pillow", "PIL")}
+
+
+def for_operators(operators: set[str], fetch: Callable[[str], Any]) -> None:
+    """Unpacks what these operators' reference needs. `fetch(package)` gives a wheel at once, or None."""
+    for operator in operators & NEEDED_BY.keys():
+        package, module = NEEDED_BY[operator]
+        if importlib.util.find_spec(module) is None:
+            wheel = fetch(package)
+            if wheel is not None:  # else onnx.reference says what is missing when it gets there
+                unpack(package, wheel)
 
 
 def _needed(entry: str) -> bool:

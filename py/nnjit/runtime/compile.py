@@ -17,8 +17,10 @@ from nnjit.codegen.wasm.builder import FunctionBuilder
 from nnjit.codegen.wasm.planfn import MAX_TILES, PlanStep, plan_module
 from nnjit.codegen.wasm.target import Target
 from nnjit.errors import CompileError, OutOfMemory
+from nnjit.frontend.expand import expand
 from nnjit.graph.ir import Graph, Value
 from nnjit.lower.build import HostCall, Kernel, Lowered, lower
+from nnjit.lower.registry import has_kernel
 from nnjit.lower.tensors import Buffer
 from nnjit.runtime.inplace import reuse
 from nnjit.runtime.memory import LIMIT, SessionMemory, Span, place
@@ -39,7 +41,7 @@ def compile_plan(
     Raises OutOfMemory where 4 GiB do not hold the model, CompileError for a bug of the compiler."""
     clock = [time.perf_counter()]
     report = (lambda i, n: progress("compile", i, n)) if progress else None
-    lowered = lower(graph, target, report)
+    lowered = lower(expand(graph, has_kernel), target, report)
     clock.append(time.perf_counter())
     saved = memory.top, dict(memory.constants), memory.arena, memory.next_slot
     try:
