@@ -4,6 +4,7 @@
     python3 serve.py bench --ops gemm               operators whose name holds `gemm`, no models
     python3 serve.py bench --models resnet-50,minilm --threads 1 --repeats 30
     python3 serve.py bench --leak magika            50 rounds of create, run, release: memory before and after
+    python3 serve.py bench --overhead               what a run() costs beside its kernels, 4 bytes to 50 MB
 
 Writes tests/bench/results/DATE.json and prints a table; --docs puts the table into docs/benchmarks.md.
 """
@@ -27,7 +28,7 @@ import numpy as np  # noqa: E402
 from playwright.sync_api import Error as PlaywrightError  # noqa: E402
 from playwright.sync_api import Page  # noqa: E402
 
-from tests.bench import leak, peak, report, steps  # noqa: E402
+from tests.bench import leak, overhead, peak, report, steps  # noqa: E402
 from tests.bench.ops import Op, all_ops  # noqa: E402
 from tests.models import catalogue  # noqa: E402
 from tests.support.browser import Lab, started  # noqa: E402
@@ -60,6 +61,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--docs", action="store_true", help="write docs/benchmarks.md")
     parser.add_argument(
         "--leak", metavar="MODEL", help="create, run and release a model again and again instead"
+    )
+    parser.add_argument(
+        "--overhead", action="store_true", help="what a run() costs beside its kernels instead"
     )
     parser.add_argument("--rounds", type=int, default=50, help="with --leak; default %(default)s")
     return parser.parse_args(argv)
@@ -163,7 +167,11 @@ def profile(lab: Lab, args: argparse.Namespace) -> int:
     )
     page.context.close()
     ops = all_ops()
-    found = op_job(lab, ops[args.steps], 0) if args.steps in ops else model_job(lab, catalogue.MODELS[args.steps], 0)
+    found = (
+        op_job(lab, ops[args.steps], 0)
+        if args.steps in ops
+        else model_job(lab, catalogue.MODELS[args.steps], 0)
+    )
     return steps.main(lab, found, threads, args.repeats, yardstick)
 
 
@@ -192,6 +200,8 @@ def main(argv: list[str] | None = None) -> int:
             return profile(lab, args)
         if args.leak:
             return leak.main(lab, catalogue.MODELS[args.leak], args.rounds)
+        if args.overhead:
+            return max(overhead.main(lab, int(n), args.repeats) for n in args.threads.split(","))
         about = machine(lab)
         print(f"{about['cpu']}, {about['cores']} cores, {about['browser']}", flush=True)
         runs = [measure(lab, args, int(n)) for n in args.threads.split(",")]

@@ -34,7 +34,8 @@ def table(found: dict[str, Any], peak: float) -> str:
         seconds = max(g["ms"], 1e-6) / 1e3
         rate = g["gflop"] / seconds
         lines.append(
-            f"{g['ms']:9.3f} ms {100 * g['ms'] / total:5.1f}% x{g['n']:<3d} {rate:6.1f} GFLOP/s {100 * rate / peak:3.0f}% "
+            f"{g['ms']:9.3f} ms {100 * g['ms'] / total:5.1f}% x{g['n']:<3d} "
+            f"{rate:6.1f} GFLOP/s {100 * rate / peak:3.0f}% "
             f"{g['gbyte'] / seconds:6.1f} GB/s  {name:44.44s} {found['schedules'].get(name, '')}"
         )
     return "\n".join(lines)

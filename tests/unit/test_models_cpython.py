@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from nnjit.runtime.local import LocalSession
 
+from nnjit.runtime.local import LocalSession
 from tests.models.catalogue import MODELS, SMALL
 from tests.models.judge import judge, on_reference
 

@@ -169,9 +169,7 @@ class Expr:
             names: set[str] = set()
             for a in self.args:
                 names |= a.axes()
-            if self.op == "load":
-                names.update(self.attr.axes())
-            elif self.op == "axis":
+            if self.op in ("load", "axis"):
                 names.update(self.attr.axes())
             elif self.op in ("reg", "acc", "local"):
                 names.add("%" + self.attr)
@@ -312,13 +310,9 @@ def cast(x: Expr, dtype: str) -> Expr:
         return x
     if x.op == "const":
         value = x.attr
-        if (
-            dtype in FLOATS
-            or dtype == "bool"
-            or (isinstance(value, (int, bool)) and -(2**31) <= value < 2**31)
-        ):
-            if dtype not in ("f16", "bf16", "u8", "i8", "u16", "i16", "u32", "u64"):
-                return const(value, dtype)
+        whole = isinstance(value, int) and -(2**31) <= value < 2**31
+        if dtype in ("f32", "f64", "bool") or (whole and dtype in ("i32", "i64")):
+            return const(value, dtype)
     return Expr("cast", dtype, (x,))
 
 

@@ -161,8 +161,9 @@ def _pow(a: Array, b: Array) -> Array:
 OPS: dict[str, Callable[..., Array]] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": _divide, "neg": np.negative, "abs": np.abs,
     "min": np.minimum, "max": np.maximum,
-    "pmin": lambda a, b: np.where(b < a, b, a), "pmax": lambda a, b: np.where(a < b, b, a), "sqrt": np.sqrt, "floor": np.floor, "ceil": np.ceil, "round": np.rint,
-    "trunc": np.trunc, "exp": np.exp, "log": np.log, "erf": _erf, "tanh": np.tanh, "sin": np.sin, "cos": np.cos, "atan": np.arctan,
+    "pmin": lambda a, b: np.where(b < a, b, a), "pmax": lambda a, b: np.where(a < b, b, a),
+    "sqrt": np.sqrt, "floor": np.floor, "ceil": np.ceil, "round": np.rint, "trunc": np.trunc,
+    "exp": np.exp, "log": np.log, "erf": _erf, "tanh": np.tanh, "sin": np.sin, "cos": np.cos, "atan": np.arctan,
     "pow": _pow, "fma": lambda a, b, c: a.astype(np.float64) * b + c,
     "rem": np.fmod, "mod": np.mod,
     "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,

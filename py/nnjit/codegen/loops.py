@@ -8,7 +8,7 @@ A Nest is made by `schedule.apply`; `interp` is its definition.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Union
+from typing import TypeAlias
 
 from nnjit.codegen.expr import Expr, Index
 from nnjit.codegen.spec import Operand
@@ -65,7 +65,7 @@ class Store:
     count: int
 
 
-Stmt = Union[For, Decode, If, Set, Store]
+Stmt: TypeAlias = "For | Decode | If | Set | Store"
 
 
 @dataclass(slots=True)

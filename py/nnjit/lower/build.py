@@ -162,7 +162,12 @@ class Build:
         self._step(spec, schedule, places, nodes, once)
 
     def _step(
-        self, spec: KernelSpec, schedule: Schedule, places: list[tuple[Buffer, int]], nodes: list[Node], once: bool
+        self,
+        spec: KernelSpec,
+        schedule: Schedule,
+        places: list[tuple[Buffer, int]],
+        nodes: list[Node],
+        once: bool,
     ) -> None:
         start = time.perf_counter()
         code, tiles, new = emitted(spec, schedule, self.target)

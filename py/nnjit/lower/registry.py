@@ -115,3 +115,16 @@ def kind(node: Node) -> str:
             if fits is None or fits(node):
                 return name
     return "host"
+
+
+KEPT = frozenset(
+    {"Range", "SequenceMap", "Bernoulli", "LinearAttention", "FlexAttention", "CausalConvWithState"}
+)
+"""Function operators whose definition has loops or randomness: the reference runs them whole."""
+
+
+def has_kernel(node: Node) -> bool:
+    """Whether a node is lowered as it is; otherwise an ONNX function operator is replaced by its definition."""
+    if kind(node) != "host" or node.op in KEPT:
+        return True
+    return any(v is not None and v.name and v.shape is None for v in node.outputs)

@@ -1,6 +1,6 @@
 """compile_plan: a bound graph becomes a Plan for one session's memory.
 
-    lower -> lifetimes and in-place reuse -> addresses -> link all kernels into one module -> Plan
+lower -> lifetimes and in-place reuse -> addresses -> link all kernels into one module -> Plan
 """
 
 from __future__ import annotations
@@ -196,7 +196,9 @@ class _Linker:
             if isinstance(s, HostCall):
                 continue
             inputs = [
-                (source(b), at) for (b, at), o in zip(s.places, s.spec.operands, strict=True) if o.role == "in"
+                (source(b), at)
+                for (b, at), o in zip(s.places, s.spec.operands, strict=True)
+                if o.role == "in"
             ]
             if all(k is not None for k, _ in inputs):
                 for b in s.writes:
@@ -226,13 +228,13 @@ class _Linker:
                 self.init.append({**self._host(s), "kind": "host"})
             else:
                 slot, args = self._bind(s)
-                self.init.append({"kind": "step", "slot": slot, "args": args, "tiles": _tiles(s), "parallel": True})
+                self.init.append(
+                    {"kind": "step", "slot": slot, "args": args, "tiles": _tiles(s), "parallel": True}
+                )
         for b in fresh:
             load(b)
         # argument blocks are written first: steps at load need theirs
-        self.init = [i for i in self.init if i.get("first")] + [i for i in self.init if not i.get("first")]
-        for i in self.init:
-            i.pop("first", None)
+        self.init.sort(key=lambda item: not item.pop("first", False))
 
     def _needed(self, fresh: set[Buffer]) -> set[int]:
         """Steps at load whose results are not there yet, and the steps those read from."""

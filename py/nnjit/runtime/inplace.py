@@ -33,10 +33,10 @@ def reuse(steps: Sequence[Kernel | HostCall], pinned: set[Buffer]) -> dict[Buffe
         for n, (b, offset) in enumerate(s.places):
             if s.spec.operands[n].role != "in" or b.constant or b in pinned or last[b] != i or b is out:
                 continue
-            if b.nbytes == out.nbytes and offset == _out_offset(s) and _same_elements(s, n):
-                if [p for p, _ in s.places].count(b) == 1:
-                    alias[out] = b
-                    break
+            alone = [p for p, _ in s.places].count(b) == 1
+            if alone and b.nbytes == out.nbytes and offset == _out_offset(s) and _same_elements(s, n):
+                alias[out] = b
+                break
     return alias
 
 

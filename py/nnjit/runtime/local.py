@@ -31,7 +31,9 @@ Array = Any
 class LocalSession:
     """One thread, one memory, plans per shape; shape-deciding inputs are bound by value."""
 
-    def __init__(self, model: bytes, external: Mapping[str, bytes] | None = None, target: Target | None = None):
+    def __init__(
+        self, model: bytes, external: Mapping[str, bytes] | None = None, target: Target | None = None
+    ):
         files = {name: BytesSource(data, name) for name, data in (external or {}).items()}
         self.model = load(BytesSource(model, "model.onnx"), files)
         self.target = target or Target()
@@ -63,7 +65,9 @@ class LocalSession:
                 self._call(segment, host, values)
         names = [info.name for info in self.model.signature.outputs]
         found = dict(zip(names, (ref.to_js() for ref in plan.outputs), strict=True))
-        return {n: plan.constants[n] if n in plan.constants else self._get(r, values) for n, r in found.items()}
+        return {
+            n: plan.constants[n] if n in plan.constants else self._get(r, values) for n, r in found.items()
+        }
 
     def placement(self) -> list[dict[str, Any]]:
         """Where each node of the latest plan runs."""
@@ -127,5 +131,3 @@ class LocalSession:
             return values[ref["name"]]
         raw = bytes(self.memory.read(self.store, ref["address"], ref["address"] + ref["nbytes"]))
         return dtypes.from_raw(raw, short_name(ref["type"]), tuple(ref["dims"]))
-
-

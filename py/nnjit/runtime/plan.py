@@ -7,7 +7,7 @@ from, and what is done once at load. `to_js()` gives the plain object that the e
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Union
+from typing import Any, TypeAlias
 
 from nnjit.codegen.schedule.steps import Schedule
 from nnjit.codegen.spec import KernelSpec
@@ -42,7 +42,7 @@ class HostRef:
         return {"name": self.name, "type": self.type, "host": True}
 
 
-Ref = Union[TensorRef, HostRef]
+Ref: TypeAlias = TensorRef | HostRef
 
 
 @dataclass(slots=True)

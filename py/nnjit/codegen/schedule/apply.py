@@ -152,13 +152,12 @@ def _flattened(
             return inside(env)
         a, t = outer[i], _tile(o, outer[i])
         full, rem = divmod(a.extent, t)
-        main = lambda: bind(
-            i + 1, {**env, a.name: Bound(Index(0, {names[i]: t} if counts[i] > 1 else ()), t, t)}
-        )  # noqa: E731
-        tail = lambda: bind(i + 1, {**env, a.name: Bound(Index(full * t), rem, t)})  # noqa: E731
+        at = Index(0, {names[i]: t} if counts[i] > 1 else ())
+        main = bind(i + 1, {**env, a.name: Bound(at, t, t)}) if full else []
         if not rem:
-            return main()
-        return tail() if not full else [If(names[i], full, main(), tail())]
+            return main
+        tail = bind(i + 1, {**env, a.name: Bound(Index(full * t), rem, t)})
+        return [If(names[i], full, main, tail)] if full else tail
 
     return stmts + bind(0, {})
 
@@ -183,8 +182,8 @@ def _loops(axes: list[Axis], o: Options, env: Env, inside: Callable[[Env], list[
 
 def _stages(spec: KernelSpec, o: Options, env: Env) -> list[Stmt]:
     out: list[Stmt] = []
+    shared = {a.name for a in spec.axes}
     for n, s in enumerate(spec.stages):
-        shared = {a.name for a in spec.axes}
         out += _loops(list(s.axes), o, env, lambda e, s=s, n=n: _body(s, n, o, e, shared))  # type: ignore[misc]
     return out
 
@@ -211,23 +210,21 @@ def _copies(o: Options, env: Env, shared: set[str]) -> Iterator[Copy]:
             fixed[name] = b.base
             continue
         steps = []
+        lane = Index(0, {LANE: 1} if lanes > 1 else ())
         for i in range(0, b.count, lanes):
-            at = b.base + i
-            steps.append(
-                (name, at + Index(0, {LANE: 1}) if lanes > 1 else at, lanes, min(lanes, b.count - i), i)
-            )
+            steps.append((name, b.base + i + lane, lanes, min(lanes, b.count - i), i))
         choices.append(steps)
     total = 1
     for c in choices:
         total *= len(c)
     check(total <= MAX_COPIES, f"{total} copies of a body")
     for combo in product(*choices):
-        at, lanes, count, suffix, mine = dict(fixed), 1, 1, "", ""
-        for name, i, width, real, off in combo:
-            at[name] = i
-            b = env[name]
+        at = dict(fixed)
+        lanes, count, suffix, mine = 1, 1, "", ""
+        for name, place, width, real, off in combo:
+            at[name] = place
             # the panel a packed operand is read from, and the place in it
-            at[name + ".t"] = _divided(b.base, b.tile)
+            at[name + ".t"] = _divided(env[name].base, env[name].tile)
             at[name + ".i"] = Index(off, {LANE: 1}) if width > 1 else Index(off)
             if width > 1:
                 lanes, count = width, real

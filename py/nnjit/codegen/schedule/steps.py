@@ -7,7 +7,7 @@ Each step names axes of the spec. Where an axis occurs in several stages the ste
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Union
+from typing import TypeAlias
 
 
 class ScheduleError(Exception):
@@ -82,8 +82,8 @@ class Pack:
     axis: str
 
 
-Step = Union[Tile, Vectorize, Unroll, Partial, Order, Parallel, Pack]
-Schedule = tuple[Step, ...]
+Step: TypeAlias = Tile | Vectorize | Unroll | Partial | Order | Parallel | Pack
+Schedule: TypeAlias = tuple[Step, ...]
 
 
 def describe(schedule: Schedule) -> str:

@@ -107,7 +107,7 @@ class Values:
         def unchanging(e: Expr) -> bool:
             known = fixed.get(e)
             if known is None:
-                known = all([unchanging(a) for a in e.args])
+                known = all(map(unchanging, e.args))
                 if e.op == "reg":
                     known = "%" + e.attr not in changed
                 elif e.op == "load":
@@ -393,7 +393,7 @@ class Values:
             b.get(local)
             if lanes == 1:
                 self._splat(e.dtype)
-        elif e.op == "axis" and set(a for a, _ in e.attr.terms) <= {LANE}:
+        elif e.op == "axis" and {a for a, _ in e.attr.terms} <= {LANE}:
             c = e.attr.coeff(LANE)
             b.vec_const("i32x4", *(e.attr.const + c * n for n in range(4)))
         elif any(a.dtype in WIDE for a in e.args) or e.op == "axis" or not self._wide_load(e):

@@ -201,7 +201,8 @@ class Values:
     def _element(self, terms: Terms, offset: int, uses: int = 1) -> str:
         """The text of a scalar index: the terms are shared by all that differ in the offset alone."""
         if not terms:
-            return str(offset)
+            # a guarded read may lie outside: where that is known now, WGSL would refuse the whole shader
+            return str(max(offset, 0))
         reads = frozenset(n for a, _ in terms for n in ((a,) if isinstance(a, str) else a.axes()))
         operands = frozenset(o for a, _ in terms if not isinstance(a, str) for o in _operands_of(a))
         make = partial(self._sum, terms, 0)

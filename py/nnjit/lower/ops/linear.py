@@ -109,8 +109,8 @@ class Window:
     def __init__(self, node: Node, x: Sequence[int], kernel: Sequence[int], out: Sequence[int]) -> None:
         n = len(kernel)
         self.kernel = list(kernel)
-        self.strides = list(node.attrs.get("strides") or [1] * n)
-        self.dilations = list(node.attrs.get("dilations") or [1] * n)
+        self.strides: list[int] = list(node.attrs.get("strides") or [1] * n)
+        self.dilations: list[int] = list(node.attrs.get("dilations") or [1] * n)
         pads = list(node.attrs.get("pads") or [0] * (2 * n))
         auto = node.attrs.get("auto_pad", "NOTSET")
         if isinstance(auto, bytes):
@@ -124,7 +124,7 @@ class Window:
                 pads[d], pads[d + n] = begin, total - begin
         elif auto == "VALID":
             pads = [0] * (2 * n)
-        self.begin = pads[:n]
+        self.begin: list[int] = pads[:n]
         self.input, self.output = list(x), list(out)
         # rows past the input that the last window reaches (ceil_mode reaches further than the pads)
         self.after = [
