@@ -1,4 +1,4 @@
-"""The page's own flows, on a stand-in for the compiler: opening, failing, cancelling, feeding, linking, by mouse and keys."""
+"""The page's own flows, on a stand-in for the compiler: opening, failing, cancelling, feeding, looking inside, linking."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ DROP = """({ target, files }) => {
 }"""
 TOO_WIDE = """() => {
   const width = document.documentElement.clientWidth;
-  const scrolls = (e) => e && (['auto', 'scroll', 'hidden'].includes(getComputedStyle(e).overflowX) || scrolls(e.parentElement));
+  const cuts = (e) => ['auto', 'scroll', 'hidden'].includes(getComputedStyle(e).overflowX);
+  const scrolls = (e) => e && (cuts(e) || scrolls(e.parentElement));
   return [...document.body.querySelectorAll('*')]
-    .filter((e) => e.getBoundingClientRect().right > width + 0.5 && !scrolls(e.parentElement) && !e.closest('.sr, .skip'))
+    .filter((e) => e.getBoundingClientRect().right > width + 0.5)
+    .filter((e) => !scrolls(e.parentElement) && !e.closest('.sr, .skip'))
     .map((e) => e.outerHTML.slice(0, 80));
 }"""
 Open = Callable[..., "Page"]
@@ -61,17 +63,22 @@ def run(page: Page) -> None:
     """Presses Run and waits until the run is over."""
     before = page.evaluate("nnjit.log.runs")
     page.click(".inputs button.primary")
-    page.wait_for_function("n => nnjit.log.runs > n && !document.querySelector('.inputs .primary').disabled", arg=before)
+    page.wait_for_function(
+        "n => nnjit.log.runs > n && !document.querySelector('.inputs .primary').disabled", arg=before
+    )
 
 
 def total(page: Page) -> float:
     """The stand-in's first output: the sum of all that was fed."""
-    return float(page.evaluate("session.lastRun && document.querySelector('.output .first').textContent.slice(1, -1)"))
+    return float(
+        page.evaluate("session.lastRun && document.querySelector('.output .first').textContent.slice(1, -1)")
+    )
 
 
 def fed(page: Page, name: str) -> dict[str, Any]:
     found: dict[str, Any] = page.evaluate(
-        "name => { const t = nnjit.log.feeds[name]; return { dims: [...t.dims], data: Array.from(t.data, Number) }; }", name
+        "name => { const t = nnjit.log.feeds[name]; return { dims: [...t.dims], data: Array.from(t.data, Number) }; }",
+        name,
     )
     return found
 
@@ -79,7 +86,11 @@ def fed(page: Page, name: str) -> dict[str, Any]:
 def card(page: Page) -> dict[str, str]:
     page.wait_for_selector(".failure")
     code = page.get_attribute(".failure", "data-code") or ""
-    return {"code": code, "text": page.inner_text(".failure"), "report": page.text_content(".failure pre") or ""}
+    return {
+        "code": code,
+        "text": page.inner_text(".failure"),
+        "report": page.text_content(".failure pre") or "",
+    }
 
 
 class TestOpening:
@@ -155,7 +166,12 @@ class TestFailures:
         page.set_input_files("#file", model("broken.onnx"))
         told = card(page)
         assert told["code"] == "MODEL_FORMAT"
-        for part in ("broken.onnx ends in the middle of field 7", "download it again", "tiny.onnx is still open", "4096"):
+        for part in (
+            "broken.onnx ends in the middle of field 7",
+            "download it again",
+            "tiny.onnx is still open",
+            "4096",
+        ):
             assert part in told["text"]
         assert page.inner_text("#model-title") == "tiny.onnx"
         run(page)
@@ -166,8 +182,15 @@ class TestFailures:
         page = home()
         page.set_input_files("#file", model("broken.onnx"))
         text = card(page)["report"]
-        for line in (r"^nnjit 0\.0-test could not open broken\.onnx", r"^code +MODEL_FORMAT", r"^offset +4096",
-                     r"^browser +Mozilla/", r"^pyodide +314", r"^cores +\d+, isolated true", r"^hint +download"):
+        for line in (
+            r"^nnjit 0\.0-test could not open broken\.onnx",
+            r"^code +MODEL_FORMAT",
+            r"^offset +4096",
+            r"^browser +Mozilla/",
+            r"^pyodide +314",
+            r"^cores +\d+, isolated true",
+            r"^hint +download",
+        ):
             assert re.search(line, text, re.M), line
 
     def test_a_card_is_copied_and_dismissed(self, home: Open) -> None:
@@ -221,7 +244,9 @@ class TestCancelling:
         load(page, "heavy.onnx")
         page.click(".inputs button.primary")
         page.wait_for_selector(".stages [data-stage=compile]")
-        page.wait_for_function("document.querySelector('[data-stage=compile]').textContent.includes('kernel 7 of 20')")
+        page.wait_for_function(
+            "document.querySelector('[data-stage=compile]').textContent.includes('kernel 7 of 20')"
+        )
         page.keyboard.press("Escape")
         page.wait_for_selector("#progress", state="hidden")
         assert page.query_selector(".failure") is None
@@ -249,7 +274,9 @@ class TestFeeding:
     def test_open_dimensions_have_sensible_values_and_take_others(self, home: Open) -> None:
         page = home()
         load(page)
-        values = page.evaluate("Object.fromEntries([...document.querySelectorAll('[data-dim]')].map((i) => [i.dataset.dim, i.value]))")
+        values = page.evaluate(
+            "Object.fromEntries([...document.querySelectorAll('[data-dim]')].map((i) => [i.dataset.dim, i.value]))"
+        )
         assert values == {"batch": "1", "sequence": "128", "height": "224", "width": "224"}
         page.fill("[data-dim=sequence]", "5")
         page.fill("[data-dim=batch]", "2")
@@ -290,7 +317,10 @@ class TestFeeding:
         page.select_option("[data-input=image] select", "file")
         stored = io.BytesIO()
         np.save(stored, image)
-        page.set_input_files("[data-input=image] input[type=file]", {"name": "x.npy", "mimeType": "", "buffer": stored.getvalue()})
+        page.set_input_files(
+            "[data-input=image] input[type=file]",
+            {"name": "x.npy", "mimeType": "", "buffer": stored.getvalue()},
+        )
         page.wait_for_selector("[data-input=image] label:has-text('2 × 3 × 4 × 5')")
         run(page)
         assert fed(page, "ids") == {"dims": [1, 2], "data": [7, -9007199254740991]}
@@ -302,8 +332,13 @@ class TestFeeding:
         page.select_option("[data-input=image] select", "file")
         stored = io.BytesIO()
         np.save(stored, np.zeros(3))
-        page.set_input_files("[data-input=image] input[type=file]", {"name": "x.npy", "mimeType": "", "buffer": stored.getvalue()})
-        page.wait_for_selector("[data-input=image] [role=status]:has-text('The file holds <f8; this input takes float32')")
+        page.set_input_files(
+            "[data-input=image] input[type=file]",
+            {"name": "x.npy", "mimeType": "", "buffer": stored.getvalue()},
+        )
+        page.wait_for_selector(
+            "[data-input=image] [role=status]:has-text('The file holds <f8; this input takes float32')"
+        )
 
     def test_outputs_are_summed_up_and_saved(self, home: Open) -> None:
         page = home()
@@ -357,7 +392,12 @@ class TestLookingInside:
         assert "80 %" in page.locator(".placement tbody tr").first.inner_text()
         page.locator(".placement tbody tr button").first.click()
         text = page.inner_text("dialog[open]")
-        for part in ("f32_gemm_gelu_6x8__relaxed_fma_splat_u2", "unroll k 2", "(func $f32_gemm", "125.0 GFLOP/s"):
+        for part in (
+            "f32_gemm_gelu_6x8__relaxed_fma_splat_u2",
+            "unroll k 2",
+            "(func $f32_gemm",
+            "125.0 GFLOP/s",
+        ):
             assert part in text
         page.keyboard.press("Escape")
         assert page.query_selector("dialog[open]") is None
@@ -378,7 +418,10 @@ class TestLookingInside:
         home()
         page.click(".chip.no:has-text('isolation')")
         text = page.inner_text("#caps-fix")
-        assert "Cross-Origin-Opener-Policy: same-origin" in text and "Cross-Origin-Embedder-Policy: require-corp" in text
+        assert (
+            "Cross-Origin-Opener-Policy: same-origin" in text
+            and "Cross-Origin-Embedder-Policy: require-corp" in text
+        )
         assert page.is_visible(".chip.no:has-text('threads')")
 
 

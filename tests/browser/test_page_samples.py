@@ -54,7 +54,8 @@ def sample(page: Page, name: str) -> None:
 def answered(page: Page, pattern: str = ".") -> str:
     """The sample's answer once it matches; a failure card ends the wait."""
     page.wait_for_function(
-        "p => document.querySelector('.failure') || new RegExp(p).test(document.querySelector('.verdict')?.innerText ?? '')",
+        """p => document.querySelector('.failure')
+          || new RegExp(p).test(document.querySelector('.verdict')?.innerText ?? '')""",
         arg=pattern, timeout=SLOW,
     )  # fmt: skip
     assert page.query_selector(".failure") is None, page.text_content(".failure pre")
@@ -81,7 +82,9 @@ def give(page: Page, name: str, content: bytes) -> None:
 
 def opened(page: Page, name: str) -> None:
     page.wait_for_function(
-        "n => document.querySelector('.failure') || document.querySelector('#model-title')?.textContent === n", arg=name, timeout=SLOW
+        "n => document.querySelector('.failure') || document.querySelector('#model-title')?.textContent === n",
+        arg=name,
+        timeout=SLOW,
     )
     assert page.query_selector(".failure") is None, page.text_content(".failure pre")
 
@@ -99,7 +102,8 @@ class TestSamples:
               canvas.getContext('2d').fillText('hello', 4, 30);
               const data = new DataTransfer();
               data.items.add(new File([await canvas.convertToBlob()], 'letter.txt'));
-              document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }));
+              const event = { dataTransfer: data, bubbles: true, cancelable: true };
+              document.body.dispatchEvent(new DragEvent('drop', event));
             }"""
         )
         assert "letter.txt" in answered(live, "PNG")
@@ -123,7 +127,11 @@ class TestSamples:
         [
             ("She bought a new car.", "She purchased a brand-new automobile.", 0.8856),
             ("The bank raised its interest rates.", "We sat on the bank of the river.", 0.3212),
-            ("The bakery opens at six in the morning.", "Neutron stars are denser than an atom’s nucleus.", -0.0699),
+            (
+                "The bakery opens at six in the morning.",
+                "Neutron stars are denser than an atom’s nucleus.",
+                -0.0699,
+            ),
         ],
     )
     def test_minilm_compares_sentences(self, live: Page, first: str, second: str, expected: float) -> None:
@@ -132,12 +140,21 @@ class TestSamples:
         fields = live.locator(".stage textarea")
         fields.nth(0).fill(first)
         fields.nth(1).fill(second)
-        live.wait_for_function("e => Math.abs(document.querySelector('[data-similarity]')?.dataset.similarity - e) < 2e-3", arg=expected, timeout=SLOW)
+        live.wait_for_function(
+            "e => Math.abs(document.querySelector('[data-similarity]')?.dataset.similarity - e) < 2e-3",
+            arg=expected,
+            timeout=SLOW,
+        )
 
     def test_ocr_reads_what_is_typed_and_what_is_dropped(self, live: Page) -> None:
         sample(live, "ocr")
         # Typefaces differ between machines, so nearly all letters will do.
-        assert difflib.SequenceMatcher(None, live.inner_text(".verdict .answer"), "Nothing leaves this page.").ratio() > 0.9
+        assert (
+            difflib.SequenceMatcher(
+                None, live.inner_text(".verdict .answer"), "Nothing leaves this page."
+            ).ratio()
+            > 0.9
+        )
         live.evaluate(
             """async () => {
               const canvas = new OffscreenCanvas(640, 260);
@@ -146,10 +163,12 @@ class TestSamples:
               ink.fillRect(0, 0, 640, 260);
               ink.fillStyle = 'black';
               ink.font = '36px Arial, sans-serif';
-              ['Harbour Street', 'open on Sunday', 'ring twice'].forEach((line, i) => ink.fillText(line, 60, 70 + 70 * i));
+              const lines = ['Harbour Street', 'open on Sunday', 'ring twice'];
+              lines.forEach((line, i) => ink.fillText(line, 60, 70 + 70 * i));
               const data = new DataTransfer();
               data.items.add(new File([await canvas.convertToBlob()], 'sign.png', { type: 'image/png' }));
-              document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }));
+              const event = { dataTransfer: data, bubbles: true, cancelable: true };
+              document.body.dispatchEvent(new DragEvent('drop', event));
             }"""
         )
         read = answered(live, "sure[^]*\n[^]*\n")
@@ -159,7 +178,9 @@ class TestSamples:
     def test_an_image_that_is_none_is_named(self, live: Page) -> None:
         if live.query_selector("[data-sample=ocr][aria-current=true]") is None:
             sample(live, "ocr")
-        live.set_input_files(".stage input[type=file]", {"name": "x.png", "mimeType": "image/png", "buffer": b"no pixels"})
+        live.set_input_files(
+            ".stage input[type=file]", {"name": "x.png", "mimeType": "image/png", "buffer": b"no pixels"}
+        )
         live.wait_for_selector(".failure[data-code=NOT_AN_IMAGE]", timeout=SLOW)
         live.press(".failure", "Escape")
 
@@ -169,7 +190,9 @@ class TestSamples:
         found = re.search(r"([\d.]+)–([\d.]+) s", text)
         # Rain until 2.0 s, a pause of half a second, the voice for two seconds, the bell from 5.0 s on.
         assert "in 1 stretch" in text and found
-        assert float(found[1]) == pytest.approx(2.5, abs=0.2) and float(found[2]) == pytest.approx(4.5, abs=0.25)
+        assert float(found[1]) == pytest.approx(2.5, abs=0.2) and float(found[2]) == pytest.approx(
+            4.5, abs=0.25
+        )
 
 
 class TestOwnModels:
@@ -207,7 +230,10 @@ class TestOwnModels:
     def test_what_is_no_model_leaves_the_one_before_it(self, live: Page) -> None:
         give(live, "tiny.onnx", tiny_model())
         opened(live, "tiny.onnx")
-        for name, content in (("cut.onnx", tiny_model()[:-60]), ("letter.onnx", b"Dear reader, this is no protobuf. " * 20)):
+        for name, content in (
+            ("cut.onnx", tiny_model()[:-60]),
+            ("letter.onnx", b"Dear reader, this is no protobuf. " * 20),
+        ):
             give(live, name, content)
             live.wait_for_selector(".failure[data-code=MODEL_FORMAT]", timeout=SLOW)
             assert "tiny.onnx is still open and still runs." in live.inner_text(".failure")
@@ -216,7 +242,7 @@ class TestOwnModels:
         live.wait_for_selector(".output", timeout=SLOW)
 
     def test_a_file_that_is_no_model_can_be_named(self, live: Page) -> None:
-        give(live, "letter.onnx", b"#!/bin/sh\nset -eu\nfor f in *.txt; do\n  echo \"$f\"\ndone\nexit 0\n" * 8)
+        give(live, "letter.onnx", b'#!/bin/sh\nset -eu\nfor f in *.txt; do\n  echo "$f"\ndone\nexit 0\n' * 8)
         live.click(".failure button:text('What is this file?')", timeout=SLOW)
         assert "letter.onnx" in answered(live, "letter.onnx[^]*Shell")
 
@@ -236,7 +262,9 @@ class TestOwnModels:
         live.click(".inputs button.primary")
         live.wait_for_selector(".failure[data-code=ENGINE_DIED]", timeout=SLOW)
         live.click(".failure button:text('Restart the engine')")
-        live.wait_for_function("document.querySelector('#live').textContent === 'The engine runs again'", timeout=SLOW)
+        live.wait_for_function(
+            "document.querySelector('#live').textContent === 'The engine runs again'", timeout=SLOW
+        )
         live.evaluate("document.querySelector('.outputs').replaceChildren()")
         live.click(".inputs button.primary")
         live.wait_for_selector(".output", timeout=SLOW)

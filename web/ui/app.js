@@ -22,25 +22,33 @@ const progress = new Progress(byId('progress'));
 
 /** The model that is open; replaced only once the next one works. @type {ModelView | null} */
 let view = null;
-/** Cancels what is on its way in. @type {AbortController | null} */
+/**
+ * What the progress panel shows: a model on its way in, or a run whose kernels are being made.
+ * @type {{abort: AbortController, opening: boolean} | null}
+ */
 let job = null;
 /** Models a sample opened beside its own, by address. @type {Map<string, Promise<Runner>>} */
 const seconds = new Map();
 
 /**
- * Shows progress under `name` until done() is called; the button, Escape or a newer job cancels.
- * @param {string} name
+ * Shows progress under `title` until done() is called; the button, Escape or a newer job cancels. A run never cancels a model that is
+ * being opened: it goes on unseen beside it.
+ * @param {string} title
+ * @param {boolean} [opening]
  * @returns {Watch}
  */
-function watch(name) {
-  job?.abort();
-  const mine = new AbortController();
-  job = mine;
-  progress.start(name, () => mine.abort());
+function watch(title, opening = false) {
+  const abort = new AbortController();
+  const mine = { abort, opening };
+  if (opening || !job?.opening) {
+    job?.abort.abort();
+    job = mine;
+    progress.start(title, () => abort.abort(), opening);
+  }
   return {
-    signal: mine.signal,
+    signal: abort.signal,
     progress: (stage, done, total) => {
-      if (job === mine && !mine.signal.aborted) progress.report(stage, done, total);
+      if (job === mine && !abort.signal.aborted) progress.report(stage, done, total);
     },
     done: () => {
       if (job !== mine) return;
@@ -57,7 +65,8 @@ function watch(name) {
  */
 async function openModel(origin, { run = false, seed, dims } = {}, sample = null) {
   clearFailures();
-  const watched = watch(sample?.title ?? origin.name);
+  const title = sample ? `“${sample.title}”` : origin.name;
+  const watched = watch(`Opening ${title}`, true);
   let opened;
   try {
     opened = await open(origin, { signal: watched.signal, report: watched.progress });
@@ -73,7 +82,7 @@ async function openModel(origin, { run = false, seed, dims } = {}, sample = null
     opened.release();
     return;
   }
-  const runner = new Runner(opened, () => watch(sample?.title ?? origin.name));
+  const runner = new Runner(opened, () => watch(`First run of ${title}`));
   await show(new ModelView(byId('model'), { origin, runner, sample }, { fail, second, close, dims, seed }), run);
 }
 
@@ -84,8 +93,7 @@ async function openModel(origin, { run = false, seed, dims } = {}, sample = null
 async function show(next, run) {
   const before = view;
   view = next;
-  before?.close();
-  before?.opened.runner.session.release();
+  if (before) letGo(before);
   byId('model').hidden = false;
   document.body.classList.add('has-model');
   const { origin, sample, runner } = next.opened;
@@ -98,11 +106,21 @@ async function show(next, run) {
   if (run) await next.form.run();
 }
 
+/**
+ * Gives back what a view held, the further models of its sample included.
+ * @param {ModelView} before
+ */
+function letGo(before) {
+  before.close();
+  before.opened.runner.session.release();
+  for (const found of seconds.values()) found.then(({ session }) => session.release(), () => undefined);
+  seconds.clear();
+}
+
 function close() {
   const before = view;
   view = null;
-  before?.close();
-  before?.opened.runner.session.release();
+  if (before) letGo(before);
   Reflect.deleteProperty(globalThis, 'session');
   byId('model').hidden = true;
   byId('model').replaceChildren();
@@ -121,9 +139,9 @@ function second(url) {
   let found = seconds.get(url);
   if (!found) {
     const origin = fromAddress(url);
-    const watched = watch(origin.name);
+    const watched = watch(`Opening ${origin.name}`, true);
     found = open(origin, { signal: watched.signal, report: watched.progress })
-      .then((session) => new Runner(session, () => watch(origin.name)))
+      .then((session) => new Runner(session, () => watch(`First run of ${origin.name}`)))
       .finally(watched.done);
     found.catch(() => seconds.delete(url));
     seconds.set(url, found);
@@ -206,7 +224,7 @@ fill(byId('samples'), ...samples.map((sample) => el('li', { 'data-sample': sampl
 
 listen({ files: takeFiles, url: (url) => openModel(fromAddress(url)) });
 window.addEventListener('keydown', (event) => {
-  if (event.key === 'Escape' && job) job.abort();
+  if (event.key === 'Escape') job?.abort.abort();
 });
 themeButton(byId('theme'));
 showCapabilities();

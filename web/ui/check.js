@@ -73,7 +73,7 @@ function verdict(list) {
   return [
     el('p', { class: apart.length ? 'answer bad' : 'answer good' }, saying),
     el('table', {},
-      el('thead', {}, el('tr', {}, ...['output', 'max error', 'relative', 'where'].map((name) => el('th', { scope: 'col' }, name)))),
+      el('thead', {}, el('tr', {}, ...['output', 'max error', 'max relative', 'where'].map((name) => el('th', { scope: 'col' }, name)))),
       el('tbody', {}, ...list.map(({ name, equal, maxAbs, maxRel, note, at }) => el('tr', {},
         el('td', {}, el('code', {}, name)),
         el('td', { class: 'num' }, equal ? 'none' : maxAbs === null ? '–' : value(maxAbs)),

@@ -12,7 +12,7 @@ const TEXTS = [
   ['listing', 'WebAssembly'],
   ['wgsl', 'WGSL'],
 ];
-const FACTS = new Set(['step', 'name', 'kernel', 'nodes', 'tiles', 'parallel', 'flops', 'bytes', 'key']);
+const FACTS = new Set(['step', 'name', 'kernel', 'nodes', 'tiles', 'parallel', 'flops', 'bytes', 'key', 'codeBytes']);
 
 export class KernelView {
   /**
@@ -54,6 +54,7 @@ export class KernelView {
       ['tiles', `${count(kernel.tiles, 'tile')}${kernel.parallel ? ', shared among threads' : ', one thread'}`],
       ['work', kernel.flops ? `${(kernel.flops / 1e6).toFixed(kernel.flops > 1e7 ? 0 : 2)} million operations` : ''],
       ['memory', kernel.bytes ? `${bytes(kernel.bytes)} read and written` : ''],
+      ['code', kernel.codeBytes ? bytes(kernel.codeBytes) : ''],
       ['time', time ? `${ms(time.ms)}${kernel.flops ? `, ${gflops(kernel.flops, time.ms)}` : ''}` : ''],
     ];
     const rest = Object.keys(kernel).filter((key) => !FACTS.has(key) && !TEXTS.some(([known]) => known === key));

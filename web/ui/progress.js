@@ -18,6 +18,9 @@ const STAGES = {
 /** @param {number} done @param {number} total */
 const steps = (done, total) => (total > 1 ? `step ${done} of ${total}` : '');
 
+/** A panel that comes and goes within this many milliseconds only startles. */
+const PATIENCE = 150;
+
 /** @typedef {{row: HTMLLIElement, meter: HTMLProgressElement, text: HTMLElement, began: number, ended: number}} Row */
 
 export class Progress {
@@ -28,18 +31,22 @@ export class Progress {
     this.rows = new Map();
     this.list = el('ol', { class: 'stages' });
     this.title = el('h2', { id: 'progress-title' });
+    this.timer = 0;
+    this.opening = false;
     this.stop = el('button', { type: 'button' }, 'Cancel');
     fill(host, el('div', { class: 'head' }, this.title, this.stop), this.list);
   }
 
   /**
-   * @param {string} name what is being opened
+   * @param {string} title
    * @param {() => void} cancel
+   * @param {boolean} opening a model, shown at once; a run is shown only if it takes long enough to be seen
    */
-  start(name, cancel) {
+  start(title, cancel, opening) {
+    this.opening = opening;
     this.rows.clear();
     fill(this.list);
-    this.title.textContent = `Opening ${name}`;
+    this.title.textContent = title;
     this.stop.textContent = 'Cancel';
     this.stop.disabled = false;
     this.stop.onclick = () => {
@@ -48,8 +55,16 @@ export class Progress {
       this.stop.disabled = true;
       cancel();
     };
+    clearTimeout(this.timer);
+    if (opening) this.#show();
+    else this.timer = setTimeout(() => this.#show(), PATIENCE);
+  }
+
+  #show() {
     this.host.hidden = false;
-    announce(`Opening ${name}`);
+    announce(this.title.textContent ?? '');
+    // A run whose kernels are all there has one stage: itself.
+    if (!this.rows.size && !this.opening) this.report('run', 0, 0);
   }
 
   /**
@@ -76,6 +91,7 @@ export class Progress {
       row.ended = 0;
       row.row.className = 'now';
     }
+    if (stage === 'load' && finished) this.report('run', 0, 0);
     row.text.textContent = row.ended ? [figures, ms(row.ended - row.began)].filter(Boolean).join(', ') : figures || '…';
   }
 
@@ -95,6 +111,7 @@ export class Progress {
   }
 
   end() {
+    clearTimeout(this.timer);
     this.host.hidden = true;
   }
 }
