@@ -18,7 +18,9 @@ from nnjit.codegen.wasm.planfn import MAX_TILES, PlanStep, plan_module
 from nnjit.codegen.wasm.target import Target
 from nnjit.errors import CompileError, OutOfMemory
 from nnjit.frontend.expand import expand
+from nnjit.graph.infer import mark_once
 from nnjit.graph.ir import Graph, Value
+from nnjit.graph.passes import PASSES
 from nnjit.lower.build import HostCall, Kernel, Lowered, lower
 from nnjit.lower.registry import has_kernel
 from nnjit.lower.tensors import Buffer
@@ -41,7 +43,7 @@ def compile_plan(
     Raises OutOfMemory where 4 GiB do not hold the model, CompileError for a bug of the compiler."""
     clock = [time.perf_counter()]
     report = (lambda i, n: progress("compile", i, n)) if progress else None
-    lowered = lower(expand(graph, has_kernel), target, report)
+    lowered = lower(primitive(graph), target, report)
     clock.append(time.perf_counter())
     saved = memory.top, dict(memory.constants), memory.arena, memory.next_slot
     try:
@@ -57,6 +59,18 @@ def compile_plan(
         "emitMs": {"median": median(emitted or [0.0]), "max": max(emitted or [0.0]), "count": len(emitted)},
     }
     return plan
+
+
+def primitive(graph: Graph) -> Graph:
+    """`graph` with ONNX's function operators that have no kernel replaced by their definitions."""
+    if all(has_kernel(n) for n in graph.nodes):
+        return graph
+    graph = expand(graph, has_kernel)
+    mark_once(graph)
+    for step in PASSES:
+        graph = step(graph)
+    mark_once(graph)
+    return graph
 
 
 class _Linker:

@@ -102,11 +102,6 @@ def convert(node: Node, x: Expr) -> Expr:
     return cast(x, node.outputs[0].dtype)
 
 
-@pointwise("CastLike")
-def convert_like(node: Node, x: Expr, like: Expr) -> Expr:
-    return cast(x, node.outputs[0].dtype)
-
-
 @pointwise("Clip")
 def clip(node: Node, x: Expr, low: Expr | None = None, high: Expr | None = None) -> Expr:
     if low is not None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nnjit.codegen.expr import Index
+from nnjit.codegen.expr import Expr, Index, cast
 from nnjit.codegen.spec import Axis
 from nnjit.graph.ir import Node, Value
 from nnjit.lower.context import Context
 from nnjit.lower.layout import Layout
 from nnjit.lower.ops.compose import const_ints, shape_of
-from nnjit.lower.registry import Computation, composite, computation, view
+from nnjit.lower.registry import Computation, composite, computation, injective, view
 
 if TYPE_CHECKING:
     from nnjit.lower.build import Build
@@ -121,3 +121,9 @@ def depth_and_space(ctx: Context, node: Node, out: int) -> Computation:
     large = [Index.of("n"), Index.of("c"), Index(0, {"h": b, "i": 1}), Index(0, {"w": b, "j": 1})]
     source, place = (small, large) if to_space else (large, small)
     return Computation(axes, place, ctx.read(node.inputs[0], source), name=node.op.lower())
+
+
+@injective("CastLike")
+def cast_like(ctx: Context, node: Node, idx: Sequence[Index]) -> Expr:
+    """x as the type of the other input, whose shape does not matter."""
+    return cast(ctx.read(node.inputs[0], idx), node.outputs[0].dtype)
