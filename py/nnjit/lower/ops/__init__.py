@@ -2,6 +2,7 @@
 
 from nnjit.lower.ops import (
     activation,
+    einsum,
     gather,
     linear,
     norm,
@@ -20,6 +21,7 @@ from nnjit.lower.ops import (
 
 __all__ = [
     "activation",
+    "einsum",
     "gather",
     "linear",
     "norm",
