@@ -17,11 +17,8 @@ export async function round(model, feedsUrl) {
   const names = Object.keys(head.inputs);
   await session.run(Object.fromEntries(names.map((n) => [n, decode(head.inputs[n], blob, library.Tensor)])));
   await session.release();
-  /** @type {any} */ (globalThis).gc?.();
-  const { getEngine } = await import(/** @type {string} */ ('/api/workers.js'));
-  const engine = await (await getEngine()).memory();
-  const heap = /** @type {any} */ (performance).memory?.usedJSHeapSize ?? 0;
-  return { engine: engine.total, heap, python: await pythonBytes() };
+  const { memory } = await library.api.device();
+  return { engine: memory.total, python: await pythonBytes() };
 }
 
 /** Size of the compiler's own memory: Pyodide's heap only ever grows, so a leak shows. */

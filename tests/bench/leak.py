@@ -13,16 +13,19 @@ SETTLED, SLACK = 10, 0.02
 
 
 def measure(lab: Lab, model: Model, rounds: int) -> list[dict[str, float]]:
-    """Memory after each round: {engine, heap} in bytes, and {python} of the compiler where it is known."""
+    """Bytes after each round: of all sessions in the engine, the compiler's Python, the page's own heap."""
     path, packer = model.path(), Packer()
     inputs = {name: packer.add(value) for name, value in model.feeds(1).items()}
     url = lab.site.mount(f"m/{model.name}", path.parent) + path.name
-    page = lab.page()
     feeds = lab.site.put("leak.bin", bundle({"inputs": inputs}, packer.blob))
+    page = lab.page()
+    tools = page.context.new_cdp_session(page)
     page.evaluate("async () => { window.leak = await import('/t/bench/leak.js'); await leak.start(); }")
     samples = []
     for _ in range(rounds):
-        samples.append(page.evaluate("([model, feeds]) => leak.round(model, feeds)", [url, feeds]))
+        sample = page.evaluate("([model, feeds]) => leak.round(model, feeds)", [url, feeds])
+        tools.send("HeapProfiler.collectGarbage")
+        samples.append({**sample, "heap": tools.send("Runtime.getHeapUsage")["usedSize"]})
     page.context.close()
     return samples
 

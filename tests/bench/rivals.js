@@ -4,10 +4,10 @@ import { decode } from '/t/support/values.js';
 import { load } from '/t/support/libraries.js';
 
 /**
- * @typedef {{name: string, kind: string, url: string, inputs: Record<string, any>, weights: Record<string, any>,
+ * @typedef {{name: string, kind: string, url: string, inputs: Record<string, any>, second: Record<string, any> | null, weights: Record<string, any>,
  *   attrs: {strides?: number[], pads?: number[], group?: number}, outputs: string[]}} Job
  * @typedef {{call: () => Promise<any>, read: (result: any) => Promise<Record<string, Float32Array>>,
- *   release: () => Promise<void>, facts?: any, session?: any}} Prepared
+ *   release: () => Promise<void>, finish?: () => Promise<any>, facts?: any, session?: any}} Prepared
  * @typedef {{prepare: (job: Job, blob: Uint8Array) => Promise<Prepared | null>}} Rival
  */
 
@@ -20,19 +20,45 @@ export async function onnx(name, threads) {
       const start = performance.now();
       const session = await library.create(job.url);
       const createMs = performance.now() - start;
-      const names = Object.entries(job.inputs);
-      const feeds = Object.fromEntries(names.map(([n, head]) => [n, decode(head, blob, library.Tensor)]));
+      /** @param {Record<string, any>} heads */
+      const tensors = (heads) =>
+        Object.fromEntries(Object.entries(heads).map(([n, head]) => [n, decode(head, blob, library.Tensor)]));
+      const feeds = tensors(job.inputs);
       const first = performance.now();
       await session.run(feeds);
+      const firstRunMs = performance.now() - first;
       return {
         session,
-        facts: { createMs, firstRunMs: performance.now() - first },
+        facts: { createMs, firstRunMs, ready: readiness(session) },
+        finish: async () => (job.second ? { second: await another(session, tensors(job.second)), flops: await flopsOf(session, feeds) } : {}),
         call: () => session.run(feeds),
         read: async (result) => Object.fromEntries(job.outputs.map((n) => [n, result[n].data])),
         release: () => session.release(),
       };
     },
   };
+}
+
+/** What nnjit says of the plan it has just made. @param {any} session */
+function readiness(session) {
+  const stats = session.stats?.();
+  return stats
+    ? { seconds: stats.seconds, load: stats.load, compile: stats.compile, compileMs: stats.lastRun?.compileMs, weights: session.model.parameterBytes }
+    : null;
+}
+
+/** The first run at another shape. @param {any} session @param {any} feeds */
+async function another(session, feeds) {
+  const start = performance.now();
+  await session.run(feeds);
+  return { runMs: performance.now() - start, compileMs: session.lastRun?.compileMs ?? null };
+}
+
+/** Flops of the plan for these feeds, as its steps count them. @param {any} session @param {any} feeds */
+async function flopsOf(session, feeds) {
+  if (!session.profile) return null;
+  const { steps } = await session.profile({ feeds, repeats: 1 });
+  return steps.reduce((/** @type {number} */ sum, /** @type {any} */ step) => sum + (step.gflops ?? 0) * step.ms * 1e6, 0);
 }
 
 /** @param {number} threads @returns {Promise<Rival>} */

@@ -70,14 +70,20 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def pack(
-    job: dict[str, Any], op_inputs: dict[str, Any], weights: dict[str, Any], expected: dict[str, Any]
+    job: dict[str, Any],
+    op_inputs: dict[str, Any],
+    weights: dict[str, Any],
+    expected: dict[str, Any],
+    second: dict[str, Any] | None = None,
 ) -> bytes:
+    """The bundle of a job; `second` are feeds of another shape, to see what a further plan costs."""
     packer = Packer()
     head = {
         "job": {
             **job,
             "inputs": {n: packer.add(v) for n, v in op_inputs.items()},
             "weights": {n: packer.add(v) for n, v in weights.items()},
+            "second": {n: packer.add(v) for n, v in second.items()} if second else None,
             "outputs": list(expected),
         },
         "expected": {n: packer.add(np.asarray(v, np.float32)) for n, v in expected.items()},
@@ -100,7 +106,7 @@ def model_job(lab: Lab, model: catalogue.Model, shape: int) -> str:
     path = model.path()
     folder = lab.site.mount(f"m/{model.name}", path.parent)
     job = {"name": model.label(shape), "kind": "model", "url": folder + path.name, "attrs": {}}
-    data = pack(job, model.feeds(shape), {}, model.expected(shape))
+    data = pack(job, model.feeds(shape), {}, model.expected(shape), model.feeds((shape + 1) % 3))
     return lab.site.put(f"bench/{model.name}-{shape}.bin", data)
 
 

@@ -21,7 +21,6 @@ from nnjit.devtools.cli import Project
 from nnjit.devtools.httpd import Server
 
 TESTS = Path(__file__).parents[1]
-FLAGS = ["--js-flags=--expose-gc", "--enable-precise-memory-info"]
 
 
 class Lab:
@@ -77,7 +76,7 @@ def started() -> Iterator[Lab]:
     path = os.environ.get("NNJIT_CHROMIUM") or shutil.which("chromium")
     try:
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+            browser = playwright.chromium.launch(executable_path=path)
             yield Lab(server, browser)
             with suppress(Exception):  # it may have died on the way
                 browser.close()
