@@ -204,3 +204,19 @@ def test_16_bit_functions_round_once() -> None:
     got = run(function("exp"), x, dtype="f16", out="f16")
     want = np.exp(x.astype(np.float64))
     assert np.all(np.abs(got.astype(np.float64) - want) <= np.spacing(want.astype(np.float16)) * 0.51)
+
+
+@pytest.mark.parametrize("name", ["exp", "log", "tanh"])
+def test_function_of_f64(name: str) -> None:
+    """All exponents, and the range where the answer is neither 0 nor infinite, to 2 ulp of f64."""
+    patterns = np.arange(0, 2**64 - 2**46, 2**46 + 4099, dtype=np.uint64).view(np.float64)
+    x = np.concatenate([patterns, np.linspace(-750, 750, 50_001), np.linspace(-2, 2, 50_001)])
+    reference = {"exp": np.exp, "log": np.log, "tanh": np.tanh}[name]
+    with np.errstate(all="ignore"):
+        want = reference(x)
+        got = run(function(name), x, dtype="f64", out="f64", lanes=1)
+        off = np.abs(got - want) / np.spacing(np.abs(want))
+    same = (got == want) | (np.isnan(got) & np.isnan(want)) | ((got == 0) & (np.abs(want) < 2.0**-1022))
+    off = np.where(same, 0, np.where(np.isnan(off), np.inf, off))
+    worst = int(np.argmax(off))
+    assert off[worst] <= 2, f"{name}({x[worst]!r}) is {off[worst]} ulp off"

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from nnjit.codegen import functions64
 from nnjit.codegen.dtypes import FLOATS, INTS, UNSIGNED
 from nnjit.codegen.expr import (
     Access,
@@ -101,10 +102,16 @@ def _extreme(x: Expr) -> Expr | None:
     return None
 
 
-def _float_only(f: Callable[[Expr], Expr]) -> Callable[[Expr], Expr | None]:
+def _float_only(
+    f: Callable[[Expr], Expr], wide: Callable[[Expr], Expr] | None = None
+) -> Callable[[Expr], Expr | None]:
+    """`f` for f32 and the 16-bit floats, `wide` for f64."""
+
     def rule(x: Expr) -> Expr | None:
         if x.dtype == "f32":
             return f(x.args[0])
+        if x.dtype == "f64" and wide is not None:
+            return wide(x.args[0])
         if x.dtype in ("f16", "bf16"):
             return Expr("cast", x.dtype, (f(as_f32(x.args[0])),))
         raise UnsupportedExpr(f"{x.op} of {x.dtype}")
@@ -113,7 +120,8 @@ def _float_only(f: Callable[[Expr], Expr]) -> Callable[[Expr], Expr | None]:
 
 
 _RULES: dict[str, Callable[[Expr], Expr | None]] = {
-    "exp": _float_only(exp), "log": _float_only(log), "tanh": _float_only(tanh), "erf": _float_only(erf),
+    "exp": _float_only(exp, functions64.exp), "log": _float_only(log, functions64.log),
+    "tanh": _float_only(tanh, functions64.tanh), "erf": _float_only(erf),
     "sin": _float_only(lambda x: trig(x, 0)), "cos": _float_only(lambda x: trig(x, 1)), "atan": _float_only(atan),
     "pow": power, "div": _division, "rem": _remainder, "mod": _remainder, "max": _extreme, "min": _extreme,
 }  # fmt: skip
