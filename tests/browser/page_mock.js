@@ -20,13 +20,14 @@ class Tensor {
   dispose() {}
 }
 
-const wait = (ms, signal) => new Promise((resolve, reject) => {
-  const timer = setTimeout(resolve, ms);
-  signal?.addEventListener('abort', () => {
-    clearTimeout(timer);
-    reject(new NnjitError('ABORTED', 'cancelled'));
+const wait = (ms, signal) =>
+  new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, ms);
+    signal?.addEventListener('abort', () => {
+      clearTimeout(timer);
+      reject(new NnjitError('ABORTED', 'cancelled'));
+    });
   });
-});
 
 /** Set by the death of a "dies" model, cleared by restart(). */
 let dead = false;
@@ -34,7 +35,14 @@ const log = { released: [], restarts: 0, runs: 0, feeds: null };
 
 const MODELS = {
   magika: { inputs: [['bytes', 'int32', ['N', 2048]]], run: () => ({ target_label: scores(214, 155) }) },
-  default: { inputs: [['ids', 'int64', ['batch', 'sequence']], ['mask', 'int64', ['batch', 'sequence']], ['image', 'float32', [1, 3, 'height', 'width']]], run: total },
+  default: {
+    inputs: [
+      ['ids', 'int64', ['batch', 'sequence']],
+      ['mask', 'int64', ['batch', 'sequence']],
+      ['image', 'float32', [1, 3, 'height', 'width']],
+    ],
+    run: total,
+  },
 };
 
 function scores(n, best) {
@@ -60,8 +68,20 @@ class InferenceSession {
       await wait(name.includes('slow') ? 60_000 : 2, signal);
     }
     progress('parse', 0, 1);
-    if (name.includes('broken')) throw new NnjitError('MODEL_FORMAT', `${name} ends in the middle of field 7`, { file: name, offset: 4096 }, 'download it again');
-    if (name.includes('split') && !externalData.length) throw new NnjitError('MISSING_EXTERNAL_DATA', 'Weights lie in split.data', { file: 'split.data', initializer: 'w' }, 'drop both files together');
+    if (name.includes('broken'))
+      throw new NnjitError(
+        'MODEL_FORMAT',
+        `${name} ends in the middle of field 7`,
+        { file: name, offset: 4096 },
+        'download it again',
+      );
+    if (name.includes('split') && !externalData.length)
+      throw new NnjitError(
+        'MISSING_EXTERNAL_DATA',
+        'Weights lie in split.data',
+        { file: 'split.data', initializer: 'w' },
+        'drop both files together',
+      );
     progress('parse', 1, 1);
     return new InferenceSession(name);
   }
@@ -69,7 +89,14 @@ class InferenceSession {
   constructor(name) {
     this.name = name;
     this.kind = MODELS[Object.keys(MODELS).find((key) => name.includes(key)) ?? 'default'];
-    const meta = ([n, type, shape]) => ({ name: n, type, shape, kind: 'tensor', isTensor: true, optional: false });
+    const meta = ([n, type, shape]) => ({
+      name: n,
+      type,
+      shape,
+      kind: 'tensor',
+      isTensor: true,
+      optional: false,
+    });
     this.inputMetadata = this.kind.inputs.map(meta);
     this.outputMetadata = [['sum', 'float32', [1]]].map(meta);
     this.inputNames = this.inputMetadata.map((m) => m.name);
@@ -106,9 +133,27 @@ class InferenceSession {
     if (!this.seen.size) return [];
     return [
       { node: '/embed/Gather', op: 'Gather', backend: 'wasm', kernel: 'i64_gather_f32', step: 0 },
-      { node: '/mm/MatMul', op: 'MatMul', backend: 'wasm', kernel: 'f32_gemm_gelu_6x8__relaxed_fma_splat_u2', step: 1 },
-      { node: '/mm/Add', op: 'Add', backend: 'wasm', kernel: 'f32_gemm_gelu_6x8__relaxed_fma_splat_u2', step: 1 },
-      { node: '/mm/Gelu', op: 'Gelu', backend: 'wasm', kernel: 'f32_gemm_gelu_6x8__relaxed_fma_splat_u2', step: 1 },
+      {
+        node: '/mm/MatMul',
+        op: 'MatMul',
+        backend: 'wasm',
+        kernel: 'f32_gemm_gelu_6x8__relaxed_fma_splat_u2',
+        step: 1,
+      },
+      {
+        node: '/mm/Add',
+        op: 'Add',
+        backend: 'wasm',
+        kernel: 'f32_gemm_gelu_6x8__relaxed_fma_splat_u2',
+        step: 1,
+      },
+      {
+        node: '/mm/Gelu',
+        op: 'Gelu',
+        backend: 'wasm',
+        kernel: 'f32_gemm_gelu_6x8__relaxed_fma_splat_u2',
+        step: 1,
+      },
       { node: '/pool/NonZero', op: 'NonZero', backend: 'reference', reason: 'the shape depends on values' },
       { node: '/view/Reshape', op: 'Reshape', backend: 'none' },
       { node: '/w/Transpose', op: 'Transpose', backend: 'wasm', step: 0, once: true },
@@ -116,14 +161,50 @@ class InferenceSession {
   }
 
   async profile() {
-    return { runMs: 2.4, repeats: 10, segments: [], steps: [
-      { step: 0, name: 'gather', kernel: 'i64_gather_f32', nodes: ['/embed/Gather'], ms: 0.4, share: 0.2, gflops: null, gbytes: 1, perThread: [0.4] },
-      { step: 1, name: 'gemm', kernel: 'f32_gemm_gelu', nodes: ['/mm/MatMul'], ms: 1.6, share: 0.8, gflops: 40, gbytes: 1, perThread: [1.6] }] };
+    return {
+      runMs: 2.4,
+      repeats: 10,
+      segments: [],
+      steps: [
+        {
+          step: 0,
+          name: 'gather',
+          kernel: 'i64_gather_f32',
+          nodes: ['/embed/Gather'],
+          ms: 0.4,
+          share: 0.2,
+          gflops: null,
+          gbytes: 1,
+          perThread: [0.4],
+        },
+        {
+          step: 1,
+          name: 'gemm',
+          kernel: 'f32_gemm_gelu',
+          nodes: ['/mm/MatMul'],
+          ms: 1.6,
+          share: 0.8,
+          gflops: 40,
+          gbytes: 1,
+          perThread: [1.6],
+        },
+      ],
+    };
   }
 
   async kernel(step) {
-    return { step, name: 'gemm', kernel: 'f32_gemm_gelu_6x8__relaxed_fma_splat_u2', nodes: ['/mm/MatMul'], tiles: 24, parallel: true, flops: 2e8, bytes: 4e6,
-      schedule: 'split m 6\nsplit n 8\nunroll k 2', listing: '(func $f32_gemm\n  local.get 0\n)' };
+    return {
+      step,
+      name: 'gemm',
+      kernel: 'f32_gemm_gelu_6x8__relaxed_fma_splat_u2',
+      nodes: ['/mm/MatMul'],
+      tiles: 24,
+      parallel: true,
+      flops: 2e8,
+      bytes: 4e6,
+      schedule: 'split m 6\nsplit n 8\nunroll k 2',
+      listing: '(func $f32_gemm\n  local.get 0\n)',
+    };
   }
 
   async check(_feeds, { signal } = {}) {
@@ -137,7 +218,10 @@ class InferenceSession {
 }
 
 const nnjit = {
-  InferenceSession, Tensor, NnjitError, log,
+  InferenceSession,
+  Tensor,
+  NnjitError,
+  log,
   env: { versions: { nnjit: '0.0-test', pyodide: '314.0.3' } },
   ready: Promise.resolve({}),
   help: () => 'help',

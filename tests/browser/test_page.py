@@ -1,4 +1,4 @@
-"""The page's own flows, on a stand-in for the compiler: opening, failing, cancelling, feeding, looking inside, linking."""
+"""The page's own flows, on a stand-in for the compiler: opening, failing, cancelling, feeding, looking in, linking."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page's arithmetic against NumPy and Python: tensors, .npy files, tokens, features, lines of text, links, figures."""
+"""The page's arithmetic against NumPy and Python: tensors, .npy files, tokens, features, lines of text, links."""
 
 from __future__ import annotations
 

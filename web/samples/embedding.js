@@ -1,5 +1,6 @@
-// Sentence vectors from MiniLM. Takes token ids; returns feeds of one padded batch, and from the model's last hidden
-// state one unit vector a sentence (mean over its real tokens, as the model was trained to be read).
+// Sentence vectors from MiniLM. Takes token ids; returns feeds of one padded batch, and from the model's
+// last hidden state one unit vector a sentence (mean over its real tokens, as the model was trained to be
+// read).
 
 /**
  * Padded to a power of two from 32 up, so that typing does not ask for a new set of kernels at every word.
@@ -13,10 +14,12 @@ export function batch(sentences, pad) {
   const dims = [sentences.length, width];
   const ids = new BigInt64Array(sentences.length * width).fill(BigInt(pad));
   const mask = new BigInt64Array(ids.length);
-  sentences.forEach((sentence, row) => sentence.forEach((id, column) => {
-    ids[row * width + column] = BigInt(id);
-    mask[row * width + column] = 1n;
-  }));
+  sentences.forEach((sentence, row) =>
+    sentence.forEach((id, column) => {
+      ids[row * width + column] = BigInt(id);
+      mask[row * width + column] = 1n;
+    }),
+  );
   return {
     input_ids: { type: 'int64', data: ids, dims },
     attention_mask: { type: 'int64', data: mask, dims },

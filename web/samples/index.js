@@ -1,5 +1,5 @@
-// The built-in samples: real, trained models doing something a person can see. Each is a card on the opening screen, the
-// address of its model, and a function that mounts it once that model is open.
+// The built-in samples: real, trained models doing something a person can see. Each is a card on the
+// opening screen, the address of its model, and a function that mounts it once that model is open.
 import { magika } from './magika.js';
 import { minilm } from './minilm.js';
 import { ocr } from './ocr.js';

@@ -1,5 +1,6 @@
-// What Magika (Google's file-type model, standard_v3_3) looks at. Takes a file; returns the 2048 integers it was
-// trained on: the first and the last 1024 bytes without outer white space, 256 where a file is shorter.
+// What Magika (Google's file-type model, standard_v3_3) looks at. Takes a file; returns the 2048 integers
+// it was trained on: the first and the last 1024 bytes without outer white space, 256 where a file is
+// shorter.
 
 export const SIDE = 1024;
 export const PADDING = 256;
@@ -40,7 +41,8 @@ export function enough(ints) {
 }
 
 /**
- * The type to show: the best one where the model is sure enough of it (each type has its own threshold), else a generic.
+ * The type to show: the best one where the model is sure enough of it (each type has its own threshold),
+ * else a generic.
  * @param {Float32Array} scores one a label
  * @param {{target_labels_space: string[], thresholds: Record<string, number>, overwrite_map: Record<string, string>, medium_confidence_threshold: number}} config
  * @param {Record<string, {is_text: boolean}>} kinds

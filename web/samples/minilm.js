@@ -1,4 +1,5 @@
-// Sample: do two sentences mean the same? Mounts two fields; shows the cosine of their vectors in words and as a gauge.
+// Sample: do two sentences mean the same? Mounts two fields; shows the cosine of their vectors in words
+// and as a gauge.
 import { announce, el, fill, freshId } from '../ui/dom.js';
 import { batch, cosine, inWords, unitVectors } from './embedding.js';
 import { MINILM, MINILM_WORDS, text as fetchText } from './vendored.js';
@@ -12,7 +13,11 @@ const PAIRS = [
   ['one word, two senses', 'The bank raised its interest rates.', 'We sat on the bank of the river.'],
   ['a related question', 'How do I reset my password?', 'How do I change my e-mail address?'],
   ['only the order differs', 'The dog bit the man.', 'The man bit the dog.'],
-  ['far apart', 'The bakery opens at six in the morning.', 'Neutron stars are denser than an atom’s nucleus.'],
+  [
+    'far apart',
+    'The bakery opens at six in the morning.',
+    'Neutron stars are denser than an atom’s nucleus.',
+  ],
 ];
 
 /** @type {Sample} */
@@ -32,7 +37,17 @@ export const minilm = {
       const field = el('textarea', { id, rows: 2, value: PAIRS[0][i + 1] });
       const pieces = el('p', { class: 'pieces mono', 'aria-hidden': 'true' });
       field.addEventListener('input', later);
-      return { field, pieces, element: el('div', { class: 'field' }, el('label', { for: id }, i ? 'and this one' : 'This sentence'), field, pieces) };
+      return {
+        field,
+        pieces,
+        element: el(
+          'div',
+          { class: 'field' },
+          el('label', { for: id }, i ? 'and this one' : 'This sentence'),
+          field,
+          pieces,
+        ),
+      };
     });
     let timer = 0;
     let asked = 0;
@@ -46,7 +61,9 @@ export const minilm = {
       asked += 1;
       const mine = asked;
       const ids = sides.map(({ field }) => words.encode(field.value));
-      sides.forEach(({ pieces }, i) => fill(pieces, ...ids[i].slice(1, -1).map((id) => el('span', {}, words.tokens[id]))));
+      sides.forEach(({ pieces }, i) =>
+        fill(pieces, ...ids[i].slice(1, -1).map((id) => el('span', {}, words.tokens[id]))),
+      );
       if (ids.some((list) => list.length < 3)) {
         fill(verdict, el('p', { class: 'soft' }, 'Write something in both fields.'));
         return;
@@ -54,7 +71,11 @@ export const minilm = {
       try {
         const { last_hidden_state: hidden } = await bench.runner.run(batch(ids, words.pad));
         if (mine !== asked) return;
-        const [a, b] = unitVectors(/** @type {Float32Array} */ (hidden.data), hidden.dims, ids.map((list) => list.length));
+        const [a, b] = unitVectors(
+          /** @type {Float32Array} */ (hidden.data),
+          hidden.dims,
+          ids.map((list) => list.length),
+        );
         show(cosine(a, b));
       } catch (error) {
         bench.fail(error, 'compare the sentences');
@@ -66,24 +87,50 @@ export const minilm = {
       const saying = inWords(similarity);
       const needle = el('span', { class: 'needle' });
       needle.style.insetInlineStart = `${Math.max(0, Math.min(1, similarity)) * 100}%`;
-      fill(verdict,
-        el('p', { class: 'answer' }, `${saying}: `, el('span', { class: 'num', 'data-similarity': similarity.toFixed(4) }, similarity.toFixed(2))),
+      fill(
+        verdict,
+        el(
+          'p',
+          { class: 'answer' },
+          `${saying}: `,
+          el('span', { class: 'num', 'data-similarity': similarity.toFixed(4) }, similarity.toFixed(2)),
+        ),
         el('div', { class: 'gauge', 'aria-hidden': 'true' }, needle),
-        el('div', { class: 'ends soft', 'aria-hidden': 'true' }, el('span', {}, 'unrelated'), el('span', {}, 'same meaning')));
+        el(
+          'div',
+          { class: 'ends soft', 'aria-hidden': 'true' },
+          el('span', {}, 'unrelated'),
+          el('span', {}, 'same meaning'),
+        ),
+      );
       announce(`${saying}: ${similarity.toFixed(2)}`);
     }
 
-    fill(host,
+    fill(
+      host,
       el('div', { class: 'ask two' }, ...sides.map(({ element }) => element)),
-      el('div', { class: 'row' }, el('span', { class: 'soft' }, 'or take'), ...PAIRS.map(([title, a, b]) => el('button', {
-        type: 'button', class: 'chip-button',
-        onclick: () => {
-          sides[0].field.value = a;
-          sides[1].field.value = b;
-          compare();
-        },
-      }, title))),
-      verdict);
+      el(
+        'div',
+        { class: 'row' },
+        el('span', { class: 'soft' }, 'or take'),
+        ...PAIRS.map(([title, a, b]) =>
+          el(
+            'button',
+            {
+              type: 'button',
+              class: 'chip-button',
+              onclick: () => {
+                sides[0].field.value = a;
+                sides[1].field.value = b;
+                compare();
+              },
+            },
+            title,
+          ),
+        ),
+      ),
+      verdict,
+    );
     await compare();
     return { takes: () => false, close: () => clearTimeout(timer) };
   },

@@ -1,5 +1,5 @@
-// Sample: read text from pixels. Mounts a field whose text is drawn in a typeface and read back from the picture, and takes
-// images (dropped, pasted, chosen), in which a second model finds the lines first.
+// Sample: read text from pixels. Mounts a field whose text is drawn in a typeface and read back from the
+// picture, and takes images (dropped, pasted, chosen), in which a second model finds the lines first.
 import { announce, el, fill, freshId } from '../ui/dom.js';
 import { pickButton } from '../ui/drop.js';
 import { count, percent } from '../ui/format.js';
@@ -34,8 +34,17 @@ export const ocr = {
     const ink = pen(picture);
     const verdict = el('div', { class: 'verdict', role: 'status' });
     const [textId, faceId] = [freshId('text'), freshId('face')];
-    const field = el('input', { id: textId, type: 'text', value: 'Nothing leaves this page.', maxLength: 80 });
-    const face = el('select', { id: faceId }, ...FACES.map(([font, label]) => el('option', { value: font }, label)));
+    const field = el('input', {
+      id: textId,
+      type: 'text',
+      value: 'Nothing leaves this page.',
+      maxLength: 80,
+    });
+    const face = el(
+      'select',
+      { id: faceId },
+      ...FACES.map(([font, label]) => el('option', { value: font }, label)),
+    );
     field.addEventListener('input', typed);
     face.addEventListener('change', typed);
     let asked = 0;
@@ -70,7 +79,9 @@ export const ocr = {
       const [w, h] = [box.right - box.left, box.bottom - box.top];
       const width = Math.max(8, Math.min(2400, Math.round((w * LINE_HEIGHT) / h)));
       const pixels = scaled(source, box, width, LINE_HEIGHT);
-      const out = Object.values(await bench.runner.run({ x: planes(pixels, width, LINE_HEIGHT, lineWidth(width)) }))[0];
+      const out = Object.values(
+        await bench.runner.run({ x: planes(pixels, width, LINE_HEIGHT, lineWidth(width)) }),
+      )[0];
       return readLine(/** @type {Float32Array} */ (out.data), out.dims, characters);
     }
 
@@ -84,21 +95,40 @@ export const ocr = {
         const detector = await bench.second(`${PP_OCR}ch_PP-OCRv4_det_infer.onnx`);
         const size = detectorSize(bitmap.width, bitmap.height);
         const whole = { left: 0, top: 0, right: bitmap.width, bottom: bitmap.height };
-        const found = Object.values(await detector.run({ x: planes(scaled(bitmap, whole, size.width, size.height), size.width, size.height) }))[0];
+        const found = Object.values(
+          await detector.run({
+            x: planes(scaled(bitmap, whole, size.width, size.height), size.width, size.height),
+          }),
+        )[0];
         const [sx, sy] = [bitmap.width / size.width, bitmap.height / size.height];
-        const list = boxes(/** @type {Float32Array} */ (found.data), size.width, size.height)
-          .map((b) => ({ row: b.row, left: b.left * sx, right: b.right * sx, top: b.top * sy, bottom: b.bottom * sy }));
+        const list = boxes(/** @type {Float32Array} */ (found.data), size.width, size.height).map((b) => ({
+          row: b.row,
+          left: b.left * sx,
+          right: b.right * sx,
+          top: b.top * sy,
+          bottom: b.bottom * sy,
+        }));
         draw(bitmap, list);
         const lines = [];
         for (const box of list) {
           if (mine !== asked) return;
-          lines.push({ row: box.row, ...await read(bitmap, box) });
-          show(lines.filter((line) => line.text), list.length - lines.length);
+          lines.push({ row: box.row, ...(await read(bitmap, box)) });
+          show(
+            lines.filter((line) => line.text),
+            list.length - lines.length,
+          );
         }
         if (!lines.length) fill(verdict, el('p', {}, 'No text found in this picture.'));
       } catch (error) {
         const odd = error instanceof DOMException && error.name === 'InvalidStateError';
-        bench.fail(odd ? Object.assign(new Error(`${file.name} is not an image this browser can show.`), { code: 'NOT_AN_IMAGE' }) : error, `read ${file.name}`);
+        bench.fail(
+          odd
+            ? Object.assign(new Error(`${file.name} is not an image this browser can show.`), {
+                code: 'NOT_AN_IMAGE',
+              })
+            : error,
+          `read ${file.name}`,
+        );
       }
     }
 
@@ -110,27 +140,41 @@ export const ocr = {
       ink.drawImage(bitmap, 0, 0, picture.width, picture.height);
       ink.strokeStyle = '#0a8f83';
       ink.lineWidth = 2;
-      for (const b of list) ink.strokeRect(b.left * scale, b.top * scale, (b.right - b.left) * scale, (b.bottom - b.top) * scale);
+      for (const b of list)
+        ink.strokeRect(b.left * scale, b.top * scale, (b.right - b.left) * scale, (b.bottom - b.top) * scale);
     }
 
     /** @param {{text: string, sure: number, row: number}[]} lines @param {number} [left] lines still to be read */
     function show(lines, left = 0) {
-      const text = lines.map((line, i) => (i === 0 ? '' : line.row === lines[i - 1].row ? '   ' : '\n') + line.text).join('');
+      const text = lines
+        .map((line, i) => (i === 0 ? '' : line.row === lines[i - 1].row ? '   ' : '\n') + line.text)
+        .join('');
       const sure = lines.reduce((sum, line) => sum + line.sure, 0) / (lines.length || 1);
-      fill(verdict,
-        el('p', { class: 'soft' }, left ? `It reads, ${count(left, 'line')} to go` : `It reads, ${percent(sure)} sure`),
-        el('p', { class: lines.length > 1 ? 'read mono' : 'answer' }, text || '(nothing)'));
+      fill(
+        verdict,
+        el(
+          'p',
+          { class: 'soft' },
+          left ? `It reads, ${count(left, 'line')} to go` : `It reads, ${percent(sure)} sure`,
+        ),
+        el('p', { class: lines.length > 1 ? 'read mono' : 'answer' }, text || '(nothing)'),
+      );
       if (!left) announce(`It reads: ${text}`);
     }
 
     const [input, pick] = pickButton('Choose an image', 'image/*', image);
-    fill(host,
-      el('div', { class: 'ask two' },
+    fill(
+      host,
+      el(
+        'div',
+        { class: 'ask two' },
         el('div', { class: 'field' }, el('label', { for: textId }, 'Write something'), field),
-        el('div', { class: 'field' }, el('label', { for: faceId }, 'as in'), face)),
+        el('div', { class: 'field' }, el('label', { for: faceId }, 'as in'), face),
+      ),
       el('p', {}, 'Or drop or paste an image anywhere, or ', pick, input),
       el('div', { class: 'frame' }, picture),
-      verdict);
+      verdict,
+    );
     await typed();
     return { takes: (file) => file.type.startsWith('image/'), drop: image };
   },

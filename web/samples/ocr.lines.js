@@ -1,5 +1,5 @@
-// Around PP-OCR's two models. Takes pixels; returns their input tensors; and from what they answer, boxes of text lines
-// (detector) or a string (recogniser, CTC).
+// Around PP-OCR's two models. Takes pixels; returns their input tensors; and from what they answer, boxes
+// of text lines (detector) or a string (recogniser, CTC).
 
 /** Pixels become (x / 255 - 0.5) / 0.5, planes in the order blue, green, red: what the models were trained on. */
 const PLANES = [2, 1, 0];
@@ -29,7 +29,8 @@ export function planes(pixels, width, height, padded = width) {
 export const lineWidth = (width) => Math.max(1, Math.ceil(width / LINE_STEP)) * LINE_STEP;
 
 /**
- * The size at which an image goes to the detector: small print enlarged, photographs reduced, sides in steps of 64.
+ * The size at which an image goes to the detector: small print enlarged, photographs reduced, sides in
+ * steps of 64.
  * @param {number} width
  * @param {number} height
  */
@@ -86,7 +87,12 @@ function region(map, width, height, start, seen) {
     bottom = Math.max(bottom, y + 1);
     sum += map[at];
     n += 1;
-    for (const [next, inside] of /** @type {[number, boolean][]} */ ([[at - 1, x > 0], [at + 1, x < width - 1], [at - width, y > 0], [at + width, y < height - 1]])) {
+    for (const [next, inside] of /** @type {[number, boolean][]} */ ([
+      [at - 1, x > 0],
+      [at + 1, x < width - 1],
+      [at - width, y > 0],
+      [at + width, y < height - 1],
+    ])) {
       if (inside && !seen[next] && map[next] > 0.3) {
         seen[next] = 1;
         stack.push(next);
@@ -98,8 +104,10 @@ function region(map, width, height, start, seen) {
   // The detector draws text shrunk; Vatti's offset area × 1.6 / perimeter (the DB paper) gives it back.
   const grow = (w * h * 1.6) / (2 * (w + h));
   return {
-    left: Math.max(0, left - grow), right: Math.min(width, right + grow),
-    top: Math.max(0, top - grow), bottom: Math.min(height, bottom + grow),
+    left: Math.max(0, left - grow),
+    right: Math.min(width, right + grow),
+    top: Math.max(0, top - grow),
+    bottom: Math.min(height, bottom + grow),
   };
 }
 

@@ -1,5 +1,6 @@
-// Reads a model's own notes (ModelProto.metadata_props) without reading its weights. Takes the bytes of an .onnx file,
-// returns key and value pairs. Protobuf wire format: https://protobuf.dev/programming-guides/encoding/
+// Reads a model's own notes (ModelProto.metadata_props) without reading its weights. Takes the bytes of an
+// .onnx file, returns key and value pairs. Protobuf wire format: https://protobuf.dev/programming-
+// guides/encoding/
 
 /** ModelProto.metadata_props, repeated StringStringEntryProto {key = 1, value = 2}. */
 const METADATA_PROPS = 14;

@@ -1,9 +1,14 @@
-// Sounds made from formulas, for who has neither microphone nor recording at hand. Each takes seconds and a sample rate and
-// returns samples in -1..1: rain and a bell, which are no speech, and a voice without words, which passes for some.
+// Sounds made from formulas, for who has neither microphone nor recording at hand. Each takes seconds and
+// a sample rate and returns samples in -1..1: rain and a bell, which are no speech, and a voice without
+// words, which passes for some.
 import { random } from '../ui/generate.js';
 
 /** Formants of the vowel /i/ and of /a/, and their bandwidths, in Hz. */
-const FORMANTS = [[300, 700, 110], [2200, 1200, 140], [3000, 2600, 200]];
+const FORMANTS = [
+  [300, 700, 110],
+  [2200, 1200, 140],
+  [3000, 2600, 200],
+];
 
 /**
  * A source-filter voice: harmonics of a wavering pitch, shaped by formants that glide between two vowels.
@@ -21,7 +26,8 @@ export function voice(seconds, rate) {
     let x = 0;
     for (let k = 1; k < 30; k++) {
       let loud = 0;
-      for (const [from, to, width] of FORMANTS) loud += 1 / (1 + ((k * pitch - from - (to - from) * glide) / width) ** 2);
+      for (const [from, to, width] of FORMANTS)
+        loud += 1 / (1 + ((k * pitch - from - (to - from) * glide) / width) ** 2);
       x += (loud / k ** 0.3) * Math.sin(2 * Math.PI * k * phase);
     }
     out[i] = x * Math.min(1, 1.4 * Math.abs(Math.sin(2 * Math.PI * 2 * t)));
@@ -37,7 +43,10 @@ export function voice(seconds, rate) {
 export function rain(seconds, rate) {
   const next = random(7);
   let last = 0;
-  return scaled(Float32Array.from({ length: seconds * rate }, () => (last += 0.35 * (2 * next() - 1 - last))), 0.3);
+  return scaled(
+    Float32Array.from({ length: seconds * rate }, () => (last += 0.35 * (2 * next() - 1 - last))),
+    0.3,
+  );
 }
 
 /**
@@ -47,10 +56,16 @@ export function rain(seconds, rate) {
  */
 export function bell(seconds, rate) {
   const partials = [0.5, 1, 1.2, 1.5, 2, 2.67, 3];
-  return scaled(Float32Array.from({ length: seconds * rate }, (_, i) => {
-    const t = i / rate;
-    return partials.reduce((sum, p) => sum + Math.sin(2 * Math.PI * 440 * p * t) * Math.exp(-t * (1.5 + p)), 0);
-  }), 0.6);
+  return scaled(
+    Float32Array.from({ length: seconds * rate }, (_, i) => {
+      const t = i / rate;
+      return partials.reduce(
+        (sum, p) => sum + Math.sin(2 * Math.PI * 440 * p * t) * Math.exp(-t * (1.5 + p)),
+        0,
+      );
+    }),
+    0.6,
+  );
 }
 
 /**

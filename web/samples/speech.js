@@ -1,5 +1,5 @@
-// Sample: is somebody speaking? Mounts a microphone button and a file picker; draws the sound, coloured where the model hears
-// speech, and says when.
+// Sample: is somebody speaking? Mounts a microphone button and a file picker; draws the sound, coloured
+// where the model hears speech, and says when.
 import { announce, el, fill } from '../ui/dom.js';
 import { pickButton } from '../ui/drop.js';
 import { count } from '../ui/format.js';
@@ -23,8 +23,18 @@ export const speech = {
 
   async mount(host, bench) {
     const verdict = el('div', { class: 'verdict', role: 'status' });
-    const canvas = el('canvas', { class: 'wave', width: 1200, height: 180, role: 'img', 'aria-label': 'The sound, coloured where speech was heard' });
-    const mic = el('button', { type: 'button', class: 'primary', onclick: () => (live ? stop() : start()) }, 'Listen to the microphone');
+    const canvas = el('canvas', {
+      class: 'wave',
+      width: 1200,
+      height: 180,
+      role: 'img',
+      'aria-label': 'The sound, coloured where speech was heard',
+    });
+    const mic = el(
+      'button',
+      { type: 'button', class: 'primary', onclick: () => (live ? stop() : start()) },
+      'Listen to the microphone',
+    );
     const play = el('button', { type: 'button', hidden: true, onclick: listen }, 'Play the sound');
     const listener = new Listener(bench.runner);
     /** @type {{stream: MediaStream, context: AudioContext} | null} */
@@ -61,18 +71,36 @@ export const speech = {
         /** Windows wait for each other: the model's state goes from one to the next. */
         let queue = Promise.resolve();
         tap.port.onmessage = ({ data }) => {
-          queue = queue.then(async () => {
-            if (mine !== turn) return;
-            const p = await listener.hear(data);
-            levels.push(loudness(data));
-            probabilities.push(p);
-            draw(Math.max(0, levels.length - 10 * RATE / WINDOW));
-            fill(verdict, el('p', { class: `answer ${p >= 0.5 ? 'yes' : ''}` }, p >= 0.5 ? 'Somebody is speaking' : 'No speech'));
-          }).catch(failed);
+          queue = queue
+            .then(async () => {
+              if (mine !== turn) return;
+              const p = await listener.hear(data);
+              levels.push(loudness(data));
+              probabilities.push(p);
+              draw(Math.max(0, levels.length - (10 * RATE) / WINDOW));
+              fill(
+                verdict,
+                el(
+                  'p',
+                  { class: `answer ${p >= 0.5 ? 'yes' : ''}` },
+                  p >= 0.5 ? 'Somebody is speaking' : 'No speech',
+                ),
+              );
+            })
+            .catch(failed);
         };
       } catch (error) {
-        const denied = error instanceof DOMException && (error.name === 'NotAllowedError' || error.name === 'NotFoundError');
-        failed(denied ? Object.assign(new Error('The browser gave no microphone.'), { code: 'NO_MICROPHONE', hint: 'Allow the microphone for this page (the icon left of the address), or open a recording instead.' }) : error);
+        const denied =
+          error instanceof DOMException &&
+          (error.name === 'NotAllowedError' || error.name === 'NotFoundError');
+        failed(
+          denied
+            ? Object.assign(new Error('The browser gave no microphone.'), {
+                code: 'NO_MICROPHONE',
+                hint: 'Allow the microphone for this page (the icon left of the address), or open a recording instead.',
+              })
+            : error,
+        );
       }
     }
 
@@ -97,7 +125,13 @@ export const speech = {
         await hear(sound.getChannelData(0).subarray(0, MOST_SECONDS * RATE), file.name);
       } catch (error) {
         const odd = error instanceof DOMException && error.name === 'EncodingError';
-        failed(odd ? Object.assign(new Error(`${file.name} is not a sound this browser can play.`), { code: 'NOT_A_SOUND' }) : error);
+        failed(
+          odd
+            ? Object.assign(new Error(`${file.name} is not a sound this browser can play.`), {
+                code: 'NOT_A_SOUND',
+              })
+            : error,
+        );
       }
     }
 
@@ -141,11 +175,21 @@ export const speech = {
     function conclude(name) {
       const parts = stretches(probabilities);
       const total = parts.reduce((sum, part) => sum + part.to - part.from, 0);
-      const saying = parts.length ? `${total.toFixed(1)} s of speech in ${count(parts.length, 'stretch', 'stretches')}` : 'No speech in it';
-      fill(verdict,
+      const saying = parts.length
+        ? `${total.toFixed(1)} s of speech in ${count(parts.length, 'stretch', 'stretches')}`
+        : 'No speech in it';
+      fill(
+        verdict,
         el('p', { class: 'soft' }, `${name}, ${((probabilities.length * WINDOW) / RATE).toFixed(1)} s`),
         el('p', { class: 'answer' }, saying),
-        el('ul', { class: 'row spans' }, ...parts.slice(0, 40).map(({ from, to }) => el('li', { class: 'num' }, `${from.toFixed(1)}–${to.toFixed(1)} s`))));
+        el(
+          'ul',
+          { class: 'row spans' },
+          ...parts
+            .slice(0, 40)
+            .map(({ from, to }) => el('li', { class: 'num' }, `${from.toFixed(1)}–${to.toFixed(1)} s`)),
+        ),
+      );
       announce(`${name}: ${saying}`);
     }
 
@@ -167,10 +211,25 @@ export const speech = {
     }
 
     const [input, pick] = pickButton('open a recording', 'audio/*,video/*', recording);
-    fill(host,
-      el('div', { class: 'row' }, mic, ' or ', pick, input, play, el('span', { class: 'soft' }, 'The sound stays in this tab.')),
-      canvas, verdict);
-    await hear(inTurn([rain(1.5, RATE), voice(2, RATE), bell(1.5, RATE)], RATE), 'Rain, a made-up voice, a bell');
+    fill(
+      host,
+      el(
+        'div',
+        { class: 'row' },
+        mic,
+        ' or ',
+        pick,
+        input,
+        play,
+        el('span', { class: 'soft' }, 'The sound stays in this tab.'),
+      ),
+      canvas,
+      verdict,
+    );
+    await hear(
+      inTurn([rain(1.5, RATE), voice(2, RATE), bell(1.5, RATE)], RATE),
+      'Rain, a made-up voice, a bell',
+    );
     return { takes: (file) => /^(audio|video)\//.test(file.type), drop: recording, close: stop };
   },
 };

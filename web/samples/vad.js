@@ -1,5 +1,5 @@
-// Silero's voice activity detector, a window at a time. Takes samples at 16 kHz; returns the probability of speech in
-// each 32 ms, and the stretches of speech that makes.
+// Silero's voice activity detector, a window at a time. Takes samples at 16 kHz; returns the probability
+// of speech in each 32 ms, and the stretches of speech that makes.
 
 export const RATE = 16_000;
 export const WINDOW = 512;

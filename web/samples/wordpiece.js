@@ -1,13 +1,15 @@
-// WordPiece, the tokenizer of BERT-like models. Takes a vocabulary (one token a line, the line number is the id) and
-// text; returns token ids. The rules are those of BERT's uncased tokenizer: clean, split off CJK characters and
-// punctuation, lower-case without accents, then take the longest piece the vocabulary knows, again and again.
+// WordPiece, the tokenizer of BERT-like models. Takes a vocabulary (one token a line, the line number is
+// the id) and text; returns token ids. The rules are those of BERT's uncased tokenizer: clean, split off
+// CJK characters and punctuation, lower-case without accents, then take the longest piece the vocabulary
+// knows, again and again.
 
 const MAX_WORD = 100;
 const CONTROL = /[\p{Cc}\p{Cf}\p{Co}\u{0}\u{fffd}]/gu;
 const SPACE = /[\s\p{Z}]+/gu;
 const ACCENT = /\p{Mn}/gu;
 // The blocks which BERT calls Chinese characters: ideographs only, no kana and no hangul.
-const IDEOGRAPH = /[\u{4e00}-\u{9fff}\u{3400}-\u{4dbf}\u{f900}-\u{faff}\u{20000}-\u{2a6df}\u{2a700}-\u{2ceaf}\u{2f800}-\u{2fa1f}]/gu;
+const IDEOGRAPH =
+  /[\u{4e00}-\u{9fff}\u{3400}-\u{4dbf}\u{f900}-\u{faff}\u{20000}-\u{2a6df}\u{2a700}-\u{2ceaf}\u{2f800}-\u{2fa1f}]/gu;
 // ASCII symbols count as punctuation although Unicode files some of them ($ + < = > ^ ` | ~) under symbols.
 const PUNCTUATION = /[!-/:-@[-`{-~\p{P}]/gu;
 
@@ -38,18 +40,21 @@ export class WordPiece {
    * @returns {string[]}
    */
   words(text) {
-    return text
-      .replace(/[\t\n\r]/g, ' ')
-      .replace(CONTROL, '')
-      .replace(SPACE, ' ')
-      .replace(IDEOGRAPH, ' $& ')
-      .normalize('NFD')
-      .replace(ACCENT, '')
-      // Letter by letter: of a whole word, JavaScript would turn a final Σ into ς, which the vocabulary was not made with.
-      .replace(/\p{L}/gu, (letter) => letter.toLowerCase())
-      .replace(PUNCTUATION, ' $& ')
-      .split(' ')
-      .filter(Boolean);
+    return (
+      text
+        .replace(/[\t\n\r]/g, ' ')
+        .replace(CONTROL, '')
+        .replace(SPACE, ' ')
+        .replace(IDEOGRAPH, ' $& ')
+        .normalize('NFD')
+        .replace(ACCENT, '')
+        // Letter by letter: of a whole word, JavaScript would turn a final Σ into ς, which the vocabulary was
+        // not made with.
+        .replace(/\p{L}/gu, (letter) => letter.toLowerCase())
+        .replace(PUNCTUATION, ' $& ')
+        .split(' ')
+        .filter(Boolean)
+    );
   }
 
   /**

@@ -1,5 +1,5 @@
-// The page itself: what is open, what is on its way in, and what happens when either changes. Everything that is shown lives in
-// the other files here; this one decides.
+// The page itself: what is open, what is on its way in, and what happens when either changes. Everything
+// that is shown lives in the other files here; this one decides.
 import { nnjit } from './api.js';
 import { showCapabilities } from './capabilities.js';
 import { announce, byId, el, fill, svg } from './dom.js';
@@ -31,7 +31,8 @@ let job = null;
 const seconds = new Map();
 
 /**
- * Shows progress under `title` until done() is called; the button, Escape or a newer job cancels. A run never cancels a model that is
+ * Shows progress under `title` until done() is called; the button, Escape or a newer job cancels. A run
+ * never cancels a model that is
  * being opened: it goes on unseen beside it.
  * @param {string} title
  * @param {boolean} [opening]
@@ -83,7 +84,10 @@ async function openModel(origin, { run = false, seed, dims } = {}, sample = null
     return;
   }
   const runner = new Runner(opened, () => watch(`First run of ${title}`));
-  await show(new ModelView(byId('model'), { origin, runner, sample }, { fail, second, close, dims, seed }), run);
+  await show(
+    new ModelView(byId('model'), { origin, runner, sample }, { fail, second, close, dims, seed }),
+    run,
+  );
 }
 
 /**
@@ -113,7 +117,11 @@ async function show(next, run) {
 function letGo(before) {
   before.close();
   before.opened.runner.session.release();
-  for (const found of seconds.values()) found.then(({ session }) => session.release(), () => undefined);
+  for (const found of seconds.values())
+    found.then(
+      ({ session }) => session.release(),
+      () => undefined,
+    );
   seconds.clear();
 }
 
@@ -166,7 +174,7 @@ function fail(error, what, origin) {
   else if (code === 'NETWORK' && origin) remedies.push({ label: 'Try again', act: () => openModel(origin) });
   const file = origin?.files[0];
   if (code === 'MODEL_FORMAT' && file) remedies.push({ label: 'What is this file?', act: () => name(file) });
-  const kept = view && !isDeath(code) ? view.opened.sample?.title ?? view.opened.origin.name : '';
+  const kept = view && !isDeath(code) ? (view.opened.sample?.title ?? view.opened.origin.name) : '';
   showFailure(error, what, { kept, remedies });
 }
 
@@ -212,15 +220,47 @@ function takeFiles(files) {
   }
   const origin = fromFiles(files);
   if (origin) openModel(origin);
-  else fail(Object.assign(new Error(`None of these ${files.length} files is a model by its name.`), { code: 'NO_MODEL', hint: 'Drop the .onnx file together with its data files.' }), 'open what was dropped');
+  else
+    fail(
+      Object.assign(new Error(`None of these ${files.length} files is a model by its name.`), {
+        code: 'NO_MODEL',
+        hint: 'Drop the .onnx file together with its data files.',
+      }),
+      'open what was dropped',
+    );
 }
 
-fill(byId('samples'), ...samples.map((sample) => el('li', { 'data-sample': sample.id },
-  el('button', { type: 'button', onclick: () => openSample(sample) },
-    el('span', { class: 'glyph', 'aria-hidden': 'true' },
-      svg('svg', { viewBox: '0 0 24 24', fill: 'none', stroke: 'currentColor', 'stroke-width': 1.7, 'stroke-linecap': 'round', 'stroke-linejoin': 'round' }, svg('path', { d: sample.icon }))),
-    el('strong', {}, sample.title),
-    el('span', { class: 'say' }, sample.say, el('span', { class: 'size' }, sample.about))))));
+fill(
+  byId('samples'),
+  ...samples.map((sample) =>
+    el(
+      'li',
+      { 'data-sample': sample.id },
+      el(
+        'button',
+        { type: 'button', onclick: () => openSample(sample) },
+        el(
+          'span',
+          { class: 'glyph', 'aria-hidden': 'true' },
+          svg(
+            'svg',
+            {
+              viewBox: '0 0 24 24',
+              fill: 'none',
+              stroke: 'currentColor',
+              'stroke-width': 1.7,
+              'stroke-linecap': 'round',
+              'stroke-linejoin': 'round',
+            },
+            svg('path', { d: sample.icon }),
+          ),
+        ),
+        el('strong', {}, sample.title),
+        el('span', { class: 'say' }, sample.say, el('span', { class: 'size' }, sample.about)),
+      ),
+    ),
+  ),
+);
 
 listen({ files: takeFiles, url: (url) => openModel(fromAddress(url)) });
 window.addEventListener('keydown', (event) => {
@@ -229,7 +269,11 @@ window.addEventListener('keydown', (event) => {
 themeButton(byId('theme'));
 showCapabilities();
 
-console.info('%cnnjit%c is here as an API too: nnjit.help() says how, and `session` is the model that is open.', 'font-weight: bold', '');
+console.info(
+  '%cnnjit%c is here as an API too: nnjit.help() says how, and `session` is the model that is open.',
+  'font-weight: bold',
+  '',
+);
 
 const link = readLink(location.search);
 const asked = samples.find((sample) => sample.id === link.sample);

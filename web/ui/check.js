@@ -1,5 +1,5 @@
-// Is it right? Takes the last feeds of a Runner; has the session compute them on onnx.reference too and shows how far the two are
-// apart, output by output.
+// Is it right? Takes the last feeds of a Runner; has the session compute them on onnx.reference too and
+// shows how far the two are apart, output by output.
 import { announce, el, fill } from './dom.js';
 import { count, value } from './format.js';
 import { isCancel } from './failure.js';
@@ -30,7 +30,14 @@ export function checkPanel(runner, fail) {
     if (!feeds) return;
     running = new AbortController();
     show();
-    fill(body, el('p', { class: 'soft' }, 'The reference computes the same in plain NumPy, which can take a thousand times as long…'));
+    fill(
+      body,
+      el(
+        'p',
+        { class: 'soft' },
+        'The reference computes the same in plain NumPy, which can take a thousand times as long…',
+      ),
+    );
     try {
       fill(body, ...verdict(await runner.check(feeds, running.signal)));
       announce(body.textContent ?? '');
@@ -50,13 +57,22 @@ export function checkPanel(runner, fail) {
 
   runner.addEventListener('run', show);
   show();
-  return el('section', { class: 'panel check', 'aria-label': 'Is it right?' },
+  return el(
+    'section',
+    { class: 'panel check', 'aria-label': 'Is it right?' },
     el('div', { class: 'head' }, el('h2', {}, 'Is it right?'), button),
-    el('p', { class: 'soft' }, 'ONNX has a reference written for clarity, not for speed. It can compute the last run again and tell how far apart the two are.'), body);
+    el(
+      'p',
+      { class: 'soft' },
+      'ONNX has a reference written for clarity, not for speed. It can compute the last run again and tell how far apart the two are.',
+    ),
+    body,
+  );
 }
 
 /**
- * Within the promise? Elements near zero may be far apart relatively, large ones absolutely: either bound will do.
+ * Within the promise? Elements near zero may be far apart relatively, large ones absolutely: either bound
+ * will do.
  * @param {Compared} compared
  */
 export function agrees({ equal, maxAbs, maxRel }) {
@@ -69,15 +85,37 @@ function verdict(list) {
   const worst = list.reduce((most, { maxAbs }) => Math.max(most, maxAbs ?? Infinity), 0);
   const saying = apart.length
     ? `${count(apart.length, 'output differs', 'outputs differ')} by more than float32 explains.`
-    : worst === 0 ? 'Every number is the same.' : `It agrees: the largest error is ${value(worst)}.`;
+    : worst === 0
+      ? 'Every number is the same.'
+      : `It agrees: the largest error is ${value(worst)}.`;
   return [
     el('p', { class: apart.length ? 'answer bad' : 'answer good' }, saying),
-    el('table', {},
-      el('thead', {}, el('tr', {}, ...['output', 'max error', 'max relative', 'where'].map((name) => el('th', { scope: 'col' }, name)))),
-      el('tbody', {}, ...list.map(({ name, equal, maxAbs, maxRel, note, at }) => el('tr', {},
-        el('td', {}, el('code', {}, name)),
-        el('td', { class: 'num' }, equal ? 'none' : maxAbs === null ? '–' : value(maxAbs)),
-        el('td', { class: 'num' }, equal ? '' : maxRel === null ? '–' : value(maxRel)),
-        el('td', { class: 'num soft' }, note || (at ? `[${at.join(', ')}]` : '')))))),
+    el(
+      'table',
+      {},
+      el(
+        'thead',
+        {},
+        el(
+          'tr',
+          {},
+          ...['output', 'max error', 'max relative', 'where'].map((name) => el('th', { scope: 'col' }, name)),
+        ),
+      ),
+      el(
+        'tbody',
+        {},
+        ...list.map(({ name, equal, maxAbs, maxRel, note, at }) =>
+          el(
+            'tr',
+            {},
+            el('td', {}, el('code', {}, name)),
+            el('td', { class: 'num' }, equal ? 'none' : maxAbs === null ? '–' : value(maxAbs)),
+            el('td', { class: 'num' }, equal ? '' : maxRel === null ? '–' : value(maxRel)),
+            el('td', { class: 'num soft' }, note || (at ? `[${at.join(', ')}]` : '')),
+          ),
+        ),
+      ),
+    ),
   ];
 }

@@ -6,7 +6,8 @@
 
 /**
  * Makes an element: `el('button', {class: 'primary', onclick: go}, 'Run')`.
- * Keys that are properties of the element are set as such; `class`, `role`, `for`, `aria-*` and `data-*` are attributes.
+ * Keys that are properties of the element are set as such; `class`, `role`, `for`, `aria-*` and `data-*`
+ * are attributes.
  * @template {keyof HTMLElementTagNameMap} K
  * @param {K} tag
  * @param {Record<string, unknown>} [props] a false, null or undefined value leaves the attribute out
@@ -30,7 +31,8 @@ export function el(tag, props = {}, ...children) {
  */
 function append(node, children) {
   for (const child of children.flat()) {
-    if (child !== null && child !== undefined && child !== false) node.append(child instanceof Node ? child : String(child));
+    if (child !== null && child !== undefined && child !== false)
+      node.append(child instanceof Node ? child : String(child));
   }
 }
 
@@ -105,7 +107,9 @@ export async function copyFrom(button, text) {
     return;
   }
   announce('Copied');
-  setTimeout(() => { button.textContent = label; }, 1600);
+  setTimeout(() => {
+    button.textContent = label;
+  }, 1600);
 }
 
 /**

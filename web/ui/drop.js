@@ -1,5 +1,5 @@
-// Ways to hand a model to the page: drop it anywhere, paste it, choose it, type its address. Takes callbacks; gives them files
-// or a URL.
+// Ways to hand a model to the page: drop it anywhere, paste it, choose it, type its address. Takes
+// callbacks; gives them files or a URL.
 import { byId, el } from './dom.js';
 
 /**
@@ -48,7 +48,8 @@ export function listen({ files, url }) {
  */
 function wholePage(files, url) {
   const veil = byId('veil');
-  const isOurs = (/** @type {DragEvent} */ event) => [...(event.dataTransfer?.types ?? [])].some((t) => t === 'Files' || t === 'text/uri-list');
+  const isOurs = (/** @type {DragEvent} */ event) =>
+    [...(event.dataTransfer?.types ?? [])].some((t) => t === 'Files' || t === 'text/uri-list');
   // dragenter and dragleave come in pairs for every element passed; the page is left when they balance.
   let depth = 0;
   const show = (/** @type {boolean} */ on) => {
@@ -87,7 +88,8 @@ function wholePage(files, url) {
 }
 
 /**
- * A smaller target inside the page with its own picker, for what a sample takes (a file to name, an image to read).
+ * A smaller target inside the page with its own picker, for what a sample takes (a file to name, an image
+ * to read).
  * @param {string} label
  * @param {string} accept as in <input accept>
  * @param {(file: File) => void} take

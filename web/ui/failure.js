@@ -1,5 +1,5 @@
-// A problem, told plainly. Takes anything that was thrown; shows what happened, where, and what to try, with a report
-// to copy and, where that helps, a button that mends it. The model that was open stays open.
+// A problem, told plainly. Takes anything that was thrown; shows what happened, where, and what to try,
+// with a report to copy and, where that helps, a button that mends it. The model that was open stays open.
 import { nnjit } from './api.js';
 import { byId, copyFrom, el } from './dom.js';
 
@@ -46,7 +46,8 @@ export function isCancel(error) {
  * @returns {Told}
  */
 export function tell(error) {
-  if (typeof error !== 'object' || error === null) return { code: 'ERROR', message: String(error), hint: '', where: [], detail: '' };
+  if (typeof error !== 'object' || error === null)
+    return { code: 'ERROR', message: String(error), hint: '', where: [], detail: '' };
   const own = /** @type {Record<string, unknown>} */ (error);
   const nested = typeof own.fields === 'object' && own.fields !== null ? own.fields : {};
   const all = { ...nested, ...own };
@@ -101,19 +102,49 @@ export function showFailure(error, what, { kept = '', remedies = [] } = {}) {
   };
   const copy = el('button', { type: 'button' }, 'Copy report');
   copy.onclick = () => copyFrom(copy, text);
-  const card = el('article', { class: 'failure', role: 'alert', tabIndex: -1, 'data-code': told.code },
-    el('div', { class: 'head' },
+  const card = el(
+    'article',
+    { class: 'failure', role: 'alert', tabIndex: -1, 'data-code': told.code },
+    el(
+      'div',
+      { class: 'head' },
       el('h2', {}, TITLES[told.code] ?? `Could not ${what}`),
-      el('button', { class: 'quiet', type: 'button', onclick: close, 'aria-label': 'Dismiss this problem' }, '✕')),
+      el(
+        'button',
+        { class: 'quiet', type: 'button', onclick: close, 'aria-label': 'Dismiss this problem' },
+        '✕',
+      ),
+    ),
     el('p', { class: 'message' }, told.message),
     told.hint && el('p', { class: 'hint' }, el('strong', {}, 'What to try: '), told.hint),
     kept && el('p', {}, `${kept} is still open and still runs.`),
-    el('dl', { class: 'where' }, el('div', {}, el('dt', {}, 'code'), el('dd', {}, told.code)),
-      ...told.where.map(([key, value]) => el('div', {}, el('dt', {}, key), el('dd', {}, value)))),
-    el('div', { class: 'row' },
-      ...remedies.map(({ label, act }) => el('button', { type: 'button', class: 'primary', onclick: () => { close(); act(); } }, label)),
-      copy),
-    el('details', {}, el('summary', {}, 'The whole report'), el('pre', { tabIndex: 0 }, text)));
+    el(
+      'dl',
+      { class: 'where' },
+      el('div', {}, el('dt', {}, 'code'), el('dd', {}, told.code)),
+      ...told.where.map(([key, value]) => el('div', {}, el('dt', {}, key), el('dd', {}, value))),
+    ),
+    el(
+      'div',
+      { class: 'row' },
+      ...remedies.map(({ label, act }) =>
+        el(
+          'button',
+          {
+            type: 'button',
+            class: 'primary',
+            onclick: () => {
+              close();
+              act();
+            },
+          },
+          label,
+        ),
+      ),
+      copy,
+    ),
+    el('details', {}, el('summary', {}, 'The whole report'), el('pre', { tabIndex: 0 }, text)),
+  );
   card.addEventListener('keydown', (event) => {
     if (event.key === 'Escape') close();
   });

@@ -71,5 +71,7 @@ export function count(n, one, many = `${one}s`) {
 
 /** @param {readonly (number | string | null | undefined)[]} dims */
 export function shape(dims) {
-  return dims.length ? dims.map((d) => (d === null || d === undefined || d === '' ? '?' : d)).join(' × ') : 'scalar';
+  return dims.length
+    ? dims.map((d) => (d === null || d === undefined || d === '' ? '?' : d)).join(' × ')
+    : 'scalar';
 }

@@ -1,5 +1,6 @@
-// Made-up inputs for a model nobody has written a demo for. Takes an input's name, type and declared shape; returns a
-// sensible size for each open dimension, a recipe, and data drawn from a seed (the same seed gives the same numbers).
+// Made-up inputs for a model nobody has written a demo for. Takes an input's name, type and declared
+// shape; returns a sensible size for each open dimension, a recipe, and data drawn from a seed (the same
+// seed gives the same numbers).
 import { kindOf, sizeOf, write } from './tensors.js';
 
 /** @typedef {import('./api.js').Metadata} Metadata */
@@ -75,7 +76,7 @@ export function openDims(inputs) {
 export function concrete(input, dims) {
   return input.shape.map((dim, axis) => {
     const symbol = symbolOf(input, axis);
-    return symbol === null ? Number(dim) : dims.get(symbol) ?? defaultDim(input, axis);
+    return symbol === null ? Number(dim) : (dims.get(symbol) ?? defaultDim(input, axis));
   });
 }
 
@@ -88,9 +89,12 @@ export function recipeFor(input) {
   const family = kindOf(input.type)?.family ?? 'string';
   const name = input.name.toLowerCase();
   if (/mask/.test(name) || family === 'bool') return { fill: 'ones', low: 0, high: 1 };
-  if (/state|past|cache|hidden|h0|c0/.test(name) && family === 'float') return { fill: 'zeros', low: -1, high: 1 };
+  if (/state|past|cache|hidden|h0|c0/.test(name) && family === 'float')
+    return { fill: 'zeros', low: -1, high: 1 };
   if (family === 'float') {
-    return input.shape.length === 4 ? { fill: 'uniform', low: 0, high: 1 } : { fill: 'normal', low: -1, high: 1 };
+    return input.shape.length === 4
+      ? { fill: 'uniform', low: 0, high: 1 }
+      : { fill: 'normal', low: -1, high: 1 };
   }
   if (/token_type|segment/.test(name)) return { fill: 'zeros', low: 0, high: 1 };
   if (/position/.test(name)) return { fill: 'count', low: 0, high: 511 };
@@ -134,9 +138,13 @@ function mix(text, seed) {
  */
 export function generate(input, dims, recipe, seed) {
   const kind = kindOf(input.type);
-  if (!kind) throw new Error(`The page cannot make ${input.type} values; feed ${input.name} from the console.`);
+  if (!kind)
+    throw new Error(`The page cannot make ${input.type} values; feed ${input.name} from the console.`);
   const n = sizeOf(dims);
-  if (n * Math.max(kind.size, 1) > 2 ** 31) throw new Error(`${input.name} would take ${(n * kind.size / 1e9).toFixed(1)} GB; choose smaller dimensions.`);
+  if (n * Math.max(kind.size, 1) > 2 ** 31)
+    throw new Error(
+      `${input.name} would take ${((n * kind.size) / 1e9).toFixed(1)} GB; choose smaller dimensions.`,
+    );
   const data = kind.make(n);
   const next = random(mix(input.name, seed));
   const { low, high } = recipe;
@@ -145,11 +153,12 @@ export function generate(input, dims, recipe, seed) {
     let x = 0;
     if (recipe.fill === 'ones') x = 1;
     else if (recipe.fill === 'count') x = low + (i % (dims.at(-1) ?? 1));
-    else if (recipe.fill === 'uniform') x = whole ? low + Math.floor(next() * (high - low + 1)) : low + next() * (high - low);
+    else if (recipe.fill === 'uniform')
+      x = whole ? low + Math.floor(next() * (high - low + 1)) : low + next() * (high - low);
     else if (recipe.fill === 'normal') {
       // Box–Muller, its standard deviation a third of the range so that almost all values lie inside it.
       const normal = Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next());
-      x = (low + high) / 2 + normal * (high - low) / 6;
+      x = (low + high) / 2 + (normal * (high - low)) / 6;
     }
     write(input.type, data, i, x);
   }

@@ -1,5 +1,5 @@
-// The form that feeds a model nobody wrote a demo for: one field for each open dimension, a seed, and for every input
-// what it is filled with. Takes the session's input metadata; gives feeds, and runs them.
+// The form that feeds a model nobody wrote a demo for: one field for each open dimension, a seed, and for
+// every input what it is filled with. Takes the session's input metadata; gives feeds, and runs them.
 import { el, fill, freshId } from './dom.js';
 import { shape } from './format.js';
 import { concrete, generate, openDims, recipeFor } from './generate.js';
@@ -29,13 +29,18 @@ export class InputsForm {
     this.dims = openDims(this.inputs);
     for (const [name, size] of settings.dims ?? []) if (this.dims.has(name)) this.dims.set(name, size);
     this.seed = settings.seed ?? 1;
-    this.rows = this.inputs.map((input) => new ValueRow(input, recipeFor(input), () => concrete(input, this.dims)));
+    this.rows = this.inputs.map(
+      (input) => new ValueRow(input, recipeFor(input), () => concrete(input, this.dims)),
+    );
     this.go = el('button', { class: 'primary', type: 'submit' }, 'Run');
     this.note = el('p', { class: 'soft', role: 'status' });
-    this.element = el('form', { class: 'inputs', noValidate: true, onsubmit: (/** @type {Event} */ e) => this.#submit(e) },
+    this.element = el(
+      'form',
+      { class: 'inputs', noValidate: true, onsubmit: (/** @type {Event} */ e) => this.#submit(e) },
       this.#dimFields(),
       el('div', { class: 'rows' }, ...this.rows.map((row) => row.element)),
-      el('div', { class: 'row' }, this.go, this.#seedField(), this.note));
+      el('div', { class: 'row' }, this.go, this.#seedField(), this.note),
+    );
     runner.addEventListener('busy', () => {
       this.go.disabled = runner.busy;
       this.go.textContent = runner.busy ? 'Running…' : 'Run';
@@ -47,7 +52,16 @@ export class InputsForm {
     if (!this.dims.size) return null;
     const fields = [...this.dims].map(([name, size]) => {
       const id = freshId('dim');
-      const input = el('input', { id, type: 'number', min: 0, max: 1e6, step: 1, required: true, value: String(size), 'data-dim': name });
+      const input = el('input', {
+        id,
+        type: 'number',
+        min: 0,
+        max: 1e6,
+        step: 1,
+        required: true,
+        value: String(size),
+        'data-dim': name,
+      });
       input.addEventListener('input', () => {
         const n = Number(input.value);
         const good = input.value !== '' && Number.isInteger(n) && n >= 0;
@@ -58,7 +72,12 @@ export class InputsForm {
       });
       return el('div', { class: 'field' }, el('label', { for: id }, name), input);
     });
-    return el('fieldset', {}, el('legend', {}, 'Sizes the model leaves open'), el('div', { class: 'fields' }, ...fields));
+    return el(
+      'fieldset',
+      {},
+      el('legend', {}, 'Sizes the model leaves open'),
+      el('div', { class: 'fields' }, ...fields),
+    );
   }
 
   #seedField() {
@@ -68,13 +87,19 @@ export class InputsForm {
       this.seed = Math.trunc(Number(input.value)) || 0;
       this.#changed();
     });
-    const next = el('button', {
-      type: 'button', 'aria-label': 'Another seed', title: 'Another seed',
-      onclick: () => {
-        input.value = String(this.seed + 1);
-        input.dispatchEvent(new Event('input'));
+    const next = el(
+      'button',
+      {
+        type: 'button',
+        'aria-label': 'Another seed',
+        title: 'Another seed',
+        onclick: () => {
+          input.value = String(this.seed + 1);
+          input.dispatchEvent(new Event('input'));
+        },
       },
-    }, '⟳');
+      '⟳',
+    );
     return el('div', { class: 'field inline' }, el('label', { for: id }, 'seed'), input, next);
   }
 
@@ -88,11 +113,16 @@ export class InputsForm {
    * @throws {Error} naming the input whose values cannot be made
    */
   feeds() {
-    return Object.fromEntries(this.rows.map((row) => {
-      const own = row.given();
-      const dims = own?.dims ?? concrete(row.input, this.dims);
-      return [row.input.name, { type: row.input.type, dims, data: own?.data ?? generate(row.input, dims, row.recipe, this.seed) }];
-    }));
+    return Object.fromEntries(
+      this.rows.map((row) => {
+        const own = row.given();
+        const dims = own?.dims ?? concrete(row.input, this.dims);
+        return [
+          row.input.name,
+          { type: row.input.type, dims, data: own?.data ?? generate(row.input, dims, row.recipe, this.seed) },
+        ];
+      }),
+    );
   }
 
   async run() {
@@ -122,11 +152,21 @@ export class InputsForm {
  * @param {import('../nnjit.js').InferenceSession} session
  */
 export function signature(session) {
-  const list = (/** @type {readonly Metadata[]} */ values) => values.map((v) => el('li', {},
-    el('code', {}, v.name), ' ', el('span', { class: 'soft' }, `${v.type}, ${shape(v.shape)}`)));
+  const list = (/** @type {readonly Metadata[]} */ values) =>
+    values.map((v) =>
+      el(
+        'li',
+        {},
+        el('code', {}, v.name),
+        ' ',
+        el('span', { class: 'soft' }, `${v.type}, ${shape(v.shape)}`),
+      ),
+    );
   const node = el('div', { class: 'signature' });
-  fill(node,
+  fill(
+    node,
     el('div', {}, el('h3', {}, 'takes'), el('ul', {}, ...list(session.inputMetadata))),
-    el('div', {}, el('h3', {}, 'gives'), el('ul', {}, ...list(session.outputMetadata))));
+    el('div', {}, el('h3', {}, 'gives'), el('ul', {}, ...list(session.outputMetadata))),
+  );
   return node;
 }

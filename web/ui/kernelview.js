@@ -1,4 +1,5 @@
-// One step in full: its numbers, its schedule and the code that was written for it. Takes a step's number; asks the session.
+// One step in full: its numbers, its schedule and the code that was written for it. Takes a step's number;
+// asks the session.
 import { copyFrom, el, fill } from './dom.js';
 import { bytes, count, gflops, ms } from './format.js';
 
@@ -12,7 +13,18 @@ const TEXTS = [
   ['listing', 'WebAssembly'],
   ['wgsl', 'WGSL'],
 ];
-const FACTS = new Set(['step', 'name', 'kernel', 'nodes', 'tiles', 'parallel', 'flops', 'bytes', 'key', 'codeBytes']);
+const FACTS = new Set([
+  'step',
+  'name',
+  'kernel',
+  'nodes',
+  'tiles',
+  'parallel',
+  'flops',
+  'bytes',
+  'key',
+  'codeBytes',
+]);
 
 export class KernelView {
   /**
@@ -51,21 +63,46 @@ export class KernelView {
     /** @type {[string, string][]} */
     const facts = [
       ['nodes', [kernel.nodes].flat().join(', ')],
-      ['tiles', `${count(kernel.tiles, 'tile')}${kernel.parallel ? ', shared among threads' : ', one thread'}`],
-      ['work', kernel.flops ? `${(kernel.flops / 1e6).toFixed(kernel.flops > 1e7 ? 0 : 2)} million operations` : ''],
+      [
+        'tiles',
+        `${count(kernel.tiles, 'tile')}${kernel.parallel ? ', shared among threads' : ', one thread'}`,
+      ],
+      [
+        'work',
+        kernel.flops ? `${(kernel.flops / 1e6).toFixed(kernel.flops > 1e7 ? 0 : 2)} million operations` : '',
+      ],
       ['memory', kernel.bytes ? `${bytes(kernel.bytes)} read and written` : ''],
       ['code', kernel.codeBytes ? bytes(kernel.codeBytes) : ''],
       ['time', time ? `${ms(time.ms)}${kernel.flops ? `, ${gflops(kernel.flops, time.ms)}` : ''}` : ''],
     ];
-    const rest = Object.keys(kernel).filter((key) => !FACTS.has(key) && !TEXTS.some(([known]) => known === key));
+    const rest = Object.keys(kernel).filter(
+      (key) => !FACTS.has(key) && !TEXTS.some(([known]) => known === key),
+    );
     const texts = [...TEXTS, ...rest.map((key) => /** @type {[string, string]} */ ([key, key]))]
       .map(([key, label]) => ({ label, text: asText(kernel[key]) }))
       .filter(({ text }) => text);
-    return el('div', { class: 'inside' },
-      el('div', { class: 'head' }, el('h2', { class: 'mono' }, kernel.kernel || kernel.name),
-        el('button', { type: 'button', class: 'quiet', 'aria-label': 'Close', onclick: () => this.element.close() }, '✕')),
-      el('dl', { class: 'where' }, ...facts.filter(([, text]) => text).map(([key, text]) => el('div', {}, el('dt', {}, key), el('dd', {}, text)))),
-      ...texts.map(({ label, text }) => this.#listing(label, text)));
+    return el(
+      'div',
+      { class: 'inside' },
+      el(
+        'div',
+        { class: 'head' },
+        el('h2', { class: 'mono' }, kernel.kernel || kernel.name),
+        el(
+          'button',
+          { type: 'button', class: 'quiet', 'aria-label': 'Close', onclick: () => this.element.close() },
+          '✕',
+        ),
+      ),
+      el(
+        'dl',
+        { class: 'where' },
+        ...facts
+          .filter(([, text]) => text)
+          .map(([key, text]) => el('div', {}, el('dt', {}, key), el('dd', {}, text))),
+      ),
+      ...texts.map(({ label, text }) => this.#listing(label, text)),
+    );
   }
 
   /**
@@ -76,8 +113,13 @@ export class KernelView {
     const copy = el('button', { type: 'button', class: 'link' }, 'copy');
     copy.onclick = () => copyFrom(copy, text);
     // Short texts are read at once; a listing of thousands of lines waits until it is wanted.
-    return el('details', { open: text.split('\n').length < 40 }, el('summary', {}, label, ' ', el('small', {}, count(text.split('\n').length, 'line'))),
-      copy, el('pre', { tabIndex: 0 }, text));
+    return el(
+      'details',
+      { open: text.split('\n').length < 40 },
+      el('summary', {}, label, ' ', el('small', {}, count(text.split('\n').length, 'line'))),
+      copy,
+      el('pre', { tabIndex: 0 }, text),
+    );
   }
 }
 

@@ -1,5 +1,5 @@
-// How long a run takes: the first one (compiling included) apart from the rest, medians and 95th percentiles, a bar
-// for each run. Takes a Runner; repeats its last feeds on request.
+// How long a run takes: the first one (compiling included) apart from the rest, medians and 95th
+// percentiles, a bar for each run. Takes a Runner; repeats its last feeds on request.
 import { announce, el, fill, svg } from './dom.js';
 import { count, ms } from './format.js';
 import { quantile } from './runner.js';
@@ -17,8 +17,13 @@ export function latencyPanel(runner, fail) {
   const figures = el('dl', { class: 'figures' });
   const chart = el('div', { class: 'chart' });
   const again = el('button', { type: 'button', onclick: repeat }, `Run ${SERIES} more`);
-  const panel = el('section', { class: 'panel latency', 'aria-label': 'How fast' },
-    el('div', { class: 'head' }, el('h2', {}, 'How fast'), again), figures, chart);
+  const panel = el(
+    'section',
+    { class: 'panel latency', 'aria-label': 'How fast' },
+    el('div', { class: 'head' }, el('h2', {}, 'How fast'), again),
+    figures,
+    chart,
+  );
   let stop = false;
   let series = false;
 
@@ -36,7 +41,9 @@ export function latencyPanel(runner, fail) {
         again.textContent = `Stop (${i + 1} of ${SERIES})`;
         await runner.run(feeds, { repeat: true });
         // One frame between runs: the page stays alive and the bars are seen to grow.
-        await new Promise((next) => { setTimeout(next, 0); });
+        await new Promise((next) => {
+          setTimeout(next, 0);
+        });
       }
       announce(`Median ${ms(quantile(runner.warm, 0.5))} over ${count(runner.warm.length, 'run')}`);
     } catch (error) {
@@ -52,13 +59,29 @@ export function latencyPanel(runner, fail) {
     if (!series) again.textContent = `Run ${SERIES} more`;
     again.disabled = !runner.last;
     const typical = quantile(warm, 0.5);
-    const first = cold !== null && figure('first run, compiling included', ms(cold), warm.length ? '' : 'lead');
-    fill(figures, ...(warm.length ? [
-      figure('typical (p50)', ms(typical), 'lead'),
-      figure('slow (p95)', ms(quantile(warm, 0.95))),
-      figure('runs a second', (1000 / typical).toFixed(typical > 100 ? 1 : 0)),
-    ] : []), first);
-    fill(chart, warm.length > 1 ? bars(warm.slice(-SHOWN), quantile(runner.engine, 0.5)) : el('p', { class: 'soft' }, cold === null ? 'Nothing has run yet.' : 'Run it again to see how fast it is once it is warm.'));
+    const first =
+      cold !== null && figure('first run, compiling included', ms(cold), warm.length ? '' : 'lead');
+    fill(
+      figures,
+      ...(warm.length
+        ? [
+            figure('typical (p50)', ms(typical), 'lead'),
+            figure('slow (p95)', ms(quantile(warm, 0.95))),
+            figure('runs a second', (1000 / typical).toFixed(typical > 100 ? 1 : 0)),
+          ]
+        : []),
+      first,
+    );
+    fill(
+      chart,
+      warm.length > 1
+        ? bars(warm.slice(-SHOWN), quantile(runner.engine, 0.5))
+        : el(
+            'p',
+            { class: 'soft' },
+            cold === null ? 'Nothing has run yet.' : 'Run it again to see how fast it is once it is warm.',
+          ),
+    );
   }
 
   runner.addEventListener('run', show);
@@ -82,21 +105,37 @@ function figure(label, text, kind = '') {
 function bars(times, inEngine) {
   const width = Math.max(times.length, 30) * 8;
   const height = 64;
-  // One slow run must not flatten all others: the scale ends a little above the 95th percentile and taller bars are cut.
+  // One slow run must not flatten all others: the scale ends a little above the 95th percentile and taller
+  // bars are cut.
   const top = Math.max(quantile(times, 0.95) * 1.25, Number.EPSILON);
   const median = quantile(times, 0.5);
   const columns = times.map((t, i) => {
     const tall = Math.max(2, Math.min(1, t / top) * height);
-    const bar = svg('rect', { x: i * 8 + 1, y: height - tall, width: 6, height: tall, rx: 1.5, class: t > top ? 'bar cut' : 'bar' });
+    const bar = svg('rect', {
+      x: i * 8 + 1,
+      y: height - tall,
+      width: 6,
+      height: tall,
+      rx: 1.5,
+      class: t > top ? 'bar cut' : 'bar',
+    });
     const title = svg('title');
     title.textContent = `run ${i + 1}: ${ms(t)}`;
     bar.append(title);
     return bar;
   });
   const at = height - (median / top) * height;
-  const label = `${count(times.length, 'run')}, from ${ms(Math.min(...times))} to ${ms(Math.max(...times))}, median ${ms(median)}${Number.isFinite(inEngine) ? `, of it ${ms(inEngine)} in the kernels` : ''}`;
-  return el('figure', {},
-    svg('svg', { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: 'none', role: 'img', 'aria-label': label }, ...columns,
-      svg('line', { x1: 0, x2: width, y1: at, y2: at, class: 'median' })),
-    el('figcaption', {}, label));
+  const inside = Number.isFinite(inEngine) ? `, of it ${ms(inEngine)} in the kernels` : '';
+  const label = `${count(times.length, 'run')}, from ${ms(Math.min(...times))} to ${ms(Math.max(...times))}, median ${ms(median)}${inside}`;
+  return el(
+    'figure',
+    {},
+    svg(
+      'svg',
+      { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: 'none', role: 'img', 'aria-label': label },
+      ...columns,
+      svg('line', { x1: 0, x2: width, y1: at, y2: at, class: 'median' }),
+    ),
+    el('figcaption', {}, label),
+  );
 }

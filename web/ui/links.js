@@ -45,7 +45,8 @@ export function writeLink(link, base = location.href) {
   if (link.model) url.searchParams.set('model', link.model);
   if (link.run) url.searchParams.set('run', '1');
   if (link.seed !== null && link.seed !== undefined) url.searchParams.set('seed', String(link.seed));
-  if (link.dims?.size) url.searchParams.set('dims', [...link.dims].map(([name, size]) => `${name}:${size}`).join(','));
+  if (link.dims?.size)
+    url.searchParams.set('dims', [...link.dims].map(([name, size]) => `${name}:${size}`).join(','));
   // Colons, commas and slashes may stand in a query as they are, and read better so.
   return url.href.replaceAll('%3A', ':').replaceAll('%2C', ',').replaceAll('%2F', '/');
 }

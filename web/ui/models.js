@@ -1,5 +1,5 @@
-// A model on its way in: where it comes from, and how it becomes an open session. Takes files, an address or a sample; returns
-// a session, reporting each stage.
+// A model on its way in: where it comes from, and how it becomes an open session. Takes files, an address
+// or a sample; returns a session, reporting each stage.
 import { nnjit } from './api.js';
 
 /** @typedef {import('../nnjit.js').InferenceSession} Session */

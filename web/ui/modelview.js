@@ -1,5 +1,6 @@
-// One open model on the page: its name and signature, what to try with it, and what is known of its runs. Takes a Runner and where
-// the model came from; fills the section, and tells what a link to this view would be.
+// One open model on the page: its name and signature, what to try with it, and what is known of its runs.
+// Takes a Runner and where the model came from; fills the section, and tells what a link to this view
+// would be.
 import { checkPanel } from './check.js';
 import { copyFrom, el, fill } from './dom.js';
 import { bytes, count } from './format.js';
@@ -34,27 +35,47 @@ export class ModelView {
     this.closed = false;
     const { origin, runner, sample } = opened;
     const fail = (/** @type {unknown} */ error) => this.#fail(error, `run ${origin.name}`);
-    this.copy = el('button', { type: 'button', onclick: () => copyFrom(this.copy, this.link()) }, 'Copy link');
+    this.copy = el(
+      'button',
+      { type: 'button', onclick: () => copyFrom(this.copy, this.link()) },
+      'Copy link',
+    );
     this.note = el('small', { class: 'soft' });
     this.form = new InputsForm(runner, { dims: hooks.dims, seed: hooks.seed, fail });
     this.stage = el('div', { class: 'stage' });
     /** @type {Mounted | null} */
     this.mounted = null;
-    fill(host,
-      el('header', { class: 'head' },
-        el('div', {}, el('h2', { tabIndex: -1, id: 'model-title' }, sample ? sample.title : origin.name),
-          el('p', { class: 'soft' }, sample ? sample.about : this.#facts())),
-        el('div', { class: 'row' }, this.note, this.copy, el('button', { type: 'button', onclick: hooks.close }, 'Close'))),
+    fill(
+      host,
+      el(
+        'header',
+        { class: 'head' },
+        el(
+          'div',
+          {},
+          el('h2', { tabIndex: -1, id: 'model-title' }, sample ? sample.title : origin.name),
+          el('p', { class: 'soft' }, sample ? sample.about : this.#facts()),
+        ),
+        el(
+          'div',
+          { class: 'row' },
+          this.note,
+          this.copy,
+          el('button', { type: 'button', onclick: hooks.close }, 'Close'),
+        ),
+      ),
       sample && el('section', { class: 'panel', 'aria-label': sample.title }, this.stage),
       this.#feeding(sample !== null),
       latencyPanel(runner, fail),
       placementPanel(runner, (error) => this.#fail(error, `look into ${origin.name}`)),
-      checkPanel(runner, (error) => this.#fail(error, `check ${origin.name}`)));
+      checkPanel(runner, (error) => this.#fail(error, `check ${origin.name}`)),
+    );
     this.#relink();
   }
 
   /**
-   * What fails after the view was closed (a run that was under way when its session was released) is nobody's concern any more.
+   * What fails after the view was closed (a run that was under way when its session was released) is
+   * nobody's concern any more.
    * @type {Bench['fail']}
    */
   #fail = (error, what) => {
@@ -72,10 +93,21 @@ export class ModelView {
    */
   #feeding(folded) {
     const results = resultsPanel(this.opened.runner);
-    const form = el('section', { class: 'panel', 'aria-label': 'What goes in' },
-      el('h2', {}, 'What goes in'), signature(this.opened.runner.session), this.form.element);
+    const form = el(
+      'section',
+      { class: 'panel', 'aria-label': 'What goes in' },
+      el('h2', {}, 'What goes in'),
+      signature(this.opened.runner.session),
+      this.form.element,
+    );
     if (!folded) return [form, results];
-    return el('details', { class: 'raw' }, el('summary', {}, 'Feed it tensors by hand, see the raw outputs'), form, results);
+    return el(
+      'details',
+      { class: 'raw' },
+      el('summary', {}, 'Feed it tensors by hand, see the raw outputs'),
+      form,
+      results,
+    );
   }
 
   /** Mounts the sample's own part; a failure there leaves the rest of the view standing. */

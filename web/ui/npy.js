@@ -1,4 +1,5 @@
-// NumPy's .npy files, format version 1.0 (numpy.lib.format). `encode` makes one; `decode` reads one to feed a model.
+// NumPy's .npy files, format version 1.0 (numpy.lib.format). `encode` makes one; `decode` reads one to
+// feed a model.
 import { kindOf, sizeOf } from './tensors.js';
 
 /** @typedef {import('./api.js').Data} Data */
@@ -32,7 +33,8 @@ export function encode(type, dims, data) {
  */
 export function decode(buffer) {
   const view = new DataView(buffer);
-  if (buffer.byteLength < 12 || MAGIC.some((b, i) => view.getUint8(i) !== b)) throw new Error('This is not a .npy file.');
+  if (buffer.byteLength < 12 || MAGIC.some((b, i) => view.getUint8(i) !== b))
+    throw new Error('This is not a .npy file.');
   const major = view.getUint8(6);
   const start = major === 1 ? 10 : 12;
   const length = major === 1 ? view.getUint16(8, true) : view.getUint32(8, true);
@@ -40,8 +42,13 @@ export function decode(buffer) {
   const descr = /'descr':\s*'([^']+)'/.exec(header)?.[1];
   const tuple = /'shape':\s*\(([^)]*)\)/.exec(header)?.[1];
   if (!descr || tuple === undefined) throw new Error('The .npy header names no plain dtype and shape.');
-  if (/'fortran_order':\s*True/.test(header)) throw new Error('The array is in Fortran order; save it with numpy.ascontiguousarray.');
-  const dims = tuple.split(',').map((t) => t.trim()).filter(Boolean).map(Number);
+  if (/'fortran_order':\s*True/.test(header))
+    throw new Error('The array is in Fortran order; save it with numpy.ascontiguousarray.');
+  const dims = tuple
+    .split(',')
+    .map((t) => t.trim())
+    .filter(Boolean)
+    .map(Number);
   return { descr, dims, body: buffer.slice(start + length) };
 }
 
@@ -54,9 +61,11 @@ export function decode(buffer) {
 export function decodeAs(buffer, type) {
   const { descr, dims, body } = decode(buffer);
   const kind = kindOf(type);
-  if (!kind || kind.npy !== descr) throw new Error(`The file holds ${descr}; this input takes ${type}${kind?.npy ? ` (${kind.npy})` : ''}.`);
+  if (!kind || kind.npy !== descr)
+    throw new Error(`The file holds ${descr}; this input takes ${type}${kind?.npy ? ` (${kind.npy})` : ''}.`);
   const data = kind.make(sizeOf(dims));
-  if (Array.isArray(data) || body.byteLength < data.byteLength) throw new Error('The file ends before its data do.');
+  if (Array.isArray(data) || body.byteLength < data.byteLength)
+    throw new Error('The file ends before its data do.');
   new Uint8Array(data.buffer).set(new Uint8Array(body, 0, data.byteLength));
   return { dims, data };
 }

@@ -7,11 +7,23 @@ import { bytesOf, count, ms } from './format.js';
 
 /** In the order a person sees them. @type {Record<string, {label: string, say: Say}>} */
 const STAGES = {
-  runtime: { label: 'Start the compiler', say: (done, total) => (total > 1000 ? bytesOf(done, total) : steps(done, total)) },
+  runtime: {
+    label: 'Start the compiler',
+    say: (done, total) => (total > 1000 ? bytesOf(done, total) : steps(done, total)),
+  },
   model: { label: 'Fetch the model', say: bytesOf },
-  parse: { label: 'Read the model', say: (done, total) => (total > 1 ? `${count(done, 'node')} of ${total}` : '') },
-  compile: { label: 'Write the kernels', say: (done, total) => (total > 1 ? `kernel ${done} of ${total}` : '') },
-  load: { label: 'Hand over weights', say: (done, total) => (total > 1000 ? bytesOf(done, total) : steps(done, total)) },
+  parse: {
+    label: 'Read the model',
+    say: (done, total) => (total > 1 ? `${count(done, 'node')} of ${total}` : ''),
+  },
+  compile: {
+    label: 'Write the kernels',
+    say: (done, total) => (total > 1 ? `kernel ${done} of ${total}` : ''),
+  },
+  load: {
+    label: 'Hand over weights',
+    say: (done, total) => (total > 1000 ? bytesOf(done, total) : steps(done, total)),
+  },
   run: { label: 'First run', say: () => '' },
 };
 
@@ -92,7 +104,9 @@ export class Progress {
       row.row.className = 'now';
     }
     if (stage === 'load' && finished) this.report('run', 0, 0);
-    row.text.textContent = row.ended ? [figures, ms(row.ended - row.began)].filter(Boolean).join(', ') : figures || '…';
+    row.text.textContent = row.ended
+      ? [figures, ms(row.ended - row.began)].filter(Boolean).join(', ')
+      : figures || '…';
   }
 
   /** @param {string} stage @param {number} now @returns {Row} */
@@ -102,8 +116,10 @@ export class Progress {
     const text = el('span', { class: 'num' });
     const row = el('li', { class: 'now', 'data-stage': stage }, el('span', {}, label), meter, text);
     const order = Object.keys(STAGES).indexOf(stage);
-    const after = [...this.list.children].find((other) => Object.keys(STAGES).indexOf(other.getAttribute('data-stage') ?? '') > order);
-    this.list.insertBefore(row, order < 0 ? null : after ?? null);
+    const after = [...this.list.children].find(
+      (other) => Object.keys(STAGES).indexOf(other.getAttribute('data-stage') ?? '') > order,
+    );
+    this.list.insertBefore(row, order < 0 ? null : (after ?? null));
     announce(label);
     const made = { row, meter, text, began: now, ended: 0 };
     this.rows.set(stage, made);

@@ -1,5 +1,5 @@
-// Outputs, summed up: shape, smallest, mean and largest value, the first few, the five highest where they look like
-// class scores; each can be saved as .npy or JSON. Takes a Runner, shows its last run.
+// Outputs, summed up: shape, smallest, mean and largest value, the first few, the five highest where they
+// look like class scores; each can be saved as .npy or JSON. Takes a Runner, shows its last run.
 import { el, fill, save } from './dom.js';
 import { count, percent, shape, value } from './format.js';
 import { encode } from './npy.js';
@@ -11,7 +11,12 @@ import { kindOf, read, sizeOf } from './tensors.js';
 /** @param {Runner} runner */
 export function resultsPanel(runner) {
   const body = el('div', { class: 'outputs' });
-  const panel = el('section', { class: 'panel', 'aria-label': 'What came out', hidden: true }, el('h2', {}, 'What came out'), body);
+  const panel = el(
+    'section',
+    { class: 'panel', 'aria-label': 'What came out', hidden: true },
+    el('h2', {}, 'What came out'),
+    body,
+  );
   runner.addEventListener('run', () => {
     const run = runner.last;
     // A repeat for timing gives the same numbers again: leave what is shown, and its focus, alone.
@@ -31,15 +36,39 @@ function card(name, output) {
   const facts = summary(output);
   const scores = looksLikeScores(output) ? topScores(output) : [];
   const npy = kindOf(type)?.npy && !Array.isArray(data);
-  return el('article', { class: 'output' },
+  return el(
+    'article',
+    { class: 'output' },
     el('h3', {}, el('code', {}, name), ' ', el('span', { class: 'soft' }, `${type}, ${shape(dims)}`)),
-    facts && el('dl', { class: 'facts' }, ...facts.map(([key, text]) => el('div', {}, el('dt', {}, key), el('dd', { class: 'num' }, text)))),
-    scores.length > 0 && el('ol', { class: 'bars', 'aria-label': 'Highest five' },
-      ...scores.map(({ index, p }) => barRow(`class ${index}`, p))),
+    facts &&
+      el(
+        'dl',
+        { class: 'facts' },
+        ...facts.map(([key, text]) => el('div', {}, el('dt', {}, key), el('dd', { class: 'num' }, text))),
+      ),
+    scores.length > 0 &&
+      el(
+        'ol',
+        { class: 'bars', 'aria-label': 'Highest five' },
+        ...scores.map(({ index, p }) => barRow(`class ${index}`, p)),
+      ),
     el('p', { class: 'first mono' }, firstValues(output)),
-    el('div', { class: 'row' },
-      npy && el('button', { type: 'button', class: 'link', onclick: () => saveNpy(name, output) }, 'Save .npy'),
-      el('button', { type: 'button', class: 'link', onclick: () => save(`${fileName(name)}.json`, asJson(name, output), 'application/json') }, 'Save JSON')));
+    el(
+      'div',
+      { class: 'row' },
+      npy &&
+        el('button', { type: 'button', class: 'link', onclick: () => saveNpy(name, output) }, 'Save .npy'),
+      el(
+        'button',
+        {
+          type: 'button',
+          class: 'link',
+          onclick: () => save(`${fileName(name)}.json`, asJson(name, output), 'application/json'),
+        },
+        'Save JSON',
+      ),
+    ),
+  );
 }
 
 /**
@@ -51,10 +80,13 @@ function card(name, output) {
 export function barRow(label, p, note = '') {
   const fillBar = el('span', { class: 'fill' });
   fillBar.style.inlineSize = `${Math.max(0, Math.min(1, p)) * 100}%`;
-  return el('li', {},
+  return el(
+    'li',
+    {},
     el('span', { class: 'name' }, label, note && el('small', {}, note)),
     el('span', { class: 'track', 'aria-hidden': 'true' }, fillBar),
-    el('span', { class: 'num' }, percent(p)));
+    el('span', { class: 'num' }, percent(p)),
+  );
 }
 
 /**
@@ -81,7 +113,11 @@ export function summary({ type, data }) {
   }
   const finite = data.length - odd;
   /** @type {[string, string][]} */
-  const facts = [['min', finite ? value(low) : '–'], ['mean', finite ? value(sum / finite) : '–'], ['max', finite ? value(high) : '–']];
+  const facts = [
+    ['min', finite ? value(low) : '–'],
+    ['mean', finite ? value(sum / finite) : '–'],
+    ['max', finite ? value(high) : '–'],
+  ];
   if (odd) facts.push(['NaN or ∞', count(odd, 'value')]);
   return facts;
 }
@@ -92,7 +128,13 @@ export function summary({ type, data }) {
  */
 export function looksLikeScores({ type, dims, data }) {
   const classes = dims.at(-1) ?? 0;
-  return kindOf(type)?.family === 'float' && data.length === classes && sizeOf(dims) === classes && classes >= 2 && classes <= 100_000;
+  return (
+    kindOf(type)?.family === 'float' &&
+    data.length === classes &&
+    sizeOf(dims) === classes &&
+    classes >= 2 &&
+    classes <= 100_000
+  );
 }
 
 /**
@@ -140,5 +182,7 @@ function asJson(name, { type, dims, data }) {
     return typeof raw === 'string' || typeof raw === 'bigint' ? raw : read(type, data, i);
   });
   // JSON has no 64-bit integers, no NaN and no infinities: those become strings, never silently null.
-  return JSON.stringify({ name, type, dims, data: values }, (_, v) => (typeof v === 'bigint' || (typeof v === 'number' && !Number.isFinite(v)) ? String(v) : v));
+  return JSON.stringify({ name, type, dims, data: values }, (_, v) =>
+    typeof v === 'bigint' || (typeof v === 'number' && !Number.isFinite(v)) ? String(v) : v,
+  );
 }

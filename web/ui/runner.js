@@ -61,12 +61,22 @@ export class Runner extends EventTarget {
     this.#mark(1);
     try {
       const start = performance.now();
-      const results = await this.session.run(tensors, watch ? { signal: watch.signal, progress: watch.progress } : {});
+      const results = await this.session.run(
+        tensors,
+        watch ? { signal: watch.signal, progress: watch.progress } : {},
+      );
       /** @type {Values} */
       const outputs = {};
       for (const [name, result] of Object.entries(results)) await flatten(outputs, name, result);
       const ms = performance.now() - start;
-      this.#remember({ feeds, outputs, ms, engineMs: this.session.lastRun?.engineMs ?? NaN, cold: false, repeat });
+      this.#remember({
+        feeds,
+        outputs,
+        ms,
+        engineMs: this.session.lastRun?.engineMs ?? NaN,
+        cold: false,
+        repeat,
+      });
       return outputs;
     } finally {
       watch?.done();
@@ -115,15 +125,24 @@ export class Runner extends EventTarget {
 }
 
 /** @param {Values} feeds */
-const shapesOf = (feeds) => Object.entries(feeds).map(([name, { dims }]) => `${name}:${dims.join('x')}`).join(' ');
+const shapesOf = (feeds) =>
+  Object.entries(feeds)
+    .map(([name, { dims }]) => `${name}:${dims.join('x')}`)
+    .join(' ');
 
 /** @param {Values} feeds */
 function toTensors(feeds) {
-  return Object.fromEntries(Object.entries(feeds).map(([name, { type, data, dims }]) => [name, new nnjit.Tensor(/** @type {any} */ (type), data, dims)]));
+  return Object.fromEntries(
+    Object.entries(feeds).map(([name, { type, data, dims }]) => [
+      name,
+      new nnjit.Tensor(/** @type {any} */ (type), data, dims),
+    ]),
+  );
 }
 
 /**
- * Adds one output to a flat record: a sequence becomes `name[0]`, `name[1]` …; an absent optional leaves nothing.
+ * Adds one output to a flat record: a sequence becomes `name[0]`, `name[1]` …; an absent optional leaves
+ * nothing.
  * @param {Values} into
  * @param {string} name
  * @param {any} result

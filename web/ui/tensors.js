@@ -1,5 +1,5 @@
-// What the page has to know of tensor types: how JavaScript holds each, how NumPy names it, how to read one element.
-// Names are those of onnxruntime-web ('float32', 'int64', 'bool', …).
+// What the page has to know of tensor types: how JavaScript holds each, how NumPy names it, how to read
+// one element. Names are those of onnxruntime-web ('float32', 'int64', 'bool', …).
 
 /** @typedef {import('./api.js').Data} Data */
 
@@ -18,17 +18,45 @@ const Half = Reflect.get(globalThis, 'Float16Array') ?? Uint16Array;
 
 /** @type {Record<string, Kind>} */
 const KINDS = {
-  float32: { npy: '<f4', family: 'float', size: 4, min: -3.4e38, max: 3.4e38, make: (n) => new Float32Array(n) },
-  float64: { npy: '<f8', family: 'float', size: 8, min: -1.7e308, max: 1.7e308, make: (n) => new Float64Array(n) },
+  float32: {
+    npy: '<f4',
+    family: 'float',
+    size: 4,
+    min: -3.4e38,
+    max: 3.4e38,
+    make: (n) => new Float32Array(n),
+  },
+  float64: {
+    npy: '<f8',
+    family: 'float',
+    size: 8,
+    min: -1.7e308,
+    max: 1.7e308,
+    make: (n) => new Float64Array(n),
+  },
   float16: { npy: '<f2', family: 'float', size: 2, min: -65504, max: 65504, make: (n) => new Half(n) },
   bfloat16: { npy: '', family: 'float', size: 2, min: -3.4e38, max: 3.4e38, make: (n) => new Uint16Array(n) },
   int8: { npy: '|i1', family: 'int', size: 1, min: -128, max: 127, make: (n) => new Int8Array(n) },
   uint8: { npy: '|u1', family: 'int', size: 1, min: 0, max: 255, make: (n) => new Uint8Array(n) },
   int16: { npy: '<i2', family: 'int', size: 2, min: -32768, max: 32767, make: (n) => new Int16Array(n) },
   uint16: { npy: '<u2', family: 'int', size: 2, min: 0, max: 65535, make: (n) => new Uint16Array(n) },
-  int32: { npy: '<i4', family: 'int', size: 4, min: -(2 ** 31), max: 2 ** 31 - 1, make: (n) => new Int32Array(n) },
+  int32: {
+    npy: '<i4',
+    family: 'int',
+    size: 4,
+    min: -(2 ** 31),
+    max: 2 ** 31 - 1,
+    make: (n) => new Int32Array(n),
+  },
   uint32: { npy: '<u4', family: 'int', size: 4, min: 0, max: 2 ** 32 - 1, make: (n) => new Uint32Array(n) },
-  int64: { npy: '<i8', family: 'int', size: 8, min: -(2 ** 53), max: 2 ** 53, make: (n) => new BigInt64Array(n) },
+  int64: {
+    npy: '<i8',
+    family: 'int',
+    size: 8,
+    min: -(2 ** 53),
+    max: 2 ** 53,
+    make: (n) => new BigInt64Array(n),
+  },
   uint64: { npy: '<u8', family: 'int', size: 8, min: 0, max: 2 ** 53, make: (n) => new BigUint64Array(n) },
   bool: { npy: '|b1', family: 'bool', size: 1, min: 0, max: 1, make: (n) => new Uint8Array(n) },
   string: { npy: '', family: 'string', size: 0, min: 0, max: 0, make: (n) => new Array(n).fill('') },

@@ -1,5 +1,5 @@
-// One input of the form: what it is filled with (a recipe, values typed by hand, or a .npy file). Takes the input's metadata
-// and a function that tells its present shape; holds the choice.
+// One input of the form: what it is filled with (a recipe, values typed by hand, or a .npy file). Takes
+// the input's metadata and a function that tells its present shape; holds the choice.
 import { el, fill, freshId } from './dom.js';
 import { shape, value } from './format.js';
 import { generate } from './generate.js';
@@ -43,16 +43,29 @@ export class ValueRow {
     this.extra = el('div', { class: 'extra' });
     const id = freshId('fill');
     const family = kindOf(input.type)?.family;
-    this.text = el('textarea', { rows: 3, spellcheck: false, 'aria-label': `Values of ${input.name}`, class: 'mono' });
+    this.text = el('textarea', {
+      rows: 3,
+      spellcheck: false,
+      'aria-label': `Values of ${input.name}`,
+      class: 'mono',
+    });
     this.text.addEventListener('input', () => this.#checkText());
-    const select = el('select', { id }, ...CHOICES
-      .filter(([choice]) => family !== 'string' || choice === 'edit')
-      .filter(([choice]) => family === 'float' || choice !== 'normal')
-      .map(([choice, label]) => el('option', { value: choice, selected: choice === this.choice }, label)));
+    const select = el(
+      'select',
+      { id },
+      ...CHOICES.filter(([choice]) => family !== 'string' || choice === 'edit')
+        .filter(([choice]) => family === 'float' || choice !== 'normal')
+        .map(([choice, label]) => el('option', { value: choice, selected: choice === this.choice }, label)),
+    );
     if (family === 'string') this.choice = 'edit';
     select.addEventListener('change', () => this.#choose(/** @type {Choice} */ (select.value)));
-    this.element = el('div', { class: 'value', 'data-input': input.name },
-      el('label', { for: id }, el('code', {}, input.name), ' ', this.size), select, this.extra);
+    this.element = el(
+      'div',
+      { class: 'value', 'data-input': input.name },
+      el('label', { for: id }, el('code', {}, input.name), ' ', this.size),
+      select,
+      this.extra,
+    );
     this.#showExtra();
   }
 
@@ -92,7 +105,8 @@ export class ValueRow {
   }
 
   #showExtra() {
-    if (this.choice === 'uniform' || this.choice === 'normal') fill(this.extra, this.#bound('low', 'from'), this.#bound('high', 'to'));
+    if (this.choice === 'uniform' || this.choice === 'normal')
+      fill(this.extra, this.#bound('low', 'from'), this.#bound('high', 'to'));
     else if (this.choice === 'edit') fill(this.extra, this.text);
     else if (this.choice === 'file') fill(this.extra, this.#filePicker());
     else fill(this.extra);
@@ -102,7 +116,13 @@ export class ValueRow {
   #bound(side, label) {
     const id = freshId(side);
     const kind = kindOf(this.input.type);
-    const input = el('input', { id, type: 'number', step: 'any', value: String(this.recipe[side]), 'data-bound': side });
+    const input = el('input', {
+      id,
+      type: 'number',
+      step: 'any',
+      value: String(this.recipe[side]),
+      'data-bound': side,
+    });
     input.addEventListener('input', () => {
       const n = Number(input.value);
       const good = input.value !== '' && Number.isFinite(n) && (!kind || (n >= kind.min && n <= kind.max));
@@ -114,7 +134,11 @@ export class ValueRow {
 
   #filePicker() {
     const say = el('span', { class: 'soft', role: 'status' }, this.file ? shape(this.file.dims) : '');
-    const input = el('input', { type: 'file', accept: '.npy', 'aria-label': `.npy file for ${this.input.name}` });
+    const input = el('input', {
+      type: 'file',
+      accept: '.npy',
+      'aria-label': `.npy file for ${this.input.name}`,
+    });
     input.addEventListener('change', async () => {
       try {
         const chosen = input.files?.[0];
@@ -150,18 +174,21 @@ export class ValueRow {
     const data = kind.make(n);
     if (kind.family === 'string') {
       const lines = /** @type {unknown} */ (JSON.parse(`[${this.text.value || '""'}]`));
-      if (!Array.isArray(lines) || (lines.length !== n && lines.length !== 1)) throw new Error(`${n} quoted strings are needed, with commas between.`);
+      if (!Array.isArray(lines) || (lines.length !== n && lines.length !== 1))
+        throw new Error(`${n} quoted strings are needed, with commas between.`);
       for (let i = 0; i < n; i++) data[i] = String(lines[lines.length === 1 ? 0 : i]);
       return data;
     }
     const words = this.text.value.split(/[\s,;[\]]+/).filter(Boolean);
     // One value stands for all of them.
-    if (words.length !== n && words.length !== 1) throw new Error(`${this.input.name} takes ${n} values, not ${words.length}.`);
+    if (words.length !== n && words.length !== 1)
+      throw new Error(`${this.input.name} takes ${n} values, not ${words.length}.`);
     for (let i = 0; i < n; i++) {
       const word = words[words.length === 1 ? 0 : i];
       const x = word === 'true' ? 1 : word === 'false' ? 0 : Number(word);
       if (Number.isNaN(x) && word !== 'NaN') throw new Error(`"${word}" is not a number.`);
-      if (kind.family !== 'float' && (!Number.isInteger(x) || x < kind.min || x > kind.max)) throw new Error(`${word} does not fit ${this.input.type}.`);
+      if (kind.family !== 'float' && (!Number.isInteger(x) || x < kind.min || x > kind.max))
+        throw new Error(`${word} does not fit ${this.input.type}.`);
       write(this.input.type, data, i, x);
     }
     return data;
