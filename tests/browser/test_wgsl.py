@@ -26,6 +26,7 @@ from nnjit.codegen.expr import (
     cast,
     compare,
     const,
+    guarded,
     load,
     op,
     select,
@@ -67,7 +68,7 @@ SET_UP = """async () => {
   const text = (bytes) => btoa(Array.from(bytes, (b) => String.fromCharCode(b)).join(''));
   globalThis.shade = async (shader, contents) => {
     const out = await runShader(device, shader, contents.map(bytes));
-    if (lost.length) throw new Error(lost.join('\\n'));
+    if (lost.length) throw new Error(lost.splice(0).join('\\n'));
     return out.map(text);
   };
   return `${adapter.info.vendor} ${adapter.info.architecture}`;
@@ -355,6 +356,21 @@ def test_arg_max_writes_i64(run: Run) -> None:
     spec = KernelSpec("argmax", (Axis("i", 5),), stages, (Operand("f32", 35, "in"), Operand("i64", 5, "out")))
     x = specs.whole(RNG, (5, 7), "f32")
     check(run, (spec, [x]), wanted=x.argmax(1), schedule=(Parallel(("i",)),))
+
+
+def test_strided_tail_of_a_guarded_reduction(run: Run) -> None:
+    """SwiftShader computes min(vec4i(0, 1, 2, 3), vec4i(0)) >= vec4i(0) as false: the emitter folds it."""
+    spec, inputs = specs.conv(np.random.default_rng(3), 1, 1, 3, 1, 1, 1, 1)
+    check(run, (spec, inputs), schedule=(Tile("p", 2), Vectorize("ky"), Order(("g", "o", "p", "q"))))
+
+
+def test_a_guarded_read_before_the_buffer(run: Run) -> None:
+    """A negative index that is a constant made WGSL refuse the shader."""
+    at = Index(-2, {"i1": 1})
+    value = guarded(0, at, "f32", ((at, 4),), number(9))
+    spec, inputs = specs.pointwise(RNG, value, (1, 7), [("f32", (4,))])
+    for schedule in ((Tile("i1", 4), Vectorize("i1")), ()):
+        check(run, (spec, inputs), schedule=schedule)
 
 
 def test_more_workgroups_than_one_dimension_holds(run: Run) -> None:

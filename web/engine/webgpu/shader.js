@@ -54,8 +54,10 @@ export class ShaderKernel {
    * @returns {Promise<ShaderKernel>}
    */
   static async create(device, shader) {
+    device.pushErrorScope('validation'); // what is wrong is told below, with its line
     const module = device.createShaderModule({ label: shader.name, code: shader.wgsl });
     const { messages } = await module.getCompilationInfo();
+    await device.popErrorScope();
     const errors = messages.filter((m) => m.type === 'error');
     if (errors.length) {
       throw new ShaderError(shader, errors.map((m) => `line ${m.lineNum}: ${m.message}`).join('\n'));

@@ -86,14 +86,13 @@ class _Emitter:
         self.nest = nest
         loop = nest.body[0]
         assert isinstance(loop, For) and loop.kind == "parallel"
-        self.loop, self.memo, self.names = loop, {}, Names()
+        self.loop, self.names = loop, Names()
+        self.memo: dict[Expr, Expr] = {}
         self.body = self._legal(loop.body)
         self.wide = _vector_operands(self.body, nest)
         sets = [s.reg for s in _statements(self.body) if isinstance(s, Set)]
         once = frozenset(r for r in sets if sets.count(r) == 1)
-        self.v = Values(nest.operands, self.names, self.wide, constant=once)
-
-    memo: dict[Expr, Expr]
+        self.v = Values(self.names, operands=nest.operands, wide=self.wide, constant=once)
 
     def shader(self, workgroup: int, columns: int) -> str:
         """The whole text; `columns` workgroups in a row of the grid, 0 if it has one row."""

@@ -4,13 +4,19 @@ leaves too open (sin 2^-11, tanh 1e-5 and free to overflow, atan 4096 ulp), or h
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from nnjit.codegen.dtypes import FLOATS, UNSIGNED
 from nnjit.codegen.expr import Access, Expr, UnsupportedExpr, cast, compare, const, op, rewrite, select
 from nnjit.codegen.functions import atan, erf, power, tanh, trig
 
-POLYNOMIALS = {
-    "erf": erf, "tanh": tanh, "atan": atan, "sin": lambda x: trig(x, 0), "cos": lambda x: trig(x, 1),
-}  # fmt: skip
+POLYNOMIALS: dict[str, Callable[[Expr], Expr]] = {
+    "erf": erf,
+    "tanh": tanh,
+    "atan": atan,
+    "sin": lambda x: trig(x, 0),
+    "cos": lambda x: trig(x, 1),
+}
 
 
 def legal(e: Expr, memo: dict[Expr, Expr]) -> Expr:

@@ -1,4 +1,4 @@
-"""Identifiers: axes, registers and temporaries as WGSL names, each different from all others and from the language's."""
+"""Identifiers: axes, registers and temporaries as WGSL names, unlike each other and the language's words."""
 
 from __future__ import annotations
 
