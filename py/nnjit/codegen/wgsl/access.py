@@ -1,0 +1,143 @@
+"""Indices and loads as WGSL text: scalar, four neighbours, strided, or one index for each lane.
+
+A guarded read has no branch: WebGPU keeps every index inside its buffer, and `select` drops what was read outside
+the guards.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from nnjit.codegen.expr import LANE, Atom, Expr, Index, cast, compare, const
+from nnjit.codegen.spec import Operand
+from nnjit.codegen.wgsl.sharing import ADD, ATOM, MUL, Sharing, Text, operands_of, within
+from nnjit.codegen.wgsl.types import register_type
+
+Terms = tuple[tuple[Atom, int], ...]
+
+
+@dataclass(slots=True)
+class Register:
+    name: str
+    lanes: int
+    dtype: str
+
+
+@dataclass
+class Access(Sharing):
+    """Reads of operands. `wide` ones are arrays of vec4; `regs` are the registers in scope."""
+
+    operands: Sequence[Operand] = ()
+    wide: frozenset[int] = frozenset()
+    regs: dict[str, Register] = field(default_factory=dict)
+
+    @abstractmethod
+    def value(self, e: Expr, lanes: int) -> Text:
+        """The text of `e` in a statement of `lanes` lanes."""
+
+    def buffer(self, operand: int) -> str:
+        return f"{self.operands[operand].role}{operand}"
+
+    # ---- indices ----
+
+    def varies(self, atom: Atom) -> bool:
+        """Whether an index term differs between the lanes of a vector statement."""
+        if isinstance(atom, str):
+            return atom == LANE
+        return LANE in atom.axes() or any(
+            n[0] == "%" and self.regs[n[1:]].lanes > 1 for n in atom.axes() if n[0] == "%"
+        )
+
+    def element(self, terms: Terms, offset: int) -> str:
+        """The text of a scalar index: the terms are shared by all that differ in the offset alone."""
+        if not terms:
+            # a guarded read may lie outside: where that is known now, WGSL would refuse the whole shader
+            return str(max(offset, 0))
+        reads = frozenset(n for a, _ in terms for n in ((a,) if isinstance(a, str) else a.axes()))
+        operands = frozenset(o for a, _ in terms if not isinstance(a, str) for o in operands_of(a))
+        make = partial(self.affine, terms, 0)
+        text, _ = self.shared((("at", terms), 1), "at", make, reads, operands)
+        return text if offset == 0 else f"{text} {'-' if offset < 0 else '+'} {abs(offset)}"
+
+    def affine(self, terms: Terms, offset: int) -> Text:
+        """`8 * m + k + 3`: the largest strides first."""
+        parts: list[Text] = []
+        for atom, c in sorted(terms, key=lambda t: -abs(t[1])):
+            text, tight = (self.names.of(atom), ATOM) if isinstance(atom, str) else self._integer(atom, 1)
+            parts.append((text, tight) if c == 1 else (f"{c} * {within(text, tight, ATOM)}", MUL))
+        if offset or not parts:
+            parts.append((str(offset), ATOM))
+        if len(parts) == 1:
+            return parts[0]
+        out = within(*parts[0], MUL)
+        for text, tight in parts[1:]:
+            text = within(text, tight, MUL)
+            out += f" - {text[1:]}" if text[0] == "-" else f" + {text}"
+        return out, ADD
+
+    def _integer(self, e: Expr, lanes: int) -> Text:
+        return self.value(e if e.dtype == "i32" else cast(e, "i32"), lanes)
+
+    def scattered(self, i: Index) -> str:
+        """The name of a vector of indices, one for each lane."""
+        return self.named(self.vector_index(i))
+
+    def vector_index(self, i: Index) -> Text:
+        """An index as a vec4i: what the lanes have in common, and what each adds."""
+        fixed = tuple((a, c) for a, c in i.terms if not self.varies(a))
+        parts = [within(*self.affine(fixed, i.const), MUL)] if fixed or i.const else []
+        for atom, c in i.terms:
+            if atom == LANE:
+                parts.append(f"vec4i({', '.join(str(c * n) for n in range(4))})")
+            elif not isinstance(atom, str) and self.varies(atom):
+                text = within(*self._integer(atom, 4), MUL if c == 1 else ATOM)
+                parts.append(text if c == 1 else f"{c} * {text}")
+        if len(parts) > 1:
+            return " + ".join(parts), ADD
+        return parts[0], ATOM if parts[0].startswith("vec4i(") else MUL
+
+    # ---- loads ----
+
+    def load(self, e: Expr, lanes: int) -> Text:
+        """A read without a branch: outside its guards the index is clamped by WebGPU and the value not taken."""
+        text = self._read(e, lanes)
+        if not e.attr.guard:
+            return text, ATOM
+        alike = not any(self.varies(a) for i, _ in e.attr.guard for a, _ in i.terms)
+        inside = [c for i, n in e.attr.guard for c in self._bounds(i, n, 1 if alike else lanes)]
+        other = self.value(e.args[0], lanes)[0]
+        return f"select({other}, {text}, {' & '.join(inside)})", ATOM
+
+    def _bounds(self, i: Index, extent: int, lanes: int) -> list[str]:
+        at = Expr("axis", "i32", (), i)
+        checks = [compare("ge", at, const(0, "i32")), compare("lt", at, const(extent, "i32"))]
+        return [within(*self.value(c, lanes), ATOM) for c in checks]
+
+    def _read(self, e: Expr, lanes: int) -> str:
+        operand, i = e.attr.operand, e.attr.index
+        o, name = self.operands[operand], self.buffer(operand)
+        terms, step = without_lane(i), i.coeff(LANE)
+        if operand in self.wide:
+            return f"{name}[{self.element(tuple((a, c // 4) for a, c in terms), i.const // 4)}]"
+        if lanes > 1 and any(self.varies(a) for a, _ in terms):
+            places = self.scattered(i)
+            words = [f"{name}[{places}.{c}]" for c in "xyzw"]
+        else:
+            ahead = range(lanes if step else 1)
+            words = [f"{name}[{self.element(terms, i.const + step * n)}]" for n in ahead]
+        if o.dtype == "i64" and e.dtype == "i32":
+            words = [f"{w}.x" for w in words]  # the low word
+        kind = "u32" if o.dtype == "bool" else e.dtype
+        text = words[0] if lanes == 1 else f"{register_type(kind, lanes)}({', '.join(words)})"
+        register_type(e.dtype, lanes)
+        if o.dtype != "bool":
+            return text
+        return f"({text} != 0u)" if lanes == 1 else f"({text} != vec4u())"
+
+
+def without_lane(i: Index) -> Terms:
+    """The terms of an index that are the same in every lane."""
+    return tuple(t for t in i.terms if t[0] != LANE)

@@ -1,0 +1,107 @@
+"""What a run of statements shares: values used again get a name by `let`.
+
+A straight-line run is walked twice by the same code: once to count uses, once to print. A value is shared until
+a statement changes a register or a buffer that it reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from nnjit.codegen.expr import Expr, walk
+from nnjit.codegen.wgsl.names import Names
+
+ATOM, MUL, ADD, LOW = 3, 2, 1, 0
+"""How tightly a text binds. WGSL lets few operators be mixed without parentheses: only + - * / go without."""
+
+LONG = 96
+"""A longer text gets a name of its own."""
+
+Text = tuple[str, int]
+Key = tuple[object, int]
+"""What is shared: an expression or the terms of an index, and the lanes it is computed in."""
+
+
+@dataclass(slots=True)
+class Shared:
+    """One value of a run: how often it is used, its text, and what it reads."""
+
+    reads: frozenset[str]
+    operands: frozenset[int]
+    uses: int
+    text: Text = ("", ATOM)
+
+
+@dataclass
+class Sharing:
+    """The lines printed so far and the values that they have named."""
+
+    names: Names
+    lines: list[str] = field(default_factory=list)
+    root: Expr | None = None
+    """The value of the statement being printed, which needs no name however long it is."""
+    counting: bool = False
+    _live: dict[Key, Shared] = field(default_factory=dict)
+    _counted: list[Shared] = field(default_factory=list)
+    _next: int = 0
+
+    def twice(self, walk_run: Callable[[], None]) -> list[str]:
+        """The lines that `walk_run` prints, which is called to count before it is called to print."""
+        self.counting, self._live, self._counted = True, {}, []
+        walk_run()
+        self.counting, self._live, self._next, self.lines = False, {}, 0, []
+        walk_run()
+        return self.lines
+
+    def forget(self, gone: Callable[[Shared], bool]) -> None:
+        """Values that the statement just printed has changed are computed anew."""
+        self._live = {k: e for k, e in self._live.items() if not gone(e)}
+
+    def line(self, text: str) -> None:
+        if not self.counting:
+            self.lines.append(text)
+
+    def _bind(self, text: str, wish: str) -> str:
+        if self.counting:
+            return ""
+        name = self.names.numbered(wish)
+        self.lines.append(f"let {name} = {text};")
+        return name
+
+    def named(self, value: Text) -> str:
+        """A name for a value that is written more than once."""
+        return value[0] if value[0].isidentifier() else self._bind(value[0], "t")
+
+    def shared(
+        self, key: Key, wish: str, make: Callable[[], Text], reads: frozenset[str], operands: frozenset[int]
+    ) -> Text:
+        """The text of a value: made at its first use in a run, and bound to a name if there are more."""
+        entry = self._live.get(key)
+        if entry is not None:
+            entry.uses += self.counting
+            return entry.text
+        if self.counting:
+            entry = Shared(reads, operands, 1)
+            self._counted.append(entry)
+        else:
+            entry = self._counted[self._next]
+            self._next += 1
+        text, tightness = make()
+        simple = text.replace(".", "_").isidentifier()
+        long = len(text) > LONG and key[0] is not self.root
+        if not self.counting and not simple and (entry.uses > 1 or long):
+            text, tightness = self._bind(text, wish), ATOM
+        entry.text = (text, tightness)
+        self._live[key] = entry
+        return entry.text
+
+
+def within(text: str, tightness: int, wanted: int) -> str:
+    """In parentheses unless it binds tightly enough for its place."""
+    return text if tightness >= wanted else f"({text})"
+
+
+def operands_of(e: Expr) -> frozenset[int]:
+    """The operands that `e` reads."""
+    return frozenset(x.attr.operand for x in walk(e) if x.op == "load")
