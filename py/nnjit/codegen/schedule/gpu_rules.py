@@ -12,7 +12,7 @@ from __future__ import annotations
 from math import prod
 
 from nnjit.codegen.expr import Access
-from nnjit.codegen.schedule.rules import LANES, narrow_types, reads
+from nnjit.codegen.schedule.facts import LANES, narrow_types, reads
 from nnjit.codegen.schedule.steps import Order, Pack, Parallel, Schedule, Step, Tile, Unroll, Vectorize
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
 from nnjit.codegen.wgsl.target import WgslTarget

@@ -1,0 +1,209 @@
+"""Schedules for sums of products: matrix products, convolutions of every kind, attention scores, einsum.
+
+The vector axis lies along the output, MR x NR accumulators stay in registers over the whole sum, the operand
+with the vector axis is read from panels. Tiles come from a small cost model over the exact extents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from nnjit.codegen.expr import Access
+from nnjit.codegen.schedule.facts import LANES, narrow_types, reads, spread
+from nnjit.codegen.schedule.steps import Order, Pack, Parallel, Schedule, Step, Tile, Unroll, Vectorize
+from nnjit.codegen.spec import Axis, KernelSpec, Stage
+from nnjit.codegen.wasm.target import Target
+
+PACK_ROWS = 12
+"""Rows of a product from which packing an activation pays: it is read once to pack, `rows` times to multiply."""
+WINDOW = 9
+"""A window of at most this many points is unrolled whole in a depthwise convolution."""
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """A sum of a * b: `axis` goes into lanes and is one of b's; `rows` are the axes that b ignores."""
+
+    spec: KernelSpec
+    stage: Stage
+    a: Access
+    b: Access
+    axis: Axis
+    rows: list[Axis]
+
+    @property
+    def depthwise(self) -> bool:
+        """Both factors follow the vector axis: each lane is a sum of its own."""
+        return self.axis.name in set(self.a.axes())
+
+    @property
+    def batch(self) -> list[Axis]:
+        """Axes of both factors: outermost loops."""
+        shared = set(self.a.axes()) & set(self.b.axes())
+        return [x for x in self.spec.axes if x.name in shared and x is not self.axis]
+
+
+def contraction(spec: KernelSpec, target: Target) -> Schedule | None:
+    """The schedule of a sum of products; None for any other spec."""
+    f = factors(spec)
+    if f is None:
+        return None
+    return depthwise(f, target) if f.depthwise and f.rows else product(f, target)
+
+
+def factors(spec: KernelSpec) -> Factors | None:
+    """A spec seen as one sum of products of two plain reads."""
+    if len(spec.stages) != 1:
+        return None
+    s = spec.stages[0]
+    if s.combine != "sum" or s.body is None or s.body.op != "mul" or not narrow_types(spec, s) or s.axes:
+        return None
+    sides = [reads(a) for a in s.body.args]
+    if any(len(r) != 1 or r[0].guard for r in sides):
+        return None
+    a, b = sides[0][0], sides[1][0]
+    axis = _vector_axis(spec, s, set(a.axes()), set(b.axes()))
+    if axis is None:
+        return None
+    if axis.name not in set(b.axes()):
+        a, b = b, a
+    in_a, in_b = set(a.axes()), set(b.axes())
+    rows = [x for x in spec.axes if x is not axis and x.name not in in_b and x.name in in_a]
+    return Factors(spec, s, a, b, axis, rows)
+
+
+def product(f: Factors, target: Target) -> Schedule:
+    """MR rows by NV vectors of accumulators; the rows axis and both factors by the cost model."""
+    m, mr, nv = None, 1, 1
+    best = float("inf")
+    for x in f.rows or (None,):
+        rows, vectors, cost = register_tile(x.extent if x else 1, f.axis.extent, target)
+        cost /= x.extent if x else 1
+        if cost < best * 0.98:  # a later axis must be clearly better: the last one's rows lie closest
+            m, mr, nv, best = x, rows, vectors, cost
+    steps: list[Step] = [Tile(f.axis.name, nv * LANES), Vectorize(f.axis.name, LANES)]
+    tiles = {f.axis.name: nv * LANES}
+    if m is not None and mr > 1:
+        steps.append(Tile(m.name, mr))
+        tiles[m.name] = mr
+    last = f.stage.reduce[-1]
+    # measured best for 6x8 on x86: two steps of a long sum at a time
+    whole = last.extent <= 3
+    steps.append(
+        Unroll(last.name, last.extent if whole else 4 if last.extent % 4 == 0 and last.extent <= 16 else 2)
+    )
+    if _packs(f, prod(x.extent for x in f.rows)):
+        steps.append(Pack(f.b.operand, f.axis.name))
+    inner = [x.name for x in f.rows if x is not m] + ([m.name] if m else [])
+    return (*steps, *_loops(f, inner, tiles, target))
+
+
+def depthwise(f: Factors, target: Target) -> Schedule:
+    """Neighbours along the fastest spatial axis share the reads of their windows.
+
+    The window is unrolled along that axis, so that each input vector is loaded once for all the outputs of
+    the tile it belongs to: t outputs of a window of w read (t - 1) * stride + w vectors, not t * w."""
+    m = min(f.rows, key=lambda x: (abs(f.a.index.coeff(x.name)), -x.extent))
+    window = [r for r in f.stage.reduce if f.a.index.coeff(r.name)]
+    near = min(window, key=lambda r: abs(f.a.index.coeff(r.name)), default=None)
+    steps: list[Step] = [Tile(f.axis.name, LANES), Vectorize(f.axis.name, LANES)]
+    mr = 1
+    if near is not None and near.extent <= WINDOW:
+        mr = _window_tile(m, near, f, target)
+        steps.append(Unroll(near.name, near.extent))
+        others = [r for r in f.stage.reduce if r is not near]
+        if near.extent * prod(r.extent for r in others) <= WINDOW:
+            steps += [Unroll(r.name, r.extent) for r in others]
+    else:
+        mr = min(m.extent, 6)
+    tiles = {f.axis.name: LANES, m.name: mr}
+    if mr > 1:
+        steps.append(Tile(m.name, mr))
+    if _packs(f, prod(x.extent for x in f.rows)):
+        steps.append(Pack(f.b.operand, f.axis.name))
+    inner = [x.name for x in f.rows if x is not m] + [m.name]
+    return (*steps, *_loops(f, inner, tiles, target))
+
+
+def _window_tile(m: Axis, near: Axis, f: Factors, target: Target) -> int:
+    """Outputs in a tile: the fewest cycles for the whole axis while outputs and inputs fit the registers."""
+    step, tap = f.a.index.coeff(m.name), f.a.index.coeff(near.name)
+    best, cost = 1, float("inf")
+    for t in range(1, min(m.extent, 13) + 1):
+        inputs = {i * step + k * tap for i in range(t) for k in range(near.extent)}
+        if t > 1 and t + len(inputs) + 1 > target.registers:
+            break
+        full, rest = divmod(m.extent, t)
+        cycles = max(t * near.extent / 2, (len(inputs) + near.extent) / 2) + 1.0
+        total = full * cycles + (rest * near.extent + 1.0 if rest else 0.0)
+        if total < cost:
+            best, cost = t, total
+    return best
+
+
+def _loops(f: Factors, inner: list[str], tiles: dict[str, int], target: Target) -> tuple[Step, ...]:
+    """Batch axes, then tiles of the vector axis (its panel stays in cache over the rows), then rows."""
+    batch = [x.name for x in f.batch]
+    rest = [x.name for x in f.spec.axes if x.name not in (*batch, *inner, f.axis.name)]
+    order = [*batch, *rest, f.axis.name, *inner]
+    return Order(tuple(order)), Parallel(tuple(spread(f.spec, order, tiles, target)))
+
+
+def _packs(f: Factors, rows: int) -> bool:
+    """Whether b is read from panels: always a constant, an activation if enough rows use it, and no gather.
+    Panels that would equal the source (one tile of it) are not copied."""
+    if f.b.operand < 0 or any(not isinstance(x, str) for x, _ in f.b.index.terms):
+        return False
+    if not f.spec.operands[f.b.operand].const and rows < PACK_ROWS:
+        return False
+    return not (f.b.index.coeff(f.axis.name) == 1 and f.axis.extent <= LANES)
+
+
+def _vector_axis(spec: KernelSpec, s: Stage, in_a: set[str], in_b: set[str]) -> Axis | None:
+    """The shared axis to put in lanes: contiguous in the output first, then contiguous in either factor."""
+    assert s.body is not None
+    best, score = None, 0.0
+    for x in spec.axes:
+        if x.name not in in_a | in_b or x.extent < 2:
+            continue
+        points = min(x.extent, 64) / 64
+        points += 2.0 if s.index.coeff(x.name) == 1 else 0.0
+        if x.extent < LANES:
+            points -= 2.0
+        b_index = next(r.index for arg in s.body.args for r in reads(arg) if x.name in set(r.axes()))
+        points += 1.0 if spec.operands[_operand(s, x.name)].const or b_index.coeff(x.name) == 1 else 0.0
+        if (x.name in in_a) != (x.name in in_b):
+            points += 0.25
+        if points > score:
+            best, score = x, points
+    return best
+
+
+def _operand(s: Stage, axis: str) -> int:
+    assert s.body is not None
+    ops = [r.operand for arg in s.body.args for r in reads(arg) if axis in set(r.axes())]
+    return ops[-1]
+
+
+def register_tile(rows_extent: int, columns: int, target: Target) -> tuple[int, int, float]:
+    """(rows, vectors, cycles) of the accumulator tile with the least modelled time over the whole extent.
+
+    A step of k costs the larger of: multiply-adds at 2 a cycle, loads at 2 a cycle, and 4 cycles of latency
+    through each accumulator. The tile and its operands must fit the registers that do not spill."""
+    best, cost = (1, 1), float("inf")
+    widest = -(-columns // LANES)
+    for nv in range(1, min(widest, 8) + 1):
+        for mr in range(1, min(rows_extent, 13) + 1):
+            if mr > 1 and mr * nv + nv + 1 > target.registers:
+                break
+            total = 0.0
+            full_m, tail_m = divmod(rows_extent, mr)
+            full_n, tail_n = divmod(widest, nv)
+            for rm, cm in ((mr, full_m), (tail_m, 1 if tail_m else 0)):
+                for rn, cn in ((nv, full_n), (tail_n, 1 if tail_n else 0)):
+                    loads = rn + rm
+                    total += cm * cn * (max(rm * rn / 2, loads / 2, 4.0) + 0.08 * loads + 0.3)
+            if total < cost * 0.999:
+                best, cost = (mr, nv), total
+    return (*best, cost)

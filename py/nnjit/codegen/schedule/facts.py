@@ -1,0 +1,56 @@
+"""What the schedule rules ask of a spec: its accesses, whether it fits four lanes, how to share it out."""
+
+from __future__ import annotations
+
+from nnjit.codegen.dtypes import WIDE
+from nnjit.codegen.expr import Access, Expr, walk
+from nnjit.codegen.spec import KernelSpec, Stage
+from nnjit.codegen.wasm.target import Target
+
+LANES = 4
+
+
+def reads(root: Expr | None) -> list[Access]:
+    """Distinct accesses of an expression."""
+    out: dict[Access, None] = {}
+    for e in walk(root) if root is not None else ():
+        if e.op == "load":
+            out[e.attr] = None
+    return list(out)
+
+
+def narrow_types(spec: KernelSpec, s: Stage) -> bool:
+    """Whether a stage computes in types that fit four to a vector."""
+    roots = [r for r in (s.body, s.result) if r is not None]
+    for root in roots:
+        if root.dtype in WIDE:
+            return False
+        for e in values(root):
+            if e.dtype in WIDE and e.op != "load" and e.axes():
+                return False
+    return s.keep != "" or spec.operands[s.out].dtype not in WIDE
+
+
+def values(root: Expr) -> list[Expr]:
+    """Nodes below `root` without those inside addresses."""
+    out, stack, seen = [], [root], {root}
+    while stack:
+        e = stack.pop()
+        out.append(e)
+        for a in e.args:
+            if a not in seen:
+                seen.add(a)
+                stack.append(a)
+    return out
+
+
+def spread(spec: KernelSpec, order: list[str], tiles: dict[str, int], target: Target) -> list[str]:
+    """The outermost axes to flatten into the parallel loop: enough tiles for every thread to have several."""
+    extents = {a.name: a.extent for a in spec.axes}
+    chosen, count = [], 1
+    for name in order:
+        if count >= 16 * max(1, target.threads):
+            break
+        chosen.append(name)
+        count *= -(-extents[name] // tiles.get(name, 1))
+    return chosen
