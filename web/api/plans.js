@@ -66,7 +66,7 @@ export class Plans {
     const id = `session-${++made}`;
     const info = engine?.client.info;
     const threads = Math.min(this.options.threads || info?.threads || 1, info?.threads || 1);
-    const shared = Boolean(info?.sharedMemory) && threads > 1;
+    const shared = Boolean(info?.sharedMemory); // also with one thread: feeds and outputs need no messages then
     try {
       this.description = await compiler.call(
         'create',
@@ -223,11 +223,13 @@ export class Plans {
   }
 
   /**
-   * Runs a plan. The values come in the order of `fetch`.
-   * @param {Prepared} plan @param {Map<string, Feed>} feeds @param {string[]} fetch @param {AbortSignal | null} signal
+   * Runs a plan. The values come in the order of `wanted`: output names, with a tensor to fill or null. A tensor of
+   * the wrong form is left alone and a new one returned.
+   * @param {Prepared} plan @param {Map<string, Feed>} feeds @param {Map<string, Tensor | null>} wanted @param {AbortSignal | null} signal
    * @returns {Promise<{values: Feed[], ms: number, segments: {kind: string, ms: number}[]}>}
    */
-  async execute(plan, feeds, fetch, signal) {
+  async execute(plan, feeds, wanted, signal) {
+    const fetch = [...wanted.keys()];
     if (!plan.facts) return this.#executeReference(plan, feeds, fetch, signal);
     const { inputs, outputs, host } = plan.facts;
     const compiler = getCompiler();
@@ -235,11 +237,13 @@ export class Plans {
     const { client } = await getEngine();
     // A plan's outputs stand in the model's order; what the engine calls them is the compiler's business.
     const names = this.description.outputs.map((output) => output.name);
-    const wanted = fetch.filter((name) => !(name in plan.constants));
-    const refs = wanted.map((name) => outputs[names.indexOf(name)]);
-    const options = { fetch: refs.map((ref) => ref.name), ...(signal ? { signal } : {}) };
+    const computed = fetch.filter((name) => !(name in plan.constants));
+    const refs = computed.map((name) => outputs[names.indexOf(name)]);
+    const given = refs.map((ref, i) => fitting(ref, wanted.get(computed[i])));
+    const into = given.map((tensor) => tensor && bytesOf(tensor));
+    const options = { fetch: refs.map((ref) => ref.name), into, ...(signal ? { signal } : {}) };
     const result = await client.run(this.id, plan.key, toFeeds(inputs, feeds), options);
-    const made = new Map(wanted.map((name, i) => [name, fromOutput(refs[i], result.outputs[i])]));
+    const made = new Map(computed.map((name, i) => [name, given[i] ?? fromOutput(refs[i], result.outputs[i])]));
     const values = fetch.map((name) => (name in plan.constants ? fromValue(plan.constants[name]) : (made.get(name) ?? null)));
     return { values, ms: result.ms, segments: result.segments };
   }
@@ -278,6 +282,10 @@ function toFeed(ref, feed) {
   if (feed === undefined) throw failure('FEED', `No feed for input '${ref.name}'`, { reason: 'missing', input: ref.name });
   return ref.host || !(feed instanceof Tensor) ? toValue(feed) : bytesOf(feed);
 }
+
+/** The tensor to fill if the output goes into it as it is. @param {ValueRef} ref @param {Tensor | null | undefined} tensor */
+const fitting = (ref, tensor) =>
+  tensor && !ref.host && tensor.type === ref.type && String(tensor.dims) === String(ref.dims) ? tensor : null;
 
 /** @param {ValueRef} ref @param {import('../engine/types.js').Output} output @returns {Feed} */
 function fromOutput(ref, output) {

@@ -120,14 +120,14 @@ export class InferenceSession {
     const plan = await this.#plans.get(requestOf(feeds), progress, signal);
     const ready = performance.now();
     const names = [...wanted.keys()];
-    const { values, ms, segments } = await this.#plans.execute(plan, feeds, names, signal);
+    const { values, ms, segments } = await this.#plans.execute(plan, feeds, wanted, signal);
     const end = performance.now();
     this.lastRun = { ms: end - start, engineMs: ms, compileMs: ready - start, cold: this.#plans.compiled !== before, segments };
     /** @type {Record<string, any>} */
     const outputs = {};
     names.forEach((name, i) => {
       const into = wanted.get(name);
-      outputs[name] = into ? copyInto(into, values[i], name) : values[i];
+      outputs[name] = into && into !== values[i] ? copyInto(into, values[i], name) : values[i];
     });
     return outputs;
   }
@@ -245,7 +245,7 @@ export class InferenceSession {
     const checked = checkFeeds(this.#plans.description.inputs, feeds);
     return this.#queue(async () => {
       const plan = await this.#plans.get(requestOf(checked), () => undefined, signal);
-      const { values } = await this.#plans.execute(plan, checked, [...this.outputNames], signal);
+      const { values } = await this.#plans.execute(plan, checked, new Map(this.outputNames.map((name) => [name, null])), signal);
       const outputs = Object.fromEntries(values.map((value, i) => [this.outputNames[i], toValue(value)]));
       return this.#plans.ask('check', { feeds: toValues(checked), outputs });
     });

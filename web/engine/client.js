@@ -1,8 +1,11 @@
 // EngineClient: the engine as the page, or any worker, sees it. Calls go out as messages and come back as
-// promises; a dead engine rejects all that are pending and can be started anew.
+// promises; a dead engine rejects all that are pending and can be started anew. Calls on one session go out one at
+// a time, so that the feeds and outputs of a run can be copied here, straight into and out of a shared memory.
 
 import { lockName, watchLock } from './alive.js';
-import { NnjitError } from './errors.js';
+import { NnjitError, check } from './errors.js';
+import { Lane } from './lane.js';
+import { asBytes, copyOf, feedBytes, fetched } from './values.js';
 
 /** @typedef {import('./types.d.ts').EngineInfo} EngineInfo */
 /** @typedef {import('./types.d.ts').Feed} Feed */
@@ -11,6 +14,10 @@ import { NnjitError } from './errors.js';
 /** @typedef {{resolve: (value: any) => void, reject: (error: NnjitError) => void, progress?: Progress}} Pending */
 /** @typedef {{signal?: AbortSignal, progress?: Progress, transfer?: Transferable[]}} CallOptions */
 
+/** Outputs from this size on get their pages from the system while the engine computes, not after. */
+const PREPARED = 32768;
+const PAGE_BYTES = 4096;
+
 const RESTART = 'Start a new engine and create the sessions again.';
 
 export class EngineClient {
@@ -18,6 +25,8 @@ export class EngineClient {
   #next = 1;
   /** @type {Map<number, Pending>} */
   #pending = new Map();
+  /** @type {Map<string, Lane>} */
+  #lanes = new Map();
   /** @type {Set<(error: NnjitError) => void>} */
   #mourners = new Set();
   #watch = new AbortController();
@@ -70,7 +79,12 @@ export class EngineClient {
    * @returns {Promise<import('./types.d.ts').SessionInfo>}
    */
   createSession(id, options = {}) {
-    return this.#call('createSession', [id, options]);
+    if (!this.#lanes.has(id)) this.#lanes.set(id, new Lane());
+    return this.#inLane(id, async (lane) => {
+      const { memory, ...made } = await this.#call('createSession', [id, options]);
+      lane?.opened(memory);
+      return made;
+    });
   }
 
   /**
@@ -82,20 +96,75 @@ export class EngineClient {
    * @returns {Promise<import('./types.d.ts').LoadResult>}
    */
   loadPlan(id, plan, sources = [], { onProgress, signal } = {}) {
-    return this.#call('loadPlan', [id, plan, sources], { signal, progress: onProgress });
+    const { key, inputs, outputs } = plan;
+    return this.#inLane(id, async (lane) => {
+      const loaded = await this.#call('loadPlan', [id, plan, sources], { signal, progress: onProgress });
+      lane?.plans.set(key, { inputs, outputs });
+      return loaded;
+    });
   }
 
   /**
    * @param {string} id
    * @param {string} key the plan's
    * @param {Feed[]} feeds one an input of the plan, of exactly its bytes
-   * @param {{fetch?: string[], signal?: AbortSignal, transfer?: boolean}} [options]
-   *   fetch: names of the outputs wanted; transfer: the feeds' buffers move and are gone for the caller
-   * @returns {Promise<import('./types.d.ts').RunResult>} outputs: Uint8Array over a buffer of its own, or a host value
+   *   taken at once: the caller may change them while the run is under way
+   * @param {import('./types.d.ts').RunOptions} [options]
+   * @returns {Promise<import('./types.d.ts').RunResult>} outputs: Uint8Array over `into` or a buffer of its own, or a
+   *   host value
    */
-  run(id, key, feeds, { fetch, signal, transfer = false } = {}) {
-    const packed = feeds.map(compact);
-    return this.#call('run', [id, key, packed, fetch], { signal, transfer: transfer ? buffers(packed) : [] });
+  run(id, key, feeds, options = {}) {
+    const given = this.#lanes.get(id)?.busy ? feeds.map((feed) => own(feed, options.transfer)) : feeds;
+    return this.#inLane(id, (lane) => {
+      const plan = lane?.direct ? lane.plans.get(key) : undefined;
+      return lane && plan ? this.#runDirect(lane, id, key, plan, given, options) : this.#runByMessage(id, key, given, options);
+    });
+  }
+
+  /**
+   * One copy of each feed and output, here. The lane is ours: nobody else is in the memory until this returns.
+   * @param {Lane} lane
+   * @param {string} id
+   * @param {string} key
+   * @param {{inputs: import('./types.d.ts').ValueRef[], outputs: import('./types.d.ts').ValueRef[]}} plan
+   * @param {Feed[]} feeds
+   * @param {import('./types.d.ts').RunOptions} options
+   */
+  async #runDirect(lane, id, key, { inputs, outputs }, feeds, { fetch, into = [], signal }) {
+    const refs = fetched(outputs, fetch);
+    const targets = refs.map((ref, i) => (ref.host ? null : target(ref, into[i])));
+    feedBytes(inputs, feeds).forEach((bytes, i) => {
+      const ref = inputs[i];
+      if (bytes && !ref.host) lane.bytes(ref.address, ref.nbytes).set(bytes);
+    });
+    const values = feeds.map((feed, i) => (inputs[i].host ? feed : null));
+    const answer = this.#call('run', [id, key, values, fetch, true], { signal });
+    refs.forEach((ref, i) => { // while the engine is at it
+      if (!ref.host) targets[i] ??= fresh(ref.nbytes);
+    });
+    const result = await answer;
+    refs.forEach((ref, i) => {
+      if (!ref.host) targets[i]?.set(lane.bytes(ref.address, ref.nbytes));
+    });
+    return { ...result, outputs: refs.map((_, i) => targets[i] ?? result.outputs[i]) };
+  }
+
+  /**
+   * @param {string} id
+   * @param {string} key
+   * @param {Feed[]} feeds
+   * @param {import('./types.d.ts').RunOptions} options
+   */
+  async #runByMessage(id, key, feeds, { fetch, into, signal, transfer }) {
+    const packed = feeds.map((feed) => own(feed, transfer));
+    const result = await this.#call('run', [id, key, packed, fetch, false], { signal, transfer: buffers(packed) });
+    into?.forEach((place, i) => {
+      const output = result.outputs[i];
+      if (!place || !(output instanceof Uint8Array)) return;
+      result.outputs[i] = target({ name: fetch?.[i] ?? String(i), nbytes: output.byteLength }, place);
+      result.outputs[i].set(output);
+    });
+    return result;
   }
 
   /**
@@ -107,7 +176,9 @@ export class EngineClient {
    * @returns {Promise<import('./types.d.ts').ProfileResult>}
    */
   profile(id, key, feeds, repeats, { signal } = {}) {
-    return this.#call('profile', [id, key, feeds.map(compact), repeats], { signal });
+    const packed = feeds.map((feed) => own(feed));
+    return this.#inLane(id, () =>
+      this.#call('profile', [id, key, packed, repeats], { signal, transfer: buffers(packed) }));
   }
 
   /**
@@ -118,7 +189,7 @@ export class EngineClient {
    * @returns {Promise<void>}
    */
   swapSlot(id, key, slot, moduleBytes) {
-    return this.#call('swapSlot', [id, key, slot, moduleBytes]);
+    return this.#inLane(id, () => this.#call('swapSlot', [id, key, slot, moduleBytes]));
   }
 
   /**
@@ -130,7 +201,7 @@ export class EngineClient {
    * @returns {Promise<import('./types.d.ts').TimingResult>}
    */
   timeSlot(id, key, step, { signal, ...options } = {}) {
-    return this.#call('timeSlot', [id, key, step, options], { signal });
+    return this.#inLane(id, () => this.#call('timeSlot', [id, key, step, options], { signal }));
   }
 
   /**
@@ -140,7 +211,7 @@ export class EngineClient {
    * @returns {Promise<Uint8Array<ArrayBuffer>>}
    */
   readMemory(id, address, length) {
-    return this.#call('readMemory', [id, address, length]);
+    return this.#inLane(id, () => this.#call('readMemory', [id, address, length]));
   }
 
   /**
@@ -149,7 +220,10 @@ export class EngineClient {
    * @returns {Promise<void>}
    */
   dropPlan(id, key) {
-    return this.#call('dropPlan', [id, key]);
+    return this.#inLane(id, async (lane) => {
+      await this.#call('dropPlan', [id, key]);
+      lane?.plans.delete(key);
+    });
   }
 
   /**
@@ -157,7 +231,11 @@ export class EngineClient {
    * @returns {Promise<{freed: number}>} bytes of memory given back
    */
   releaseSession(id) {
-    return this.#call('releaseSession', [id]);
+    return this.#inLane(id, async (lane) => {
+      const freed = await this.#call('releaseSession', [id]);
+      lane?.closed();
+      return freed;
+    });
   }
 
   /** @returns {Promise<import('./types.d.ts').MemoryReport>} */
@@ -201,6 +279,29 @@ export class EngineClient {
   }
 
   /**
+   * Does `work` after all that was asked of this session before.
+   * @template T
+   * @param {string} id
+   * @param {(lane: Lane | undefined) => Promise<T>} work no lane: there is no such session, and the engine will say so
+   * @returns {Promise<T>}
+   */
+  #inLane(id, work) {
+    const lane = this.#lanes.get(id);
+    if (!lane) return work(undefined);
+    return new Promise((resolve, reject) => {
+      const leave = () => {
+        lane.leave();
+        if (!lane.busy && !lane.open) this.#lanes.delete(id);
+      };
+      lane.enter(() => {
+        const done = work(lane);
+        done.then(resolve, reject);
+        done.then(leave, leave);
+      });
+    });
+  }
+
+  /**
    * @param {string} method
    * @param {unknown[]} args
    * @param {CallOptions} [options]
@@ -241,13 +342,15 @@ export class EngineClient {
 }
 
 /**
- * A view of a part of a buffer would be sent with the whole buffer; so the part is copied.
  * @param {Feed} feed
- * @returns {Feed}
+ * @param {boolean} [transfer] the caller gives its buffer away
+ * @returns {Feed} with a buffer that nobody else has and that can move: it is copied here and not once more on the way
  */
-function compact(feed) {
-  if (!ArrayBuffer.isView(feed) || feed.byteLength === feed.buffer.byteLength) return feed;
-  return new Uint8Array(feed.buffer, feed.byteOffset, feed.byteLength).slice();
+function own(feed, transfer = false) {
+  const bytes = asBytes(feed);
+  if (!bytes) return feed;
+  const whole = bytes.buffer instanceof ArrayBuffer && bytes.byteLength === bytes.buffer.byteLength;
+  return transfer && whole ? bytes : copyOf(bytes);
 }
 
 /**
@@ -255,9 +358,30 @@ function compact(feed) {
  * @returns {ArrayBuffer[]} each once
  */
 function buffers(feeds) {
-  const found = feeds.flatMap((feed) => {
-    const buffer = ArrayBuffer.isView(feed) ? feed.buffer : feed;
-    return buffer instanceof ArrayBuffer ? [buffer] : [];
-  });
+  const found = feeds.flatMap((feed) => (ArrayBuffer.isView(feed) ? [/** @type {ArrayBuffer} */ (feed.buffer)] : []));
   return [...new Set(found)];
+}
+
+/**
+ * @param {{name: string, nbytes: number}} ref
+ * @param {ArrayBufferView | null | undefined} place
+ * @returns {Uint8Array | null} the bytes of `place`
+ */
+function target({ name, nbytes }, place) {
+  const bytes = place ? asBytes(place) : null;
+  check(!bytes || bytes.byteLength === nbytes, 'BAD_FEED',
+    `Output "${name}" has ${nbytes} bytes; there is room for ${bytes?.byteLength}.`,
+    { name, expected: nbytes, got: bytes?.byteLength });
+  return bytes;
+}
+
+/**
+ * The system hands out the pages of a large buffer when they are first written, and that takes longer than to fill them.
+ * @param {number} length
+ * @returns {Uint8Array<ArrayBuffer>}
+ */
+function fresh(length) {
+  const bytes = new Uint8Array(length);
+  if (length >= PREPARED) for (let i = 0; i < length; i += PAGE_BYTES) bytes[i] = 0;
+  return bytes;
 }

@@ -65,7 +65,8 @@ const methods = {
       sessions.delete(id);
       throw cause;
     }
-    return { shared, threads: made.threads, maxPages: made.memory.maxPages };
+    const own = made.memory;
+    return { shared, threads: made.threads, maxPages: own.maxPages, memory: shared ? own.memory : undefined };
   },
 
   /**
@@ -85,10 +86,11 @@ const methods = {
    * @param {string} key
    * @param {Feed[]} feeds
    * @param {string[] | undefined} fetch
+   * @param {boolean} direct
    */
-  run({ signal, cancel }, id, key, feeds, fetch) {
+  run({ signal, cancel }, id, key, feeds, fetch, direct) {
     const target = session(id);
-    return target.inOrder(() => run(target, key, feeds, fetch, { host, signal }), cancel);
+    return target.inOrder(() => run(target, key, feeds, fetch, direct, { host, signal }), cancel);
   },
 
   /**

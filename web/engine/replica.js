@@ -3,6 +3,7 @@
 
 import { CALL, CANDIDATE, RUN } from './control.js';
 import { check } from './errors.js';
+import { collect } from './garbage.js';
 import { ABORT, BARRIER_GENERATION, STEP_WORDS } from './memory.js';
 
 /** @typedef {import('./types.d.ts').Mail} Mail */
@@ -22,9 +23,6 @@ import { ABORT, BARRIER_GENERATION, STEP_WORDS } from './memory.js';
  * @property {WebAssembly.Table} table
  * @property {Map<number, PlanReplica>} plans
  */
-
-/** Two of these bring V8's external memory accounting to a full collection; the pages are never touched. */
-const NUDGE_BYTES = 64 << 20;
 
 export class Replica {
   /** @param {number} thread */
@@ -215,17 +213,5 @@ function release(memory) {
     Atomics.store(words, ABORT, 1);
     Atomics.add(words, BARRIER_GENERATION, 1);
     Atomics.notify(words, BARRIER_GENERATION);
-  }
-}
-
-/**
- * A memory is freed when no thread holds it any more, and a thread that sleeps in Atomics.wait never collects
- * garbage by itself. So each one is made to, once it has dropped its references.
- */
-function collect() {
-  try {
-    for (let i = 0; i < 2; i++) new ArrayBuffer(NUDGE_BYTES);
-  } catch {
-    // no room for it: the failed allocation has collected already
   }
 }

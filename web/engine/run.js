@@ -1,16 +1,16 @@
-// One inference: feeds go in, segments are carried out in order, outputs come out as copies. Also the same
-// run taken apart, for profile().
+// One inference: feeds go in, segments are carried out in order, outputs come out as copies. Where the caller has
+// the memory, it does the first and the last itself. Also the same run taken apart, for profile().
 
 import { NnjitError, check, throwIfAborted } from './errors.js';
 import { mean, median } from './measure.js';
 import { turn } from './turns.js';
+import { asBytes, feedBytes, fetched } from './values.js';
 
 /** @typedef {import('./session.js').Session} Session */
 /** @typedef {import('./session.js').LoadedPlan} LoadedPlan */
 /** @typedef {import('./types.d.ts').Feed} Feed */
 /** @typedef {import('./types.d.ts').HostCall} HostCall */
 /** @typedef {import('./types.d.ts').HostValue} HostValue */
-/** @typedef {import('./types.d.ts').ValueRef} ValueRef */
 /** @typedef {Map<string, HostValue>} Values */
 /** @typedef {{host: import('./host.js').Host, signal: AbortSignal}} Context */
 
@@ -19,18 +19,22 @@ import { turn } from './turns.js';
  * @param {string} key
  * @param {Feed[]} feeds one an input of the plan
  * @param {string[] | undefined} fetch names of outputs; default all
+ * @param {boolean} direct only host values are in `feeds`, and go into the outputs: the caller sees to the tensors
  * @param {Context} context
- * @returns {Promise<import('./types.d.ts').RunResult>}
+ * @returns {Promise<import('./types.d.ts').RawResult>}
  */
-export async function run(session, key, feeds, fetch, context) {
+export async function run(session, key, feeds, fetch, direct, context) {
   const plan = session.plan(key);
   const start = performance.now();
   /** @type {Values} */
   const values = new Map();
-  storeFeeds(session, plan, feeds, values);
+  storeFeeds(session, plan, feeds, values, direct);
   const segments = await runSegments(session, plan, values, context,
     (first, last) => session.runSteps(plan, first, last));
-  const outputs = fetchOutputs(session, plan, fetch, values);
+  const outputs = fetched(plan.outputs, fetch).map((ref) => {
+    if (ref.host) return lookUp([values, plan.values], ref.name);
+    return direct ? null : session.memory.read(ref.address, ref.nbytes);
+  });
   return { outputs, ms: performance.now() - start, segments };
 }
 
@@ -53,12 +57,12 @@ export async function profile(session, key, feeds, repeats, context) {
   const segmentTimes = plan.segments.map(() => []);
   const runs = [];
   for (let i = 0; i < repeats; i++) {
-    const whole = await run(session, key, feeds, [], context);
+    const whole = await run(session, key, feeds, [], false, context);
     runs.push(whole.ms);
     whole.segments.forEach(({ ms }, s) => segmentTimes[s].push(ms));
     /** @type {Values} */
     const values = new Map();
-    storeFeeds(session, plan, feeds, values);
+    storeFeeds(session, plan, feeds, values, false);
     await runSegments(session, plan, values, context, async (first, last) => {
       for (let step = first; step < last; step++) {
         const ms = await session.callStep(plan, plan.steps[step]);
@@ -99,37 +103,20 @@ async function runSegments(session, plan, values, context, runSteps) {
 }
 
 /**
- * @param {unknown} data
- * @returns {Uint8Array | null} the same bytes, or null where it is neither buffer nor view
- */
-function asBytes(data) {
-  if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-  if (data instanceof ArrayBuffer) return new Uint8Array(data);
-  if (typeof SharedArrayBuffer !== 'undefined' && data instanceof SharedArrayBuffer) return new Uint8Array(data);
-  return null;
-}
-
-/**
  * @param {Session} session
  * @param {LoadedPlan} plan
  * @param {Feed[]} feeds
- * @param {Values} values
+ * @param {Values} values gets the host values
+ * @param {boolean} direct the tensors are in memory already
  */
-function storeFeeds(session, plan, feeds, values) {
-  const { inputs } = plan;
-  check(feeds.length === inputs.length, 'BAD_FEED', `The plan has ${inputs.length} inputs; ${feeds.length} were fed.`,
-    { expected: inputs.length, got: feeds.length });
-  inputs.forEach((ref, i) => {
-    if (ref.host) {
-      values.set(ref.name, /** @type {HostValue} */ (feeds[i]));
-      return;
-    }
-    const bytes = asBytes(feeds[i]);
-    const got = bytes?.byteLength;
-    check(bytes !== null && got === ref.nbytes, 'BAD_FEED',
-      `Input "${ref.name}" takes ${ref.nbytes} bytes; ${got ?? 'no buffer'} came.`,
-      { name: ref.name, expected: ref.nbytes, got });
-    session.memory.write(ref.address, bytes);
+function storeFeeds(session, plan, feeds, values, direct) {
+  plan.inputs.forEach((ref, i) => {
+    if (ref.host) values.set(ref.name, /** @type {HostValue} */ (feeds[i]));
+  });
+  if (direct) return;
+  feedBytes(plan.inputs, feeds).forEach((bytes, i) => {
+    const ref = plan.inputs[i];
+    if (bytes && !ref.host) session.memory.write(ref.address, bytes);
   });
 }
 
@@ -190,24 +177,4 @@ function storeOutputs(session, { call, outputs: refs }, outputs, values) {
       { call, name: ref.name });
     session.memory.write(ref.address, bytes);
   });
-}
-
-/**
- * @param {Session} session
- * @param {LoadedPlan} plan
- * @param {string[] | undefined} fetch
- * @param {Values} values
- * @returns {import('./types.d.ts').Output[]}
- */
-function fetchOutputs(session, plan, fetch, values) {
-  const refs = fetch
-    ? fetch.map((name) => {
-      const ref = plan.outputs.find((output) => output.name === name);
-      check(ref !== undefined, 'BAD_FEED', `The plan has no output "${name}".`, { name });
-      return ref;
-    })
-    : plan.outputs;
-  return refs.map((ref) => (ref.host
-    ? lookUp([values, plan.values], ref.name)
-    : session.memory.read(ref.address, ref.nbytes)));
 }

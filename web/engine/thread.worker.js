@@ -32,6 +32,7 @@ function serve() {
   }
 }
 
+/** @param {MessageEvent} event */
 port.onmessage = async ({ data }) => {
   if (data.start) {
     const { thread, threads, buffer, lock } = data.start;

@@ -27,7 +27,7 @@ export interface HostValue {
   data: unknown;
 }
 
-export type Output = Uint8Array<ArrayBuffer> | HostValue;
+export type Output = Uint8Array | HostValue;
 export type Feed = ArrayBuffer | ArrayBufferView | HostValue;
 
 export interface Step {
@@ -92,6 +92,17 @@ export interface SessionInfo { shared: boolean; threads: number; maxPages: numbe
 export interface LoadResult { compileMs: number; initMs: number; bytes: number }
 export interface SegmentTime { kind: 'wasm' | 'host'; ms: number }
 export interface RunResult { outputs: Output[]; ms: number; segments: SegmentTime[] }
+/** Between engine and client: null where the client reads the output out of the shared memory. */
+export interface RawResult { outputs: (Output | null)[]; ms: number; segments: SegmentTime[] }
+export interface RunOptions {
+  /** Names of the outputs wanted, in that order; default all. */
+  fetch?: string[];
+  /** Where outputs go, in the order of `fetch`; null or left out: into a new buffer. */
+  into?: (ArrayBufferView | null)[];
+  signal?: AbortSignal;
+  /** The feeds' buffers may move and be gone for the caller. */
+  transfer?: boolean;
+}
 export interface StepTime { step: number; ms: number[]; mean: number[] }
 export interface ProfileResult { steps: StepTime[]; segments: SegmentTime[]; runMs: number }
 export interface TimingOptions { reps?: number; warmupMs?: number; moduleBytes?: Uint8Array }

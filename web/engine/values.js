@@ -1,0 +1,59 @@
+// Feeds and outputs on either side of the edge: how many bytes must come, which outputs are meant.
+
+import { check } from './errors.js';
+
+/** @typedef {import('./types.d.ts').Feed} Feed */
+/** @typedef {import('./types.d.ts').ValueRef} ValueRef */
+
+/**
+ * @param {unknown} data
+ * @returns {Uint8Array | null} the same bytes, or null where it is neither buffer nor view
+ */
+export function asBytes(data) {
+  if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  if (data instanceof ArrayBuffer) return new Uint8Array(data);
+  if (typeof SharedArrayBuffer !== 'undefined' && data instanceof SharedArrayBuffer) return new Uint8Array(data);
+  return null;
+}
+
+/**
+ * @param {Uint8Array} bytes
+ * @returns {Uint8Array<ArrayBuffer>} a copy that owns its buffer, which is not shared
+ */
+export function copyOf(bytes) {
+  const copy = new Uint8Array(bytes.byteLength);
+  copy.set(bytes);
+  return copy;
+}
+
+/**
+ * @param {ValueRef[]} inputs of the plan
+ * @param {readonly unknown[]} feeds
+ * @returns {(Uint8Array | null)[]} the bytes for each input that has an address
+ */
+export function feedBytes(inputs, feeds) {
+  check(feeds.length === inputs.length, 'BAD_FEED', `The plan has ${inputs.length} inputs; ${feeds.length} were fed.`,
+    { expected: inputs.length, got: feeds.length });
+  return inputs.map((ref, i) => {
+    if (ref.host) return null;
+    const bytes = asBytes(feeds[i]);
+    const got = bytes?.byteLength;
+    check(bytes !== null && got === ref.nbytes, 'BAD_FEED',
+      `Input "${ref.name}" takes ${ref.nbytes} bytes; ${got ?? 'no buffer'} came.`,
+      { name: ref.name, expected: ref.nbytes, got });
+    return bytes;
+  });
+}
+
+/**
+ * @param {ValueRef[]} outputs of the plan
+ * @param {string[] | undefined} fetch names; default all
+ * @returns {ValueRef[]}
+ */
+export function fetched(outputs, fetch) {
+  return fetch?.map((name) => {
+    const ref = outputs.find((output) => output.name === name);
+    check(ref !== undefined, 'BAD_FEED', `The plan has no output "${name}".`, { name });
+    return ref;
+  }) ?? outputs;
+}
