@@ -117,7 +117,7 @@ class Context:
 
     def operand(self, buffer: Buffer, offset: int, dtype: str, size: int, role: str = "in") -> int:
         """The operand number of a place; the same place is one operand (an output is always its own)."""
-        key = (id(buffer), offset, role)
+        key = (id(buffer), offset, f"{role} {dtype}")
         at = self._by_place.get(key)
         if at is None:
             at = self._by_place[key] = len(self.bound)

@@ -25,7 +25,7 @@ ABORT = 72  # not 0: leave the next or current barrier, and run
 SLEEPERS = 76  # threads that may sleep on GENERATION; if none, the last to arrive saves the notify
 CURRENT = 256  # + 4 * thread, up to 128 threads: the step a thread is in, so that a trap can be named
 
-MAX_TILES = 1 << 21  # times up to 1024 threads, fits an unsigned i32
+MAX_TILES = 1 << 25  # times up to 128 threads, fits an unsigned i32
 SPIN = 4000  # reads of GENERATION before sleeping: ~10 us, what a futex sleep and wake-up would cost
 NAP_NS = 50_000_000  # sleepers look at ABORT this often even if nobody wakes them
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from math import prod
 
@@ -54,60 +55,52 @@ REDUCE = {
 
 @computation(*REDUCE)
 def reduce(ctx: Context, node: Node, out: int) -> Computation:
-    """One reduction; L1, L2, SumSquare and Mean change the terms or the result."""
+    """combine over the reduced axes of |x|, x^2 or x; then the root, logarithm or mean of that."""
     x = node.inputs[0]
     assert x is not None and x.shape is not None
     reduced = reduced_axes(node)
-    if reduced is None:
-        raise Unsupported("a reduction over no axes")
-    kept, gone, idx, at = split_axes(x.shape, reduced)
-    if any(a.extent == 0 for a in gone):
-        raise Unsupported("a reduction over an empty axis")
+    kept, gone, idx, at = split_axes(x.shape, reduced or [])
+    if not node.attrs.get("keepdims", 1):
+        at = [i for d, i in enumerate(at) if d not in (reduced or [])]
     wide = accumulate(x.dtype)
     v = cast(ctx.read(x, idx), wide)
     if node.op == "ReduceL1":
         v = Expr("abs", wide, (v,))
     elif node.op in ("ReduceL2", "ReduceSumSquare"):
         v = op("mul", v, v)
-    value: Expr = acc(v.dtype)
-    count = prod(a.extent for a in gone)
     combine = REDUCE[node.op]
-    if v.dtype == "bool":
+    if wide == "bool":
         combine = {"max": "any", "min": "all"}[combine]
+    name, count = node.op.lower(), prod(a.extent for a in gone)
+    if not gone or count == 0:
+        # nothing to reduce over is the term itself, no terms at all is what a reduction starts from
+        return Computation(kept, at, cast(_finished(node, v if not gone else _nothing(combine, wide), count), x.dtype),
+                           name=name)  # fmt: skip
+    value = cast(_finished(node, acc(wide), count), x.dtype)
+    return Computation(kept, at, value, reduce=gone, combine=combine, body=v, name=name)
+
+
+def _finished(node: Node, total: Expr, count: int) -> Expr:
+    """The result from the reduction over `count` terms."""
+    wide = total.dtype
     if node.op == "ReduceMean":
+        if wide in ("f32", "f16", "bf16") and count:
+            return op("mul", total, const(1 / count, wide))
+        return op("div", total, const(count, wide))
+    if node.op in ("ReduceL2", "ReduceLogSum"):
+        name = "sqrt" if node.op == "ReduceL2" else "log"
         if wide in FLOATS:
-            value = (
-                op("mul", value, const(1 / count, wide))
-                if wide != "f64"
-                else op("div", value, const(count, wide))
-            )
-        else:
-            value = op("div", value, const(count, wide))
-    elif node.op == "ReduceL2":
-        value = _float(value, "sqrt")
-    elif node.op == "ReduceLogSum":
-        value = _float(value, "log")
-    if not node.attrs.get("keepdims", 1):
-        at = [i for d, i in enumerate(at) if d not in reduced]
-    if not gone:
-        value = (
-            v
-            if node.op not in ("ReduceL2", "ReduceLogSum")
-            else _float(v, "sqrt" if node.op == "ReduceL2" else "log")
-        )
-        return Computation(kept, at, cast(value, x.dtype), name=node.op.lower())
-    return Computation(
-        kept, at, cast(value, x.dtype), reduce=gone, combine=combine, body=v, name=node.op.lower()
-    )
+            return Expr(name, wide, (total,))
+        return cast(Expr(name, "f32", (cast(total, "f32"),)), wide)
+    return total
 
 
-def _float(x: Expr, name: str) -> Expr:
-    """A function of floats on any type."""
-    return (
-        Expr(name, x.dtype, (x,))
-        if x.dtype in FLOATS
-        else cast(Expr(name, "f32", (cast(x, "f32"),)), x.dtype)
-    )
+def _nothing(combine: str, dtype: str) -> Expr:
+    """The reduction of no terms."""
+    if combine in ("any", "all", "sum", "prod"):
+        return const(combine in ("all", "prod"), dtype)
+    low, high = LIMITS.get(dtype, (-math.inf, math.inf))
+    return const(low if combine == "max" else high, dtype)
 
 
 @computation("ReduceLogSumExp")
@@ -116,9 +109,11 @@ def log_sum_exp(ctx: Context, node: Node, out: int) -> Computation:
     x = node.inputs[0]
     assert x is not None and x.shape is not None
     reduced = reduced_axes(node)
-    if reduced is None or not reduced:
+    if not reduced:
         raise Unsupported("a reduction over no axes")
     kept, gone, idx, at = split_axes(x.shape, reduced)
+    if any(a.extent == 0 for a in gone):
+        raise Unsupported("a reduction over an empty axis")
     wide = accumulate(x.dtype)
     v = cast(ctx.read(x, idx), wide)
     top = keep("top", gone, "max", v, acc(wide))

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nnjit.codegen.expr import Expr, Index, cast
+import numpy as np
+
+from nnjit.codegen.dtypes import SIZES
+from nnjit.codegen.expr import Expr, Index, cast, const
 from nnjit.codegen.spec import Axis
 from nnjit.graph.ir import Node, Value
 from nnjit.lower.context import Context
@@ -127,3 +130,22 @@ def depth_and_space(ctx: Context, node: Node, out: int) -> Computation:
 def cast_like(ctx: Context, node: Node, idx: Sequence[Index]) -> Expr:
     """x as the type of the other input, whose shape does not matter."""
     return cast(ctx.read(node.inputs[0], idx), node.outputs[0].dtype)
+
+
+def _same_size(node: Node) -> bool:
+    x = node.inputs[0]
+    return x is not None and SIZES.get(x.dtype) == SIZES.get(node.outputs[0].dtype)
+
+
+@view("BitCast", when=_same_size)
+def bit_cast(node: Node, x: Layout) -> Layout:
+    """The same bytes, read as another type."""
+    return x
+
+
+@injective("ConstantOfShape")
+def constant_of_shape(ctx: Context, node: Node, idx: Sequence[Index]) -> Expr:
+    """One value everywhere."""
+    value = node.attrs.get("value")
+    number = 0.0 if value is None else np.asarray(value).reshape(-1)[0].item()
+    return const(number, node.outputs[0].dtype)
