@@ -162,8 +162,14 @@ def test_integer_matmul(run: Run, dtype: str) -> None:
 def test_packed_panels_and_tails(run: Run) -> None:
     """The Wasm backend's kind of schedule, panels included, through the same Pack step."""
     schedule = (
-        Tile("n", 8), Vectorize("n"), Tile("m", 2), Unroll("k", 2), Pack(1, "n"), Order(("b", "n", "m")), Parallel(("b", "n")),
-    )  # fmt: skip
+        Tile("n", 8),
+        Vectorize("n"),
+        Tile("m", 2),
+        Unroll("k", 2),
+        Pack(1, "n"),
+        Order(("b", "n", "m")),
+        Parallel(("b", "n")),
+    )
     spec, (a, b, c) = specs.matmul(RNG, 5, 11, 7, batch=2, bias=True, constant=True)
     check(run, (spec, [a, b, c]), schedule=schedule, wanted=np.maximum(a @ b + c, 0))
 
@@ -216,9 +222,16 @@ def test_layer_norm(run: Run, rows: int, n: int) -> None:
     check(run, (spec, [x, weight, bias]), 1e-5, wanted=wanted)  # 33 additions twice, then a division
 
 
-@pytest.mark.parametrize("schedule", [
-    (Vectorize("r"), Partial("r", 2), Tile("r", 8)), (Vectorize("r"),), (Tile("i", 4), Vectorize("i")), (Unroll("r", 3),),
-], ids=["partial", "lanes", "rows", "scalar"])  # fmt: skip
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        (Vectorize("r"), Partial("r", 2), Tile("r", 8)),
+        (Vectorize("r"),),
+        (Tile("i", 4), Vectorize("i")),
+        (Unroll("r", 3),),
+    ],
+    ids=["partial", "lanes", "rows", "scalar"],
+)
 def test_softmax_under_other_schedules(run: Run, schedule: Schedule) -> None:
     spec, (x,) = specs.softmax(RNG, 6, 21)
     e = np.exp(x.astype(np.float64) - x.max(1, keepdims=True))
@@ -260,11 +273,21 @@ CHAINS = {
     "gelu": gelu(op("add", X, load(1, specs.row_major((3, 37), (1, 37)), "f32"))),
     "gelu_tanh": op("mul", X, unary("tanh", op("mul", X, number(0.8)))),
     "sigmoid": op("div", number(1), op("add", number(1), unary("exp", unary("neg", X)))),
-    "log_sqrt_pow": op("pow", unary("sqrt", op("add", unary("abs", X), number(1))), op("add", unary("log", op("add", unary("abs", X), number(1))), number(1))),
-    "trigonometry": op("add", unary("sin", op("mul", X, number(3))), op("mul", unary("cos", X), unary("atan", X))),
+    "log_sqrt_pow": op(
+        "pow",
+        unary("sqrt", op("add", unary("abs", X), number(1))),
+        op("add", unary("log", op("add", unary("abs", X), number(1))), number(1)),
+    ),
+    "trigonometry": op(
+        "add", unary("sin", op("mul", X, number(3))), op("mul", unary("cos", X), unary("atan", X))
+    ),
     "clip_select": select(compare("lt", X, number(0)), op("mul", X, number(0.1)), op("min", X, number(6))),
-    "rounding": op("add", unary("round", op("mul", X, number(0.5))), op("sub", unary("floor", X), unary("ceil", unary("trunc", X)))),
-}  # fmt: skip
+    "rounding": op(
+        "add",
+        unary("round", op("mul", X, number(0.5))),
+        op("sub", unary("floor", X), unary("ceil", unary("trunc", X))),
+    ),
+}
 
 
 @pytest.mark.parametrize("name", CHAINS)
@@ -289,16 +312,27 @@ B = load(1, Index.of("i0"), "i32")
 U = bitcast(A, "u32")
 INTEGERS = {
     "wrap": op("mul", op("add", A, B), op("sub", A, const(-7, "i32"))),
-    "divide": op("div", A, B), "rem": op("rem", A, B), "mod": op("mod", A, B), "by_constant": op("div", A, const(-3, "i32")),
+    "divide": op("div", A, B),
+    "rem": op("rem", A, B),
+    "mod": op("mod", A, B),
+    "by_constant": op("div", A, const(-3, "i32")),
     "bits": op("bxor", op("band", A, B), unary("bnot", op("bor", A, const(12, "i32")))),
     "shifts": op("add", op("shl", A, const(3, "i32")), op("shr", A, const(2, "i32"))),
     "unsigned": op("add", op("shr", U, const(2, "u32")), op("div", U, const(7, "u32"))),
     "abs_neg": op("max", unary("abs", A), unary("neg", B)),
-    "bools": select(op("xor", compare("lt", A, B), op("and", compare("ne", A, const(0, "i32")), unary("not", compare("ge", B, A)))), A, B),
+    "bools": select(
+        op(
+            "xor",
+            compare("lt", A, B),
+            op("and", compare("ne", A, const(0, "i32")), unary("not", compare("ge", B, A))),
+        ),
+        A,
+        B,
+    ),
     "to_bool": op("or", cast(A, "bool"), compare("eq", B, const(3, "i32"))),
     "casts": cast(op("mul", cast(A, "f32"), cast(compare("gt", A, B), "f32")), "i32"),
     "lane": op("add", axis(Index(5, {"i0": 3})), A),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", INTEGERS)
@@ -313,8 +347,11 @@ def test_integers_and_bools(run: Run, name: str) -> None:
 def test_bools_in_buffers(run: Run) -> None:
     at = Index.of("i0")
     spec, inputs = specs.pointwise(
-        RNG, op("and", load(0, at, "bool"), compare("gt", load(1, at, "f32"), number(0))), (10,), [("bool", (10,)), ("f32", (10,))]
-    )  # fmt: skip
+        RNG,
+        op("and", load(0, at, "bool"), compare("gt", load(1, at, "f32"), number(0))),
+        (10,),
+        [("bool", (10,)), ("f32", (10,))],
+    )
     for schedule in ((Tile("i0", 4), Vectorize("i0"), Parallel(("i0",))), ()):
         check(run, (spec, inputs), schedule=schedule)
 

@@ -178,8 +178,11 @@ def layer_norm(rng: np.random.Generator, rows: int, n: int) -> tuple[KernelSpec,
         Stage(own, (), "", None, op("add", y, load(2, Index.of("r"), "f32")), 3, at),
     )
     operands = (
-        Operand("f32", rows * n, "in"), Operand("f32", n, "in"), Operand("f32", n, "in"), Operand("f32", rows * n, "out")
-    )  # fmt: skip
+        Operand("f32", rows * n, "in"),
+        Operand("f32", n, "in"),
+        Operand("f32", n, "in"),
+        Operand("f32", rows * n, "out"),
+    )
     inputs = [rng.normal(1, 2, s).astype(np.float32) for s in ((rows, n), (n,), (n,))]
     return KernelSpec("layer_norm", (Axis("i", rows),), stages, operands), inputs
 

@@ -31,8 +31,14 @@ from tests.support.schedules import agree, interpreted
 
 RNG = np.random.default_rng(0)
 PRODUCT: Schedule = (
-    Tile("n", 8), Vectorize("n"), Tile("m", 2), Unroll("k", 2), Pack(1, "n"), Order(("b", "n", "m")), Parallel(("b", "n")),
-)  # fmt: skip
+    Tile("n", 8),
+    Vectorize("n"),
+    Tile("m", 2),
+    Unroll("k", 2),
+    Pack(1, "n"),
+    Order(("b", "n", "m")),
+    Parallel(("b", "n")),
+)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,11 @@
  * @property {ShaderBinding[]} bindings in operand order
  */
 
+// GPUShaderStage, GPUMapMode and GPUBufferUsage of the WebGPU specification; TypeScript's library has no such values
+const COMPUTE = 4;
+const READ = 1;
+const [MAP_READ, COPY_SRC, COPY_DST, STORAGE] = [0x1, 0x4, 0x8, 0x80];
+
 /** A shader that the device refuses: the message has the compiler's own lines. */
 export class ShaderError extends Error {
   /**
@@ -66,7 +71,7 @@ export class ShaderKernel {
     const layout = device.createBindGroupLayout({
       entries: shader.bindings.map((b) => ({
         binding: b.binding,
-        visibility: GPUShaderStage.COMPUTE,
+        visibility: COMPUTE,
         buffer: { type: b.role === 'in' ? 'read-only-storage' : 'storage' },
       })),
     });
@@ -113,11 +118,11 @@ export class ShaderKernel {
  */
 export async function runShader(device, shader, contents) {
   const kernel = await ShaderKernel.create(device, shader);
-  const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+  const usage = STORAGE | COPY_SRC | COPY_DST;
   const buffers = shader.bindings.map((b, i) => filled(device, b.nbytes, usage, contents[i]));
   const outputs = shader.bindings.filter((b) => b.role === 'out');
   const staging = outputs.map((b) =>
-    device.createBuffer({ size: b.nbytes, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST }));
+    device.createBuffer({ size: b.nbytes, usage: MAP_READ | COPY_DST }));
   try {
     const encoder = device.createCommandEncoder();
     const pass = encoder.beginComputePass();
@@ -149,6 +154,6 @@ function filled(device, size, usage, bytes) {
  * @param {number} nbytes
  */
 async function read(staging, nbytes) {
-  await staging.mapAsync(GPUMapMode.READ);
+  await staging.mapAsync(READ);
   return new Uint8Array(staging.getMappedRange().slice(0, nbytes));
 }

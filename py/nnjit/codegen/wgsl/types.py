@@ -72,4 +72,4 @@ def _float(value: float) -> str:
         single = np.float32(value)
     if np.isinf(single):
         return "infinity()" if single > 0 else "-infinity()"
-    return f"{single}f"
+    return f"{single!s}f"
