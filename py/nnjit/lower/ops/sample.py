@@ -1,0 +1,139 @@
+"""GridSample: an image between its pixels, at places known only at run time.
+
+For each output and dimension a table of taps is computed once (source place and weight); the sum over the taps
+is a kernel of its own, so that all channels share them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from nnjit.codegen.expr import Expr, Index, acc, axis, cast, compare, const, op, select
+from nnjit.codegen.spec import Axis
+from nnjit.graph.ir import Node, Value
+from nnjit.lower.context import Context
+from nnjit.lower.ops.compose import compute, fill, output, shape_of, temporary
+from nnjit.lower.ops.pointwise import text, unary
+from nnjit.lower.registry import Computation, Unsupported, composite
+
+if TYPE_CHECKING:
+    from nnjit.lower.build import Build
+
+TAPS = {"nearest": 1, "linear": 2, "bilinear": 2, "cubic": 4, "bicubic": 4}
+CUBIC = -0.75
+
+
+def _f(v: float) -> Expr:
+    return const(v, "f32")
+
+
+def _between(x: Expr, low: Expr, high: Expr) -> Expr:
+    return op("max", op("min", x, high), low)
+
+
+@composite("GridSample")
+def grid_sample(build: Build, node: Node) -> None:
+    """y[n, c, o] = x[n, c] at grid[n, o], whose coordinates run from -1 to 1, the last dimension first."""
+    x, grid = node.inputs[0], node.inputs[1]
+    assert x is not None
+    shape, outer = shape_of(x), shape_of(grid)[:-1]
+    rank, mode = len(shape) - 2, text(node, "mode", "linear")
+    if mode not in TAPS or rank not in (1, 2, 3) or x.dtype not in ("f32", "f16", "bf16"):
+        raise Unsupported(f"GridSample {mode} of {x.dtype} with {rank} dimensions")
+    taps = TAPS[mode]
+    tables = []
+    for d in range(rank):
+        at = temporary(build, node, f"at{d}", "f32", outer)
+        fill(build, node, at, lambda ctx, idx, d=d: _pixel(ctx, node, idx, d), "grid_place")  # type: ignore[misc]
+        tables.append(_taps(build, node, at, shape[2 + d], taps, d))
+    y = output(build, node)
+
+    def rule(ctx: Context) -> Computation:
+        axes, idx = ctx.axes(shape_of(y))
+        here = [idx[0], *idx[2:]]
+        place, weight = [], None
+        for d, (index, weights) in enumerate(tables):
+            tap = [*here, Index.of(f"t{d}")]
+            place.append(Index(0, ((ctx.read(index, tap), 1),)))
+            w = ctx.read(weights, tap)
+            weight = w if weight is None else op("mul", weight, w)
+        assert weight is not None
+        body = op("mul", weight, cast(ctx.read(x, [idx[0], idx[1], *place]), "f32"))
+        reduce = [Axis(f"t{d}", taps) for d in range(rank)]
+        return Computation(
+            axes, idx, cast(acc("f32"), x.dtype), reduce=reduce, combine="sum", body=body, name="grid_sample"
+        )
+
+    compute(build, node, y, rule)
+
+
+def _pixel(ctx: Context, node: Node, idx: Sequence[Index], d: int) -> Expr:
+    """The coordinate in pixels along dimension d, brought inside for border and reflection."""
+    n = shape_of(node.inputs[0])[2 + d]
+    last = shape_of(node.inputs[1])[-1] - 1
+    g = cast(ctx.read(node.inputs[1], [*idx, Index(last - d)]), "f32")
+    aligned = node.attrs.get("align_corners", 0)
+    scale, shift = ((n - 1) / 2, (n - 1) / 2) if aligned else (n / 2, (n - 1) / 2)
+    at = op("add", op("mul", g, _f(scale)), _f(shift))
+    padding = text(node, "padding_mode", "zeros")
+    if padding == "border" and TAPS[text(node, "mode", "linear")] < 4:
+        return _between(at, _f(0), _f(n - 1))
+    if padding == "reflection" and TAPS[text(node, "mode", "linear")] < 4:
+        return _reflected(at, 0.0 if aligned else -0.5, n - 1.0 if aligned else n - 0.5)
+    return at
+
+
+def _reflected(x: Expr, low: float, high: float) -> Expr:
+    """x mirrored at both ends until it lies between them: a triangle wave."""
+    span = high - low
+    if span <= 0:
+        return _f(0) if low == 0 else op("mul", x, _f(0))
+    off = unary("abs", op("sub", x, _f(low)))
+    turn = op("sub", off, op("mul", unary("floor", op("mul", off, _f(1 / (2 * span)))), _f(2 * span)))
+    return op("add", op("min", turn, op("sub", _f(2 * span), turn)), _f(low))
+
+
+def _taps(build: Build, node: Node, at: Value, n: int, taps: int, d: int) -> tuple[Value, Value]:
+    """Source places (inside the image) and weights of the taps around `at`: [..., taps]; a weight is 0 outside."""
+    shape = [*shape_of(at), taps]
+    index = temporary(build, node, f"index{d}", "i32", shape)
+    weights = temporary(build, node, f"weight{d}", "f32", shape)
+    padding = text(node, "padding_mode", "zeros")
+    aligned = node.attrs.get("align_corners", 0)
+
+    def source(ctx: Context, idx: Sequence[Index]) -> Expr:
+        x = ctx.read(at, idx[:-1])
+        if taps == 1:
+            return unary("round", x)
+        # the tap's number counts from the pixel at or before x; of four taps the first is one before that
+        number = cast(axis(idx[-1] + (-1 if taps == 4 else 0)), "f32")
+        return op("add", unary("floor", x), number)
+
+    def place(ctx: Context, idx: Sequence[Index]) -> Expr:
+        p = source(ctx, idx)
+        if taps == 4 and padding == "reflection":
+            p = unary("round", _reflected(p, 0.0 if aligned else -0.5, n - 1.0 if aligned else n - 0.5))
+        return cast(_between(p, _f(0), _f(n - 1)), "i32")
+
+    def weight(ctx: Context, idx: Sequence[Index]) -> Expr:
+        p = source(ctx, idx)
+        t = unary("abs", op("sub", ctx.read(at, idx[:-1]), p))
+        w = _f(1) if taps == 1 else op("max", op("sub", _f(1), t), _f(0)) if taps == 2 else _cubic(t)
+        if padding != "zeros":
+            return w
+        inside = op("and", compare("ge", p, _f(0)), compare("le", p, _f(n - 1)))
+        return select(inside, w, _f(0))
+
+    fill(build, node, index, place, "grid_index")
+    fill(build, node, weights, weight, "grid_weight")
+    return index, weights
+
+
+def _cubic(t: Expr) -> Expr:
+    """Keys' kernel with a = -3/4 at distance t from 0 to 2."""
+    a = CUBIC
+    near = op("add", op("mul", op("mul", op("sub", op("mul", t, _f(a + 2)), _f(a + 3)), t), t), _f(1))
+    inner = op("add", op("mul", op("sub", op("mul", t, _f(a)), _f(5 * a)), t), _f(8 * a))
+    far = op("sub", op("mul", inner, t), _f(4 * a))
+    return select(compare("le", t, _f(1)), near, select(compare("lt", t, _f(2)), far, _f(0)))
