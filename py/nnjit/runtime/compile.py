@@ -255,7 +255,9 @@ class _Linker:
         wanted, needed = set(fresh), set()
         for i in range(len(self.once) - 1, -1, -1):
             s = self.once[i]
-            if any(b in wanted for b in s.writes):
+            # what has no address (a sequence, an unknown shape) no earlier plan can have left: it is made each time
+            unaddressed = isinstance(s, HostCall) and any(v not in self.lowered.tensors.places for v in s.outputs)
+            if unaddressed or any(b in wanted for b in s.writes):
                 needed.add(i)
                 wanted.update(s.reads)
         return needed
