@@ -146,6 +146,14 @@ class TestSamples:
             timeout=SLOW,
         )
 
+    def test_raw_outputs_wait_until_they_are_unfolded(self, live: Page) -> None:
+        if live.query_selector("[data-sample=minilm][aria-current=true]") is None:
+            sample(live, "minilm")
+        assert live.query_selector(".output") is None
+        live.click("details.raw summary")
+        live.wait_for_selector(".output h3:has-text('last_hidden_state')")
+        assert "float32, 2 × 32 × 384" in live.inner_text(".output h3")
+
     def test_ocr_reads_what_is_typed_and_what_is_dropped(self, live: Page) -> None:
         sample(live, "ocr")
         # Typefaces differ between machines, so nearly all letters will do.

@@ -106,7 +106,7 @@ export function capabilities(gpu) {
       has: valid(RELAXED),
       note: 'fused multiply-add',
       fix: {
-        text: 'Everything runs without it, but multiplying and adding take two instructions instead of one. Chrome and Edge have it since version 114. In Firefox set javascript.options.wasm_relaxed_simd to true in about:config; in Safari look for “WebAssembly relaxed SIMD” among the feature flags of the Develop menu.',
+        text: 'Everything runs without it, but multiplying and adding take two instructions instead of one. Chrome and Edge have it since version 114, Firefox since 145 (before: javascript.options.wasm_relaxed_simd in about:config); in Safari look for “WebAssembly relaxed SIMD” among the feature flags of the Develop menu.',
       },
     },
     {

@@ -113,6 +113,31 @@ export async function copyFrom(button, text) {
 }
 
 /**
+ * Calls `act` at once, then at most once in `pause` ms, the last time never left out: for what follows something fast.
+ * @param {() => void} act
+ * @param {number} pause
+ */
+export function paced(act, pause) {
+  let timer = 0;
+  let again = false;
+  const tick = () => {
+    timer = 0;
+    if (!again) return;
+    again = false;
+    go();
+  };
+  const go = () => {
+    if (timer) {
+      again = true;
+      return;
+    }
+    act();
+    timer = setTimeout(tick, pause);
+  };
+  return go;
+}
+
+/**
  * Offers bytes or text as a file to save.
  * @param {string} name
  * @param {BlobPart} data

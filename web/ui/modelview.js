@@ -92,7 +92,7 @@ export class ModelView {
    * @param {boolean} folded
    */
   #feeding(folded) {
-    const results = resultsPanel(this.opened.runner);
+    const { panel: results, show } = resultsPanel(this.opened.runner);
     const form = el(
       'section',
       { class: 'panel', 'aria-label': 'What goes in' },
@@ -103,7 +103,7 @@ export class ModelView {
     if (!folded) return [form, results];
     return el(
       'details',
-      { class: 'raw' },
+      { class: 'raw', ontoggle: show },
       el('summary', {}, 'Feed it tensors by hand, see the raw outputs'),
       form,
       results,

@@ -8,7 +8,10 @@ import { kindOf, read, sizeOf } from './tensors.js';
 /** @typedef {import('./api.js').Value} Value */
 /** @typedef {import('./runner.js').Runner} Runner */
 
-/** @param {Runner} runner */
+/**
+ * @param {Runner} runner
+ * @returns {{panel: HTMLElement, show: () => void}} `show` draws what was put off while the panel was out of sight
+ */
 export function resultsPanel(runner) {
   const body = el('div', { class: 'outputs' });
   const panel = el(
@@ -17,14 +20,21 @@ export function resultsPanel(runner) {
     el('h2', {}, 'What came out'),
     body,
   );
-  runner.addEventListener('run', () => {
+  /** @type {import('./runner.js').Run | null} */
+  let shown = null;
+  function show() {
     const run = runner.last;
-    // A repeat for timing gives the same numbers again: leave what is shown, and its focus, alone.
-    if (!run || (run.repeat && !panel.hidden)) return;
+    if (!run || run === shown) return;
     panel.hidden = false;
-    fill(body, ...Object.entries(run.outputs).map(([name, output]) => card(name, output)));
-  });
-  return panel;
+    // Folded away under a sample it costs nothing; whoever unfolds it sees the last run.
+    if (!panel.checkVisibility()) return;
+    // A repeat for timing gives the same numbers again: leave what is shown, and its focus, alone.
+    if (!run.repeat || run.feeds !== shown?.feeds)
+      fill(body, ...Object.entries(run.outputs).map(([name, output]) => card(name, output)));
+    shown = run;
+  }
+  runner.addEventListener('run', show);
+  return { panel, show };
 }
 
 /**
