@@ -24,6 +24,10 @@ _GRAPH, _GRAPHS = onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS
 _IGNORED_ATTRIBUTES = frozenset({"consumed_inputs", "is_test"})
 
 
+def _kind(number: int) -> str:
+    return str(onnx.AttributeProto.AttributeType.Name(number))
+
+
 class Importer:
     """Imports one model. `functions` are its model-local ones by (domain, name, overload)."""
 
@@ -253,6 +257,15 @@ class Importer:
                 attrs[name] = attr.t  # may be a reference to bytes that stay in the file
             else:
                 attrs[name] = protos.attribute_value(attr)
+            kind = attr.type
+            if not attr.ref_attr_name and kind != known[name][0]:
+                raise InvalidGraph(
+                    f"{where}: its attribute {name!r} is of type {_kind(kind)}, not {_kind(known[name][0])}",
+                    hint="the model is damaged or was made for another opset",
+                    node=proto.name,
+                    op=proto.op_type,
+                    attribute=name,
+                )
         for name, (_, required) in known.items():
             if required and name not in attrs:
                 raise InvalidGraph(

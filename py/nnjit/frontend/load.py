@@ -42,7 +42,15 @@ def load(source: ByteSource, external: Mapping[str, ByteSource] | None = None) -
             hint="it may be a single tensor or another message: give the .onnx model",
             file=source.name,
         )
-    return import_model(proto, Files(source, external or {}))
+    try:
+        return import_model(proto, Files(source, external or {}))
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # protobuf lets through names that are no UTF-8, tensors that contradict themselves, and worse.
+        raise ModelFormatError(
+            f"{source.name} is damaged: {type(error).__name__}: {error}",
+            hint="fetch or export the model again",
+            file=source.name,
+        ) from error
 
 
 def import_model(proto: onnx.ModelProto, files: Files) -> Model:

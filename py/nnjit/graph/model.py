@@ -13,6 +13,7 @@ from .infer import infer, mark_once
 from .ir import Const, Graph, Shape, Value
 from .passes import PASSES
 from .signature import Signature, TensorInfo
+from .types import check_types
 
 
 class Model:
@@ -43,6 +44,7 @@ class Model:
         for value in graph.inputs:
             value.shape = None
         infer(graph)
+        check_types(graph)
         for value, (const, shape) in held.items():
             value.const, value.shape = const, shape
         for value, shape in declared.items():

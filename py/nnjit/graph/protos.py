@@ -89,7 +89,7 @@ def attribute_value(attr: AttributeProto) -> Any:
         return attr.tp
     if kind == _A.TYPE_PROTOS:
         return list(attr.type_protos)
-    raise ValueError(f"attribute {attr.name!r} has no type")
+    raise ValueError(f"attribute {attr.name!r} is of unknown type {kind}")
 
 
 def make_attribute(name: str, value: Any, kind: int = 0) -> AttributeProto:

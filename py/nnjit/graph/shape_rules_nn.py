@@ -180,3 +180,20 @@ def recurrent(node: Node) -> None:
     put(node, x.dtype, y)
     put(node, x.dtype, h, 1)
     put(node, x.dtype, h, 2)
+
+
+@rule("STFT")
+def stft(node: Node) -> None:
+    """[batch, frames, bins, 2]; onesided is 1 by default, which ONNX's own inference takes for 0."""
+    signal, step, window, given_length = (node.input(i) for i in range(4))
+    assert signal is not None
+    known, steps = ints(given_length), ints(step)
+    length = known[0] if known else None
+    if length is None and window is not None and window.shape is not None:
+        length = window.shape[0]
+    if length is None or not steps or signal.shape is None:
+        put(node, signal.dtype, None)
+        return
+    frames = 1 + (signal.shape[1] - length) // steps[0]
+    bins = length // 2 + 1 if node.attrs.get("onesided", 1) else length
+    put(node, signal.dtype, (signal.shape[0], frames, bins, 2))

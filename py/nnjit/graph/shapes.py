@@ -20,15 +20,16 @@ _RULE_FILES = (shape_rules_math, shape_rules_move, shape_rules_nn)
 
 def infer_node(node: Node) -> None:
     """Sets dtype and shape of the node's outputs. Raises ShapeError when its operands do not fit."""
-    found = RULES.get(node.op) if not node.domain else None
-    if found is not None:
+    found = RULES.get(node.op, infer_by_onnx) if not node.domain else infer_by_onnx
+    try:
         found(node)
-    else:
-        infer_by_onnx(node)
-        if node.op == "Gradient":  # has no inference of its own: dy/dx looks like x
-            for value, x in zip(node.outputs, node.inputs, strict=False):
-                if x is not None:
-                    value.dtype, value.shape = x.dtype, x.shape
+    except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError) as error:
+        # A rule trusts its node; what surprises it is an operand of the wrong rank or a mad attribute.
+        fail(node, f"its operands or attributes do not fit together ({type(error).__name__}: {error})")
+    if node.op == "Gradient":  # has no inference of its own: dy/dx looks like x
+        for value, x in zip(node.outputs, node.inputs, strict=False):
+            if x is not None:
+                value.dtype, value.shape = x.dtype, x.shape
 
 
 def infer_by_onnx(node: Node) -> None:
@@ -46,7 +47,7 @@ def infer_by_onnx(node: Node) -> None:
     imports = [onnx.helper.make_opsetid(d, v) for d, v in export.opsets_of([node]).items()]
     try:
         found = shape_inference.infer_node_outputs(schema, proto, types, data, opset_imports=imports)
-    except (shape_inference.InferenceError, RuntimeError) as error:
+    except (shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError) as error:
         if any(v.shape is None or not v.dtype for v in reads) or _has_body(node):
             return  # it may only miss what is not known yet; bodies are often declared carelessly
         fail(node, str(error).strip().splitlines()[0])

@@ -127,8 +127,9 @@ check("bfloat16", "bf16", "y = Add(x, x)", [0, 2, 4, 6], "bfloat16")
 check("bfloat16", "bf16", "a = Exp(x) b = Log(a) y = Cast<to = 1>(x)", [0, 1, 2, 3])
 check("float8e4m3fn", "float8e4m3fn", "y = Cast<to = 1>(x)", [0, 1, 2, 3])
 check("uint4", "uint4", "s = Constant<value_float = 0.5>() y = DequantizeLinear(x, s)", [0, 0.5, 1, 1.5])
-back = "i = Constant<value_ints = [3, 2, 1, 0]>()"
-check("int4", "int4", back + " g = Gather(x, i) y = Cast<to = 1>(g)", [3, 2, 1, 0])
+turn = "a = Constant<value_ints = [2, 2]>() b = Constant<value_ints = [4]>()"
+turn += " r = Reshape(x, a) t = Transpose<perm = [1, 0]>(r) u = Reshape(t, b)"
+check("int4", "int4", turn + " y = Cast<to = 1>(u)", [0, 2, 1, 3])
 c = "c = Constant<value_ints = [4]>() k = ConstantOfShape<value = bfloat16[1] {16384}>(c)"  # the bits of 2.0
 check("bfloat16", "bf16", c + " y = Mul(x, k)", [0, 2, 4, 6], "bfloat16")
 print("ok")
