@@ -39,6 +39,9 @@ export async function alternate(calls, { repeats, warmMs, grain = 10, limitMs = 
   for (let round = 0; round < repeats && (round < 3 || now() - begin < limitMs); round++) {
     // Every other round runs backwards: whoever comes after a rival finds its caches, so each comes after each.
     for (const name of round % 2 ? [...names].reverse() : names) {
+      // A rival's threads may still spin for work and hold the cores: let them go to sleep, then call once untimed.
+      await new Promise((resolve) => setTimeout(resolve, 15));
+      if (inner[name] > 1) await calls[name]();
       const start = now();
       for (let i = 0; i < inner[name]; i++) await calls[name]();
       samples[name].push((now() - start) / inner[name]);

@@ -1,9 +1,17 @@
-"""Turns measurements into lines for the terminal and the Markdown of docs/benchmarks.md."""
+"""Turns measurements into lines for the terminal and the Markdown of docs/benchmarks.md.
+
+python -m tests.bench.report tests/bench/results/A.json B.json      several runs into one docs/benchmarks.md
+"""
 
 from __future__ import annotations
 
+import json
+import sys
+from pathlib import Path
 from statistics import median
 from typing import Any
+
+DOCS = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 
 PEERS = ("onnxruntime-web", "tfjs", "jax-js")
 HEAD = """\
@@ -137,3 +145,21 @@ def whole(ms: float | None) -> str:
 
 def megabytes(count: float | None) -> str:
     return "–" if count is None else f"{count / 1e6:.1f}"
+
+
+def merge(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Several results as one: rows by thread count, a later file's row in place of an earlier one's."""
+    runs: dict[int, dict[str, Any]] = {}
+    for run in (run for part in parts for run in part["runs"]):
+        known = runs.setdefault(run["threads"], {**run, "rows": []})
+        rows = {row["name"]: row for row in (*known["rows"], *run["rows"])}
+        known |= {"peak": max(known["peak"], run["peak"]), "rows": list(rows.values())}
+    return {"about": parts[-1]["about"], "runs": [runs[n] for n in sorted(runs)]}
+
+
+def write_docs(paths: list[Path]) -> None:
+    DOCS.write_text(markdown(merge([json.loads(path.read_text()) for path in paths])))
+
+
+if __name__ == "__main__":
+    write_docs([Path(name) for name in sys.argv[1:]])
