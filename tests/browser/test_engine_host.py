@@ -144,7 +144,7 @@ def test_a_session_that_waits_for_the_host_holds_up_no_other(engine: Page) -> No
     order = engine.evaluate(
         """async ([slow, quick]) => {
           const client = await EngineClient.start({ threads: 2 });
-          await client.connectHost(host({ f: () => [{ type: 'int32', dims: [2], data: i32([7, 8]) }] }, 300));
+          await client.connectHost(host({ f: () => [{ type: 'int32', dims: [2], data: i32([7, 8]) }] }, 1000));
           await client.createSession('slow');
           await client.createSession('quick');
           await client.loadPlan('slow', revive(slow));

@@ -71,10 +71,10 @@ def test_a_profile_has_each_step_on_each_thread(engine: Page) -> None:
     assert [step["step"] for step in profile["steps"]] == [0, 1, 2]
     assert all(len(step["ms"]) == len(step["mean"]) == 2 for step in profile["steps"])
     first, second, serial = (step["ms"] for step in profile["steps"])
-    # A hundred times and twice the work; the least of two threads, because the machine may be busy.
-    assert min(second) > 5 * min(first)
-    assert serial[1] == 0 and serial[0] > min(second)  # thread 0 does all of a serial step
-    assert profile["runMs"] > serial[0] and [s["kind"] for s in profile["segments"]] == ["wasm"]
+    # A hundred and two hundred times the work; the least of two threads, because the machine may be busy.
+    assert min(second) > 5 * min(first) and serial[0] > 10 * min(first)
+    assert serial[1] == 0  # thread 0 does all of a serial step
+    assert profile["runMs"] > 5 * min(first) and [s["kind"] for s in profile["segments"]] == ["wasm"]
 
 
 def test_a_run_tells_its_time(engine: Page) -> None:

@@ -71,6 +71,7 @@ export async function sample(probe, { reps, warmupMs, grainMs }) {
     inner *= 2;
     ms = await probe.full(inner);
   }
+  for (let i = 0; i < 2; i++) ms = Math.min(ms, await probe.full(inner)); // one may have been interrupted
   inner = callsPerSample(ms / inner, grainMs);
   const samples = [];
   for (let i = 0; i < reps; i++) {

@@ -22,7 +22,29 @@ import { turn } from './turns.js';
  * @property {import('./types.d.ts').ValueRef[]} inputs
  * @property {import('./types.d.ts').ValueRef[]} outputs
  * @property {Map<string, HostValue>} values what host calls made at load
+ * @property {number[]} costs costs[i]: of steps 0 .. i-1, see stepCosts
  */
+
+/** Bytes moved and operations done in a nanosecond by one thread, about. */
+const PER_NS = 8;
+
+/** Shorter segments are done by thread 0 alone: to wake the others takes longer than they save. */
+const ALONE_NS = 30_000;
+
+/**
+ * @param {Step[]} steps
+ * @returns {number[]} running totals in ns on one thread, roughly; a step that does not tell counts as long
+ */
+export function stepCosts(steps) {
+  const costs = [0];
+  for (const { flops, bytes, parallel } of steps) {
+    let cost = ALONE_NS;
+    if (!parallel) cost = 0; // thread 0's in any case
+    else if (flops || bytes) cost = ((flops ?? 0) + (bytes ?? 0)) / PER_NS;
+    costs.push(costs[costs.length - 1] + cost);
+  }
+  return costs;
+}
 
 let numbers = 0;
 
@@ -91,14 +113,15 @@ export class Session {
   }
 
   /**
-   * Steps first .. last-1 of a plan, on all threads.
+   * Steps first .. last-1 of a plan, on all threads if there is enough to do.
    * @param {LoadedPlan} plan
    * @param {number} first
    * @param {number} last
    * @returns {Promise<number[]>} ms a thread
    */
   runSteps(plan, first, last) {
-    return this.#dispatch({ kind: RUN, first, last }, plan, (trap) => {
+    const alone = plan.costs[last] - plan.costs[first] < ALONE_NS;
+    return this.#dispatch({ kind: RUN, first, last, threads: alone ? 1 : this.threads }, plan, (trap) => {
       if (trap.step >= first && trap.step < last) return trap.step;
       // A plan that keeps no step word: the function index is that of a kernel, which has one slot or few.
       for (let i = first; i < last; i++) {
@@ -116,18 +139,19 @@ export class Session {
    * @returns {Promise<number[]>} ms a thread
    */
   callStep(plan, { slot, args, tiles, parallel }, { repeat = 1, candidate = false } = {}) {
-    const job = { kind: CALL, slot: candidate ? CANDIDATE : slot, args, tiles, repeat, serial: parallel === false };
+    const { threads } = this;
+    const job = { kind: CALL, threads, slot: candidate ? CANDIDATE : slot, args, tiles, repeat, serial: parallel === false };
     return this.#dispatch(job, plan, () => plan.steps.findIndex((step) => step.slot === slot && step.args === args));
   }
 
   /**
-   * @param {Omit<import('./types.d.ts').Job, 'session' | 'plan' | 'threads'>} job
+   * @param {Omit<import('./types.d.ts').Job, 'session' | 'plan'>} job
    * @param {LoadedPlan} plan
    * @param {(trap: import('./types.d.ts').Trap) => number} locate the step of a trap, or -1
    */
   async #dispatch(job, plan, locate) {
     try {
-      return await this.pool.dispatch({ ...job, session: this.no, plan: plan.no, threads: this.threads },
+      return await this.pool.dispatch({ ...job, session: this.no, plan: plan.no },
         () => this.memory.resetBarrier());
     } catch (cause) {
       if (!(cause instanceof JobTrapped)) throw asError(cause);
