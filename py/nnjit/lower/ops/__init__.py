@@ -3,6 +3,7 @@
 from nnjit.lower.ops import (
     activation,
     einsum,
+    fourier,
     gather,
     linear,
     norm,
@@ -23,6 +24,7 @@ from nnjit.lower.ops import (
 __all__ = [
     "activation",
     "einsum",
+    "fourier",
     "gather",
     "linear",
     "norm",
