@@ -6,7 +6,6 @@ exp (3 + 2|x| ulp) over the range used here: 2e-6 absolute and relative is 24 ul
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -48,7 +47,7 @@ from nnjit.codegen.schedule.steps import (
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
 from nnjit.codegen.wgsl.emit import emit
 from nnjit.codegen.wgsl.target import WgslTarget
-from tests.support import specs
+from tests.support import shaders, specs
 from tests.support.expressions import cases, scheduled
 from tests.support.schedules import agree, contractions, packed, reductions, schedules
 
@@ -58,30 +57,13 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.swiftshader
 
 TARGET = WgslTarget(subgroup=4, invocations=64)
-SET_UP = """async () => {
-  const adapter = await navigator.gpu.requestAdapter();
-  const device = await adapter.requestDevice();
-  const lost = [];
-  device.addEventListener('uncapturederror', (e) => lost.push(e.error.message));
-  const { runShader } = await import('/engine/webgpu/shader.js');
-  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-  const text = (bytes) => btoa(Array.from(bytes, (b) => String.fromCharCode(b)).join(''));
-  globalThis.shade = async (shader, contents) => {
-    const out = await runShader(device, shader, contents.map(bytes));
-    if (lost.length) throw new Error(lost.splice(0).join('\\n'));
-    return out.map(text);
-  };
-  return `${adapter.info.vendor} ${adapter.info.architecture}`;
-}"""
-
 Run = Callable[..., list[Any]]
 
 
 @pytest.fixture(scope="module")
 def gpu(new_page: Any) -> Iterator[Page]:
     with new_page("swiftshader") as page:
-        adapter = page.evaluate(SET_UP)
-        assert "swiftshader" in adapter, f"the WebGPU adapter is {adapter!r}, not SwiftShader"
+        shaders.set_up(page)
         yield page
 
 
@@ -95,26 +77,9 @@ def run(gpu: Page) -> Run:
         nest = apply(spec, schedule)
         given = iter(packed(spec, schedule, inputs))
         buffers = [next(given) if o.role == "in" else np.zeros(o.size, NUMPY[o.dtype]) for o in nest.operands]
-        shader = emit(nest, target)
-        contents = [base64.b64encode(_stored(b).tobytes()).decode() for b in buffers]
-        texts = iter(
-            gpu.evaluate("([shader, contents]) => shade(shader, contents)", [shader.to_js(), contents])
-        )
-        out = []
-        for o in nest.operands:
-            if o.role == "out":
-                words = np.frombuffer(
-                    base64.b64decode(next(texts)), np.uint32 if o.dtype == "bool" else NUMPY[o.dtype]
-                )
-                out.append(words.astype(NUMPY[o.dtype]))
-        return out
+        return shaders.run(gpu, emit(nest, target), buffers)
 
     return on_gpu
-
-
-def _stored(b: Any) -> Any:
-    """A bool is a u32 in a storage buffer."""
-    return np.ascontiguousarray(b).astype(np.uint32) if b.dtype == np.bool_ else np.ascontiguousarray(b)
 
 
 RNG = np.random.default_rng(7)
