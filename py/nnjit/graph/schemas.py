@@ -10,15 +10,11 @@ import onnx
 from ..errors import UnknownOperator
 
 NEWEST: int = onnx.defs.onnx_opset_version()
-NEWEST_OF: dict[str, int] = {}
-for _schema in onnx.defs.get_all_schemas():
-    NEWEST_OF[_schema.domain] = max(NEWEST_OF.get(_schema.domain, 1), _schema.since_version)
+# The newest opset of every domain with schemas: '', 'ai.onnx.ml', 'ai.onnx.preview', …
+NEWEST_OF: dict[str, int] = {
+    domain: newest for domain, (_, newest) in onnx.defs.C.schema_version_map().items()
+}
 NEWEST_OF[""] = NEWEST
-# Domains grow with their newest operator, but their own newest version may lie above it.
-for (_domain, _version), _ in onnx.helper.OP_SET_ID_VERSION_MAP.items():
-    NEWEST_OF["" if _domain == "ai.onnx" else _domain] = max(
-        NEWEST_OF.get("" if _domain == "ai.onnx" else _domain, 1), _version
-    )
 
 
 @cache
