@@ -8,8 +8,9 @@ from typing import Any
 import onnx
 
 from ..graph import export, protos, schemas
-from ..graph.infer import infer_nodes
+from ..graph.infer import infer_nodes, mark_once
 from ..graph.ir import Graph, Node
+from ..graph.passes import TIDY
 from ..graph.shapes import value_type
 from .importer import Importer
 from .scope import Frame, Scope
@@ -18,7 +19,7 @@ from .tensors import Files
 
 
 def expand(graph: Graph, keep: Callable[[Node], bool]) -> Graph:
-    """y = Celu(x), unless keep(node)  →  y = Max(0, x) + Min(0, α·(Exp(x/α) - 1)); inferred and folded.
+    """y = Celu(x), unless keep(node)  →  y = Max(0, x) + Min(0, α·(Exp(x/α) - 1)); inferred and tidied.
 
     Nested function operators are expanded too. Operators without a definition stay as they are.
     """
@@ -38,8 +39,12 @@ def expand(graph: Graph, keep: Callable[[Node], bool]) -> Graph:
                 graph.replace(old, new)
         node.detach()
         todo += infer_nodes(graph, nodes[0])[::-1]
+    if len(kept) == len(graph.nodes) and all(a is b for a, b in zip(kept, graph.nodes, strict=True)):
+        return graph
     graph.nodes = kept
-    return graph
+    for step in TIDY:  # not all passes: they would put together again what was just taken apart
+        graph = step(graph)
+    return mark_once(graph)
 
 
 def definition(node: Node) -> onnx.FunctionProto | None:

@@ -26,7 +26,8 @@ def fold_constants(graph: Graph) -> Graph:
     return infer(graph)
 
 
-PASSES: list[Pass] = [
+# What tidies a graph and makes no larger operators of small ones.
+TIDY: list[Pass] = [
     dead_code,
     no_ops,
     common_subexpressions,
@@ -35,6 +36,9 @@ PASSES: list[Pass] = [
     fold_constants,
     merge_layout,
     no_ops,
+]
+PASSES: list[Pass] = [
+    *TIDY,
     recognise_norms,
     recognise_activations,
     fold_into_convolutions,
