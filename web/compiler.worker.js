@@ -3,6 +3,7 @@
 import { Rpc, Transferred } from './api/rpc.js';
 import { NnjitError, asFailure, failure } from './api/errors.js';
 import { holdLock } from './engine/alive.js';
+import { bytecodeKey, loadBytecode, saveBytecode } from './api/bytecode-cache.js';
 import { fetchAll } from './api/fetch-parts.js';
 
 /**
@@ -13,6 +14,8 @@ import { fetchAll } from './api/fetch-parts.js';
 
 /** @type {Bridge | undefined} */
 let bridge;
+/** Keeps bytecode that was compiled since the last time; soon, when nobody waits. */
+let keepBytecode = () => {};
 
 const rpc = new Rpc(/** @type {import('./api/rpc.js').Port} */ (/** @type {unknown} */ (self)), {
   'boot.locked': ({ lock }) => holdLock(lock),
@@ -23,7 +26,11 @@ const rpc = new Rpc(/** @type {import('./api/rpc.js').Port} */ (/** @type {unkno
 
 // Everything else is Python's: the table of methods is bridge.METHODS.
 for (const method of ['create', 'prepare', 'release', 'reference', 'check', 'kernel', 'stats']) {
-  rpc.handlers[method] = async (args, { progress, cancel }) => unpack((await up()).dispatch(method, args, progress, cancel));
+  rpc.handlers[method] = async (args, { progress, cancel }) => {
+    const answer = (await up()).dispatch(method, args, progress, cancel);
+    keepBytecode();
+    return unpack(answer);
+  };
 }
 
 const booted = boot();
@@ -47,6 +54,8 @@ async function boot() {
 
   const manifest = await (await fetchChecked('dist/manifest.json', { cache: 'no-cache' })).json();
   const parts = fetchAll([manifest.nnjit, ...manifest.packages], import.meta.url, tell);
+  const key = bytecodeKey(manifest);
+  const kept = loadBytecode(key);
   const { loadPyodide } = await import(new URL(manifest.pyodide.module, import.meta.url).href);
   mark('loader');
   const pyodide = await loadPyodide({
@@ -61,6 +70,8 @@ async function boot() {
   mark('download');
   const steps = wheels.length + 2;
   pyodide.unpackArchive(nnjit, 'wheel');
+  const bytecode = pyodide.pyimport('nnjit.runtime.bridge_bytecode');
+  bytecode.install(await kept);
   const install = pyodide.pyimport('nnjit.runtime.bridge_install');
   tell(1, steps);
   wheels.forEach((wheel, i) => {
@@ -75,7 +86,19 @@ async function boot() {
   const versions = JSON.parse(bridge.connect((method, args) => rpc.call(method, args), (name) => fetchNow(manifest.onDemand?.[name])));
   mark('import');
   tell(steps, steps);
-  return { ...versions, pyodide: pyodide.version, bootMs, standIns };
+  let waiting = false;
+  keepBytecode = () => {
+    if (waiting) return;
+    waiting = true;
+    setTimeout(() => {
+      waiting = false;
+      const blob = bytecode.take();
+      if (blob) void saveBytecode(key, blob);
+    }, 3000);
+  };
+  keepBytecode();
+  const { taken, compiled } = bytecode.counts().toJs({ dict_converter: Object.fromEntries });
+  return { ...versions, pyodide: pyodide.version, bootMs, standIns, bytecode: { taken, compiled } };
 }
 
 /** @param {string} path @param {RequestInit} [init] */

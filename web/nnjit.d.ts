@@ -305,6 +305,8 @@ export interface CompilerInfo {
   bootMs: Record<string, number>;
   /** Modules that could not be had and are stood in for. */
   standIns: string[];
+  /** Modules whose bytecode was kept from an earlier visit, and those compiled anew. */
+  bytecode: { taken: number; compiled: number };
 }
 
 export interface Device {

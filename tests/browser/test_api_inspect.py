@@ -189,3 +189,26 @@ def test_the_reference_needs_no_engine_and_says_why(api: Api) -> None:
         "NOT_AVAILABLE",
         "NO_PLAN",
     ]
+
+
+def test_a_second_visit_takes_the_bytecode_of_the_first(new_page: Any, server: Any) -> None:
+    with new_page() as page:
+        first = page.evaluate("async () => (await (await import('/nnjit.js')).ready).bytecode")
+        page.evaluate("""async () => {
+          const store = await caches.open('nnjit-bytecode');
+          while (!(await store.keys()).length) await new Promise((resolve) => setTimeout(resolve, 50));
+        }""")
+        page.reload()
+        api = Api(page, server)
+        second = api.run("async () => (await nnjit.ready).bytecode")
+        z = api.run(
+            """async (path) => {
+              const session = await create(path);
+              const { z } = await session.run({ x: T('float32', [1, 1, 1, 1], [1, 4]) });
+              return [...z.data];
+            }""",
+            api.put("tiny.onnx", tiny()),
+        )
+    assert first["taken"] == 0 and first["compiled"] > 100
+    assert second["taken"] == first["compiled"] and second["compiled"] == 0
+    np.testing.assert_allclose(z, np.maximum(np.ones((1, 4), np.float32) @ tiny_weight(), 0)[0])

@@ -1,0 +1,34 @@
+// Python's bytecode from one visit to the next, in the browser's Cache Storage. A blob belongs to the exact files
+// it was made from; those of other versions are thrown away. Without Cache Storage nothing is kept.
+
+const STORE = 'nnjit-bytecode';
+
+/**
+ * @param {{nnjit: {sha256: string}, packages: {sha256: string}[], pyodide: {version: string}}} manifest
+ * @returns {string} the address a blob for these files is kept at
+ */
+export function bytecodeKey({ nnjit, packages, pyodide }) {
+  const files = [nnjit, ...packages].map((file) => file.sha256.slice(0, 16)).join('-');
+  return new URL(`bytecode/${pyodide.version}/${files}`, import.meta.url).href;
+}
+
+/** @param {string} key @returns {Promise<ArrayBuffer | undefined>} */
+export async function loadBytecode(key) {
+  try {
+    const found = await (await caches.open(STORE)).match(key);
+    return await found?.arrayBuffer();
+  } catch {
+    return undefined; // no storage here, or it is full or blocked: imports compile
+  }
+}
+
+/** @param {string} key @param {Uint8Array<ArrayBuffer>} blob */
+export async function saveBytecode(key, blob) {
+  try {
+    const store = await caches.open(STORE);
+    for (const { url } of await store.keys()) if (url !== key) await store.delete(url);
+    await store.put(key, new Response(blob));
+  } catch {
+    // the next visit compiles again
+  }
+}
