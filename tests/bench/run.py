@@ -17,6 +17,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -142,15 +143,16 @@ def fma_peak(page: Page, lab: Lab, threads: int) -> float:
     return rate
 
 
-def measure(lab: Lab, args: argparse.Namespace, threads: int) -> dict[str, Any]:
-    """Everything at one thread count."""
+def measure(lab: Lab, args: argparse.Namespace, threads: int, save: Callable[[dict[str, Any]], None]) -> None:
+    """Everything at one thread count; `save` gets the run after each row, so that stopping early loses little."""
     page, failed = open_page(lab, args.libraries.split(","), threads)
     for name, why in failed.items():
         print(f"{name} didn't start: {why}", flush=True)
     yardstick = fma_peak(page, lab, threads)
     print(f"\n{threads} thread(s): FMA peak {yardstick:.1f} GFLOP/s", flush=True)
     how = {"repeats": args.repeats, "warmMs": 1000 * args.warm}
-    rows = []
+    rows: list[dict[str, Any]] = []
+    run: dict[str, Any] = {"threads": threads, "peak": yardstick, "failed": failed, "rows": rows}
     for number, (name, what, shape) in enumerate(chosen(args)):
         is_op = isinstance(what, Op)
         url = op_job(lab, what, number) if isinstance(what, Op) else model_job(lab, what, shape)
@@ -214,11 +216,16 @@ def main(argv: list[str] | None = None) -> int:
             return max(overhead.main(lab, int(n), args.repeats) for n in args.threads.split(","))
         about = machine(lab)
         print(f"{about['cpu']}, {about['cores']} cores, {about['browser']}", flush=True)
-        runs = [measure(lab, args, int(n)) for n in args.threads.split(",")]
-    data = {"about": about, "runs": runs}
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
-    path.write_text(json.dumps(data, indent=1) + "\n")
+        data: dict[str, Any] = {"about": about, "runs": []}
+        RESULTS.mkdir(exist_ok=True)
+        path = RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
+
+        def save(run: dict[str, Any]) -> None:
+            data["runs"] = [r for r in data["runs"] if r["threads"] != run["threads"]] + [run]
+            path.write_text(json.dumps(data, indent=1) + "\n")
+
+        for n in args.threads.split(","):
+            measure(lab, args, int(n), save)
     print("\n" + report.markdown(data))
     print(f"written: {path.relative_to(ROOT)}")
     if args.docs:
