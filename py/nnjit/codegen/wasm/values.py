@@ -153,9 +153,12 @@ class Values:
     # ---- addresses ----
 
     def _place(self, operand: int, terms: tuple[tuple[Atom, int], ...], offset: int) -> int:
-        """Pushes the address of `terms`; returns the immediate offset to use with it (never negative)."""
+        """Pushes the address of `terms`; returns the immediate offset to use with it (never negative).
+
+        Immediates do not wrap around: where a term is subtracted, base + terms may lie below address 0 although
+        the element does not, and the offset has to be added."""
         self.address(operand, terms)
-        if offset < 0:
+        if offset < 0 or (offset > 0 and any(c < 0 for _, c in terms)):
             self.b.i32_const(offset)
             self.b.op("i32.add")
             return 0

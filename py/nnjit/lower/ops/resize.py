@@ -108,7 +108,7 @@ def _coordinates(
     elif transform == "asymmetric":
         at = o / scale
     elif transform == "pytorch_half_pixel" and length == 1:
-        at = o * 0 - 0.5
+        at = o * 0  # as the specification and onnxruntime have it; onnx.reference takes -1/2
     elif transform in ("half_pixel", "pytorch_half_pixel"):
         at = (o + 0.5) / scale - 0.5
     elif transform == "half_pixel_symmetric":
