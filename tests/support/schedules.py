@@ -8,9 +8,11 @@ import numpy as np
 from hypothesis import strategies as st
 
 from nnjit.codegen import interp
+from nnjit.codegen.bfloat import bf16_value
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.pack import pack_kernel
 from nnjit.codegen.schedule.steps import (
+    Block,
     Order,
     Pack,
     Parallel,
@@ -84,8 +86,15 @@ def schedules(draw: st.DrawFn, spec: KernelSpec, vectors: bool = True) -> Schedu
     for name in reduced:
         if draw(st.booleans()):
             steps.append(Unroll(name, draw(st.integers(1, 4))))
-    order = draw(st.permutations([a.name for a in spec.axes]))
-    steps += [Order(tuple(order)), Parallel(tuple(order[: draw(st.integers(0, len(order)))]))]
+    order = list(draw(st.permutations([a.name for a in spec.axes])))
+    outer = draw(st.integers(0, len(order)))
+    if outer < len(order) and draw(st.booleans()):
+        name = draw(st.sampled_from(order[outer:]))
+        steps.append(Block(name, tiles[name] * draw(st.integers(1, 3))))
+        at = draw(st.integers(0, order.index(name)))
+        order.insert(at, name + "/")
+        outer += at < outer
+    steps += [Order(tuple(order)), Parallel(tuple(order[:outer]))]
     for i, o in enumerate(spec.operands):
         if o.role == "in" and draw(st.integers(0, 3)) == 0:
             steps.append(Pack(i, draw(st.sampled_from([*spatial, "none"]))))
@@ -116,9 +125,14 @@ def interpreted(spec: KernelSpec, schedule: Schedule, inputs: list[Any]) -> list
     return [b for b, o in zip(buffers, nest.operands, strict=True) if o.role == "out"]
 
 
-def agree(found: list[Any], wanted: list[Any], rtol: float, what: str) -> None:
-    """Every buffer equal (rtol 0) or near."""
-    for f, w in zip(found, wanted, strict=True):
+def agree(
+    found: list[Any], wanted: list[Any], rtol: float, what: str, spec: KernelSpec | None = None
+) -> None:
+    """Every output buffer equal (rtol 0) or near; with `spec`, bf16 is compared by value, so that -0 is 0."""
+    types = [o.dtype for o in spec.operands if o.role == "out"] if spec is not None else [""] * len(found)
+    for f, w, dtype in zip(found, wanted, types, strict=True):
+        if dtype == "bf16":
+            f, w = bf16_value(f), bf16_value(w)
         np.testing.assert_allclose(
             f.astype(np.float64), w.astype(np.float64), rtol=rtol, atol=rtol, err_msg=what
         )

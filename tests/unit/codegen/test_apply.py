@@ -51,6 +51,7 @@ PRODUCT: Schedule = (
         ((Parallel(("k",)),), "shared axes"),
         ((Tile("m", 0),), ">= 1"),
         ((Vectorize("n", 3),), "3 lanes"),
+        ((Tile("n", 4), Vectorize("n", 2)), "2 lanes"),
         ((Vectorize("n", 4),), "multiple of 4"),
         ((Tile("n", 6), Vectorize("n", 4)), "multiple of 4"),
         ((Tile("n", 4), Vectorize("n", 4), Vectorize("k", 4)), "two vectorised"),

@@ -58,7 +58,7 @@ def test_a_schedule_changes_nothing(family: str) -> None:
             found = interpreted(spec, schedule, inputs)
         except ScheduleError:
             assume(False)
-        agree(found, specs.evaluate(spec, inputs), tolerance(spec), told(spec, schedule))
+        agree(found, specs.evaluate(spec, inputs), tolerance(spec), told(spec, schedule), spec)
 
     holds()
 
@@ -69,7 +69,9 @@ def test_canonical_computes_the_same(family: str) -> None:
     @given(SPECS[family])
     def holds(case: Case) -> None:
         spec, inputs = case
-        agree(specs.evaluate(canonical(spec), inputs), specs.evaluate(spec, inputs), 0.0, spec.describe())
+        agree(
+            specs.evaluate(canonical(spec), inputs), specs.evaluate(spec, inputs), 0.0, spec.describe(), spec
+        )
 
     holds()
 
@@ -86,7 +88,7 @@ def test_wasm_computes_the_same(family: str, relaxed: bool) -> None:
             found = compiled(spec, schedule, inputs, Target(relaxed=relaxed))
         except (ScheduleError, UnsupportedExpr):
             assume(False)
-        agree(found, specs.evaluate(spec, inputs), tolerance(spec), told(spec, schedule))
+        agree(found, specs.evaluate(spec, inputs), tolerance(spec), told(spec, schedule), spec)
 
     holds()
 
@@ -102,6 +104,6 @@ def test_default_schedules_fit(family: str) -> None:
         target = Target(threads=threads)
         schedule = default_schedule(spec, target)
         found = compiled(spec, schedule, inputs, target)
-        agree(found, specs.evaluate(case[0], inputs), tolerance(spec), told(spec, schedule))
+        agree(found, specs.evaluate(case[0], inputs), tolerance(spec), told(spec, schedule), spec)
 
     holds()

@@ -16,6 +16,7 @@ from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, op, reg,
 from nnjit.codegen.loops import Decode, For, If, Nest, Set, Stmt, Store
 from nnjit.codegen.schedule.pack import fitting, packed_spec
 from nnjit.codegen.schedule.steps import (
+    Block,
     Order,
     Pack,
     Parallel,
@@ -37,6 +38,7 @@ class Options:
     """A schedule by kind of step."""
 
     tile: dict[str, int] = field(default_factory=dict)
+    block: dict[str, int] = field(default_factory=dict)
     lanes: dict[str, int] = field(default_factory=dict)
     unroll: dict[str, int] = field(default_factory=dict)
     partial: dict[str, int] = field(default_factory=dict)
@@ -50,6 +52,8 @@ class Options:
         for s in schedule:
             if isinstance(s, Tile):
                 o.tile[s.axis] = s.factor
+            elif isinstance(s, Block):
+                o.block[s.axis] = s.size
             elif isinstance(s, Vectorize):
                 o.lanes[s.axis] = s.lanes
             elif isinstance(s, Unroll):
@@ -102,16 +106,23 @@ def _check(spec: KernelSpec, o: Options) -> None:
     shared = {a.name for a in spec.axes}
     own = {a.name for s in spec.stages for a in s.axes}
     reduced = {a.name for s in spec.stages for a in s.reduce}
-    for name in (*o.tile, *o.lanes, *o.unroll, *o.partial, *o.order, *o.parallel):
+    blocks = {name + "/" for name in o.block}
+    for name in (*o.tile, *o.block, *o.lanes, *o.unroll, *o.partial):
         check(name in shared | own | reduced, f"no axis {name} in {spec.name}")
     check(all(n in shared | own for n in o.tile), "only spatial axes are tiled; unroll a reduced one")
     check(all(n in reduced for n in (*o.unroll, *o.partial)), "only reduced axes are unrolled")
-    check(set(o.order) <= shared and set(o.parallel) <= shared, "order and parallel name shared axes")
+    loops = shared | blocks
+    check(set(o.order) <= loops and set(o.parallel) <= loops, "order and parallel name shared axes")
+    for name, size in o.block.items():
+        check(name in shared and size % o.tile.get(name, 1) == 0, f"a block of {name} is whole tiles of it")
+        at = [n for n in o.order if n.rstrip("/") == name]
+        check(at == [name + "/", name], f"order needs {name}/ before {name}")
+        check(name not in o.parallel, f"of a blocked {name} only the blocks can be parallel")
     check(
         all(f >= 1 for f in (*o.tile.values(), *o.unroll.values(), *o.partial.values())), "factors are >= 1"
     )
     for name, lanes in o.lanes.items():
-        check(lanes in (1, 2, 4), f"{lanes} lanes")
+        check(lanes in (1, 4), f"{lanes} lanes")  # no emitter has vectors of two
         if name not in reduced or name in o.tile:
             check(o.tile.get(name, 1) % lanes == 0, f"a tile of {name} is not a multiple of {lanes} lanes")
     for s in spec.stages:
@@ -120,14 +131,18 @@ def _check(spec: KernelSpec, o: Options) -> None:
 
 
 def _ordered(spec: KernelSpec, o: Options) -> list[Axis]:
-    """Shared axes in loop order: parallel ones first unless the schedule's order says otherwise."""
+    """Shared axes in loop order: parallel ones first unless the schedule's order says otherwise. The loop
+    over the blocks of an axis is an axis of its own, whose tile is the block."""
     by_name = {a.name: a for a in spec.axes}
+    by_name |= {name + "/": Axis(name + "/", by_name[name].extent) for name in o.block}
     names = list(o.order) or list(o.parallel)
     names += [n for n in by_name if n not in names]
     return [by_name[n] for n in names]
 
 
 def _tile(o: Options, a: Axis) -> int:
+    if a.name.endswith("/"):
+        return o.block[a.name[:-1]]
     tile = o.tile.get(a.name, 1)
     return max(o.lanes.get(a.name, 1), fitting(tile, a.extent))
 
@@ -163,20 +178,23 @@ def _flattened(
 
 
 def _loops(axes: list[Axis], o: Options, env: Env, inside: Callable[[Env], list[Stmt]]) -> list[Stmt]:
-    """Serial loops over the tiles of `axes`, with a copy for each tail."""
+    """Serial loops over the tiles of `axes` (of their current block), with a copy for each tail."""
     if not axes:
         return inside(env)
     a, rest = axes[0], axes[1:]
     t = _tile(o, a)
-    full, rem = divmod(a.extent, t)
+    block = env.get(a.name + "/")
+    start = block.base if block else Index(0)
+    full, rem = divmod(block.count if block else a.extent, t)
     out: list[Stmt] = []
     if full == 1:
-        out += _loops(rest, o, {**env, a.name: Bound(Index(0), t, t)}, inside)
+        out += _loops(rest, o, {**env, a.name: Bound(start, t, t)}, inside)
     elif full > 1:
         var = f"{a.name}.o"
-        out.append(For(var, full, _loops(rest, o, {**env, a.name: Bound(Index(0, {var: t}), t, t)}, inside)))
+        bound = Bound(start + Index(0, {var: t}), t, t)
+        out.append(For(var, full, _loops(rest, o, {**env, a.name: bound}, inside)))
     if rem:
-        out += _loops(rest, o, {**env, a.name: Bound(Index(full * t), rem, t)}, inside)
+        out += _loops(rest, o, {**env, a.name: Bound(start + full * t, rem, t)}, inside)
     return out
 
 
@@ -206,6 +224,8 @@ def _copies(o: Options, env: Env, shared: set[str]) -> Iterator[Copy]:
     fixed: dict[str, Index] = {}
     for name, b in sorted(env.items(), key=lambda item: o.lanes.get(item[0], 1)):
         lanes = o.lanes.get(name, 1)
+        if name.endswith("/"):
+            continue
         if b.tile == 1:
             fixed[name] = b.base
             continue
