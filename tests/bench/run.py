@@ -165,11 +165,12 @@ def measure(lab: Lab, args: argparse.Namespace, threads: int, save: Callable[[di
         flops = what.flops if isinstance(what, Op) else report.plan_flops(results)
         rows.append({"name": name, "kind": "op" if is_op else "model", "flops": flops, "results": results})
         print(report.line(rows[-1], yardstick), flush=True)
-    yardstick = max(
+        save(run)
+    run["peak"] = max(
         yardstick, fma_peak(page, lab, threads)
     )  # whatever else the machine did, this much it can
+    save(run)
     page.context.close()
-    return {"threads": threads, "peak": yardstick, "failed": failed, "rows": rows}
 
 
 def profile(lab: Lab, args: argparse.Namespace) -> int:
