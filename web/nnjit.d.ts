@@ -288,7 +288,6 @@ export type LogLevel = 'verbose' | 'info' | 'warning' | 'error' | 'fatal';
 
 export const env: {
   logLevel: LogLevel;
-  debug: boolean;
   wasm: {
     /** Threads of the engine's pool, read when the first session is made; 0 = one a core. */
     numThreads: number;

@@ -350,7 +350,7 @@ def test_shapes_that_no_longer_fit_start_over_in_an_empty_memory(api: Api) -> No
     got = api.run(
         """async (path) => {
           const maxMemoryBytes = 64 * 65536;
-          const session = await create(path, { maxMemoryBytes });
+          const session = await create(path, { maxMemoryBytes, strict: true });
           const sums = [];
           const ones = (rows) => ({ x: T('float32', new Float32Array(4 * rows).fill(1), [rows, 4]) });
           // Together their activations exceed the memory, those of the largest alone do not.

@@ -7,8 +7,6 @@ export const LOG_LEVELS = /** @type {const} */ (['verbose', 'info', 'warning', '
 export const env = {
   /** Least severe message that reaches the console. @type {LogLevel} */
   logLevel: 'warning',
-  /** Keep tracebacks and print timings of each stage. */
-  debug: false,
   wasm: {
     /** Threads of the engine's pool; 0 = one a core, as far as the page is isolated. */
     numThreads: 0,
