@@ -31,6 +31,19 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """The tiles of a shared axis run in blocks of `size` elements; the loop over blocks is called `axis/`.
+
+    A block of rows that fits a cache is used with every column before the next block is touched:
+
+    for n: for m.o: ...   ->   Order(("m/", "n", "m")):   for m/: for n: for m.o in this block: ...
+    """
+
+    axis: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Vectorize:
     """`axis` runs over SIMD lanes inside its tile; on a reduced axis, lanes are summed up at the end."""
 
@@ -82,7 +95,7 @@ class Pack:
     axis: str
 
 
-Step: TypeAlias = Tile | Vectorize | Unroll | Partial | Order | Parallel | Pack
+Step: TypeAlias = Tile | Block | Vectorize | Unroll | Partial | Order | Parallel | Pack
 Schedule: TypeAlias = tuple[Step, ...]
 
 
@@ -92,6 +105,8 @@ def describe(schedule: Schedule) -> str:
     for s in schedule:
         if isinstance(s, Tile):
             out.append(f"{s.axis} tile {s.factor}")
+        elif isinstance(s, Block):
+            out.append(f"{s.axis} block {s.size}")
         elif isinstance(s, Vectorize):
             out.append(f"{s.axis} x{s.lanes}")
         elif isinstance(s, Unroll):
