@@ -117,9 +117,7 @@ def kind(node: Node) -> str:
     return "host"
 
 
-KEPT = frozenset(
-    {"Range", "SequenceMap", "Bernoulli", "LinearAttention", "FlexAttention", "CausalConvWithState"}
-)
+KEPT = frozenset({"Range", "SequenceMap", "Bernoulli", "LinearAttention"})
 """Function operators whose definition has loops or randomness: the reference runs them whole."""
 
 
