@@ -14,10 +14,6 @@ import { asBytes, copyOf, feedBytes, fetched } from './values.js';
 /** @typedef {{resolve: (value: any) => void, reject: (error: NnjitError) => void, progress?: Progress}} Pending */
 /** @typedef {{signal?: AbortSignal, progress?: Progress, transfer?: Transferable[]}} CallOptions */
 
-/** Outputs from this size on get their pages from the system while the engine computes, not after. */
-const PREPARED = 32768;
-const PAGE_BYTES = 4096;
-
 const RESTART = 'Start a new engine and create the sessions again.';
 
 export class EngineClient {
@@ -138,13 +134,12 @@ export class EngineClient {
       if (bytes && !ref.host) lane.bytes(ref.address, ref.nbytes).set(bytes);
     });
     const values = feeds.map((feed, i) => (inputs[i].host ? feed : null));
-    const answer = this.#call('run', [id, key, values, fetch, true], { signal });
-    refs.forEach((ref, i) => { // while the engine is at it
-      if (!ref.host) targets[i] ??= fresh(ref.nbytes);
-    });
-    const result = await answer;
+    const result = await this.#call('run', [id, key, values, fetch, true], { signal });
     refs.forEach((ref, i) => {
-      if (!ref.host) targets[i]?.set(lane.bytes(ref.address, ref.nbytes));
+      if (ref.host) return;
+      const bytes = lane.bytes(ref.address, ref.nbytes);
+      if (targets[i]) targets[i].set(bytes);
+      else targets[i] = copyOf(bytes);
     });
     return { ...result, outputs: refs.map((_, i) => targets[i] ?? result.outputs[i]) };
   }
@@ -372,16 +367,5 @@ function target({ name, nbytes }, place) {
   check(!bytes || bytes.byteLength === nbytes, 'BAD_FEED',
     `Output "${name}" has ${nbytes} bytes; there is room for ${bytes?.byteLength}.`,
     { name, expected: nbytes, got: bytes?.byteLength });
-  return bytes;
-}
-
-/**
- * The system hands out the pages of a large buffer when they are first written, and that takes longer than to fill them.
- * @param {number} length
- * @returns {Uint8Array<ArrayBuffer>}
- */
-function fresh(length) {
-  const bytes = new Uint8Array(length);
-  if (length >= PREPARED) for (let i = 0; i < length; i += PAGE_BYTES) bytes[i] = 0;
   return bytes;
 }
