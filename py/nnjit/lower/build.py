@@ -15,7 +15,7 @@ from nnjit.codegen.expr import Access, Expr, UnsupportedExpr, const, rewrite
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.pack import clipped, pack_kernel
 from nnjit.codegen.schedule.rules import default_schedule
-from nnjit.codegen.schedule.steps import Pack, Schedule, Tile
+from nnjit.codegen.schedule.steps import Pack, Schedule, ScheduleError, Tile
 from nnjit.codegen.spec import KernelSpec, Stage
 from nnjit.codegen.wasm.builder import FunctionBuilder
 from nnjit.codegen.wasm.cache import emitted
@@ -153,9 +153,33 @@ class Build:
     def kernel(
         self, spec: KernelSpec, places: list[tuple[Buffer, int]], nodes: list[Node], once: bool
     ) -> None:
-        """Adds a kernel step with its default schedule, and the steps that pack its operands before it."""
+        """Adds a kernel step with its default schedule, and the steps that pack its operands before it.
+
+        A rule's schedule that turns out not to fit costs speed, never the node: plain loops always do."""
         spec = canonical(spec)
-        schedule = default_schedule(spec, self.target)
+        mark = len(self.steps)
+        try:
+            self._scheduled(spec, default_schedule(spec, self.target), list(places), nodes, once)
+        except ScheduleError:
+            self._undo(mark)
+            self._scheduled(spec, (), places, nodes, once)
+
+    def _undo(self, mark: int) -> None:
+        """Takes back the steps from `mark` on, and what later kernels would have found ready because of them."""
+        del self.steps[mark:]
+        written = {b for s in self.steps for b in s.writes}
+        self._packed = {k: b for k, b in self._packed.items() if b in written}
+        places = self.tensors.places
+        self._padded = {k: v for k, v in self._padded.items() if v in places and places[v].buffer in written}
+
+    def _scheduled(
+        self,
+        spec: KernelSpec,
+        schedule: Schedule,
+        places: list[tuple[Buffer, int]],
+        nodes: list[Node],
+        once: bool,
+    ) -> None:
         for step in schedule:
             if isinstance(step, Pack):
                 places[step.operand] = (self._pack(spec, schedule, step, places[step.operand], nodes), 0)
@@ -220,7 +244,7 @@ class Build:
             else:
                 self._kernel(r)
         except (Unsupported, UnsupportedExpr) as e:
-            del self.steps[mark:]
+            self._undo(mark)
             if len(r.nodes) > 1 or r.inlined:
                 # without the epilogue the anchor may do, and if not, only the anchor goes to the reference
                 for n in (*reversed(r.inlined), *r.nodes):
