@@ -70,6 +70,9 @@ def _division(x: Expr) -> Expr | None:
 def _remainder(x: Expr) -> Expr:
     """rem: a - trunc(a/b) b, the dividend's sign; mod: the divisor's sign."""
     a, b = x.args
+    if x.dtype in ("f32", "f16", "bf16"):
+        # in f64 the quotient and its product are exact up to 2^29; in f32 a remainder could miss its range
+        return cast(Expr(x.op, "f64", (cast(a, "f64"), cast(b, "f64"))), x.dtype)
     if x.dtype in FLOATS:
         q = op("div", a, b)
         r = op("sub", a, op("mul", Expr("trunc", x.dtype, (q,)), b))
