@@ -34,7 +34,9 @@ def test_case(case: Case, runner: Runner) -> None:
     if reason is None:
         assert outcome.status == "pass", f"{outcome.status} {outcome.code}: {outcome.reason}"
     else:
-        assert outcome.status not in ("pass", "crash", "timeout"), f"known.txt says it fails: {reason}"
+        assert outcome.status not in ("crash", "timeout"), outcome.reason
+        # one draw of random numbers may happen to be the expected one
+        assert outcome.status != "pass" or "random" in reason, f"known.txt says it fails: {reason}"
         pytest.xfail(reason)
 
 

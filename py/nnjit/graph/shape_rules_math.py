@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from math import ceil
+from typing import Any
 
 import numpy as np
 
 from . import dtypes
-from .ir import Node, Shape
+from .ir import Const, Node, Shape
 from .shape_rules import axis_of, broadcast, fail, given, ints, put, rule
+from .small_types import bits_only, decode
 
 _SAME = """
     Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Ceil Celu Clip Cos Cosh CumProd CumSum Elu Erf
@@ -238,12 +240,16 @@ def _einsum_shape(node: Node, shapes: list[Shape]) -> Shape:
     return (*(sizes[c] for c in head), *(dims if dots else ()), *(sizes[c] for c in tail))
 
 
+def _scalar(const: Const) -> Any:
+    """The number in a constant of one element; bfloat16 may be there as bits only."""
+    array = const.numpy().reshape(-1)[:1]
+    return (decode(array, const.dtype) if bits_only(const.dtype) else array)[0].item()
+
+
 @rule("Range")
 def range_(node: Node) -> None:
     start = given(node)
-    bounds = [
-        v.const.numpy().reshape(-1)[0].item() for v in node.inputs if v is not None and v.const is not None
-    ]
+    bounds = [_scalar(v.const) for v in node.inputs if v is not None and v.const is not None]
     shape = None
     if len(bounds) == 3:
         if bounds[2] == 0:
