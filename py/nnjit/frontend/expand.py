@@ -34,6 +34,9 @@ def expand(graph: Graph, keep: Callable[[Node], bool]) -> Graph:
             kept.append(node)
             continue
         nodes = _inline(importer, node, body)
+        for number, made in enumerate(nodes[0]):
+            if made.name.endswith("/"):  # definitions seldom name their nodes
+                made.name += f"{made.op}_{number}"
         for old, new in zip(node.outputs, nodes[1], strict=False):
             if new is not None and old.name:
                 graph.replace(old, new)

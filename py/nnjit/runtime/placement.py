@@ -26,9 +26,12 @@ def of_plan(model: Model, graph: Graph, plan: Plan) -> list[Record]:
     """A record a node of the model, in the model's order, then those the compiler's passes made."""
     placed = {**_once(plan), **_steps(plan), **_host_calls(plan)}
     live = {node.name for node in graph.nodes}
+    inner = _inner(placed, {name for name, _ in model.nodes})
     records = []
     for name, op in model.nodes:
         where = placed.pop(name, None)
+        if where is None:
+            where = inner.get(name)
         if where is None:
             # Still in the graph but in no step: its output is its input's bytes under another shape.
             where = {"backend": "none" if name in live else "folded"}
@@ -38,6 +41,20 @@ def of_plan(model: Model, graph: Graph, plan: Plan) -> list[Record]:
         {"node": name, "op": ops.get(name, ""), "made": True, **where} for name, where in placed.items()
     ]
     return records
+
+
+def _inner(placed: dict[str, Record], given: set[str]) -> dict[str, Record]:
+    """Function operator -> where the nodes of its definition ran, whose names begin with its own: on the
+    reference as soon as one of them did."""
+    found: dict[str, Record] = {}
+    for made, where in placed.items():
+        if made in given:
+            continue
+        for end in (i for i, c in enumerate(made) if c == "/"):
+            name = made[:end]
+            if name in given and found.get(name, {}).get("backend") != "reference":
+                found[name] = {**where, "expanded": True}
+    return found
 
 
 def _steps(plan: Plan) -> dict[str, Record]:
