@@ -1,0 +1,26 @@
+"""What happens where a fused region has no kernel: its nodes are lowered on their own, on right inputs."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from nnjit.runtime.local import LocalSession
+
+
+def test_padding_is_made_again_after_a_refusal() -> None:
+    """Conv + Erf of f64: the region is refused for Erf after its padded input was made; Conv alone needs it too."""
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(1, 2, 6, 6)), rng.normal(size=(3, 2, 3, 3))
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]), helper.make_node("Erf", ["c"], ["y"])],
+        "g", [helper.make_tensor_value_info("x", TensorProto.DOUBLE, x.shape)],
+        [helper.make_tensor_value_info("y", TensorProto.DOUBLE, (1, 3, 6, 6))], [onnx.numpy_helper.from_array(w, "w")],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10).SerializeToString()
+    session = LocalSession(model)
+    got = session.run({"x": x})["y"]
+    want = onnx.reference.ReferenceEvaluator(onnx.load_model_from_string(model)).run(None, {"x": x})[0]
+    np.testing.assert_allclose(got, want, rtol=1e-12)
+    assert {r["op"]: r["backend"] for r in session.placement()} == {"Conv": "wasm", "Erf": "reference"}
