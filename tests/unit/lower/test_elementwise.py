@@ -128,3 +128,14 @@ def test_cast(dtype: Any, to: Any) -> None:
 def test_broadcast(shapes: tuple[tuple[int, ...], tuple[int, ...]], dtype: Any) -> None:
     a, b = (np.arange(np.prod(s)).reshape(s).astype(dtype) for s in shapes)
     same(run("Add", [a, b], dtype), a + b, dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64], ids=lambda t: t.__name__)
+def test_integer_power(dtype: Any) -> None:
+    """Exact, wrapping included; a negative exponent leaves 0, 1 or -1."""
+    a = np.array([0, 1, -1, 2, -2, 3, 10, -7, 5, 1, -1, -1, 2, 3], dtype)
+    b = np.array([0, 5, 3, 30, 5, 19, 9, 3, 0, -3, -3, 101, -1, 40], dtype)
+    want = [int(x) ** int(y) if y >= 0 else int(float(x) ** float(y)) for x, y in zip(a, b, strict=True)]
+    bits = np.dtype(dtype).itemsize * 8
+    wrapped = [(w + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1) for w in want]
+    np.testing.assert_array_equal(run("Pow", [a, b], dtype), np.array(wrapped, dtype))

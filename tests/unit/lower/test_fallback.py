@@ -18,7 +18,9 @@ def test_padding_is_made_again_after_a_refusal() -> None:
         "g", [helper.make_tensor_value_info("x", TensorProto.DOUBLE, x.shape)],
         [helper.make_tensor_value_info("y", TensorProto.DOUBLE, (1, 3, 6, 6))], [onnx.numpy_helper.from_array(w, "w")],
     )  # fmt: skip
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10).SerializeToString()
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10
+    ).SerializeToString()
     session = LocalSession(model)
     got = session.run({"x": x})["y"]
     want = onnx.reference.ReferenceEvaluator(onnx.load_model_from_string(model)).run(None, {"x": x})[0]

@@ -86,10 +86,34 @@ def where(node: Node, c: Expr, a: Expr, b: Expr) -> Expr:
 
 @pointwise("Pow")
 def power(node: Node, a: Expr, b: Expr) -> Expr:
-    exponent = b if b.dtype == a.dtype else cast(b, a.dtype)
-    if a.dtype != "f32" and not (exponent.op == "const" and float(exponent.attr).is_integer()):
-        raise Unsupported(f"Pow of {a.dtype}")
-    return op("pow", a, exponent)
+    """Floats in f32 (a whole constant exponent by multiplications, in any type); integers by squaring."""
+    if a.dtype in FLOATS:
+        whole = b.op == "const" and float(b.attr).is_integer() and abs(b.attr) <= 16
+        if a.dtype == "f32" or whole:
+            return op("pow", a, cast(b, a.dtype))
+        if a.dtype == "f64":
+            raise Unsupported("Pow of f64")
+        return cast(op("pow", cast(a, "f32"), cast(b, "f32")), a.dtype)
+    if b.dtype in FLOATS:
+        raise Unsupported(f"Pow of {a.dtype} to {b.dtype}")
+    return _integer_power(a, cast(b, "i32"))
+
+
+def _integer_power(x: Expr, n: Expr) -> Expr:
+    """x^n by the bits of n, up to 63: from there on x^n of |x| > 1 overflows every type. Below 0 it is 1/x^-n
+    truncated: 0 but for x = 1 and -1."""
+    one, zero, least = like(x, 1), like(x, 0), const(0, "i32")
+    size = unary("abs", n)
+    # 62 or 63 instead of a larger exponent: what is left of it is the sign of -1
+    odd = op("band", size, const(1, "i32"))
+    size = op("min", size, op("add", const(62, "i32"), odd))
+    y, square = one, x
+    for bit in range(6):
+        there = compare("ne", op("band", size, const(1 << bit, "i32")), least)
+        y = select(there, op("mul", y, square), y)
+        square = op("mul", square, square)
+    unit = compare("eq", op("mul", x, x), one)
+    return select(op("and", compare("lt", n, least), unary("not", unit)), zero, y)
 
 
 @pointwise("Mod")

@@ -88,6 +88,32 @@ def scatter_elements(build: Build, node: Node) -> None:
         compute(build, node, y, rule)
 
 
+@composite("TensorScatter")
+def tensor_scatter(build: Build, node: Node) -> None:
+    """The cache with update[b, ..., s, ...] at write_indices[b] + s along `axis`, modulo its length if circular."""
+    cache, updates, begin = node.inputs[0], node.inputs[1], node.input(2)
+    assert cache is not None and updates is not None
+    shape, of = shape_of(cache), shape_of(updates)
+    d = node.attrs.get("axis", -2) % len(shape)
+    y = output(build, node)
+    copy(build, node, cache, y)
+
+    def rule(ctx: Context) -> Computation:
+        axes, idx = ctx.axes(of)
+        place = axis(idx[d])
+        if begin is not None:
+            place = op("add", place, cast(ctx.read(begin, [idx[0]]), "i32"))
+        if text(node, "mode", "linear") == "circular":
+            place = op("mod", place, const(shape[d], "i32"))
+        at = list(idx)
+        at[d] = inside(place, shape[d])
+        own = [a for a in axes if a.name == f"i{d}"]
+        return Computation([a for a in axes if a not in own], at, ctx.read(updates, idx), own=own)
+
+    if 0 not in of:
+        compute(build, node, y, rule)
+
+
 @computation("CumSum", "CumProd")
 def scan(ctx: Context, node: Node, out: int) -> Computation:
     """y[i] = sum (or product) of x[j] over j <= i, or j < i if exclusive, from the other end if reverse."""
