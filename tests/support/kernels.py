@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,13 @@ def engine() -> wasmtime.Engine:
     return wasmtime.Engine(config)
 
 
-def run_nest(nest: Nest, target: Target, buffers: Sequence[Any]) -> list[Any]:
-    """All tiles of a nest; flat copies of every buffer as the kernel left them."""
+def run_nest(
+    nest: Nest, target: Target, buffers: Sequence[Any], shares: Sequence[int] | None = None
+) -> list[Any]:
+    """All tiles of a nest; flat copies of every buffer as the kernel left them.
+
+    shares: called once from each of these numbers to the next, the last being how many units there are."""
+    shares = shares or (0, nest.tiles)
     addresses, end = [], FIRST
     for b in buffers:
         addresses.append(end)
@@ -39,13 +45,14 @@ def run_nest(nest: Nest, target: Target, buffers: Sequence[Any]) -> list[Any]:
     store = wasmtime.Store(engine())
     pages = -(-end // 65536)
     memory = wasmtime.Memory(store, wasmtime.MemoryType(wasmtime.Limits(pages, None)))
-    module = wasmtime.Module(engine(), emit_module(nest, target))
+    module = wasmtime.Module(engine(), emit_module(nest, target, shares[-1]))
     kernel = wasmtime.Instance(store, module, [memory]).exports(store)["kernel"]
     memory.write(store, np.array(addresses, np.uint32).tobytes(), ARGS)
     for b, at in zip(buffers, addresses, strict=True):
         # what lies past a buffer must not matter
         memory.write(store, np.ascontiguousarray(b).tobytes() + b"\xff" * SLACK, at)
-    kernel(store, ARGS, 0, nest.tiles)
+    for begin, end in pairwise(shares):
+        kernel(store, ARGS, begin, end)
     out = []
     for b, at in zip(buffers, addresses, strict=True):
         out.append(np.frombuffer(memory.read(store, at, at + b.nbytes), b.dtype).copy())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -145,3 +146,17 @@ def test_narrow_integers_wrap_across_lanes(combine: str) -> None:
     x = np.array([200, 100, 3, 7, 9, 11, 13, 250], np.uint8)
     found = kernels.run_spec(spec, (Vectorize("c"),), Target(), [x])
     agree(found, specs.evaluate(spec, [x]), 0.0, combine)
+
+
+@pytest.mark.parametrize("shares", [(0, 1), (0, 3), (0, 2, 3, 7), (0, 50, 99, 100, 1000)])
+def test_a_kernel_takes_its_share_in_anothers_tiles(shares: tuple[int, ...]) -> None:
+    """A candidate with seven tiles in place of one with more or fewer: each tile is done, and done once."""
+    counting = Expr("add", "i32", (load(0, Index.of("i0"), "i32"), load(1, Index.of("i0"), "i32")))
+    spec, inputs = specs.pointwise(RNG, counting, (14,), [("i32", (14,)), ("i32", (14,))])
+    spec = replace(spec, operands=(replace(spec.operands[0], role="out"), *spec.operands[1:]))
+    spec = replace(spec, stages=(replace(spec.stages[0], out=0),))
+    nest = apply(spec, (Tile("i0", 2), Parallel(("i0",))))
+    assert nest.tiles == 7
+    buffers = [np.zeros(14, np.int32), inputs[1].reshape(-1), np.zeros(14, np.int32)]
+    found = kernels.run_nest(nest, Target(), buffers, shares)
+    np.testing.assert_array_equal(found[0], buffers[1])  # in place: doing a tile twice would double it

@@ -26,9 +26,14 @@ def emit(nest: Nest, target: Target) -> FunctionBuilder:
     return _Emitter(nest, target).function()
 
 
-def emit_module(nest: Nest, target: Target) -> bytes:
-    """A module with this one kernel, exported as "kernel": what a tuned candidate ships as."""
-    return kernel_module(emit(nest, target), target.shared)
+def emit_module(nest: Nest, target: Target, units: int = 0) -> bytes:
+    """A module with this one kernel, exported as "kernel": what a tuned candidate ships as.
+
+    units: the number of tiles that the step it takes over has in its plan, if another schedule made them. The
+    kernel then takes begin and end in those units and does the same share of its own tiles."""
+    emitter = _Emitter(nest, target)
+    emitter.units = units or nest.tiles
+    return kernel_module(emitter.function(), target.shared)
 
 
 class _Emitter:
@@ -36,6 +41,7 @@ class _Emitter:
         self.nest = nest
         self.b = kernel_function(nest.name)
         self.v = Values(self.b, nest.operands, target)
+        self.units = nest.tiles
         self.memo: dict[Expr, Expr] = {}
         self._found: dict[int, tuple[list[Stmt], tuple[Key, ...]]] = {}
         self._read: dict[Expr, tuple[Key, ...]] = {}
@@ -44,6 +50,8 @@ class _Emitter:
         b, v = self.b, self.v
         loop = self.nest.body[0]
         assert isinstance(loop, For) and loop.kind == "parallel"
+        if self.units != self.nest.tiles:
+            self._rescale()
         body = self._legal(loop.body)
         for i in sorted({k[0] for k in self._keys(body)}):
             at = b.local("i32", f"${i}")
@@ -69,6 +77,19 @@ class _Emitter:
                 b.br_if(again)
         b.finish()
         return b
+
+    def _rescale(self) -> None:
+        """begin and end times tiles / units, rounded down: neighbouring shares still meet."""
+        b = self.b
+        for parameter in (1, 2):
+            b.get(parameter)
+            b.op("i64.extend_i32_u")
+            b.i64_const(self.nest.tiles)
+            b.op("i64.mul")
+            b.i64_const(self.units)
+            b.op("i64.div_u")
+            b.op("i32.wrap_i64")
+            b.set(parameter)
 
     def _legal(self, body: list[Stmt]) -> list[Stmt]:
         out: list[Stmt] = []
