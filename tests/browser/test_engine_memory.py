@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from playwright.sync_api import Browser, Page
 
+from .engine_page import SET_UP
 from .engine_plans import Toy, scale
+
+if TYPE_CHECKING:
+    from tests.conftest import NewPage
 
 MIB = 1 << 20
 ROOM = 64 * MIB  # what one session's memory holds, all of it touched
+
+
+@pytest.fixture
+def alone(new_page: NewPage) -> Iterator[Page]:
+    """The only page of a browser of its own: what other tests left behind would count as this one's."""
+    with new_page("memory") as page:
+        page.evaluate(SET_UP)
+        yield page
+
+
+def browser_of(page: Page) -> Browser:
+    browser = page.context.browser
+    assert browser is not None
+    return browser
 
 
 def big_plan(shared: bool) -> dict[str, Any]:
@@ -56,7 +75,8 @@ ROUNDS = """async ({ plan, shared, rounds }) => {
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.slow
 @pytest.mark.parametrize("shared", [True, False])
-def test_fifty_rounds_end_where_they_began(engine: Page, browser: Browser, shared: bool) -> None:
+def test_fifty_rounds_end_where_they_began(alone: Page, shared: bool) -> None:
+    engine, browser = alone, browser_of(alone)
     arguments = {"plan": big_plan(shared), "shared": shared, "rounds": 3}
     engine.evaluate("async () => { window.client = await EngineClient.start({ threads: 3 }); }")
     engine.evaluate(ROUNDS, arguments)
@@ -69,8 +89,9 @@ def test_fifty_rounds_end_where_they_began(engine: Page, browser: Browser, share
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_loading_takes_little_beside_the_weights(engine: Page, browser: Browser) -> None:
+def test_loading_takes_little_beside_the_weights(alone: Page) -> None:
     """192 MiB of weights from a file on disk: the peak is below 1.3 times that."""
+    engine, browser = alone, browser_of(alone)
     size = 192 * MIB
     toy = Toy("p", True)
     x, y = toy.tensor("x", "float32", 256), toy.tensor("y", "float32", 256)
