@@ -197,6 +197,7 @@ def machine(lab: Lab) -> dict[str, Any]:
         "browser": f"Chromium {lab.browser.version}",
         "cpu": cpu,
         "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),  # other work on the machine shows in every number
         "libraries": {"onnxruntime-web": "1.30.0", "tfjs": "4.22.0", "jax-js": "0.1.25"},
     }
 
