@@ -256,7 +256,9 @@ class _Linker:
         for i in range(len(self.once) - 1, -1, -1):
             s = self.once[i]
             # what has no address (a sequence, an unknown shape) no earlier plan can have left: it is made each time
-            unaddressed = isinstance(s, HostCall) and any(v not in self.lowered.tensors.places for v in s.outputs)
+            unaddressed = isinstance(s, HostCall) and any(
+                v not in self.lowered.tensors.places for v in s.outputs
+            )
             if unaddressed or any(b in wanted for b in s.writes):
                 needed.add(i)
                 wanted.update(s.reads)
