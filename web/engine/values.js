@@ -57,3 +57,15 @@ export function fetched(outputs, fetch) {
     return ref;
   }) ?? outputs;
 }
+
+const PAGE = 4096;
+
+/**
+ * A new buffer whose pages are there already.
+ * @param {number} length in bytes
+ */
+export function touched(length) {
+  const bytes = new Uint8Array(length);
+  for (let at = 0; at < length; at += PAGE) bytes[at] = 0;
+  return bytes;
+}

@@ -11,12 +11,15 @@ from math import prod
 
 from nnjit.codegen.expr import Access
 from nnjit.codegen.schedule.facts import LANES, narrow_types, reads, spread
-from nnjit.codegen.schedule.steps import Order, Pack, Parallel, Schedule, Step, Tile, Unroll, Vectorize
+from nnjit.codegen.schedule.steps import Block, Order, Pack, Parallel, Schedule, Step, Tile, Unroll, Vectorize
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
 from nnjit.codegen.wasm.target import Target
 
 PACK_ROWS = 12
 """Rows of a product from which packing an activation pays: it is read once to pack, `rows` times to multiply."""
+ROW_BLOCK = 672 * 1024
+"""Bytes of a block of rows, beside the panel inside a second-level cache of a megabyte."""
+MIN_ROWS = 150
 WINDOW = 9
 """A window of at most this many points is unrolled whole in a depthwise convolution."""
 
@@ -96,9 +99,26 @@ def product(f: Factors, target: Target) -> Schedule:
     if _packs(f, prod(x.extent for x in f.rows)):
         steps.append(Pack(f.b.operand, f.axis.name))
     inner = [x.name for x in f.rows if x is not m] + ([m.name] if m else [])
-    # Blocking the rows for the second cache measured no better here (640x768x2304, 384x3072x768): six rows
-    # stream from the third-level cache faster than they are used. Block is there for the search.
-    return (*steps, *_loops(f, inner, tiles, target))
+    block = _row_block(f, m, mr)
+    if m is None or not block:
+        return (*steps, *_loops(f, inner, tiles, target))
+    order, parallel = _loops(f, inner, tiles, target)
+    shared = (m.name + "/", *(n for n in parallel.axes if n != m.name))
+    return (*steps, Block(m.name, block), Order((m.name + "/", *order.axes)), Parallel(shared))
+
+
+def _row_block(f: Factors, m: Axis | None, mr: int) -> int:
+    """Rows in a block that stays in the second cache while all columns pass by; 0 for no blocks.
+
+    Measured in Chromium: 640 rows of 3 KiB 5% faster in blocks of 216. 384 such rows, or rows of 12 KiB, of
+    which too few fit to use a panel often enough, are faster without."""
+    if m is None or len(f.rows) != 1 or f.batch:
+        return 0
+    row = 4 * prod(r.extent for r in f.stage.reduce if f.a.index.coeff(r.name))
+    if m.extent * row <= 2 * ROW_BLOCK or MIN_ROWS * row > ROW_BLOCK:
+        return 0
+    blocks = -(-m.extent * row // ROW_BLOCK)
+    return -(-m.extent // (blocks * mr)) * mr
 
 
 def depthwise(f: Factors, target: Target) -> Schedule:
