@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -84,18 +85,30 @@ def bench(server: Server, browser: Browser) -> Iterator[Callable[[int], Bench]]:
         used.page.context.close()
 
 
+def check(bench: Callable[[int], Bench], threads: int, model: Model) -> None:
+    """All shapes of a model. A page that falls silent is replaced once, with a warning in pytest's summary: a
+    big model's page has done so on a loaded machine, with idle workers, and never when watched. Wrong numbers,
+    typed errors and a second silence fail at once."""
+    try:
+        bench(threads).check(model, range(len(model.shapes)))
+    except PlaywrightError as error:
+        if "no answer within" not in error.message:
+            raise
+        what = error.message.splitlines()[0]
+        warnings.warn(f"{model.name}, {threads} threads: {what}; tried again in a fresh page", stacklevel=1)
+        bench(threads).check(model, range(len(model.shapes)))
+
+
 @pytest.mark.parametrize("threads", [2, 1])
 @pytest.mark.parametrize("name", SMALL)
 def test_small_model(name: str, threads: int, bench: Callable[[int], Bench]) -> None:
-    model = MODELS[name]
-    bench(threads).check(model, range(len(model.shapes)))
+    check(bench, threads, MODELS[name])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BIG)
 def test_big_model(name: str, bench: Callable[[int], Bench]) -> None:
-    model = MODELS[name]
-    bench(2).check(model, range(len(model.shapes)))
+    check(bench, 2, MODELS[name])
 
 
 @pytest.mark.parametrize("name", ["magika", "silero-vad", "ppocr-cls"])

@@ -105,7 +105,7 @@ export class Progress {
     }
     if (stage === 'load' && finished) this.report('run', 0, 0);
     row.text.textContent = row.ended
-      ? [figures, ms(row.ended - row.began)].filter(Boolean).join(', ')
+      ? [figures, took(row)].filter(Boolean).join(', ')
       : figures || '…';
   }
 
@@ -130,4 +130,12 @@ export class Progress {
     clearTimeout(this.timer);
     this.host.hidden = true;
   }
+}
+
+/**
+ * How long a stage took; nothing for one that was over when it was first heard of (the compiler boots with the page).
+ * @param {{began: number, ended: number}} row
+ */
+function took({ began, ended }) {
+  return ended - began >= 1 ? ms(ended - began) : '';
 }
