@@ -3,6 +3,7 @@
 import { Rpc, Transferred } from './api/rpc.js';
 import { NnjitError, asFailure, failure } from './api/errors.js';
 import { holdLock } from './engine/alive.js';
+import { collect } from './engine/garbage.js';
 import { bytecodeKey, loadBytecode, saveBytecode } from './api/bytecode-cache.js';
 import { fetchAll } from './api/fetch-parts.js';
 
@@ -29,6 +30,7 @@ for (const method of ['create', 'prepare', 'release', 'reference', 'check', 'ker
   rpc.handlers[method] = async (args, { progress, cancel }) => {
     const answer = (await up()).dispatch(method, args, progress, cancel);
     keepBytecode();
+    if (method === 'release') collect(); // the session's Blobs live while any worker has not collected them
     return unpack(answer);
   };
 }

@@ -9,6 +9,11 @@ import { NnjitError } from './errors.js';
  */
 const CHUNK = 1 << 20;
 
+/** A read that has not answered by then is asked again, this often. */
+const STALL_MS = 10_000;
+const RETRIES = 3;
+const STALLED = Symbol('stalled');
+
 /**
  * @param {Blob} blob
  * @returns {{read: () => Promise<{done: boolean, value?: Uint8Array}>, cancel: () => Promise<void>}}
@@ -41,14 +46,25 @@ function reader(blob) {
  * @returns {AsyncGenerator<{offset: number, bytes: Uint8Array}>} bytes are valid until the next chunk is asked for
  */
 export async function* chunks(blob, { source, start, length }) {
-  const { read, cancel } = reader(blob.slice(start, start + length));
+  let { read, cancel } = reader(blob.slice(start, start + length));
+  let stalls = 0;
   const hint = 'Choose the file again; it was moved or changed since.';
   const facts = { source, start, length };
   try {
     for (let offset = 0; offset < length;) {
-      const { done, value } = await read().catch((cause) => {
+      const chunk = await within(STALL_MS, read()).catch((cause) => {
         throw new NnjitError('SOURCE_READ', `File ${source} could not be read: ${cause}`, facts, hint);
       });
+      if (chunk === STALLED) {
+        // A browser that pages large Blobs to disk can leave a stream without an answer; a new one gets it.
+        cancel().catch(() => {});
+        if (++stalls > RETRIES) {
+          throw new NnjitError('SOURCE_READ', `File ${source}: no bytes within ${STALL_MS / 1000} s, ${stalls} times.`, facts, hint);
+        }
+        ({ read, cancel } = reader(blob.slice(start + offset, start + length)));
+        continue;
+      }
+      const { done, value } = chunk;
       if (done || !value) {
         throw new NnjitError('SOURCE_READ', `File ${source} ended ${length - offset} bytes early.`, facts, hint);
       }
@@ -57,5 +73,24 @@ export async function* chunks(blob, { source, start, length }) {
     }
   } finally {
     cancel().catch(() => {}); // the caller may have stopped half way
+  }
+}
+
+/**
+ * @template T
+ * @param {number} ms
+ * @param {Promise<T>} work
+ * @returns {Promise<T | typeof STALLED>}
+ */
+async function within(ms, work) {
+  let timer = 0;
+  /** @type {Promise<typeof STALLED>} */
+  const late = new Promise((resolve) => {
+    timer = setTimeout(() => resolve(STALLED), ms);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
