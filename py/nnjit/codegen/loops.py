@@ -7,6 +7,7 @@ A Nest is made by `schedule.apply`; `interp` is its definition.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -80,6 +81,27 @@ class Nest:
     def __str__(self) -> str:
         head = ", ".join(f"${i}:{o.dtype}[{o.size}]" for i, o in enumerate(self.operands))
         return "\n".join([f"kernel {self.name}({head}) tiles={self.tiles}", *_lines(self.body, 1)])
+
+
+def mapped(
+    body: Sequence[Stmt], value: Callable[[Expr], Expr], stored: Callable[[int, Expr], Expr] | None = None
+) -> list[Stmt]:
+    """The same statements with every expression, those in indices too, passed through `value`; what is stored goes
+    through `stored(operand, expression)` first, where a target keeps an element type in another form."""
+    out: list[Stmt] = []
+    for s in body:
+        if isinstance(s, For):
+            out.append(For(s.var, s.extent, mapped(s.body, value, stored), s.kind))
+        elif isinstance(s, If):
+            out.append(If(s.var, s.below, mapped(s.then, value, stored), mapped(s.orelse, value, stored)))
+        elif isinstance(s, Set):
+            out.append(Set(s.reg, value(s.value), s.lanes))
+        elif isinstance(s, Store):
+            kept = stored(s.operand, s.value) if stored else s.value
+            out.append(Store(s.operand, s.index.subst({}, value), value(kept), s.lanes, s.count))
+        else:
+            out.append(s)
+    return out
 
 
 def _lines(body: list[Stmt], depth: int) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from nnjit.codegen.dtypes import SIZES, WIDE
 from nnjit.codegen.expr import Expr, indices, walk
-from nnjit.codegen.loops import Decode, For, If, Nest, Set, Stmt, Store
+from nnjit.codegen.loops import Decode, For, If, Nest, Set, Stmt, Store, mapped
 from nnjit.codegen.wasm.builder import FunctionBuilder
 from nnjit.codegen.wasm.legalize import legal, stored
 from nnjit.codegen.wasm.module import kernel_function, kernel_module
@@ -52,7 +52,10 @@ class _Emitter:
         assert isinstance(loop, For) and loop.kind == "parallel"
         if self.units != self.nest.tiles:
             self._rescale()
-        body = self._legal(loop.body)
+        operands = self.nest.operands
+        body = mapped(
+            loop.body, lambda e: legal(e, self.memo), lambda operand, e: stored(e, operands[operand].dtype)
+        )
         for i in sorted({k[0] for k in self._keys(body)}):
             at = b.local("i32", f"${i}")
             b.get(0)
@@ -90,23 +93,6 @@ class _Emitter:
             b.op("i64.div_u")
             b.op("i32.wrap_i64")
             b.set(parameter)
-
-    def _legal(self, body: list[Stmt]) -> list[Stmt]:
-        out: list[Stmt] = []
-        for s in body:
-            if isinstance(s, For):
-                out.append(For(s.var, s.extent, self._legal(s.body), s.kind))
-            elif isinstance(s, If):
-                out.append(If(s.var, s.below, self._legal(s.then), self._legal(s.orelse)))
-            elif isinstance(s, Set):
-                out.append(Set(s.reg, legal(s.value, self.memo), s.lanes))
-            elif isinstance(s, Store):
-                value = stored(s.value, self.nest.operands[s.operand].dtype)
-                index = s.index.subst({}, lambda e: legal(e, self.memo))
-                out.append(Store(s.operand, index, legal(value, self.memo), s.lanes, s.count))
-            else:
-                out.append(s)
-        return out
 
     def _block(self, body: list[Stmt], scope: frozenset[str]) -> None:
         """Statements in order; runs of straight-line ones share their common subexpressions."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nnjit.codegen.expr import LANE, Expr, Index, UnsupportedExpr, walk
-from nnjit.codegen.loops import Decode, For, If, Nest, Set, Stmt, Store
+from nnjit.codegen.loops import Decode, For, If, Nest, Set, Stmt, Store, mapped
 from nnjit.codegen.wgsl.legalize import legal
 from nnjit.codegen.wgsl.names import Names
 from nnjit.codegen.wgsl.target import WgslTarget
@@ -88,7 +88,7 @@ class _Emitter:
         assert isinstance(loop, For) and loop.kind == "parallel"
         self.loop, self.names = loop, Names()
         self.memo: dict[Expr, Expr] = {}
-        self.body = self._legal(loop.body)
+        self.body = mapped(loop.body, lambda e: legal(e, self.memo))
         self.wide = _vector_operands(self.body, nest)
         sets = [s.reg for s in _statements(self.body) if isinstance(s, Set)]
         once = frozenset(r for r in sets if sets.count(r) == 1)
@@ -125,22 +125,6 @@ class _Emitter:
             name = self.v.buffer(i)
             lines.append(f"@group(0) @binding({i}) var<storage, {access}> {name}: array<{element}>;\n")
         return "".join(lines)
-
-    def _legal(self, body: Sequence[Stmt]) -> list[Stmt]:
-        out: list[Stmt] = []
-        for s in body:
-            if isinstance(s, For):
-                out.append(For(s.var, s.extent, self._legal(s.body), s.kind))
-            elif isinstance(s, If):
-                out.append(If(s.var, s.below, self._legal(s.then), self._legal(s.orelse)))
-            elif isinstance(s, Set):
-                out.append(Set(s.reg, legal(s.value, self.memo), s.lanes))
-            elif isinstance(s, Store):
-                index = s.index.subst({}, lambda e: legal(e, self.memo))
-                out.append(Store(s.operand, index, legal(s.value, self.memo), s.lanes, s.count))
-            else:
-                out.append(s)
-        return out
 
     def _block(self, body: Sequence[Stmt], depth: int) -> list[str]:
         """The lines of a block; registers declared in it are gone after it."""
