@@ -1,7 +1,7 @@
 // The page of the side-by-side run: `start` loads the libraries, `measure` times one job on all of them in turn and
-// compares their outputs, `peak` measures the machine. run.py decides what is measured and writes the report.
+// compares their outputs, `peak` and `bandwidth` measure the machine. run.py decides what is measured and writes the report.
 import { readBundle } from '/t/support/values.js';
-import { alternate } from './clock.js';
+import { alternate, spread } from './clock.js';
 import * as rivals from './rivals.js';
 
 /** @type {Record<string, import('./rivals.js').Rival>} */
@@ -86,24 +86,52 @@ function compare(outputs, expected, blob, nhwc) {
  * @param {string} url of the module @param {number} flopsPerRound @param {number} threads
  */
 export async function peak(url, flopsPerRound, threads) {
-  const code = `onmessage = async ({ data: [bytes, flops] }) => {
+  return await together(url, threads, (samples) => Math.max(...samples), `
     const { instance } = await WebAssembly.instantiate(bytes);
-    const run = instance.exports.peak, samples = [];
+    const run = instance.exports.peak;
     let rounds = 1000;
     for (let t = 0; t < 15; rounds *= 2) { const s = performance.now(); run(rounds); t = performance.now() - s; }
     for (let i = 0; i < 30; i++) {
-      const s = performance.now(); run(rounds); samples.push(rounds * flops / (performance.now() - s) / 1e6);
-    }
-    postMessage(samples.slice(5));
-  };`;
+      const s = performance.now(); run(rounds); samples.push(rounds * ${flopsPerRound} / (performance.now() - s) / 1e6);
+    }`);
+}
+
+/**
+ * GB/s at which `threads` cores at once read `size` bytes in all, again and again, from a cache if they fit one: the
+ * median, because others on the host share the memory.
+ * @param {string} url of the module @param {number} size @param {number} threads
+ */
+export async function bandwidth(url, size, threads) {
+  return await together(url, threads, (samples) => spread(samples).median, `
+    const each = Math.ceil(${size} / ${threads} / 1024) * 1024;
+    const memory = new WebAssembly.Memory({ initial: Math.ceil(each / 65536) + 1 });
+    new Uint8Array(memory.buffer).fill(1);
+    const { instance } = await WebAssembly.instantiate(bytes, { env: { memory } });
+    const run = instance.exports.read;
+    let times = 1;
+    for (let t = 0; t < 15; times *= 2) { const s = performance.now(); for (let i = 0; i < times; i++) run(each); t = performance.now() - s; }
+    for (let i = 0; i < 30; i++) {
+      const s = performance.now();
+      for (let j = 0; j < times; j++) run(each);
+      samples.push(times * each / (performance.now() - s) / 1e6);
+    }`);
+}
+
+/**
+ * The sum over `threads` workers at once of what `pick` makes of the samples of each, after the first five.
+ * @param {string} url of the module, `bytes` in the body @param {number} threads
+ * @param {(samples: number[]) => number} pick @param {string} body pushes to `samples`
+ */
+async function together(url, threads, pick, body) {
+  const code = `onmessage = async ({ data: bytes }) => { const samples = []; ${body}; postMessage(samples.slice(5)); };`;
   const source = URL.createObjectURL(new Blob([code], { type: 'text/javascript' }));
   const bytes = await (await fetch(url)).arrayBuffer();
   const each = Array.from({ length: threads }, () => {
     const worker = new Worker(source);
     return new Promise((resolve, reject) => {
-      worker.onmessage = ({ data }) => (worker.terminate(), resolve(Math.max(...data)));
+      worker.onmessage = ({ data }) => (worker.terminate(), resolve(pick(data)));
       worker.onerror = (e) => reject(new Error(e.message));
-      worker.postMessage([bytes, flopsPerRound]);
+      worker.postMessage(bytes);
     });
   });
   const rates = /** @type {number[]} */ (await Promise.all(each));

@@ -18,7 +18,8 @@ OPSET = 20
 
 @dataclass(frozen=True)
 class Op:
-    """`kind` and `attrs` are what the peers without ONNX need; flops count a multiply-add as two."""
+    """`kind` and `attrs` are what the peers without ONNX need; flops count a multiply-add as two. `streamed`: bytes of
+    weights that are used once each, where reading them and not arithmetic bounds the time; 0 elsewhere."""
 
     name: str
     kind: str
@@ -27,6 +28,7 @@ class Op:
     weights: dict[str, np.ndarray]
     flops: float
     attrs: dict[str, Any] = field(default_factory=dict)
+    streamed: int = 0
 
 
 def normal(rng: np.random.Generator, *shape: int, scale: float = 1.0) -> np.ndarray:
@@ -50,7 +52,8 @@ def gemm(m: int, k: int, n: int) -> Op:
     rng = np.random.default_rng(m * k + n)
     x, w = normal(rng, m, k), normal(rng, k, n, scale=k**-0.5)
     model = build([helper.make_node("MatMul", ["x", "w"], ["y"])], x, {"w": w})
-    return Op(f"gemm {m}x{k}x{n}", "matmul", model, {"x": x}, {"w": w}, 2.0 * m * k * n)
+    streamed = w.nbytes if m == 1 else 0
+    return Op(f"gemm {m}x{k}x{n}", "matmul", model, {"x": x}, {"w": w}, 2.0 * m * k * n, streamed=streamed)
 
 
 def conv(title: str, size: int, cin: int, cout: int, kernel: int, stride: int = 1, groups: int = 1) -> Op:
@@ -102,15 +105,26 @@ def gelu_chain(rows: int, columns: int) -> Op:
 
 
 GEMMS = (
-    (640, 768, 2304),
+    # of the paper: layers of transformers
     (128, 768, 3072),
+    (640, 768, 2304),
+    (640, 3072, 768),
     (384, 768, 768),
     (384, 768, 3072),
     (384, 3072, 768),
-    (1, 768, 3072),
-    (127, 769, 251),
+    # odd ones: primes, tall, flat, few rows, short and long sums
+    (127, 251, 509),
     (33, 100, 47),
+    (1000, 64, 1000),
     (1000, 17, 31),
+    (16, 1024, 1024),
+    (17, 768, 768),
+    (2048, 32, 2048),
+    (64, 4096, 64),
+    (333, 777, 111),
+    (5, 768, 768),
+    (1, 768, 3072),
+    (1, 4096, 4096),
 )
 
 CONVS = (

@@ -24,7 +24,9 @@ Peers: onnxruntime-web {ort} (Wasm), TF.js {tfjs} (Wasm), jax-js {jax} (Wasm, al
 Each row was measured in one page by turns (A B C, C B A, …), warm, default kernels. A cell is the median
 in ms and, in brackets, the quartiles, of the public API's `run()`, copies of inputs and outputs included.
 *ratio* is onnxruntime-web's median over nnjit's: above 1, nnjit is faster. *of peak* relates to a loop of
-independent `f32x4.relaxed_madd` chains in the same page. All outputs were compared with native onnxruntime's.
+independent `f32x4.relaxed_madd` chains in the same page; with *read*, to a loop that reads as many bytes as
+the weights have. *kernels* is the same for the time inside the engine, without copies and messages. All
+outputs were compared with native onnxruntime's.
 """
 
 
@@ -64,9 +66,19 @@ def line(row: dict[str, Any], peak: float) -> str:
                 parts.append(result["failed"][:160])
     if (times := ratio(row["results"])) is not None:
         parts.append(f"ratio {times:.2f}")
-    if speed := rate(row, "nnjit"):
-        parts.append(f"{100 * speed / peak:.0f}% of peak")
+    if bound := of_bound(row, peak):
+        parts.append(f"{bound} of peak, kernels {of_bound(row, peak, 'kernelMs') or '?'}")
     return "  ".join(parts)
+
+
+def of_bound(row: dict[str, Any], peak: float, time: str = "median") -> str:
+    """Percent of the multiply-add peak, or of the read bandwidth for a row that only streams its weights."""
+    ms = row["results"].get("nnjit", {}).get(time)
+    if not ms or not row["flops"]:
+        return ""
+    if row.get("bandwidth"):
+        return f"{100 * row['streamed'] / ms / 1e6 / row['bandwidth']:.0f}% (read)"
+    return f"{100 * row['flops'] / ms / 1e6 / peak:.0f}%"
 
 
 def plan_flops(results: dict[str, Any]) -> float:
@@ -95,13 +107,16 @@ def markdown(data: dict[str, Any]) -> str:
 
 
 def table(rows: list[dict[str, Any]], peak: float) -> str:
-    text = "| | nnjit ms | onnxruntime-web ms | TF.js ms | jax-js ms | ratio | GFLOP/s | of peak |\n"
-    text += "|---|---|---|---|---|---|---|---|\n"
+    text = (
+        "| | nnjit ms | onnxruntime-web ms | TF.js ms | jax-js ms | ratio | GFLOP/s | of peak | kernels |\n"
+    )
+    text += "|---|---|---|---|---|---|---|---|---|\n"
     for row in rows:
         cells = [cell(row["results"].get(library)) for library in ("nnjit", *PEERS)]
         times, speed = ratio(row["results"]), rate(row, "nnjit")
         cells.append(f"{times:.2f}" if times else "–")
-        cells += [f"{speed:.1f}", f"{100 * speed / peak:.0f}%"] if speed else ["–", "–"]
+        cells += [f"{speed:.1f}" if speed else "–"]
+        cells += [of_bound(row, peak) or "–", of_bound(row, peak, "kernelMs") or "–"]
         text += f"| {row['name']} | " + " | ".join(cells) + " |\n"
     ratios = [r for row in rows if (r := ratio(row["results"]))]
     return text + (f"\nMedian ratio {median(ratios):.2f} over {len(ratios)} rows.\n" if ratios else "")

@@ -30,7 +30,10 @@ export async function onnx(name, threads) {
       return {
         session,
         facts: { createMs, firstRunMs, ready: readiness(session) },
-        finish: async () => (job.second ? { second: await another(session, tensors(job.second)), flops: await flopsOf(session, feeds) } : {}),
+        finish: async () =>
+          job.second
+            ? { second: await another(session, tensors(job.second)), flops: (await stepsOf(session, feeds, 1))?.flops }
+            : { kernelMs: (await stepsOf(session, feeds, 15))?.ms },
         call: () => session.run(feeds),
         read: async (result) => Object.fromEntries(job.outputs.map((n) => [n, result[n].data])),
         release: () => session.release(),
@@ -54,11 +57,13 @@ async function another(session, feeds) {
   return { runMs: performance.now() - start, compileMs: session.lastRun?.compileMs ?? null };
 }
 
-/** Flops of the plan for these feeds, as its steps count them. @param {any} session @param {any} feeds */
-async function flopsOf(session, feeds) {
+/** What the plan's steps take in the engine, and their flops as nnjit counts them. @param {any} session @param {any} feeds @param {number} repeats */
+async function stepsOf(session, feeds, repeats) {
   if (!session.profile) return null;
-  const { steps } = await session.profile({ feeds, repeats: 1 });
-  return steps.reduce((/** @type {number} */ sum, /** @type {any} */ step) => sum + (step.gflops ?? 0) * step.ms * 1e6, 0);
+  const { steps } = await session.profile({ feeds, repeats });
+  /** @param {(step: any) => number} of */
+  const sum = (of) => steps.reduce((/** @type {number} */ total, /** @type {any} */ step) => total + of(step), 0);
+  return { ms: sum((step) => step.ms), flops: sum((step) => (step.gflops ?? 0) * step.ms * 1e6) };
 }
 
 /** @param {number} threads @returns {Promise<Rival>} */

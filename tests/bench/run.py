@@ -143,6 +143,13 @@ def fma_peak(page: Page, lab: Lab, threads: int) -> float:
     return rate
 
 
+def read_rate(page: Page, lab: Lab, size: int, threads: int) -> float:
+    """GB/s at which so many cores at once read `size` bytes."""
+    url = lab.site.put("bench/read.wasm", peak.reader())
+    rate: float = page.evaluate("(given) => bench.bandwidth(...given)", [url, size, threads])
+    return rate
+
+
 def measure(lab: Lab, args: argparse.Namespace, threads: int, save: Callable[[dict[str, Any]], None]) -> None:
     """Everything at one thread count; `save` gets the run after each row, so that stopping early loses little."""
     page, failed = open_page(lab, args.libraries.split(","), threads)
@@ -164,6 +171,11 @@ def measure(lab: Lab, args: argparse.Namespace, threads: int, save: Callable[[di
         lab.site.memory.pop(url.strip("/"), None)
         flops = what.flops if isinstance(what, Op) else report.plan_flops(results)
         rows.append({"name": name, "kind": "op" if is_op else "model", "flops": flops, "results": results})
+        if isinstance(what, Op) and what.streamed:
+            rows[-1] |= {
+                "streamed": what.streamed,
+                "bandwidth": read_rate(page, lab, what.streamed, threads),
+            }
         print(report.line(rows[-1], yardstick), flush=True)
         save(run)
     run["peak"] = max(
