@@ -20,8 +20,6 @@ PACK_ROWS = 12
 ROW_BLOCK = 672 * 1024
 """Bytes of a block of rows, beside the panel inside a second-level cache of a megabyte."""
 MIN_ROWS = 150
-WINDOW = 9
-"""A window of at most this many points is unrolled whole in a depthwise convolution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ def contraction(spec: KernelSpec, target: Target) -> Schedule | None:
     f = factors(spec)
     if f is None:
         return None
-    return depthwise(f, target) if f.depthwise and f.rows else product(f, target)
+    return product(f, target)
 
 
 def factors(spec: KernelSpec) -> Factors | None:
@@ -96,13 +94,13 @@ def product(f: Factors, target: Target) -> Schedule:
     steps.append(
         Unroll(last.name, last.extent if whole else 4 if last.extent % 4 == 0 and last.extent <= 16 else 2)
     )
-    if _packs(f, prod(x.extent for x in f.rows)):
+    if packs(f, prod(x.extent for x in f.rows)):
         steps.append(Pack(f.b.operand, f.axis.name))
     inner = [x.name for x in f.rows if x is not m] + ([m.name] if m else [])
     block = _row_block(f, m, mr)
     if m is None or not block:
-        return (*steps, *_loops(f, inner, tiles, target))
-    order, parallel = _loops(f, inner, tiles, target)
+        return (*steps, *loops(f, inner, tiles, target))
+    order, parallel = loops(f, inner, tiles, target)
     shared = (m.name + "/", *(n for n in parallel.axes if n != m.name))
     return (*steps, Block(m.name, block), Order((m.name + "/", *order.axes)), Parallel(shared))
 
@@ -121,50 +119,7 @@ def _row_block(f: Factors, m: Axis | None, mr: int) -> int:
     return -(-m.extent // (blocks * mr)) * mr
 
 
-def depthwise(f: Factors, target: Target) -> Schedule:
-    """Neighbours along the fastest spatial axis share the reads of their windows.
-
-    The window is unrolled along that axis, so that each input vector is loaded once for all the outputs of
-    the tile it belongs to: t outputs of a window of w read (t - 1) * stride + w vectors, not t * w."""
-    m = min(f.rows, key=lambda x: (abs(f.a.index.coeff(x.name)), -x.extent))
-    window = [r for r in f.stage.reduce if f.a.index.coeff(r.name)]
-    near = min(window, key=lambda r: abs(f.a.index.coeff(r.name)), default=None)
-    steps: list[Step] = [Tile(f.axis.name, LANES), Vectorize(f.axis.name, LANES)]
-    mr = 1
-    if near is not None and near.extent <= WINDOW:
-        mr = _window_tile(m, near, f, target)
-        steps.append(Unroll(near.name, near.extent))
-        others = [r for r in f.stage.reduce if r is not near]
-        if near.extent * prod(r.extent for r in others) <= WINDOW:
-            steps += [Unroll(r.name, r.extent) for r in others]
-    else:
-        mr = min(m.extent, 6)
-    tiles = {f.axis.name: LANES, m.name: mr}
-    if mr > 1:
-        steps.append(Tile(m.name, mr))
-    if _packs(f, prod(x.extent for x in f.rows)):
-        steps.append(Pack(f.b.operand, f.axis.name))
-    inner = [x.name for x in f.rows if x is not m] + [m.name]
-    return (*steps, *_loops(f, inner, tiles, target))
-
-
-def _window_tile(m: Axis, near: Axis, f: Factors, target: Target) -> int:
-    """Outputs in a tile: the fewest cycles for the whole axis while outputs and inputs fit the registers."""
-    step, tap = f.a.index.coeff(m.name), f.a.index.coeff(near.name)
-    best, cost = 1, float("inf")
-    for t in range(1, min(m.extent, 13) + 1):
-        inputs = {i * step + k * tap for i in range(t) for k in range(near.extent)}
-        if t > 1 and t + len(inputs) + 1 > target.registers:
-            break
-        full, rest = divmod(m.extent, t)
-        cycles = max(t * near.extent / 2, (len(inputs) + near.extent) / 2) + 1.0
-        total = full * cycles + (rest * near.extent + 1.0 if rest else 0.0)
-        if total < cost:
-            best, cost = t, total
-    return best
-
-
-def _loops(f: Factors, inner: list[str], tiles: dict[str, int], target: Target) -> tuple[Order, Parallel]:
+def loops(f: Factors, inner: list[str], tiles: dict[str, int], target: Target) -> tuple[Order, Parallel]:
     """Batch axes, then tiles of the vector axis (its panel stays in cache over the rows), then rows."""
     batch = [x.name for x in f.batch]
     rest = [x.name for x in f.spec.axes if x.name not in (*batch, *inner, f.axis.name)]
@@ -172,7 +127,7 @@ def _loops(f: Factors, inner: list[str], tiles: dict[str, int], target: Target) 
     return Order(tuple(order)), Parallel(tuple(spread(f.spec, order, tiles, target)))
 
 
-def _packs(f: Factors, rows: int) -> bool:
+def packs(f: Factors, rows: int) -> bool:
     """Whether b is read from panels: always a constant, an activation if enough rows use it, and no gather.
     Panels that would equal the source (one tile of it) are not copied."""
     if f.b.operand < 0 or any(not isinstance(x, str) for x, _ in f.b.index.terms):

@@ -1,14 +1,15 @@
 """default_schedule(spec, target): the first rule that knows the spec answers; the last one always does.
 
-    RULES = [contraction, rows, elementwise]
+    RULES = [depthwise, contraction, rows, elementwise]
 
-Numbers come from the target: SIMD registers that do not spill, threads. Sums of products have a file of
-their own, `contraction`.
+Numbers come from the target: SIMD registers that do not spill, threads. Sums of products have files of
+their own, `contraction` and `depthwise`.
 """
 
 from __future__ import annotations
 
 from nnjit.codegen.schedule.contraction import contraction
+from nnjit.codegen.schedule.depthwise import depthwise
 from nnjit.codegen.schedule.facts import LANES, narrow_types, reads, spread, values
 from nnjit.codegen.schedule.steps import Order, Parallel, Partial, Schedule, Step, Tile, Unroll, Vectorize
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
@@ -17,7 +18,7 @@ from nnjit.codegen.wasm.target import Target
 
 def default_schedule(spec: KernelSpec, target: Target) -> Schedule:
     """A good schedule without measuring: the best guess of the space."""
-    for rule in (contraction, rows):
+    for rule in (depthwise, contraction, rows):
         found = rule(spec, target)
         if found is not None:
             return found
