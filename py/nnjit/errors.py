@@ -141,3 +141,9 @@ class Cancelled(NnjitError):
     """The user stopped the work."""
 
     code = "CANCELLED"
+
+
+class RecordError(NnjitError):
+    """A tuning record that is not one: wrong form, type, size or key. Fields: path, got."""
+
+    code = "RECORD"
