@@ -17,6 +17,7 @@ from nnjit.codegen.schedule.steps import (
     Pack,
     Parallel,
     Partial,
+    Peel,
     Schedule,
     Step,
     Tile,
@@ -94,6 +95,10 @@ def schedules(draw: st.DrawFn, spec: KernelSpec, vectors: bool = True) -> Schedu
         at = draw(st.integers(0, order.index(name)))
         order.insert(at, name + "/")
         outer += at < outer
+    blocked = {s.axis for s in steps if isinstance(s, Block)}
+    for a in spec.axes:
+        if a.name not in blocked and draw(st.integers(0, 3)) == 0:
+            steps.append(Peel(a.name, draw(st.integers(0, 2)), draw(st.integers(0, 2))))
     steps += [Order(tuple(order)), Parallel(tuple(order[:outer]))]
     for i, o in enumerate(spec.operands):
         if o.role == "in" and draw(st.integers(0, 3)) == 0:

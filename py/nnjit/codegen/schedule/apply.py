@@ -14,6 +14,7 @@ from itertools import product
 from nnjit.codegen.dtypes import LIMITS
 from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, op, reg, rewrite, select
 from nnjit.codegen.loops import Decode, For, If, Nest, Set, Stmt, Store
+from nnjit.codegen.schedule.guards import resolved
 from nnjit.codegen.schedule.pack import fitting, packed_spec
 from nnjit.codegen.schedule.steps import (
     Block,
@@ -21,6 +22,7 @@ from nnjit.codegen.schedule.steps import (
     Pack,
     Parallel,
     Partial,
+    Peel,
     Schedule,
     Tile,
     Unroll,
@@ -42,6 +44,7 @@ class Options:
     lanes: dict[str, int] = field(default_factory=dict)
     unroll: dict[str, int] = field(default_factory=dict)
     partial: dict[str, int] = field(default_factory=dict)
+    peel: dict[str, Peel] = field(default_factory=dict)
     order: tuple[str, ...] = ()
     parallel: tuple[str, ...] = ()
     packs: list[Pack] = field(default_factory=list)
@@ -60,6 +63,8 @@ class Options:
                 o.unroll[s.axis] = s.factor
             elif isinstance(s, Partial):
                 o.partial[s.axis] = s.count
+            elif isinstance(s, Peel):
+                o.peel[s.axis] = s
             elif isinstance(s, Order):
                 o.order = s.axes
             elif isinstance(s, Parallel):
@@ -99,6 +104,9 @@ def apply(spec: KernelSpec, schedule: Schedule) -> Nest:
         return _loops(order[len(outer) :], o, env, lambda e: _stages(spec, o, e))
 
     body = _flattened(outer, counts, o, inside)
+    if any(e.op == "load" and e.attr.guard for e in spec.exprs()):
+        body = resolved([For("p", tiles, body, "parallel")])
+        return Nest(spec.name, spec.operands, tiles, body)
     return Nest(spec.name, spec.operands, tiles, [For("p", tiles, body, "parallel")])
 
 
@@ -107,7 +115,7 @@ def _check(spec: KernelSpec, o: Options) -> None:
     own = {a.name for s in spec.stages for a in s.axes}
     reduced = {a.name for s in spec.stages for a in s.reduce}
     blocks = {name + "/" for name in o.block}
-    for name in (*o.tile, *o.block, *o.lanes, *o.unroll, *o.partial):
+    for name in (*o.tile, *o.block, *o.lanes, *o.unroll, *o.partial, *o.peel):
         check(name in shared | own | reduced, f"no axis {name} in {spec.name}")
     check(all(n in shared | own for n in o.tile), "only spatial axes are tiled; unroll a reduced one")
     check(all(n in reduced for n in (*o.unroll, *o.partial)), "only reduced axes are unrolled")
@@ -118,6 +126,7 @@ def _check(spec: KernelSpec, o: Options) -> None:
         at = [n for n in o.order if n.rstrip("/") == name]
         check(at == [name + "/", name], f"order needs {name}/ before {name}")
         check(name not in o.parallel, f"of a blocked {name} only the blocks can be parallel")
+    check(all(n in shared and n not in o.block for n in o.peel), "shared axes without blocks are peeled")
     check(
         all(f >= 1 for f in (*o.tile.values(), *o.unroll.values(), *o.partial.values())), "factors are >= 1"
     )
@@ -168,13 +177,27 @@ def _flattened(
         a, t = outer[i], _tile(o, outer[i])
         full, rem = divmod(a.extent, t)
         at = Index(0, {names[i]: t} if counts[i] > 1 else ())
-        main = bind(i + 1, {**env, a.name: Bound(at, t, t)}) if full else []
-        if not rem:
-            return main
-        tail = bind(i + 1, {**env, a.name: Bound(Index(full * t), rem, t)})
-        return [If(names[i], full, main, tail)] if full else tail
+        # copies for the peeled tiles, those between them and the tail, each up to its last tile
+        cases = [(first + n, Bound(at, t, t)) for first, n in _runs(o, a, full, rem)]
+        if rem:
+            cases.append((counts[i], Bound(Index(full * t), rem, t)))
+        out = bind(i + 1, {**env, a.name: cases[-1][1]})
+        for end, bound in reversed(cases[:-1]):
+            out = [If(names[i], end, bind(i + 1, {**env, a.name: bound}), out)]
+        return out
 
     return stmts + bind(0, {})
+
+
+def _runs(o: Options, a: Axis, full: int, rem: int) -> list[tuple[int, int]]:
+    """(first, number) of the whole tiles of an axis that share a copy of the body; a tail is the last peeled one."""
+    peel = o.peel.get(a.name)
+    if peel is None:
+        return [(0, full)] if full else []
+    first = min(peel.first, full)
+    last = min(max(0, peel.last - (1 if rem else 0)), full - first)
+    runs = ((0, first), (first, full - first - last), (full - last, last))
+    return [(at, n) for at, n in runs if n]
 
 
 def _loops(axes: list[Axis], o: Options, env: Env, inside: Callable[[Env], list[Stmt]]) -> list[Stmt]:
@@ -187,12 +210,13 @@ def _loops(axes: list[Axis], o: Options, env: Env, inside: Callable[[Env], list[
     start = block.base if block else Index(0)
     full, rem = divmod(block.count if block else a.extent, t)
     out: list[Stmt] = []
-    if full == 1:
-        out += _loops(rest, o, {**env, a.name: Bound(start, t, t)}, inside)
-    elif full > 1:
-        var = f"{a.name}.o"
-        bound = Bound(start + Index(0, {var: t}), t, t)
-        out.append(For(var, full, _loops(rest, o, {**env, a.name: bound}, inside)))
+    for first, n in _runs(o, a, full, rem):
+        if n == 1:
+            out += _loops(rest, o, {**env, a.name: Bound(start + first * t, t, t)}, inside)
+        else:
+            var = f"{a.name}.o"
+            bound = Bound(start + Index(first * t, {var: t}), t, t)
+            out.append(For(var, n, _loops(rest, o, {**env, a.name: bound}, inside)))
     if rem:
         out += _loops(rest, o, {**env, a.name: Bound(start + full * t, rem, t)}, inside)
     return out

@@ -71,6 +71,18 @@ class Partial:
 
 
 @dataclass(frozen=True, slots=True)
+class Peel:
+    """The `first` and `last` tiles of a shared axis get copies of their own, where guards become constants.
+
+    for q: body   ->   body at q = 0;  for q in 1..n-2: body;  body at q = n-1
+    """
+
+    axis: str
+    first: int = 1
+    last: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """The shared axes' loops, outermost first."""
 
@@ -95,7 +107,7 @@ class Pack:
     axis: str
 
 
-Step: TypeAlias = Tile | Block | Vectorize | Unroll | Partial | Order | Parallel | Pack
+Step: TypeAlias = Tile | Block | Vectorize | Unroll | Partial | Peel | Order | Parallel | Pack
 Schedule: TypeAlias = tuple[Step, ...]
 
 
@@ -113,6 +125,8 @@ def describe(schedule: Schedule) -> str:
             out.append(f"{s.axis} unroll {s.factor}")
         elif isinstance(s, Partial):
             out.append(f"{s.axis} partial {s.count}")
+        elif isinstance(s, Peel):
+            out.append(f"{s.axis} peel {s.first}+{s.last}")
         elif isinstance(s, Order):
             out.append("order " + ",".join(s.axes))
         elif isinstance(s, Parallel):

@@ -1,0 +1,141 @@
+"""Guards against constants: a nest whose guarded reads are decided where the loop bounds decide them.
+
+`resolved(body)` keeps the range of every loop variable while it walks the nest. A guard that always holds is
+dropped, one that never holds turns its read into the value for outside, and a step of a reduction that then
+adds nothing is dropped with it. `Peel` makes the border tiles of an axis copies of their own, which leaves no
+guard in the tiles between them and none that is tested at run time at the border either.
+
+    for q in 14: acc += x[q-1] if 0<=q-1<14     ->     q = 0: nothing;  for q in 13: acc += x[q]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nnjit.codegen.expr import LANE, Access, Expr, Index, rewrite, walk
+from nnjit.codegen.loops import Decode, For, If, Set, Stmt, Store
+from nnjit.codegen.spec import Axis, KernelSpec
+
+Range = tuple[int, int]
+"""Least and greatest value."""
+
+
+def resolved(body: Sequence[Stmt]) -> list[Stmt]:
+    """The same nest without guards that its loop bounds decide."""
+    return _block(body, {})
+
+
+def interval(i: Index, ranges: dict[str, Range]) -> Range | None:
+    """The values that an index takes, None where a term of it is not a loop variable."""
+    low = high = i.const
+    for atom, c in i.terms:
+        known = ranges.get(atom) if isinstance(atom, str) else None
+        if known is None:
+            return None
+        a, b = c * known[0], c * known[1]
+        low, high = low + min(a, b), high + max(a, b)
+    return low, high
+
+
+def borders(spec: KernelSpec, axis: Axis, tile: int) -> tuple[int, int]:
+    """Tiles at the start and at the end of a shared axis in which a guard that follows it may fail."""
+    extents = {a.name: a.extent for s in spec.stages for a in (*spec.axes, *s.axes, *s.reduce)}
+    count = -(-axis.extent // tile)
+    first = last = 0
+    for guard in {g for e in spec.exprs() if e.op == "load" for g in e.attr.guard}:
+        i, n = guard
+        step = i.coeff(axis.name)
+        if not step:
+            continue
+        rest = interval(
+            i + Index(0, {axis.name: -step}), {name: (0, extent - 1) for name, extent in extents.items()}
+        )
+        if rest is None:
+            continue
+        if step < 0:
+            return 0, 0  # a window that runs backwards is left to its guards
+        # 0 <= step * p + rest < n holds for every p with low <= p < high
+        low, high = -(rest[0] // step), (n - 1 - rest[1]) // step + 1
+        first = max(first, min(count, -(-low // tile)))
+        last = max(last, count - max(0, min(count, high // tile if high < axis.extent else count)))
+    return first, min(last, count - first)
+
+
+def _block(body: Sequence[Stmt], ranges: dict[str, Range]) -> list[Stmt]:
+    out: list[Stmt] = []
+    ranges = dict(ranges)
+    for s in body:
+        if isinstance(s, For):
+            inside = {**ranges, s.var: (0, s.extent - 1)}
+            kept = _block(s.body, inside)
+            if kept or s.kind == "parallel":
+                out.append(For(s.var, s.extent, kept, s.kind))
+        elif isinstance(s, Decode):
+            low, high = ranges[s.source]
+            ranges[s.var] = (0, s.mod - 1) if s.mod else (low // s.div, high // s.div)
+            out.append(s)
+        elif isinstance(s, If):
+            out += _if(s, ranges)
+        else:
+            changed = _statement(s, ranges)
+            if changed is not None:
+                out.append(changed)
+    return out
+
+
+def _if(s: If, ranges: dict[str, Range]) -> list[Stmt]:
+    low, high = ranges[s.var]
+    if high < s.below:
+        return _block(s.then, ranges)
+    if low >= s.below:
+        return _block(s.orelse, ranges)
+    then = _block(s.then, {**ranges, s.var: (low, s.below - 1)})
+    orelse = _block(s.orelse, {**ranges, s.var: (s.below, high)})
+    return [If(s.var, s.below, then, orelse)]
+
+
+def _statement(s: Set | Store, ranges: dict[str, Range]) -> Set | Store | None:
+    if not any(e.op == "load" and e.attr.guard for e in walk(s.value)):
+        return s
+    ranges = {**ranges, LANE: (0, (s.count if isinstance(s, Store) else s.lanes) - 1)}
+
+    def leaf(e: Expr) -> Expr | None:
+        if e.op != "load" or not e.attr.guard:
+            return None
+        left = []
+        for i, n in e.attr.guard:
+            values = interval(i, ranges)
+            if values is not None and (values[1] < 0 or values[0] >= n):
+                return rewrite(e.args[0], {}, leaf)
+            if values is None or values[0] < 0 or values[1] >= n:
+                left.append((i, n))
+        if len(left) == len(e.attr.guard):
+            return None
+        other = tuple(rewrite(a, {}, leaf) for a in e.args) if left else ()
+        return Expr("load", e.dtype, other, Access(e.attr.operand, e.attr.index, tuple(left)))
+
+    value = rewrite(s.value, {}, leaf)
+    if isinstance(s, Store):
+        return Store(s.operand, s.index, value, s.lanes, s.count)
+    return None if _adds_nothing(value, s.reg) else Set(s.reg, value, s.lanes)
+
+
+def _adds_nothing(e: Expr, register: str) -> bool:
+    """r + 0 * y, max(r, -inf) and the like as the new value of r. A weight that is not finite would have made
+    NaN out of a zero beside it: outside of the input there is nothing to multiply."""
+    if e.op == "fma":
+        return _is_reg(e.args[2], register) and any(_is_const(a, 0) for a in e.args[:2])
+    if e.op == "add":
+        return _is_reg(e.args[0], register) and _is_const(e.args[1], 0)
+    if e.op in ("max", "pmax", "min", "pmin"):
+        limit = float("-inf") if e.op.endswith("max") else float("inf")
+        return _is_reg(e.args[0], register) and _is_const(e.args[1], limit)
+    return False
+
+
+def _is_reg(e: Expr, name: str) -> bool:
+    return e.op == "reg" and bool(e.attr == name)
+
+
+def _is_const(e: Expr, value: float) -> bool:
+    return e.op == "const" and bool(e.attr == value)
