@@ -7,7 +7,7 @@ values that no stored lane depends on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ import numpy as np
 from nnjit.codegen.bfloat import bf16_bits, bf16_value
 from nnjit.codegen.dtypes import FLOATS, INTS, NUMPY
 from nnjit.codegen.expr import LANE, Expr, Index
-from nnjit.codegen.loops import Decode, For, If, Nest, Set, Stmt
+from nnjit.codegen.groups import GROUPS, dot, grouped
+from nnjit.codegen.loops import THREAD, Barrier, Decode, For, If, Nest, Set, Stmt, Where
 
 Array = Any
 
@@ -25,9 +26,33 @@ def run(nest: Nest, buffers: Sequence[Array], begin: int = 0, end: int | None = 
     for b, o in zip(buffers, nest.operands, strict=True):
         if b.dtype != NUMPY[o.dtype]:
             raise TypeError(f"{nest.name}: a buffer of {b.dtype} for an operand of {o.dtype}")
-    machine = _Machine(nest, [b.reshape(-1) for b in buffers])
+    flat = [b.reshape(-1) for b in buffers]
+    last = nest.tiles if end is None else end
     with np.errstate(all="ignore"):
-        machine.block(nest.body, begin, nest.tiles if end is None else end)
+        if nest.threads:
+            for tile in range(begin, last):
+                _together(nest, flat, tile)
+        else:
+            machine = _Machine(nest, flat)
+            machine.run(nest.body, begin, last)
+
+
+def _together(nest: Nest, buffers: list[Array], tile: int) -> None:
+    """One tile by its threads, each up to the next barrier in turn. Shared arrays begin as NaN or the smallest value,
+    so that what was never stored shows."""
+    fresh = [
+        np.full(o.size, np.nan if o.dtype in FLOATS else np.iinfo(NUMPY[o.dtype]).min, _compute(o.dtype))
+        for o in nest.shared
+    ]
+    everyone = [_Machine(nest, buffers + fresh) for _ in range(nest.threads)]
+    for number, machine in enumerate(everyone):
+        machine.vars[THREAD] = number
+    runs = [machine.block(nest.body, tile, tile + 1) for machine in everyone]
+    while runs:
+        going = [run for run in runs if next(run, False)]
+        if going and len(going) != len(runs):
+            raise RuntimeError(f"{nest.name}: some threads wait at a barrier, others are done")
+        runs = going
 
 
 class _Machine:
@@ -37,18 +62,29 @@ class _Machine:
         self.regs: dict[str, Array] = {}
         self.lanes = 1
 
-    def block(self, body: list[Stmt], begin: int, end: int) -> None:
+    def run(self, body: list[Stmt], begin: int, end: int) -> None:
+        for _ in self.block(body, begin, end):
+            raise RuntimeError(f"{self.nest.name}: a barrier where no threads are")
+
+    def block(self, body: list[Stmt], begin: int, end: int) -> Iterator[bool]:
+        """Runs; yields True at each barrier."""
         for s in body:
             if isinstance(s, For):
                 lo, hi = (begin, end) if s.kind == "parallel" else (0, s.extent)
                 for i in range(lo, hi):
                     self.vars[s.var] = i
-                    self.block(s.body, begin, end)
+                    yield from self.block(s.body, begin, end)
             elif isinstance(s, Decode):
                 v = self.vars[s.source] // s.div
                 self.vars[s.var] = v % s.mod if s.mod else v
             elif isinstance(s, If):
-                self.block(s.then if self.vars[s.var] < s.below else s.orelse, begin, end)
+                yield from self.block(s.then if self.vars[s.var] < s.below else s.orelse, begin, end)
+            elif isinstance(s, Where):
+                self.lanes = 1
+                if self.value(s.cond)[0]:
+                    yield from self.block(s.then, begin, end)
+            elif isinstance(s, Barrier):
+                yield True
             elif isinstance(s, Set):
                 self.lanes = s.lanes
                 self.regs[s.reg] = self.value(s.value)
@@ -56,7 +92,7 @@ class _Machine:
                 self.lanes = s.lanes
                 value, at = self.value(s.value), self.index(s.index)
                 out = self.buffers[s.operand]
-                dtype = self.nest.operands[s.operand].dtype
+                dtype = (*self.nest.operands, *self.nest.shared)[s.operand].dtype
                 for lane in range(s.count):
                     v = value[lane]
                     out[at[lane]] = bf16_bits(v) if dtype == "bf16" else v
@@ -83,6 +119,8 @@ class _Machine:
         if e.op == "load":
             return self.load(e)
         args = [self.value(a) for a in e.args]
+        if e.op == "dot":
+            return dot(args[0], e.args[0].dtype, args[1], e.args[1].dtype, *args[2:])
         if e.op in ("cast", "bitcast"):
             return _cast(args[0], e.args[0].dtype, e.dtype, e.op)
         if e.op.startswith("lanes_"):
@@ -93,6 +131,8 @@ class _Machine:
         return out.astype(_compute(e.dtype), copy=False)
 
     def load(self, e: Expr) -> Array:
+        if e.dtype in GROUPS:
+            return self.group(e)
         at = self.index(e.attr.index)
         valid = np.ones(self.lanes, bool)
         for i, n in e.attr.guard:
@@ -104,6 +144,13 @@ class _Machine:
         value = bf16_value(raw) if e.dtype == "bf16" else raw.astype(_compute(e.dtype))
         value = np.where(inside, value, np.zeros_like(value))
         return np.where(valid, value, self.value(e.args[0])) if e.args else value
+
+    def group(self, e: Expr) -> Array:
+        """Neighbouring elements of an operand as the word that a lane holds."""
+        source = self.buffers[e.attr.operand]
+        at = self.index(e.attr.index)[:, None] + np.arange(GROUPS[e.dtype][1])
+        inside = (at >= 0) & (at < len(source))
+        return grouped(np.where(inside, source[np.where(inside, at, 0)], 0), e.dtype)
 
 
 def _compute(dtype: str) -> Any:

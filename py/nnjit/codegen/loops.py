@@ -14,6 +14,9 @@ from typing import TypeAlias
 from nnjit.codegen.expr import Expr, Index
 from nnjit.codegen.spec import Operand
 
+THREAD = "@thread"
+"""The variable that holds a thread's number in its tile."""
+
 
 @dataclass(slots=True)
 class For:
@@ -66,21 +69,45 @@ class Store:
     count: int
 
 
-Stmt: TypeAlias = "For | Decode | If | Set | Store"
+@dataclass(slots=True)
+class Where:
+    """`then` where `cond` holds; a condition without lanes, of loop variables and registers."""
+
+    cond: Expr
+    then: list[Stmt]
+
+
+@dataclass(slots=True)
+class Barrier:
+    """All threads of the tile come here before one goes on; what they stored in its shared arrays is seen by all.
+    Never inside an If or a Where."""
+
+
+Stmt: TypeAlias = "For | Decode | If | Set | Store | Where | Barrier"
 
 
 @dataclass(slots=True)
 class Nest:
-    """A lowered kernel: `tiles` iterations of the parallel loop, `body` being that loop."""
+    """A lowered kernel: `tiles` iterations of the parallel loop, `body` being that loop.
+
+    Where `threads` is not 0 (GPUs), that many threads do each tile together: every one runs the body with its
+    number in the variable THREAD. They share the arrays `shared`, whose contents are of no other tile: operands
+    len(operands), len(operands) + 1, ... of the body."""
 
     name: str
     operands: tuple[Operand, ...]
     tiles: int
     body: list[Stmt] = field(default_factory=list)
+    threads: int = 0
+    shared: tuple[Operand, ...] = ()
 
     def __str__(self) -> str:
         head = ", ".join(f"${i}:{o.dtype}[{o.size}]" for i, o in enumerate(self.operands))
-        return "\n".join([f"kernel {self.name}({head}) tiles={self.tiles}", *_lines(self.body, 1)])
+        lines = [f"kernel {self.name}({head}) tiles={self.tiles}"]
+        if self.threads:
+            arrays = (f"${len(self.operands) + i}:{o.dtype}[{o.size}]" for i, o in enumerate(self.shared))
+            lines[0] += f" threads={self.threads} shared=({', '.join(arrays)})"
+        return "\n".join([*lines, *_lines(self.body, 1)])
 
 
 def mapped(
@@ -99,6 +126,8 @@ def mapped(
         elif isinstance(s, Store):
             kept = stored(s.operand, s.value) if stored else s.value
             out.append(Store(s.operand, s.index.subst({}, value), value(kept), s.lanes, s.count))
+        elif isinstance(s, Where):
+            out.append(Where(value(s.cond), mapped(s.then, value, stored)))
         else:
             out.append(s)
     return out
@@ -120,6 +149,11 @@ def _lines(body: list[Stmt], depth: int) -> list[str]:
                 out += _lines(s.orelse, depth + 1)
         elif isinstance(s, Set):
             out.append(f"{pad}%{s.reg}{_width(s.lanes)} = {s.value}")
+        elif isinstance(s, Where):
+            out.append(f"{pad}where {s.cond}:")
+            out += _lines(s.then, depth + 1)
+        elif isinstance(s, Barrier):
+            out.append(f"{pad}barrier")
         else:
             kept = f" first {s.count}" if s.count != s.lanes else ""
             out.append(f"{pad}${s.operand}[{s.index}]{_width(s.lanes)}{kept} = {s.value}")

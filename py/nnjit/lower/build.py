@@ -14,14 +14,11 @@ from nnjit.codegen.dtypes import SIZES
 from nnjit.codegen.expr import Access, Expr, UnsupportedExpr, const, rewrite
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.pack import clipped, pack_kernel
-from nnjit.codegen.schedule.rules import default_schedule
 from nnjit.codegen.schedule.steps import Pack, Schedule, ScheduleError, Tile
 from nnjit.codegen.spec import KernelSpec, Stage
-from nnjit.codegen.wasm.builder import FunctionBuilder
-from nnjit.codegen.wasm.cache import emitted
-from nnjit.codegen.wasm.target import Target
 from nnjit.graph.ir import Graph, Node, Value
 from nnjit.lower import ops  # noqa: F401  (fills the registry)
+from nnjit.lower.backend import AnyTarget, Code, emitted, plain_schedule, schedule_of
 from nnjit.lower.context import Context
 from nnjit.lower.layout import Layout
 from nnjit.lower.layouts import preferred
@@ -39,7 +36,7 @@ class Kernel:
     places: list[tuple[Buffer, int]]
     nodes: list[Node]
     once: bool
-    code: FunctionBuilder
+    code: Code
     tiles: int
     emit_ms: float
     """0 for a kernel that was emitted before."""
@@ -78,7 +75,7 @@ class Lowered:
 class Build:
     """One lowering in progress."""
 
-    def __init__(self, graph: Graph, target: Target) -> None:
+    def __init__(self, graph: Graph, target: AnyTarget) -> None:
         self.graph, self.target = graph, target
         self.tensors = Tensors()
         self.steps: list[Kernel | HostCall] = []
@@ -159,10 +156,10 @@ class Build:
         spec = canonical(spec)
         mark = len(self.steps)
         try:
-            self._scheduled(spec, default_schedule(spec, self.target), list(places), nodes, once)
+            self._scheduled(spec, schedule_of(spec, self.target), list(places), nodes, once)
         except ScheduleError:
             self._undo(mark)
-            self._scheduled(spec, (), places, nodes, once)
+            self._scheduled(spec, plain_schedule(spec, self.target), places, nodes, once)
 
     def _undo(self, mark: int) -> None:
         """Takes back the steps from `mark` on, and what later kernels would have found ready because of them."""
@@ -213,8 +210,7 @@ class Build:
         made.nbytes = packing.operands[1].size * SIZES[packing.operands[1].dtype]
         if buffer.constant:
             self._packed[key] = made
-        schedule_of = default_schedule(packing, self.target)
-        self._step(packing, schedule_of, [place, (made, 0)], nodes[:1], buffer.constant)
+        self._step(packing, schedule_of(packing, self.target), [place, (made, 0)], nodes[:1], buffer.constant)
         return made
 
     # ---- the graph, region by region ----
@@ -365,6 +361,6 @@ def _bind_output(s: Stage, at: int) -> Stage:
     return replace(s, body=body, result=rewrite(s.result, {}, leaf), out=at if not s.keep else s.out)
 
 
-def lower(graph: Graph, target: Target, progress: Callable[[int, int], None] | None = None) -> Lowered:
+def lower(graph: Graph, target: AnyTarget, progress: Callable[[int, int], None] | None = None) -> Lowered:
     """Lowers a bound graph (concrete shapes) for a target; nodes without kernels become host calls."""
     return Build(graph, target).run(progress)

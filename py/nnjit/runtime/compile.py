@@ -25,6 +25,7 @@ from nnjit.lower.build import HostCall, Kernel, Lowered, lower
 from nnjit.lower.registry import has_kernel
 from nnjit.lower.tensors import Buffer
 from nnjit.runtime.inplace import reuse
+from nnjit.runtime.link import Link, root_of
 from nnjit.runtime.memory import LIMIT, SessionMemory, Span, place
 from nnjit.runtime.plan import HostRef, HostSite, KernelInfo, Plan, Ref, Step, TensorRef
 from nnjit.runtime.tensor_types import api_name
@@ -73,11 +74,10 @@ def primitive(graph: Graph) -> Graph:
     return graph
 
 
-class _Linker:
+class _Linker(Link):
     def __init__(self, lowered: Lowered, target: Target, memory: SessionMemory, key: str) -> None:
-        self.lowered, self.target, self.memory, self.key = lowered, target, memory, key
-        self.once = [s for s in lowered.steps if s.once]
-        self.run = [s for s in lowered.steps if not s.once]
+        super().__init__(lowered)
+        self.target, self.memory, self.key = target, memory, key
         self.address: dict[Buffer, int] = {}
         self.slots: dict[int, int] = {}
         self.kernels: list[KernelInfo] = []
@@ -87,7 +87,8 @@ class _Linker:
 
     def plan(self) -> Plan:
         alias = reuse(self.run, self._pinned())
-        spans, arena = self._lifetimes(alias)
+        spans = self._spans(alias, lambda b: b.nbytes)
+        arena = place(list(spans.values()))
         persistent, staged = self._constants()
         needed = max(arena, place(list(staged.values())))
         fresh = self._place_constants(persistent)
@@ -95,7 +96,7 @@ class _Linker:
         for buffer, span in spans.items():
             self.address[buffer] = base + span.address
         for buffer, root in alias.items():
-            self.address[buffer] = self.address[_root(alias, root)]
+            self.address[buffer] = self.address[root_of(alias, root)]
         for buffer, span in staged.items():
             self.address[buffer] = base + span.address
         self.slot_base = self.memory.next_slot
@@ -122,67 +123,6 @@ class _Linker:
             },
         )  # fmt: skip
 
-    def _constant_outputs(self) -> dict[str, Any]:
-        g = self.lowered.graph
-        outputs = zip(g.outputs, g.output_names, strict=True)
-        return {name: v.const.numpy() for v, name in outputs if v.const is not None and v.dtype not in SIZES}
-
-    def _once_nodes(self) -> dict[str, str]:
-        kernels = [s for s in self.once if isinstance(s, Kernel)]
-        return {n.name: s.spec.name for s in kernels for n in s.nodes}
-
-    # ---- lifetimes ----
-
-    def _pinned(self) -> set[Buffer]:
-        """Buffers that hold feeds or outputs: no step may reuse them in place (a feed may be read again)."""
-        places = self.lowered.tensors.places
-        values = (*self.lowered.graph.inputs, *self.lowered.graph.outputs)
-        return {places[v].buffer for v in values if v in places}
-
-    def _lifetimes(self, alias: dict[Buffer, Buffer]) -> tuple[dict[Buffer, Span], int]:
-        spans: dict[Buffer, Span] = {}
-
-        def touch(b: Buffer, at: int) -> None:
-            if b.constant:
-                return
-            b = _root(alias, b)
-            span = spans.get(b)
-            if span is None:
-                spans[b] = Span(b.nbytes, at, at)
-            else:
-                span.first, span.last = min(span.first, at), max(span.last, at)
-
-        end = len(self.run)
-        places = self.lowered.tensors.places
-        for v in self.lowered.graph.inputs:
-            if v in places:
-                touch(places[v].buffer, -1)
-        for i, s in enumerate(self.run):
-            for b in (*s.reads, *s.writes):
-                touch(b, i)
-        for v in self.lowered.graph.outputs:
-            if v in places:
-                touch(places[v].buffer, end)
-        return spans, place(list(spans.values()))
-
-    # ---- constants ----
-
-    def _constants(self) -> tuple[list[Buffer], dict[Buffer, Span]]:
-        """Constants that runs read, and those that only steps at load read: staged in the arena meanwhile."""
-        kept: dict[Buffer, None] = {}
-        for s in self.run:
-            for b in s.reads:
-                if b.constant:
-                    kept[b] = None
-        staged: dict[Buffer, Span] = {}
-        for i, s in enumerate(self.once):
-            for b in (*s.reads, *s.writes):
-                if b in kept:
-                    continue
-                span = staged.setdefault(b, Span(b.nbytes, i, i))
-                span.last = i
-        return list(kept), staged
-
     def _place_constants(self, kept: Sequence[Buffer]) -> set[Buffer]:
         """Addresses of constants; returns those that no earlier plan of the session has loaded."""
         keys = self._content_keys()
@@ -192,33 +132,6 @@ class _Linker:
             if new:
                 fresh.add(b)
         return fresh
-
-    def _content_keys(self) -> dict[Buffer, str]:
-        """What a constant buffer holds: the model's bytes it comes from, through the kernels that made it."""
-        keys: dict[Buffer, str] = {}
-
-        def source(b: Buffer) -> str | None:
-            if b.source is not None and b not in keys:
-                r = b.source.range
-                keys[b] = f"range {r.file} {r.start}" if r else f"data {hash(b.source.raw())} {b.nbytes}"
-            return keys.get(b)
-
-        for s in self.run:
-            for b in s.reads:
-                source(b)
-        for s in self.once:
-            if isinstance(s, HostCall):
-                continue
-            inputs = [
-                (source(b), at)
-                for (b, at), o in zip(s.places, s.spec.operands, strict=True)
-                if o.role == "in"
-            ]
-            if all(k is not None for k, _ in inputs):
-                for b in s.writes:
-                    # several kernels may write one buffer (a concatenation): the key grows with each
-                    keys[b] = f"{keys.get(b, '')}({s.spec.key} {inputs})"
-        return keys
 
     def _init(self, fresh: set[Buffer], staged: dict[Buffer, Span]) -> None:
         """Loads in the order of use; steps whose results an earlier plan left in memory are skipped."""
@@ -250,20 +163,6 @@ class _Linker:
         # argument blocks are written first: steps at load need theirs
         self.init.sort(key=lambda item: not item.pop("first", False))
 
-    def _needed(self, fresh: set[Buffer]) -> set[int]:
-        """Steps at load whose results are not there yet, and the steps those read from."""
-        wanted, needed = set(fresh), set()
-        for i in range(len(self.once) - 1, -1, -1):
-            s = self.once[i]
-            # what has no address (a sequence, an unknown shape) no earlier plan can have left: it is made each time
-            unaddressed = isinstance(s, HostCall) and any(
-                v not in self.lowered.tensors.places for v in s.outputs
-            )
-            if unaddressed or any(b in wanted for b in s.writes):
-                needed.add(i)
-                wanted.update(s.reads)
-        return needed
-
     def _load(self, b: Buffer) -> None:
         const = b.source
         if const is None:
@@ -281,6 +180,7 @@ class _Linker:
     def _bind(self, s: Kernel) -> tuple[int, int]:
         """The table slot of a step's kernel and the address of its argument block."""
         code = s.code
+        assert isinstance(code, FunctionBuilder)
         at = self.slots.get(id(code))
         if at is None:
             at = self.slots[id(code)] = len(self.functions)
@@ -347,12 +247,6 @@ class _Linker:
     def _output_refs(self) -> list[Ref]:
         g = self.lowered.graph
         return [self._ref(v, name) for v, name in zip(g.outputs, g.output_names, strict=True)]
-
-
-def _root(alias: dict[Buffer, Buffer], b: Buffer) -> Buffer:
-    while b in alias:
-        b = alias[b]
-    return b
 
 
 def _conflict(

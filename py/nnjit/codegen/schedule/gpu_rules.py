@@ -30,6 +30,12 @@ def gpu_schedule(spec: KernelSpec, target: WgslTarget) -> Schedule:
     return elementwise(spec, target)
 
 
+def plain(spec: KernelSpec) -> Schedule:
+    """An element an invocation: what fits every spec."""
+    order = tuple(a.name for a in spec.axes)
+    return (Order(order), Parallel(order)) if order else ()
+
+
 def contraction(spec: KernelSpec, target: WgslTarget) -> Schedule | None:
     """sum(a * b): a tile of accumulators, vectors along the contiguous output axis."""
     if len(spec.stages) != 1:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nnjit.codegen.expr import LANE, Access, Expr, Index, rewrite, walk
-from nnjit.codegen.loops import Decode, For, If, Set, Stmt, Store
+from nnjit.codegen.loops import Barrier, Decode, For, If, Set, Stmt, Store, Where
 from nnjit.codegen.spec import Axis, KernelSpec
 
 Range = tuple[int, int]
@@ -76,6 +76,8 @@ def _block(body: Sequence[Stmt], ranges: dict[str, Range]) -> list[Stmt]:
             out.append(s)
         elif isinstance(s, If):
             out += _if(s, ranges)
+        elif isinstance(s, (Where, Barrier)):
+            out.append(s)
         else:
             changed = _statement(s, ranges)
             if changed is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nnjit.codegen.dtypes import SIZES, WIDE
-from nnjit.codegen.expr import Expr, indices, walk
+from nnjit.codegen.expr import Expr, UnsupportedExpr, indices, walk
 from nnjit.codegen.loops import Decode, For, If, Nest, Set, Stmt, Store, mapped
 from nnjit.codegen.wasm.builder import FunctionBuilder
 from nnjit.codegen.wasm.legalize import legal, stored
@@ -121,6 +121,8 @@ class _Emitter:
                     if s.orelse:
                         self.b.else_()
                         self._scope(s.orelse, set(), [], scope)
+            elif not isinstance(s, Decode):
+                raise UnsupportedExpr(f"{type(s).__name__} in WebAssembly: threads do not share a tile there")
             else:
                 # the axes that the parallel loop is made of come together: pointers follow the last
                 group = [s]

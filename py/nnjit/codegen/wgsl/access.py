@@ -32,6 +32,8 @@ class Access(Sharing):
 
     operands: Sequence[Operand] = ()
     wide: frozenset[int] = frozenset()
+    half: bool = False
+    """The device has f16: its buffers hold f16 as they are."""
     regs: dict[str, Register] = field(default_factory=dict)
 
     @abstractmethod
@@ -40,6 +42,10 @@ class Access(Sharing):
 
     def buffer(self, operand: int) -> str:
         return f"{self.operands[operand].role}{operand}"
+
+    def is_half(self, dtype: str) -> bool:
+        """Whether elements of `dtype` are f16 in their buffer; registers hold f32."""
+        return self.half and dtype == "f16"
 
     # ---- indices ----
 
@@ -121,17 +127,22 @@ class Access(Sharing):
         o, name = self.operands[operand], self.buffer(operand)
         terms, step = without_lane(i), i.coeff(LANE)
         if operand in self.wide:
-            return f"{name}[{self.element(tuple((a, c // 4) for a, c in terms), i.const // 4)}]"
+            text = f"{name}[{self.element(tuple((a, c // 4) for a, c in terms), i.const // 4)}]"
+            return f"vec4f({text})" if self.is_half(o.dtype) else text
         if lanes > 1 and any(self.varies(a) for a, _ in terms):
             places = self.scattered(i)
             words = [f"{name}[{places}.{c}]" for c in "xyzw"]
         else:
             ahead = range(lanes if step else 1)
             words = [f"{name}[{self.element(terms, i.const + step * n)}]" for n in ahead]
-        if o.dtype == "i64" and e.dtype == "i32":
+        if o.dtype in ("i64", "u64") and e.dtype == "i32":
             words = [f"{w}.x" for w in words]  # the low word
-        kind = "u32" if o.dtype == "bool" else e.dtype
+        if self.is_half(o.dtype) and lanes == 1:
+            words = [f"f32({words[0]})"]
+        kind = "u32" if o.dtype == "bool" else "half" if self.is_half(o.dtype) else e.dtype
         text = words[0] if lanes == 1 else f"{register_type(kind, lanes)}({', '.join(words)})"
+        if lanes > 1 and kind == "half":
+            text = f"vec4f({text})"
         register_type(e.dtype, lanes)
         if o.dtype != "bool":
             return text

@@ -1,7 +1,8 @@
 """Nest -> Shader: the text of a compute shader and all that a runner needs to dispatch it.
 
-One invocation does one tile of the parallel loop: `p` is its number, out of a grid that is folded into a second
-dimension where WebGPU's limit on workgroups asks for it. Each operand is a storage buffer of its own.
+One invocation does one tile of the parallel loop, or one workgroup where the nest has threads: `p` is the tile's
+number, out of a grid that is folded into a second dimension where WebGPU's limit on workgroups asks for it. Each
+operand is a storage buffer of its own, each shared array a variable of the workgroup.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from nnjit.codegen.expr import LANE, Expr, Index, UnsupportedExpr, walk
-from nnjit.codegen.loops import Decode, For, If, Nest, Set, Stmt, Store, mapped
+from nnjit.codegen.loops import THREAD, Barrier, Decode, For, If, Nest, Set, Stmt, Store, Where, mapped
+from nnjit.codegen.spec import Operand
 from nnjit.codegen.wgsl.legalize import legal
 from nnjit.codegen.wgsl.names import Names
 from nnjit.codegen.wgsl.target import WgslTarget
-from nnjit.codegen.wgsl.types import HELPERS, STORED_BYTES, stored_type
+from nnjit.codegen.wgsl.types import HELPERS, stored_bytes, stored_type
 from nnjit.codegen.wgsl.values import Values
+from nnjit.codegen.wgsl.wide import used
 
 ENTRY_POINT = "kernel"
 
@@ -66,64 +69,88 @@ def emit(nest: Nest, target: WgslTarget) -> Shader:
         Binding(i, o.dtype, o.role, o.size, _nbytes(o.dtype, o.size, target))
         for i, o in enumerate(nest.operands)
     )
-    groups = max(1, -(-nest.tiles // target.workgroup))
+    if nest.threads > target.max_workgroup:
+        raise UnsupportedExpr(f"{nest.threads} threads, a workgroup has {target.max_workgroup}")
+    shared = sum(_padded(o.size * stored_bytes(o.dtype, target.half)) for o in nest.shared)
+    if shared > target.max_shared_bytes:
+        raise UnsupportedExpr(f"{shared} bytes of workgroup memory, the device has {target.max_shared_bytes}")
+    workgroup = nest.threads or target.workgroup
+    groups = max(1, nest.tiles if nest.threads else -(-nest.tiles // workgroup))
     rows = -(-groups // target.max_groups)
     columns = -(-groups // rows)
-    text = _Emitter(nest).shader(target.workgroup, columns if rows > 1 else 0)
-    return Shader(nest.name, text, ENTRY_POINT, target.workgroup, (columns, rows, 1), bindings)
+    text = _Emitter(nest, target.half).shader(workgroup, columns if rows > 1 else 0)
+    return Shader(nest.name, text, ENTRY_POINT, workgroup, (columns, rows, 1), bindings)
+
+
+def _padded(nbytes: int) -> int:
+    return -(-nbytes // 16) * 16
 
 
 def _nbytes(dtype: str, size: int, target: WgslTarget) -> int:
-    stored_type(dtype)
-    nbytes = -(-max(size, 1) * STORED_BYTES[dtype] // 16) * 16
+    nbytes = _padded(max(size, 1) * stored_bytes(dtype, target.half))
     if nbytes > target.max_binding_bytes:
         raise UnsupportedExpr(f"a buffer of {nbytes} bytes, the device binds {target.max_binding_bytes}")
     return nbytes
 
 
 class _Emitter:
-    def __init__(self, nest: Nest) -> None:
-        self.nest = nest
+    def __init__(self, nest: Nest, half: bool) -> None:
+        self.nest, self.half = nest, half
         loop = nest.body[0]
         assert isinstance(loop, For) and loop.kind == "parallel"
         self.loop, self.names = loop, Names()
         self.memo: dict[Expr, Expr] = {}
         self.body = mapped(loop.body, lambda e: legal(e, self.memo))
-        self.wide = _vector_operands(self.body, nest)
+        operands = (*nest.operands, *nest.shared)
+        self.wide = _vector_operands(self.body, operands, half)
         sets = [s.reg for s in _statements(self.body) if isinstance(s, Set)]
         once = frozenset(r for r in sets if sets.count(r) == 1)
-        self.v = Values(self.names, operands=nest.operands, wide=self.wide, constant=once)
+        self.v = Values(self.names, operands=operands, wide=self.wide, half=half, constant=once)
 
     def shader(self, workgroup: int, columns: int) -> str:
         """The whole text; `columns` workgroups in a row of the grid, 0 if it has one row."""
         p = self.names.of(self.loop.var)
-        place = f"id.x + id.y * {columns * workgroup}u" if columns else "id.x"
-        body = self._block(self.body, 1)
+        if self.nest.threads:
+            place = f"group.x + group.y * {columns}u" if columns else "group.x"
+            inputs = "@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32"
+            first = [f"  let {p} = i32({place});", f"  let {self.names.of(THREAD)} = i32(local);"]
+        else:
+            place = f"id.x + id.y * {columns * workgroup}u" if columns else "id.x"
+            inputs = "@builtin(global_invocation_id) id: vec3u"
+            first = [f"  let {p} = i32({place});"]
         main = [
             f"@compute @workgroup_size({workgroup})",
-            f"fn {ENTRY_POINT}(@builtin(global_invocation_id) id: vec3u) {{",
-            f"  let {p} = i32({place});",
+            f"fn {ENTRY_POINT}({inputs}) {{",
+            *first,
             f"  if ({p} >= {self.nest.tiles}) {{",
             "    return;",
             "  }",
-            *body,
+            *self._block(self.body, 1),
             "}",
         ]
         text = "\n".join(main) + "\n"
-        helpers = [f for name, f in HELPERS.items() if f"{name}()" in text]
+        helpers = [f for name, f in HELPERS.items() if f"{name}()" in text] + used(text)
         tiles = f"{self.nest.tiles} tile{'' if self.nest.tiles == 1 else 's'}"
-        head = f"// {self.nest.name}: {tiles}, one an invocation\n"
-        return "\n".join([head + self._buffers(), *helpers, text])
+        who = f"{self.nest.threads} threads each" if self.nest.threads else "one an invocation"
+        head = f"// {self.nest.name}: {tiles}, {who}\n"
+        buffers = self._buffers()
+        if "f16" in buffers or "vec4h" in buffers:
+            head += "enable f16;\n"
+        return "\n".join([head + buffers, *helpers, text])
 
     def _buffers(self) -> str:
         lines = []
-        for i, o in enumerate(self.nest.operands):
-            element = "vec4f" if i in self.wide else stored_type(o.dtype)
-            if i in self.wide and o.dtype != "f32":
-                element = f"vec4{stored_type(o.dtype)[0]}"
-            access = "read" if o.role == "in" else "read_write"
+        for i, o in enumerate((*self.nest.operands, *self.nest.shared)):
+            element = stored_type(o.dtype, self.half)
+            size = o.size
+            if i in self.wide:
+                element, size = f"vec4{'h' if element == 'f16' else element[0]}", -(-size // 4)
             name = self.v.buffer(i)
-            lines.append(f"@group(0) @binding({i}) var<storage, {access}> {name}: array<{element}>;\n")
+            if o.role == "shared":
+                lines.append(f"var<workgroup> {name}: array<{element}, {size}>;\n")
+            else:
+                access = "read" if o.role == "in" else "read_write"
+                lines.append(f"@group(0) @binding({i}) var<storage, {access}> {name}: array<{element}>;\n")
         return "".join(lines)
 
     def _block(self, body: Sequence[Stmt], depth: int) -> list[str]:
@@ -155,6 +182,12 @@ class _Emitter:
                     out.append(pad + "} else {")
                     out += self._block(s.orelse, depth + 1)
                 out.append(pad + "}")
+            elif isinstance(s, Where):
+                out += [pad + line for line in self.v.condition(s.cond)]
+                out += self._block(s.then, depth + 1)
+                out.append(pad + "}")
+            elif isinstance(s, Barrier):
+                out.append(pad + "workgroupBarrier();")
             else:
                 out.append(f"{pad}let {self.names.of(s.var)} = {self._decoded(s)};")
         self.v.regs = outer
@@ -173,14 +206,28 @@ def _statements(body: Sequence[Stmt]) -> Iterator[Set | Store]:
         elif isinstance(s, If):
             yield from _statements(s.then)
             yield from _statements(s.orelse)
+        elif isinstance(s, Where):
+            yield from _statements(s.then)
         elif isinstance(s, (Set, Store)):
             yield s
 
 
-def _vector_operands(body: Sequence[Stmt], nest: Nest) -> frozenset[int]:
+def _conditions(body: Sequence[Stmt]) -> Iterator[Expr]:
+    for s in body:
+        if isinstance(s, Where):
+            yield s.cond
+            yield from _conditions(s.then)
+        elif isinstance(s, For):
+            yield from _conditions(s.body)
+        elif isinstance(s, If):
+            yield from _conditions(s.then)
+            yield from _conditions(s.orelse)
+
+
+def _vector_operands(body: Sequence[Stmt], operands: Sequence[Operand], half: bool) -> frozenset[int]:
     """Operands that every access reads or writes as whole vectors at multiples of four: arrays of vec4."""
     wide: set[int] = set()
-    narrow = {i for i, o in enumerate(nest.operands) if o.dtype not in ("f32", "i32", "u32")}
+    narrow = {i for i, o in enumerate(operands) if o.dtype == "bool" or stored_type(o.dtype, half) == "vec2i"}
 
     def access(operand: int, i: Index, lanes: int) -> None:
         aligned = i.const % 4 == 0 and all(
@@ -193,6 +240,8 @@ def _vector_operands(body: Sequence[Stmt], nest: Nest) -> frozenset[int]:
             if x.op == "load":
                 access(x.attr.operand, x.attr.index, lanes)
 
+    for e in _conditions(body):
+        reads(e, 1)
     for s in _statements(body):
         reads(s.value, s.lanes)
         if isinstance(s, Store):

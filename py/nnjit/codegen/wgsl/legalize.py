@@ -1,5 +1,6 @@
 """Expressions rewritten into what WGSL has. exp, log, sqrt and roundings are WGSL's own; functions whose accuracy WGSL
-leaves too open (sin 2^-11, tanh 1e-5 and free to overflow, atan 4096 ulp), or has not (erf), are polynomials.
+leaves too open (sin 2^-11, tanh 1e-5 and free to overflow, atan 4096 ulp), or has not (erf), are polynomials. Narrow
+types become 32-bit ones (`narrow`).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from nnjit.codegen.dtypes import FLOATS, UNSIGNED
 from nnjit.codegen.expr import Access, Expr, UnsupportedExpr, cast, compare, const, op, rewrite, select
 from nnjit.codegen.functions import atan, erf, power, tanh, trig
+from nnjit.codegen.wgsl.narrow import WIDER, narrowed, wrapped
 
 POLYNOMIALS: dict[str, Callable[[Expr], Expr]] = {
     "erf": erf,
@@ -29,7 +31,20 @@ def legal(e: Expr, memo: dict[Expr, Expr]) -> Expr:
     return rewrite(e, {}, step, memo)
 
 
+def stored(e: Expr, dtype: str, half: bool) -> Expr:
+    """What a buffer of `dtype` takes: a bool as 0 or 1, narrow floats rounded (by the store itself, where the device
+    has f16), narrow integers wrapped."""
+    if dtype == "bool":
+        return select(e, const(1, "u32"), const(0, "u32"))
+    if dtype == "f16" and half:
+        return e
+    return wrapped(e, dtype) if dtype in ("f16", "bf16") else e
+
+
 def _rule(x: Expr) -> Expr | None:
+    narrow = [a.dtype for a in (x, *x.args) if a.dtype in WIDER]
+    if narrow and (x.dtype in WIDER or x.op not in ("load", "axis")):
+        return _wide(x)
     if x.op in POLYNOMIALS:
         if x.dtype != "f32":
             raise UnsupportedExpr(f"{x.op} of {x.dtype} in WGSL")
@@ -43,9 +58,19 @@ def _rule(x: Expr) -> Expr | None:
         return _remainder(x)
     if x.op == "neg" and x.dtype in UNSIGNED:
         return op("sub", const(0, x.dtype), x.args[0])
-    if x.op == "cast" and x.args[0].dtype == "i64":
+    if x.op == "cast" and x.args[0].dtype in ("i64", "u64"):
         return _low_word(x)
     return None
+
+
+def _wide(x: Expr) -> Expr:
+    """A node of a narrow type, or one that reads such, over wide operands."""
+    memo: dict[Expr, Expr] = {}
+    args = tuple(legal(a, memo) for a in x.args)
+    new = narrowed(x, args)
+    if new is not None:
+        return new
+    return cast(args[0], x.dtype) if x.op == "cast" else Expr(x.op, x.dtype, args, x.attr)
 
 
 def _remainder(x: Expr) -> Expr | None:
@@ -68,14 +93,16 @@ def _remainder(x: Expr) -> Expr | None:
 
 
 def _low_word(x: Expr) -> Expr | None:
-    """An i64 read as an index: an i32 load of the pair's low word."""
+    """A 64-bit integer read as an index: an i32 load of the pair's low word."""
     wide = x.args[0]
-    if x.dtype not in ("i32", "u32") or wide.op not in ("load", "cast", "const"):
-        raise UnsupportedExpr(f"cast of {wide.op} from i64 to {x.dtype} in WGSL")
+    if x.dtype not in ("i32", "u32"):
+        return None
     if wide.op == "const":
         return const((wide.attr + 2**31) % 2**32 - 2**31 if x.dtype == "i32" else wide.attr % 2**32, x.dtype)
-    if wide.op == "cast":
+    if wide.op == "cast" and wide.args[0].dtype in ("i32", "u32", "bool"):
         return cast(wide.args[0], x.dtype)
+    if wide.op != "load":
+        return None
     access: Access = wide.attr
     low = Expr("load", "i32", tuple(cast(a, "i32") for a in wide.args), access)
     return cast(low, x.dtype)

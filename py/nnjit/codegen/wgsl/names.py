@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from nnjit.codegen.wgsl.wide import FUNCTIONS
+
 KEYWORDS = """
 alias break case const const_assert continue continuing default diagnostic discard else enable false fn for if
 let loop override requires return struct switch true var while
@@ -24,8 +26,9 @@ writeonly yield
 """.split()
 
 USED = """
-kernel id infinity not_a_number bool i32 u32 f32 f16 vec2i vec2 vec3u vec4 vec4i vec4u vec4f array bitcast select
-all any abs ceil exp floor fma log max min round sqrt trunc dot
+kernel id group local infinity not_a_number bool i32 u32 f32 f16 vec2i vec2 vec3u vec4 vec4i vec4u vec4f array bitcast
+select
+all any abs ceil exp floor fma log max min round sqrt trunc dot vec4h quantizeToF16 workgroupBarrier
 """.split()
 """Names of the language and of the shader itself that a local must not hide."""
 
@@ -34,7 +37,7 @@ class Names:
     """Unique identifiers of one shader: the same key gets the same name."""
 
     def __init__(self) -> None:
-        self._taken = {*KEYWORDS, *RESERVED, *USED}
+        self._taken = {*KEYWORDS, *RESERVED, *USED, *FUNCTIONS}
         self._of: dict[str, str] = {}
         self._count: dict[str, int] = {}
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class WgslTarget:
     """workgroup: invocations in a workgroup. subgroup: how many run in lockstep. invocations: how many
-    keep the device busy (16,384 on a large GPU, tens on a software adapter)."""
+    keep the device busy (16,384 on a large GPU, tens on a software adapter). features: WebGPU's names.
+    matrices: subgroup matrices that the adapter multiplies, as (component, result, m, n, k)."""
 
     workgroup: int = 64
     subgroup: int = 32
@@ -17,4 +20,33 @@ class WgslTarget:
     max_groups: int = 65535  # maxComputeWorkgroupsPerDimension
     max_bindings: int = 8  # maxStorageBuffersPerShaderStage
     max_binding_bytes: int = 128 << 20  # maxStorageBufferBindingSize
+    max_buffer_bytes: int = 256 << 20  # maxBufferSize
+    max_shared_bytes: int = 16384  # maxComputeWorkgroupStorageSize
+    offset_alignment: int = 256  # minStorageBufferOffsetAlignment
     features: frozenset[str] = frozenset()
+    matrices: tuple[tuple[str, str, int, int, int], ...] = ()
+
+    @property
+    def half(self) -> bool:
+        """Whether f16 is a type of the device."""
+        return "shader-f16" in self.features
+
+    @staticmethod
+    def read(facts: Mapping[str, Any]) -> WgslTarget:
+        """From what web/engine/webgpu/device.js says of an adapter."""
+        limits = facts["limits"]
+        return WgslTarget(
+            subgroup=int(facts.get("subgroup") or 32),
+            invocations=int(facts.get("invocations") or 16384),
+            max_workgroup=int(limits["maxComputeInvocationsPerWorkgroup"]),
+            max_groups=int(limits["maxComputeWorkgroupsPerDimension"]),
+            max_bindings=int(limits["maxStorageBuffersPerShaderStage"]),
+            max_binding_bytes=int(limits["maxStorageBufferBindingSize"]),
+            max_buffer_bytes=int(limits["maxBufferSize"]),
+            max_shared_bytes=int(limits["maxComputeWorkgroupStorageSize"]),
+            offset_alignment=int(limits["minStorageBufferOffsetAlignment"]),
+            features=frozenset(str(f) for f in facts.get("features", ())),
+            matrices=tuple(
+                (str(c), str(r), int(m), int(n), int(k)) for c, r, m, n, k in facts.get("matrices", ())
+            ),
+        )

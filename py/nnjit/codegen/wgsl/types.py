@@ -1,7 +1,8 @@
 """Element types in WGSL: which type a value has in a register and in a storage buffer, and constants as text.
 
-f32, i32, u32 are themselves. bool is a u32 of 0 or 1 in a buffer. i64 is a pair of i32 (low word first), enough to
-read indices and to write them; it has no arithmetic. Everything else is unsupported.
+f32, i32, u32 are themselves. A bool is a u32 of 0 or 1 in a buffer. i64 and u64 are pairs of i32, low word first;
+their arithmetic is in `wide`. Narrow types are rewritten by `narrow` before anything is printed: an element takes four
+bytes in a buffer, but f16 two where the device has it. f64 is unsupported.
 """
 
 from __future__ import annotations
@@ -12,10 +13,16 @@ import numpy as np
 
 from nnjit.codegen.expr import UnsupportedExpr
 
-SCALARS = {"f32": "f32", "i32": "i32", "u32": "u32", "bool": "bool", "i64": "vec2i"}
-VECTORS = {"f32": "vec4f", "i32": "vec4i", "u32": "vec4u", "bool": "vec4<bool>"}
-STORED = {"f32": "f32", "i32": "i32", "u32": "u32", "bool": "u32", "i64": "vec2i"}
-STORED_BYTES = {"f32": 4, "i32": 4, "u32": 4, "bool": 4, "i64": 8}
+SCALARS = {
+    "f32": "f32", "i32": "i32", "u32": "u32", "bool": "bool", "i64": "vec2i", "u64": "vec2i", "half": "f16",
+}  # fmt: skip
+VECTORS = {"f32": "vec4f", "i32": "vec4i", "u32": "vec4u", "bool": "vec4<bool>", "half": "vec4h"}
+STORED = {
+    "f32": "f32", "i32": "i32", "u32": "u32", "bool": "u32", "i64": "vec2i", "u64": "vec2i",
+    "i8": "i32", "i16": "i32", "u8": "u32", "u16": "u32", "bf16": "f32", "f16": "f32",
+}  # fmt: skip
+"""The element of a storage buffer by dtype; f16 is `f16` where the device has it."""
+STORED_BYTES = {"f32": 4, "i32": 4, "u32": 4, "vec2i": 8, "f16": 2}
 
 HELPERS = {
     "infinity": """fn infinity() -> f32 {
@@ -30,7 +37,7 @@ HELPERS = {
 }
 """,
 }
-"""Functions that a shader gets if it calls them."""
+"""Functions without parameters that a shader gets if it calls them."""
 
 
 def register_type(dtype: str, lanes: int) -> str:
@@ -41,11 +48,16 @@ def register_type(dtype: str, lanes: int) -> str:
     return found
 
 
-def stored_type(dtype: str) -> str:
-    """The element type of a storage buffer."""
+def stored_type(dtype: str, half: bool = False) -> str:
+    """The element type of a storage buffer; `half`: the device has f16."""
     if dtype not in STORED:
         raise UnsupportedExpr(f"a buffer of {dtype} in WGSL")
-    return STORED[dtype]
+    return "f16" if half and dtype == "f16" else STORED[dtype]
+
+
+def stored_bytes(dtype: str, half: bool = False) -> int:
+    """Bytes of an element in a storage buffer."""
+    return STORED_BYTES[stored_type(dtype, half)]
 
 
 def literal(value: float | int | bool, dtype: str) -> str:
@@ -59,9 +71,10 @@ def literal(value: float | int | bool, dtype: str) -> str:
     if dtype == "i32":
         # the literal of the smallest value would be minus a literal that is too large
         return f"{int(value)}i" if value != -(2**31) else "i32(-2147483648)"
-    if dtype == "i64":
-        low = (int(value) & 0xFFFFFFFF) - ((int(value) & 0x80000000) << 1)
-        return f"vec2i({low}, {int(value) >> 32})"
+    if dtype in ("i64", "u64"):
+        words = [(int(value) >> s) & 0xFFFFFFFF for s in (0, 32)]
+        low, high = (w - ((w & 0x80000000) << 1) for w in words)
+        return f"vec2i({low}, {high})"
     raise UnsupportedExpr(f"a constant of {dtype} in WGSL")
 
 

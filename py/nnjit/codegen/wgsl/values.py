@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from functools import partial
 
 from nnjit.codegen.dtypes import INTS
-from nnjit.codegen.expr import LANE, Expr, Index, UnsupportedExpr, cast, compare, const, select
+from nnjit.codegen.expr import LANE, Expr, Index, UnsupportedExpr, cast, compare, const
 from nnjit.codegen.loops import Set, Store
+from nnjit.codegen.wgsl import wide
 from nnjit.codegen.wgsl.access import Access, Register, without_lane
+from nnjit.codegen.wgsl.legalize import stored
 from nnjit.codegen.wgsl.ops import BINARY, CALLS, UNARY
 from nnjit.codegen.wgsl.sharing import ATOM, LOW, Text, operands_of, within
 from nnjit.codegen.wgsl.types import literal, register_type
+
+PAIRS = ("i64", "u64")
 
 
 @dataclass
@@ -39,6 +43,15 @@ class Values(Access):
 
         return self.twice(walk_run)
 
+    def condition(self, cond: Expr) -> list[str]:
+        """The lines that open an `if`."""
+
+        def walk() -> None:
+            self.root = cond
+            self.line(f"if ({self.value(cond, 1)[0]}) {{")
+
+        return self.twice(walk)
+
     def _set(self, s: Set) -> None:
         self.root = s.value
         text, _ = self.value(s.value, s.lanes)
@@ -60,8 +73,8 @@ class Values(Access):
 
     def _store(self, s: Store) -> None:
         o = self.operands[s.operand]
-        self.root = _as_stored(s.value, o.dtype)
-        value = self.value(self.root, s.lanes)
+        self.root = stored(s.value, o.dtype, self.half)
+        value = self._as_stored(self.value(self.root, s.lanes), o.dtype, s.lanes)
         buffer = self.buffer(s.operand)
         lane = s.index.coeff(LANE)
         terms = without_lane(s.index)
@@ -78,6 +91,9 @@ class Values(Access):
         for n in range(s.count):
             at = f"{places}.{'xyzw'[n]}" if scattered else self.element(terms, s.index.const + lane * n)
             self.line(f"{buffer}[{at}] = {name}.{'xyzw'[n]};")
+
+    def _as_stored(self, value: Text, dtype: str, lanes: int) -> Text:
+        return (f"{register_type('half', lanes)}({value[0]})", ATOM) if self.is_half(dtype) else value
 
     # ---- nodes ----
 
@@ -113,8 +129,10 @@ class Values(Access):
             return f"select({b}, {a}, {cond})", ATOM
         if e.op == "cast":
             return self._cast(e, lanes)
-        if "i64" in (e.dtype, *(a.dtype for a in e.args)):
-            raise UnsupportedExpr(f"{e.op} of i64 in WGSL")
+        if any(t in PAIRS for t in (e.dtype, *(a.dtype for a in e.args))):
+            return self._pair(e, lanes)
+        if e.op == "to_half":
+            return f"quantizeToF16({self.value(e.args[0], lanes)[0]})", ATOM
         if e.op == "bitcast":
             return f"bitcast<{register_type(e.dtype, lanes)}>({self.value(e.args[0], lanes)[0]})", ATOM
         if e.op.startswith("lanes_"):
@@ -161,12 +179,9 @@ class Values(Access):
     def _cast(self, e: Expr, lanes: int) -> Text:
         (x,) = e.args
         source, to = x.dtype, e.dtype
-        if to == "i64":
-            if lanes > 1:
-                register_type(to, lanes)
-            low = within(*self.value(cast(x, "i32"), 1), ATOM)
-            high = "0" if source in ("u32", "bool") else f"{low} >> 31u"
-            return f"vec2i({low}, {high})", ATOM
+        if to in PAIRS or source in PAIRS:
+            register_type("i64", lanes)
+            return self._cast_pair(x, to)
         text, _ = self.value(x, lanes)
         register_type(source, lanes)
         if (source, to) == ("f32", "u32"):
@@ -175,6 +190,52 @@ class Values(Access):
             positive = self.value(compare("ge", x, const(0.0, "f32")), lanes)[0]
             return f"select({u}({i}({text})), {u}({text}), {positive})", ATOM
         return f"{register_type(to, lanes)}({text})", ATOM
+
+    def _cast_pair(self, x: Expr, to: str) -> Text:
+        """A conversion to or from 64-bit integers."""
+        text = within(*self.value(x, 1), ATOM)
+        if x.dtype in PAIRS:
+            if to in PAIRS:
+                return text, ATOM
+            if to == "bool":
+                return f"any({text} != vec2i())", ATOM
+            if to == "f32":
+                return f"{'floatu64' if x.dtype == 'u64' else 'float64'}({text})", ATOM
+            return (f"{text}.x", ATOM) if to == "i32" else (f"bitcast<u32>({text}.x)", ATOM)
+        if x.dtype == "f32":
+            return f"whole64({text})", ATOM
+        low = text if x.dtype == "i32" else within(*self.value(cast(x, "i32"), 1), ATOM)
+        high = "0" if x.dtype in ("u32", "bool") else f"{low} >> 31u"
+        return f"vec2i({low}, {high})", ATOM
+
+    def _pair(self, e: Expr, lanes: int) -> Text:
+        """Arithmetic and comparisons of 64-bit integers."""
+        register_type("i64", lanes)
+        unsigned = e.args[0].dtype == "u64"
+        args = [self.value(a, 1)[0] for a in e.args]
+        a, b = args[0], args[-1]
+        less = "lessu64" if unsigned else "less64"
+        if e.op in ("eq", "ne"):
+            return (f"all({a} == {b})", ATOM) if e.op == "eq" else (f"any({a} != {b})", ATOM)
+        if e.op in wide.ORDER:
+            swapped, negated = wide.ORDER[e.op]
+            text = f"{less}({b}, {a})" if swapped else f"{less}({a}, {b})"
+            return (f"!{text}", LOW) if negated else (text, ATOM)
+        if e.op in ("min", "max", "pmin", "pmax"):
+            first, second = (a, b) if e.op[-3:] == "min" else (b, a)
+            return f"select({b}, {a}, {less}({first}, {second}))", ATOM
+        if e.op == "neg":
+            return f"sub64(vec2i(), {a})", ATOM
+        if e.op == "abs":
+            return (a, LOW) if unsigned else (f"size64({a})", ATOM)
+        if e.op == "bnot":
+            return f"~({a})", LOW
+        if e.op == "bitcast" and e.args[0].dtype in PAIRS and e.dtype in PAIRS:
+            return a, LOW
+        name = (wide.UNSIGNED if unsigned else {}).get(e.op, wide.CALLS.get(e.op))
+        if name is None:
+            raise UnsupportedExpr(f"{e.op} of {e.dtype} in WGSL")
+        return f"{name}({a}, {b})", ATOM
 
     def _horizontal(self, e: Expr, lanes: int) -> Text:
         """All lanes combined, in the order in which the Wasm emitter combines them."""
@@ -210,8 +271,3 @@ def _of_lanes(e: Expr) -> str | None:
     if e.op == "min":
         return f"vec4i({', '.join(str(min(n, bound)) for n in at)})"
     return f"vec4<bool>({', '.join('true' if n < bound else 'false' for n in at)})"
-
-
-def _as_stored(e: Expr, dtype: str) -> Expr:
-    """What a buffer of `dtype` takes: a bool as 0 or 1."""
-    return select(e, const(1, "u32"), const(0, "u32")) if dtype == "bool" else e

@@ -1,0 +1,130 @@
+"""Link: what every linker asks of lowered steps, whatever the target.
+
+Takes the steps of a lowered graph; says which buffers hold feeds and outputs, which constants runs read and which only
+steps at load, what each constant holds (so that a second plan of the session finds it), and which steps at load remain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nnjit.codegen.dtypes import SIZES
+from nnjit.lower.build import HostCall, Kernel, Lowered
+from nnjit.lower.tensors import Buffer
+from nnjit.runtime.memory import Span
+
+
+class Link:
+    """`run`: the steps of an inference. `once`: those done at load."""
+
+    def __init__(self, lowered: Lowered) -> None:
+        self.lowered = lowered
+        self.once = [s for s in lowered.steps if s.once]
+        self.run = [s for s in lowered.steps if not s.once]
+
+    def _constant_outputs(self) -> dict[str, Any]:
+        g = self.lowered.graph
+        outputs = zip(g.outputs, g.output_names, strict=True)
+        return {name: v.const.numpy() for v, name in outputs if v.const is not None and v.dtype not in SIZES}
+
+    def _once_nodes(self) -> dict[str, str]:
+        kernels = [s for s in self.once if isinstance(s, Kernel)]
+        return {n.name: s.spec.name for s in kernels for n in s.nodes}
+
+    def _pinned(self) -> set[Buffer]:
+        """Buffers that hold feeds or outputs: no step may reuse them in place (a feed may be read again)."""
+        places = self.lowered.tensors.places
+        values = (*self.lowered.graph.inputs, *self.lowered.graph.outputs)
+        return {places[v].buffer for v in values if v in places}
+
+    def _spans(self, alias: dict[Buffer, Buffer], nbytes: Callable[[Buffer], int]) -> dict[Buffer, Span]:
+        """From which step to which each buffer that is not constant is in use; one in place of another with it."""
+        spans: dict[Buffer, Span] = {}
+
+        def touch(b: Buffer, at: int) -> None:
+            if b.constant:
+                return
+            b = root_of(alias, b)
+            span = spans.get(b)
+            if span is None:
+                spans[b] = Span(nbytes(b), at, at)
+            else:
+                span.first, span.last = min(span.first, at), max(span.last, at)
+
+        end = len(self.run)
+        places = self.lowered.tensors.places
+        for v in self.lowered.graph.inputs:
+            if v in places:
+                touch(places[v].buffer, -1)
+        for i, s in enumerate(self.run):
+            for b in (*s.reads, *s.writes):
+                touch(b, i)
+        for v in self.lowered.graph.outputs:
+            if v in places:
+                touch(places[v].buffer, end)
+        return spans
+
+    def _constants(self) -> tuple[list[Buffer], dict[Buffer, Span]]:
+        """Constants that runs read, and those that only steps at load read: staged in the arena meanwhile."""
+        kept: dict[Buffer, None] = {}
+        for s in self.run:
+            for b in s.reads:
+                if b.constant:
+                    kept[b] = None
+        staged: dict[Buffer, Span] = {}
+        for i, s in enumerate(self.once):
+            for b in (*s.reads, *s.writes):
+                if b in kept:
+                    continue
+                span = staged.setdefault(b, Span(b.nbytes, i, i))
+                span.last = i
+        return list(kept), staged
+
+    def _content_keys(self) -> dict[Buffer, str]:
+        """What a constant buffer holds: the model's bytes it comes from, through the kernels that made it."""
+        keys: dict[Buffer, str] = {}
+
+        def source(b: Buffer) -> str | None:
+            if b.source is not None and b not in keys:
+                r = b.source.range
+                keys[b] = f"range {r.file} {r.start}" if r else f"data {hash(b.source.raw())} {b.nbytes}"
+            return keys.get(b)
+
+        for s in self.run:
+            for b in s.reads:
+                source(b)
+        for s in self.once:
+            if isinstance(s, HostCall):
+                continue
+            inputs = [
+                (source(b), at)
+                for (b, at), o in zip(s.places, s.spec.operands, strict=True)
+                if o.role == "in"
+            ]
+            if all(k is not None for k, _ in inputs):
+                for b in s.writes:
+                    # several kernels may write one buffer (a concatenation): the key grows with each
+                    keys[b] = f"{keys.get(b, '')}({s.spec.key} {inputs})"
+        return keys
+
+    def _needed(self, fresh: set[Buffer]) -> set[int]:
+        """Steps at load whose results are not there yet, and the steps those read from."""
+        wanted, needed = set(fresh), set()
+        for i in range(len(self.once) - 1, -1, -1):
+            s = self.once[i]
+            # what has no address (a sequence, an unknown shape) no earlier plan can have left: it is made each time
+            unaddressed = isinstance(s, HostCall) and any(
+                v not in self.lowered.tensors.places for v in s.outputs
+            )
+            if unaddressed or any(b in wanted for b in s.writes):
+                needed.add(i)
+                wanted.update(s.reads)
+        return needed
+
+
+def root_of(alias: dict[Buffer, Buffer], b: Buffer) -> Buffer:
+    """Whose memory a buffer has."""
+    while b in alias:
+        b = alias[b]
+    return b
