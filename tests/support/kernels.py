@@ -24,16 +24,27 @@ SLACK = 64
 
 
 @cache
-def engine() -> wasmtime.Engine:
+def usual() -> wasmtime.Engine:
     config = wasmtime.Config()
     config.wasm_simd = True
     config.wasm_relaxed_simd = True
     return wasmtime.Engine(config)
 
 
+@cache
+def deterministic() -> wasmtime.Engine:
+    """An engine whose relaxed instructions do as the deterministic profile says: the relaxed dot is of i8 with i8."""
+    config = wasmtime.Config()
+    config.wasm_simd = True
+    config.wasm_relaxed_simd = True
+    config.wasm_relaxed_simd_deterministic = True
+    return wasmtime.Engine(config)
+
+
 def run_nest(
-    nest: Nest, target: Target, buffers: Sequence[Any], shares: Sequence[int] | None = None
-) -> list[Any]:
+    nest: Nest, target: Target, buffers: Sequence[Any], shares: Sequence[int] | None = None,
+    engine: wasmtime.Engine | None = None,
+) -> list[Any]:  # fmt: skip
     """All tiles of a nest; flat copies of every buffer as the kernel left them.
 
     shares: called once from each of these numbers to the next, the last being how many units there are."""
@@ -42,10 +53,11 @@ def run_nest(
     for b in buffers:
         addresses.append(end)
         end += -(-(b.nbytes + SLACK) // 64) * 64
-    store = wasmtime.Store(engine())
+    engine = engine or usual()
+    store = wasmtime.Store(engine)
     pages = -(-end // 65536)
     memory = wasmtime.Memory(store, wasmtime.MemoryType(wasmtime.Limits(pages, None)))
-    module = wasmtime.Module(engine(), emit_module(nest, target, shares[-1]))
+    module = wasmtime.Module(engine, emit_module(nest, target, shares[-1]))
     kernel = wasmtime.Instance(store, module, [memory]).exports(store)["kernel"]
     memory.write(store, np.array(addresses, np.uint32).tobytes(), ARGS)
     for b, at in zip(buffers, addresses, strict=True):

@@ -13,11 +13,14 @@ from itertools import product
 
 from nnjit.codegen.dtypes import LIMITS
 from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, op, reg, rewrite, select
+from nnjit.codegen.groups import GROUPS
 from nnjit.codegen.loops import Decode, For, If, Nest, Set, Stmt, Store
+from nnjit.codegen.schedule.dots import dotted
 from nnjit.codegen.schedule.guards import resolved
 from nnjit.codegen.schedule.pack import fitting, packed_spec
 from nnjit.codegen.schedule.steps import (
     Block,
+    Dot,
     Order,
     Pack,
     Parallel,
@@ -48,6 +51,7 @@ class Options:
     order: tuple[str, ...] = ()
     parallel: tuple[str, ...] = ()
     packs: list[Pack] = field(default_factory=list)
+    dot: Dot | None = None
 
     @staticmethod
     def of(schedule: Schedule) -> Options:
@@ -69,6 +73,8 @@ class Options:
                 o.order = s.axes
             elif isinstance(s, Parallel):
                 o.parallel = s.axes
+            elif isinstance(s, Dot):
+                o.dot = s
             else:
                 o.packs.append(s)
         return o
@@ -92,6 +98,8 @@ def apply(spec: KernelSpec, schedule: Schedule) -> Nest:
     _check(spec, o)
     for p in o.packs:
         spec = packed_spec(spec, p, o.tile.get(p.axis, 1))
+    if o.dot is not None:
+        spec = dotted(spec, o.dot)
     order = _ordered(spec, o)
     outer = [a for a in order if a.name in o.parallel]
     check([a.name for a in order[: len(outer)]] == [a.name for a in outer], "parallel axes come first")
@@ -121,6 +129,9 @@ def _check(spec: KernelSpec, o: Options) -> None:
     check(all(n in reduced for n in (*o.unroll, *o.partial)), "only reduced axes are unrolled")
     loops = shared | blocks
     check(set(o.order) <= loops and set(o.parallel) <= loops, "order and parallel name shared axes")
+    groups = [p.group for p in o.packs if p.group > 1]
+    check(groups == ([o.dot.group] if o.dot else []), "a dot goes with one operand packed in its groups")
+    check(o.dot is None or o.lanes.get(o.dot.axis, 1) == 1, "the axis of a dot has no lanes of its own")
     for name, size in o.block.items():
         check(name in shared and size % o.tile.get(name, 1) == 0, f"a block of {name} is whole tiles of it")
         at = [n for n in o.order if n.rstrip("/") == name]
@@ -419,7 +430,8 @@ def within(e: Expr, count: int) -> Expr:
             return None
         i: Index = x.attr.index
         gather = any(not isinstance(a, str) and LANE in a.axes() for a, _ in i.terms)
-        return rewrite(x, last) if gather or i.coeff(LANE) not in (0, 1) else None
+        step = GROUPS[x.dtype][1] if x.dtype in GROUPS else 1
+        return rewrite(x, last) if gather or i.coeff(LANE) not in (0, step) else None
 
     return rewrite(e, {}, leaf)
 
@@ -438,5 +450,7 @@ def combined(combine: str, a: Expr, b: Expr) -> Expr:
     """One step of a reduction; a sum of products becomes a fused multiply-add where the target has it."""
     if combine == "sum" and b.op == "mul" and b.dtype == "f32":
         return Expr("fma", "f32", (b.args[0], b.args[1], a))
+    if combine == "sum" and b.op == "dot":
+        return Expr("dot", b.dtype, (*b.args, a))
     name = {"sum": "add", "prod": "mul", "any": "or", "all": "and"}.get(combine, combine)
     return Expr(name, a.dtype, (a, b))

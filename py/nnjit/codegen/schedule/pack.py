@@ -22,18 +22,31 @@ class Panels:
     reduce: tuple[Axis, ...]
     index: Index
     """The index the unpacked operand is read at."""
+    group: int = 1
+    """Neighbours along the last reduced axis that lie side by side inside the tile."""
+
+    @property
+    def groups(self) -> tuple[Axis, ...]:
+        """The reduced axes as the panels have them: of a grouped one, `k.g` is the number of the group."""
+        if self.group == 1:
+            return self.reduce
+        last = self.reduce[-1]
+        return (*self.reduce[:-1], Axis(last.name + ".g", -(-last.extent // self.group)))
 
     @property
     def size(self) -> int:
-        n = -(-self.axis.extent // self.tile) * self.tile
-        for a in (*self.outer, *self.reduce):
+        n = -(-self.axis.extent // self.tile) * self.tile * self.group
+        for a in (*self.outer, *self.groups):
             n *= a.extent
         return n
 
     def at(self, tile: Index, inside: Index) -> Index:
-        """Where an element lies: tile number and place in the tile given, other axes by name."""
-        out, stride = inside, self.tile
-        for a in reversed(self.reduce):
+        """Where an element lies: tile number and place in the tile given, other axes by name; `k.h` is the
+        place in the group."""
+        out, stride = inside * self.group, self.tile * self.group
+        if self.group > 1:
+            out = out + Index(0, {self.reduce[-1].name + ".h": 1})
+        for a in reversed(self.groups):
             out = out + Index(0, {a.name: stride})
             stride *= a.extent
         out = out + tile * stride
@@ -69,7 +82,8 @@ def panels(spec: KernelSpec, pack: Pack, tile: int) -> Panels:
     outer = tuple(a for a in spatial if a.name != pack.axis)
     reduce = tuple(a for a in stage.reduce if a.name in used)
     check(tile > 1, f"{pack.axis} has no tile to pack by")
-    return Panels(outer, axis, tile, reduce, access.index)
+    check(pack.group == 1 or bool(reduce), f"operand {pack.operand} has no reduced axis to group")
+    return Panels(outer, axis, tile, reduce, access.index, pack.group)
 
 
 def packed_spec(spec: KernelSpec, pack: Pack, tile: int) -> KernelSpec:
@@ -113,19 +127,24 @@ def pack_kernel(spec: KernelSpec, pack: Pack, tile: int) -> KernelSpec:
     p = panels(spec, pack, tile)
     dtype = spec.operands[pack.operand].dtype
     count = -(-p.axis.extent // tile)
-    whole = p.axis.extent % tile == 0
     to, i = Axis(p.axis.name + "_t", count), Axis(p.axis.name + "_i", tile)
     place = Index(0, {to.name: tile, i.name: 1})
+    guard = [] if p.axis.extent % tile == 0 else [(place, p.axis.extent)]
+    at, reduce, inside = p.at(Index.of(to.name), Index.of(i.name)), p.reduce, (i,)
     source = p.index.subst({p.axis.name: place})
-    value = (
-        load(0, source, dtype)
-        if whole
-        else guarded(0, source, dtype, ((place, p.axis.extent),), const(0, dtype))
-    )
-    stage = Stage((), (), "", None, value, 1, p.at(Index.of(to.name), Index.of(i.name)))
+    if p.group > 1:
+        k = p.reduce[-1]
+        number, member = Axis(k.name + "_g", -(-k.extent // p.group)), Axis(k.name + "_h", p.group)
+        at = at.subst({k.name + ".g": Index.of(number.name), k.name + ".h": Index.of(member.name)})
+        deep = Index(0, {number.name: p.group, member.name: 1})
+        source = source.subst({k.name: deep})
+        guard += [] if k.extent % p.group == 0 else [(deep, k.extent)]
+        reduce, inside = (*p.reduce[:-1], number), (i, member)
+    value = guarded(0, source, dtype, tuple(guard), const(0, dtype)) if guard else load(0, source, dtype)
+    stage = Stage((), (), "", None, value, 1, at)
     return KernelSpec(
-        f"pack_{dtype}_{tile}",
-        (*p.outer, to, *p.reduce, i),
+        f"pack_{dtype}_{tile}" + (f"x{p.group}" if p.group > 1 else ""),
+        (*p.outer, to, *reduce, *inside),
         (stage,),
         (replace(spec.operands[pack.operand], role="in"), Operand(dtype, p.size, "out")),
     )

@@ -100,14 +100,48 @@ class Parallel:
 class Pack:
     """Operand is read from panels: [other spatial axes][tiles of `axis`][reduced axes][inside the tile].
 
-    The panels are made once at load for a constant operand, by a step before this one otherwise.
+    The panels are made once at load for a constant operand, by a step before this one otherwise. With a `group`, that
+    many neighbours along the last reduced axis lie side by side, filled up with zeros, for a `Dot`:
+    [...][groups][inside the tile][group].
     """
 
     operand: int
     axis: str
+    group: int = 1
 
 
-Step: TypeAlias = Tile | Block | Vectorize | Unroll | Partial | Peel | Order | Parallel | Pack
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """`group` neighbours along the last reduced axis are multiplied and summed by one instruction in each lane.
+
+    acc += i32(a[k]) * i32(b[k])   ->   acc = dot(a[2k..2k+1], b[2k..2k+1], acc)
+
+    One factor is packed in the same groups, the other has k contiguous in memory."""
+
+    axis: str
+    group: int
+
+
+@dataclass(frozen=True, slots=True)
+class Distribute:
+    """The loops of these shared axes, which come last in the order, go inside each stage and inside its own loops:
+
+    for m/: for m: (stage 1; stage 2)   ->   for m/: (for n: for m: stage 1); (for m: stage 2)
+
+    What is kept, and the scratch operand, has a row for each point of a block, or of the whole axis."""
+
+    axes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Loops over an axis that the spec bounds by `useful` end there, rounded up to whole `granule`s: the block's
+    distributed points are asked for theirs, and the largest holds for all."""
+
+    granule: int
+
+
+Step: TypeAlias = Tile | Block | Vectorize | Unroll | Partial | Peel | Order | Parallel | Pack | Dot | Distribute | Skip
 Schedule: TypeAlias = tuple[Step, ...]
 
 
@@ -131,6 +165,12 @@ def describe(schedule: Schedule) -> str:
             out.append("order " + ",".join(s.axes))
         elif isinstance(s, Parallel):
             out.append("parallel " + ",".join(s.axes))
+        elif isinstance(s, Distribute):
+            out.append("stages over " + ",".join(s.axes))
+        elif isinstance(s, Skip):
+            out.append(f"skip by {s.granule}")
+        elif isinstance(s, Dot):
+            out.append(f"{s.axis} dot {s.group}")
         else:
-            out.append(f"pack ${s.operand} by {s.axis}")
+            out.append(f"pack ${s.operand} by {s.axis}" + (f" in {s.group}s" if s.group > 1 else ""))
     return " · ".join(out)

@@ -6,15 +6,17 @@ use. What has no SIMD instruction is computed lane by lane.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from nnjit.codegen.dtypes import INTS, SIZES, WIDE
 from nnjit.codegen.expr import LANE, Atom, Expr, Index, UnsupportedExpr, const, indices, rewrite
+from nnjit.codegen.groups import GROUPS
 from nnjit.codegen.loops import Set, Store
 from nnjit.codegen.spec import Operand
 from nnjit.codegen.wasm.access import store_vector, vector_load
 from nnjit.codegen.wasm.builder import FunctionBuilder
 from nnjit.codegen.wasm.convert import cast_scalar, cast_vector
+from nnjit.codegen.wasm.groups import dot, dot_order, group_load
 from nnjit.codegen.wasm.legalize import const_bytes
 from nnjit.codegen.wasm.ops import LOADS, STORES, kind, narrow, scalar_op, vector_op
 from nnjit.codegen.wasm.target import Target
@@ -284,6 +286,8 @@ class Values:
             b.op(f"{ty}.add")
         elif e.op.startswith("lanes_"):
             self.value(e.args[0])
+        elif e.op == "dot":
+            self._scalar_dot(e)
         else:
             self._scalar_op(e, ty)
 
@@ -380,8 +384,28 @@ class Values:
     def _scalar_load(self, e: Expr) -> None:
         terms, lane = split(e.attr.index)
         size = SIZES[self.operands[e.attr.operand].dtype]
+        if e.dtype in GROUPS:
+            self._group_load(e, lambda: self._place(e.attr.operand, terms,
+                                                    (e.attr.index.const + lane * self.lane) * size), 0)  # fmt: skip
+            self.b.lane("i32x4.extract_lane", 0)
+            return
         at = self._place(e.attr.operand, terms, (e.attr.index.const + lane * self.lane) * size)
         self.b.load(LOADS[e.dtype], offset=at)
+
+    def _group_load(self, e: Expr, place: Callable[[], int], stride: int) -> None:
+        group_load(self.b, e.dtype, self.operands[e.attr.operand].dtype, stride, place)
+
+    def _dot(self, e: Expr, push: Callable[[int], None]) -> None:
+        x, y = e.args[:2]
+        dot(self.b, x.dtype, push, dot_order(x.dtype, y.dtype, self.target), len(e.args) > 2)
+
+    def _scalar_dot(self, e: Expr) -> None:
+        def push(i: int) -> None:
+            self.value(e.args[i])
+            self.b.op("i32x4.splat")
+
+        self._dot(e, push)
+        self.b.lane("i32x4.extract_lane", 0)
 
     # ---- four lanes ----
 
@@ -412,6 +436,8 @@ class Values:
             cast_vector(b, e.args[0].dtype, e.dtype, e.op == "bitcast")
         elif e.op == "fma":
             self._fma(e)
+        elif e.op == "dot":
+            self._dot(e, lambda i: self.value(e.args[i]))
         elif e.op.startswith("lanes_"):
             self._horizontal(e)
         elif e.op in ("shl", "shr"):
@@ -440,6 +466,10 @@ class Values:
     def _vector_load(self, e: Expr) -> None:
         terms, lane = split(e.attr.index)
         size = SIZES[self.operands[e.attr.operand].dtype]
+        if e.dtype in GROUPS:
+            offset = e.attr.index.const * size
+            self._group_load(e, lambda: self._place(e.attr.operand, terms, offset), lane * size)
+            return
         vector_load(
             self.b,
             e.dtype,

@@ -1,0 +1,48 @@
+"""dotted(spec, step): a sum of products of small integers, read group by group for a dot instruction.
+
+sum over k:64 of i32($0[64m + k]) * i32($1[...])   ->   sum over k:16 of dot($0[64m + 4k]: u8x4, $1[...]: i8x4)
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nnjit.codegen.expr import Expr, Index, load
+from nnjit.codegen.groups import group_of
+from nnjit.codegen.schedule.steps import Dot, check
+from nnjit.codegen.spec import Axis, KernelSpec
+
+SMALL = frozenset({"i8", "u8", "i16"})
+
+
+def factor(e: Expr) -> Expr | None:
+    """The load of a factor `i32(load)` of small integers; None if `e` is none."""
+    small = e.op == "cast" and e.dtype == "i32" and e.args[0].op == "load" and e.args[0].dtype in SMALL
+    return e.args[0] if small and not e.args[0].attr.guard else None
+
+
+def dotted(spec: KernelSpec, step: Dot) -> KernelSpec:
+    """The spec with the reduced axis `step.axis` running over groups; one operand must be packed in such groups
+    (its index then has the number of the group as `axis.g`, the place in it as `axis.h`)."""
+    check(len(spec.stages) == 1, "dot products are of one stage")
+    s, k, g = spec.stages[0], step.axis, step.group
+    check(s.body is not None and s.body.op == "mul" and s.combine == "sum", "no sum of products")
+    assert s.body is not None
+    check(bool(s.reduce) and s.reduce[-1].name == k, f"{k} is not the last reduced axis")
+    sides, packed = [], 0
+    for arg in s.body.args:
+        read = factor(arg)
+        check(read is not None, "a factor is not a plain read of small integers")
+        assert read is not None
+        index, group = read.attr.index, group_of(read.dtype, g)
+        check(bool(group), f"no groups of {g} {read.dtype}")
+        if index.coeff(k + ".g"):
+            index = index.subst({k + ".g": Index.of(k), k + ".h": Index()})
+            packed += 1
+        else:
+            check(index.coeff(k) == 1, f"operand {read.attr.operand} is not contiguous along {k}")
+            index = index.subst({k: Index(0, {k: g})})
+        sides.append(load(read.attr.operand, index, group))
+    check(packed == 1, "one factor is packed in groups: the zeros that fill it up hide what the other reads")
+    reduce = (*s.reduce[:-1], Axis(k, -(-s.reduce[-1].extent // g)))
+    return replace(spec, stages=(replace(s, reduce=reduce, body=Expr("dot", "i32", tuple(sides))),))
