@@ -71,6 +71,9 @@ class _Machine:
         for s in body:
             if isinstance(s, For):
                 lo, hi = (begin, end) if s.kind == "parallel" else (0, s.extent)
+                if s.limit is not None:
+                    self.lanes = 1
+                    hi = min(hi, int(self.value(s.limit)[0]))
                 for i in range(lo, hi):
                     self.vars[s.var] = i
                     yield from self.block(s.body, begin, end)

@@ -20,13 +20,15 @@ THREAD = "@thread"
 
 @dataclass(slots=True)
 class For:
-    """`var` runs over 0..extent-1. One loop is 'parallel', the outermost: its iterations are the kernel's
-    tiles, and whoever calls the kernel says which of them to do."""
+    """`var` runs over 0..extent-1, or ends before at `limit`, an i32 of registers and outer variables that is asked
+    once, ahead of the loop. One loop is 'parallel', the outermost: its iterations are the kernel's tiles, and
+    whoever calls the kernel says which of them to do."""
 
     var: str
     extent: int
     body: list[Stmt]
     kind: str = "serial"
+    limit: Expr | None = None
 
 
 @dataclass(slots=True)
@@ -118,7 +120,8 @@ def mapped(
     out: list[Stmt] = []
     for s in body:
         if isinstance(s, For):
-            out.append(For(s.var, s.extent, mapped(s.body, value, stored), s.kind))
+            limit = None if s.limit is None else value(s.limit)
+            out.append(For(s.var, s.extent, mapped(s.body, value, stored), s.kind, limit))
         elif isinstance(s, If):
             out.append(If(s.var, s.below, mapped(s.then, value, stored), mapped(s.orelse, value, stored)))
         elif isinstance(s, Set):
@@ -137,7 +140,8 @@ def _lines(body: list[Stmt], depth: int) -> list[str]:
     pad, out = "  " * depth, []
     for s in body:
         if isinstance(s, For):
-            out.append(f"{pad}{'parallel ' if s.kind == 'parallel' else ''}for {s.var} in {s.extent}:")
+            until = "" if s.limit is None else f" until {s.limit}"
+            out.append(f"{pad}{'parallel ' if s.kind == 'parallel' else ''}for {s.var} in {s.extent}{until}:")
             out += _lines(s.body, depth + 1)
         elif isinstance(s, Decode):
             out.append(f"{pad}{s.var} = {s.source} // {s.div}" + (f" % {s.mod}" if s.mod else ""))

@@ -24,11 +24,15 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """A buffer of the kernel: `size` elements of `dtype` from its pointer on; `const` if known at load."""
+    """A buffer of the kernel: `size` elements of `dtype` from its pointer on; `const` if known at load.
+
+    A "scratch" operand is memory of each point of the shared axes by itself: `size` elements that stages of the
+    point write and later ones read, at indices that count from the point's own start. Nothing of it is left
+    after. The schedule says how many points have theirs at a time; each thread has its own."""
 
     dtype: str
     size: int
-    role: str  # "in" | "out"
+    role: str  # "in" | "out" | "scratch"
     const: bool = False
 
 
@@ -38,7 +42,8 @@ class Stage:
 
     `body` is reduced over `reduce` by `combine`; `result` (which reads the reduction as `acc`) is stored
     to operand `out` at `index`, or kept in the local `keep` for later stages. Without `reduce`, `result`
-    alone is evaluated. `axes` are this stage's own spatial axes, none if it keeps a local.
+    alone is evaluated. `axes` are this stage's own spatial axes, none if it keeps a local. With `terms`, each
+    value of `body` is also stored: to that operand, at that index, which has all axes of `reduce`.
 
     sum over k of a[m,k]*b[k,n], then relu:
         Stage(axes=(), reduce=(Axis("k", 64),), combine="sum", body=a*b, result=max(acc, 0), out=2, index=...)
@@ -52,14 +57,20 @@ class Stage:
     out: int = -1
     index: Index = field(default_factory=Index)
     keep: str = ""
+    terms: tuple[int, Index] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class KernelSpec:
+    """See the module. `useful`: a promise, as (axis of a stage, i32 expression of shared axes): where that axis is
+    at or past the expression's value, what the stages compute there changes no output, so it may be left out.
+    The value is at least 1. Whoever leaves out nothing computes the same."""
+
     name: str
     axes: tuple[Axis, ...]
     stages: tuple[Stage, ...]
     operands: tuple[Operand, ...]
+    useful: tuple[tuple[str, Expr], ...] = ()
 
     @property
     def key(self) -> str:
@@ -76,8 +87,13 @@ class KernelSpec:
             if s.body is not None:
                 red = " ".join(f"{a.name}:{a.extent}" for a in s.reduce)
                 lines.append(f"  acc = {s.combine} over {red} of {s.body}")
+            if s.terms is not None:
+                lines.append(f"  ${s.terms[0]}[{s.terms[1]}] = %term")
             target = f"%{s.keep}" if s.keep else f"${s.out}[{s.index}]"
             lines.append(f"  {target} = {s.result}" + (f" over {over}" if over else ""))
+        for name, bound in self.useful:
+            extent = next(a.extent for s in self.stages for a in (*s.axes, *s.reduce) if a.name == name)
+            lines.append(f"  %useful = {bound} over {name}:{extent}")
         return "\n".join(lines)
 
     def exprs(self) -> Iterator[Expr]:
@@ -86,9 +102,16 @@ class KernelSpec:
             if s.body is not None:
                 yield from walk(s.body)
             yield from walk(s.result)
-            for a, _ in s.index.terms:
+            for a, _ in (*s.index.terms, *(s.terms[1].terms if s.terms else ())):
                 if not isinstance(a, str):
                     yield from walk(a)
+        for _, bound in self.useful:
+            yield from walk(bound)
+
+    @property
+    def scratch(self) -> int:
+        """The number of the scratch operand; -1 if there is none."""
+        return next((i for i, o in enumerate(self.operands) if o.role == "scratch"), -1)
 
     @property
     def points(self) -> int:

@@ -8,18 +8,20 @@ Reductions keep one register for each copy across their loops.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 from nnjit.codegen.dtypes import LIMITS
-from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, op, reg, rewrite, select
+from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, load, op, reg, rewrite, select, walk
 from nnjit.codegen.groups import GROUPS
-from nnjit.codegen.loops import Decode, For, If, Nest, Set, Stmt, Store
+from nnjit.codegen.loops import Decode, For, If, Nest, Set, Stmt, Store, Where
 from nnjit.codegen.schedule.dots import dotted
 from nnjit.codegen.schedule.guards import resolved
 from nnjit.codegen.schedule.pack import fitting, packed_spec
+from nnjit.codegen.schedule.scratch import Scratch, scratch
 from nnjit.codegen.schedule.steps import (
     Block,
+    Distribute,
     Dot,
     Order,
     Pack,
@@ -27,6 +29,7 @@ from nnjit.codegen.schedule.steps import (
     Partial,
     Peel,
     Schedule,
+    Skip,
     Tile,
     Unroll,
     Vectorize,
@@ -52,6 +55,11 @@ class Options:
     parallel: tuple[str, ...] = ()
     packs: list[Pack] = field(default_factory=list)
     dot: Dot | None = None
+    distributed: tuple[str, ...] = ()
+    granule: int = 0
+    limit: dict[str, Expr] = field(default_factory=dict)
+    """Where the loops over an axis end in the current block, found while the nest is built: whole granules, or
+    all of the axis."""
 
     @staticmethod
     def of(schedule: Schedule) -> Options:
@@ -75,6 +83,10 @@ class Options:
                 o.parallel = s.axes
             elif isinstance(s, Dot):
                 o.dot = s
+            elif isinstance(s, Distribute):
+                o.distributed = s.axes
+            elif isinstance(s, Skip):
+                o.granule = s.granule
             else:
                 o.packs.append(s)
         return o
@@ -108,8 +120,17 @@ def apply(spec: KernelSpec, schedule: Schedule) -> Nest:
     for c in counts:
         tiles *= c
 
+    last = len(order) - len(o.distributed)
+    held = {a.name: min(o.block.get(a.name, a.extent), a.extent) if a in order[last:] else _tile(o, a)
+            for a in spec.axes}  # fmt: skip
+    memory = scratch(spec, held, bool(o.distributed))
+    if memory.operand >= 0:
+        operands = list(spec.operands)
+        operands[memory.operand] = replace(operands[memory.operand], size=memory.size)
+        spec = replace(spec, operands=tuple(operands))
+
     def inside(env: Env) -> list[Stmt]:
-        return _loops(order[len(outer) :], o, env, lambda e: _stages(spec, o, e))
+        return _loops(order[len(outer) : last], o, env, lambda e: _stages(spec, o, e, order[last:], memory))
 
     body = _flattened(outer, counts, o, inside)
     if any(e.op == "load" and e.attr.guard for e in spec.exprs()):
@@ -145,6 +166,9 @@ def _check(spec: KernelSpec, o: Options) -> None:
         check(lanes in (1, 4), f"{lanes} lanes")  # no emitter has vectors of two
         if name not in reduced or name in o.tile:
             check(o.tile.get(name, 1) % lanes == 0, f"a tile of {name} is not a multiple of {lanes} lanes")
+    check(set(o.distributed) <= shared and not set(o.distributed) & set(o.parallel), "shared loops are distributed")
+    check(o.order[len(o.order) - len(o.distributed) :] == o.distributed, "distributed axes come last in the order")
+    check(not o.granule or spec.useful != (), f"nothing of {spec.name} may be skipped")
     for s in spec.stages:
         wide = [a.name for a in (*spec.axes, *s.axes, *s.reduce) if o.lanes.get(a.name, 1) > 1]
         check(len(wide) <= 1, f"two vectorised axes {wide} in one stage")
@@ -227,17 +251,65 @@ def _loops(axes: list[Axis], o: Options, env: Env, inside: Callable[[Env], list[
         else:
             var = f"{a.name}.o"
             bound = Bound(start + Index(first * t, {var: t}), t, t)
-            out.append(For(var, n, _loops(rest, o, {**env, a.name: bound}, inside)))
+            out.append(For(var, n, _loops(rest, o, {**env, a.name: bound}, inside), limit=_trips(o, a, t)))
     if rem:
-        out += _loops(rest, o, {**env, a.name: Bound(start + full * t, rem, t)}, inside)
+        tail = _loops(rest, o, {**env, a.name: Bound(start + full * t, rem, t)}, inside)
+        out += _beyond(o, a, full * t, tail)
     return out
 
 
-def _stages(spec: KernelSpec, o: Options, env: Env) -> list[Stmt]:
-    out: list[Stmt] = []
+def _trips(o: Options, a: Axis, step: int) -> Expr | None:
+    """How many groups of `step` a loop over a skipped axis does; None for all."""
+    limit = o.limit.get(a.name)
+    if limit is None:
+        return None
+    check(o.granule % step == 0 and a.name not in o.peel, f"steps of {step} along {a.name} do not fill a granule")
+    return op("div", limit, const(step, "i32"))
+
+
+def _beyond(o: Options, a: Axis, start: int, rest: list[Stmt]) -> list[Stmt]:
+    """What comes at `start` and after it, if the loop gets there."""
+    limit = o.limit.get(a.name)
+    return rest if limit is None or not start else [Where(compare("gt", limit, const(start, "i32")), rest)]
+
+
+def _stages(spec: KernelSpec, o: Options, env: Env, late: list[Axis], memory: Scratch) -> list[Stmt]:
+    """The stages one after another, each inside the loops over its own axes and then over the `late` ones."""
+    out = _limits(spec, o, env, late)
     shared = {a.name for a in spec.axes}
     for n, s in enumerate(spec.stages):
-        out += _loops(list(s.axes), o, env, lambda e, s=s, n=n: _body(s, n, o, e, shared))  # type: ignore[misc]
+
+        def body(e: Env, s: Stage = s, n: int = n) -> list[Stmt]:
+            return _body(s, n, o, e, shared, memory)
+
+        out += _loops([*s.axes, *late], o, env, body)
+    return out
+
+
+def _limits(spec: KernelSpec, o: Options, env: Env, late: list[Axis]) -> list[Stmt]:
+    """Registers with the ends of the loops that `useful` bounds: the most that any point of the block asks for, in
+    whole granules."""
+    o.limit = {}
+    out: list[Stmt] = []
+    if not o.granule:
+        return out
+    extents = {a.name: a.extent for s in spec.stages for a in (*s.axes, *s.reduce)}
+    one, g = const(1, "i32"), const(o.granule, "i32")
+    for n, bound in enumerate(dict.fromkeys(bound for _, bound in spec.useful)):
+        most = f"useful{n}"
+
+        def ask(e: Env, bound: Expr = bound, most: str = most) -> list[Stmt]:
+            single = all(e[x].tile == 1 for x in bound.axes() if x in e)
+            check(single, "what a point asks for depends on an axis with tiles that are not distributed")
+            wanted = rewrite(bound, {name: b.base for name, b in e.items() if not name.endswith("/")})
+            return [Set(most, op("max", reg(most, "i32"), wanted), 1)]
+
+        out.append(Set(most, one, 1))
+        out += _loops(late, Options(), env, ask)
+        whole = op("mul", op("div", op("sub", op("add", reg(most, "i32"), g), one), g), g)
+        for name in (name for name, b in spec.useful if b == bound):
+            out.append(Set(f"{most}.{name}", op("min", whole, const(extents[name], "i32")), 1))
+            o.limit[name] = reg(f"{most}.{name}", "i32")
     return out
 
 
@@ -293,33 +365,83 @@ def _divided(i: Index, d: int) -> Index:
     return Index(i.const // d, {a: c // d for a, c in i.terms})
 
 
-def _body(s: Stage, n: int, o: Options, env: Env, shared: set[str]) -> list[Stmt]:
+def _body(s: Stage, n: int, o: Options, env: Env, shared: set[str], memory: Scratch) -> list[Stmt]:
     copies = list(_copies(o, env, shared))
     out: list[Stmt] = []
     wide = next((a.name for a in s.reduce if o.lanes.get(a.name, 1) > 1), "")
+    lanes_of = {c.suffix: o.lanes[wide] if wide else c.lanes for c in copies}
+    reader = _Reader(memory, env, o, {c.suffix: memory.place(c.env, _origin(env, o)) for c in copies})
     if s.body is not None:
-        out += _reduction(s, n, o, copies, wide)
+        out += reader.fetched(s.body, copies, lanes_of)
+        out += _reduction(s, n, o, copies, wide, reader)
+    out += reader.fetched(s.result, copies, lanes_of)
     for c in copies:
-        lanes = o.lanes[wide] if wide else c.lanes
-
-        def leaf(e: Expr, c: Copy = c) -> Expr | None:
-            if e.op == "acc":
-                return reg(f"acc{n}{c.suffix}", e.dtype)
-            return reg(e.attr + c.shared, e.dtype) if e.op == "local" else None
-
-        value = rewrite(s.result, c.env, leaf)
+        lanes = lanes_of[c.suffix]
+        acc = reg(f"acc{n}{c.suffix}", s.body.dtype) if s.body is not None else None
+        value = reader.value(s.result, c, c.env, acc)
         if not wide and c.count < lanes:
             value = within(value, c.count)
-        if s.keep:
+        # a horizontal reduction leaves its value in every lane: one is stored
+        count = 1 if wide else c.count
+        if s.keep and s.keep in memory.kept:
+            out.append(Store(memory.operand, memory.slot(s.keep, reader.places[c.suffix]), value, lanes, count))
+        elif s.keep:
             out.append(Set(s.keep + c.shared, value, lanes))
         else:
-            index = s.index.subst(c.env, lambda e, c=c: rewrite(e, c.env))  # type: ignore[misc]
-            # a horizontal reduction leaves its value in every lane: one is stored
-            out.append(Store(s.out, index, value, lanes, 1 if wide else c.count))
+            out.append(Store(s.out, reader.index(s.out, s.index, c, c.env), value, lanes, count))
     return out
 
 
-def _reduction(s: Stage, n: int, o: Options, copies: list[Copy], wide: str) -> list[Stmt]:
+def _origin(env: Env, o: Options) -> dict[str, Index]:
+    """Where the points in work begin, by axis: at the block, at the axis' start or at the tile."""
+    out = {}
+    for name, b in env.items():
+        if not name.endswith("/"):
+            block = env.get(name + "/")
+            out[name] = b.base if name not in o.distributed else block.base if block else Index()
+    return out
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Rewrites the expressions of a stage for its copies: axes, locals, scratch memory at each copy's place."""
+
+    memory: Scratch
+    env: Env
+    o: Options
+    places: dict[str, Index]
+    have: set[str] = field(default_factory=set)
+
+    def fetched(self, e: Expr, copies: list[Copy], lanes: dict[str, int]) -> list[Stmt]:
+        """Locals that distributed stages keep in memory, brought to registers where `e` reads them."""
+        out: list[Stmt] = []
+        for x in walk(e) if self.memory.kept else ():
+            for c in copies if x.op == "local" else ():
+                name = x.attr + c.shared
+                if name not in self.have:
+                    self.have.add(name)
+                    at = self.memory.slot(x.attr, self.places[c.suffix])
+                    out.append(Set(name, load(self.memory.operand, at, x.dtype), lanes[c.suffix]))
+        return out
+
+    def value(self, e: Expr, c: Copy, at: dict[str, Index], acc: Expr | None = None) -> Expr:
+        def leaf(x: Expr) -> Expr | None:
+            if x.op == "acc":
+                return acc
+            if x.op == "local":
+                return reg(x.attr + c.shared, x.dtype)
+            if x.op == "load" and x.attr.operand == self.memory.operand:
+                return load(x.attr.operand, self.index(x.attr.operand, x.attr.index, c, at), x.dtype)
+            return None
+
+        return rewrite(e, at, leaf)
+
+    def index(self, operand: int, i: Index, c: Copy, at: dict[str, Index]) -> Index:
+        i = i.subst(at, lambda e: self.value(e, c, at))
+        return self.memory.index(i, self.places[c.suffix]) if operand == self.memory.operand else i
+
+
+def _reduction(s: Stage, n: int, o: Options, copies: list[Copy], wide: str, reader: _Reader) -> list[Stmt]:
     """Registers set to the identity, the loops over reduced axes, then partials and lanes combined."""
     assert s.body is not None
     dtype, body = s.body.dtype, s.body
@@ -334,14 +456,16 @@ def _reduction(s: Stage, n: int, o: Options, copies: list[Copy], wide: str) -> l
     def step(at: dict[str, Index], part: int, valid: int) -> list[Stmt]:
         stmts: list[Stmt] = []
         for c in copies:
-
-            def leaf(e: Expr, c: Copy = c) -> Expr | None:
-                return reg(e.attr + c.shared, e.dtype) if e.op == "local" else None
-
-            term = rewrite(body, {**c.env, **at}, leaf)
+            here = {**c.env, **at}
+            term = reader.value(body, c, here)
             real = valid if lanes else c.count
             if real < (lanes or c.lanes):
                 term = within(term, real)
+            if s.terms is not None:
+                stmts.append(Set(f"term{n}", term, lanes or c.lanes))
+                term = reg(f"term{n}", dtype)
+                place = reader.index(s.terms[0], s.terms[1], c, here)
+                stmts.append(Store(s.terms[0], place, term, lanes or c.lanes, real))
             if lanes and valid < lanes:
                 term = select(compare("lt", axis(Index(0, {LANE: 1})), const(valid, "i32")), term, zero)
             name = _part(f"acc{n}{c.suffix}", part)
@@ -354,8 +478,8 @@ def _reduction(s: Stage, n: int, o: Options, copies: list[Copy], wide: str) -> l
         a, rest = axes[0], axes[1:]
         if a.name == wide:
             check(not rest, f"vectorised reduction over {wide} must be the innermost")
-            return _lanewise(a, lanes, parts, at, step)
-        return _unrolled(a, o.unroll.get(a.name, 1), at, lambda e: loops(rest, e))
+            return _lanewise(a, o, at, step)
+        return _unrolled(a, o, at, lambda e: loops(rest, e))
 
     inner = sorted(s.reduce, key=lambda a: a.name == wide)
     out += loops(tuple(inner), {})
@@ -376,32 +500,30 @@ def _part(name: str, part: int) -> str:
 
 
 def _unrolled(
-    a: Axis, u: int, at: dict[str, Index], inside: Callable[[dict[str, Index]], list[Stmt]]
+    a: Axis, o: Options, at: dict[str, Index], inside: Callable[[dict[str, Index]], list[Stmt]]
 ) -> list[Stmt]:
-    u = min(u, a.extent)
+    u = min(o.unroll.get(a.name, 1), a.extent)
     full, rem = divmod(a.extent, u)
     out: list[Stmt] = []
     if full > 1:
         body: list[Stmt] = []
         for i in range(u):
             body += inside({**at, a.name: Index(i, {a.name: u})})
-        out.append(For(a.name, full, body))
-    elif full == 1:
-        rem, full = a.extent, 0
+        out.append(For(a.name, full, body, limit=_trips(o, a, u)))
+    else:
+        for i in range(u):
+            out += inside({**at, a.name: Index(i)})
+    rest: list[Stmt] = []
     for i in range(rem):
-        out += inside({**at, a.name: Index(full * u + i)})
-    return out
+        rest += inside({**at, a.name: Index(full * u + i)})
+    return out + (_beyond(o, a, full * u, rest) if rest else [])
 
 
 def _lanewise(
-    a: Axis,
-    lanes: int,
-    parts: int,
-    at: dict[str, Index],
-    step: Callable[[dict[str, Index], int, int], list[Stmt]],
+    a: Axis, o: Options, at: dict[str, Index], step: Callable[[dict[str, Index], int, int], list[Stmt]]
 ) -> list[Stmt]:
-    """A reduced axis in vectors: whole groups of `parts` vectors in a loop, then what is left."""
-    lane = Index(0, {LANE: 1})
+    """A reduced axis in vectors: whole groups of partial sums' vectors in a loop, then what is left."""
+    lane, lanes, parts = Index(0, {LANE: 1}), o.lanes[a.name], o.partial.get(a.name, 1)
     group = lanes * parts
     full, rem = divmod(a.extent, group)
     out: list[Stmt] = []
@@ -409,13 +531,14 @@ def _lanewise(
         body: list[Stmt] = []
         for p in range(parts):
             body += step({**at, a.name: Index(p * lanes, {a.name: group}) + lane}, p, lanes)
-        out.append(For(a.name, full, body))
+        out.append(For(a.name, full, body, limit=_trips(o, a, group)))
     elif full == 1:
-        rem, full = a.extent, 0
-    start = full * group
+        for p in range(parts):
+            out += step({**at, a.name: lane + p * lanes}, p, lanes)
+    start, rest = full * group, list[Stmt]()
     for i in range(0, rem, lanes):
-        out += step({**at, a.name: lane + (start + i)}, i // lanes % parts, min(lanes, rem - i))
-    return out
+        rest += step({**at, a.name: lane + (start + i)}, i // lanes % parts, min(lanes, rem - i))
+    return out + (_beyond(o, a, start, rest) if rest else [])
 
 
 def within(e: Expr, count: int) -> Expr:

@@ -8,8 +8,9 @@ Two neighbouring axes merge where every index that knows either steps by them as
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
-from nnjit.codegen.expr import Expr, Index, indices, rewrite, walk
+from nnjit.codegen.expr import Expr, Index, indices, load, rewrite, walk
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
 
 
@@ -34,6 +35,8 @@ def canonical(spec: KernelSpec) -> KernelSpec:
 def _all_indices(spec: KernelSpec) -> Iterable[Index]:
     for s in spec.stages:
         yield s.index
+        if s.terms is not None:
+            yield s.terms[1]
         for root in (s.body, s.result):
             for e in walk(root) if root is not None else ():
                 yield from indices(e)
@@ -41,12 +44,17 @@ def _all_indices(spec: KernelSpec) -> Iterable[Index]:
             if not isinstance(a, str):
                 for e in walk(a):
                     yield from indices(e)
+    for _, bound in spec.useful:
+        for e in walk(bound):
+            yield from indices(e)
 
 
 def _mergeable(spec: KernelSpec, group: tuple[Axis, ...]) -> tuple[Axis, Axis] | None:
     """An outer and an inner axis of one group that always occur as outer * extent + inner."""
     if len(group) < 2:
         return None
+    bounded = {name for name, _ in spec.useful}
+    group = tuple(a for a in group if a.name not in bounded)
     coeffs = {tuple((i.coeff(a.name)) for a in group) for i in _all_indices(spec)}
     for n, inner in enumerate(group):
         for m, outer in enumerate(group):
@@ -73,11 +81,8 @@ def _merge(spec: KernelSpec, outer: Axis, inner: Axis) -> KernelSpec:
     def swap(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
         return tuple(both if a.name == inner.name else a for a in axes)
 
-    stages = tuple(
-        Stage(swap(s.axes), swap(s.reduce), s.combine, s.body, s.result, s.out, s.index, s.keep)
-        for s in joined.stages
-    )
-    return KernelSpec(joined.name, swap(joined.axes), stages, joined.operands)
+    stages = tuple(replace(s, axes=swap(s.axes), reduce=swap(s.reduce)) for s in joined.stages)
+    return replace(joined, axes=swap(joined.axes), stages=stages)
 
 
 def _replaced(spec: KernelSpec, env: dict[str, Index], gone: set[str]) -> KernelSpec:
@@ -95,10 +100,16 @@ def _replaced(spec: KernelSpec, env: dict[str, Index], gone: set[str]) -> Kernel
         if body is not None and not reduce:
             # a reduction over nothing but axes of extent 1 is its only term
             term = go(body)
+            if s.terms is not None:  # stored first, then read: it may lie where it was computed from
+                at = s.terms[1].subst(env, go)
+                stages.append(Stage(kept(s.axes), (), "", None, term, s.terms[0], at))
+                term = load(s.terms[0], at, term.dtype)
             result = rewrite(result, {}, lambda e, term=term: term if e.op == "acc" else None)  # type: ignore[misc]
             body = None
+        terms = None if s.terms is None or body is None else (s.terms[0], s.terms[1].subst(env, go))
         stages.append(
             Stage(kept(s.axes), reduce, s.combine if body is not None else "", None if body is None else go(body),
-                  result, s.out, s.index.subst(env, go), s.keep)
+                  result, s.out, s.index.subst(env, go), s.keep, terms)
         )  # fmt: skip
-    return KernelSpec(spec.name, kept(spec.axes), tuple(stages), spec.operands)
+    useful = tuple((name, go(bound)) for name, bound in spec.useful if name not in gone)
+    return KernelSpec(spec.name, kept(spec.axes), tuple(stages), spec.operands, useful)

@@ -69,14 +69,16 @@ def _block(body: Sequence[Stmt], ranges: dict[str, Range]) -> list[Stmt]:
             inside = {**ranges, s.var: (0, s.extent - 1)}
             kept = _block(s.body, inside)
             if kept or s.kind == "parallel":
-                out.append(For(s.var, s.extent, kept, s.kind))
+                out.append(For(s.var, s.extent, kept, s.kind, s.limit))
         elif isinstance(s, Decode):
             low, high = ranges[s.source]
             ranges[s.var] = (0, s.mod - 1) if s.mod else (low // s.div, high // s.div)
             out.append(s)
         elif isinstance(s, If):
             out += _if(s, ranges)
-        elif isinstance(s, (Where, Barrier)):
+        elif isinstance(s, Where):
+            out.append(Where(s.cond, _block(s.then, ranges)))
+        elif isinstance(s, Barrier):
             out.append(s)
         else:
             changed = _statement(s, ranges)

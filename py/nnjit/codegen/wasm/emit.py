@@ -7,10 +7,11 @@ local.get and an immediate. What a loop needs is collected before its header is 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 from nnjit.codegen.dtypes import SIZES, WIDE
-from nnjit.codegen.expr import Expr, UnsupportedExpr, indices, walk
-from nnjit.codegen.loops import Decode, For, If, Nest, Set, Stmt, Store, mapped
+from nnjit.codegen.expr import Expr, UnsupportedExpr, const, indices, op, walk
+from nnjit.codegen.loops import Decode, For, If, Nest, Set, Stmt, Store, Where, mapped
 from nnjit.codegen.wasm.builder import FunctionBuilder
 from nnjit.codegen.wasm.legalize import legal, stored
 from nnjit.codegen.wasm.module import kernel_function, kernel_module
@@ -121,6 +122,10 @@ class _Emitter:
                     if s.orelse:
                         self.b.else_()
                         self._scope(s.orelse, set(), [], scope)
+            elif isinstance(s, Where):
+                self.v.integer(s.cond)
+                with self.b.if_():
+                    self._scope(s.then, set(), [], scope)
             elif not isinstance(s, Decode):
                 raise UnsupportedExpr(f"{type(s).__name__} in WebAssembly: threads do not share a tile there")
             else:
@@ -180,6 +185,8 @@ class _Emitter:
                 keys |= dict.fromkeys(self._keys(s.body))
             elif isinstance(s, If):
                 keys |= dict.fromkeys((*self._keys(s.then), *self._keys(s.orelse)))
+            elif isinstance(s, Where):
+                keys |= dict.fromkeys((*self._loads(s.cond), *self._keys(s.then)))
             elif isinstance(s, (Set, Store)):
                 if isinstance(s, Store):
                     keys[s.operand, split(s.index)[0]] = None
@@ -241,23 +248,43 @@ class _Emitter:
             bumped.append((key, step * SIZES[self.nest.operands[operand].dtype]))
         counter = b.local("i32", s.var)
         v.vars[s.var] = counter
+        end = self._end(s)
         hoisted = self._hoist(s)
         b.i32_const(0)
         b.set(counter)
-        with b.loop() as again:
-            self._scope(s.body, {s.var}, [k for k, _ in bumped], scope)
-            for key, step in bumped:
-                _bump(b, v.pointers[key], step)
-            _bump(b, counter, 1)
-            b.get(counter)
-            b.i32_const(s.extent)
-            b.op("i32.lt_s")
-            b.br_if(again)
+        if end >= 0:  # it may be over before it begins
+            b.get(end)
+            b.i32_const(0)
+            b.op("i32.gt_s")
+        with b.if_() if end >= 0 else nullcontext():
+            with b.loop() as again:
+                self._scope(s.body, {s.var}, [k for k, _ in bumped], scope)
+                for key, step in bumped:
+                    _bump(b, v.pointers[key], step)
+                _bump(b, counter, 1)
+                b.get(counter)
+                if end >= 0:
+                    b.get(end)
+                else:
+                    b.i32_const(s.extent)
+                b.op("i32.lt_s")
+                b.br_if(again)
+        if end >= 0:
+            b.release(end)
         for e in hoisted:
             b.release(v.hoisted.pop(e))
         self._forget([k for k, _ in bumped])
         b.release(counter)
         del v.vars[s.var]
+
+    def _end(self, s: For) -> int:
+        """A local with the number of iterations of a loop that has a limit, -1 for any other."""
+        if s.limit is None:
+            return -1
+        at = self.b.local("i32", f"{s.var}.end")
+        self.v.integer(op("min", s.limit, const(s.extent, "i32")))
+        self.b.set(at)
+        return at
 
     def _hoist(self, s: For) -> list[Expr]:
         """Invariants of an innermost vector loop, computed before it. Outer loops keep theirs inside: a
