@@ -40,6 +40,8 @@ class LocalSession:
         self.memory_map = SessionMemory()
         config = wasmtime.Config()
         config.wasm_relaxed_simd = True
+        # its deterministic profile is a machine whose relaxed dot multiplies i8 with i8
+        config.wasm_relaxed_simd_deterministic = self.target.dot == "s8"
         config.cranelift_opt_level = "speed"
         self.store = wasmtime.Store(wasmtime.Engine(config))
         self.memory = wasmtime.Memory(self.store, wasmtime.MemoryType(wasmtime.Limits(1, 65536)))

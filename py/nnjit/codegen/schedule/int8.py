@@ -10,11 +10,11 @@ from dataclasses import replace
 from math import prod
 
 from nnjit.codegen.expr import Access
-from nnjit.codegen.schedule.contraction import Factors, factors, loops, register_tile
+from nnjit.codegen.schedule.contraction import Factors, loops, register_tile
 from nnjit.codegen.schedule.dots import factor
 from nnjit.codegen.schedule.facts import LANES
 from nnjit.codegen.schedule.steps import Dot, Pack, Schedule, Step, Tile, Unroll, Vectorize
-from nnjit.codegen.spec import KernelSpec
+from nnjit.codegen.spec import Axis, KernelSpec
 from nnjit.codegen.wasm.target import Target
 
 ROWS = 4
@@ -26,13 +26,10 @@ def int8(spec: KernelSpec, target: Target) -> Schedule | None:
 
     Per group of k, MR x NV dot products take MR splats and NV vectors from the panels: the register tile is that
     of a float product. A pair product needs one more register, for what is added to the sum."""
-    f = factors(spec)
-    if f is None or f.stage.body is None or any(factor(a) is None for a in f.stage.body.args):
+    f = small_factors(spec)
+    if f is None:
         return None
     k = f.stage.reduce[-1]
-    rows = prod(x.extent for x in f.rows)
-    if f.depthwise or f.a.index.coeff(k.name) != 1 or not f.b.index.coeff(k.name) or not _packs(f, rows):
-        return None
     group = 4 if bytewise(spec, f.a, f.b, target) and k.extent > 2 else 2
     room = target if group == 4 else replace(target, registers=target.registers - 1)
     m, mr, nv, best = None, 1, 1, float("inf")
@@ -53,14 +50,46 @@ def int8(spec: KernelSpec, target: Target) -> Schedule | None:
     return (*steps, *loops(f, inner, tiles, target))
 
 
+def small_factors(spec: KernelSpec) -> Factors | None:
+    """A spec seen as a sum of products of small integers: `b` can be packed, `a` has the last reduced axis
+    contiguous, and the vector axis is b's alone."""
+    if len(spec.stages) != 1:
+        return None
+    s = spec.stages[0]
+    if s.combine != "sum" or s.body is None or s.body.op != "mul" or s.axes or not s.reduce:
+        return None
+    sides = [factor(x) for x in s.body.args]
+    if sides[0] is None or sides[1] is None:
+        return None
+    found: Factors | None = None
+    best = 0.0
+    pair: tuple[Access, Access] = (sides[0].attr, sides[1].attr)
+    for a, b in (pair, pair[::-1]):
+        f = _seen(spec, a, b)
+        if f is None:
+            continue
+        points = 1.0 + 2.0 * spec.operands[b.operand].const + (s.index.coeff(f.axis.name) == 1)
+        if points > best:
+            found, best = f, points
+    return found
+
+
+def _seen(spec: KernelSpec, a: Access, b: Access) -> Factors | None:
+    s = spec.stages[0]
+    k = s.reduce[-1].name
+    in_a, in_b = set(a.axes()), set(b.axes())
+    gathers = any(not isinstance(x, str) for i in (a.index, b.index) for x, _ in i.terms)
+    if gathers or a.index.coeff(k) != 1 or not b.index.coeff(k):
+        return None
+    own = [x for x in spec.axes if x.name in in_b and x.name not in in_a and x.extent > 1]
+    rows: list[Axis] = [x for x in spec.axes if x.name in in_a and x.name not in in_b]
+    if not own or not (spec.operands[b.operand].const or prod(x.extent for x in rows) >= ROWS):
+        return None
+    axis = max(own, key=lambda x: (s.index.coeff(x.name) == 1, x.extent))
+    return Factors(spec, s, a, b, axis, rows)
+
+
 def bytewise(spec: KernelSpec, a: Access, b: Access, target: Target) -> bool:
     """Whether the engine has an exact dot product for bytes of these two signednesses."""
     types = sorted(spec.operands[x.operand].dtype for x in (a, b))
     return types == {"u8": ["i8", "u8"], "s8": ["i8", "i8"]}.get(target.dot, [])
-
-
-def _packs(f: Factors, rows: int) -> bool:
-    """Whether b can be read from panels: no gather, and a constant or an activation of enough rows."""
-    if f.b.operand < 0 or any(not isinstance(x, str) for x, _ in f.b.index.terms):
-        return False
-    return f.spec.operands[f.b.operand].const or rows >= ROWS

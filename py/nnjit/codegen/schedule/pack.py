@@ -130,7 +130,8 @@ def pack_kernel(spec: KernelSpec, pack: Pack, tile: int) -> KernelSpec:
     to, i = Axis(p.axis.name + "_t", count), Axis(p.axis.name + "_i", tile)
     place = Index(0, {to.name: tile, i.name: 1})
     guard = [] if p.axis.extent % tile == 0 else [(place, p.axis.extent)]
-    at, reduce, inside = p.at(Index.of(to.name), Index.of(i.name)), p.reduce, (i,)
+    at, reduce = p.at(Index.of(to.name), Index.of(i.name)), p.reduce
+    inside: tuple[Axis, ...] = (i,)
     source = p.index.subst({p.axis.name: place})
     if p.group > 1:
         k = p.reduce[-1]

@@ -11,12 +11,22 @@ from typing import TYPE_CHECKING
 from nnjit.codegen.dtypes import LIMITS
 from nnjit.codegen.expr import Expr, Index, acc, cast, const, local, op
 from nnjit.codegen.spec import Axis
-from nnjit.graph.ir import Node, Value
+from nnjit.graph.ir import Node
 from nnjit.lower.context import Context
 from nnjit.lower.layout import Layout
 from nnjit.lower.ops.compose import compute, fill, output, shape_of
 from nnjit.lower.ops.linear import SPATIAL, Window, matmul_axes
 from nnjit.lower.ops.norm import keep
+from nnjit.lower.ops.quant_product import (
+    Rows,
+    Zero,
+    bytes_wanted,
+    first_factor,
+    multiplier,
+    per_row,
+    second_factor,
+    sums,
+)
 from nnjit.lower.registry import Computation, Unsupported, composite, computation, injective, pointwise
 
 if TYPE_CHECKING:
@@ -112,27 +122,12 @@ def dynamic_quantize(build: Build, node: Node) -> None:
 # ---- products ----
 
 
-def _by_row(ctx: Context, v: Value | None, row: Sequence[Index], size: int) -> Expr | None:
-    """A scale or zero point: one for all, or one for each of `size` rows (columns), alone or in a matrix."""
-    if v is None:
-        return None
-    shape = shape_of(v)
-    if v.size == 1:
-        return ctx.read(v, [Index()] * len(shape))
-    if len(shape) == 1 and shape[0] == size:
-        return ctx.read(v, [row[-1]])
-    raise Unsupported(f"a zero point of shape {shape}")
+def _wide(x: Expr) -> Expr:
+    return cast(x, "i32")
 
 
-def _shifted(x: Expr, zero: Expr | None) -> Expr:
-    wide = cast(x, "i32")
-    return wide if zero is None else op("sub", wide, cast(zero, "i32"))
-
-
-def _scaled(total: Expr, scales: Sequence[Expr], zero: Expr | None, dtype: str) -> Expr:
-    """The sum times a_scale * b_scale / y_scale, as `dtype`."""
-    a, b, y = (cast(s, "f32") for s in scales)
-    return quantized(op("mul", cast(total, "f32"), op("div", op("mul", a, b), y)), zero, dtype)
+def _requantized(total: Expr, ratio: Expr, zero: Expr | None, dtype: str) -> Expr:
+    return quantized(op("mul", cast(total, "f32"), ratio), zero, dtype)
 
 
 @computation("MatMulInteger", "QLinearMatMul")
@@ -140,25 +135,29 @@ def matmul_integer(ctx: Context, node: Node, out: int) -> Computation:
     """(A - a_zero) (B - b_zero); QLinearMatMul scales the result and quantises it again."""
     linear = node.op == "QLinearMatMul"
     a, b = node.inputs[0], node.inputs[3 if linear else 1]
-    zeros = (2, 5) if linear else (2, 3)
-    m = matmul_axes(ctx, shape_of(a), shape_of(b))
-    a_zero = _by_row(ctx, node.input(zeros[0]), m.left[:-1], shape_of(a)[-2] if len(shape_of(a)) > 1 else 1)
-    b_zero = _by_row(ctx, node.input(zeros[1]), m.right, shape_of(b)[-1])
-    body = op("mul", _shifted(ctx.read(a, m.left), a_zero), _shifted(ctx.read(b, m.right), b_zero))
+    assert a is not None and b is not None
+    a_zero, b_zero = (Zero.of(node.input(i)) for i in ((2, 5) if linear else (2, 3)))
+    shape_a, shape_b = shape_of(a), shape_of(b)
+    m = matmul_axes(ctx, shape_a, shape_b)
+    rows, columns = shape_a[-2] if len(shape_a) > 1 else 1, shape_b[-1]
+    b = second_factor(ctx, b, b_zero, len(shape_b) - 1)
+    a, a_zero = first_factor(ctx, a, a_zero, bytes_wanted(ctx, a.dtype, b.dtype))
+    body = op("mul", _wide(ctx.read(a, m.left)), _wide(ctx.read(b, m.right)))
     value: Expr = acc("i32")
+    if not a_zero.nothing:
+        kept = [d for d in range(len(shape_b)) if d != max(0, len(shape_b) - 2)]
+        column = ctx.read(sums(ctx, b, kept), [m.right[d] for d in kept])
+        value = op("sub", value, op("mul", a_zero.read(ctx, m.left[:-1], rows), column))
     if linear:
-        scales = [
-            _by_row(ctx, node.inputs[1], m.left[:-1], shape_of(a)[-2]),
-            _by_row(ctx, node.inputs[4], m.right, shape_of(b)[-1]),
-            ctx.read(node.inputs[6], [Index()] * len(shape_of(node.inputs[6]))),
-        ]
-        zero = ctx.read(node.inputs[7], [Index()] * len(shape_of(node.inputs[7])))
-        value = _scaled(value, [s for s in scales if s is not None], zero, node.outputs[0].dtype)
+        at: list[Rows] = [(m.left[:-1], rows), (m.right, columns), ([], 1)]
+        ratio = multiplier(ctx, node, [node.inputs[i] for i in (1, 4, 6)], at)
+        zero = per_row(ctx, node.inputs[7], [Index()], 1)
+        value = _requantized(value, ratio, zero, node.outputs[0].dtype)
     return Computation(
         m.axes,
         m.out,
         value,
-        reduce=[Axis("k", shape_of(a)[-1])],
+        reduce=[Axis("k", shape_a[-1])],
         combine="sum",
         body=body,
         name=node.op.lower(),
@@ -171,8 +170,8 @@ def conv_integer(ctx: Context, node: Node, out: int) -> Computation:
     scales and quantises."""
     linear = node.op == "QLinearConv"
     x, w = node.inputs[0], node.inputs[3 if linear else 1]
-    assert x is not None
-    x_zero_at, w_zero_at = (node.input(2), node.input(5)) if linear else (node.input(2), node.input(3))
+    assert x is not None and w is not None
+    x_zero, w_zero = (Zero.of(node.input(i)) for i in ((2, 5) if linear else (2, 3)))
     shape, kernel, y = shape_of(x), shape_of(w), shape_of(node.outputs[0])
     n, groups = len(kernel) - 2, int(node.attrs.get("group", 1))
     if not 1 <= n <= 3:
@@ -180,22 +179,27 @@ def conv_integer(ctx: Context, node: Node, out: int) -> Computation:
     win, names = Window(node, shape[2:], kernel[2:], y[2:]), SPATIAL[3 - n :]
     per_in, per_out = kernel[1], kernel[0] // groups
     channel, filters = Index(0, {"g": per_in, "i": 1}), Index(0, {"g": per_out, "o": 1})
-    place = [win.at(d, Index.of(f"o{a}"), Index.of(f"k{a}")) for d, a in enumerate(names)]
-    x_zero = _by_row(ctx, x_zero_at, [Index()], 1)
-    bounds = [(p, shape[2 + d]) for d, p in enumerate(place) if win.begin[d] or win.after[d]]
-    at = [Index.of("b"), channel, *place]
-    border = const(0, x.dtype) if x_zero is None else x_zero
-    left = ctx.read_padded(x, at, bounds, border) if bounds else ctx.read(x, at)
+    w = second_factor(ctx, w, w_zero, 0)
+    # neighbours along the sum are the channels: they must lie next to each other
+    last = shape[1] == 1 or ctx.tensors.place(x)[1].strides[1] == 1
+    order = None if last else Layout.channels_last(shape)
+    border = (win.begin, win.after) if win.padded else ((0,) * n, (0,) * n)
+    x, x_zero = first_factor(ctx, x, x_zero, bytes_wanted(ctx, x.dtype, w.dtype), order, border)
+    place = [win.at(d, Index.of(f"o{a}"), Index.of(f"k{a}")) + win.begin[d] for d, a in enumerate(names)]
+    left = ctx.read(x, [Index.of("b"), channel, *place])
     right = ctx.read(w, [filters, Index.of("i"), *(Index.of(f"k{a}") for a in names)])
-    w_zero = _by_row(ctx, w_zero_at, [filters], kernel[0])
-    body = op("mul", _shifted(left, x_zero), _shifted(right, w_zero))
+    body = op("mul", _wide(left), _wide(right))
     value: Expr = acc("i32")
+    if not x_zero.nothing:
+        column = ctx.read(sums(ctx, w, [0]), [filters])
+        value = op("sub", value, op("mul", x_zero.read(ctx, [Index()], 1), column))
     if linear:
         if node.input(8) is not None:
             value = op("add", value, ctx.read(node.inputs[8], [filters]))
-        scales = [_by_row(ctx, node.inputs[i], [filters], kernel[0]) for i in (1, 4, 6)]
-        zero = _by_row(ctx, node.inputs[7], [Index()], 1)
-        value = _scaled(value, [s for s in scales if s is not None], zero, node.outputs[0].dtype)
+        at: list[Rows] = [([], 1), ([filters], kernel[0]), ([], 1)]
+        ratio = multiplier(ctx, node, [node.inputs[i] for i in (1, 4, 6)], at)
+        zero = per_row(ctx, node.inputs[7], [Index()], 1)
+        value = _requantized(value, ratio, zero, node.outputs[0].dtype)
     axes = [Axis("b", y[0]), Axis("g", groups), Axis("o", per_out)]
     axes += [Axis(f"o{a}", e) for a, e in zip(names, y[2:], strict=True)]
     reduce = [Axis(f"k{a}", e) for a, e in zip(names, kernel[2:], strict=True)] + [Axis("i", per_in)]
