@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from nnjit.codegen.schedule import inner
 from nnjit.codegen.schedule.gpu_rules import gpu_schedule, plain
 from nnjit.codegen.schedule.rules import default_schedule
 from nnjit.codegen.schedule.steps import Schedule
@@ -25,6 +26,11 @@ Code: TypeAlias = "FunctionBuilder | Shader"
 def schedule_of(spec: KernelSpec, target: AnyTarget) -> Schedule:
     """A good schedule without measuring."""
     return gpu_schedule(spec, target) if isinstance(target, WgslTarget) else default_schedule(spec, target)
+
+
+def in_place(spec: KernelSpec, target: AnyTarget) -> Schedule | None:
+    """A schedule of a product that reads its constant where it lies; None if there is none as fast as panels."""
+    return None if isinstance(target, WgslTarget) else inner.in_place(spec, target)
 
 
 def plain_schedule(spec: KernelSpec, target: AnyTarget) -> Schedule:

@@ -9,22 +9,35 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from nnjit.codegen.dtypes import SIZES
 from nnjit.codegen.expr import Access, Expr, UnsupportedExpr, const, rewrite
+from nnjit.codegen.schedule.apply import scratch_of
 from nnjit.codegen.schedule.canonical import canonical
+from nnjit.codegen.schedule.legal import fits
 from nnjit.codegen.schedule.pack import clipped, pack_kernel
 from nnjit.codegen.schedule.steps import Pack, Schedule, ScheduleError, Tile
 from nnjit.codegen.spec import KernelSpec, Stage
+from nnjit.codegen.wasm.target import Target
 from nnjit.graph.ir import Graph, Node, Value
 from nnjit.lower import ops  # noqa: F401  (fills the registry)
-from nnjit.lower.backend import AnyTarget, Code, emitted, plain_schedule, schedule_of
+from nnjit.lower.backend import AnyTarget, Code, emitted, in_place, plain_schedule, schedule_of
 from nnjit.lower.context import Context
 from nnjit.lower.layout import Layout
 from nnjit.lower.layouts import preferred
 from nnjit.lower.regions import Region, fuse
 from nnjit.lower.registry import COMPOSITES, COMPUTE, VIEWS, Computation, Unsupported, kind
+from nnjit.lower.sharing import shared_constants
 from nnjit.lower.tensors import Buffer, Tensors
+
+
+LINE = 64
+"""Bytes of a cache line: what two threads write lies at least this far apart."""
+SLACK = 64
+"""Bytes that a vector may read past the end of what it needs."""
+
+Chosen: TypeAlias = "Callable[[KernelSpec], Schedule | None]"
 
 
 @dataclass(slots=True)
@@ -47,7 +60,7 @@ class Kernel:
 
     @property
     def writes(self) -> list[Buffer]:
-        return [b for (b, _), o in zip(self.places, self.spec.operands, strict=True) if o.role == "out"]
+        return [b for (b, _), o in zip(self.places, self.spec.operands, strict=True) if o.role != "in"]
 
 
 @dataclass(slots=True)
@@ -75,14 +88,18 @@ class Lowered:
 class Build:
     """One lowering in progress."""
 
-    def __init__(self, graph: Graph, target: AnyTarget) -> None:
+    def __init__(
+        self, graph: Graph, target: AnyTarget, chosen: Chosen | None = None
+    ) -> None:
         self.graph, self.target = graph, target
+        self.chosen = chosen or (lambda spec: None)
         self.tensors = Tensors()
         self.steps: list[Kernel | HostCall] = []
         self.reasons: dict[Node, str] = {}
         self.outputs = set(graph.outputs)
         self._packed: dict[tuple[int, int, str], Buffer] = {}
         self._padded: dict[tuple[Value, tuple[int, ...], tuple[int, ...]], Value] = {}
+        self.shared = {self.tensors.place(v)[0] for v in shared_constants(graph)}
 
     # ---- what composite rules call ----
 
@@ -156,10 +173,19 @@ class Build:
         spec = canonical(spec)
         mark = len(self.steps)
         try:
-            self._scheduled(spec, schedule_of(spec, self.target), list(places), nodes, once)
+            self._scheduled(spec, self._schedule(spec, places), list(places), nodes, once)
         except ScheduleError:
             self._undo(mark)
             self._scheduled(spec, plain_schedule(spec, self.target), places, nodes, once)
+
+    def _schedule(self, spec: KernelSpec, places: list[tuple[Buffer, int]]) -> Schedule:
+        """The one chosen before for this spec, if it fits, or the default; without panels of a constant that is in
+        memory for another step anyway."""
+        known = self.chosen(spec)
+        schedule = known if known is not None and fits(spec, known) else schedule_of(spec, self.target)
+        if self.shared and any(isinstance(s, Pack) and places[s.operand][0] in self.shared for s in schedule):
+            return in_place(spec, self.target) or schedule
+        return schedule
 
     def _undo(self, mark: int) -> None:
         """Takes back the steps from `mark` on, and what later kernels would have found ready because of them."""
@@ -192,8 +218,16 @@ class Build:
     ) -> None:
         start = time.perf_counter()
         code, tiles, new = emitted(spec, schedule, self.target)
+        if spec.scratch >= 0:
+            places[spec.scratch] = (self._scratch(spec, schedule), 0)
         took = 1e3 * (time.perf_counter() - start) if new else 0.0
         self.steps.append(Kernel(spec, schedule, places, nodes, once, code, tiles, took))
+
+    def _scratch(self, spec: KernelSpec, schedule: Schedule) -> Buffer:
+        """Scratch memory for every thread, each thread's in cache lines of its own."""
+        nbytes = scratch_of(spec, schedule).size * SIZES[spec.operands[spec.scratch].dtype]
+        threads = self.target.threads if isinstance(self.target, Target) else 1
+        return Buffer(f"{spec.name}/scratch", max(1, threads) * -(-(nbytes + SLACK) // LINE) * LINE)
 
     def _pack(
         self, spec: KernelSpec, schedule: Schedule, step: Pack, place: tuple[Buffer, int], nodes: list[Node]
@@ -361,6 +395,13 @@ def _bind_output(s: Stage, at: int) -> Stage:
     return replace(s, body=body, result=rewrite(s.result, {}, leaf), out=at if not s.keep else s.out)
 
 
-def lower(graph: Graph, target: AnyTarget, progress: Callable[[int, int], None] | None = None) -> Lowered:
-    """Lowers a bound graph (concrete shapes) for a target; nodes without kernels become host calls."""
-    return Build(graph, target).run(progress)
+def lower(
+    graph: Graph,
+    target: AnyTarget,
+    progress: Callable[[int, int], None] | None = None,
+    chosen: Chosen | None = None,
+) -> Lowered:
+    """Lowers a bound graph (concrete shapes) for a target; nodes without kernels become host calls.
+
+    chosen: gives schedules that replace the rules' own, where it knows one."""
+    return Build(graph, target, chosen).run(progress)

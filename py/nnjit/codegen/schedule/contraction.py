@@ -6,7 +6,9 @@ with the vector axis is read from panels. Tiles come from a small cost model ove
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from math import prod
 
 from nnjit.codegen.expr import Access
@@ -58,7 +60,9 @@ def factors(spec: KernelSpec) -> Factors | None:
     if len(spec.stages) != 1:
         return None
     s = spec.stages[0]
-    if s.combine != "sum" or s.body is None or s.body.op != "mul" or not narrow_types(spec, s) or s.axes:
+    if s.combine != "sum" or s.body is None or s.body.op != "mul" or not narrow_types(spec, s):
+        return None
+    if s.axes or not s.reduce:
         return None
     sides = [reads(a) for a in s.body.args]
     if any(len(r) != 1 or r[0].guard for r in sides):
@@ -74,8 +78,44 @@ def factors(spec: KernelSpec) -> Factors | None:
     return Factors(spec, s, a, b, axis, rows)
 
 
+@dataclass(frozen=True, slots=True)
+class ProductTile:
+    """What a product's schedule is made of: `rows` of axis `axis` ("" if b has all axes) by `vectors` of accumulators,
+    `unroll` steps of the sum at a time, `block` rows to a block (0: none), b from panels or as it lies, and which
+    of the two loops is outside."""
+
+    axis: str
+    rows: int
+    vectors: int
+    unroll: int = 2
+    block: int = 0
+    pack: bool = True
+    rows_outside: bool = False
+
+
 def product(f: Factors, target: Target) -> Schedule:
     """MR rows by NV vectors of accumulators; the rows axis and both factors by the cost model."""
+    return product_schedule(f, product_tile(f, target), target)
+
+
+def product_schedule(f: Factors, t: ProductTile, target: Target) -> Schedule:
+    """The schedule with exactly these parameters."""
+    steps: list[Step] = [Tile(f.axis.name, t.vectors * LANES), Vectorize(f.axis.name, LANES)]
+    tiles = {f.axis.name: t.vectors * LANES}
+    if t.axis and t.rows > 1:
+        steps.append(Tile(t.axis, t.rows))
+        tiles[t.axis] = t.rows
+    if t.unroll > 1:
+        steps.append(Unroll(f.stage.reduce[-1].name, t.unroll))
+    if t.pack:
+        steps.append(Pack(f.b.operand, f.axis.name))
+    inner = [x.name for x in f.rows if x.name != t.axis] + ([t.axis] if t.axis else [])
+    order, parallel = loops(f, inner, tiles, target, t.rows_outside)
+    return (*steps, *(blocked(t.axis, t.block, order, parallel) if t.block else (order, parallel)))
+
+
+def product_tile(f: Factors, target: Target) -> ProductTile:
+    """The cost model's choice."""
     m, mr, nv = None, 1, 1
     best = float("inf")
     for x in f.rows or (None,):
@@ -83,34 +123,50 @@ def product(f: Factors, target: Target) -> Schedule:
         cost /= x.extent if x else 1
         if cost < best * 0.98:  # a later axis must be clearly better: the last one's rows lie closest
             m, mr, nv, best = x, rows, vectors, cost
-    steps: list[Step] = [Tile(f.axis.name, nv * LANES), Vectorize(f.axis.name, LANES)]
-    tiles = {f.axis.name: nv * LANES}
-    if m is not None and mr > 1:
-        steps.append(Tile(m.name, mr))
-        tiles[m.name] = mr
-    last = f.stage.reduce[-1]
-    # measured best for 6x8 on x86: two steps of a long sum at a time
-    whole = last.extent <= 3
-    steps.append(
-        Unroll(last.name, last.extent if whole else 4 if last.extent % 4 == 0 and last.extent <= 16 else 2)
-    )
-    if packs(f, prod(x.extent for x in f.rows)):
-        steps.append(Pack(f.b.operand, f.axis.name))
-    inner = [x.name for x in f.rows if x is not m] + ([m.name] if m else [])
-    block = _row_block(f, m, mr)
-    if m is None or not block:
-        return (*steps, *loops(f, inner, tiles, target))
-    order, parallel = loops(f, inner, tiles, target)
-    shared = (m.name + "/", *(n for n in parallel.axes if n != m.name))
-    return (*steps, Block(m.name, block), Order((m.name + "/", *order.axes)), Parallel(shared))
+    pack = packs(f, prod(x.extent for x in f.rows))
+    return ProductTile(m.name if m else "", mr, nv, sum_unroll(f), row_block(f, m, mr), pack)
 
 
-def _row_block(f: Factors, m: Axis | None, mr: int) -> int:
+def product_candidates(f: Factors, target: Target) -> Iterator[Schedule]:
+    """Every legal register tile with the model's other choices, best guess first; then, for the best three, the other
+    unrollings, loop orders and reads of b."""
+    first = product_tile(f, target)
+    yield product_schedule(f, first, target)
+    extents = {x.name: x.extent for x in f.rows} or {"": 1}
+    axes = {x.name: x for x in f.rows}
+    ranked: list[tuple[float, ProductTile]] = []
+    for name, extent in extents.items():
+        for rows, vectors, cost in register_tiles(extent, f.axis.extent, target):
+            block = row_block(f, axes.get(name), rows)
+            ranked.append((cost / extent, replace(first, axis=name, rows=rows, vectors=vectors, block=block)))
+    ranked.sort(key=lambda c: c[0])
+    for _, t in ranked:
+        if t != first:
+            yield product_schedule(f, t, target)
+    for t in (first, *(t for _, t in ranked[:3] if t != first)):
+        for unroll in (1, 2, 4, 8):
+            if unroll != t.unroll and unroll <= f.stage.reduce[-1].extent:
+                yield product_schedule(f, replace(t, unroll=unroll), target)
+        if t.axis:
+            yield product_schedule(f, replace(t, block=0, rows_outside=True), target)
+        if t.block:
+            yield product_schedule(f, replace(t, block=0), target)
+        if packs(f, PACK_ROWS):
+            yield product_schedule(f, replace(t, pack=not t.pack), target)
+
+
+def sum_unroll(f: Factors) -> int:
+    """Steps of the sum in one loop body: all of a very short one; measured best for 6x8 on x86, two of a long one."""
+    n = f.stage.reduce[-1].extent
+    return n if n <= 3 else 4 if n % 4 == 0 and n <= 16 else 2
+
+
+def row_block(f: Factors, m: Axis | None, mr: int) -> int:
     """Rows in a block that stays in the second cache while all columns pass by; 0 for no blocks.
 
     Measured in Chromium: 640 rows of 3 KiB 5% faster in blocks of 216. 384 such rows, or rows of 12 KiB, of
     which too few fit to use a panel often enough, are faster without."""
-    if m is None or len(f.rows) != 1 or f.batch:
+    if m is None or len(f.rows) != 1 or f.batch or f.axis.extent <= 4 * LANES:
         return 0
     row = 4 * prod(r.extent for r in f.stage.reduce if f.a.index.coeff(r.name))
     if m.extent * row <= 2 * ROW_BLOCK or MIN_ROWS * row > ROW_BLOCK:
@@ -119,12 +175,20 @@ def _row_block(f: Factors, m: Axis | None, mr: int) -> int:
     return -(-m.extent // (blocks * mr)) * mr
 
 
-def loops(f: Factors, inner: list[str], tiles: dict[str, int], target: Target) -> tuple[Order, Parallel]:
+def loops(
+    f: Factors, inner: list[str], tiles: dict[str, int], target: Target, rows_outside: bool = False
+) -> tuple[Order, Parallel]:
     """Batch axes, then tiles of the vector axis (its panel stays in cache over the rows), then rows."""
     batch = [x.name for x in f.batch]
     rest = [x.name for x in f.spec.axes if x.name not in (*batch, *inner, f.axis.name)]
-    order = [*batch, *rest, f.axis.name, *inner]
+    order = [*batch, *rest, *((*inner, f.axis.name) if rows_outside else (f.axis.name, *inner))]
     return Order(tuple(order)), Parallel(tuple(spread(f.spec, order, tiles, target)))
+
+
+def blocked(axis: str, block: int, order: Order, parallel: Parallel) -> Schedule:
+    """The loops with one over blocks of `axis` around them; of the parallel ones those outside `axis` stay."""
+    outer = takewhile(lambda n: n != axis, parallel.axes)
+    return Block(axis, block), Order((axis + "/", *order.axes)), Parallel((axis + "/", *outer))
 
 
 def packs(f: Factors, rows: int) -> bool:
@@ -164,11 +228,20 @@ def _operand(s: Stage, axis: str) -> int:
 
 
 def register_tile(rows_extent: int, columns: int, target: Target) -> tuple[int, int, float]:
-    """(rows, vectors, cycles) of the accumulator tile with the least modelled time over the whole extent.
+    """(rows, vectors, cycles) of the accumulator tile with the least modelled time over the whole extent."""
+    best, cost = (1, 1), float("inf")
+    for mr, nv, total in register_tiles(rows_extent, columns, target):
+        if total < cost * 0.999:
+            best, cost = (mr, nv), total
+    return (*best, cost)
+
+
+def register_tiles(rows_extent: int, columns: int, target: Target) -> Iterator[tuple[int, int, float]]:
+    """Every accumulator tile that, with its operands, fits the registers that do not spill: (rows, vectors, cycles).
 
     A step of k costs the larger of: multiply-adds at 2 a cycle, loads at 2 a cycle, and 4 cycles of latency
-    through each accumulator. The tile and its operands must fit the registers that do not spill."""
-    best, cost = (1, 1), float("inf")
+    through each accumulator; beside that, each load and the loop itself cost a little. Cycles are for one step of
+    k over the whole extent, tails by their own size."""
     widest = -(-columns // LANES)
     for nv in range(1, min(widest, 8) + 1):
         for mr in range(1, min(rows_extent, 13) + 1):
@@ -181,6 +254,4 @@ def register_tile(rows_extent: int, columns: int, target: Target) -> tuple[int, 
                 for rn, cn in ((nv, full_n), (tail_n, 1 if tail_n else 0)):
                     loads = rn + rm
                     total += cm * cn * (max(rm * rn / 2, loads / 2, 4.0) + 0.08 * loads + 0.3)
-            if total < cost * 0.999:
-                best, cost = (mr, nv), total
-    return (*best, cost)
+            yield mr, nv, total

@@ -1,9 +1,9 @@
 """default_schedule(spec, target): the first rule that knows the spec answers; the last one always does.
 
-    RULES = [depthwise, int8, contraction, rows, elementwise]
+    RULES = [depthwise, int8, inner, contraction, rows, elementwise]
 
 Numbers come from the target: SIMD registers that do not spill, threads. Sums of products have files of
-their own, `contraction`, `int8` and `depthwise`.
+their own, `contraction`, `inner`, `int8` and `depthwise`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from nnjit.codegen.schedule.contraction import contraction
 from nnjit.codegen.schedule.depthwise import depthwise
 from nnjit.codegen.schedule.facts import LANES, narrow_types, reads, spread, values
+from nnjit.codegen.schedule.inner import inner
 from nnjit.codegen.schedule.int8 import int8
 from nnjit.codegen.schedule.steps import Order, Parallel, Partial, Schedule, Step, Tile, Unroll, Vectorize
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
@@ -19,7 +20,7 @@ from nnjit.codegen.wasm.target import Target
 
 def default_schedule(spec: KernelSpec, target: Target) -> Schedule:
     """A good schedule without measuring: the best guess of the space."""
-    for rule in (depthwise, int8, contraction, rows):
+    for rule in (depthwise, int8, inner, contraction, rows):
         found = rule(spec, target)
         if found is not None:
             return found
