@@ -18,6 +18,7 @@ from .check import CHECKS, run_checks, unpack_typescript
 from .env import Environment
 from .httpd import Server
 from .lock import SetupError, read_lock
+from .records_open import open_records
 from .site import Site
 from .vendor import Vendor, print_line
 from .wheel import Distribution
@@ -70,6 +71,17 @@ def parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--no-open", action="store_true", help="do not open the page in a browser")
     serve.add_argument("--verbose", action="store_true", help="print a line for each request")
+    serve.add_argument(
+        "--records",
+        default="",
+        metavar="WHERE",
+        help="the kernel database: a file (default kernels_cache/records.sqlite3), postgresql://... or off",
+    )
+    serve.add_argument(
+        "--behind-proxy",
+        action="store_true",
+        help="take a reporter's network from X-Forwarded-For, as the proxy in front wrote it",
+    )
     for name, text in (
         ("test", "run the tests"),
         ("bench", "run the side-by-side benchmark"),
@@ -107,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         project = Project()
         match options.command:
             case "serve":
-                return serve(project, options.host, options.port, options.no_open, options.verbose)
+                return serve(project, options)
             case "test":
                 return test(project, without_dashes(options.arguments))
             case "check":
@@ -134,10 +146,14 @@ def without_dashes(arguments: list[str]) -> list[str]:
     return arguments[1:] if arguments[:1] == ["--"] else arguments
 
 
-def serve(project: Project, host: str, port: int, no_open: bool, verbose: bool) -> int:
+def serve(project: Project, options: argparse.Namespace) -> int:
     """Serve until Ctrl-C. The port is taken first: who cannot have it should not wait for downloads."""
-    server = Server(project.site(), host, port, verbose)
+    host: str = options.host
+    server = Server(project.site(), host, options.port, options.verbose)
     try:
+        server.records = open_records(
+            project.root, options.records, project.env, print_line, options.behind_proxy
+        )
         project.vendor.ensure("runtime")
         samples = project.vendor.ensure("samples", required=False)
         if samples.missing:
@@ -149,7 +165,7 @@ def serve(project: Project, host: str, port: int, no_open: bool, verbose: bool) 
                 "note: over plain http from another machine a browser does not isolate the page, so it runs\n"
                 "one thread there. An ssh tunnel (ssh -L 8000:127.0.0.1:8000 ...) or https gives all of them."
             )
-        if not no_open and has_screen():
+        if not options.no_open and has_screen():
             webbrowser.open(server.url)
         server.serve_forever(0.2)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""The HTTP server of the page: takes a Site, answers GET and HEAD.
+"""The HTTP server of the page: takes a Site, answers GET and HEAD; under /records/ the kernel database answers.
 
 Cross-origin isolation (COOP, COEP, CORP) is on every answer, because without it the page has no shared
 memory. Files whose content is pinned or named by hash are immutable; the rest is revalidated by ETag.
@@ -12,12 +12,15 @@ import socket
 import socketserver
 import sys
 import threading
+import time
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import IO, Any
 from urllib.parse import urlsplit
 
+from .http_headers import accepts_gzip
 from .lock import SetupError
+from .records_api import PREFIX, Answer, RecordsApi, Request
 from .site import Content, Site
 
 ISOLATION = {
@@ -28,6 +31,7 @@ ISOLATION = {
 }
 IMMUTABLE = "public, max-age=31536000, immutable"
 BLOCK = 1 << 16
+BODY_SECONDS = 10.0
 
 
 class RangeError(ValueError):
@@ -57,16 +61,6 @@ def parse_range(header: str, size: int) -> tuple[int, int] | None:
     return start, min(stop, size - 1)
 
 
-def accepts_gzip(header: str) -> bool:
-    """Whether an Accept-Encoding header allows gzip; `gzip;q=0` forbids it."""
-    for item in header.split(","):
-        coding, _, parameters = item.strip().partition(";")
-        if coding.strip().lower() in {"gzip", "*"}:
-            quality = parameters.replace(" ", "").lower().removeprefix("q=")
-            return quality.rstrip("0") not in {"0.", "."} and quality != "0"
-    return False
-
-
 class Handler(http.server.BaseHTTPRequestHandler):
     """One connection; `server.site` says what a path is."""
 
@@ -82,6 +76,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self._answer(body=False)
 
+    def do_POST(self) -> None:
+        self._records("POST")
+
+    def do_OPTIONS(self) -> None:
+        self._records("OPTIONS")
+
     def __getattr__(self, name: str) -> Any:
         # http.server looks up do_METHOD; every other method exists here, as a refusal
         if name.startswith("do_"):
@@ -92,7 +92,48 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.close_connection = True  # an unread request body must not be taken for the next request
         self._message(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD", {"Allow": "GET, HEAD"})
 
+    def _records(self, method: str) -> None:
+        """What the kernel database answers; without one, or elsewhere, as for any other method."""
+        records = self.server.records
+        if records is None or not self.path.startswith(PREFIX):
+            self._not_allowed()
+            return
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        request = Request(method, urlsplit(self.path).path, headers, self.client_address[0], self._body)
+        answer = records.answer(request)
+        self.close_connection = self.close_connection or answer.unread
+        self._whole(answer, method != "HEAD")
+
+    def _body(self, count: int) -> bytes:
+        """The request's body; OSError when it does not come within BODY_SECONDS."""
+        deadline, parts = time.monotonic() + BODY_SECONDS, []
+        try:
+            while count > 0:
+                self.connection.settimeout(max(0.01, deadline - time.monotonic()))
+                part = self.rfile.read1(min(count, BLOCK))
+                if not part:
+                    break
+                parts.append(part)
+                count -= len(part)
+                if time.monotonic() > deadline:
+                    raise TimeoutError("the body came too slowly")
+        finally:
+            self.connection.settimeout(self.timeout)
+        return b"".join(parts)
+
+    def _whole(self, answer: Answer, body: bool) -> None:
+        length = (
+            None if answer.status in (HTTPStatus.NOT_MODIFIED, HTTPStatus.NO_CONTENT) else len(answer.body)
+        )
+        closing = {"Connection": "close"} if self.close_connection else {}
+        self._head(answer.status, {**answer.headers, **closing}, length)
+        if body:
+            self.wfile.write(answer.body)
+
     def _answer(self, body: bool) -> None:
+        if self.server.records is not None and self.path.startswith(PREFIX):
+            self._records("GET" if body else "HEAD")
+            return
         content = self.server.site.find(urlsplit(self.path).path)
         if content is None:
             self._message(HTTPStatus.NOT_FOUND, "not found", body=body)
@@ -184,8 +225,16 @@ class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, site: Site, host: str = "127.0.0.1", port: int = 0, verbose: bool = False) -> None:
+    def __init__(
+        self,
+        site: Site,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        verbose: bool = False,
+        records: RecordsApi | None = None,
+    ) -> None:
         self.site = site
+        self.records = records
         self.verbose = verbose
         # on Windows this option would let two servers share the port
         self.allow_reuse_address = sys.platform != "win32"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.server
 import json
@@ -15,6 +16,11 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+
+from nnjit.devtools.postgres import Cluster, cluster
+from nnjit.devtools.records_postgres import PostgresDatabase
+from nnjit.devtools.records_sql import Database
+from nnjit.devtools.records_sqlite import SqliteDatabase
 
 
 @dataclass
@@ -159,3 +165,27 @@ def wheel() -> Callable[[dict[str, bytes]], bytes]:
         return out.getvalue()
 
     return make
+
+
+@pytest.fixture(scope="session")
+def postgres_cluster() -> Iterator[Cluster]:
+    """A private PostgreSQL on a Unix socket; the tests that want it are skipped where there can be none."""
+    with contextlib.ExitStack() as stack:
+        try:
+            running = stack.enter_context(cluster())
+        except OSError as error:
+            pytest.skip(f"PostgreSQL: {error}")
+        yield running
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        made: Database = SqliteDatabase(tmp_path / "records.sqlite3", print)
+    else:
+        made = PostgresDatabase(request.getfixturevalue("postgres_cluster").url)
+        made.query("DROP SCHEMA IF EXISTS nnjit CASCADE")
+        made.close()
+    yield made
+    made.close()

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnjit.devtools.httpd import RangeError, Server, accepts_gzip, parse_range
+from nnjit.devtools.http_headers import accepts_gzip
+from nnjit.devtools.httpd import RangeError, Server, parse_range
 from nnjit.devtools.lock import SetupError, read_lock
 from nnjit.devtools.site import Site, plain_path
 
