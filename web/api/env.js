@@ -13,6 +13,10 @@ export const env = {
     /** False keeps to plain SIMD128 even where the device has relaxed SIMD (fused multiply-add). */
     relaxedSimd: true,
   },
+  webgpu: {
+    /** The device sessions run on: give your own before the first one, or find the one in use here. @type {GPUDevice | undefined} */
+    device: undefined,
+  },
   versions: { nnjit: '', pyodide: '' },
 };
 

@@ -2,7 +2,7 @@
 import { failure } from './errors.js';
 import { generateFeeds } from './generate.js';
 import { requestOf, toFeeds } from './plans.js';
-import { getEngine } from './workers.js';
+import { getEngine, getGpu } from './workers.js';
 
 /**
  * @typedef {import('./feeds.js').Feed} Feed
@@ -24,8 +24,9 @@ export async function profile(plans, { feeds, repeats, format, signal }) {
   const used = feeds ?? generateFeeds(plans.description.inputs, latest?.facts?.inputs ?? []);
   const plan = await plans.get(requestOf(used), () => undefined, signal);
   if (!plan.facts) throw failure('NOT_AVAILABLE', 'The reference backend has no steps to time', { hint: plan.reason });
-  const { client } = await getEngine();
-  const measured = await client.profile(plans.id, plan.key, toFeeds(plan.facts.inputs, used), repeats, signal ? { signal } : {});
+  const gpu = plan.backend === 'webgpu';
+  const { client } = gpu ? await getGpu() : await getEngine();
+  const measured = await client.profile(plans.id, plan.key, toFeeds(plan.facts.inputs, used, gpu), repeats, signal ? { signal } : {});
   const facts = plan.facts.steps;
   const wall = measured.steps.map(({ ms }) => Math.max(0, ...ms));
   const total = wall.reduce((n, ms) => n + ms, 0);

@@ -6,24 +6,26 @@ import { LOG_LEVELS, env, log } from './env.js';
 /**
  * @typedef {(stage: string, done: number, total: number) => void} Progress
  * @typedef {{path: string, data: import('./sources.js').BytesLike}} ExternalFile
- * @typedef {{provider: 'wasm' | 'reference', threads: number, relaxed: boolean, dims: Record<string, number>,
+ * @typedef {'webgpu' | 'wasm' | 'reference'} Provider
+ * @typedef {'cpu' | 'gpu-buffer'} Location
+ * @typedef {{provider: Provider, next: Provider, locations: Location | Record<string, Location>, threads: number, relaxed: boolean, dims: Record<string, number>,
  *   external: ExternalFile[], progress: Progress, signal: AbortSignal | null, maxPlans: number, strict: boolean,
  *   maxMemoryBytes: number | undefined, name: string | undefined}} Options
  */
 
 const KNOWN = new Set([
   'executionProviders', 'numThreads', 'freeDimensionOverrides', 'externalData', 'progress', 'signal', 'tune', 'logSeverityLevel',
-  'logLevel', 'maxPlans', 'strict', 'maxMemoryBytes', 'name',
+  'logLevel', 'maxPlans', 'strict', 'maxMemoryBytes', 'name', 'preferredOutputLocation',
 ]);
 // Options of onnxruntime-web that change nothing here: taken without a word, so that code can move over.
 const ACCEPTED = new Set([
   'graphOptimizationLevel', 'enableCpuMemArena', 'enableMemPattern', 'executionMode', 'logId', 'logVerbosityLevel', 'extra',
-  'enableProfiling', 'profileFilePrefix', 'optimizedModelFilePath', 'preferredOutputLocation', 'enableGraphCapture',
+  'enableProfiling', 'profileFilePrefix', 'optimizedModelFilePath', 'enableGraphCapture',
   'intraOpNumThreads', 'interOpNumThreads',
 ]);
-const PROVIDERS = new Set(['wasm', 'reference']);
+const PROVIDERS = new Set(['webgpu', 'wasm', 'reference']);
 // Named by onnxruntime's users; a list that holds one of these goes on to its next entry.
-const ELSEWHERE = new Set(['webgpu', 'webnn', 'webgl', 'cpu', 'xnnpack']);
+const ELSEWHERE = new Set(['webnn', 'webgl', 'cpu', 'xnnpack']);
 
 /** @param {Record<string, any>} [given] @returns {Options} */
 export function readOptions(given = {}) {
@@ -38,7 +40,8 @@ export function readOptions(given = {}) {
   if (level !== undefined) env.logLevel = level;
   readTune(given.tune);
   return {
-    provider: readProvider(given.executionProviders),
+    ...readProvider(given.executionProviders),
+    locations: readLocations(given.preferredOutputLocation ?? 'cpu'),
     threads: readCount('numThreads', given.numThreads ?? given.intraOpNumThreads ?? 0, 0, 128),
     relaxed: env.wasm.relaxedSimd,
     dims: readDims(given.freeDimensionOverrides ?? {}),
@@ -55,18 +58,30 @@ export function readOptions(given = {}) {
 /** @param {string} option @param {string} what @param {string} [hint] */
 const bad = (option, what, hint) => failure('BAD_OPTION', `${option} ${what}`, { option, hint });
 
-/** @param {unknown} list @returns {'wasm' | 'reference'} */
+/**
+ * The first of the list that runs here, and what takes its place where there is no GPU.
+ * @param {unknown} list @returns {{provider: Provider, next: Provider}}
+ */
 function readProvider(list = ['wasm']) {
-  if (!Array.isArray(list) || !list.length) throw bad('executionProviders', "is a list such as ['wasm']");
+  if (!Array.isArray(list) || !list.length) throw bad('executionProviders', "is a list such as ['webgpu', 'wasm']");
   const names = list.map((entry) => (typeof entry === 'string' ? entry : /** @type {any} */ (entry)?.name));
-  for (const name of names) {
-    if (PROVIDERS.has(name)) return name;
-    if (!ELSEWHERE.has(name)) {
-      throw bad('executionProviders', `has no '${String(name)}'`, `one of ${[...PROVIDERS].join(', ')}`);
-    }
+  const wrong = names.find((name) => !PROVIDERS.has(name) && !ELSEWHERE.has(name));
+  if (wrong !== undefined || names.includes(undefined)) {
+    throw bad('executionProviders', `has no '${String(wrong)}'`, `one of ${[...PROVIDERS].join(', ')}`);
   }
-  log('warning', `none of [${names.join(', ')}] can run here; using wasm (session.backend says which ran)`);
-  return 'wasm';
+  const known = /** @type {Provider[]} */ (names.filter((name) => PROVIDERS.has(name)));
+  if (!known.length) log('warning', `none of [${names.join(', ')}] can run here; using wasm (session.backend says which ran)`);
+  const [provider = 'wasm', ...rest] = known;
+  return { provider, next: rest.find((name) => name !== 'webgpu') ?? 'wasm' };
+}
+
+/** @param {any} given @returns {Location | Record<string, Location>} */
+function readLocations(given) {
+  const all = typeof given === 'string' ? [given] : Object.values(given ?? {});
+  if (all.some((place) => place !== 'cpu' && place !== 'gpu-buffer')) {
+    throw bad('preferredOutputLocation', "is 'cpu' or 'gpu-buffer', or an object of these by output name");
+  }
+  return given;
 }
 
 /** @param {string} option @param {unknown} value @param {number} low @param {number} high */

@@ -2,7 +2,7 @@
 // Takes feeds' shapes; gives the plan for them, made anew when shapes are new or a worker had died and restarted.
 import { asFailure, failure } from './errors.js';
 import { log } from './env.js';
-import { engineDeath, getCompiler, getEngine } from './workers.js';
+import { engineDeath, getCompiler, getEngine, getGpu } from './workers.js';
 import { Tensor } from './tensor.js';
 import { viewAs } from './types.js';
 import { bytesOf, fromValue, toValue } from './values.js';
@@ -15,10 +15,10 @@ import { bytesOf, fromValue, toValue } from './values.js';
  * @typedef {import('../engine/types.js').Plan} Plan
  * @typedef {import('../engine/types.js').ValueRef} ValueRef
  * @typedef {{shapes: Record<string, number[]>, values: Map<string, Tensor>}} Request
- * @typedef {{node: string, op: string, backend: 'wasm' | 'reference' | 'folded' | 'none', kernel?: string, step?: number,
+ * @typedef {{node: string, op: string, backend: 'webgpu' | 'wasm' | 'reference' | 'folded' | 'none', kernel?: string, step?: number,
  *   once?: boolean, reason?: string}} PlacedNode
  * @typedef {Pick<Plan, 'inputs' | 'outputs' | 'steps' | 'segments' | 'stats' | 'threads'> & {host: boolean}} PlanFacts
- * @typedef {{key: string, backend: 'wasm' | 'reference', reason: string, constants: Record<string, import('./values.js').Value>, placement: PlacedNode[], facts: PlanFacts | null,
+ * @typedef {{key: string, backend: 'webgpu' | 'wasm' | 'reference', reason: string, constants: Record<string, import('./values.js').Value>, placement: PlacedNode[], facts: PlanFacts | null,
  *   seconds: Record<string, number>, load: {compileMs: number, initMs: number, bytes: number} | null}} Prepared
  * @typedef {{name: string, inputs: import('./feeds.js').Declared[], outputs: import('./feeds.js').Declared[],
  *   opset: Record<string, number>, nodes: number, parameterBytes: number, files: string[],
@@ -41,6 +41,8 @@ export class Plans {
   compiled = 0;
   /** @type {Description} */
   description = /** @type {any} */ (undefined);
+  /** Why the first provider asked for does not run this session; '' if it does. */
+  reason = '';
 
   /** @param {Source} model @param {Source[]} external @param {Options} options */
   constructor(model, external, options) {
@@ -62,10 +64,12 @@ export class Plans {
    */
   async open(progress, signal) {
     const compiler = getCompiler();
+    const gpu = await this.#gpu();
     const engine = this.options.provider === 'wasm' ? await getEngine() : undefined;
     const id = `session-${++made}`;
     const info = engine?.client.info;
     const threads = Math.min(this.options.threads || info?.threads || 1, info?.threads || 1);
+    const relaxed = Boolean(info?.relaxed) && this.options.relaxed;
     const shared = Boolean(info?.sharedMemory); // also with one thread: feeds and outputs need no messages then
     try {
       this.description = await compiler.call(
@@ -80,13 +84,15 @@ export class Plans {
             dims: this.options.dims,
             maxPlans: this.options.maxPlans,
             strict: this.options.strict,
-            target: { simd: info?.simd ?? true, relaxed: Boolean(info?.relaxed) && this.options.relaxed, threads, shared },
+            target: { simd: info?.simd ?? true, relaxed, threads, shared, dot: relaxed ? info?.dot : '' },
+            gpu: gpu?.client.facts ?? null,
           },
         },
         { signal, onProgress: progress },
       );
       const maxPages = this.options.maxMemoryBytes && Math.ceil(this.options.maxMemoryBytes / 65536);
       await engine?.client.createSession(id, { shared, threads, ...(maxPages ? { maxPages } : {}) });
+      gpu?.client.createSession(id);
     } catch (error) {
       void compiler.rpc.call('release', { session: id }).catch(() => undefined);
       throw error;
@@ -95,7 +101,27 @@ export class Plans {
     this.#plans.clear();
     this.#valueInputs = [];
     this.#compilerGeneration = compiler.generation;
-    this.#engineGeneration = engine?.generation ?? 0;
+    this.#engineGeneration = (gpu ?? engine)?.generation ?? 0;
+  }
+
+  /** The GPU, for a session on it. Where there is none the session goes on with the provider named next. */
+  async #gpu() {
+    if (this.options.provider !== 'webgpu') return undefined;
+    try {
+      return await getGpu();
+    } catch (error) {
+      const { code, message } = asFailure(error);
+      if (code !== 'NO_GPU') throw error;
+      this.options.provider = this.options.next;
+      this.reason = message;
+      log('warning', `${message}; using ${this.options.provider} (session.backend says which ran)`);
+      return undefined;
+    }
+  }
+
+  /** Who carries out this session's plans. @returns {Promise<import('./workers.js').Engine | import('./workers.js').Gpu>} */
+  #runner() {
+    return this.options.provider === 'webgpu' ? getGpu() : getEngine();
   }
 
   /**
@@ -139,7 +165,7 @@ export class Plans {
     /** @type {Prepared} */
     const prepared = { ...answer, facts: answer.plan && factsOf(answer.plan), load: null };
     if (answer.plan) prepared.load = await this.#load(answer.plan, progress, signal);
-    else if (this.options.provider === 'wasm') log('warning', `${this.description.name} runs on the reference: ${answer.reason}`);
+    else if (this.options.provider !== 'reference') log('warning', `${this.description.name} runs on the reference: ${answer.reason}`);
     this.#plans.set(this.#key({ shapes, values }), prepared);
     this.compiled++;
     return prepared;
@@ -147,9 +173,9 @@ export class Plans {
 
   /** @param {Plan} plan @param {Progress} progress @param {AbortSignal | null} signal */
   async #load(plan, progress, signal) {
-    const { client } = await getEngine();
+    const { client } = await this.#runner();
     progress('load', 0, 1);
-    const answer = await client.loadPlan(this.id, plan, this.blobs, {
+    const answer = await client.loadPlan(this.id, /** @type {any} */ (plan), this.blobs, {
       onProgress: (stage, done, total) => stage === 'load' && progress(stage, done, total),
       ...(signal ? { signal } : {}),
     });
@@ -162,12 +188,16 @@ export class Plans {
     for (const [mine, plan] of this.#plans) {
       if (plan.key !== key) continue;
       this.#plans.delete(mine);
-      if (plan.backend === 'wasm') await (await getEngine()).client.dropPlan(this.id, key);
+      if (plan.facts) await (await this.#runner()).client.dropPlan(this.id, key);
     }
   }
 
   async #engineChanged() {
-    if (this.options.provider !== 'wasm') return false;
+    if (this.options.provider === 'reference') return false;
+    if (this.options.provider === 'webgpu') {
+      const gpu = await this.#gpu();
+      return !gpu || gpu.generation !== this.#engineGeneration;
+    }
     const engine = await getEngine();
     if (engine.death) throw engine.death;
     return engine.generation !== this.#engineGeneration;
@@ -191,8 +221,8 @@ export class Plans {
     if (id && !compiler.death && compiler.generation === this.#compilerGeneration) {
       await compiler.rpc.call('release', { session: id }).catch(() => undefined);
     }
-    if (!id || this.options.provider !== 'wasm') return 0;
-    const engine = await getEngine();
+    if (!id || this.options.provider === 'reference') return 0;
+    const engine = await this.#runner();
     if (engine.death || engine.generation !== this.#engineGeneration) return 0;
     const answer = await engine.client.releaseSession(id).catch(() => ({ freed: 0 }));
     return answer.freed;
@@ -234,18 +264,26 @@ export class Plans {
     const { inputs, outputs, host } = plan.facts;
     const compiler = getCompiler();
     if (host && compiler.death) throw compiler.death;
-    const { client } = await getEngine();
+    const { client } = await this.#runner();
     // A plan's outputs stand in the model's order; what the engine calls them is the compiler's business.
     const names = this.description.outputs.map((output) => output.name);
     const computed = fetch.filter((name) => !(name in plan.constants));
     const refs = computed.map((name) => outputs[names.indexOf(name)]);
     const given = refs.map((ref, i) => fitting(ref, wanted.get(computed[i])));
     const into = given.map((tensor) => tensor && bytesOf(tensor));
-    const options = { fetch: refs.map((ref) => ref.name), into, ...(signal ? { signal } : {}) };
-    const result = await client.run(this.id, plan.key, toFeeds(inputs, feeds), options);
+    const stay = computed.map((name, i) => !given[i] && this.#location(name) === 'gpu-buffer');
+    const options = { fetch: refs.map((ref) => ref.name), into, stay, ...(signal ? { signal } : {}) };
+    const onGpu = this.options.provider === 'webgpu';
+    const result = await client.run(this.id, plan.key, /** @type {any} */ (toFeeds(inputs, feeds, onGpu)), options);
     const made = new Map(computed.map((name, i) => [name, given[i] ?? fromOutput(refs[i], result.outputs[i])]));
     const values = fetch.map((name) => (name in plan.constants ? fromValue(plan.constants[name]) : (made.get(name) ?? null)));
     return { values, ms: result.ms, segments: result.segments };
+  }
+
+  /** Where an output goes that no tensor waits for. @param {string} name */
+  #location(name) {
+    const { locations } = this.options;
+    return typeof locations === 'string' ? locations : (locations[name] ?? 'cpu');
   }
 
   /** @param {Prepared} plan @param {Map<string, Feed>} feeds @param {string[]} fetch @param {AbortSignal | null} signal */
@@ -274,11 +312,15 @@ export function requestOf(feeds) {
   return { shapes: Object.fromEntries(tensors.map(([name, t]) => [name, [...t.dims]])), values: new Map(tensors) };
 }
 
-/** What the engine takes: bytes in the plan's order. @param {ValueRef[]} refs @param {Map<string, Feed>} feeds */
-export const toFeeds = (refs, feeds) => refs.map((ref) => toFeed(ref, feeds.get(ref.name)));
+/**
+ * What the engine takes: bytes in the plan's order, or buffers of the GPU where the plan runs there.
+ * @param {ValueRef[]} refs @param {Map<string, Feed>} feeds @param {boolean} [onGpu]
+ */
+export const toFeeds = (refs, feeds, onGpu = false) => refs.map((ref) => toFeed(ref, feeds.get(ref.name), onGpu));
 
-/** @param {ValueRef} ref @param {Feed | undefined} feed @returns {import('../engine/types.js').Feed} */
-function toFeed(ref, feed) {
+/** @param {ValueRef} ref @param {Feed | undefined} feed @param {boolean} onGpu @returns {any} */
+function toFeed(ref, feed, onGpu) {
+  if (onGpu && feed instanceof Tensor && feed.location === 'gpu-buffer') return { gpuBuffer: feed.gpuBuffer };
   if (feed === undefined) throw failure('FEED', `No feed for input '${ref.name}'`, { reason: 'missing', input: ref.name });
   return ref.host || !(feed instanceof Tensor) ? toValue(feed) : bytesOf(feed);
 }
@@ -287,8 +329,10 @@ function toFeed(ref, feed) {
 const fitting = (ref, tensor) =>
   tensor && !ref.host && tensor.type === ref.type && String(tensor.dims) === String(ref.dims) ? tensor : null;
 
-/** @param {ValueRef} ref @param {import('../engine/types.js').Output} output @returns {Feed} */
+/** @param {ValueRef} ref @param {any} output bytes, a host value or a buffer of the GPU @returns {Feed} */
 function fromOutput(ref, output) {
+  const onGpu = /** @type {{gpuBuffer?: GPUBuffer}} */ (output)?.gpuBuffer;
+  if (onGpu) return Tensor.fromGpuBuffer(onGpu, { dims: /** @type {any} */ (ref).dims, dataType: ref.type, dispose: () => onGpu.destroy() });
   if (ref.host || !ArrayBuffer.isView(output)) return fromValue(/** @type {import('./values.js').Value} */ (output));
   return new Tensor(ref.type, viewAs(ref.type, output), ref.dims);
 }
@@ -296,8 +340,8 @@ function fromOutput(ref, output) {
 /** @param {Prepared} plan */
 const needsCompiler = (plan) => !plan.facts || plan.facts.host;
 
-/** Infinity for strings, which have no bytes of their own here. @param {Tensor} tensor */
-const byteLength = (tensor) => (tensor.type === 'string' ? Infinity : bytesOf(tensor).byteLength);
+/** Infinity for strings and what lies on the GPU, which have no bytes of their own here. @param {Tensor} tensor */
+const byteLength = (tensor) => (tensor.type === 'string' || tensor.location === 'gpu-buffer' ? Infinity : bytesOf(tensor).byteLength);
 
 /** What the page keeps of a plan: everything but the bytes. @param {Plan} plan @returns {PlanFacts} */
 function factsOf({ inputs, outputs, steps, segments, stats, threads }) {

@@ -117,10 +117,17 @@ export class InferenceSession {
     throwIfAborted(signal, 'The run');
     const start = performance.now();
     const before = this.#plans.compiled;
-    const plan = await this.#plans.get(requestOf(feeds), progress, signal);
-    const ready = performance.now();
+    let plan = await this.#plans.get(requestOf(feeds), progress, signal);
+    let ready = performance.now();
     const names = [...wanted.keys()];
-    const { values, ms, segments } = await this.#plans.execute(plan, feeds, wanted, signal);
+    const again = async (/** @type {unknown} */ error) => {
+      // The device is gone and the feeds are still here: a new device, the plan made anew, the same run.
+      if (asFailure(error).code !== 'DEVICE_LOST' || [...feeds.values()].some(onGpu)) throw error;
+      plan = await this.#plans.get(requestOf(feeds), progress, signal);
+      ready = performance.now();
+      return this.#plans.execute(plan, feeds, wanted, signal);
+    };
+    const { values, ms, segments } = await this.#plans.execute(plan, feeds, wanted, signal).catch(again);
     const end = performance.now();
     this.lastRun = { ms: end - start, engineMs: ms, compileMs: ready - start, cold: this.#plans.compiled !== before, segments };
     /** @type {Record<string, any>} */
@@ -188,7 +195,12 @@ export class InferenceSession {
     });
   }
 
-  /** 'wasm', or 'reference' where the model runs on onnx.reference (see `placement()` for why). */
+  /** Why `backend` is not the first provider that was asked for; '' if it is. */
+  get backendReason() {
+    return this.#plans.latest?.reason || this.#plans.reason;
+  }
+
+  /** 'webgpu', 'wasm', or 'reference' where the model runs on onnx.reference (see `placement()` for why). */
   get backend() {
     return this.#plans.latest?.backend ?? this.#plans.options.provider;
   }
@@ -251,6 +263,9 @@ export class InferenceSession {
     });
   }
 }
+
+/** @param {Feed} feed */
+const onGpu = (feed) => feed instanceof Tensor && feed.location === 'gpu-buffer';
 
 /** @param {Declared} declared @returns {Metadata} */
 const metadata = ({ name, kind, type, dims, optional }) =>

@@ -1,16 +1,26 @@
 // Tensor as in onnxruntime-common: a type, data in row-major order, and dims. Everything is checked on the way in,
 // so that a wrong length is an error here and not a wrong number later.
 import { failure } from './errors.js';
-import { TYPES, entriesFor, halfBits, inferType, isType } from './types.js';
+import { TYPES, entriesFor, halfBits, inferType, isType, viewAs } from './types.js';
 
 /** @typedef {import('./types.js').NumericArray} NumericArray */
 /** @typedef {NumericArray | string[]} TensorData */
 
 const DATA = Symbol('data');
+const GPU = Symbol('gpu');
+
+/**
+ * @typedef {{buffer: GPUBuffer, download?: () => Promise<TensorData>, dispose?: () => void}} OnGpu
+ */
+
+/** How bytes come from the page's device; workers.js puts it here. @type {{download?: (buffer: GPUBuffer, nbytes: number) => Promise<Uint8Array>}} */
+export const gpuAccess = {};
 
 export class Tensor {
   /** @type {TensorData | undefined} */
   [DATA];
+  /** @type {OnGpu | undefined} */
+  [GPU];
 
   /**
    * `new Tensor('float32', data, [2, 3])`, or `new Tensor(data, [2, 3])` with the type taken from the data
@@ -61,14 +71,50 @@ export class Tensor {
     Object.defineProperty(this, 'type', { writable: false, enumerable: true });
   }
 
-  /** Where the data lies; always 'cpu' on the Wasm backend. */
+  /**
+   * A tensor whose elements lie in a GPU buffer, row-major from its start. The buffer stays the caller's.
+   * @param {GPUBuffer} buffer of the device in env.webgpu.device; usage COPY_SRC to be fed or read
+   * @param {{dims: readonly number[], dataType?: string, download?: () => Promise<TensorData>, dispose?: () => void}} options
+   * @returns {Tensor}
+   */
+  static fromGpuBuffer(buffer, { dims, dataType = 'float32', download, dispose }) {
+    if (!GPU_TYPES.has(dataType)) {
+      throw failure('TENSOR_TYPE', `A tensor of '${dataType}' cannot lie in a GPU buffer`, { hint: `one of ${[...GPU_TYPES].join(', ')}` });
+    }
+    const shape = Object.freeze(checkDims(dims));
+    const size = shape.reduce((n, d) => n * d, 1);
+    const nbytes = (size * TYPES[dataType].bits) / 8;
+    if (buffer.size < nbytes) {
+      throw failure('TENSOR_SIZE', `A ${dataType} tensor of [${shape.join(', ')}] takes ${nbytes} bytes, the buffer has ${buffer.size}`, { dtype: dataType });
+    }
+    /** @type {Tensor} */
+    const tensor = Object.create(Tensor.prototype);
+    Object.defineProperty(tensor, 'type', { value: dataType, enumerable: true });
+    tensor.dims = shape;
+    tensor.size = size;
+    tensor[GPU] = { buffer, ...(download ? { download } : {}), ...(dispose ? { dispose } : {}) };
+    return tensor;
+  }
+
+  /** Where the data lies: 'cpu', 'gpu-buffer', or 'none' after dispose(). */
   get location() {
+    if (this[GPU]) return 'gpu-buffer';
     return this[DATA] === undefined ? 'none' : 'cpu';
+  }
+
+  /** The buffer of a tensor that lies on the GPU. @returns {GPUBuffer} */
+  get gpuBuffer() {
+    const { location } = this;
+    if (this[GPU]) return this[GPU].buffer;
+    throw failure('TENSOR_LOCATION', `This tensor lies on '${location}', not in a GPU buffer`);
   }
 
   /** The values. Throws when the tensor was disposed of. @returns {TensorData} */
   get data() {
     const data = this[DATA];
+    if (this[GPU]) {
+      throw failure('TENSOR_LOCATION', 'This tensor lies on the GPU', { hint: 'await tensor.getData()' });
+    }
     if (data === undefined) {
       throw failure('TENSOR_DISPOSED', 'This tensor was disposed of', { hint: 'read it before dispose()' });
     }
@@ -81,7 +127,7 @@ export class Tensor {
    * @returns {Promise<TensorData>}
    */
   async getData(releaseData = false) {
-    const data = this.data;
+    const data = this[GPU] ? await downloaded(this, this[GPU]) : this.data;
     if (releaseData) this.dispose();
     return data;
   }
@@ -89,12 +135,25 @@ export class Tensor {
   /** Lets go of the data. A second call does nothing. */
   dispose() {
     this[DATA] = undefined;
+    this[GPU]?.dispose?.();
+    this[GPU] = undefined;
   }
 
   /** The same data under other dims of the same size. @param {readonly number[]} dims */
   reshape(dims) {
+    if (this[GPU]) return Tensor.fromGpuBuffer(this[GPU].buffer, { dims, dataType: this.type });
     return new Tensor(this.type, this.data, dims);
   }
+}
+
+/** Types whose elements in a buffer are the tensor's own. */
+const GPU_TYPES = new Set(['float32', 'int32', 'uint32', 'int64', 'uint64', 'float16']);
+
+/** @param {Tensor} tensor @param {OnGpu} on @returns {Promise<TensorData>} */
+async function downloaded({ type, size }, { buffer, download }) {
+  if (download) return download();
+  if (!gpuAccess.download) throw failure('TENSOR_LOCATION', 'There is no device to read this tensor from');
+  return viewAs(type, await gpuAccess.download(buffer, (size * TYPES[type].bits) / 8));
 }
 
 /** @param {readonly number[]} dims @returns {number[]} */

@@ -1,11 +1,16 @@
 // The two workers of a page and the channel between them: the compiler from import on, the engine from the
-// first session on. restart() replaces those that died; sessions notice by the generation they were made in.
+// first session on; and the GPU, which sessions on WebGPU use from the page itself. restart() replaces those that died; sessions notice by the generation they were made in.
 import { EngineClient } from '../engine/client.js';
+import { GpuClient } from '../engine/webgpu/client.js';
+import { readBuffer } from '../engine/webgpu/readback.js';
 import { CompilerClient } from './compiler-client.js';
 import { asFailure } from './errors.js';
 import { env, log } from './env.js';
+import { gpuAccess } from './tensor.js';
 
 /** @typedef {{client: EngineClient, generation: number, death?: import('./errors.js').NnjitError}} Engine */
+
+/** @typedef {{client: GpuClient, generation: number, death?: import('./errors.js').NnjitError}} Gpu */
 
 /** @type {CompilerClient | undefined} */
 let compiler;
@@ -14,6 +19,9 @@ let engine;
 /** @type {Engine | undefined} the engine as far as it has started */
 let current;
 let engines = 0;
+/** @type {Promise<Gpu> | undefined} */
+let gpu;
+let devices = 0;
 /** @type {Record<string, import('./rpc.js').Handler>} */
 const pageHandlers = {};
 /** @type {Set<(which: 'compiler' | 'engine', error: import('./errors.js').NnjitError) => void>} */
@@ -34,6 +42,7 @@ function startCompiler() {
     for (const listener of deathListeners) listener('compiler', error);
   });
   void engine?.then((e) => link(e, client), () => undefined);
+  void gpu?.then((g) => link(g, client), () => undefined);
   return client;
 }
 
@@ -65,13 +74,38 @@ async function startEngine() {
 }
 
 /**
+ * The GPU, asked for at first use and again after its device was lost. Rejects with NO_GPU where there is none.
+ * @returns {Promise<Gpu>}
+ */
+export async function getGpu() {
+  const running = await gpu?.catch(() => undefined);
+  const theirs = env.webgpu.device && env.webgpu.device !== running?.client.gpu.device;
+  if (!running || running.client.death || theirs) {
+    const lost = running?.client.death && !theirs;
+    gpu = startGpu(lost ? undefined : env.webgpu.device);
+  }
+  return /** @type {Promise<Gpu>} */ (gpu);
+}
+
+/** @param {GPUDevice | undefined} device the caller's own @returns {Promise<Gpu>} */
+async function startGpu(device) {
+  const client = await GpuClient.start(device ? { device } : {});
+  env.webgpu.device = client.gpu.device;
+  const started = { client, generation: ++devices };
+  link(started, getCompiler());
+  return started;
+}
+
+gpuAccess.download = async (buffer, nbytes) => readBuffer((await getGpu()).client.gpu.device, buffer, nbytes);
+
+/**
  * Host calls go from the engine to the compiler without the page in between.
- * @param {Engine} to @param {CompilerClient} from
+ * @param {Engine | Gpu} to @param {CompilerClient} from
  */
 function link(to, from) {
   if (to.death || from.death) return;
   const { port1, port2 } = new MessageChannel();
-  to.client.connectHost(port1);
+  void to.client.connectHost(port1);
   from.rpc.call('connectEngine', { port: port2 }, { transfer: [port2] }).catch((error) => log('warning', error.message));
 }
 

@@ -21,7 +21,7 @@ from nnjit.frontend.expand import expand
 from nnjit.graph.infer import mark_once
 from nnjit.graph.ir import Graph, Value
 from nnjit.graph.passes import PASSES
-from nnjit.lower.build import HostCall, Kernel, Lowered, lower
+from nnjit.lower.build import Chosen, HostCall, Kernel, Lowered, lower
 from nnjit.lower.registry import has_kernel
 from nnjit.lower.tensors import Buffer
 from nnjit.runtime.inplace import reuse
@@ -37,14 +37,20 @@ SERIAL_WORK = 16_000
 
 
 def compile_plan(
-    graph: Graph, target: Target, memory: SessionMemory, progress: Progress | None = None, key: str = ""
+    graph: Graph,
+    target: Target,
+    memory: SessionMemory,
+    progress: Progress | None = None,
+    key: str = "",
+    chosen: Chosen | None = None,
 ) -> Plan:
     """The plan of `graph`; its constants and arena are placed in `memory`, which is left as it was on failure.
+    chosen: gives tuned schedules.
 
     Raises OutOfMemory where 4 GiB do not hold the model, CompileError for a bug of the compiler."""
     clock = [time.perf_counter()]
     report = (lambda i, n: progress("compile", i, n)) if progress else None
-    lowered = lower(primitive(graph), target, report)
+    lowered = lower(primitive(graph), target, report, chosen)
     clock.append(time.perf_counter())
     saved = memory.top, dict(memory.constants), memory.arena, memory.next_slot
     try:
@@ -84,6 +90,7 @@ class _Linker(Link):
         self.functions: list[FunctionBuilder] = []
         self.init: list[dict[str, Any]] = []
         self.host_calls: dict[str, HostSite] = {}
+        self.pointers: dict[int, tuple[int, ...]] = {}
 
     def plan(self) -> Plan:
         alias = reuse(self.run, self._pinned())
@@ -107,7 +114,7 @@ class _Linker(Link):
                 f"The model needs {self.memory.top / 2**30:.1f} GiB; WebAssembly memory holds 4 GiB",
                 hint="use smaller input shapes or a model with smaller weights",
             )
-        flags = [PlanStep(s.slot, s.args, s.tiles, s.parallel, s.barrier) for s in steps]
+        flags = [PlanStep(s.slot, s.args, s.tiles, s.parallel, s.barrier, s.stride) for s in steps]
         module = plan_module(self.functions, flags, self.slot_base, self.target.shared)
         self.memory.next_slot = self.slot_base + len(self.functions)
         return Plan(
@@ -121,6 +128,7 @@ class _Linker(Link):
                 "kernels": len(self.functions),
                 "steps": len(steps),
             },
+            pointers=[self.pointers[s.args] for s in steps],
         )  # fmt: skip
 
     def _place_constants(self, kept: Sequence[Buffer]) -> set[Buffer]:
@@ -156,7 +164,7 @@ class _Linker(Link):
             else:
                 slot, args = self._bind(s)
                 self.init.append(
-                    {"kind": "step", "slot": slot, "args": args, "tiles": _tiles(s), "parallel": True}
+                    {"kind": "step", "slot": slot, "args": args, "tiles": _tiles(s), "parallel": s.spec.scratch < 0}
                 )
         for b in fresh:
             load(b)
@@ -190,8 +198,15 @@ class _Linker(Link):
             self.address[b] + offset * SIZES[o.dtype]
             for (b, offset), o in zip(s.places, s.spec.operands, strict=True)
         ]
-        address = self.memory.take(4 * len(pointers))
-        data = np.array(pointers, np.uint32).tobytes()
+        blocks = [pointers]
+        if s.spec.scratch >= 0:  # a block of pointers for each thread, equal but for its own memory
+            each = s.places[s.spec.scratch][0].nbytes // max(1, self.target.threads)
+            for thread in range(1, self.target.threads):
+                blocks.append(list(pointers))
+                blocks[-1][s.spec.scratch] += thread * each
+        address = self.memory.take(4 * len(blocks) * len(pointers))
+        self.pointers[address] = tuple(pointers)
+        data = np.array(blocks, np.uint32).tobytes()
         self.init.append({"kind": "bytes", "address": address, "data": data, "first": True})
         return self.slot_base + at, address
 
@@ -218,8 +233,9 @@ class _Linker(Link):
             spec = s.spec
             steps.append(
                 Step(slot, args, tiles, tiles > 1 and spec.points >= SERIAL_WORK, False, spec.name,
-                     f"{spec.name}_{spec.key[:6]}", [n.name for n in s.nodes], _flops(s),
-                     sum(o.size * SIZES[o.dtype] for o in spec.operands))
+                     f"{spec.name}_{spec.key[:6]}", [n.name for n in s.nodes], flops(s),
+                     sum(o.size * SIZES[o.dtype] for o in spec.operands if o.role != "scratch"),
+                     4 * len(spec.operands) if spec.scratch >= 0 else 0)
             )  # fmt: skip
         if len(steps) > first:
             segments.append({"kind": "wasm", "first": first, "last": len(steps)})
@@ -268,5 +284,5 @@ def _tiles(s: Kernel) -> int:
     return s.tiles
 
 
-def _flops(s: Kernel) -> int:
+def flops(s: Kernel) -> int:
     return s.spec.points * (2 if any(st.body is not None for st in s.spec.stages) else 1)

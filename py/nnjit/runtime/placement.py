@@ -1,18 +1,20 @@
 """Where each node of a model ended up, as session.placement() shows it.
 
-Takes the model, the bound graph and its plan; gives one record a node of the model: a Wasm step, a host call
+Takes the model, the bound graph and its plan; gives one record a node of the model: a step of the backend, a host call
 on the reference, folded into a constant, or nothing at run time (a view, or fused away without a name).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..graph.ir import Graph
 from ..graph.model import Model
 
 if TYPE_CHECKING:
-    from .plan import Plan
+    from .gpu_plan import GpuPlan, GpuStep
+    from .plan import Plan, Step
 
 Record = dict[str, Any]
 
@@ -22,7 +24,7 @@ def all_reference(model: Model, reason: str) -> list[Record]:
     return [{"node": name, "op": op, "backend": "reference", "reason": reason} for name, op in model.nodes]
 
 
-def of_plan(model: Model, graph: Graph, plan: Plan) -> list[Record]:
+def of_plan(model: Model, graph: Graph, plan: Plan | GpuPlan) -> list[Record]:
     """A record a node of the model, in the model's order, then those the compiler's passes made."""
     placed = {**_once(plan), **_steps(plan), **_host_calls(plan)}
     live = {node.name for node in graph.nodes}
@@ -57,19 +59,21 @@ def _inner(placed: dict[str, Record], given: set[str]) -> dict[str, Record]:
     return found
 
 
-def _steps(plan: Plan) -> dict[str, Record]:
+def _steps(plan: Plan | GpuPlan) -> dict[str, Record]:
     found: dict[str, Record] = {}
-    for index, step in enumerate(plan.steps):
+    steps: Sequence[Step | GpuStep] = plan.steps
+    for index, step in enumerate(steps):
         for name in step.nodes:
-            found[name] = {"backend": "wasm", "kernel": step.kernel, "step": index}
+            found[name] = {"backend": plan.backend, "kernel": step.kernel, "step": index}
     return found
 
 
-def _once(plan: Plan) -> dict[str, Record]:
-    return {name: {"backend": "wasm", "kernel": kernel, "once": True} for name, kernel in plan.once.items()}
+def _once(plan: Plan | GpuPlan) -> dict[str, Record]:
+    where = {"backend": plan.backend, "once": True}
+    return {name: {**where, "kernel": kernel} for name, kernel in plan.once.items()}
 
 
-def _host_calls(plan: Plan) -> dict[str, Record]:
+def _host_calls(plan: Plan | GpuPlan) -> dict[str, Record]:
     found: dict[str, Record] = {}
     for call in plan.host_calls.values():
         for node in call.nodes:

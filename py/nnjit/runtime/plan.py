@@ -50,7 +50,7 @@ class Step:
     """call table[slot](args, begin, end) over `tiles` tiles; parallel: threads share them.
 
     barrier: all threads wait for each other after it. flops, bytes: what one run of the step does and touches,
-    at least."""
+    at least. stride: thread t passes args + t * stride."""
 
     slot: int
     args: int
@@ -62,6 +62,7 @@ class Step:
     nodes: list[str]
     flops: int
     bytes: int
+    stride: int = 0
 
     def to_js(self) -> dict[str, Any]:
         return asdict(self)
@@ -106,6 +107,9 @@ class Plan:
     once: dict[str, str] = field(default_factory=dict)
     """Nodes computed at load: name -> kernel."""
     stats: dict[str, Any] = field(default_factory=dict)
+    backend: str = "wasm"
+    pointers: list[tuple[int, ...]] = field(default_factory=list)
+    """Where the operands of each step lie, for who makes panels over."""
 
     def kernel_of(self, step: int) -> KernelInfo:
         return self.kernels[self.steps[step].slot - self.table_base]

@@ -20,17 +20,24 @@ from ..codegen.schedule.steps import describe
 from ..codegen.wasm.emit import emit
 from ..codegen.wasm.listing import listing
 from ..codegen.wasm.target import Target
+from ..codegen.wgsl.cache import emitted
+from ..codegen.wgsl.target import WgslTarget
 from ..errors import CompileError, NnjitError, SessionError
 from ..graph.dtypes import Array
 from ..graph.ir import Graph
 from ..graph.model import Model
 from ..graph.signature import TensorInfo
+from ..lower.build import Chosen
 from . import placement, shape_inputs
 from .compile import compile_plan
+from .gpu_compile import compile_gpu
+from .gpu_memory import GpuMemory
+from .gpu_plan import GpuPlan
 from .host import HostCalls, WholeGraph
 from .memory import SessionMemory
 from .plan import Plan
 from .tensor_types import api_name
+from .tuning import Tuning
 
 Progress = Callable[[str, int, int], None]
 Dims = tuple[int, ...]
@@ -38,10 +45,12 @@ Dims = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Options:
-    """What the page asked for. `strict`: a fault of the compiler surfaces instead of using the reference."""
+    """What the page asked for. `strict`: a fault of the compiler surfaces instead of using the reference.
+    `gpu`: the device, where provider is "webgpu"."""
 
     provider: str = "wasm"
     target: Target = field(default_factory=Target)
+    gpu: WgslTarget | None = None
     dims: Mapping[str, int] = field(default_factory=dict)
     max_plans: int = 8
     strict: bool = False
@@ -52,6 +61,7 @@ class Options:
         return Options(
             provider=given["provider"],
             target=Target(**given["target"]),
+            gpu=WgslTarget.read(given["gpu"]) if given.get("gpu") else None,
             dims={name: int(n) for name, n in given["dims"].items()},
             max_plans=int(given["maxPlans"]),
             strict=bool(given["strict"]),
@@ -64,7 +74,7 @@ class Prepared:
 
     key: str
     graph: Graph
-    plan: Plan | None = None
+    plan: Plan | GpuPlan | None = None
     reason: str = ""  # why there is no plan
     nodes: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -73,7 +83,7 @@ class Prepared:
 
     @property
     def backend(self) -> str:
-        return "wasm" if self.plan is not None else "reference"
+        return self.plan.backend if self.plan is not None else "reference"
 
     def run_reference(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """The whole graph on onnx.reference: outputs by name."""
@@ -89,16 +99,19 @@ class Prepared:
 
 
 class CompilerSession:
-    """See the module. Not thread-safe: the bridge makes one call at a time."""
+    """See the module. Not thread-safe: the bridge makes one call at a time. chosen: tuned schedules for plans to come;
+    tunings: those under way, by plan."""
 
     def __init__(self, model: Model, options: Options) -> None:
         self.model = model
         self.options = options
         self.plans: OrderedDict[str, Prepared] = OrderedDict()
         self.value_inputs: tuple[str, ...] = ()
-        self._memory = SessionMemory()
+        self.chosen: Chosen | None = None
+        self.tunings: dict[str, Tuning] = {}
+        self._memory: SessionMemory | GpuMemory = GpuMemory() if options.gpu else SessionMemory()
         # The plan made last and the memory before it, until the page says that it is loaded.
-        self._unloaded: tuple[str, SessionMemory] = "", self._memory
+        self._unloaded: tuple[str, SessionMemory | GpuMemory] = "", self._memory
 
     def describe(self) -> dict[str, Any]:
         """Names, types and dims of inputs and outputs, and the size of the model, as plain data."""
@@ -170,7 +183,7 @@ class CompilerSession:
             return self._on_reference(key, graph, "asked for by executionProviders")
         before, outputs = replace(self._memory, constants=dict(self._memory.constants)), list(graph.outputs)
         try:
-            plan = compile_plan(graph, self.options.target, self._memory, progress, key)
+            plan = self._planned(graph, progress, key)
         except Exception as error:
             if self.options.strict or not _is_fault(error):
                 raise
@@ -178,6 +191,12 @@ class CompilerSession:
             return self._on_reference(key, graph, f"{type(error).__name__}: {error}")
         self._unloaded = key, before
         return Prepared(key, graph, plan, nodes=placement.of_plan(self.model, graph, plan))
+
+    def _planned(self, graph: Graph, progress: Progress | None, key: str) -> Plan | GpuPlan:
+        if isinstance(self._memory, GpuMemory):
+            assert self.options.gpu is not None
+            return compile_gpu(graph, self.options.gpu, self._memory, progress, key)
+        return compile_plan(graph, self.options.target, self._memory, progress, key, self.chosen)
 
     def _on_reference(self, key: str, graph: Graph, reason: str) -> Prepared:
         return Prepared(key, graph, reason=reason, nodes=placement.all_reference(self.model, reason))
@@ -188,6 +207,11 @@ class CompilerSession:
         while len(self.plans) > self.options.max_plans:
             gone.append(self.plans.popitem(last=False)[0])
         return gone
+
+    @property
+    def memory(self) -> SessionMemory | GpuMemory:
+        """Where constants and arena lie now."""
+        return self._memory
 
     def settle(self, loaded: Sequence[str]) -> None:
         """Takes over what the page has loaded, least recently used first: it runs known plans without asking.
@@ -212,12 +236,16 @@ class CompilerSession:
             raise SessionError(f"The plan has no step {step}", plan=key, step=step)
         info = plan.kernel_of(step)
         nest = apply(info.spec, info.schedule)
+        if self.options.gpu is not None:
+            code = emitted(info.spec, info.schedule, self.options.gpu)[0].wgsl
+        else:
+            code = listing(emit(nest, self.options.target))
         return {
             "key": info.spec.key,
             "spec": info.spec.describe(),
             "schedule": describe(info.schedule),
             "loops": str(nest),
-            "listing": listing(emit(nest, self.options.target)),
+            "listing": code,
             "codeBytes": info.code_bytes,
         }
 

@@ -21,7 +21,7 @@
 // GPUShaderStage, GPUMapMode and GPUBufferUsage of the WebGPU specification; TypeScript's library has no such values
 const COMPUTE = 4;
 const READ = 1;
-const [MAP_READ, COPY_SRC, COPY_DST, STORAGE] = [0x1, 0x4, 0x8, 0x80];
+export const [MAP_READ, COPY_SRC, COPY_DST, STORAGE] = [0x1, 0x4, 0x8, 0x80];
 
 /** A shader that the device refuses: the message has the compiler's own lines. */
 export class ShaderError extends Error {
@@ -35,6 +35,32 @@ export class ShaderError extends Error {
     this.code = 'SHADER';
     this.wgsl = shader.wgsl;
   }
+}
+
+/** @typedef {{layout: GPUBindGroupLayout, pipelineLayout: GPUPipelineLayout}} Layouts */
+/** By device and roles of the bindings: most kernels of a model share a few. @type {WeakMap<GPUDevice, Map<string, Layouts>>} */
+const layouts = new WeakMap();
+
+/**
+ * Not layout 'auto': that forgets a binding the shader happens not to read.
+ * @param {GPUDevice} device @param {Shader} shader @returns {Layouts}
+ */
+function layoutOf(device, shader) {
+  const known = layouts.get(device) ?? new Map();
+  layouts.set(device, known);
+  const roles = shader.bindings.map((b) => b.role).join();
+  const found = known.get(roles);
+  if (found) return found;
+  const layout = device.createBindGroupLayout({
+    entries: shader.bindings.map((b) => ({
+      binding: b.binding,
+      visibility: COMPUTE,
+      buffer: { type: b.role === 'in' ? 'read-only-storage' : 'storage' },
+    })),
+  });
+  const made = { layout, pipelineLayout: device.createPipelineLayout({ bindGroupLayouts: [layout] }) };
+  known.set(roles, made);
+  return made;
 }
 
 /** A compiled shader. */
@@ -61,24 +87,18 @@ export class ShaderKernel {
   static async create(device, shader) {
     device.pushErrorScope('validation'); // what is wrong is told below, with its line
     const module = device.createShaderModule({ label: shader.name, code: shader.wgsl });
+    const scoped = device.popErrorScope(); // at once: scopes are a stack, and shaders compile side by side
     const { messages } = await module.getCompilationInfo();
-    await device.popErrorScope();
+    await scoped;
     const errors = messages.filter((m) => m.type === 'error');
     if (errors.length) {
       throw new ShaderError(shader, errors.map((m) => `line ${m.lineNum}: ${m.message}`).join('\n'));
     }
-    // not layout 'auto': that forgets a binding the shader happens not to read
-    const layout = device.createBindGroupLayout({
-      entries: shader.bindings.map((b) => ({
-        binding: b.binding,
-        visibility: COMPUTE,
-        buffer: { type: b.role === 'in' ? 'read-only-storage' : 'storage' },
-      })),
-    });
+    const { layout, pipelineLayout } = layoutOf(device, shader);
     try {
       const pipeline = await device.createComputePipelineAsync({
         label: shader.name,
-        layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
+        layout: pipelineLayout,
         compute: { module, entryPoint: shader.entryPoint },
       });
       return new ShaderKernel(device, shader, layout, pipeline);
@@ -88,11 +108,11 @@ export class ShaderKernel {
   }
 
   /**
-   * @param {GPUBuffer[]} buffers in operand order
+   * @param {GPUBufferBinding[]} places in operand order
    * @returns {GPUBindGroup}
    */
-  bind(buffers) {
-    const entries = this.shader.bindings.map((b, i) => ({ binding: b.binding, resource: { buffer: buffers[i] } }));
+  bind(places) {
+    const entries = this.shader.bindings.map((b, i) => ({ binding: b.binding, resource: places[i] }));
     return this.device.createBindGroup({ layout: this.layout, entries });
   }
 
@@ -126,7 +146,7 @@ export async function runShader(device, shader, contents) {
   try {
     const encoder = device.createCommandEncoder();
     const pass = encoder.beginComputePass();
-    kernel.encode(pass, kernel.bind(buffers));
+    kernel.encode(pass, kernel.bind(buffers.map((buffer) => ({ buffer }))));
     pass.end();
     outputs.forEach((b, i) => encoder.copyBufferToBuffer(buffers[b.binding], 0, staging[i], 0, b.nbytes));
     device.queue.submit([encoder.finish()]);

@@ -1,0 +1,269 @@
+"""compile_gpu: a bound graph becomes a GpuPlan for one session on WebGPU.
+
+lower with the WGSL target -> lifetimes and in-place reuse -> buffers -> bindings -> GpuPlan
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from statistics import median
+from typing import Any
+
+from nnjit.codegen.dtypes import SIZES
+from nnjit.codegen.wgsl.cache import Moves, emitted
+from nnjit.codegen.wgsl.emit import Shader
+from nnjit.codegen.wgsl.target import WgslTarget
+from nnjit.codegen.wgsl.types import stored_bytes, stored_type
+from nnjit.errors import CompileError, OutOfMemory
+from nnjit.graph.ir import Graph, Value
+from nnjit.lower.build import HostCall, Kernel, Lowered, lower
+from nnjit.lower.tensors import Buffer
+from nnjit.runtime.compile import flops, primitive
+from nnjit.runtime.gpu_memory import GpuMemory, padded, shared
+from nnjit.runtime.gpu_plan import AnyRef, GpuBinding, GpuBuffer, GpuPlan, GpuRef, GpuStep
+from nnjit.runtime.inplace import reuse
+from nnjit.runtime.link import Link, root_of
+from nnjit.runtime.memory import Span
+from nnjit.runtime.plan import HostRef, HostSite, KernelInfo
+from nnjit.runtime.tensor_types import api_name
+
+Progress = Callable[[str, int, int], None]
+
+
+def compile_gpu(
+    graph: Graph, target: WgslTarget, memory: GpuMemory, progress: Progress | None = None, key: str = ""
+) -> GpuPlan:
+    """The plan of `graph`; its constants get ids in `memory`, which is left as it was on failure.
+
+    Raises OutOfMemory where a tensor is larger than the device's buffers, CompileError for a bug of the compiler."""
+    clock = [time.perf_counter()]
+    report = (lambda i, n: progress("compile", i, n)) if progress else None
+    lowered = lower(primitive(graph), target, report)
+    clock.append(time.perf_counter())
+    saved = dict(memory.constants), memory.next
+    try:
+        plan = _Linker(lowered, target, memory, key).plan()
+    except Exception:
+        memory.constants, memory.next = saved
+        raise
+    clock.append(time.perf_counter())
+    spent = [k.emit_ms for k in lowered.steps if isinstance(k, Kernel) and k.emit_ms]
+    plan.stats |= {
+        "lowerMs": 1e3 * (clock[1] - clock[0]),
+        "linkMs": 1e3 * (clock[2] - clock[1]),
+        "emitMs": {"median": median(spent or [0.0]), "max": max(spent or [0.0]), "count": len(spent)},
+    }
+    return plan
+
+
+class _Linker(Link):
+    def __init__(self, lowered: Lowered, target: WgslTarget, memory: GpuMemory, key: str) -> None:
+        super().__init__(lowered)
+        self.target, self.memory, self.key = target, memory, key
+        self.dtypes = self._element_types()
+        self.number: dict[Buffer, int] = {}
+        self.buffers: list[GpuBuffer] = []
+        self.shaders: dict[Shader, int] = {}
+        self.kernels: list[KernelInfo] = []
+        self.init: list[dict[str, Any]] = []
+        self.host_calls: dict[str, HostSite] = {}
+
+    def plan(self) -> GpuPlan:
+        alias = self._alias()
+        spans = self._spans(alias, self._nbytes)
+        at, sizes = shared(spans)
+        self.buffers += [self._checked(n) for n in sizes]
+        self.number |= at
+        for buffer, other in alias.items():
+            self.number[buffer] = at[root_of(alias, other)]
+        kept, staged = self._constants()
+        fresh = self._place_constants(kept)
+        for b in staged:
+            self.number[b] = len(self.buffers)
+            self.buffers.append(self._checked(self._nbytes(b), staged=True))
+        steps, segments = self._steps()
+        self._init(fresh, staged)
+        g = self.lowered.graph
+        outputs = [self._ref(v, name) for v, name in zip(g.outputs, g.output_names, strict=True)]
+        return GpuPlan(
+            self.key, list(self.shaders), self.buffers, steps, segments, self.init,
+            [self._ref(v) for v in g.inputs], outputs, self.kernels, self.host_calls, self._constant_outputs(),
+            self._once_nodes(),
+            {
+                "arenaBytes": sum(sizes),
+                "constantBytes": sum(self._nbytes(b) for b in kept),
+                "kernels": len(self.shaders),
+                "steps": len(steps),
+            },
+        )  # fmt: skip
+
+    # ---- buffers ----
+
+    def _element_types(self) -> dict[Buffer, str]:
+        """The element type of each buffer: a storage buffer's elements may be wider than ONNX's."""
+        found: dict[Buffer, str] = {}
+
+        def put(b: Buffer, dtype: str) -> None:
+            if found.setdefault(b, dtype) != dtype:
+                raise CompileError(f"{b.name} is read as {dtype} and as {found[b]}", value=b.name)
+
+        for s in self.lowered.steps:
+            if isinstance(s, Kernel):
+                for (b, _), o in zip(s.places, s.spec.operands, strict=True):
+                    put(b, o.dtype)
+        for v, place in self.lowered.tensors.places.items():
+            if v.dtype in SIZES:
+                found.setdefault(place.buffer, v.dtype)
+        return found
+
+    def _element(self, dtype: str) -> int:
+        return stored_bytes(dtype, self.target.half)
+
+    def _nbytes(self, b: Buffer) -> int:
+        dtype = self.dtypes[b]
+        return padded(-(-b.nbytes // SIZES[dtype]) * self._element(dtype))
+
+    def _checked(self, nbytes: int, constant: int = -1, staged: bool = False) -> GpuBuffer:
+        limit = self.target.max_buffer_bytes
+        if nbytes > limit:
+            raise OutOfMemory(
+                f"A tensor takes {nbytes >> 20} MiB; a buffer of this GPU holds {limit >> 20} MiB",
+                hint="use smaller input shapes, or executionProviders: ['wasm']",
+            )
+        return GpuBuffer(nbytes, constant, staged)
+
+    def _alias(self) -> dict[Buffer, Buffer]:
+        """Outputs in place of inputs, where both have the same kind of elements."""
+        alias = reuse(self.run, self._pinned())
+        return {out: b for out, b in alias.items() if self.dtypes[out] == self.dtypes[b]}
+
+    def _place_constants(self, kept: list[Buffer]) -> set[Buffer]:
+        """Numbers for constants; returns those that no earlier plan of the session has loaded."""
+        keys = self._content_keys()
+        fresh = set()
+        for b in kept:
+            at, new = self.memory.constant(keys.get(b) or f"plan {self.key} {id(b)}")
+            self.number[b] = len(self.buffers)
+            self.buffers.append(self._checked(self._nbytes(b), at))
+            if new:
+                fresh.add(b)
+        return fresh
+
+    # ---- steps ----
+
+    def _bind(self, s: Kernel) -> tuple[int, list[GpuBinding]]:
+        """The shader of a step and its bindings. Operands that share a buffer which the step writes share a binding;
+        one that does not begin at an aligned place is read from the aligned place before it."""
+        groups: dict[object, list[int]] = {}
+        operands = s.code.bindings if isinstance(s.code, Shader) else ()
+        written = {self.number[b] for b in s.writes}
+        for i, (b, offset) in enumerate(s.places):
+            number = self.number[b]
+            groups.setdefault((number,) if number in written else (number, offset, i), []).append(i)
+        moves: list[tuple[int, int]] = [(0, 0)] * len(s.places)
+        bindings = []
+        for at, members in enumerate(groups.values()):
+            size = self._element(operands[members[0]].dtype)
+            first = min(s.places[i][1] for i in members) * size
+            start = first // self.target.offset_alignment * self.target.offset_alignment
+            end = 0
+            for i in members:
+                begin = s.places[i][1] * size
+                moves[i] = at, (begin - start) // size
+                end = max(end, begin + operands[i].size * size)
+            number = self.number[s.places[members[0]][0]]
+            bindings.append(
+                GpuBinding(number, start, min(padded(end - start), self.buffers[number].nbytes - start))
+            )
+        plain = all(move == (i, 0) for i, move in enumerate(moves))
+        shader, _, _ = emitted(s.spec, s.schedule, self.target, () if plain else Moves(moves))
+        at = self.shaders.setdefault(shader, len(self.shaders))
+        if at == len(self.kernels):
+            self.kernels.append(KernelInfo(s.spec, s.schedule, len(shader.wgsl)))
+        return at, bindings
+
+    def _steps(self) -> tuple[list[GpuStep], list[dict[str, Any]]]:
+        steps: list[GpuStep] = []
+        segments: list[dict[str, Any]] = []
+        first = 0
+
+        def close() -> None:
+            if len(steps) > first:
+                segments.append({"kind": "gpu", "first": first, "last": len(steps)})
+
+        for s in self.run:
+            if isinstance(s, HostCall):
+                close()
+                first = len(steps)
+                segments.append({**self._host(s), "kind": "host"})
+                continue
+            shader, bindings = self._bind(s)
+            spec = s.spec
+            touched = sum(o.size * self._element(o.dtype) for o in spec.operands)
+            steps.append(
+                GpuStep(shader, bindings, spec.name, f"{spec.name}_{spec.key[:6]}", [n.name for n in s.nodes],
+                        flops(s), touched)
+            )  # fmt: skip
+        close()
+        return steps, segments
+
+    def _host(self, s: HostCall) -> dict[str, Any]:
+        call = f"h{len(self.host_calls)}"
+        self.host_calls[call] = HostSite(s.nodes, s.inputs, s.outputs, s.reason)
+        return {
+            "call": call,
+            "inputs": [self._ref(v).to_js() for v in s.inputs],
+            "outputs": [self._ref(v).to_js() for v in s.outputs],
+        }
+
+    def _ref(self, v: Value, name: str = "") -> AnyRef:
+        place = self.lowered.tensors.places.get(v)
+        if place is None or v.shape is None or place.buffer not in self.number:
+            return HostRef(v.name, api_name(v.dtype))
+        nbytes = v.size * SIZES[v.dtype] if v.size is not None else 0
+        stored = stored_type(v.dtype, self.target.half)
+        return GpuRef(name or v.name, api_name(v.dtype), v.shape, self.number[place.buffer], nbytes, stored)
+
+    # ---- what is done at load ----
+
+    def _init(self, fresh: set[Buffer], staged: dict[Buffer, Span]) -> None:
+        """Loads in the order of use; staged buffers are given back after their last."""
+        needed = self._needed(fresh)
+        loaded: set[Buffer] = set()
+        written = {b for s in self.once for b in s.writes}
+        for i, s in enumerate(self.once):
+            if i not in needed:
+                continue
+            for b in s.reads:
+                if (b in staged or b in fresh) and b not in loaded and b not in written and b.constant:
+                    loaded.add(b)
+                    self.init += self._load(b)
+            if isinstance(s, HostCall):
+                self.init.append({**self._host(s), "kind": "host"})
+            else:
+                shader, bindings = self._bind(s)
+                places = [[b.buffer, b.offset, b.size] for b in bindings]
+                self.init.append({"kind": "step", "shader": shader, "bindings": places})
+            for b, span in staged.items():
+                if span.last == i:
+                    self.init.append({"kind": "free", "buffer": self.number[b]})
+        for b in fresh:
+            if b not in loaded and b not in written:
+                self.init += self._load(b)
+
+    def _load(self, b: Buffer) -> Iterator[dict[str, Any]]:
+        const = b.source
+        if const is None:
+            raise CompileError(f"constant {b.name} has no source", value=b.name)
+        dtype = self.dtypes[b]
+        to = {
+            "buffer": self.number[b],
+            "type": api_name(dtype),
+            "stored": stored_type(dtype, self.target.half),
+        }
+        r = const.range
+        if const.array is None and r is not None:
+            yield {"kind": "range", **to, "source": r.file, "start": r.start, "length": r.length}
+        elif const.nbytes:
+            yield {"kind": "bytes", **to, "data": const.raw()}

@@ -1,0 +1,120 @@
+"""GpuPlan: what the WebGPU engine needs to run a model, as data: shaders, buffers, and steps that bind them.
+
+Buffers are numbered. A constant buffer has an id that is the same in every plan of the session; the others belong to
+the plan. `to_js()` gives the plain object that web/engine/webgpu reads (web/engine/webgpu/types.d.ts).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from nnjit.codegen.wgsl.emit import Shader
+from nnjit.runtime.plan import PLAN_VERSION, HostRef, HostSite, KernelInfo
+
+
+@dataclass(frozen=True, slots=True)
+class GpuBuffer:
+    """constant: its id in the session, -1 for one of the plan's own. staged: only steps at load use it."""
+
+    nbytes: int
+    constant: int = -1
+    staged: bool = False
+
+    def to_js(self) -> dict[str, Any]:
+        return {"nbytes": self.nbytes, "constant": self.constant, "staged": self.staged}
+
+
+@dataclass(frozen=True, slots=True)
+class GpuRef:
+    """A row-major tensor at the start of a buffer. nbytes: of the tensor as ONNX has it. stored: WGSL's element."""
+
+    name: str
+    type: str
+    dims: tuple[int, ...]
+    buffer: int
+    nbytes: int
+    stored: str
+
+    def to_js(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "type": self.type,
+            "dims": list(self.dims),
+            "buffer": self.buffer,
+            "nbytes": self.nbytes,
+            "stored": self.stored,
+        }
+
+
+AnyRef: TypeAlias = "GpuRef | HostRef"
+
+
+@dataclass(frozen=True, slots=True)
+class GpuBinding:
+    """Bytes offset .. offset + size of a buffer."""
+
+    buffer: int
+    offset: int
+    size: int
+
+
+@dataclass(slots=True)
+class GpuStep:
+    """Dispatches shader number `shader` over its bindings. flops, bytes: of one run, at least."""
+
+    shader: int
+    bindings: list[GpuBinding]
+    name: str
+    kernel: str
+    nodes: list[str]
+    flops: int
+    bytes: int
+
+    def to_js(self) -> dict[str, Any]:
+        return {
+            "shader": self.shader,
+            "bindings": [[b.buffer, b.offset, b.size] for b in self.bindings],
+            "name": self.name,
+            "kernel": self.kernel,
+            "nodes": self.nodes,
+            "flops": self.flops,
+            "bytes": self.bytes,
+        }
+
+
+@dataclass(slots=True)
+class GpuPlan:
+    key: str
+    shaders: list[Shader]
+    buffers: list[GpuBuffer]
+    steps: list[GpuStep]
+    segments: list[dict[str, Any]]
+    init: list[dict[str, Any]]
+    inputs: list[AnyRef]
+    outputs: list[AnyRef]
+    kernels: list[KernelInfo]
+    """One a shader."""
+    host_calls: dict[str, HostSite] = field(default_factory=dict)
+    constants: dict[str, Any] = field(default_factory=dict)
+    once: dict[str, str] = field(default_factory=dict)
+    stats: dict[str, Any] = field(default_factory=dict)
+    backend: str = "webgpu"
+
+    def kernel_of(self, step: int) -> KernelInfo:
+        return self.kernels[self.steps[step].shader]
+
+    def to_js(self) -> dict[str, Any]:
+        return {
+            "version": PLAN_VERSION,
+            "backend": self.backend,
+            "key": self.key,
+            "shaders": [s.to_js() for s in self.shaders],
+            "buffers": [b.to_js() for b in self.buffers],
+            "steps": [s.to_js() for s in self.steps],
+            "segments": self.segments,
+            "init": self.init,
+            "inputs": [r.to_js() for r in self.inputs],
+            "outputs": [r.to_js() for r in self.outputs],
+            "stats": self.stats,
+        }

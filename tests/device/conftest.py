@@ -1,0 +1,94 @@
+"""A booted page on whatever WebGPU adapter there is, by environment variables.
+
+NNJIT_DEVICE_BROWSER  the browser's executable (default: the Chromium of the other tests)
+NNJIT_DEVICE_FLAGS    its flags, as a shell would split them (default: those of the software adapter)
+NNJIT_DEVICE_VENDOR   what the adapter's vendor, architecture or description must contain (default: swiftshader)
+
+The adapter is asserted before any test: the suite never runs on another one without saying so.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from nnjit.devtools.browser import find_chromium
+from tests.browser.api_page import Api
+from tests.conftest import OFFLINE, START_PAGE, SWIFTSHADER
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+    from nnjit.devtools.httpd import Server
+
+ADAPTER = """async () => {
+  const adapter = await navigator.gpu?.requestAdapter({ powerPreference: 'high-performance' });
+  const info = adapter?.info;
+  return info ? `${info.vendor} ${info.architecture} ${info.description}` : 'no adapter';
+}"""
+
+
+def executable() -> str | None:
+    return os.environ.get("NNJIT_DEVICE_BROWSER") or find_chromium(Path(sys.executable), print)
+
+
+def flags() -> list[str]:
+    given = os.environ.get("NNJIT_DEVICE_FLAGS")
+    return OFFLINE + (SWIFTSHADER if given is None else shlex.split(given))
+
+
+def vendor() -> str:
+    return os.environ.get("NNJIT_DEVICE_VENDOR", "swiftshader")
+
+
+@pytest.fixture(scope="session")
+def device_page(server: Server) -> Iterator[Page]:
+    """An isolated page whose adapter is the one that is meant."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable(), args=flags())
+        page = browser.new_context(base_url=server.url).new_page()
+        page.goto(START_PAGE)
+        assert page.evaluate("crossOriginIsolated"), "the test page is not cross-origin isolated"
+        adapter = page.evaluate(ADAPTER)
+        assert vendor() in adapter.lower(), f"the adapter is {adapter!r}; {vendor()!r} is expected"
+        yield page
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def booted_device(device_page: Page, server: Server) -> Api:
+    return Api(device_page, server)
+
+
+@pytest.fixture
+def gpu(booted_device: Api) -> Iterator[Api]:
+    """The public API on that page; a console error fails the test."""
+    with booted_device.expecting():
+        yield booted_device
+
+
+def encoded(array: Any) -> dict[str, Any]:
+    """A numpy array for `decode` in the page."""
+    import base64
+
+    import numpy as np
+
+    data = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+    return {"type": str(array.dtype), "dims": list(array.shape), "data": data}
+
+
+def decoded(value: dict[str, Any]) -> Any:
+    """The array of what `encode` in the page gave."""
+    import base64
+
+    import numpy as np
+
+    return np.frombuffer(base64.b64decode(value["data"]), value["type"]).reshape(value["dims"])

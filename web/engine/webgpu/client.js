@@ -1,0 +1,154 @@
+// GpuClient: the WebGPU engine, with the calls of EngineClient that a session needs. It runs where it is imported (the
+// page, as a rule), because buffers cannot cross to a worker: tensors may stay on the device between runs.
+
+import { NnjitError, asError, check } from '../errors.js';
+import { Host } from '../host.js';
+import { GpuDevice } from './device.js';
+import { loadPlan } from './plan.js';
+import { profile, run } from './run.js';
+
+/** @typedef {import('./types.d.ts').GpuPlan} GpuPlan */
+/** @typedef {import('./types.d.ts').GpuFeed} GpuFeed */
+/** @typedef {import('./plan.js').LoadedPlan} LoadedPlan */
+/** @typedef {{signal?: AbortSignal, onProgress?: import('../types.d.ts').Progress}} CallOptions */
+/** @typedef {{plans: Map<string, LoadedPlan>, constants: Map<number, GPUBuffer>}} GpuSession */
+
+const never = new AbortController().signal;
+
+export class GpuClient {
+  #host = new Host();
+  /** @type {Map<string, GpuSession>} */
+  #sessions = new Map();
+
+  /** @param {GpuDevice} gpu */
+  constructor(gpu) {
+    this.gpu = gpu;
+  }
+
+  /**
+   * @param {{device?: GPUDevice}} [options] device: the caller's own
+   * @returns {Promise<GpuClient>} rejects with NO_GPU
+   */
+  static async start({ device } = {}) {
+    return new GpuClient(await GpuDevice.open(device));
+  }
+
+  get facts() {
+    return this.gpu.facts;
+  }
+
+  /** Why the device is gone, if it is. */
+  get death() {
+    return this.gpu.death;
+  }
+
+  /** @param {MessagePort} port to whoever computes host calls */
+  connectHost(port) {
+    this.#host.connect(port);
+  }
+
+  /** @param {string} id */
+  createSession(id) {
+    check(!this.#sessions.has(id), 'DUPLICATE_SESSION', `There is a session "${id}" already.`, { session: id });
+    this.#sessions.set(id, { plans: new Map(), constants: new Map() });
+  }
+
+  /**
+   * @param {string} id @param {GpuPlan} plan @param {Blob[]} sources @param {CallOptions} [options]
+   * @returns {Promise<import('../types.d.ts').LoadResult>}
+   */
+  async loadPlan(id, plan, sources, { onProgress = () => {}, signal = never } = {}) {
+    const session = this.#session(id);
+    check(!session.plans.has(plan.key), 'DUPLICATE_PLAN', `Session "${id}" has a plan "${plan.key}" already.`, { plan: plan.key });
+    const context = { host: this.#host, signal, progress: onProgress };
+    const { loaded, compileMs, initMs } = await this.#guard(() =>
+      loadPlan(this.gpu.device, plan, session.constants, sources, context, id));
+    session.plans.set(plan.key, loaded);
+    return { compileMs, initMs, bytes: this.#bytes(session) };
+  }
+
+  /**
+   * @param {string} id @param {string} key @param {GpuFeed[]} feeds
+   * @param {import('./run.js').RunOptions & {signal?: AbortSignal}} [options]
+   */
+  run(id, key, feeds, { signal = never, ...options } = {}) {
+    const context = { host: this.#host, signal };
+    return this.#guard(() => run(this.gpu.device, this.#plan(id, key), id, feeds, options, context, this.facts.software));
+  }
+
+  /**
+   * @param {string} id @param {string} key @param {GpuFeed[]} feeds @param {number} repeats @param {{signal?: AbortSignal}} [options]
+   * @returns {Promise<import('../types.d.ts').ProfileResult>}
+   */
+  profile(id, key, feeds, repeats, { signal = never } = {}) {
+    const context = { host: this.#host, signal };
+    return this.#guard(() => profile(this.gpu.device, this.#plan(id, key), id, feeds, repeats, context, this.facts.software));
+  }
+
+  /** @param {string} id @param {string} key */
+  async dropPlan(id, key) {
+    const session = this.#session(id);
+    session.plans.get(key)?.destroy();
+    session.plans.delete(key);
+  }
+
+  /** @param {string} id @returns {Promise<{freed: number}>} */
+  async releaseSession(id) {
+    const session = this.#session(id);
+    const freed = this.#bytes(session);
+    this.#sessions.delete(id);
+    for (const plan of session.plans.values()) plan.destroy();
+    for (const buffer of session.constants.values()) buffer.destroy();
+    return { freed };
+  }
+
+  /** @returns {import('../types.d.ts').MemoryReport} */
+  memory() {
+    const sessions = [...this.#sessions].map(([id, session]) =>
+      ({ id, bytes: this.#bytes(session), shared: false, threads: 0, plans: [...session.plans.keys()] }));
+    return { sessions, total: sessions.reduce((sum, { bytes }) => sum + bytes, 0) };
+  }
+
+  /** Gives the device back, unless it is the caller's. */
+  terminate() {
+    if (this.gpu.own) this.gpu.device.destroy();
+  }
+
+  /** @param {string} id */
+  #session(id) {
+    const found = this.#sessions.get(id);
+    check(found !== undefined, 'UNKNOWN_SESSION', `There is no session "${id}".`, { session: id });
+    return found;
+  }
+
+  /** @param {string} id @param {string} key */
+  #plan(id, key) {
+    const found = this.#session(id).plans.get(key);
+    check(found !== undefined, 'UNKNOWN_PLAN', `Session "${id}" has no plan "${key}".`, { session: id, plan: key });
+    return found;
+  }
+
+  /** @param {GpuSession} session */
+  #bytes({ plans, constants }) {
+    let sum = 0;
+    for (const buffer of constants.values()) sum += buffer.size;
+    for (const { buffers, plan } of plans.values()) {
+      buffers.forEach((buffer, i) => {
+        if (buffer && plan.buffers[i].constant < 0) sum += buffer.size;
+      });
+    }
+    return sum;
+  }
+
+  /**
+   * @template T
+   * @param {() => Promise<T>} work @returns {Promise<T>}
+   */
+  async #guard(work) {
+    try {
+      return await this.gpu.guard(work);
+    } catch (cause) {
+      throw cause instanceof NnjitError ? cause : asError(cause);
+    }
+  }
+}

@@ -1,0 +1,212 @@
+// One inference on the GPU: feeds are written, segments encoded (a pass each, everything in one command buffer as far as
+// the host is not needed), outputs copied and mapped. Also the times of each step, for profile().
+
+import { NnjitError, check, throwIfAborted } from '../errors.js';
+import { asBytes, copyOf } from '../values.js';
+import { callHost, writeTensor } from './host.js';
+import { bytesToRead, encodeCopies, mapped, readbackBuffer } from './readback.js';
+import { COPY_DST, COPY_SRC, STORAGE } from './shader.js';
+import { asIs, storedBytes } from './stored.js';
+import { StepClock } from './timing.js';
+
+/** @typedef {import('./plan.js').LoadedPlan} LoadedPlan */
+/** @typedef {import('./types.d.ts').GpuFeed} GpuFeed */
+/** @typedef {import('./types.d.ts').GpuOutput} GpuOutput */
+/** @typedef {import('./types.d.ts').GpuRef} GpuRef */
+/** @typedef {import('../types.d.ts').HostValue} HostValue */
+/** @typedef {{host: import('../host.js').Host, signal: AbortSignal}} Context */
+/**
+ * @typedef {object} RunOptions
+ * @property {string[]} [fetch] names of the outputs wanted; default all
+ * @property {(ArrayBufferView | null)[]} [into] where outputs go
+ * @property {boolean[]} [stay] outputs that stay on the device
+ */
+
+/** Operations in one submission: a driver takes a queue that is silent for seconds for one that hangs. */
+const SUBMIT_FLOPS = 4e11;
+const SUBMIT_FLOPS_SOFTWARE = 4e8;
+
+/**
+ * @param {GPUDevice} device @param {LoadedPlan} loaded @param {string} session @param {GpuFeed[]} feeds
+ * @param {RunOptions} options @param {Context} context @param {boolean} software
+ * @returns {Promise<{outputs: GpuOutput[], ms: number, segments: {kind: string, ms: number}[]}>}
+ */
+export async function run(device, loaded, session, feeds, { fetch, into = [], stay = [] }, context, software) {
+  const start = performance.now();
+  const { plan } = loaded;
+  /** @type {Map<string, HostValue>} */
+  const values = new Map();
+  /** @type {Map<string, Uint8Array>} */
+  const known = new Map();
+  if (!loaded.proven) device.pushErrorScope('validation');
+  let encoder = device.createCommandEncoder({ label: loaded.key });
+  storeFeeds(device, encoder, loaded, feeds, values, known);
+  const segments = [];
+  let pending = 0;
+  for (const segment of plan.segments) {
+    throwIfAborted(context.signal);
+    const begun = performance.now();
+    if (segment.kind === 'gpu') {
+      const limit = software ? SUBMIT_FLOPS_SOFTWARE : SUBMIT_FLOPS;
+      let first = segment.first;
+      while (first < segment.last) {
+        let last = first;
+        while (last < segment.last && (last === first || pending < limit)) pending += plan.steps[last++].flops ?? 0;
+        encodeSteps(encoder, loaded, first, last);
+        first = last;
+        if (pending >= limit) {
+          device.queue.submit([encoder.finish()]);
+          encoder = device.createCommandEncoder();
+          pending = 0;
+        }
+      }
+    } else {
+      device.queue.submit([encoder.finish()]);
+      await callHost(device, loaded, session, segment, values, known, context);
+      encoder = device.createCommandEncoder();
+      pending = 0;
+    }
+    segments.push({ kind: segment.kind, ms: performance.now() - begun });
+  }
+  const refs = outputsOf(plan.outputs, fetch);
+  /** @type {GpuOutput[]} */
+  const outputs = new Array(refs.length);
+  /** @type {{ref: GpuRef, buffer: GPUBuffer, place: Uint8Array | null, at: number}[]} */
+  const wanted = [];
+  refs.forEach((ref, at) => {
+    if (ref.host) outputs[at] = /** @type {HostValue} */ (values.get(ref.name) ?? loaded.values.get(ref.name));
+    else if (stay[at] && asIs(ref.type, ref.stored)) outputs[at] = { gpuBuffer: kept(device, encoder, loaded, ref) };
+    else wanted.push({ ref, buffer: loaded.buffer(ref.buffer), place: placeFor(ref, into[at]), at });
+  });
+  const size = bytesToRead(wanted);
+  if (size && (!loaded.readback || loaded.readback.size < size)) {
+    loaded.readback?.destroy();
+    loaded.readback = readbackBuffer(device, size);
+  }
+  if (size && loaded.readback) encodeCopies(encoder, wanted, loaded.readback);
+  device.queue.submit([encoder.finish()]);
+  if (!loaded.proven) {
+    const error = await device.popErrorScope();
+    if (error) throw new NnjitError('BAD_PLAN', `The device refused plan "${loaded.key}": ${error.message}`, { plan: loaded.key });
+    loaded.proven = true;
+  }
+  const waited = performance.now();
+  if (size && loaded.readback) {
+    const bytes = await mapped(loaded.readback, wanted, wanted.map(({ place }) => place));
+    wanted.forEach(({ at }, i) => {
+      outputs[at] = bytes[i];
+    });
+  } else {
+    wanted.forEach(({ at, place }) => {
+      outputs[at] = place ?? new Uint8Array(0);
+    });
+    // nothing to read: the run is over when the device is done with it
+    await device.queue.onSubmittedWorkDone();
+  }
+  segments.push({ kind: 'readback', ms: performance.now() - waited });
+  return { outputs, ms: performance.now() - start, segments };
+}
+
+/**
+ * Times of each step by itself, by timestamp queries where the device has them, and of whole runs.
+ * @param {GPUDevice} device @param {LoadedPlan} loaded @param {string} session @param {GpuFeed[]} feeds
+ * @param {number} repeats @param {Context} context @param {boolean} software
+ * @returns {Promise<import('../types.d.ts').ProfileResult>}
+ */
+export async function profile(device, loaded, session, feeds, repeats, context, software) {
+  check(repeats >= 1, 'BAD_FEED', 'A profile takes at least one run.');
+  const runs = [];
+  /** @type {{kind: string, ms: number}[]} */
+  let segments = [];
+  for (let i = 0; i < repeats; i++) {
+    const whole = await run(device, loaded, session, feeds, {}, context, software);
+    runs.push(whole.ms);
+    segments = whole.segments;
+  }
+  const clock = new StepClock(device);
+  const steps = [];
+  try {
+    for (let step = 0; step < loaded.steps.length; step++) {
+      throwIfAborted(context.signal);
+      const { ms } = await clock.time((pass) => encodeStep(pass, loaded, step), { samples: Math.min(repeats, 5) });
+      steps.push({ step, ms: [ms], mean: [ms] });
+    }
+  } finally {
+    clock.destroy();
+  }
+  runs.sort((a, b) => a - b);
+  return { steps, segments: /** @type {any} */ (segments), runMs: runs[runs.length >> 1] };
+}
+
+/** @param {GPUCommandEncoder} encoder @param {LoadedPlan} loaded @param {number} first @param {number} last */
+function encodeSteps(encoder, loaded, first, last) {
+  const pass = encoder.beginComputePass();
+  for (let i = first; i < last; i++) encodeStep(pass, loaded, i);
+  pass.end();
+}
+
+/** @param {GPUComputePassEncoder} pass @param {LoadedPlan} loaded @param {number} step */
+function encodeStep(pass, loaded, step) {
+  const { kernel, group } = loaded.steps[step];
+  kernel.encode(pass, group);
+}
+
+/**
+ * @param {GPUDevice} device @param {GPUCommandEncoder} encoder @param {LoadedPlan} loaded @param {GpuFeed[]} feeds
+ * @param {Map<string, HostValue>} values @param {Map<string, Uint8Array>} known
+ */
+function storeFeeds(device, encoder, loaded, feeds, values, known) {
+  const { inputs } = loaded.plan;
+  check(feeds.length === inputs.length, 'BAD_FEED', `The plan has ${inputs.length} inputs; ${feeds.length} were fed.`,
+    { expected: inputs.length, got: feeds.length });
+  inputs.forEach((ref, i) => {
+    const feed = feeds[i];
+    if (ref.host) {
+      values.set(ref.name, /** @type {HostValue} */ (feed));
+      return;
+    }
+    if ('gpuBuffer' in feed) {
+      const size = storedBytes(ref.type, ref.stored, ref.nbytes);
+      check(asIs(ref.type, ref.stored), 'BAD_FEED', `Input "${ref.name}" is ${ref.type}, which this device keeps in wider elements: feed it from the processor.`,
+        { name: ref.name });
+      check(feed.gpuBuffer.size >= size && (feed.gpuBuffer.usage & COPY_SRC) !== 0, 'BAD_FEED',
+        `Input "${ref.name}" takes ${size} bytes of a buffer with usage COPY_SRC.`, { name: ref.name });
+      if (size) encoder.copyBufferToBuffer(feed.gpuBuffer, 0, loaded.buffer(ref.buffer), 0, Math.ceil(size / 4) * 4);
+      return;
+    }
+    const bytes = asBytes(feed);
+    check(bytes !== null && bytes.byteLength === ref.nbytes, 'BAD_FEED',
+      `Input "${ref.name}" takes ${ref.nbytes} bytes; ${bytes?.byteLength ?? 'no buffer'} came.`,
+      { name: ref.name, expected: ref.nbytes, got: bytes?.byteLength });
+    writeTensor(device, loaded.buffer(ref.buffer), ref, bytes);
+    if (loaded.needs(ref.name)) known.set(ref.name, copyOf(bytes));
+  });
+}
+
+/**
+ * An output that stays: a copy, because the plan's own buffer is written again by the next run.
+ * @param {GPUDevice} device @param {GPUCommandEncoder} encoder @param {LoadedPlan} loaded @param {GpuRef} ref
+ */
+function kept(device, encoder, loaded, ref) {
+  const size = Math.max(16, Math.ceil(ref.nbytes / 16) * 16);
+  const buffer = device.createBuffer({ label: ref.name, size, usage: STORAGE | COPY_SRC | COPY_DST });
+  if (ref.nbytes) encoder.copyBufferToBuffer(loaded.buffer(ref.buffer), 0, buffer, 0, Math.ceil(ref.nbytes / 4) * 4);
+  return buffer;
+}
+
+/** @param {GpuRef} ref @param {ArrayBufferView | null | undefined} place */
+function placeFor(ref, place) {
+  const bytes = place ? asBytes(place) : null;
+  check(!bytes || bytes.byteLength === ref.nbytes, 'BAD_FEED',
+    `Output "${ref.name}" has ${ref.nbytes} bytes; there is room for ${bytes?.byteLength}.`, { name: ref.name });
+  return bytes;
+}
+
+/** @param {import('./types.d.ts').GpuValueRef[]} outputs @param {string[] | undefined} fetch */
+function outputsOf(outputs, fetch) {
+  return fetch?.map((name) => {
+    const ref = outputs.find((output) => output.name === name);
+    check(ref !== undefined, 'BAD_FEED', `The plan has no output "${name}".`, { name });
+    return ref;
+  }) ?? outputs;
+}

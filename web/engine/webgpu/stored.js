@@ -1,0 +1,88 @@
+// Elements of ONNX's types as storage buffers hold them: WGSL has no bytes and no 16-bit integers, so these take four
+// bytes each there. Takes and gives bytes; what is stored as it is passes through without a copy.
+
+/** @typedef {Int8Array | Uint8Array | Int16Array | Uint16Array} Narrow */
+
+/** @type {Record<string, {new (buffer: ArrayBufferLike, offset: number, length: number): Narrow, BYTES_PER_ELEMENT: number}>} */
+const NARROW = {
+  int8: Int8Array, uint8: Uint8Array, bool: Uint8Array, int16: Int16Array, uint16: Uint16Array, bfloat16: Uint16Array,
+  float16: Uint16Array,
+};
+
+/** Whether a tensor's bytes are its bytes in a buffer. @param {string} type @param {string} stored */
+export const asIs = (type, stored) => !(type in NARROW) || stored === 'f16';
+
+/** Bytes in the model for an element. @param {string} type */
+export const elementBytes = (type) => NARROW[type]?.BYTES_PER_ELEMENT ?? 4;
+
+/**
+ * @param {string} type @param {string} stored @param {Uint8Array} bytes
+ * @returns {Uint8Array} what goes into a buffer
+ */
+export function widen(type, stored, bytes) {
+  if (asIs(type, stored)) return bytes;
+  const from = view(type, bytes);
+  if (type === 'bfloat16') return bytesOf(Uint32Array.from(from, (bits) => bits << 16));
+  if (type === 'float16') return bytesOf(Float32Array.from(from, halfToNumber));
+  return bytesOf(Int32Array.from(from));
+}
+
+/**
+ * @param {string} type @param {string} stored @param {Uint8Array} bytes of a buffer; they begin at a multiple of four
+ * @returns {Uint8Array} the tensor's bytes
+ */
+export function narrow(type, stored, bytes) {
+  if (asIs(type, stored)) return bytes;
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 2);
+  if (type === 'bfloat16') return bytesOf(Uint16Array.from(words, (bits) => bits >>> 16));
+  if (type === 'float16') {
+    const numbers = new Float32Array(bytes.buffer, bytes.byteOffset, words.length);
+    return bytesOf(Uint16Array.from(numbers, numberToHalf));
+  }
+  const Kind = elementBytes(type) === 1 ? Uint8Array : Uint16Array;
+  return bytesOf(Kind.from(words));
+}
+
+/** Bytes in a buffer for a tensor of `nbytes`. @param {string} type @param {string} stored @param {number} nbytes */
+export const storedBytes = (type, stored, nbytes) => (asIs(type, stored) ? nbytes : (nbytes / elementBytes(type)) * 4);
+
+/** @param {string} type @param {Uint8Array} bytes @returns {Narrow} */
+function view(type, bytes) {
+  const Kind = NARROW[type];
+  const size = Kind.BYTES_PER_ELEMENT;
+  const aligned = bytes.byteOffset % size === 0 ? bytes : bytes.slice();
+  return new Kind(aligned.buffer, aligned.byteOffset, Math.floor(bytes.byteLength / size));
+}
+
+/** @param {ArrayBufferView} array */
+const bytesOf = (array) => new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+
+/** @param {number} bits of an IEEE binary16 */
+export function halfToNumber(bits) {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >> 10) & 31;
+  const fraction = bits & 1023;
+  if (exponent === 0) return sign * fraction * 2 ** -24;
+  if (exponent === 31) return fraction ? NaN : sign * Infinity;
+  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+}
+
+/** @param {number} value one that binary16 holds exactly @returns {number} its bits */
+export function numberToHalf(value) {
+  const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0;
+  const size = Math.abs(value);
+  if (Number.isNaN(size)) return 0x7e00;
+  if (size >= 65520) return sign | 0x7c00;
+  if (size < 2 ** -14) return sign | Math.round(size * 2 ** 24);
+  const exponent = Math.floor(Math.log2(size));
+  return sign | (((exponent + 15) << 10) + Math.round((size / 2 ** exponent - 1) * 1024));
+}
+
+/** The same bytes, with zeros up to a multiple of four. @param {Uint8Array} bytes @returns {Uint8Array<ArrayBuffer>} */
+export function wholeWords(bytes) {
+  const given = /** @type {Uint8Array<ArrayBuffer>} */ (bytes);
+  if (bytes.byteLength % 4 === 0) return given;
+  const padded = new Uint8Array(Math.ceil(bytes.byteLength / 4) * 4);
+  padded.set(bytes);
+  return padded;
+}

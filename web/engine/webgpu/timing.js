@@ -1,0 +1,70 @@
+// Times of work on the device: by timestamp queries where it has them, by the wall clock where not. Browsers round
+// timestamps (Chrome to 65,536 ns unless developer features are on), so work is repeated past that grain.
+
+const [QUERY_RESOLVE, COPY_SRC, COPY_DST, MAP_READ] = [0x200, 0x4, 0x8, 0x1];
+/** A sample lasts at least this long: thirty grains. */
+const SAMPLE_MS = 2;
+const MOST = 4096;
+
+/** @typedef {(pass: GPUComputePassEncoder) => void} Work */
+/** @typedef {{ms: number, min: number, max: number, samples: number[], inner: number, clock: 'timestamp' | 'wall'}} Timed */
+
+export class StepClock {
+  /** @param {GPUDevice} device */
+  constructor(device) {
+    this.device = device;
+    if (!device.features.has('timestamp-query')) return;
+    this.queries = device.createQuerySet({ type: 'timestamp', count: 2 });
+    this.resolved = device.createBuffer({ size: 16, usage: QUERY_RESOLVE | COPY_SRC });
+    this.staging = device.createBuffer({ size: 16, usage: COPY_DST | MAP_READ });
+  }
+
+  /**
+   * The median of `samples`, each the mean of as many repetitions as last for SAMPLE_MS.
+   * @param {Work} work @param {{samples?: number, sampleMs?: number, limitMs?: number}} [how] limitMs: stop sampling after it
+   * @returns {Promise<Timed>}
+   */
+  async time(work, { samples = 5, sampleMs = SAMPLE_MS, limitMs = 1000 } = {}) {
+    const begun = performance.now();
+    let inner = 1;
+    let took = await this.#once(work, inner); // and warm
+    while (took < sampleMs && inner < MOST) {
+      inner = Math.min(MOST, Math.max(inner * 2, Math.ceil((inner * sampleMs * 1.1) / Math.max(took, sampleMs / 64))));
+      took = await this.#once(work, inner);
+    }
+    const found = [took / inner];
+    while (found.length < samples && performance.now() - begun < limitMs) found.push((await this.#once(work, inner)) / inner);
+    const sorted = [...found].sort((a, b) => a - b);
+    const ms = sorted[sorted.length >> 1];
+    return { ms, min: sorted[0], max: sorted[sorted.length - 1], samples: found, inner, clock: this.queries ? 'timestamp' : 'wall' };
+  }
+
+  /** @param {Work} work @param {number} inner @returns {Promise<number>} ms of all repetitions */
+  async #once(work, inner) {
+    const { device, queries, resolved, staging } = this;
+    const encoder = device.createCommandEncoder();
+    const pass = encoder.beginComputePass(queries
+      ? { timestampWrites: { querySet: queries, beginningOfPassWriteIndex: 0, endOfPassWriteIndex: 1 } } : undefined);
+    for (let i = 0; i < inner; i++) work(pass);
+    pass.end();
+    if (!queries || !resolved || !staging) {
+      const start = performance.now();
+      device.queue.submit([encoder.finish()]);
+      await device.queue.onSubmittedWorkDone();
+      return performance.now() - start;
+    }
+    encoder.resolveQuerySet(queries, 0, 2, resolved, 0);
+    encoder.copyBufferToBuffer(resolved, 0, staging, 0, 16);
+    device.queue.submit([encoder.finish()]);
+    await staging.mapAsync(1);
+    const [from, to] = new BigUint64Array(staging.getMappedRange().slice(0));
+    staging.unmap();
+    return Number(to - from) / 1e6;
+  }
+
+  destroy() {
+    this.queries?.destroy();
+    this.resolved?.destroy();
+    this.staging?.destroy();
+  }
+}

@@ -1,0 +1,81 @@
+// The shapes that cross the edges of the WebGPU engine: the plan that Python makes (py/nnjit/runtime/gpu_plan.py).
+// Sizes and offsets are bytes of GPU buffers; times are milliseconds.
+
+import type { HostRef, HostValue } from '../types.d.ts';
+import type { Shader } from './shader.js';
+
+/** A row-major tensor at the start of a buffer. */
+export interface GpuRef {
+  name: string;
+  type: string;
+  dims: number[];
+  buffer: number;
+  /** Of the tensor as ONNX has it; in the buffer its elements may be wider. */
+  nbytes: number;
+  /** WGSL's type of an element: f32, i32, u32, vec2i or f16. */
+  stored: string;
+  host?: false;
+}
+
+export type GpuValueRef = GpuRef | HostRef;
+
+/** buffer, offset, size */
+export type GpuBinding = [number, number, number];
+
+export interface GpuStep {
+  shader: number;
+  bindings: GpuBinding[];
+  name: string;
+  kernel: string;
+  nodes: string[];
+  flops?: number;
+  bytes?: number;
+}
+
+export interface GpuSegment { kind: 'gpu'; first: number; last: number }
+export interface GpuHostCall { kind: 'host'; call: string; inputs: GpuValueRef[]; outputs: GpuValueRef[] }
+
+/** Where a constant goes: `type` is its element type as the model has it. */
+interface Filling { buffer: number; type: string; stored: string }
+
+export type GpuInitItem =
+  | ({ kind: 'bytes'; data: Uint8Array } & Filling)
+  | ({ kind: 'range'; source: number; start: number; length: number } & Filling)
+  | { kind: 'step'; shader: number; bindings: GpuBinding[] }
+  | { kind: 'free'; buffer: number }
+  | GpuHostCall;
+
+export interface GpuPlan {
+  version: 1;
+  backend: 'webgpu';
+  key: string;
+  shaders: Shader[];
+  /** constant: its id in the session, -1 for one of the plan's own; staged: only init steps use it. */
+  buffers: { nbytes: number; constant: number; staged: boolean }[];
+  steps: GpuStep[];
+  segments: (GpuSegment | GpuHostCall)[];
+  init: GpuInitItem[];
+  inputs: GpuValueRef[];
+  outputs: GpuValueRef[];
+  stats?: Record<string, unknown>;
+}
+
+/** What a feed may be: bytes, a value for the reference, or a tensor that lies on this device already. */
+export type GpuFeed = Uint8Array | HostValue | { gpuBuffer: GPUBuffer };
+export type GpuOutput = Uint8Array | HostValue | { gpuBuffer: GPUBuffer };
+
+export interface GpuFacts {
+  vendor: string;
+  architecture: string;
+  description: string;
+  software: boolean;
+  features: string[];
+  limits: Record<string, number>;
+  /** Invocations that run in lockstep, 0 where the adapter does not tell. */
+  subgroup: number;
+  /** How many invocations keep the device busy. */
+  invocations: number;
+  /** Subgroup matrices: component, result, m, n, k. */
+  matrices: [string, string, number, number, number][];
+  timestamps: boolean;
+}
