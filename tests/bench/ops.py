@@ -36,12 +36,13 @@ def normal(rng: np.random.Generator, *shape: int, scale: float = 1.0) -> np.ndar
 
 
 def build(nodes: list[onnx.NodeProto], x: np.ndarray, weights: dict[str, np.ndarray]) -> bytes:
-    """A model of f32 input x and output y."""
+    """A model of input x and output y of one type."""
+    dtype = helper.np_dtype_to_tensor_dtype(x.dtype)
     graph = helper.make_graph(
         nodes,
         "op",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(x.shape))],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("x", dtype, list(x.shape))],
+        [helper.make_tensor_value_info("y", dtype, None)],
         [numpy_helper.from_array(value, name) for name, value in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
@@ -104,6 +105,44 @@ def gelu_chain(rows: int, columns: int) -> Op:
     return Op(f"gelu {rows}x{columns}", "gelu", build(steps, x, w), {"x": x}, w, 30.0 * rows * columns)
 
 
+def quantised(rng: np.random.Generator, terms: int, *weight: int, channels: int = 0) -> dict[str, np.ndarray]:
+    """Scales, zero points and i8 weights of a layer of u8 activations; a scale for each of `channels`, or one."""
+    scale = 0.01 * (0.5 + rng.random(channels)) if channels else np.array(0.01)
+    return {
+        "xs": np.array(0.02, np.float32),
+        "xz": np.array(117, np.uint8),
+        "w": rng.integers(-127, 128, weight).astype(np.int8),
+        "ws": scale.astype(np.float32),
+        "wz": np.zeros(channels or (), np.int8),
+        # a sum of `terms` products of deviations 74 and 73: 5 deviations fill 255 steps
+        "ys": np.array(0.02 * 0.01 * 74 * 73 * terms**0.5 / 50, np.float32),
+        "yz": np.array(128, np.uint8),
+    }
+
+
+QINPUTS = ["x", "xs", "xz", "w", "ws", "wz", "ys", "yz"]
+
+
+def qmatmul(m: int, k: int, n: int) -> Op:
+    rng = np.random.default_rng(m * k + n)
+    x, w = rng.integers(0, 256, (m, k)).astype(np.uint8), quantised(rng, k, k, n)
+    model = build([helper.make_node("QLinearMatMul", QINPUTS, ["y"])], x, w)
+    return Op(f"qlinear matmul {m}x{k}x{n}", "qmatmul", model, {"x": x}, w, 2.0 * m * k * n)
+
+
+def qconv(title: str, size: int, cin: int, cout: int, kernel: int, stride: int = 1, groups: int = 1) -> Op:
+    """A layer as quantisers leave it: u8 in and out, i8 weights with a scale for each channel, a bias."""
+    rng = np.random.default_rng(size * cin + cout)
+    x, inner = rng.integers(0, 256, (1, cin, size, size)).astype(np.uint8), cin // groups
+    w = quantised(rng, inner * kernel * kernel, cout, inner, kernel, kernel, channels=cout)
+    w["b"] = rng.integers(-5000, 5000, cout).astype(np.int32)
+    pad, out = kernel // 2, (size + 2 * (kernel // 2) - kernel) // stride + 1
+    attrs: dict[str, Any] = {"strides": [stride, stride], "pads": [pad] * 4, "group": groups}
+    model = build([helper.make_node("QLinearConv", [*QINPUTS, "b"], ["y"], **attrs)], x, w)
+    flops = 2.0 * out * out * cout * inner * kernel * kernel
+    return Op(f"qlinear {title}", "qconv", model, {"x": x}, w, flops, attrs)
+
+
 GEMMS = (
     # of the paper: layers of transformers
     (128, 768, 3072),
@@ -143,8 +182,20 @@ CONVS = (
 )
 
 
+QMATMULS = (
+    (384, 768, 768),
+    (384, 768, 3072),
+    (384, 3072, 768),
+    (128, 384, 1536),
+    (127, 251, 509),
+    (16, 1024, 1024),
+    (1, 768, 3072),
+)
+
+
 def all_ops() -> dict[str, Op]:
     ops = [gemm(*shape) for shape in GEMMS] + [conv(*layer) for layer in CONVS]
+    ops += [qmatmul(*shape) for shape in QMATMULS] + [qconv(*layer) for layer in CONVS]
     ops += [
         softmax(4608, 384),
         softmax(1, 50257),

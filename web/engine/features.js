@@ -28,6 +28,33 @@ export const hasSimd = () => acceptsVectorBody(ZERO);
 /** @returns {boolean} relaxed SIMD, by f32x4.relaxed_madd */
 export const hasRelaxedSimd = () => acceptsVectorBody([...ZERO, ...ZERO, ...ZERO, 0xfd, 0x85, 0x02]);
 
+/** (a, b) => the first lane of i32x4.relaxed_dot_i8x16_i7x16_add_s(i8x16.splat(a), i8x16.splat(b), 0) */
+const DOT = [
+  ...HEADER,
+  0x01, 0x07, 0x01, 0x60, 0x02, 0x7f, 0x7f, 0x01, 0x7f, // type: (i32, i32) -> i32
+  0x03, 0x02, 0x01, 0x00,
+  0x07, 0x05, 0x01, 0x01, 0x66, 0x00, 0x00, // export "f"
+  0x0a, 0x24, 0x01, 0x22, 0x00,
+  0x20, 0x00, 0xfd, 0x0f, 0x20, 0x01, 0xfd, 0x0f, ...ZERO, 0xfd, 0x93, 0x02, 0xfd, 0x1b, 0x00, 0x0b,
+];
+
+/**
+ * What the engine's relaxed dot product multiplies its signed bytes with, where the sums are exact: 'u8' (vpdpbusd of
+ * x86), 's8' (sdot of Arm); '' where two products saturate in between (pmaddubsw), or without relaxed SIMD. The
+ * specification leaves the choice to the machine and holds it fixed there.
+ * @returns {'' | 'u8' | 's8'}
+ */
+export function dotKind() {
+  const bytes = new Uint8Array(DOT);
+  if (!hasRelaxedSimd() || !WebAssembly.validate(bytes)) return '';
+  const { f } = /** @type {{f: (a: number, b: number) => number}} */ (
+    /** @type {unknown} */ (new WebAssembly.Instance(new WebAssembly.Module(bytes)).exports)
+  );
+  const pairs = [[127, 255], [-128, 255], [-128, 128], [127, 128]];
+  if (pairs.every(([a, b]) => f(a, b) === 4 * a * b)) return 'u8';
+  return pairs.every(([a, b]) => f(a, b) === 4 * a * (b - 256)) ? 's8' : '';
+}
+
 /** @returns {boolean} half-precision vectors, by f16x8.add */
 export const hasFp16 = () => acceptsVectorBody([...ZERO, ...ZERO, 0xfd, 0xbd, 0x02]);
 
@@ -67,6 +94,7 @@ export function probe(wanted) {
     threads: sharedMemory ? Math.min(Math.max(1, Math.floor(wanted ?? cores)), MAX_THREADS) : 1,
     simd: hasSimd(),
     relaxed: hasRelaxedSimd(),
+    dot: dotKind(),
     wasmThreads: hasWasmThreads(),
     fp16: hasFp16(),
     hardwareConcurrency: cores,

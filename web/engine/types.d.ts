@@ -79,6 +79,8 @@ export interface EngineInfo {
   threads: number;
   simd: boolean;
   relaxed: boolean;
+  /** What the relaxed dot product of bytes is here, see features.js. */
+  dot: '' | 'u8' | 's8';
   wasmThreads: boolean;
   fp16: boolean;
   hardwareConcurrency: number;
@@ -116,6 +118,61 @@ export interface TimingResult {
   grainMs: number;
   threads: number;
 }
+/** A kernel laid out in a lab: its operands' pointers are written to `args` before it is called. */
+export interface LabKernel {
+  module: Uint8Array;
+  args: number;
+  pointers: number[];
+  tiles: number;
+  parallel: boolean;
+  name?: string;
+  /** Kernels that fill its panels, run once before. */
+  packs: LabPack[];
+}
+export type LabPack = Omit<LabKernel, 'packs'>;
+/** Kernels to time by themselves; `fill`: a region to write once before. */
+export interface LabWork { pages: number; fill: [number, number]; kernels: LabKernel[] }
+export interface LabFill { address: number; nbytes: number; pattern: Uint8Array }
+/** The serving kernel writes to `address`, candidates to `other`. */
+export interface LabOutput {
+  address: number;
+  other: number;
+  nbytes: number;
+  kind: string;
+  tolerance: { absolute: number; relative: number };
+}
+export interface LabSetup {
+  pages: number;
+  fills: LabFill[];
+  kernel: LabKernel;
+  outputs: LabOutput[];
+  /** Places whose bytes come back, to compare with the definition. */
+  probes: { address: number; length: number }[];
+}
+export interface LabTrial { kernel: LabKernel; rounds: number }
+export interface LabReport {
+  verdict: 'timed' | 'slow' | 'wrong' | 'trap' | 'refused';
+  reason: string;
+  compileMs: number;
+  checked: number;
+  /** Largest error in units of the tolerance. */
+  worst: number;
+  /** ms of a whole call, a round each. */
+  base: number[];
+  mine: number[];
+  busyMs: number;
+}
+/** Panels to make over when a kernel with other tiles takes a slot: kernels of a source and a target, in order, then
+ *  the words that point to the panels are changed to `place`. */
+export interface Repack {
+  kernels: { module: Uint8Array; args: number; pointers: number[]; tiles: number }[];
+  source: number;
+  place: number;
+  words: number[];
+}
+export interface Adoption { lab: string; slot: number; pages: number; repacks: Repack[] }
+export interface PaceReport { delayedMs: number; delayed: number }
+
 export interface SessionMemory { id: string; bytes: number; shared: boolean; threads: number; plans: string[] }
 export interface MemoryReport { sessions: SessionMemory[]; total: number }
 
@@ -127,6 +184,7 @@ export type Mail =
   | { op: 'plan'; session: number; plan: number; module: WebAssembly.Module; tableBase: number; slots: number }
   | { op: 'swap'; session: number; plan: number; slot: number; module: WebAssembly.Module | null }
   | { op: 'candidate'; session: number; plan: number; module: WebAssembly.Module | null }
+  | { op: 'lab'; session: number; no: number; module: WebAssembly.Module | null }
   | { op: 'dropPlan'; session: number; plan: number }
   | { op: 'dropSession'; session: number };
 
@@ -148,7 +206,15 @@ export interface Job {
 export interface Trap { thread: number; step: number; message: string; functionIndex: number }
 
 /** Page to engine: a call, or the abort of an earlier one. */
-export interface Request { id: number; method: string; args: unknown[]; abort?: boolean; cancellable?: boolean }
+export interface Request {
+  id: number;
+  method: string;
+  args: unknown[];
+  abort?: boolean;
+  cancellable?: boolean;
+  /** When it was sent: performance.timeOrigin + performance.now(). */
+  at: number;
+}
 
 /** Engine to page: the answer to a call, or progress on the way. */
 export interface Reply {
