@@ -18,6 +18,7 @@ from .check import CHECKS, run_checks, unpack_typescript
 from .env import Environment
 from .httpd import Server
 from .lock import SetupError, read_lock
+from .postgres import install as install_postgres
 from .records_open import open_records
 from .site import Site
 from .vendor import Vendor, print_line
@@ -196,6 +197,9 @@ def test(project: Project, arguments: list[str]) -> int:
     project.env.require(REQUIREMENTS)
     project.vendor.ensure("runtime", "samples", "models")
     project.dist.refresh()
+    postgres_missing = install_postgres(print_line)
+    if postgres_missing:
+        print_line(f"the kernel database is tested on SQLite alone: {postgres_missing}")
     variables = test_variables(project)
     checked = 0 if arguments else check(project, [])
     command = [str(project.env.python), "-m", "pytest", *arguments]
