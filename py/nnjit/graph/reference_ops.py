@@ -153,4 +153,30 @@ class Pad(OnnxPad):
         return found
 
 
-NEW_OPS: list[type[OpRun]] = [GatherElements, Pad, If, Loop, Scan, Optional]
+class ScaledDotProductAttention(_Op):
+    """See passes/attention.py: softmax(cap(scale q k') + bias) v."""
+
+    op_domain = "nnjit"
+
+    def run(self, *args: Any, **_: Any) -> tuple[Any, ...]:
+        q, k, v = (np.asarray(a) for a in args[:3])
+        wide: Any = np.float64 if q.dtype == np.float64 else np.float32
+        repeat = q.shape[1] // k.shape[1]
+        keys, values = (np.repeat(a.astype(wide), repeat, axis=1) for a in (k, v))
+        s = q.astype(wide) @ np.swapaxes(keys, -1, -2) * wide(self.scale)  # type: ignore[attr-defined]
+        cap = wide(getattr(self, "softcap", None) or 0)
+        s = np.tanh(s / cap) * cap if cap else s
+        s = s + np.asarray(args[3]).astype(wide) if len(args) > 3 else s
+        offset = getattr(self, "causal_offset", None)
+        if offset is not None:
+            m, n = s.shape[-2:]
+            s = np.where(np.arange(n) <= np.arange(m)[:, None] + offset, s, -np.inf)
+        with np.errstate(all="ignore"):
+            e = np.exp(s - s.max(-1, keepdims=True))
+            p = e / e.sum(-1, keepdims=True)
+        if self.empty == "zero":  # type: ignore[attr-defined]
+            p = np.where(np.isneginf(s.max(-1, keepdims=True)), 0, p)
+        return ((p @ values).astype(q.dtype),)
+
+
+NEW_OPS: list[type[OpRun]] = [ScaledDotProductAttention, GatherElements, Pad, If, Loop, Scan, Optional]

@@ -43,3 +43,8 @@ def emitted(spec: KernelSpec, schedule: Schedule, target: AnyTarget) -> tuple[Co
     if isinstance(target, WgslTarget):
         return wgsl.emitted(spec, schedule, target)
     return wasm.emitted(spec, schedule, target)
+
+
+def fuses_attention(target: AnyTarget) -> bool:
+    """Whether attention is one kernel with scratch memory; elsewhere it is three."""
+    return isinstance(target, Target) and target.attention == "fused"

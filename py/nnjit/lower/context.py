@@ -11,11 +11,11 @@ from nnjit.codegen.expr import Expr, Index, const, guarded, load
 from nnjit.codegen.spec import Axis, Operand
 from nnjit.graph.ir import Node, Value
 from nnjit.lower.registry import INJECTIVE, POINTWISE, Unsupported, kind
+from nnjit.lower.tensors import Buffer
 
 if TYPE_CHECKING:
     from nnjit.lower.build import Build
     from nnjit.lower.ops.linear import Window
-    from nnjit.lower.tensors import Buffer
 
 
 @dataclass(slots=True)
@@ -124,6 +124,11 @@ class Context:
             self.bound.append(Bound(buffer, offset, dtype, size, role))
         self.bound[at].size = max(self.bound[at].size, size)
         return at
+
+    def scratch(self, dtype: str, size: int) -> int:
+        """The operand number of `size` elements of memory for each point of the kernel by itself."""
+        self.bound.append(Bound(Buffer("scratch", 0), 0, dtype, size, "scratch"))
+        return len(self.bound) - 1
 
     def operands(self) -> tuple[Operand, ...]:
         return tuple(

@@ -17,7 +17,7 @@ def preferred(r: Region, c: Computation, tensors: Tensors) -> Layout:
     assert out.shape is not None
     if c.layout is not None and c.layout.shape == out.shape:
         return c.layout
-    for_reader = _transposed(out)
+    for_reader = transposed_reader(out)
     if for_reader is not None:
         return for_reader
     if c.body is None:  # no contraction: elements go where those they come from are
@@ -27,7 +27,7 @@ def preferred(r: Region, c: Computation, tensors: Tensors) -> Layout:
     return Layout.row_major(out.shape)
 
 
-def _transposed(out: Value) -> Layout | None:
+def transposed_reader(out: Value) -> Layout | None:
     """If a Transpose is the only reader, the order in which the transposed tensor is row-major."""
     if len(out.users) != 1 or out.users[0].op != "Transpose":
         return None

@@ -121,9 +121,7 @@ def apply(spec: KernelSpec, schedule: Schedule) -> Nest:
         tiles *= c
 
     last = len(order) - len(o.distributed)
-    held = {a.name: min(o.block.get(a.name, a.extent), a.extent) if a in order[last:] else _tile(o, a)
-            for a in spec.axes}  # fmt: skip
-    memory = scratch(spec, held, bool(o.distributed))
+    memory = _memory(spec, o)
     if memory.operand >= 0:
         operands = list(spec.operands)
         operands[memory.operand] = replace(operands[memory.operand], size=memory.size)
@@ -137,6 +135,22 @@ def apply(spec: KernelSpec, schedule: Schedule) -> Nest:
         body = resolved([For("p", tiles, body, "parallel")])
         return Nest(spec.name, spec.operands, tiles, body)
     return Nest(spec.name, spec.operands, tiles, [For("p", tiles, body, "parallel")])
+
+
+def scratch_of(spec: KernelSpec, schedule: Schedule) -> Scratch:
+    """How the schedule lays out the spec's scratch memory: what each thread needs of it."""
+    o = Options.of(schedule)
+    _check(spec, o)
+    return _memory(spec, o)
+
+
+def _memory(spec: KernelSpec, o: Options) -> Scratch:
+    held = {}
+    for a in spec.axes:
+        held[a.name] = (
+            min(o.block.get(a.name, a.extent), a.extent) if a.name in o.distributed else _tile(o, a)
+        )
+    return scratch(spec, held, bool(o.distributed))
 
 
 def _check(spec: KernelSpec, o: Options) -> None:
@@ -166,8 +180,14 @@ def _check(spec: KernelSpec, o: Options) -> None:
         check(lanes in (1, 4), f"{lanes} lanes")  # no emitter has vectors of two
         if name not in reduced or name in o.tile:
             check(o.tile.get(name, 1) % lanes == 0, f"a tile of {name} is not a multiple of {lanes} lanes")
-    check(set(o.distributed) <= shared and not set(o.distributed) & set(o.parallel), "shared loops are distributed")
-    check(o.order[len(o.order) - len(o.distributed) :] == o.distributed, "distributed axes come last in the order")
+    check(
+        set(o.distributed) <= shared and not set(o.distributed) & set(o.parallel),
+        "shared loops are distributed",
+    )
+    check(
+        o.order[len(o.order) - len(o.distributed) :] == o.distributed,
+        "distributed axes come last in the order",
+    )
     check(not o.granule or spec.useful != (), f"nothing of {spec.name} may be skipped")
     for s in spec.stages:
         wide = [a.name for a in (*spec.axes, *s.axes, *s.reduce) if o.lanes.get(a.name, 1) > 1]
@@ -263,7 +283,10 @@ def _trips(o: Options, a: Axis, step: int) -> Expr | None:
     limit = o.limit.get(a.name)
     if limit is None:
         return None
-    check(o.granule % step == 0 and a.name not in o.peel, f"steps of {step} along {a.name} do not fill a granule")
+    check(
+        o.granule % step == 0 and a.name not in o.peel,
+        f"steps of {step} along {a.name} do not fill a granule",
+    )
     return op("div", limit, const(step, "i32"))
 
 
@@ -384,7 +407,9 @@ def _body(s: Stage, n: int, o: Options, env: Env, shared: set[str], memory: Scra
         # a horizontal reduction leaves its value in every lane: one is stored
         count = 1 if wide else c.count
         if s.keep and s.keep in memory.kept:
-            out.append(Store(memory.operand, memory.slot(s.keep, reader.places[c.suffix]), value, lanes, count))
+            out.append(
+                Store(memory.operand, memory.slot(s.keep, reader.places[c.suffix]), value, lanes, count)
+            )
         elif s.keep:
             out.append(Set(s.keep + c.shared, value, lanes))
         else:

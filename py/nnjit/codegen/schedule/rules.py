@@ -1,6 +1,6 @@
 """default_schedule(spec, target): the first rule that knows the spec answers; the last one always does.
 
-    RULES = [depthwise, int8, inner, contraction, rows, elementwise]
+    RULES = [attention, depthwise, int8, inner, contraction, rows, elementwise]
 
 Numbers come from the target: SIMD registers that do not spill, threads. Sums of products have files of
 their own, `contraction`, `inner`, `int8` and `depthwise`.
@@ -8,19 +8,34 @@ their own, `contraction`, `inner`, `int8` and `depthwise`.
 
 from __future__ import annotations
 
+from nnjit.codegen.schedule.attention import attention
 from nnjit.codegen.schedule.contraction import contraction
 from nnjit.codegen.schedule.depthwise import depthwise
 from nnjit.codegen.schedule.facts import LANES, narrow_types, reads, spread, values
+from nnjit.codegen.schedule.guards import borders
 from nnjit.codegen.schedule.inner import inner
 from nnjit.codegen.schedule.int8 import int8
-from nnjit.codegen.schedule.steps import Order, Parallel, Partial, Schedule, Step, Tile, Unroll, Vectorize
+from nnjit.codegen.schedule.steps import (
+    Order,
+    Parallel,
+    Partial,
+    Peel,
+    Schedule,
+    Step,
+    Tile,
+    Unroll,
+    Vectorize,
+)
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
 from nnjit.codegen.wasm.target import Target
+
+PEELED_SIZE = 6000
+"""Expression nodes in all copies of a body together: beyond, guards are tested at run time."""
 
 
 def default_schedule(spec: KernelSpec, target: Target) -> Schedule:
     """A good schedule without measuring: the best guess of the space."""
-    for rule in (depthwise, int8, inner, contraction, rows):
+    for rule in (attention, depthwise, int8, inner, contraction, rows):
         found = rule(spec, target)
         if found is not None:
             return found
@@ -55,6 +70,7 @@ def rows(spec: KernelSpec, target: Target) -> Schedule | None:
         for r in s.reduce:
             if r.extent <= 4 and r.name not in inner and Unroll(r.name, r.extent) not in steps:
                 steps.append(Unroll(r.name, r.extent))
+    steps += peels(spec, tiles)
     return (*steps, Parallel(tuple(spread(spec, order, tiles, target))))
 
 
@@ -100,9 +116,8 @@ def _rowwise(spec: KernelSpec, inner: dict[str, tuple[int, bool, bool]]) -> bool
 
 
 def _contiguous(spec: KernelSpec, axes: list[Axis]) -> Axis | None:
-    """The shared axis most accesses step by one element along; the last store decides a tie."""
+    """The shared axis most accesses step by one element along; stores count most."""
     best, score = None, 0
-    last = spec.stages[-1]
     for a in axes:
         points = 0
         for s in spec.stages:
@@ -114,10 +129,27 @@ def _contiguous(spec: KernelSpec, axes: list[Axis]) -> Axis | None:
                         points -= 6
                     if any(not isinstance(x, str) and a.name in x.axes() for x, _ in r.index.terms):
                         points -= 6
-        points += 6 if last.index.coeff(a.name) == 1 and not last.keep else 0
+        points += sum(6 for s in spec.stages if s.index.coeff(a.name) == 1 and not s.keep)
         if points > score:
             best, score = a, points
     return best
+
+
+def peels(spec: KernelSpec, tiles: dict[str, int]) -> list[Peel]:
+    """Copies for the border tiles of guarded axes, where a guard decides between few and the code stays small."""
+    if not any(e.op == "load" and e.attr.guard for e in spec.exprs()):
+        return []
+    size = sum(len(values(r)) for s in spec.stages for r in (s.body, s.result) if r is not None)
+    found, copies = [], 1
+    for a in spec.axes:
+        first, last = borders(spec, a, tiles.get(a.name, 1))
+        if not first and not last:
+            continue
+        copies *= (1 if first else 0) + 1 + (1 if last else 0)
+        if copies * size > PEELED_SIZE:
+            break
+        found.append(Peel(a.name, first, last))
+    return found
 
 
 # ---- elementwise ----
@@ -138,4 +170,5 @@ def elementwise(spec: KernelSpec, target: Target) -> Schedule:
     order = [n for n in order if n != axis.name] + [axis.name]
     # one long axis: the parallel loop runs over whole vectors' worth of tiles, chunked by the caller
     steps: list[Step] = [Tile(axis.name, tile), Vectorize(axis.name, LANES), Order(tuple(order))]
+    steps += peels(spec, {axis.name: tile})
     return (*steps, Parallel(tuple(spread(spec, order, {axis.name: tile}, target))))

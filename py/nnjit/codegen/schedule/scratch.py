@@ -79,6 +79,9 @@ def scratch(spec: KernelSpec, held: Mapping[str, int], distributed: bool) -> Scr
     o = spec.operands[operand] if operand >= 0 else None
     for s in spec.stages:
         if s.keep in kept:
-            check(o is not None and s.result.dtype == o.dtype, f"{s.keep} is of another type than the scratch memory")
+            check(
+                o is not None and s.result.dtype == o.dtype,
+                f"{s.keep} is of another type than the scratch memory",
+            )
     row = o.size if o is not None else 0
     return Scratch(operand, row, tuple(held.items()), kept, o.dtype if o is not None else "")

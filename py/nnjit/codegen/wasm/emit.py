@@ -256,19 +256,18 @@ class _Emitter:
             b.get(end)
             b.i32_const(0)
             b.op("i32.gt_s")
-        with b.if_() if end >= 0 else nullcontext():
-            with b.loop() as again:
-                self._scope(s.body, {s.var}, [k for k, _ in bumped], scope)
-                for key, step in bumped:
-                    _bump(b, v.pointers[key], step)
-                _bump(b, counter, 1)
-                b.get(counter)
-                if end >= 0:
-                    b.get(end)
-                else:
-                    b.i32_const(s.extent)
-                b.op("i32.lt_s")
-                b.br_if(again)
+        with b.if_() if end >= 0 else nullcontext(), b.loop() as again:
+            self._scope(s.body, {s.var}, [k for k, _ in bumped], scope)
+            for key, step in bumped:
+                _bump(b, v.pointers[key], step)
+            _bump(b, counter, 1)
+            b.get(counter)
+            if end >= 0:
+                b.get(end)
+            else:
+                b.i32_const(s.extent)
+            b.op("i32.lt_s")
+            b.br_if(again)
         if end >= 0:
             b.release(end)
         for e in hoisted:

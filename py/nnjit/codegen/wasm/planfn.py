@@ -35,6 +35,7 @@ class PlanStep(NamedTuple):
 
     parallel: every thread takes its share; otherwise thread 0 does all.
     barrier: all threads wait for this step before any begins the next.
+    stride: bytes from one thread's operand pointers to the next one's; 0 where all have the same.
     """
 
     slot: int
@@ -42,6 +43,7 @@ class PlanStep(NamedTuple):
     tiles: int
     parallel: bool = True
     barrier: bool = True
+    stride: int = 0
 
 
 def plan_module(
@@ -120,6 +122,11 @@ def _parallel_steps(
                 if step.parallel:
                     run.i32_const(step.slot)
                     run.i32_const(step.args)
+                    if step.stride:
+                        run.get(thread)
+                        run.i32_const(step.stride)
+                        run.op("i32.mul")
+                        run.op("i32.add")
                     run.i32_const(step.tiles)
                     run.get(thread)
                     run.get(nthreads)

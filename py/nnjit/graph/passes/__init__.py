@@ -11,6 +11,7 @@ from typing import TypeAlias
 from ..infer import infer
 from ..ir import Graph
 from .activations import recognise_activations
+from .attention import recognise_attention
 from .canonical import canonical_operators
 from .cleanup import common_subexpressions, dead_code, no_ops
 from .convolution import fold_into_convolutions
@@ -40,6 +41,7 @@ TIDY: list[Pass] = [
 PASSES: list[Pass] = [
     *TIDY,
     recognise_norms,
+    recognise_attention,
     recognise_activations,
     fold_into_convolutions,
     merge_layout,
