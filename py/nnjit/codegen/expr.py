@@ -30,10 +30,10 @@ class Index:
     terms: tuple[tuple[Atom, int], ...]
 
     def __init__(self, const: int = 0, terms: Mapping[Atom, int] | tuple[tuple[Atom, int], ...] = ()) -> None:
-        items = dict(terms)
         self.const = const
-        kept = [(a, c) for a, c in items.items() if c]
-        kept.sort(key=_atom_key)
+        kept = [(a, c) for a, c in dict(terms).items() if c] if terms else []
+        if len(kept) > 1:
+            kept.sort(key=_atom_key)
         self.terms = tuple(kept)
         self._hash = hash((const, self.terms))
 
@@ -231,8 +231,10 @@ def rewrite(
         if done is not None:
             return done
         new = leaf(x) if leaf else None
+        if new is None and x.op == "load" and not x.args:
+            new = _moved(x, env)
         if new is None:
-            args = tuple(go(a) for a in x.args)
+            args = tuple([go(a) for a in x.args])
             if x.op == "load":
                 access: Access = x.attr
                 guard = tuple((i.subst(env, go), n) for i, n in access.guard)
@@ -245,6 +247,29 @@ def rewrite(
         return new
 
     return go(e)
+
+
+MOVES = 1 << 13
+_moves: dict[tuple[Expr, tuple[Index | None, ...]], Expr | None] = {}
+
+
+def _moved(x: Expr, env: Mapping[str, Index]) -> Expr | None:
+    """A plain load with its axes replaced; None for a gather.
+
+    The copies of a tile's body ask for the same few loads again and again. That equal ones are one object
+    also makes every comparison in the passes after this one cheap."""
+    key = (x, tuple(map(env.get, x.axes())))
+    known = _moves.get(key, x)
+    if known is not x:
+        return known
+    access: Access = x.attr
+    new = None
+    if not access.guard and all(isinstance(a, str) for a, _ in access.index.terms):
+        new = Expr("load", x.dtype, (), Access(access.operand, access.index.subst(env)))
+    if len(_moves) >= MOVES:
+        _moves.clear()
+    _moves[key] = new
+    return new
 
 
 def walk(e: Expr) -> Iterator[Expr]:

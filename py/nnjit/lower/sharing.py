@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from nnjit.codegen.dtypes import SIZES
 from nnjit.graph.ir import Graph, Value
-from nnjit.lower.registry import VIEWS
+from nnjit.lower.registry import kind
 
 PRODUCTS = {"MatMul", "Gemm", "Einsum", "Conv"}
 WORTH = 1 << 20
@@ -29,7 +29,7 @@ def shared_constants(graph: Graph) -> set[Value]:
                 continue
             if (source.size or 0) * SIZES[source.dtype] < WORTH:
                 continue
-            if n.op in VIEWS:
+            if kind(n) == "view":
                 root.update(dict.fromkeys(n.outputs, source))
             else:
                 (packed if n.op in PRODUCTS else plain).add(source)

@@ -1,0 +1,67 @@
+"""A table that Gather reads and the last product reads transposed is held once, and both read it right."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from nnjit.codegen.schedule.steps import Pack
+from nnjit.codegen.wasm.target import Target
+from nnjit.frontend import BytesSource, load
+from nnjit.lower import sharing
+from nnjit.lower.build import Kernel, lower
+from nnjit.runtime.local import LocalSession
+
+WORDS, WIDTH, LENGTH = 4099, 68, 21
+
+
+def tied(transposed: bool) -> tuple[bytes, np.ndarray, np.ndarray]:
+    """Embedding and logits from one table, as GPT-2 has it; not transposed: a product with the table itself."""
+    rng = np.random.default_rng(1)
+    table = rng.standard_normal((WORDS, WIDTH)).astype(np.float32)
+    ids = rng.integers(0, WORDS, LENGTH)
+    nodes = [helper.make_node("Gather", ["table", "ids"], ["x"])]
+    if transposed:
+        nodes += [
+            helper.make_node("Transpose", ["table"], ["t"]),
+            helper.make_node("MatMul", ["x", "t"], ["y"]),
+        ]
+        want = table[ids] @ table.T
+    else:
+        p = rng.standard_normal((LENGTH, WORDS)).astype(np.float32)
+        nodes += [
+            helper.make_node("MatMul", ["p", "table"], ["q"]),
+            helper.make_node("Add", ["q", "x"], ["y"]),
+        ]
+        want = p @ table + table[ids]
+    held = [numpy_helper.from_array(table, "table")]
+    held += [] if transposed else [numpy_helper.from_array(p, "p")]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("ids", TensorProto.INT64, [LENGTH])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], held,
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    return model.SerializeToString(), ids, want
+
+
+def packings(model: bytes) -> int:
+    """How many steps of the model's plan read panels."""
+    graph = load(BytesSource(model, "m"), {}).bind()
+    steps = [s for s in lower(graph, Target()).steps if isinstance(s, Kernel)]
+    return sum(isinstance(p, Pack) for s in steps for p in s.schedule)
+
+
+@pytest.mark.parametrize("transposed", [True, False])
+def test_a_shared_table(transposed: bool) -> None:
+    """Transposed, its rows run along the sum and no panels are made; otherwise panels are worth a second copy."""
+    model, ids, want = tied(transposed)
+    got = LocalSession(model).run({"ids": ids})["y"]
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-3)
+    assert packings(model) == (0 if transposed else 1)
+
+
+def test_what_counts_as_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small table does not: its second copy is nothing beside the speed of panels."""
+    monkeypatch.setattr(sharing, "WORTH", 1 << 30)
+    assert packings(tied(True)[0]) == 1
