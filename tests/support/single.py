@@ -36,9 +36,9 @@ def model_of(
     return data
 
 
-def on_kernels(model: bytes, feeds: Arrays) -> dict[str, Any]:
+def on_kernels(model: bytes, feeds: Arrays, convolution: str = "auto") -> dict[str, Any]:
     """What nnjit answers; fails if a node ran on the reference."""
-    session = LocalSession(model)
+    session = LocalSession(model, convolution=convolution)
     out = session.run(feeds)
     slow = [row["op"] for row in session.placement() if row["backend"] == "reference"]
     assert not slow, f"{slow} ran on the reference"

@@ -14,23 +14,31 @@ from typing import TypeAlias
 from nnjit.codegen.dtypes import SIZES
 from nnjit.codegen.expr import Access, Expr, UnsupportedExpr, const, rewrite
 from nnjit.codegen.schedule.apply import scratch_of
-from nnjit.codegen.schedule.canonical import canonical
+from nnjit.codegen.schedule.canonical import canonical, rebased
 from nnjit.codegen.schedule.legal import fits
 from nnjit.codegen.schedule.pack import clipped, pack_kernel
 from nnjit.codegen.schedule.steps import Pack, Schedule, ScheduleError, Tile
-from nnjit.codegen.spec import KernelSpec, Stage
+from nnjit.codegen.spec import Axis, KernelSpec, Stage
 from nnjit.codegen.wasm.target import Target
 from nnjit.graph.ir import Graph, Node, Value
 from nnjit.lower import ops  # noqa: F401  (fills the registry)
-from nnjit.lower.backend import AnyTarget, Code, emitted, in_place, plain_schedule, schedule_of
+from nnjit.lower.backend import (
+    AnyTarget,
+    Code,
+    emitted,
+    fuses_attention,
+    in_place,
+    plain_schedule,
+    schedule_of,
+)
 from nnjit.lower.context import Context
 from nnjit.lower.layout import Layout
 from nnjit.lower.layouts import preferred
+from nnjit.lower.ops.attention import OP as ATTENTION
 from nnjit.lower.regions import Region, fuse
-from nnjit.lower.registry import COMPOSITES, COMPUTE, VIEWS, Computation, Unsupported, kind
+from nnjit.lower.registry import ALGORITHMS, COMPOSITES, COMPUTE, VIEWS, Computation, Unsupported, kind
 from nnjit.lower.sharing import shared_constants
 from nnjit.lower.tensors import Buffer, Tensors
-
 
 LINE = 64
 """Bytes of a cache line: what two threads write lies at least this far apart."""
@@ -89,10 +97,11 @@ class Build:
     """One lowering in progress."""
 
     def __init__(
-        self, graph: Graph, target: AnyTarget, chosen: Chosen | None = None
+        self, graph: Graph, target: AnyTarget, chosen: Chosen | None = None, convolution: str = "auto"
     ) -> None:
         self.graph, self.target = graph, target
         self.chosen = chosen or (lambda spec: None)
+        self.convolution = convolution
         self.tensors = Tensors()
         self.steps: list[Kernel | HostCall] = []
         self.reasons: dict[Node, str] = {}
@@ -156,13 +165,32 @@ class Build:
         """Adds the kernel of a computation whose last value goes to `layout` of `buffer`."""
         if 0 in layout.shape:
             return
-        at = ctx.operand(buffer, layout.offset, dtype, layout.span, "out")
-        last = Stage(tuple(c.own), tuple(c.reduce), c.combine, c.body, c.value, at, layout.index(list(c.idx)))
+        last = Stage(tuple(c.own), tuple(c.reduce), c.combine, c.body, c.value, -1, layout.index(list(c.idx)))
         name = c.name or "_".join([nodes[0].op.lower(), *(n.op.lower() for n in nodes[1:])])[:60]
+        stages = (*c.stages, last)
+        self.emit_stages(ctx, f"{dtype}_{name}", c.axes, stages, buffer, layout, nodes, once, dtype, c.useful)
+
+    def emit_stages(
+        self,
+        ctx: Context,
+        name: str,
+        axes: Sequence[Axis],
+        stages: Sequence[Stage],
+        buffer: Buffer,
+        layout: Layout,
+        nodes: list[Node],
+        once: bool,
+        dtype: str = "f32",
+        useful: Sequence[tuple[str, Expr]] = (),
+    ) -> None:
+        """Adds a kernel of these stages, which name their output operand -1: `layout` of `buffer`."""
+        at = ctx.operand(buffer, layout.offset, dtype, layout.span, "out")
         # which operand an output is known only now: stages that refer to it use -1
-        stages = tuple(_bind_output(s, at) for s in (*c.stages, last))
-        spec = KernelSpec(f"{dtype}_{name}", tuple(c.axes), stages, ctx.operands())
-        self.kernel(spec, [(b.buffer, b.offset) for b in ctx.bound], nodes, once)
+        bound = tuple(_bind_output(s, at) for s in stages)
+        spec = KernelSpec(name, tuple(axes), bound, ctx.operands(), tuple(useful))
+        spec, starts = rebased(spec)
+        places = [(b.buffer, b.offset + start) for b, start in zip(ctx.bound, starts, strict=True)]
+        self.kernel(spec, places, nodes, once)
 
     def kernel(
         self, spec: KernelSpec, places: list[tuple[Buffer, int]], nodes: list[Node], once: bool
@@ -254,13 +282,17 @@ class Build:
             if v.shape is not None and v.dtype in SIZES:
                 self.buffer(v, Layout.row_major(v.shape))
         refused: set[Node] = set()
-        regions = fuse(self.graph, lambda n: "host" if n in refused else kind(n))
+        regions = fuse(self.graph, lambda n: "host" if n in refused else self._kind(n))
         for i, r in enumerate(regions):
             self._region(r)
             if progress:
                 progress(i + 1, len(regions))
         self._outputs()
         return Lowered(self.graph, self.steps, self.tensors, self.reasons)
+
+    def _kind(self, n: Node) -> str:
+        """`kind`; attention that the target has no single kernel for is composed of several."""
+        return "composite" if n.op == ATTENTION and not fuses_attention(self.target) else kind(n)
 
     def _region(self, r: Region) -> None:
         mark = len(self.steps)
@@ -342,6 +374,8 @@ class Build:
             self.tensors.put(out, buffer, seen)
 
     def _kernel(self, r: Region) -> None:
+        if not r.inlined and any(way(self, r) for way in ALGORITHMS.get(r.anchor.op, ())):
+            return
         ctx = Context(self)
         ctx.inlined = set(r.inlined)
         anchor = r.anchor
@@ -392,7 +426,9 @@ def _bind_output(s: Stage, at: int) -> Stage:
         return None
 
     body = None if s.body is None else rewrite(s.body, {}, leaf)
-    return replace(s, body=body, result=rewrite(s.result, {}, leaf), out=at if not s.keep else s.out)
+    terms = (at, s.terms[1]) if s.terms is not None and s.terms[0] == -1 else s.terms
+    out = at if not s.keep and s.out == -1 else s.out
+    return replace(s, body=body, result=rewrite(s.result, {}, leaf), out=out, terms=terms)
 
 
 def lower(
@@ -400,8 +436,10 @@ def lower(
     target: AnyTarget,
     progress: Callable[[int, int], None] | None = None,
     chosen: Chosen | None = None,
+    convolution: str = "auto",
 ) -> Lowered:
     """Lowers a bound graph (concrete shapes) for a target; nodes without kernels become host calls.
 
-    chosen: gives schedules that replace the rules' own, where it knows one."""
-    return Build(graph, target, chosen).run(progress)
+    chosen: gives schedules that replace the rules' own, where it knows one. convolution: "direct", "winograd"
+    (wherever it is possible), or "auto" (where it is expected to be faster)."""
+    return Build(graph, target, chosen, convolution).run(progress)

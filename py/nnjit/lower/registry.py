@@ -30,6 +30,7 @@ from nnjit.lower.layout import Layout
 if TYPE_CHECKING:
     from nnjit.lower.build import Build
     from nnjit.lower.context import Context
+    from nnjit.lower.regions import Region
 
 
 class Unsupported(Exception):
@@ -41,7 +42,8 @@ class Computation:
     """A kernel before its epilogue: `stages` come first, then the last stage, whose `value` at output
     position `idx` (in terms of axes and own) may read the reduction of `body` as acc.
 
-    layout: the memory order the output wants, None for row-major or what its reader asks for."""
+    layout: the memory order the output wants, None for row-major or what its reader asks for. useful: as in
+    KernelSpec."""
 
     axes: Sequence[Axis]
     idx: Sequence[Index]
@@ -53,6 +55,7 @@ class Computation:
     stages: list[Stage] = field(default_factory=list)
     layout: Layout | None = None
     name: str = ""
+    useful: Sequence[tuple[str, Expr]] = ()
 
 
 Pointwise = Callable[..., Expr]
@@ -92,13 +95,30 @@ computation = _into("computation", COMPUTE)
 view = _into("view", VIEWS)
 composite = _into("composite", COMPOSITES)
 
+INTERNAL = "nnjit"
+"""The domain of operators that passes make and no model has."""
 TYPES = frozenset({"f32", "f16", "bf16", "f64", "i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "bool"})
 """Element types that kernels hold; anything else runs on the reference."""
 
 
+Algorithm = Callable[["Build", "Region"], bool]
+ALGORITHMS: dict[str, list[Algorithm]] = {}
+"""Other ways to compute a whole region, tried before the anchor's computation: each lowers it or declines."""
+
+
+def algorithm(op: str) -> Callable[[Algorithm], Algorithm]:
+    """(build, region) -> whether it lowered the region."""
+
+    def put(rule: Algorithm) -> Algorithm:
+        ALGORITHMS.setdefault(op, []).append(rule)
+        return rule
+
+    return put
+
+
 def kind(node: Node) -> str:
     """'pointwise', 'injective', 'computation', 'view', 'composite' or 'host'."""
-    if node.domain != "" or node.captures:
+    if node.domain not in ("", INTERNAL) or node.captures:
         return "host"
     for v in (*node.inputs, *node.outputs):
         if v is not None and v.name != "" and (v.dtype not in TYPES or v.shape is None):

@@ -43,14 +43,15 @@ def compile_plan(
     progress: Progress | None = None,
     key: str = "",
     chosen: Chosen | None = None,
+    convolution: str = "auto",
 ) -> Plan:
     """The plan of `graph`; its constants and arena are placed in `memory`, which is left as it was on failure.
-    chosen: gives tuned schedules.
+    chosen: gives tuned schedules. convolution: see lower.
 
     Raises OutOfMemory where 4 GiB do not hold the model, CompileError for a bug of the compiler."""
     clock = [time.perf_counter()]
     report = (lambda i, n: progress("compile", i, n)) if progress else None
-    lowered = lower(primitive(graph), target, report, chosen)
+    lowered = lower(primitive(graph), target, report, chosen, convolution)
     clock.append(time.perf_counter())
     saved = memory.top, dict(memory.constants), memory.arena, memory.next_slot
     try:

@@ -32,11 +32,15 @@ class LocalSession:
     """One thread, one memory, plans per shape; shape-deciding inputs are bound by value."""
 
     def __init__(
-        self, model: bytes, external: Mapping[str, bytes] | None = None, target: Target | None = None
+        self,
+        model: bytes,
+        external: Mapping[str, bytes] | None = None,
+        target: Target | None = None,
+        convolution: str = "auto",
     ):
         files = {name: BytesSource(data, name) for name, data in (external or {}).items()}
         self.model = load(BytesSource(model, "model.onnx"), files)
-        self.target = target or Target()
+        self.target, self.convolution = target or Target(), convolution
         self.memory_map = SessionMemory()
         config = wasmtime.Config()
         config.wasm_relaxed_simd = True
@@ -86,7 +90,7 @@ class LocalSession:
         if needed:
             graph = self.model.bind(shapes=shapes, values=needed)
         self._graph = graph
-        plan = compile_plan(graph, self.target, self.memory_map, key=key)
+        plan = compile_plan(graph, self.target, self.memory_map, key=key, convolution=self.convolution)
         self.memory.grow(self.store, max(0, plan.pages - self.memory.size(self.store)))
         size = self.table.size(self.store)
         if plan.table_base + plan.slots > size:

@@ -46,7 +46,8 @@ Dims = tuple[int, ...]
 @dataclass(frozen=True)
 class Options:
     """What the page asked for. `strict`: a fault of the compiler surfaces instead of using the reference.
-    `gpu`: the device, where provider is "webgpu"."""
+    `gpu`: the device, where provider is "webgpu".
+    `convolution`: "direct", "winograd" (wherever it is possible) or "auto" (where it is expected to be faster)."""
 
     provider: str = "wasm"
     target: Target = field(default_factory=Target)
@@ -54,6 +55,7 @@ class Options:
     dims: Mapping[str, int] = field(default_factory=dict)
     max_plans: int = 8
     strict: bool = False
+    convolution: str = "auto"
 
     @staticmethod
     def read(given: Mapping[str, Any]) -> Options:
@@ -65,6 +67,7 @@ class Options:
             dims={name: int(n) for name, n in given["dims"].items()},
             max_plans=int(given["maxPlans"]),
             strict=bool(given["strict"]),
+            convolution=str(given.get("convolution", "auto")),
         )
 
 
@@ -196,7 +199,8 @@ class CompilerSession:
         if isinstance(self._memory, GpuMemory):
             assert self.options.gpu is not None
             return compile_gpu(graph, self.options.gpu, self._memory, progress, key)
-        return compile_plan(graph, self.options.target, self._memory, progress, key, self.chosen)
+        way = self.options.convolution
+        return compile_plan(graph, self.options.target, self._memory, progress, key, self.chosen, way)
 
     def _on_reference(self, key: str, graph: Graph, reason: str) -> Prepared:
         return Prepared(key, graph, reason=reason, nodes=placement.all_reference(self.model, reason))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from nnjit.codegen.expr import Expr, Index, indices, load, rewrite, walk
+from nnjit.codegen.expr import Access, Expr, Index, indices, load, rewrite, walk
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
 
 
@@ -113,3 +113,51 @@ def _replaced(spec: KernelSpec, env: dict[str, Index], gone: set[str]) -> Kernel
         )  # fmt: skip
     useful = tuple((name, go(bound)) for name, bound in spec.useful if name not in gone)
     return KernelSpec(spec.name, kept(spec.axes), tuple(stages), spec.operands, useful)
+
+
+def rebased(spec: KernelSpec) -> tuple[KernelSpec, list[int]]:
+    """The spec with each operand's pointer at the first element it touches, and how far each pointer moves.
+
+    a[i + 640] -> a[i], 640 elements on: the same work on another part of a buffer is then the same kernel."""
+    starts: dict[int, int] = {}
+
+    def seen(operand: int, i: Index) -> None:
+        low = i.const if all(isinstance(a, str) and c > 0 for a, c in i.terms) else 0
+        starts[operand] = max(0, min(starts.get(operand, low), low))
+
+    for s in spec.stages:
+        if not s.keep:
+            seen(s.out, s.index)
+        if s.terms is not None:
+            seen(*s.terms)
+    for e in spec.exprs():
+        if e.op == "load":
+            seen(e.attr.operand, e.attr.index)
+    moved = [0 if o.role == "scratch" else starts.get(n, 0) for n, o in enumerate(spec.operands)]
+    if not any(moved):
+        return spec, moved
+    memo: dict[Expr, Expr] = {}
+
+    def leaf(e: Expr) -> Expr | None:
+        if e.op != "load" or not moved[e.attr.operand]:
+            return None
+        access: Access = e.attr
+        index = access.index + -moved[access.operand]
+        args = tuple(rewrite(a, {}, leaf, memo) for a in e.args)
+        return Expr("load", e.dtype, args, Access(access.operand, index, access.guard))
+
+    def go(e: Expr) -> Expr:
+        return rewrite(e, {}, leaf, memo)
+
+    stages = tuple(
+        replace(
+            s,
+            body=None if s.body is None else go(s.body),
+            result=go(s.result),
+            index=s.index if s.keep else s.index.subst({}, go) + -moved[s.out],
+            terms=None if s.terms is None else (s.terms[0], s.terms[1].subst({}, go) + -moved[s.terms[0]]),
+        )
+        for s in spec.stages
+    )
+    operands = tuple(replace(o, size=max(1, o.size - m)) for o, m in zip(spec.operands, moved, strict=True))
+    return replace(spec, stages=stages, operands=operands), moved

@@ -2,6 +2,7 @@
 
 from nnjit.lower.ops import (
     activation,
+    attention,
     einsum,
     fourier,
     gather,
@@ -19,10 +20,12 @@ from nnjit.lower.ops import (
     shape,
     transposed,
     trig,
+    winograd,
 )
 
 __all__ = [
     "activation",
+    "attention",
     "einsum",
     "fourier",
     "gather",
@@ -40,4 +43,5 @@ __all__ = [
     "shape",
     "transposed",
     "trig",
+    "winograd",
 ]

@@ -1,0 +1,135 @@
+"""Winograd convolution: its matrices exactly, whole convolutions against onnxruntime, what `auto` chooses."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from onnx import helper, numpy_helper
+
+from nnjit.codegen.expr import Expr, reg
+from nnjit.lower.ops import winograd
+from nnjit.lower.ops.cooktoom import Matrix, applied, matrices
+from nnjit.runtime.local import LocalSession
+from tests.support.single import native, on_kernels
+
+SETTINGS = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+SIZES = [(1, 1), (2, 3), (4, 3), (6, 3), (2, 5), (3, 2), (1, 3), (4, 5)]
+
+
+def times(matrix: Matrix, vector: list[Fraction]) -> list[Fraction]:
+    return [sum((c * v for c, v in zip(row, vector, strict=True)), Fraction(0)) for row in matrix]
+
+
+@pytest.mark.parametrize(("m", "r"), SIZES)
+def test_the_matrices_filter_exactly(m: int, r: int) -> None:
+    t = matrices(m, r)
+    rng = np.random.default_rng(m * r)
+    taps = [Fraction(int(v)) for v in rng.integers(-9, 10, r)]
+    data = [Fraction(int(v)) for v in rng.integers(-9, 10, m + r - 1)]
+    inner = [a * b for a, b in zip(times(t.taps, taps), times(t.inputs, data), strict=True)]
+    direct = [sum(data[j + k] * taps[k] for k in range(r)) for j in range(m)]
+    assert times(t.outputs, inner) == direct
+
+
+@pytest.mark.parametrize(("m", "r"), SIZES)
+def test_shared_parts_change_nothing(m: int, r: int) -> None:
+    """`applied` is the product with the matrix, in fewer operations than term by term."""
+    arithmetic = {"add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b,
+                  "fma": lambda a, b, c: a * b + c}  # fmt: skip
+    for matrix in (matrices(m, r).outputs, matrices(m, r).taps, matrices(m, r).inputs):
+        n = len(matrix[0])
+        values = np.random.default_rng(n).normal(size=n)
+
+        def value(e: Expr, values: Any = values) -> float:
+            if e.op in ("reg", "const"):
+                return float(values[int(e.attr)]) if e.op == "reg" else float(e.attr)
+            return float(arithmetic[e.op](*map(value, e.args)))
+
+        found = [value(e) for e in applied(matrix, [reg(str(i), "f32") for i in range(n)])]
+        np.testing.assert_allclose(found, np.array(matrix, float) @ values, rtol=1e-12, atol=1e-12)
+
+
+def fused(x: Any, w: Any, attrs: dict[str, Any], residual: bool) -> bytes:
+    """Conv, Relu and perhaps a second input added."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["c"], **attrs),
+        helper.make_node("Relu", ["c"], ["y"]),
+    ]
+    inputs = [helper.make_tensor_value_info("x", 1, x.shape)]
+    if residual:
+        nodes[1].output[0] = "r"
+        nodes.append(helper.make_node("Add", ["r", "more"], ["y"]))
+        inputs.append(helper.make_tensor_value_info("more", 1, None))
+    bias = np.linspace(-1, 1, len(w), dtype=np.float32)
+    graph = helper.make_graph(
+        nodes, "g", inputs, [helper.make_tensor_value_info("y", 1, None)],
+        [numpy_helper.from_array(w, "w"), numpy_helper.from_array(bias, "b")],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    return bytes(onnx.shape_inference.infer_shapes(model).SerializeToString())
+
+
+@SETTINGS
+@given(st.data(), st.sampled_from([2, 4]), st.booleans(), st.booleans(), st.integers(0, 2**31))
+def test_convolutions(data: Any, tile: int, small_bands: bool, residual: bool, seed: int) -> None:
+    """Any size around the tiles, any pads, one to three dimensions, bands of one row of tiles."""
+    rng, draw = np.random.default_rng(seed), data.draw
+    n = draw(st.integers(1, 3))
+    kernel = [draw(st.sampled_from([3, 3, 1])) for _ in range(n)]
+    assume(3 in kernel)
+    pads = [draw(st.integers(0, 2)) for _ in range(2 * n)]
+    side = st.integers(1, 14 if n < 3 else 6)
+    extents = [draw(side) for _ in range(n)]
+    assume(all(e + pads[d] + pads[d + n] >= k for d, (e, k) in enumerate(zip(extents, kernel, strict=True))))
+    ins, outs = draw(st.sampled_from([1, 3, 4, 8, 9])), draw(st.sampled_from([1, 2, 4, 7, 8]))
+    x = rng.normal(size=(draw(st.integers(1, 2)), ins, *extents)).astype(np.float32)
+    w = rng.normal(size=(outs, ins, *kernel)).astype(np.float32)
+    model = fused(x, w, {"pads": pads}, residual)
+    feeds = {"x": x}
+    if residual:
+        out = [e + pads[d] + pads[d + n] - kernel[d] + 1 for d, e in enumerate(extents)]
+        feeds["more"] = rng.normal(size=(len(x), outs, *out)).astype(np.float32)
+    whole, tiles = winograd.WHOLE, winograd.TILES
+    try:
+        winograd.TILES = (tile, tile)
+        if small_bands:
+            winograd.WHOLE = winograd.BAND = winograd.MIN_TILES = 1
+        found = on_kernels(model, feeds, "winograd")["y"]
+    finally:
+        winograd.WHOLE, winograd.TILES, winograd.BAND, winograd.MIN_TILES = whole, tiles, 2 << 20, 36
+    # rounding grows with the coefficients of the transforms, at most a hundred times that of one product
+    np.testing.assert_allclose(found, native(model, feeds)["y"], rtol=1e-4, atol=1e-4)
+
+
+def kernels_of(shape: tuple[int, ...], out: int, convolution: str, **attrs: Any) -> list[str]:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=shape).astype(np.float32)
+    w = rng.normal(size=(out, shape[1], 3, 3)).astype(np.float32)
+    session = LocalSession(fused(x, w, {"pads": [1] * 4, **attrs}, False), convolution=convolution)
+    session.run({"x": x})
+    assert session.last is not None
+    return [s.name for s in session.last.steps if "winograd" in s.name]
+
+
+def test_auto_takes_it_where_it_is_faster() -> None:
+    assert kernels_of((1, 64, 28, 28), 64, "auto")
+    assert not kernels_of((1, 64, 28, 28), 64, "direct")
+    assert not kernels_of((1, 3, 32, 32), 8, "auto"), "few channels: the transforms cost more than they save"
+    assert not kernels_of((1, 64, 28, 28), 64, "winograd", strides=[2, 2])
+    assert not kernels_of((1, 64, 28, 28), 64, "winograd", dilations=[2, 2])
+
+
+def test_accuracy_over_many_channels() -> None:
+    """512 channels of unit variance, as behind a normalisation: a fifth of what a model is held to, at most."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(1, 512, 14, 14)).astype(np.float32)
+    w = (rng.normal(size=(32, 512, 3, 3)) * (2 / (512 * 9)) ** 0.5).astype(np.float32)
+    model = fused(x, w, {"pads": [1] * 4}, False)
+    found, expected = on_kernels(model, {"x": x}, "winograd")["y"], native(model, {"x": x})["y"]
+    assert np.abs(found - expected).max() < 2e-5
