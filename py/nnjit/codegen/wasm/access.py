@@ -102,10 +102,16 @@ def store_vector(b: FunctionBuilder, dtype: str, value: int, at: int, count: int
         b.store("v128.store", offset=at, align=4)
         return
     if stride == size and size < 4 and count == 4:
-        picked = [4 * lane + k for lane in range(4) for k in range(size)]
+        # registers hold a small type's own values: saturation changes none, and a pack is one instruction
+        sign = "s" if dtype[0] == "i" else "u"
         b.get(value)
         b.get(value)
-        b.shuffle(picked + [0] * (16 - len(picked)))
+        b.op(f"i16x8.narrow_i32x4_{sign}")
+        if size == 1:
+            b.set(value)
+            b.get(value)
+            b.get(value)
+            b.op(f"i8x16.narrow_i16x8_{sign}")
         b.store_lane(f"v128.store{32 * size}_lane", 0, offset=at, align=size)
         return
     address = b.local("i32")

@@ -3,7 +3,8 @@ machine (floats truncate, narrow integers wrap)."""
 
 from __future__ import annotations
 
-from nnjit.codegen.expr import UnsupportedExpr
+from nnjit.codegen.dtypes import LIMITS
+from nnjit.codegen.expr import Expr, UnsupportedExpr
 from nnjit.codegen.wasm.builder import FunctionBuilder
 from nnjit.codegen.wasm.ops import kind, narrow
 
@@ -54,8 +55,31 @@ def cast_scalar(b: FunctionBuilder, source: str, to: str, bits: bool = False) ->
             b.op("i32.and")
 
 
-def cast_vector(b: FunctionBuilder, source: str, to: str, bits: bool = False) -> None:
-    """Converts the v128 on the stack (32-bit kinds only)."""
+def limits(e: Expr) -> tuple[float, float] | None:
+    """The range that min and max with constants hold a float to, if it has both ends and can be no NaN: pmax(c, x)
+    and pmin(c, x) are c where x is one."""
+    low, high, clean = float("-inf"), float("inf"), False
+    while e.op in ("min", "max", "pmin", "pmax"):
+        a, b = e.args
+        at = 0 if a.op == "const" and e.op[0] == "p" else 1
+        if e.args[at].op != "const":
+            break
+        bound = e.args[at].attr
+        if e.op[-3:] == "min":
+            low, high = min(low, bound), min(high, bound)
+        else:
+            low, high = max(low, bound), max(high, bound)
+        clean = clean or at == 0
+        e = b if at == 0 else a
+    return (low, high) if clean and -(2.0**31) < low <= high < 2.0**31 else None
+
+
+def cast_vector(
+    b: FunctionBuilder, source: str, to: str, bits: bool = False,
+    held: tuple[float, float] | None = None, relaxed: bool = False,
+) -> None:  # fmt: skip
+    """Converts the v128 on the stack (32-bit kinds only). `held`: the range a float is known to be in, in which
+    relaxed truncation is exact."""
     have, want = kind(source), kind(to)
     if have not in ("f32", "i32") or want not in ("f32", "i32"):
         raise UnsupportedExpr(f"cast of {source} to {to} in vectors")
@@ -81,12 +105,16 @@ def cast_vector(b: FunctionBuilder, source: str, to: str, bits: bool = False) ->
     if to == "u32" and have == "f32":
         _wrapping_u32(b)
     elif have == "f32":
-        b.op("i32x4.trunc_sat_f32x4_s")
+        b.op("i32x4.relaxed_trunc_f32x4_s" if relaxed and held else "i32x4.trunc_sat_f32x4_s")
     elif want == "f32":
         b.op("f32x4.convert_i32x4_u" if source == "u32" else "f32x4.convert_i32x4_s")
         return
     small = narrow(to)
-    if small is not None and source != to:
+    if (
+        small is not None
+        and source != to
+        and not (held and LIMITS[to][0] <= held[0] and held[1] <= LIMITS[to][1])
+    ):
         width, signed = small
         if signed:
             for name in ("i32x4.shl", "i32x4.shr_s"):

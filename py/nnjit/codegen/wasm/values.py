@@ -15,7 +15,7 @@ from nnjit.codegen.loops import Set, Store
 from nnjit.codegen.spec import Operand
 from nnjit.codegen.wasm.access import store_vector, vector_load
 from nnjit.codegen.wasm.builder import FunctionBuilder
-from nnjit.codegen.wasm.convert import cast_scalar, cast_vector
+from nnjit.codegen.wasm.convert import cast_scalar, cast_vector, limits
 from nnjit.codegen.wasm.groups import dot, dot_order, group_load
 from nnjit.codegen.wasm.legalize import const_bytes
 from nnjit.codegen.wasm.ops import LOADS, STORES, kind, narrow, scalar_op, vector_op
@@ -433,7 +433,8 @@ class Values:
             b.op("v128.bitselect")
         elif e.op in ("cast", "bitcast"):
             self.value(e.args[0])
-            cast_vector(b, e.args[0].dtype, e.dtype, e.op == "bitcast")
+            held = limits(e.args[0]) if e.args[0].dtype == "f32" else None
+            cast_vector(b, e.args[0].dtype, e.dtype, e.op == "bitcast", held, self.target.relaxed)
         elif e.op == "fma":
             self._fma(e)
         elif e.op == "dot":

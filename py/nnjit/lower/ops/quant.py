@@ -49,9 +49,10 @@ def quantized(x: Expr, zero: Expr | None, dtype: str) -> Expr:
     """x (an f32, scaled already) rounded half to even, plus the zero point, held to the range of `dtype`."""
     low, high = LIMITS[dtype]
     y = Expr("round", "f32", (x,))
-    if zero is not None:
+    if zero is not None and not (zero.op == "const" and zero.attr == 0):
         y = op("add", y, cast(zero, "f32"))
-    return cast(op("min", op("max", y, const(low, "f32")), const(high, "f32")), dtype)
+    # the constant first: a NaN becomes the smallest value, on every target
+    return cast(op("pmin", const(high, "f32"), op("pmax", const(low, "f32"), y)), dtype)
 
 
 @pointwise("DequantizeLinear", when=_per_tensor)
@@ -126,6 +127,10 @@ def _wide(x: Expr) -> Expr:
     return cast(x, "i32")
 
 
+def minus(x: Expr) -> Expr:
+    return const(-x.attr, "i32") if x.op == "const" else Expr("neg", "i32", (x,))
+
+
 def _requantized(total: Expr, ratio: Expr, zero: Expr | None, dtype: str) -> Expr:
     return quantized(op("mul", cast(total, "f32"), ratio), zero, dtype)
 
@@ -147,7 +152,7 @@ def matmul_integer(ctx: Context, node: Node, out: int) -> Computation:
     if not a_zero.nothing:
         kept = [d for d in range(len(shape_b)) if d != max(0, len(shape_b) - 2)]
         column = ctx.read(sums(ctx, b, kept), [m.right[d] for d in kept])
-        value = op("sub", value, op("mul", a_zero.read(ctx, m.left[:-1], rows), column))
+        value = op("add", value, op("mul", minus(a_zero.read(ctx, m.left[:-1], rows)), column))
     if linear:
         at: list[Rows] = [(m.left[:-1], rows), (m.right, columns), ([], 1)]
         ratio = multiplier(ctx, node, [node.inputs[i] for i in (1, 4, 6)], at)
@@ -190,12 +195,14 @@ def conv_integer(ctx: Context, node: Node, out: int) -> Computation:
     right = ctx.read(w, [filters, Index.of("i"), *(Index.of(f"k{a}") for a in names)])
     body = op("mul", _wide(left), _wide(right))
     value: Expr = acc("i32")
+    bias = ctx.read(node.inputs[8], [filters]) if linear and node.input(8) is not None else None
     if not x_zero.nothing:
         column = ctx.read(sums(ctx, w, [0]), [filters])
-        value = op("sub", value, op("mul", x_zero.read(ctx, [Index()], 1), column))
+        column = op("mul", minus(x_zero.read(ctx, [Index()], 1)), column)
+        bias = column if bias is None else op("add", bias, column)
+    if bias is not None:
+        value = op("add", value, bias)
     if linear:
-        if node.input(8) is not None:
-            value = op("add", value, ctx.read(node.inputs[8], [filters]))
         at: list[Rows] = [([], 1), ([filters], kernel[0]), ([], 1)]
         ratio = multiplier(ctx, node, [node.inputs[i] for i in (1, 4, 6)], at)
         zero = per_row(ctx, node.inputs[7], [Index()], 1)
