@@ -9,7 +9,7 @@ import { LOG_LEVELS, env, log } from './env.js';
  * @typedef {'webgpu' | 'wasm' | 'reference'} Provider
  * @typedef {'cpu' | 'gpu-buffer'} Location
  * @typedef {{provider: Provider, next: Provider, locations: Location | Record<string, Location>, threads: number, relaxed: boolean, dims: Record<string, number>,
- *   external: ExternalFile[], progress: Progress, signal: AbortSignal | null, maxPlans: number, strict: boolean,
+ *   external: ExternalFile[], progress: Progress, signal: AbortSignal | null, maxPlans: number, strict: boolean, tune: import('./tuning.js').TuneOptions,
  *   maxMemoryBytes: number | undefined, name: string | undefined}} Options
  */
 
@@ -38,7 +38,6 @@ export function readOptions(given = {}) {
   const level = given.logLevel ?? LOG_LEVELS[given.logSeverityLevel ?? -1];
   if (level !== undefined && !LOG_LEVELS.includes(level)) throw bad('logLevel', `is one of ${LOG_LEVELS.join(', ')}`);
   if (level !== undefined) env.logLevel = level;
-  readTune(given.tune);
   return {
     ...readProvider(given.executionProviders),
     locations: readLocations(given.preferredOutputLocation ?? 'cpu'),
@@ -50,6 +49,7 @@ export function readOptions(given = {}) {
     signal: given.signal ?? null,
     maxPlans: readCount('maxPlans', given.maxPlans ?? 8, 1, 1024),
     strict: Boolean(given.strict),
+    tune: readTune(given.tune),
     maxMemoryBytes: given.maxMemoryBytes === undefined ? undefined : readCount('maxMemoryBytes', given.maxMemoryBytes, 65536, 2 ** 32),
     name: given.name,
   };
@@ -107,11 +107,14 @@ function readExternal(list) {
   });
 }
 
-/** @param {any} tune */
-function readTune(tune) {
-  const mode = tune?.mode ?? 'off';
+/** @param {any} tune @returns {import('./tuning.js').TuneOptions} */
+function readTune(tune = {}) {
+  if (typeof tune !== 'object' || tune === null) throw bad('tune', "is {mode: 'off' | 'idle' | 'now', budgetMs, cacheUrl}");
+  const { mode = 'off', budgetMs = 0, cacheUrl = '' } = tune;
   if (!['off', 'idle', 'now'].includes(mode)) throw bad('tune.mode', "is 'off', 'idle' or 'now'");
-  if (mode !== 'off') log('warning', `tune.mode '${mode}': this version has no tuner yet and runs its default kernels`);
+  if (typeof budgetMs !== 'number' || !(budgetMs >= 0)) throw bad('tune.budgetMs', 'is a number of milliseconds, 0 for no limit');
+  if (typeof cacheUrl !== 'string') throw bad('tune.cacheUrl', 'is the URL of a record server, or an empty string');
+  return { mode, budgetMs, cacheUrl };
 }
 
 /** A progress callback that throws must not break the work it reports on. @param {unknown} callback @returns {Progress} */

@@ -3,6 +3,7 @@
 import { asFailure, failure } from './errors.js';
 import { log } from './env.js';
 import { engineDeath, getCompiler, getEngine, getGpu } from './workers.js';
+import { recall } from './device-facts.js';
 import { Tensor } from './tensor.js';
 import { viewAs } from './types.js';
 import { bytesOf, fromValue, toValue } from './values.js';
@@ -37,6 +38,8 @@ export class Plans {
   #valueInputs = [];
   #compilerGeneration = 0;
   #engineGeneration = 0;
+  /** How the session's memory was made. */
+  memory = { shared: false, threads: 1 };
   /** Plans made so far: a run that raised this was a cold one. */
   compiled = 0;
   /** @type {Description} */
@@ -71,7 +74,9 @@ export class Plans {
     const threads = Math.min(this.options.threads || info?.threads || 1, info?.threads || 1);
     const relaxed = Boolean(info?.relaxed) && this.options.relaxed;
     const shared = Boolean(info?.sharedMemory); // also with one thread: feeds and outputs need no messages then
+    this.memory = { shared, threads };
     try {
+      if (engine) await recall(signal, progress);
       this.description = await compiler.call(
         'create',
         {
@@ -93,6 +98,7 @@ export class Plans {
       const maxPages = this.options.maxMemoryBytes && Math.ceil(this.options.maxMemoryBytes / 65536);
       await engine?.client.createSession(id, { shared, threads, ...(maxPages ? { maxPages } : {}) });
       gpu?.client.createSession(id);
+      if (this.options.tune.mode !== 'off') await compiler.call('tune.prefer', { session: id, json: '{}' });
     } catch (error) {
       void compiler.rpc.call('release', { session: id }).catch(() => undefined);
       throw error;

@@ -43,7 +43,7 @@ export class InferenceSession {
     this.inputMetadata = Object.freeze(required.map(metadata));
     /** @type {readonly Metadata[]} */
     this.outputMetadata = Object.freeze(outputs.map(metadata));
-    this.tuning = new Tuning();
+    this.tuning = new Tuning(plans, (work) => this.#queue(work), plans.options.tune);
   }
 
   /**
@@ -92,6 +92,7 @@ export class InferenceSession {
       request.shapes[name] = [...(given instanceof Tensor ? given.dims : given)];
     }
     await this.#queue(() => this.#plans.get(request, progress, signal));
+    this.tuning.touched();
   }
 
   /**
@@ -129,6 +130,7 @@ export class InferenceSession {
     };
     const { values, ms, segments } = await this.#plans.execute(plan, feeds, wanted, signal).catch(again);
     const end = performance.now();
+    this.tuning.touched();
     this.lastRun = { ms: end - start, engineMs: ms, compileMs: ready - start, cold: this.#plans.compiled !== before, segments };
     /** @type {Record<string, any>} */
     const outputs = {};
@@ -187,6 +189,7 @@ export class InferenceSession {
   /** Gives the memory back, after what is already queued. A second call does nothing. @returns {Promise<void>} */
   async release() {
     if (this.#released) return;
+    await this.tuning.pause();
     await this.#queue(async () => {
       this.#released = true;
       await this.#plans.close();

@@ -1,37 +1,309 @@
-// session.tuning: the same face the tuner will have. Until it is there, status() says that nothing was tuned
-// and the rest says that it cannot be done.
-import { failure } from './errors.js';
+// session.tuning: makes a session's kernels faster while it is used. Python says what to try next, the engine's lab tries
+// it between inferences, and a winner is swapped in; this carries the messages, keeps the budget and knows when to rest.
+import { deviceClass, deviceFacts, tell } from './device-facts.js';
+import { asFailure, failure } from './errors.js';
+import { log } from './env.js';
+import { clearRecords, saveRecords } from './tuning-store.js';
+import { getEngine } from './workers.js';
+
+/**
+ * @typedef {import('./plans.js').Plans} Plans
+ * @typedef {'off' | 'idle' | 'now'} Mode
+ * @typedef {'off' | 'waiting' | 'running' | 'paused' | 'resting' | 'done' | 'failed'} State
+ * @typedef {{mode: Mode, budgetMs: number, cacheUrl: string}} TuneOptions
+ * @typedef {{at: number, kind: 'trial' | 'swap' | 'kernel' | 'state', name: string, step: number, text: string, verdict: string,
+ *   ratio: number, gained: number, detail: Record<string, any>}} TuningEvent
+ * @typedef {{key: string, name: string, step: number, count: number, raw: number, listed: number, boundMs: number, ms: number, firstMs: number,
+ *   share: number, tried: number, left: number, closed: string, serving: string, dropped: number}} KernelStatus
+ * @typedef {{mode: Mode, state: State, running: boolean, reason: string, candidates: number, timed: number, kept: number, dropped: number,
+ *   spentMs: number, testedMs: number, delayedMs: number, budgetMs: number, speedup: number, leftMs: number, device: string,
+ *   kernels: KernelStatus[]}} TuningStatus
+ */
+
+/** Trials take turns among the sessions of a page. */
+let turnstile = Promise.resolve();
+/** On battery below this level nothing is tuned. */
+const LOW_BATTERY = 0.25;
+const MOST_EVENTS = 4000;
+let labs = 0;
 
 export class Tuning {
-  /** Counts of an honest nothing: no candidate was made, timed or kept. */
+  #plans;
+  #queue;
+  /** @type {TuneOptions} */
+  #options;
+  /** @type {State} */
+  #state = 'off';
+  #reason = '';
+  #device = '';
+  #counts = { candidates: 0, timed: 0, kept: 0, dropped: 0 };
+  #spentMs = 0;
+  #testedMs = 0;
+  #delayedMs = 0;
+  /** @type {Record<string, any>} */
+  #latest = { gained: 1, leftMs: 0, kernels: [] };
+  /** @type {AbortController | null} of the loop that runs */
+  #loop = null;
+  /** @type {Promise<void>} */
+  #ended = Promise.resolve();
+  #started = 0;
+  /** @type {Set<(event: TuningEvent) => void>} */
+  #listeners = new Set();
+  /** What happened, oldest first. @type {TuningEvent[]} */
+  events = [];
+
+  /**
+   * @param {Plans} plans
+   * @param {<T>(work: () => Promise<T>) => Promise<T>} queue  does work between the session's calls
+   * @param {TuneOptions} options
+   */
+  constructor(plans, queue, options) {
+    this.#plans = plans;
+    this.#queue = queue;
+    this.#options = options;
+  }
+
+  /** @returns {TuningStatus} */
   status() {
-    return { mode: 'off', running: false, candidates: 0, timed: 0, kept: 0, spentMs: 0, budgetMs: 0, speedup: 1 };
+    const { mode, budgetMs } = this.#options;
+    const { gained, leftMs, kernels } = this.#latest;
+    const spentMs = this.#spentMs + (this.#loop ? performance.now() - this.#started : 0);
+    return {
+      mode, state: this.#state, running: this.#state === 'running', reason: this.#reason, ...this.#counts, spentMs,
+      testedMs: this.#testedMs, delayedMs: this.#delayedMs, budgetMs, speedup: gained, leftMs, device: this.#device, kernels,
+    };
   }
 
-  /** @returns {Promise<never>} */
-  async start() {
-    throw unavailable('start');
+  /** @param {(event: TuningEvent) => void} listener @returns {() => void} unsubscribes */
+  subscribe(listener) {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
   }
 
-  /** Nothing runs, so there is nothing to stop. */
-  async pause() {}
+  /** A plan is there or was used: tuning that was asked for at create begins. */
+  touched() {
+    if (this.#options.mode !== 'off' && this.#state === 'off') void this.start().catch((error) => log('warning', error.message));
+  }
 
-  /** Nothing was learnt, so there is nothing to forget. */
-  async reset() {}
+  /**
+   * Begins, or goes on. Resolves when tuning is under way.
+   * @param {Partial<TuneOptions>} [options]
+   */
+  async start(options = {}) {
+    this.#options = { ...this.#options, ...options };
+    if (this.#options.mode === 'off') this.#options.mode = 'now';
+    if (this.#loop) return;
+    const plan = this.#plans.latest;
+    if (!plan) throw failure('NO_PLAN', 'Nothing was compiled yet', { hint: 'run the session once, or session.prepare() it' });
+    if (plan.backend !== 'wasm') throw failure('NOT_AVAILABLE', `Plans on ${plan.backend} are not tuned`, { hint: plan.reason });
+    const loop = new AbortController();
+    this.#loop = loop;
+    this.#started = performance.now();
+    this.#enter('running', '');
+    this.#ended = this.#run(plan.key, loop.signal).catch((error) => {
+      if (!loop.signal.aborted) this.#enter('failed', asFailure(error).message);
+    }).finally(() => {
+      this.#spentMs += performance.now() - this.#started;
+      this.#loop = null;
+    });
+  }
 
-  /** @returns {Promise<never>} */
+  /** Stops after the slice at hand; what was found stays. */
+  async pause() {
+    if (!this.#loop) return;
+    this.#loop.abort();
+    await this.#ended;
+    this.#enter('paused', 'paused');
+  }
+
+  /** Resolves when the tuner has come to an end by itself or was paused. @returns {Promise<TuningStatus>} */
+  async finished() {
+    await this.#ended;
+    return this.status();
+  }
+
+  /** Back to the kernels the plan came with, and nothing learnt: this device's records are deleted too. */
+  async reset() {
+    await this.pause();
+    const plan = this.#plans.latest;
+    await tell('forget', {});
+    await clearRecords(this.#device || await deviceClass(this.#threads));
+    if (plan && this.#state !== 'off') {
+      const { client } = await getEngine();
+      await this.#queue(async () => {
+        for (;;) {
+          const [adoption] = await this.#ask('reset', plan.key);
+          if (!adoption) break;
+          await client.adopt(this.#plans.id, plan.key, { ...adoption, lab: '' });
+        }
+        await this.#ask('drop', plan.key);
+      });
+    }
+    this.#counts = { candidates: 0, timed: 0, kept: 0, dropped: 0 };
+    this.#latest = { gained: 1, leftMs: 0, kernels: [] };
+    this.#spentMs = this.#testedMs = this.#delayedMs = 0;
+    this.events = [];
+    this.#enter('off', '');
+    this.#options.mode = 'off';
+  }
+
+  /** What this session's tuning found, a record a line: see docs/records.md. @returns {Promise<string>} */
   async export() {
-    throw unavailable('export');
+    const plan = this.#plans.latest;
+    if (!plan || this.#state === 'off') return '';
+    const lines = await this.#records(plan.key);
+    return lines.map(({ line }) => `${line}\n`).join('');
   }
 
-  /** @param {unknown} _records @returns {Promise<never>} */
-  async import(_records) {
-    throw unavailable('import');
+  /**
+   * Takes records made elsewhere: tried first, verified and timed like any candidate.
+   * @param {string} text @returns {Promise<{taken: number, refused: number}>}
+   */
+  async import(text) {
+    if (typeof text !== 'string') throw failure('BAD_ARGUMENT', 'tuning.import takes the text that export() gives');
+    await deviceFacts();
+    const { shared, refused } = await tell('know', { shared: text.split('\n') });
+    return { taken: shared, refused };
+  }
+
+  get #threads() {
+    return this.#plans.options.threads || undefined;
+  }
+
+  /** @param {string} method @param {string} key @param {Record<string, unknown>} [args] */
+  #ask(method, key, args = {}) {
+    return this.#plans.ask(`tune.${method}`, { json: JSON.stringify({ key, ...args }) });
+  }
+
+  /** @param {State} state @param {string} reason */
+  #enter(state, reason) {
+    this.#state = state;
+    this.#reason = reason;
+    this.#tell({ kind: 'state', name: state, text: reason });
+  }
+
+  /** @param {Partial<TuningEvent>} event */
+  #tell(event) {
+    const at = this.status().spentMs;
+    /** @type {TuningEvent} */
+    const whole = { at, kind: 'state', name: '', step: -1, text: '', verdict: '', ratio: 0, gained: this.#latest.gained, detail: {}, ...event };
+    this.events.push(whole);
+    if (this.events.length > MOST_EVENTS) this.events.shift();
+    for (const listener of this.#listeners) listener(whole);
+  }
+
+  /** @param {string} key @param {AbortSignal} signal */
+  async #run(key, signal) {
+    await deviceFacts();
+    const { client } = await getEngine();
+    this.#device = await deviceClass(this.#threads);
+    const { shared, threads } = this.#plans.memory;
+    const lab = `lab-${++labs}`;
+    await client.openLab(lab, { shared, threads });
+    try {
+      this.#latest = { ...this.#latest, ...await this.#ask('open', key) };
+      let reason = '';
+      while (!reason && !signal.aborted) {
+        await this.#wake(signal);
+        if (signal.aborted) break;
+        if (this.#plans.latest?.key !== key) reason = 'the input shapes changed';
+        else if (this.#options.budgetMs && this.status().spentMs >= this.#options.budgetMs) reason = 'the budget is used up';
+        else reason = await this.#turn(() => this.#step(client, lab, key, signal));
+      }
+      await this.#keep(key);
+      this.#latest = { ...this.#latest, ...await this.#ask('status', key) };
+      if (!signal.aborted) this.#enter('done', reason);
+    } finally {
+      await client.closeLab(lab).catch(() => undefined);
+    }
+  }
+
+  /** One thing to do, and its report. @param {import('../engine/client.js').EngineClient} client @param {string} lab @param {string} key @param {AbortSignal} signal @returns {Promise<string>} why it is over, or '' */
+  async #step(client, lab, key, signal) {
+    const todo = await this.#ask('next', key);
+    if (todo.do === 'done') return todo.reason;
+    await client.pace({ mode: this.#options.mode === 'now' ? 'now' : 'idle' });
+    const { name, step } = todo.job;
+    if (todo.do === 'setup') {
+      const { ms, busyMs, samples } = await client.labSetup(lab, todo.setup, signal);
+      this.#testedMs += busyMs;
+      const answer = await this.#ask('measured', key, { ms, samples });
+      this.#latest = { ...this.#latest, ...await this.#ask('status', key) };
+      this.#tell({ kind: 'kernel', name, step, text: answer.reason, verdict: answer.ok ? 'timed' : 'wrong', detail: { ms, boundMs: todo.job.boundMs } });
+      return '';
+    }
+    const report = await client.labTrial(lab, todo.trial, signal);
+    this.#testedMs += report.busyMs;
+    const { won, line } = await this.#ask('report', key, { report });
+    this.#counts.candidates++;
+    if (report.verdict === 'timed' || report.verdict === 'slow') this.#counts.timed++;
+    else this.#counts.dropped++;
+    if (won) await this.#adopt(client, lab, key, signal);
+    this.#delayedMs = (await client.pace()).delayedMs;
+    if (this.#counts.candidates % 4 === 0 || won) this.#latest = { ...this.#latest, ...await this.#ask('status', key) };
+    this.#tell({ kind: 'trial', name, step, text: todo.schedule, verdict: line.verdict, ratio: line.ratio, detail: line });
+    return '';
+  }
+
+  /** The last candidate is verified whole and takes over between two runs. @param {import('../engine/client.js').EngineClient} client @param {string} lab @param {string} key @param {AbortSignal} signal */
+  async #adopt(client, lab, key, signal) {
+    const confirmed = await client.labConfirm(lab, signal);
+    await this.#queue(async () => {
+      if (this.#plans.latest?.key !== key) return;
+      const adoption = await this.#ask('adoption', key, { confirmed });
+      if (!adoption) {
+        this.#counts.dropped++;
+        return;
+      }
+      try {
+        await client.adopt(this.#plans.id, key, { ...adoption, lab });
+      } catch (error) {
+        await this.#ask('refused', key, { reason: asFailure(error).message });
+        throw error;
+      }
+      const { gained, swapped } = await this.#ask('adopted', key);
+      this.#counts.kept++;
+      this.#latest = { ...this.#latest, gained };
+      this.#tell({ kind: 'swap', name: swapped.name, step: swapped.step, text: swapped.serving, gained, detail: swapped });
+    });
+    await this.#keep(key);
+  }
+
+  /** @param {string} key @returns {Promise<{key: string, line: string}[]>} */
+  #records(key) {
+    return this.#ask('records', key, { device: this.#device });
+  }
+
+  /** @param {string} key */
+  async #keep(key) {
+    await saveRecords(this.#device, await this.#records(key));
+  }
+
+  /** @template T @param {() => Promise<T>} work @returns {Promise<T>} */
+  #turn(work) {
+    const mine = turnstile.then(work);
+    turnstile = mine.then(() => undefined, () => undefined);
+    return mine;
+  }
+
+  /** Waits while the page is hidden or the battery is low. @param {AbortSignal} signal */
+  async #wake(signal) {
+    for (;;) {
+      const why = await restReason();
+      if (!why || signal.aborted) break;
+      if (this.#state !== 'resting') this.#enter('resting', why);
+      await pause(500);
+    }
+    if (this.#state === 'resting' && !signal.aborted) this.#enter('running', '');
   }
 }
 
-/** @param {string} what */
-const unavailable = (what) =>
-  failure('NOT_AVAILABLE', `tuning.${what}: this version of nnjit has no tuner yet`, {
-    hint: 'kernels run with their default schedules; session.profile() shows where time goes',
-  });
+/** Why now is no time to tune, or ''. */
+async function restReason() {
+  if (globalThis.document?.visibilityState === 'hidden') return 'the page is hidden';
+  const battery = await /** @type {any} */ (navigator).getBattery?.().catch(() => null);
+  return battery && !battery.charging && battery.level < LOW_BATTERY ? 'the battery is low' : '';
+}
+
+/** @param {number} ms @returns {Promise<void>} */
+const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });

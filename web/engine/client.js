@@ -207,6 +207,82 @@ export class EngineClient {
   }
 
   /**
+   * A lab: a memory of its own to try kernels in; see lab.js.
+   * @param {string} id
+   * @param {{shared: boolean, threads: number, maxPages?: number}} options
+   * @returns {Promise<void>}
+   */
+  openLab(id, options) {
+    return this.#call('openLab', [id, options]);
+  }
+
+  /**
+   * @param {string} id
+   * @param {import('./types.d.ts').LabSetup} setup
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<{ms: number, busyMs: number, samples: number[][]}>}
+   */
+  labSetup(id, setup, signal) {
+    return this.#call('labSetup', [id, setup], { signal });
+  }
+
+  /**
+   * @param {string} id
+   * @param {import('./types.d.ts').LabTrial} trial
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<import('./types.d.ts').LabReport>}
+   */
+  labTrial(id, trial, signal) {
+    return this.#call('labTrial', [id, trial], { signal });
+  }
+
+  /**
+   * @param {string} id
+   * @param {import('./types.d.ts').LabWork} work
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<{times: Record<string, number>, values: number[][]}>} ms of a round of each kernel, by name
+   */
+  labMeasure(id, work, signal) {
+    return this.#call('labMeasure', [id, work], { signal });
+  }
+
+  /**
+   * @param {string} id
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<import('./types.d.ts').LabConfirmation>} of the last candidate, verified whole and timed again
+   */
+  labConfirm(id, signal) {
+    return this.#call('labConfirm', [id], { signal });
+  }
+
+  /**
+   * @param {string} id
+   * @returns {Promise<{freed: number}>}
+   */
+  closeLab(id) {
+    return this.#call('closeLab', [id]);
+  }
+
+  /**
+   * Between two inferences: the lab's last candidate takes over a slot, its constants' panels made over.
+   * @param {string} id
+   * @param {string} key the plan's
+   * @param {import('./types.d.ts').Adoption} adoption
+   * @returns {Promise<void>}
+   */
+  adopt(id, key, adoption) {
+    return this.#inLane(id, () => this.#call('adopt', [id, key, adoption]));
+  }
+
+  /**
+   * @param {{mode?: 'now' | 'idle', allowanceMs?: number}} [change]
+   * @returns {Promise<import('./types.d.ts').PaceReport>}
+   */
+  pace(change) {
+    return this.#call('pace', [change]);
+  }
+
+  /**
    * @param {string} id
    * @param {number} address
    * @param {number} length
@@ -317,7 +393,8 @@ export class EngineClient {
     /** @type {Promise<any>} */
     const answer = new Promise((resolve, reject) => {
       // throws, and so rejects, at once if something cannot be cloned
-      this.#worker.postMessage({ id, method, args, cancellable: signal !== undefined }, transfer);
+      const at = performance.timeOrigin + performance.now();
+      this.#worker.postMessage({ id, method, args, cancellable: signal !== undefined, at }, transfer);
       this.#pending.set(id, { resolve, reject, progress });
     });
     if (!signal) return answer;

@@ -12,6 +12,9 @@ export const MAIL = 2;
 /** Slot number that means "the candidate module's kernel", which has no place in the table. */
 export const CANDIDATE = -1;
 
+/** Slot LAB - n is kernel n of a lab; see lab.js. */
+export const LAB = -16;
+
 const LINE = 16; // int32 words in 64 bytes, so that two threads never share a cache line
 const REMAINING = 0;
 const FIELDS = 1;

@@ -5,24 +5,30 @@ import { holdLock } from './alive.js';
 import { NnjitError, asError, check } from './errors.js';
 import { probe } from './features.js';
 import { Host } from './host.js';
+import { Lab } from './lab.js';
 import { loadPlan } from './load.js';
+import { Pace } from './pace.js';
 import { Pool } from './pool.js';
 import { profile, run } from './run.js';
 import { Session } from './session.js';
-import { swapSlot, timeSlot } from './tune.js';
+import { adopt, swapSlot, timeSlot } from './tune.js';
 
 /** @typedef {import('./types.d.ts').Plan} Plan */
 /** @typedef {import('./types.d.ts').Feed} Feed */
 /** @typedef {import('./types.d.ts').Reply} Reply */
 /**
  * cancel: the signal again if the caller holds the other end, so that it is worth a look.
- * @typedef {{signal: AbortSignal, cancel?: AbortSignal, progress: import('./types.d.ts').Progress}} Call
+ * at: when the caller sent it.
+ * @typedef {{signal: AbortSignal, cancel?: AbortSignal, progress: import('./types.d.ts').Progress, at: number}} Call
  */
 
 const port = /** @type {Worker} */ (/** @type {unknown} */ (self));
 const host = new Host();
 /** @type {Map<string, Session>} */
 const sessions = new Map();
+/** @type {Map<string, Lab>} */
+const labs = new Map();
+const pace = new Pace();
 /** @type {Pool} */
 let pool;
 /** @type {import('./types.d.ts').EngineInfo} */
@@ -32,6 +38,13 @@ let info;
 function session(id) {
   const found = sessions.get(id);
   check(found !== undefined, 'UNKNOWN_SESSION', `There is no session "${id}".`, { session: id });
+  return found;
+}
+
+/** @param {string} id */
+function lab(id) {
+  const found = labs.get(id);
+  check(found !== undefined, 'UNKNOWN_SESSION', `There is no lab "${id}".`, { session: id });
   return found;
 }
 
@@ -88,9 +101,14 @@ const methods = {
    * @param {string[] | undefined} fetch
    * @param {boolean} direct
    */
-  run({ signal, cancel }, id, key, feeds, fetch, direct) {
+  async run({ signal, cancel, at }, id, key, feeds, fetch, direct) {
     const target = session(id);
-    return target.inOrder(() => run(target, key, feeds, fetch, direct, { host, signal }), cancel);
+    const start = pace.began(at);
+    try {
+      return await target.inOrder(() => run(target, key, feeds, fetch, direct, { host, signal }), cancel);
+    } finally {
+      pace.ended(start);
+    }
   },
 
   /**
@@ -127,6 +145,85 @@ const methods = {
   timeSlot({ signal, cancel }, id, key, step, options) {
     const target = session(id);
     return target.inOrder(() => timeSlot(target, key, step, options, info.clockGrainMs, signal), cancel);
+  },
+
+  /**
+   * @param {Call} _call
+   * @param {string} id
+   * @param {{shared: boolean, threads: number, maxPages?: number}} options
+   */
+  async openLab(_call, id, options) {
+    check(!labs.has(id), 'DUPLICATE_SESSION', `There is a lab "${id}" already.`, { session: id });
+    const made = new Session(id, pool, { ...options, shared: options.shared && info.sharedMemory });
+    await made.open();
+    labs.set(id, new Lab(made, pace, info.clockGrainMs));
+  },
+
+  /**
+   * @param {Call} call
+   * @param {string} id
+   * @param {import('./types.d.ts').LabSetup} setup
+   */
+  labSetup({ signal }, id, setup) {
+    return lab(id).setup(setup, signal);
+  },
+
+  /**
+   * @param {Call} call
+   * @param {string} id
+   * @param {import('./types.d.ts').LabTrial} trial
+   */
+  labTrial({ signal }, id, trial) {
+    return lab(id).trial(trial, signal);
+  },
+
+  /**
+   * @param {Call} call
+   * @param {string} id
+   * @param {import('./types.d.ts').LabWork} work
+   */
+  labMeasure({ signal }, id, work) {
+    return lab(id).measure(work, signal);
+  },
+
+  /**
+   * @param {Call} call
+   * @param {string} id
+   */
+  labConfirm({ signal }, id) {
+    return lab(id).confirm(signal);
+  },
+
+  /**
+   * @param {Call} _call
+   * @param {string} id
+   */
+  async closeLab(_call, id) {
+    const closed = lab(id);
+    labs.delete(id);
+    return { freed: await closed.session.release() };
+  },
+
+  /**
+   * @param {Call} _call
+   * @param {string} id
+   * @param {string} key
+   * @param {import('./types.d.ts').Adoption} adoption
+   */
+  adopt(_call, id, key, adoption) {
+    const target = session(id);
+    return target.inOrder(() => adopt(target, key, adoption, adoption.lab ? lab(adoption.lab) : null));
+  },
+
+  /**
+   * @param {Call} _call
+   * @param {{mode?: 'now' | 'idle', allowanceMs?: number}} [change]
+   * @returns {Promise<import('./types.d.ts').PaceReport>}
+   */
+  async pace(_call, change = {}) {
+    Object.assign(pace, change);
+    const { delayedMs, delayed } = pace;
+    return { delayedMs, delayed };
   },
 
   /**
@@ -188,7 +285,7 @@ function owned(value) {
 }
 
 /** @param {MessageEvent<import('./types.d.ts').Request>} event */
-port.onmessage = async ({ data: { id, method, args, abort, cancellable } }) => {
+port.onmessage = async ({ data: { id, method, args, abort, cancellable, at } }) => {
   if (abort) {
     calls.get(id)?.abort();
     return;
@@ -203,7 +300,7 @@ port.onmessage = async ({ data: { id, method, args, abort, cancellable } }) => {
     if (!call) throw new NnjitError('INTERNAL', `The engine has no method "${method}".`);
     const progress = (/** @type {[string, number, number]} */ ...step) => port.postMessage({ id, progress: step });
     const { signal } = controller;
-    reply = { id, value: await call({ signal, cancel: cancellable ? signal : undefined, progress }, ...args) };
+    reply = { id, value: await call({ signal, cancel: cancellable ? signal : undefined, progress, at }, ...args) };
   } catch (cause) {
     reply = { id, error: asError(cause).toJSON() };
   }

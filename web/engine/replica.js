@@ -1,7 +1,7 @@
 // One thread's copy of everything that cannot be shared: instances and tables, for each session and plan.
 // Mail changes it, a job runs on it. Thread 0 and the thread workers use the same class.
 
-import { CALL, CANDIDATE, RUN } from './control.js';
+import { CALL, CANDIDATE, LAB, RUN } from './control.js';
 import { check } from './errors.js';
 import { collect } from './garbage.js';
 import { ABORT, BARRIER_GENERATION, STEP_WORDS } from './memory.js';
@@ -22,6 +22,7 @@ import { ABORT, BARRIER_GENERATION, STEP_WORDS } from './memory.js';
  * @property {WebAssembly.Memory} memory
  * @property {WebAssembly.Table} table
  * @property {Map<number, PlanReplica>} plans
+ * @property {(Kernel | null)[]} lab kernels that are tried out, by number
  */
 
 export class Replica {
@@ -57,6 +58,7 @@ export class Replica {
           memory: mail.memory,
           table: new WebAssembly.Table({ element: 'anyfunc', initial: 0 }),
           plans: new Map(),
+          lab: [],
         });
         break;
       case 'plan':
@@ -67,6 +69,9 @@ export class Replica {
         break;
       case 'candidate':
         this.#plan(mail.session, mail.plan).candidate = mail.module && this.#kernel(mail.session, mail.module);
+        break;
+      case 'lab':
+        this.#session(mail.session).lab[mail.no] = mail.module && this.#kernel(mail.session, mail.module);
         break;
       case 'dropPlan':
         this.#dropPlan(mail);
@@ -155,18 +160,28 @@ export class Replica {
   }
 
   /** @param {Job} job */
-  #call({ session, plan, threads, slot = 0, args = 0, tiles = 0, repeat = 1, serial }) {
-    const kernel = slot === CANDIDATE
-      ? this.#plan(session, plan).candidate
-      : /** @type {Kernel | null} */ (this.#session(session).table.get(slot));
+  #call({ session, plan, threads, slot = 0, args = 0, first = 0, tiles = 0, repeat = 1, serial }) {
+    const kernel = this.#called(session, plan, slot);
     check(kernel !== null, 'BAD_PLAN', `Slot ${slot} is empty.`, { slot });
     const { thread } = this;
     if (serial && thread > 0) return 0;
-    const begin = serial ? 0 : Math.floor((tiles * thread) / threads);
-    const end = serial ? tiles : Math.floor((tiles * (thread + 1)) / threads);
+    const begin = first + (serial ? 0 : Math.floor((tiles * thread) / threads));
+    const end = first + (serial ? tiles : Math.floor((tiles * (thread + 1)) / threads));
     const start = performance.now();
     for (let i = 0; i < repeat; i++) kernel(args, begin, end);
     return performance.now() - start;
+  }
+
+  /**
+   * @param {number} session
+   * @param {number} plan
+   * @param {number} slot of the table, CANDIDATE, or LAB - n
+   * @returns {Kernel | null}
+   */
+  #called(session, plan, slot) {
+    if (slot <= LAB) return this.#session(session).lab[LAB - slot] ?? null;
+    if (slot === CANDIDATE) return this.#plan(session, plan).candidate;
+    return /** @type {Kernel | null} */ (this.#session(session).table.get(slot));
   }
 
   /**

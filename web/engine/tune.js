@@ -23,6 +23,39 @@ export async function swapSlot(session, key, slot, bytes) {
 }
 
 /**
+ * The lab's candidate takes over a slot in every thread, or the plan's own kernel takes it back. Its module is the lab's, so its fast code comes along. Where
+ * its tiles are others, the constants it reads are made over first: the arena is free between inferences.
+ * @param {Session} session
+ * @param {string} key
+ * @param {import('./types.d.ts').Adoption} adoption
+ * @param {import('./lab.js').Lab | null} lab null: the plan's own kernel again
+ */
+export async function adopt(session, key, { slot, pages, repacks }, lab) {
+  const plan = session.plan(key);
+  check(slot >= plan.tableBase && slot < plan.tableBase + plan.slots, 'BAD_PLAN',
+    `Slot ${slot} is not one of plan "${key}".`, { plan: key, slot });
+  const { memory } = session;
+  memory.ensure(pages);
+  // compiled before anything is touched: what fails, fails here
+  const work = [];
+  for (const { kernels, words, place } of repacks) {
+    const ready = await Promise.all(kernels.map(async (kernel) => ({ ...kernel, module: await compile(kernel.module) })));
+    work.push({ kernels: ready, words, place });
+  }
+  const module = lab ? await lab.promote() : null;
+  for (const { kernels, words, place } of work) {
+    for (const { module: packing, args, pointers, tiles } of kernels) {
+      memory.write(args, new Uint8Array(Uint32Array.from(pointers).buffer));
+      await session.mail({ op: 'candidate', session: session.no, plan: plan.no, module: packing });
+      await session.callStep(plan, { slot: 0, args, tiles }, { candidate: true });
+    }
+    for (const word of words) memory.write(word, new Uint8Array(Uint32Array.of(place).buffer));
+  }
+  if (work.length) await session.mail({ op: 'candidate', session: session.no, plan: plan.no, module: null });
+  await session.mail({ op: 'swap', session: session.no, plan: plan.no, slot, module });
+}
+
+/**
  * Times the kernel of one step, or a candidate in its place, on the step's own operands as they lie in memory.
  * A sample is the slowest thread's share; nothing but the step's outputs is written.
  * @param {Session} session

@@ -38,6 +38,10 @@ export interface Step {
   tiles: number;
   parallel: boolean;
   barrier: boolean;
+  /** Bytes from one thread's operand pointers to the next one's. */
+  stride?: number;
+  /** Long enough to wake sleeping threads for; default true. */
+  wake?: boolean;
   name: string;
   kernel: string;
   nodes: string[];
@@ -125,13 +129,28 @@ export interface LabKernel {
   pointers: number[];
   tiles: number;
   parallel: boolean;
+  /** Memory that it needs, where that is more than the setup's. */
+  pages?: number;
   name?: string;
   /** Kernels that fill its panels, run once before. */
   packs: LabPack[];
 }
 export type LabPack = Omit<LabKernel, 'packs'>;
 /** Kernels to time by themselves; `fill`: a region to write once before. */
-export interface LabWork { pages: number; fill: [number, number]; kernels: LabKernel[] }
+export interface LabWork {
+  pages: number;
+  fill: [number, number];
+  kernels: LabKernel[];
+  reads: { address: number; length: number }[];
+}
+export interface LabConfirmation {
+  ok: boolean;
+  checked: number;
+  worst: number;
+  reason: string;
+  base: number[];
+  mine: number[];
+}
 export interface LabFill { address: number; nbytes: number; pattern: Uint8Array }
 /** The serving kernel writes to `address`, candidates to `other`. */
 export interface LabOutput {
@@ -201,6 +220,7 @@ export interface Job {
   tiles?: number;
   repeat?: number;
   serial?: boolean;
+  stride?: number;
 }
 
 export interface Trap { thread: number; step: number; message: string; functionIndex: number }

@@ -22,7 +22,7 @@ from pyodide.ffi import JsProxy
 
 from .. import frontend
 from ..errors import Cancelled, NnjitError, OutOfMemory, SessionError
-from . import bridge_install, bridge_python
+from . import bridge_install, bridge_python, bridge_tuning
 from . import bridge_values as values
 from .compare import compare
 from .session import CompilerSession, Options, static_shapes
@@ -149,7 +149,7 @@ def _create(args: Any, context: Context) -> dict[str, Any]:
     context("parse", 0, 1)
     model = frontend.load(BlobSource(args.model, str(args.name)), external)
     bridge_install.for_operators({op for _, op in model.nodes}, _fetch)
-    options = Options.read(args.options.to_py())
+    options = bridge_tuning.with_facts(Options.read(args.options.to_py()))
     session = CompilerSession(model, options)
     answer = session.describe()
     answer["static"] = _static(session)
@@ -243,4 +243,5 @@ METHODS: dict[str, Callable[[Any, Context], Any]] = {
     "check": _check,
     "kernel": _kernel,
     "stats": _stats,
+    **bridge_tuning.methods(_session),
 }

@@ -1,0 +1,190 @@
+"""The tuner's half of the bridge: methods that the page calls to tune a session's plan, one step at a time.
+
+KNOWN holds what all sessions share: the device's facts and the records of this browser and of a server.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from nnjit.codegen.schedule.steps import Schedule
+from nnjit.codegen.spec import KernelSpec
+from nnjit.errors import SessionError
+from nnjit.runtime.memory import SessionMemory
+from nnjit.runtime.plan import Plan
+from nnjit.runtime.session import CompilerSession, Options
+from nnjit.runtime.tuning import Tuning
+from nnjit.tune import records
+from nnjit.tune.device import DeviceFacts
+from nnjit.tune.device_class import engine_of, wasm_device
+from nnjit.tune.probes import Probing
+
+
+class Known:
+    """What is known of this device, whatever the session."""
+
+    def __init__(self) -> None:
+        self.facts = DeviceFacts()
+        self.own: dict[str, records.Record] = {}
+        self.shared: dict[str, list[records.Record]] = {}
+        self.probing: Probing | None = None
+
+    def chosen(self, spec: KernelSpec) -> Schedule | None:
+        """The best schedule that this browser found for a spec, on an earlier visit."""
+        if not self.own:
+            return None
+        found = self.own.get(records.spec_key(records.spec_text(spec)))
+        return found.schedule if found is not None else None
+
+    def offered(self, spec: KernelSpec) -> list[Schedule]:
+        """What others found for it: candidates like any other, only earlier in line."""
+        if not self.shared:
+            return []
+        key = records.spec_key(records.spec_text(spec))
+        return [r.schedule for r in self.shared.get(key, []) if r.verdict == "timed"]
+
+
+KNOWN = Known()
+
+
+def device_name(args: Mapping[str, Any]) -> str:
+    """The class of this device, from what the page tells."""
+    engine, version = engine_of(args["userAgent"])
+    facts = KNOWN.facts
+    madd = "none"
+    if args["relaxed"]:
+        # rounds once or twice
+        madd = "fused" if "fused" in facts.relaxed or not facts.measured else "split"
+    cache = facts.l2_bytes if facts.measured else 0
+    return wasm_device(engine, version, args["isa"], madd, args["cores"], args["threads"], cache).name
+
+
+def know(args: Mapping[str, Any]) -> dict[str, Any]:
+    """{facts, own, shared}: stored facts (or null), record lines of this browser, record lines of a server."""
+    if args.get("facts") is not None:
+        KNOWN.facts = DeviceFacts.read(args["facts"])
+    own, bad = records.decode_lines("\n".join(args.get("own") or ()))
+    KNOWN.own |= {r.key: r for r in own if r.verdict == "timed" and r.compiler == records.COMPILER}
+    shared, more = records.decode_lines("\n".join(args.get("shared") or ()))
+    for r in shared:
+        if r.compiler == records.COMPILER:
+            KNOWN.shared.setdefault(r.key, []).append(r)
+    return {
+        "facts": KNOWN.facts.to_json(),
+        "own": len(own),
+        "shared": len(shared),
+        "refused": len(bad) + len(more),
+    }
+
+
+def forget(args: Mapping[str, Any]) -> bool:
+    """Drops all records: later plans start from the default schedules."""
+    KNOWN.own.clear()
+    KNOWN.shared.clear()
+    return True
+
+
+def open_tuning(session: CompilerSession, args: Mapping[str, Any]) -> dict[str, Any]:
+    """Begins, or goes on with, tuning a plan."""
+    key = str(args["key"])
+    found = session.tunings.get(key)
+    if found is None:
+        plan = session.plan(key).plan
+        if not isinstance(plan, Plan):
+            raise SessionError("Only plans of the wasm backend are tuned", plan=key)
+
+        def memory() -> SessionMemory:
+            assert isinstance(session.memory, SessionMemory)
+            return session.memory
+
+        for gone in [k for k in session.tunings if k not in session.plans]:
+            del session.tunings[gone]
+        found = Tuning(
+            plan,
+            memory,
+            session.options.target,
+            KNOWN.facts,
+            own=KNOWN.chosen,
+            offered=KNOWN.offered,
+            alone=lambda: len(session.plans) == 1,
+        )
+        session.tunings[key] = found
+    found.relay()
+    return found.status()
+
+
+def with_facts(options: Options) -> Options:
+    """The target of a session takes its numbers from the device's facts, once they are measured."""
+    return replace(options, target=KNOWN.facts.target(options.target))
+
+
+def prefer(session: CompilerSession) -> bool:
+    """Plans of this session that are made from now on take the schedules found on earlier visits."""
+    session.chosen = KNOWN.chosen
+    return True
+
+
+def tuning_of(session: CompilerSession, args: Mapping[str, Any]) -> Tuning:
+    found = session.tunings.get(str(args["key"]))
+    if found is None:
+        raise SessionError("This plan is not being tuned", plan=str(args["key"]))
+    return found
+
+
+def record_lines(session: CompilerSession, args: Mapping[str, Any]) -> list[dict[str, str]]:
+    """[{key, line}]: what the session's tuning found, as records of a device class."""
+    lines = []
+    for r in tuning_of(session, args).records(str(args["device"])):
+        KNOWN.own[r.key] = r
+        lines.append({"key": r.key, "line": records.encode(r)})
+    return lines
+
+
+def probing(args: Mapping[str, Any]) -> dict[str, Any]:
+    """The microbenchmarks' kernels: {pages, kernels, ...} for the engine's lab."""
+    KNOWN.probing = Probing(
+        relaxed=bool(args["relaxed"]), threads=int(args["threads"]), shared=bool(args["shared"])
+    )
+    return KNOWN.probing.work()
+
+
+def probed(args: Mapping[str, Any]) -> dict[str, Any]:
+    """What the engine measured becomes this device's facts."""
+    if KNOWN.probing is None:
+        raise SessionError("No microbenchmarks were asked for")
+    KNOWN.facts = KNOWN.probing.facts(args["times"], args["values"], float(args["barrierUs"]))
+    return KNOWN.facts.to_json()
+
+
+def methods(session: Callable[[Any], CompilerSession]) -> dict[str, Callable[[Any, Any], Any]]:
+    """The table for bridge.METHODS; arguments come as JSON text under `json`."""
+
+    def plain(args: Any) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(str(args.json))
+        return found
+
+    def on_tuning(call: Callable[[Tuning, dict[str, Any]], Any]) -> Callable[[Any, Any], Any]:
+        return lambda args, _: call(tuning_of(session(args), a := plain(args)), a)
+
+    return {
+        "tune.know": lambda args, _: know(plain(args)),
+        "tune.forget": lambda args, _: forget(plain(args)),
+        "tune.device": lambda args, _: device_name(plain(args)),
+        "tune.probing": lambda args, _: probing(plain(args)),
+        "tune.probed": lambda args, _: probed(plain(args)),
+        "tune.prefer": lambda args, _: prefer(session(args)),
+        "tune.open": lambda args, _: open_tuning(session(args), plain(args)),
+        "tune.records": lambda args, _: record_lines(session(args), plain(args)),
+        "tune.next": on_tuning(lambda t, a: t.next()),
+        "tune.measured": on_tuning(lambda t, a: t.measured(float(a["ms"]), a["samples"])),
+        "tune.report": on_tuning(lambda t, a: t.report(a["report"])),
+        "tune.adoption": on_tuning(lambda t, a: t.adoption(a["confirmed"])),
+        "tune.adopted": on_tuning(lambda t, a: t.adopted_now()),
+        "tune.refused": on_tuning(lambda t, a: t.not_adopted(str(a["reason"]))),
+        "tune.status": on_tuning(lambda t, a: t.status()),
+        "tune.reset": on_tuning(lambda t, a: t.reset()),
+        "tune.drop": lambda args, _: session(args).tunings.pop(str(plain(args)["key"]), None) is not None,
+    }

@@ -1,0 +1,200 @@
+"""Bench: one KernelSpec laid out in a scratch memory, so that schedules of it can be verified and timed there.
+
+Takes a spec, a target and how many units the step has in its plan; gives plain data for the engine's lab: where
+operands lie and what fills them, the serving kernel, and a kernel for each candidate schedule.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from nnjit.codegen.dtypes import FLOATS, NUMPY, SIZES
+from nnjit.codegen.expr import walk
+from nnjit.codegen.schedule.apply import apply
+from nnjit.codegen.schedule.canonical import canonical
+from nnjit.codegen.schedule.pack import pack_kernel
+from nnjit.codegen.schedule.rules import default_schedule
+from nnjit.codegen.schedule.steps import Pack, Schedule, ScheduleError, Tile
+from nnjit.codegen.spec import KernelSpec
+from nnjit.codegen.wasm.emit import emit_module
+from nnjit.codegen.wasm.target import Target
+
+FIRST = 1024
+"""Below lie the null guard and the control words, as in every session's memory."""
+ALIGN = 64
+SLACK = 64
+PAGE = 65536
+PERIOD = 8191
+"""Elements of a fill pattern: a prime, so that no stride of a kernel meets the same value again."""
+MOST_BYTES = 768 << 20
+ELEMENT_KINDS = {1: "8", 2: "16", 4: "32", 8: "64"}
+
+
+class TooLarge(ScheduleError):
+    """The operands do not fit the scratch memory: the kernel keeps the schedule it has."""
+
+
+@dataclass(slots=True)
+class Bench:
+    """See the module. `units`: tiles that the plan's step has; `parallel`: whether threads share them."""
+
+    spec: KernelSpec
+    target: Target
+    units: int
+    parallel: bool
+    inputs: dict[int, int] = field(default_factory=dict)
+    outputs: dict[int, tuple[int, int]] = field(default_factory=dict)
+    top: int = FIRST
+    mark: int = FIRST
+    """Above lie the panels and arguments of the candidate at hand; a candidate that wins keeps them."""
+
+    def __post_init__(self) -> None:
+        for i, o in enumerate(self.spec.operands):
+            nbytes = o.size * SIZES[o.dtype]
+            if o.role == "in":
+                self.inputs[i] = self._take(nbytes)
+            else:
+                self.outputs[i] = (self._take(nbytes), self._take(nbytes))
+        self.mark = self.top
+
+    def _take(self, nbytes: int) -> int:
+        address = self.top
+        self.top = -(-(self.top + nbytes + SLACK) // ALIGN) * ALIGN
+        if self.top > MOST_BYTES:
+            raise TooLarge(f"{self.spec.name} needs more than {MOST_BYTES >> 20} MiB to be tried out")
+        return address
+
+    def setup(self, serving: Schedule, probes: Sequence[tuple[int, int]] = ()) -> dict[str, Any]:
+        """What the lab needs before any candidate; `probes`: (output operand, element) whose values come back."""
+        kernel = self._kernel(serving, other=False)
+        self.mark = self.top
+        fills = []
+        indices = gather_operands(self.spec)
+        for i, address in self.inputs.items():
+            o = self.spec.operands[i]
+            pattern = fill_pattern(o.dtype, i, i in indices)
+            fills.append({"address": address, "nbytes": o.size * SIZES[o.dtype] + SLACK, "pattern": pattern})
+        outputs = []
+        for i, (own, other) in self.outputs.items():
+            o = self.spec.operands[i]
+            kind = o.dtype if o.dtype in FLOATS else ELEMENT_KINDS[SIZES[o.dtype]]
+            outputs.append(
+                {"address": own, "other": other, "nbytes": o.size * SIZES[o.dtype], "kind": kind,
+                 "tolerance": tolerance(self.spec, o.dtype)}
+            )  # fmt: skip
+        places = [
+            {"address": self.outputs[i][0] + at * SIZES[self.spec.operands[i].dtype],
+             "length": SIZES[self.spec.operands[i].dtype]} for i, at in probes
+        ]  # fmt: skip
+        return {
+            "pages": self._pages(),
+            "fills": fills,
+            "kernel": kernel,
+            "outputs": outputs,
+            "probes": places,
+        }
+
+    def candidate(self, schedule: Schedule) -> tuple[dict[str, Any], float]:
+        """The lab's kernel of a schedule and the ms it took to make; ScheduleError where it does not fit."""
+        self.top = self.mark
+        start = time.perf_counter()
+        kernel = self._kernel(schedule, other=True)
+        return {**kernel, "pages": self._pages()}, 1e3 * (time.perf_counter() - start)
+
+    def keep(self) -> None:
+        """The last candidate serves from now on: its panels stay."""
+        self.mark = self.top
+
+    def _pages(self) -> int:
+        return -(-(self.top + SLACK) // PAGE)
+
+    def _kernel(self, schedule: Schedule, other: bool) -> dict[str, Any]:
+        pointers = [self.inputs.get(i, 0) or self.outputs[i][other] for i in range(len(self.spec.operands))]
+        packs = []
+        for step in schedule:
+            if isinstance(step, Pack):
+                pack, panels = self._pack(schedule, step, self.inputs[step.operand])
+                packs.append(pack)
+                pointers[step.operand] = panels
+        module = emit_module(apply(self.spec, schedule), self.target, self.units)
+        return {
+            "module": module,
+            "args": self._take(4 * len(pointers)),
+            "pointers": pointers,
+            "tiles": self.units,
+            "parallel": self.parallel,
+            "packs": packs,
+        }
+
+    def _pack(self, schedule: Schedule, step: Pack, source: int) -> tuple[dict[str, Any], int]:
+        spec = packing(self.spec, schedule, step)
+        out = spec.operands[1]
+        panels = self._take(out.size * SIZES[out.dtype])
+        nest = apply(spec, default_schedule(spec, self.target))
+        pack = {
+            "module": emit_module(nest, self.target),
+            "args": self._take(8),
+            "pointers": [source, panels],
+            "tiles": nest.tiles,
+            "parallel": nest.tiles > 1,
+        }
+        return pack, panels
+
+
+def packing(spec: KernelSpec, schedule: Schedule, step: Pack) -> KernelSpec:
+    """The kernel that fills the panels that `step` of `schedule` reads."""
+    tile = next((s.factor for s in schedule if isinstance(s, Tile) and s.axis == step.axis), 1)
+    return canonical(pack_kernel(spec, step, tile))
+
+
+def gather_operands(spec: KernelSpec) -> set[int]:
+    """Operands whose values are places in others: filled with 0 and 1, which lie inside everything."""
+    found: set[int] = set()
+    for e in spec.exprs():
+        if e.op != "load":
+            continue
+        for atom, _ in e.attr.index.terms:
+            if not isinstance(atom, str):
+                found |= {x.attr.operand for x in walk(atom) if x.op == "load"}
+    for s in spec.stages:
+        for atom, _ in s.index.terms:
+            if not isinstance(atom, str):
+                found |= {x.attr.operand for x in walk(atom) if x.op == "load"}
+    return found
+
+
+def fill_pattern(dtype: str, seed: int, places: bool) -> bytes:
+    """PERIOD elements of a type: reals around one in size and of either sign, small whole numbers, or 0 and 1."""
+    rng = np.random.default_rng(seed)
+    whole = np.dtype(NUMPY[dtype])
+    if places:
+        return bytes(rng.integers(0, 2, PERIOD).astype(whole).tobytes())
+    if dtype in FLOATS:
+        x = rng.uniform(0.25, 1.0, PERIOD) * rng.choice([-1.0, 1.0], PERIOD)
+        if dtype == "bf16":
+            x = (x.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+        return bytes(x.astype(whole).tobytes())
+    if dtype == "bool":
+        return bytes(rng.integers(0, 2, PERIOD).astype(np.uint8).tobytes())
+    if dtype in ("i8", "u8"):
+        return bytes(rng.integers(0, 256, PERIOD).astype(np.uint8).tobytes())
+    return bytes(rng.integers(0, 9, PERIOD).astype(whole).tobytes())
+
+
+def tolerance(spec: KernelSpec, dtype: str) -> dict[str, float]:
+    """What another order of summation may change: none for integers that come from integers alone.
+
+    absolute is in parts of the largest output; sums of k terms differ by about sqrt(k) roundings."""
+    computed = any(e.dtype in FLOATS for e in spec.exprs())
+    if dtype not in FLOATS:
+        # a real on the way may round to a neighbour
+        return {"absolute": 0.0, "relative": 0.0} if not computed else {"absolute": 0.01, "relative": 0.01}
+    terms = max(1, spec.points // max(1, max(o.size for o in spec.operands if o.role == "out")))
+    step = {"f64": 2e-15, "f32": 1e-6, "f16": 2e-3, "bf16": 1.6e-2}[dtype]
+    return {"absolute": step * (2 + sqrt(terms) / 8), "relative": 40 * step if dtype == "f32" else 4 * step}

@@ -1,0 +1,131 @@
+"""What a kernel must give at a few elements, computed from its spec alone: no schedule, no loop nest, no emitter.
+
+`probes` picks elements of the outputs; `expected` evaluates the spec there on the patterns that fill the operands.
+The serving kernel is held against this once, before anything is held against the serving kernel.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from nnjit.codegen.bfloat import bf16_value
+from nnjit.codegen.dtypes import FLOATS, NUMPY
+from nnjit.codegen.expr import Expr, Index, reg, rewrite
+from nnjit.codegen.interp import _Machine
+from nnjit.codegen.loops import Nest
+from nnjit.codegen.spec import Axis, KernelSpec, Stage
+
+FOLD = {
+    "sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum, "pmax": np.fmax, "pmin": np.fmin,
+    "any": np.logical_or, "all": np.logical_and,
+}  # fmt: skip
+MOST_TERMS = 1 << 19
+"""Specs with more work than this for one element are not probed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Element `at` of output `operand`, which is what stage `stage` stores at this point of its axes."""
+
+    operand: int
+    at: int
+    stage: int
+    point: tuple[tuple[str, int], ...]
+
+
+class Repeated:
+    """A buffer that repeats a pattern, as the lab's are filled: indexed like an array, never that large."""
+
+    def __init__(self, pattern: Any, size: int) -> None:
+        self.pattern, self.size, self.dtype = pattern, size, pattern.dtype
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, at: Any) -> Any:
+        return self.pattern[np.asarray(at) % len(self.pattern)]
+
+
+def probes(spec: KernelSpec, count: int = 3) -> list[Probe]:
+    """`count` elements of each stage that stores to fixed places, the last one among them; none of a costly one."""
+    if spec.scratch >= 0 or any(s.terms is not None for s in spec.stages):
+        return []
+    draw = random.Random(spec.key)
+    found: list[Probe] = []
+    work = sum(prod(a.extent for a in (*s.axes, *s.reduce)) for s in spec.stages)
+    for n, s in enumerate(spec.stages):
+        if s.keep or work > MOST_TERMS or any(not isinstance(a, str) for a, _ in s.index.terms):
+            continue
+        axes = (*spec.axes, *s.axes)
+        for i in range(count):
+            point = {a.name: a.extent - 1 if i == 0 else draw.randrange(a.extent) for a in axes}
+            at = s.index.const + sum(c * point[str(a)] for a, c in s.index.terms)
+            found.append(Probe(s.out, at, n, tuple(point.items())))
+    return found
+
+
+def expected(spec: KernelSpec, probe: Probe, patterns: Mapping[int, bytes]) -> float:
+    """The value at a probe; NaN where it is none."""
+    buffers: list[Any] = []
+    for i, o in enumerate(spec.operands):
+        pattern = np.frombuffer(patterns[i], NUMPY[o.dtype]) if i in patterns else np.zeros(1, NUMPY[o.dtype])
+        buffers.append(Repeated(pattern, o.size))
+    machine = _Machine(Nest(spec.name, spec.operands, 0), buffers)
+    kept: dict[str, Any] = {}
+    point = dict(probe.point)
+    with np.errstate(all="ignore"):
+        for n, s in enumerate(spec.stages[: probe.stage + 1]):
+            if s.keep or n == probe.stage:
+                value = _at(machine, s, point, kept)
+                if s.keep:
+                    kept[s.keep] = value
+    return float(np.asarray(value).reshape(-1)[0])
+
+
+def _at(machine: _Machine, s: Stage, point: Mapping[str, int], kept: dict[str, Any]) -> Any:
+    """What a stage gives at one point of its axes."""
+    registers = dict(kept)
+    if s.body is not None:
+        machine.lanes = _grid(machine, s.reduce, point)
+        machine.regs = dict(kept)
+        terms = machine.value(rewrite(s.body, {}, _register))
+        registers["acc"] = np.array([FOLD[s.combine].reduce(terms)], terms.dtype)
+    machine.lanes, machine.vars = 1, dict(point)
+    machine.regs = registers
+    return machine.value(rewrite(s.result, {}, _register))
+
+
+def _grid(machine: _Machine, axes: tuple[Axis, ...], point: Mapping[str, int]) -> int:
+    """Every point of the reduced axes at once: the machine's variables become arrays."""
+    grid = np.indices([a.extent for a in axes]).reshape(len(axes), -1)
+    machine.vars = {**point, **{a.name: grid[i] for i, a in enumerate(axes)}}  # type: ignore[dict-item]
+    return prod(a.extent for a in axes)
+
+
+def _register(e: Expr) -> Expr | None:
+    return reg(e.attr if e.op == "local" else "acc", e.dtype) if e.op in ("acc", "local") else None
+
+
+def decoded(sample: bytes, dtype: str) -> float:
+    """One element's bytes as a number."""
+    value = np.frombuffer(sample, NUMPY[dtype])
+    return float(bf16_value(value)[0]) if dtype == "bf16" else float(value[0])
+
+
+def agrees(got: float, wanted: float, spec: KernelSpec, dtype: str) -> bool:
+    """Near enough for a float (both sum up in some order), off by one at most for a rounded integer."""
+    if wanted != wanted or got != got:
+        return (wanted != wanted) == (got != got)
+    if dtype not in FLOATS:
+        return abs(got - wanted) <= (1 if any(e.dtype in FLOATS for e in spec.exprs()) else 0)
+    rough = 2e-2 if dtype in ("f16", "bf16") else 2e-3
+    return got == wanted or abs(got - wanted) <= rough * (1.0 + abs(wanted))
+
+
+__all__ = ["Index", "Probe", "agrees", "decoded", "expected", "probes"]

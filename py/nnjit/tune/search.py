@@ -1,0 +1,164 @@
+"""Search: which kernel to try next and with which schedule, when to stop, and who won. No clock, no browser.
+
+Takes jobs (specs with how often each runs, a bound and a list of schedules, best guess first) and reports of
+trials; says what to do next. The same inputs give the same decisions, so a recorded log replays it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from nnjit.codegen.schedule.steps import Schedule
+
+WIN = 0.975
+"""A candidate must take at most this part of the serving kernel's time to replace it."""
+AGAIN = 0.985
+"""The same in the second duel, which keeps out who was only lucky in the first."""
+PATIENCE = 14
+"""Candidates in a row without a win after which a kernel is left alone: later ones in the list are worse guesses."""
+BATCH = 6
+"""Candidates of one kernel before another is looked at: to lay out a kernel's operands takes time, too."""
+WORTH = 0.004
+"""A kernel is worth trying while what it may gain is this part of the model's time."""
+NEAR = 1.06
+"""Within this of its bound a kernel has nothing left to gain."""
+DROPPED = ("trap", "wrong", "slow", "refused", "illegal")
+
+
+@dataclass(slots=True)
+class Trial:
+    """One candidate's outcome. ratio: its time over the serving kernel's, medians of rounds in turn."""
+
+    schedule: Schedule
+    verdict: str
+    ratio: float = 0.0
+    won: bool = False
+
+
+@dataclass(slots=True)
+class Job:
+    """A kernel of the model. serving: the schedule in use; first: the one it came with. share_ms: what it takes in an
+    inference, an estimate until it was timed."""
+
+    key: str
+    name: str
+    count: int
+    bound_ms: float
+    schedules: list[Schedule]
+    serving: Schedule
+    first: Schedule
+    estimate_ms: float
+    raw: int = 0
+    ms: float = 0.0
+    first_ms: float = 0.0
+    next: int = 0
+    losses: int = 0
+    batch: int = 0
+    closed: str = ""
+    trials: list[Trial] = field(default_factory=list)
+
+    @property
+    def share_ms(self) -> float:
+        return self.count * (self.ms or self.estimate_ms)
+
+    @property
+    def gain_ms(self) -> float:
+        """What an inference may still gain here: the way to the bound, less likely with each loss."""
+        if self.closed:
+            return 0.0
+        each = max(0.0, (self.ms or self.estimate_ms) - NEAR * self.bound_ms)
+        return self.count * each * 0.88**self.losses
+
+    def left(self) -> int:
+        return 0 if self.closed else len(self.schedules) - self.next
+
+
+class Search:
+    """`job = search.pick()`, `schedule = search.take(job)`, `search.record(job, schedule, …)`, until pick() is None."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.jobs = list(jobs)
+        self.current: Job | None = None
+
+    @property
+    def model_ms(self) -> float:
+        return sum(j.share_ms for j in self.jobs) or 1.0
+
+    @property
+    def gained(self) -> float:
+        """How much faster the kernels are than those the model started with, as a factor."""
+        before = sum(j.count * (j.first_ms or j.ms or j.estimate_ms) for j in self.jobs)
+        return before / self.model_ms
+
+    def pick(self) -> Job | None:
+        """The kernel with the most to gain; the current one keeps its turn for a batch. None: nothing is left."""
+        worth = WORTH * self.model_ms
+        now = self.current
+        if now is not None and now.gain_ms > 0 and now.left() and now.batch % BATCH:
+            return now
+        best = max(self.jobs, key=lambda j: j.gain_ms if j.left() else 0.0, default=None)
+        if best is None or not best.left() or best.gain_ms < worth:
+            self.current = None
+            return None
+        if best is not now:
+            best.batch = 0
+        self.current = best
+        return best
+
+    def take(self, job: Job) -> Schedule | None:
+        """The next schedule to try; None when the list is at its end."""
+        while job.next < len(job.schedules):
+            schedule = job.schedules[job.next]
+            job.next += 1
+            if schedule != job.serving:
+                job.batch += 1
+                return schedule
+        job.closed = job.closed or "all tried"
+        return None
+
+    def timed(self, job: Job, ms: float) -> None:
+        """The serving kernel's time in the lab."""
+        job.ms = ms
+        job.first_ms = job.first_ms or ms
+        if ms <= NEAR * job.bound_ms:
+            job.closed = "at its bound"
+
+    def record(self, job: Job, schedule: Schedule, report: dict[str, Any]) -> Trial:
+        """Takes a trial's report; `won` says that it should serve from now on."""
+        trial = Trial(schedule, str(report["verdict"]))
+        base, mine = list(report.get("base") or ()), list(report.get("mine") or ())
+        if trial.verdict == "timed" and base and len(base) == len(mine):
+            ratios = [b / a for a, b in zip(base, mine, strict=True) if a > 0]
+            trial.ratio = median(ratios) if ratios else 0.0
+            ahead = sum(r < 1.0 for r in ratios)
+            trial.won = 0 < trial.ratio <= WIN and ahead >= 0.8 * len(ratios)
+        job.trials.append(trial)
+        job.losses = 0 if trial.won else job.losses + 1
+        if job.losses >= PATIENCE:
+            job.closed = "no gain in a row"
+        return trial
+
+    def again(self, trial: Trial, base: Sequence[float], mine: Sequence[float]) -> bool:
+        """Whether a winner won its second duel too; the ratio of both is then its ratio."""
+        ratios = [b / a for a, b in zip(base, mine, strict=True) if a > 0]
+        if not ratios or median(ratios) > AGAIN:
+            return False
+        trial.ratio = (trial.ratio + median(ratios)) / 2
+        return True
+
+    def adopt(self, job: Job, trial: Trial) -> None:
+        """The winner serves."""
+        job.serving = trial.schedule
+        job.ms *= trial.ratio
+        if job.ms <= NEAR * job.bound_ms:
+            job.closed = "at its bound"
+
+    def refuse(self, job: Job, trial: Trial, verdict: str) -> None:
+        """A winner that did not stand the last check."""
+        trial.won, trial.verdict = False, verdict
+
+    def close(self, job: Job, reason: str) -> None:
+        job.closed = reason

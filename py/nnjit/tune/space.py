@@ -1,0 +1,117 @@
+"""The lite space of a KernelSpec: few schedules, the best guess first, made from rules and the device's numbers.
+
+`space_of(spec, target)` gives a Space: knobs with their values, and how a choice of them becomes a Schedule. The
+raw space is their product; `lite()` is what rules leave of it, in the order of a cost model; `every()` walks all of
+it for studies. Element 0 of `lite()` is what the default rules made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from math import prod
+from typing import Any
+
+from nnjit.codegen.schedule.legal import fits
+from nnjit.codegen.schedule.rules import default_schedule
+from nnjit.codegen.schedule.steps import Schedule
+from nnjit.codegen.spec import KernelSpec
+from nnjit.codegen.wasm.target import Target
+from nnjit.tune.device import DeviceFacts
+
+LIMIT = 60
+Choice = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """One thing to choose; the default's value comes first where it is known."""
+
+    name: str
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Space:
+    """kind: which generator made it. build: a choice as a schedule. cost: modelled, None to leave a choice out."""
+
+    spec: KernelSpec
+    kind: str
+    default: Schedule
+    knobs: tuple[Knob, ...]
+    build: Callable[[Choice], Schedule]
+    cost: Callable[[Choice], float | None]
+    legal: dict[Schedule, bool] = field(default_factory=dict)
+
+    @property
+    def raw(self) -> int:
+        """Choices before any rule."""
+        return prod(len(k.values) for k in self.knobs)
+
+    def choices(self) -> Iterator[dict[str, Any]]:
+        names = [k.name for k in self.knobs]
+        for values in product(*(k.values for k in self.knobs)):
+            yield dict(zip(names, values, strict=True))
+
+    def every(self) -> Iterator[Schedule]:
+        """Each distinct schedule of the raw space that fits the spec, the default first."""
+        seen = {self.default}
+        yield self.default
+        for choice in self.choices():
+            schedule = self.build(choice)
+            if schedule not in seen:
+                seen.add(schedule)
+                if self.fits(schedule):
+                    yield schedule
+
+    def lite(self, limit: int = LIMIT, checked: bool = True) -> list[Schedule]:
+        """At most `limit` schedules by the rules, cheapest first, after the default. Unchecked, some may turn out not
+        to fit: `apply` says so, and to ask it for each takes longer than to make the list."""
+        found: dict[Schedule, float] = {}
+        for choice in self.choices():
+            cost = self.cost(choice)
+            if cost is None:
+                continue
+            schedule = self.build(choice)
+            if cost < found.get(schedule, float("inf")):
+                found[schedule] = cost
+        found.pop(self.default, None)
+        out = [self.default]
+        for schedule in sorted(found, key=found.__getitem__):
+            if len(out) >= limit:
+                break
+            if not checked or self.fits(schedule):
+                out.append(schedule)
+        return out
+
+    def fits(self, schedule: Schedule) -> bool:
+        """Whether `apply` takes the schedule for this spec."""
+        known = self.legal.get(schedule)
+        if known is None:
+            known = self.legal[schedule] = fits(self.spec, schedule)
+        return known
+
+
+Generator = Callable[[KernelSpec, Schedule, Target, DeviceFacts], "Space | None"]
+
+
+def space_of(spec: KernelSpec, target: Target, facts: DeviceFacts | None = None) -> Space:
+    """The space of a spec: the first generator that knows it answers; the last turns the default's own numbers."""
+    from nnjit.tune import space_contraction, space_rows
+
+    facts = facts or DeviceFacts()
+    default = default_schedule(spec, target)
+    if not fits(spec, default):
+        default = ()
+    generators: tuple[Generator, ...] = (
+        space_contraction.products,
+        space_contraction.windows,
+        space_rows.rowwise,
+        space_rows.pointwise,
+    )
+    for generate in generators:
+        found = generate(spec, default, target, facts)
+        if found is not None:
+            return found
+    return space_rows.variations(spec, default, target, facts)

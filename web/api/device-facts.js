@@ -1,0 +1,123 @@
+// The device's facts: measured once in this browser (under two seconds, while nothing runs), kept, and told to the
+// compiler, whose rules take their numbers from them.
+import { loadFacts, loadRecords, saveFacts } from './tuning-store.js';
+import { getCompiler, getEngine } from './workers.js';
+
+/**
+ * @typedef {{measured: boolean, fma_gflops: number, muladd_gflops: number, registers: number, l1_bytes: number, l2_bytes: number,
+ *   bandwidth: [number, number][], threads: number, scaling: number, barrier_us: number, exp_ns: number, relaxed: string[], version: number,
+ *   tookMs?: number}} Facts
+ */
+
+/** @type {Promise<Facts> | undefined} */
+let known;
+let generation = 0;
+/** @type {Facts | null} */
+let latest = null;
+
+/** Facts as far as they are known by now. */
+export const factsNow = () => latest;
+
+/** Asks the compiler with plain data. @param {string} method @param {Record<string, unknown>} args @param {string} [session] */
+export const tell = (method, args, session = '') =>
+  getCompiler().call(`tune.${method}`, { session, json: JSON.stringify(args) });
+
+/**
+ * The facts, measured if this browser has none; the compiler then has them, and the records of earlier visits.
+ * @param {{again?: boolean}} [options]
+ * @returns {Promise<Facts>}
+ */
+export function deviceFacts({ again = false } = {}) {
+  const now = getCompiler().generation;
+  if (again || generation !== now) known = undefined;
+  generation = now;
+  known ??= find(again).catch((error) => {
+    known = undefined;
+    throw error;
+  });
+  return known;
+}
+
+let recalled = 0;
+
+/**
+ * Tells a fresh compiler what earlier visits stored; measures nothing.
+ * @param {AbortSignal | null} signal @param {import('./options.js').Progress} progress
+ */
+export async function recall(signal, progress) {
+  const compiler = getCompiler();
+  await compiler.booted(signal, progress);
+  if (recalled === compiler.generation) return;
+  recalled = compiler.generation;
+  const stored = /** @type {Facts | undefined} */ (await loadFacts(await browserKey()));
+  if (!stored) return;
+  latest = { ...stored, ...(await tell('know', { facts: stored })).facts };
+  await tell('know', { own: await loadRecords(await deviceClass()) });
+}
+
+/** @param {boolean} again @returns {Promise<Facts>} */
+async function find(again) {
+  await recall(null, () => undefined);
+  if (latest?.measured && !again) return latest;
+  latest = await measure();
+  await saveFacts(await browserKey(), latest);
+  await tell('know', { own: await loadRecords(await deviceClass()) });
+  return latest;
+}
+
+/** @returns {Promise<Facts>} */
+async function measure() {
+  const { client } = await getEngine();
+  const { threads, relaxed, sharedMemory: shared } = client.info;
+  const start = performance.now();
+  const { barriers, ...work } = await tell('probing', { relaxed, threads, shared });
+  const lab = 'lab-facts';
+  await client.openLab(lab, { shared, threads });
+  let barrierUs = 0;
+  try {
+    await client.pace({ mode: 'now' });
+    const { times, values } = await client.labMeasure(lab, work);
+    if (barriers) barrierUs = await barrierTime(client, barriers, threads);
+    const facts = await tell('probed', { times, values, barrierUs });
+    return { ...facts, tookMs: Math.round(performance.now() - start) };
+  } finally {
+    await client.pace({ mode: 'idle' });
+    await client.closeLab(lab);
+  }
+}
+
+/** Microseconds of a barrier. @param {import('../engine/client.js').EngineClient} client @param {any} plan @param {number} threads */
+async function barrierTime(client, plan, threads) {
+  const id = 'facts-barriers';
+  await client.createSession(id, { shared: true, threads });
+  try {
+    await client.loadPlan(id, plan);
+    let best = Infinity;
+    for (let i = 0; i < 30; i++) {
+      const { ms } = await client.run(id, plan.key, []);
+      if (i > 5) best = Math.min(best, ms);
+    }
+    return (best * 1000) / plan.steps.length;
+  } finally {
+    await client.releaseSession(id);
+  }
+}
+
+/** Which browser on which machine the facts hold for. */
+async function browserKey() {
+  const { client } = await getEngine();
+  const { threads, hardwareConcurrency, relaxed, sharedMemory } = client.info;
+  return [navigator.userAgent, hardwareConcurrency, threads, relaxed, sharedMemory].join('|');
+}
+
+/** The name of the class of devices this one belongs to: what records are kept and shared under. @param {number} [threads] */
+export async function deviceClass(threads) {
+  const { client } = await getEngine();
+  const { info } = client;
+  const { relaxed, hardwareConcurrency: cores } = info;
+  const agent = `${navigator.userAgent} ${navigator.platform ?? ''}`;
+  const isa = /aarch64|arm/i.test(agent) ? 'arm' : /x86|win64|wow64|intel|amd64/i.test(agent) ? 'x86' : 'other';
+  return /** @type {Promise<string>} */ (
+    tell('device', { userAgent: navigator.userAgent, relaxed, cores, threads: threads ?? info.threads, isa })
+  );
+}
