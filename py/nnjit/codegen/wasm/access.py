@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nnjit.codegen.wasm.builder import FunctionBuilder
-from nnjit.codegen.wasm.ops import LOADS, STORES
+from nnjit.codegen.wasm.ops import LOADS
 
 
 def vector_load(b: FunctionBuilder, dtype: str, stride: int, place: Callable[[], int]) -> None:
@@ -129,10 +129,6 @@ def store_vector(b: FunctionBuilder, dtype: str, value: int, at: int, count: int
             b.store_lane("v128.store64_lane", 0, offset=offset, align=4)
             lane += 2
             continue
-        if size == 4:
-            b.store_lane("v128.store32_lane", lane, offset=offset)
-        else:
-            b.lane("i32x4.extract_lane", lane)
-            b.store(STORES[dtype], offset=offset)
+        b.store_lane(f"v128.store{8 * size}_lane", lane * (4 // size), offset=offset)
         lane += 1
     b.release(address)

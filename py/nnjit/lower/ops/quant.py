@@ -6,15 +6,16 @@ Products keep their sums in i32, as ONNX asks for; a zero point is taken off eac
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nnjit.codegen.dtypes import LIMITS
 from nnjit.codegen.expr import Expr, Index, acc, cast, const, local, op
-from nnjit.codegen.spec import Axis
-from nnjit.graph.ir import Node
+from nnjit.codegen.spec import Axis, Stage
+from nnjit.graph.ir import Node, Value
 from nnjit.lower.context import Context
 from nnjit.lower.layout import Layout
-from nnjit.lower.ops.compose import compute, fill, output, shape_of
+from nnjit.lower.ops.compose import compute, fill, output, shape_of, temporary
 from nnjit.lower.ops.linear import SPATIAL, Window, matmul_axes
 from nnjit.lower.ops.norm import keep
 from nnjit.lower.ops.quant_product import (
@@ -93,31 +94,51 @@ def _scale_place(node: Node, idx: Sequence[Index]) -> list[Index]:
 
 @composite("DynamicQuantizeLinear")
 def dynamic_quantize(build: Build, node: Node) -> None:
-    """scale = (max - min) / 255 of a range that holds 0, zero = round(-min / scale), then x as u8."""
+    """scale = (max - min) / 255 of a range that holds 0, zero = round(-min / scale), then x as u8.
+
+    The ends of the range are found row by row first, which threads share out, then among the rows."""
     x = node.inputs[0]
     assert x is not None
     y, scale, zero = (output(build, node, n) for n in range(3))
+    shape = shape_of(x)
+    lows = highs = x
+    if len(shape) > 1 and x.size:
+        lows, highs = (temporary(build, node, stem, "f32", shape[:-1]) for stem in ("low", "high"))
 
-    def bounds(ctx: Context, what: str) -> Computation:
-        own, idx = ctx.axes(shape_of(x), "r")
+        def rows(ctx: Context) -> Computation:
+            axes, idx = ctx.axes(shape[:-1])
+            v = ctx.read(x, [*idx, Index.of("r")])
+            reduce = [Axis("r", shape[-1])]
+            first = stored(ctx, lows, idx, Stage((), tuple(reduce), "min", v, acc("f32")))
+            return Computation(axes, idx, acc("f32"), (), reduce, "max", v, [first], name="row_range")
+
+        compute(build, node, highs, rows)
+
+    def bounds(ctx: Context) -> Computation:
+        own, idx = ctx.axes(shape_of(lows), "r")
         own = own or [Axis("r", 1)]
-        v = ctx.read(x, idx)
         nothing = const(0, "f32")
-        low = keep("low", own, "min", v, op("min", acc("f32"), nothing))
-        high = keep("high", own, "max", v, op("max", acc("f32"), nothing))
-        size = op("mul", op("sub", local("high", "f32"), local("low", "f32")), const(1 / 255, "f32"))
+        low = keep("low", own, "min", ctx.read(lows, idx), op("min", acc("f32"), nothing))
+        high = keep("high", own, "max", ctx.read(highs, idx), op("max", acc("f32"), nothing))
+        size = op("div", op("sub", local("high", "f32"), local("low", "f32")), const(255, "f32"))
         ratio = op("div", op("sub", nothing, local("low", "f32")), size)
-        value = size if what == "scale" else quantized(ratio, None, "u8")
-        return Computation([], [], value, stages=[low, high], name=f"quantize_{what}")
+        first = stored(ctx, scale, [], Stage((), (), "", None, size))
+        return Computation([], [], quantized(ratio, None, "u8"), stages=[low, high, first], name="range")
 
-    compute(build, node, scale, lambda ctx: bounds(ctx, "scale"))
-    compute(build, node, zero, lambda ctx: bounds(ctx, "zero"))
+    compute(build, node, zero, bounds)
 
     def element(ctx: Context, idx: Sequence[Index]) -> Expr:
         scaled = op("div", ctx.read(x, idx), ctx.read(scale, []))
         return quantized(scaled, ctx.read(zero, []), "u8")
 
     fill(build, node, y, element, "quantize")
+
+
+def stored(ctx: Context, into: Value, idx: Sequence[Index], stage: Stage) -> Stage:
+    """A stage whose result goes to `into` at `idx`: a second output of the kernel."""
+    buffer, layout = ctx.tensors.place(into)
+    at = ctx.operand(buffer, layout.offset, into.dtype, layout.span, "out")
+    return replace(stage, out=at, index=layout.index(list(idx)))
 
 
 # ---- products ----
