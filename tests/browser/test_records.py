@@ -1,0 +1,149 @@
+"""The page's client of the kernel database, against the real server on another origin and against odd ones."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from nnjit.devtools.httpd import Server
+from nnjit.devtools.records_api import RecordsApi
+from nnjit.devtools.records_sqlite import SqliteDatabase
+from nnjit.devtools.records_store import Store
+from nnjit.devtools.site import Site
+from nnjit.tune.records import decode_lines, encode
+from tests.support.reports import DEVICE, record
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+FETCH = """async ([url, device, timeoutMs]) => {
+  const { sharedRecords, LIMITS } = await import('/api/records.js');
+  LIMITS.timeoutMs = timeoutMs ?? LIMITS.timeoutMs;
+  return sharedRecords(url, device);
+}"""
+REPORT = """async ([url, lines]) => (await import('/api/records.js')).reportRecords(url, lines)"""
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Server]:
+    store = Store(SqliteDatabase(tmp_path / "records.sqlite3", print))
+    running = Server(Site(tmp_path), records=RecordsApi(store))
+    running.start()
+    yield running
+    running.shutdown()
+    running.server_close()
+    store.database.close()
+
+
+def test_what_one_page_reports_another_fetches(page: Page, database: Server) -> None:
+    many = [record(6, 0.5, spec_number=i) for i in range(70)]
+    assert page.evaluate(REPORT, [database.url, [encode(r) for r in many]]) == 70
+    good, bad = decode_lines("\n".join(page.evaluate(FETCH, [database.url, DEVICE])))
+    assert not bad and sorted(map(encode, good)) == sorted(map(encode, many))
+
+
+def test_a_class_nobody_reported_is_empty(page: Page, database: Server) -> None:
+    assert page.evaluate(FETCH, [database.url, DEVICE]) == []
+
+
+def test_what_is_no_record_is_not_kept(page: Page, database: Server) -> None:
+    lines = [encode(record()), json.dumps({**record(7).to_json(), "model": "mine"})]
+    assert page.evaluate(REPORT, [database.url, lines]) == 1
+
+
+Odd = Callable[[http.server.BaseHTTPRequestHandler], None]
+
+
+def send(handler: http.server.BaseHTTPRequestHandler, body: bytes, status: int = 200) -> None:
+    handler.send_response(status)
+    handler.send_header("Access-Control-Allow-Origin", "*")
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+def pointer(**shards: Any) -> bytes:
+    return json.dumps({"format": 1, "shards": shards}).encode()
+
+
+def whole(handler: http.server.BaseHTTPRequestHandler, size: int, said: int) -> None:
+    is_shard = handler.path.endswith(".jsonl")
+    send(handler, b"x" * size if is_shard else pointer(a={"hash": "0" * 32, "bytes": said, "count": 1}))
+
+
+def slow(handler: http.server.BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.send_header("Access-Control-Allow-Origin", "*")
+    handler.end_headers()
+    time.sleep(2)
+
+
+def elsewhere(handler: http.server.BaseHTTPRequestHandler) -> None:
+    handler.send_response(302)
+    handler.send_header("Access-Control-Allow-Origin", "*")
+    handler.send_header("Location", "/other")
+    handler.send_header("Content-Length", "0")
+    handler.end_headers()
+
+
+ODD: dict[str, Odd] = {
+    "an error": lambda h: send(h, b"no", 500),
+    "no JSON": lambda h: send(h, b"<html>"),
+    "null": lambda h: send(h, b"null"),
+    "another format": lambda h: send(h, b'{"format":2,"shards":{}}'),
+    "a hash that is a path": lambda h: send(h, pointer(a={"hash": "../../x", "bytes": 1, "count": 1})),
+    "a pointer too long": lambda h: send(h, b" " * 100_000),
+    "a class too large": lambda h: whole(h, 10, 10**9),
+    "a shard longer than said": lambda h: whole(h, 1000, 10),
+    "not UTF-8": lambda h: send(h, b"\xff\xfe\xfd"),
+    "a redirect": elsewhere,
+    "silence": slow,
+    "not there": lambda h: h.connection.close(),
+}
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers /NAME/... as ODD says."""
+
+    def do_GET(self) -> None:
+        ODD[self.path.split("/")[1].replace("%20", " ")](self)
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def do_OPTIONS(self) -> None:
+        self.send_response(204)
+        self.send_header("Access-Control-Allow-Origin", "*")
+        self.send_header("Access-Control-Allow-Headers", "Content-Type")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_an_odd_server_costs_nothing_but_the_records(page: Page, allow_errors: Any) -> None:
+    allow_errors("Failed to load resource", "ERR_", "CORS")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    for name in ODD:
+        url = f"http://127.0.0.1:{server.server_address[1]}/{name}/"
+        start = time.monotonic()
+        assert page.evaluate(FETCH, [url, DEVICE, 700]) == [], name
+        assert page.evaluate(REPORT, [url, [encode(record())]]) == 0, name
+        assert time.monotonic() - start < 5, name
+    server.shutdown()
+    server.server_close()
+
+
+def test_addresses_that_are_none(page: Page, allow_errors: Any) -> None:
+    allow_errors("Failed to load resource", "ERR_")
+    for url in ("http://127.0.0.1:9/", "ftp://x/", "http://[", "data:,x"):
+        assert page.evaluate(FETCH, [url, DEVICE]) == [], url
+        assert page.evaluate(REPORT, [url, [encode(record())]]) == 0, url
