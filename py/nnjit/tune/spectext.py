@@ -13,12 +13,12 @@ from nnjit.errors import RecordError
 MAX_TEXT = 8 * 1024
 MAX_LINES = 96
 TITLE = "kernel"
-KEYWORDS = frozenset({"acc", "over", "of", "if", "else", "in", "out", "const", TITLE})
+KEYWORDS = frozenset({"acc", "over", "of", "if", "else", "in", "out", "scratch", "const", TITLE})
 
 _DTYPE = r"[a-z][a-z0-9]{1,7}"
 _CONSTANT = re.compile(rf"(?<![\w.%$])-?(?:\d[\w.+-]*|inf|nan|True|False):({_DTYPE})\b")
 _AXIS = re.compile(r"(?<![\w.])([A-Za-z_]\w{0,11}):(\d{1,10})(?!\w)")
-_OPERAND = re.compile(rf"  \$(\d{{1,2}}) (?:in|out) ({_DTYPE})\[(\d{{1,12}})\](?: const)?")
+_OPERAND = re.compile(rf"  \$(\d{{1,2}}) (?:in|out|scratch) ({_DTYPE})\[(\d{{1,12}})\](?: const)?")
 _TOKEN = re.compile(
     rf"(?P<space>\s+)|(?P<blank>_:{_DTYPE}(?!\w))|(?P<typed>[a-z]\w{{0,23}}:{_DTYPE}(?=\())"
     r"|(?P<axis>[A-Za-z_]\w{0,11}:\d{1,10}(?!\w))|(?P<call>[a-z]\w{0,23}(?=\())|(?P<local>%[a-z]\w{0,15})"
