@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnjit.codegen.expr import Index, acc, const, load, op
+from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.contraction import (
     ProductTile,
@@ -189,3 +190,14 @@ def test_registers_hold_what_a_tile_needs() -> None:
         tile, _ = inner_tile(f, k, target)
         assert tile.rows * tile.columns * tile.parts + min(tile.rows, tile.columns) < registers
         assert tile.rows * tile.columns >= 10
+
+
+@pytest.mark.parametrize("threads", [2, 3, 4])
+@pytest.mark.parametrize("shape", [(6, 24), (1, 96), (12, 40), (5, 100)])
+def test_few_tiles_are_shared_evenly(shape: tuple[int, int], threads: int) -> None:
+    """A long sum with few outputs: the longest share is at most a third longer than an even one."""
+    m, n = shape
+    for right in ("kn", "nk"):
+        spec, _ = einsum("mk", right, "mn", {"m": m, "n": n, "k": 4096}, right == "kn")
+        tiles = apply(spec, default_schedule(spec, Target(threads=threads))).tiles
+        assert -(-tiles // threads) * threads <= 4 / 3 * tiles

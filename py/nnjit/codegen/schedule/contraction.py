@@ -22,6 +22,8 @@ PACK_ROWS = 12
 ROW_BLOCK = 672 * 1024
 """Bytes of a block of rows, beside the panel inside a second-level cache of a megabyte."""
 MIN_ROWS = 150
+SHARES = 16
+"""Tiles a thread from which their number need not be a multiple of the threads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,8 @@ def product_tile(f: Factors, target: Target) -> ProductTile:
     m, mr, nv = None, 1, 1
     best = float("inf")
     for x in f.rows or (None,):
-        rows, vectors, cost = register_tile(x.extent if x else 1, f.axis.extent, target)
+        beside = prod(e.extent for e in f.spec.axes if e is not x and e is not f.axis)
+        rows, vectors, cost = register_tile(x.extent if x else 1, f.axis.extent, target, beside)
         cost /= x.extent if x else 1
         if cost < best * 0.98:  # a later axis must be clearly better: the last one's rows lie closest
             m, mr, nv, best = x, rows, vectors, cost
@@ -227,13 +230,22 @@ def _operand(s: Stage, axis: str) -> int:
     return ops[-1]
 
 
-def register_tile(rows_extent: int, columns: int, target: Target) -> tuple[int, int, float]:
-    """(rows, vectors, cycles) of the accumulator tile with the least modelled time over the whole extent."""
+def register_tile(rows_extent: int, columns: int, target: Target, beside: int = 1) -> tuple[int, int, float]:
+    """(rows, vectors, cycles) of the accumulator tile with the least modelled time over the whole extent.
+
+    beside: how many such extents there are. Where all of that is only a few tiles, one that threads share evenly
+    is better: two threads do three tiles no faster than four."""
     best, cost = (1, 1), float("inf")
     for mr, nv, total in register_tiles(rows_extent, columns, target):
+        total *= uneven(-(-rows_extent // mr) * -(-columns // (nv * LANES)) * beside, target)
         if total < cost * 0.999:
             best, cost = (mr, nv), total
     return (*best, cost)
+
+
+def uneven(tiles: int, target: Target) -> float:
+    """How much longer the longest share takes than an even one would; shares of many tiles are even enough."""
+    return 1.0 if tiles >= SHARES * target.threads else -(-tiles // target.threads) * target.threads / tiles
 
 
 def register_tiles(rows_extent: int, columns: int, target: Target) -> Iterator[tuple[int, int, float]]:

@@ -12,7 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
-from nnjit.codegen.schedule.contraction import Factors, blocked, factors, packs, register_tile, row_block
+from nnjit.codegen.schedule.contraction import (
+    Factors,
+    blocked,
+    factors,
+    packs,
+    register_tile,
+    row_block,
+    uneven,
+)
 from nnjit.codegen.schedule.facts import LANES, spread
 from nnjit.codegen.schedule.steps import Order, Parallel, Partial, Schedule, Step, Tile, Vectorize
 from nnjit.codegen.spec import Axis, KernelSpec
@@ -131,8 +139,10 @@ def inner_tiles(f: Factors, k: Axis, target: Target) -> Iterator[tuple[InnerTile
                             loads = cn * load[1] + (rm if shared else rm * cn) * load[0]
                             step = max(rm * cn / 2, loads, 4.0 / parts) + 0.16 * loads + 0.3 / parts
                             cycles += cm * cc * (steps * step + rm * cn * (ADD_UP + parts - 1) + 8.0)
+                    tiles = -(-extent // mr) * -(-f.axis.extent // nr) * beside
+                    cycles *= beside * uneven(tiles, target)
                     block = row_block(f, m, mr) if nr >= mr else 0
-                    yield InnerTile(m.name if m else "", mr, nr, parts, block), cycles * beside
+                    yield InnerTile(m.name if m else "", mr, nr, parts, block), cycles
 
 
 def _streams(columns: int, parts: int, extent: int, size: int) -> bool:
@@ -154,9 +164,9 @@ def _other(f: Factors, target: Target) -> float:
     m = max(f.rows, key=lambda x: x.extent, default=None)
     extent = m.extent if m else 1
     terms = prod(r.extent for r in f.stage.reduce)
-    mr, _, cost = register_tile(extent, f.axis.extent, target)
-    cycles = cost * terms
     beside = prod(x.extent for x in f.spec.axes if x is not m and x is not f.axis)
+    mr, _, cost = register_tile(extent, f.axis.extent, target, beside)
+    cycles = cost * terms
     operand = f.spec.operands[f.b.operand]
     if packs(f, rows):
         # as much again for what the panels push out of the caches
