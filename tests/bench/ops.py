@@ -143,6 +143,29 @@ def qconv(title: str, size: int, cin: int, cout: int, kernel: int, stride: int =
     return Op(f"qlinear {title}", "qconv", model, {"x": x}, w, flops, attrs)
 
 
+def nbits(m: int, k: int, n: int, bits: int = 4, block: int = 32) -> Op:
+    """Weights of `bits` bits in blocks, as small language models have them; onnxruntime's own operator."""
+    rng = np.random.default_rng(k + n)
+    x = normal(rng, m, k)
+    w = {
+        "b": rng.integers(0, 256, (n, k // block, block * bits // 8)).astype(np.uint8),
+        "s": (rng.random(n * k // block) / k**0.5 / 8).astype(np.float32),
+    }
+    attrs = {"K": k, "N": n, "bits": bits, "block_size": block}
+    node = helper.make_node("MatMulNBits", ["x", "b", "s"], ["y"], domain="com.microsoft", **attrs)
+    graph = helper.make_graph(
+        [node],
+        "op",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [m, k])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [m, n])],
+        [numpy_helper.from_array(value, name) for name, value in w.items()],
+    )
+    imports = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=imports, ir_version=10)
+    name = f"nbits {bits} bits {m}x{k}x{n}"
+    return Op(name, "nbits", model.SerializeToString(), {"x": x}, w, 2.0 * m * k * n)
+
+
 GEMMS = (
     # of the paper: layers of transformers
     (128, 768, 3072),
@@ -196,6 +219,7 @@ QMATMULS = (
 def all_ops() -> dict[str, Op]:
     ops = [gemm(*shape) for shape in GEMMS] + [conv(*layer) for layer in CONVS]
     ops += [qmatmul(*shape) for shape in QMATMULS] + [qconv(*layer) for layer in CONVS]
+    ops += [nbits(1, 2048, 2048), nbits(1, 2048, 8192), nbits(1, 2048, 2048, 8), nbits(64, 2048, 2048)]
     ops += [
         softmax(4608, 384),
         softmax(1, 50257),

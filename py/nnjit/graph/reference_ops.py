@@ -179,4 +179,37 @@ class ScaledDotProductAttention(_Op):
         return ((p @ values).astype(q.dtype),)
 
 
-NEW_OPS: list[type[OpRun]] = [ScaledDotProductAttention, GatherElements, Pad, If, Loop, Scan, Optional]
+class MatMulNBits(_Op):
+    """See extensions.py. Codes of `bits` lie lowest bits first, zero points likewise, each column from a new byte."""
+
+    op_domain = "com.microsoft"
+
+    def run(self, *args: Any, **_: Any) -> tuple[Any, ...]:
+        a, b, scales, zero, order, bias = (*args, None, None, None)[:6]
+        k, n, block = self.K, self.N, self.block_size  # type: ignore[attr-defined]
+        bits = int(getattr(self, "bits", None) or 4)
+        blocks = -(-k // block)
+        codes = _unpacked(np.asarray(b).reshape(n, -1), bits)[:, : blocks * block].reshape(n, blocks, block)
+        middle: Any = np.float32(1 << (bits - 1))
+        if zero is not None:
+            rows = np.asarray(zero).reshape(n, -1)
+            middle = (_unpacked(rows, bits)[:, :blocks] if rows.dtype == np.uint8 else rows)[..., None]
+        scale = np.asarray(scales).reshape(n, blocks, 1).astype(np.float32)
+        if order is None:
+            w = ((codes - np.asarray(middle, np.float32)) * scale).reshape(n, -1)[:, :k]
+        else:  # a block number for each row of B, not for each run of them
+            place = np.asarray(order)[:k]
+            middle = np.broadcast_to(middle, (n, blocks, 1))[:, place, 0].astype(np.float32)
+            w = (codes.reshape(n, -1)[:, :k] - middle) * scale[:, place, 0]
+        y = np.asarray(a).astype(np.float32) @ w.T.astype(np.float32)
+        y = y if bias is None else y + np.asarray(bias).astype(np.float32)
+        return (y.astype(np.asarray(a).dtype),)
+
+
+def _unpacked(rows: Any, bits: int) -> Any:
+    """[n, bytes] -> [n, codes] as f32"""
+    parts = [(rows >> shift) & ((1 << bits) - 1) for shift in range(0, 8, bits)]
+    return np.stack(parts, -1).reshape(len(rows), -1).astype(np.float32)
+
+
+NEW_OPS: list[type[OpRun]] = [MatMulNBits, ScaledDotProductAttention, GatherElements, Pad, If, Loop, Scan, Optional]

@@ -8,6 +8,7 @@ from typing import Any
 import onnx
 
 from ..errors import UnknownOperator
+from . import extensions
 
 NEWEST: int = onnx.defs.onnx_opset_version()
 # The newest opset of every domain with schemas: '', 'ai.onnx.ml', 'ai.onnx.preview', …
@@ -20,6 +21,8 @@ NEWEST_OF[""] = NEWEST
 @cache
 def find(op: str, domain: str, version: int) -> Any | None:
     """The OpSchema in force at `version`, or None."""
+    if (domain, op) in extensions.SCHEMAS:
+        return extensions.SCHEMAS[domain, op]
     try:
         return onnx.defs.get_schema(op, max_inclusive_version=version, domain=domain)
     except onnx.defs.SchemaError:

@@ -10,17 +10,17 @@ from __future__ import annotations
 import onnx
 from onnx import shape_inference
 
-from . import export, protos, schemas, shape_rules_math, shape_rules_move, shape_rules_nn
+from . import export, extensions, protos, schemas, shape_rules_math, shape_rules_move, shape_rules_nn
 from .ir import Const, Node, Value
 from .shape_rules import RULES, fail
 
 # Imported for their rules.
-_RULE_FILES = (shape_rules_math, shape_rules_move, shape_rules_nn)
+_RULE_FILES = (extensions, shape_rules_math, shape_rules_move, shape_rules_nn)
 
 
 def infer_node(node: Node) -> None:
     """Sets dtype and shape of the node's outputs. Raises ShapeError when its operands do not fit."""
-    found = RULES.get(node.op, infer_by_onnx) if not node.domain else infer_by_onnx
+    found = RULES.get(f"{node.domain}.{node.op}" if node.domain else node.op, infer_by_onnx)
     try:
         found(node)
     except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError) as error:

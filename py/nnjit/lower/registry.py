@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnjit.codegen.expr import Expr, Index
 from nnjit.codegen.spec import Axis, Stage
+from nnjit.graph.extensions import SCHEMAS
 from nnjit.graph.ir import Node
 from nnjit.lower.layout import Layout
 
@@ -118,7 +119,8 @@ def algorithm(op: str) -> Callable[[Algorithm], Algorithm]:
 
 def kind(node: Node) -> str:
     """'pointwise', 'injective', 'computation', 'view', 'composite' or 'host'."""
-    if node.domain not in ("", INTERNAL) or node.captures:
+    ours = node.domain in ("", INTERNAL) or (node.domain, node.op) in SCHEMAS
+    if not ours or node.captures:
         return "host"
     for v in (*node.inputs, *node.outputs):
         if v is not None and v.name != "" and (v.dtype not in TYPES or v.shape is None):

@@ -1,6 +1,6 @@
 """default_schedule(spec, target): the first rule that knows the spec answers; the last one always does.
 
-    RULES = [attention, depthwise, int8, inner, contraction, rows, elementwise]
+    RULES = [attention, depthwise, int8, nbits, inner, contraction, rows, elementwise]
 
 Numbers come from the target: SIMD registers that do not spill, threads. Sums of products have files of
 their own, `contraction`, `inner`, `int8` and `depthwise`.
@@ -15,6 +15,7 @@ from nnjit.codegen.schedule.facts import LANES, narrow_types, reads, spread, val
 from nnjit.codegen.schedule.guards import borders
 from nnjit.codegen.schedule.inner import inner
 from nnjit.codegen.schedule.int8 import int8
+from nnjit.codegen.schedule.nbits import nbits
 from nnjit.codegen.schedule.steps import (
     Order,
     Parallel,
@@ -35,7 +36,7 @@ PEELED_SIZE = 6000
 
 def default_schedule(spec: KernelSpec, target: Target) -> Schedule:
     """A good schedule without measuring: the best guess of the space."""
-    for rule in (attention, depthwise, int8, inner, contraction, rows):
+    for rule in (attention, depthwise, int8, nbits, inner, contraction, rows):
         found = rule(spec, target)
         if found is not None:
             return found

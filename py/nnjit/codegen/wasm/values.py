@@ -524,10 +524,14 @@ class Values:
 
     def _shift(self, e: Expr) -> None:
         x, n = e.args
+        if n.op == "axis" and not n.attr.terms:
+            n = const(n.attr.const, n.dtype)
         if n.op != "const":
             self.lanewise(e)
             return
         self.value(x)
+        if n.attr == 0:
+            return
         self.b.i32_const(int(n.attr))
         unsigned = e.dtype[0] == "u"
         self.b.op("i32x4.shl" if e.op == "shl" else "i32x4.shr_u" if unsigned else "i32x4.shr_s")
