@@ -5,6 +5,8 @@
     python3 serve.py bench --models resnet-50,minilm --threads 1 --repeats 30
     python3 serve.py bench --leak magika            50 rounds of create, run, release: memory before and after
     python3 serve.py bench --overhead               what a run() costs beside its kernels, 4 bytes to 50 MB
+    python3 serve.py bench --gpu [PART,...]         WebGPU: products, vectors, rows, models (see gpu.py)
+    python3 serve.py bench --records [postgres]     the kernel database under load; no browser
 
 Writes tests/bench/results/DATE.json and prints a table; --docs puts the table into docs/benchmarks.md.
 """
@@ -29,7 +31,7 @@ import numpy as np  # noqa: E402
 from playwright.sync_api import Error as PlaywrightError  # noqa: E402
 from playwright.sync_api import Page  # noqa: E402
 
-from tests.bench import leak, overhead, peak, report, steps  # noqa: E402
+from tests.bench import gpu, leak, overhead, peak, records, report, steps  # noqa: E402
 from tests.bench.ops import Op, all_ops  # noqa: E402
 from tests.models import catalogue  # noqa: E402
 from tests.support.browser import Lab, started  # noqa: E402
@@ -65,6 +67,13 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--overhead", action="store_true", help="what a run() costs beside its kernels instead"
+    )
+    parser.add_argument(
+        "--records",
+        nargs="?",
+        const="sqlite",
+        metavar="KIND",
+        help="load the kernel database instead: sqlite or postgres",
     )
     parser.add_argument("--rounds", type=int, default=50, help="with --leak; default %(default)s")
     return parser.parse_args(argv)
@@ -220,7 +229,12 @@ def cpu_info() -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
+    given = sys.argv[1:] if argv is None else argv
+    if "--gpu" in given:
+        return gpu.main([a for a in given if a != "--gpu"])
     args = parse(argv)
+    if args.records:
+        return records.main(args.records)
     with started() as lab:
         if args.steps:
             return profile(lab, args)

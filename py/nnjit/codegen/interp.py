@@ -121,6 +121,8 @@ class _Machine:
             return np.full(self.lanes, v[0]) if len(v) != self.lanes else v
         if e.op == "load":
             return self.load(e)
+        if e.op == "lane":
+            return np.full(self.lanes, self.lane(e.args[0], e.attr))
         args = [self.value(a) for a in e.args]
         if e.op == "dot":
             return dot(args[0], e.args[0].dtype, args[1], e.args[1].dtype, *args[2:])
@@ -132,6 +134,14 @@ class _Machine:
             return np.full(self.lanes, fold[e.op[6:]].reduce(args[0]), args[0].dtype)
         out = OPS[e.op](*args)
         return out.astype(_compute(e.dtype), copy=False)
+
+    def lane(self, e: Expr, lane: int) -> Array:
+        """One lane of a vector."""
+        lanes, self.lanes = self.lanes, 4
+        try:
+            return self.value(e)[lane]
+        finally:
+            self.lanes = lanes
 
     def load(self, e: Expr) -> Array:
         if e.dtype in GROUPS:

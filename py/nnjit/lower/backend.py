@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from nnjit.codegen.dtypes import SIZES
 from nnjit.codegen.schedule import inner
 from nnjit.codegen.schedule.gpu_rules import gpu_schedule, plain
 from nnjit.codegen.schedule.rules import default_schedule
@@ -18,9 +19,15 @@ from nnjit.codegen.wasm.target import Target
 from nnjit.codegen.wgsl import cache as wgsl
 from nnjit.codegen.wgsl.emit import Shader
 from nnjit.codegen.wgsl.target import WgslTarget
+from nnjit.codegen.wgsl.types import STORED
 
 AnyTarget: TypeAlias = "Target | WgslTarget"
 Code: TypeAlias = "FunctionBuilder | Shader"
+
+
+def stores(target: AnyTarget, dtype: str) -> bool:
+    """Whether the target's memory holds elements of a type; values of others stay with the reference."""
+    return dtype in STORED if isinstance(target, WgslTarget) else dtype in SIZES
 
 
 def schedule_of(spec: KernelSpec, target: AnyTarget) -> Schedule:

@@ -30,6 +30,7 @@ from nnjit.lower.backend import (
     in_place,
     plain_schedule,
     schedule_of,
+    stores,
 )
 from nnjit.lower.context import Context
 from nnjit.lower.layout import Layout
@@ -279,10 +280,10 @@ class Build:
 
     def run(self, progress: Callable[[int, int], None] | None = None) -> Lowered:
         for v in self.graph.inputs:
-            if v.shape is not None and v.dtype in SIZES:
+            if v.shape is not None and stores(self.target, v.dtype):
                 self.buffer(v, Layout.row_major(v.shape))
         refused: set[Node] = set()
-        regions = fuse(self.graph, lambda n: "host" if n in refused else self._kind(n))
+        regions = fuse(self.graph, lambda n: "host" if n in refused or not self._storable(n) else self._kind(n))
         for i, r in enumerate(regions):
             self._region(r)
             if progress:
@@ -293,6 +294,11 @@ class Build:
     def _kind(self, n: Node) -> str:
         """`kind`; attention that the target has no single kernel for is composed of several."""
         return "composite" if n.op == ATTENTION and not fuses_attention(self.target) else kind(n)
+
+    def _storable(self, n: Node) -> bool:
+        """Whether the target's memory holds all that a node reads and writes."""
+        values = (v for v in (*n.inputs, *n.outputs) if v is not None and v.name and v.dtype in SIZES)
+        return all(stores(self.target, v.dtype) for v in values)
 
     def _region(self, r: Region) -> None:
         mark = len(self.steps)
@@ -320,7 +326,7 @@ class Build:
         for v in (*n.inputs, *n.outputs):
             if v is not None and v.name and v.shape is None:
                 return f"{v.name} has a shape known only at run time"
-            if v is not None and v.name and v.dtype not in SIZES:
+            if v is not None and v.name and not stores(self.target, v.dtype):
                 return f"no kernels for {v.dtype}"
         return f"no kernel for {n.op}"
 
@@ -334,7 +340,7 @@ class Build:
         outputs = [v for n in nodes for v in n.outputs if v.name]
         call = HostCall(nodes, list(inputs), outputs, reason, all(n.once for n in nodes))
         for v in outputs:
-            if v.shape is not None and v.dtype in SIZES:
+            if v.shape is not None and stores(self.target, v.dtype):
                 call.writes.append(self.buffer(v, Layout.row_major(v.shape), call.once))
         for v in inputs:
             if v in self.tensors.places:
@@ -402,7 +408,9 @@ class Build:
         inputs = {self.tensors.places[v].buffer for v in self.graph.inputs if v in self.tensors.places}
         used: set[Buffer] = set()
         for i, v in enumerate(self.graph.outputs):
-            if v.shape is None or v.dtype not in SIZES or (v not in self.tensors.places and v.const is None):
+            if v.shape is None or not stores(self.target, v.dtype):
+                continue
+            if v not in self.tensors.places and v.const is None:
                 continue
             buffer, layout = self.tensors.place(v)
             if layout.dense and not buffer.constant and buffer not in inputs and buffer not in used:

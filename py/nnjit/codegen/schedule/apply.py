@@ -16,6 +16,7 @@ from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, load, op
 from nnjit.codegen.groups import GROUPS
 from nnjit.codegen.loops import Decode, For, If, Nest, Set, Stmt, Store, Where
 from nnjit.codegen.schedule.dots import dotted
+from nnjit.codegen.schedule.group_steps import GROUP_STEPS, Team
 from nnjit.codegen.schedule.guards import resolved
 from nnjit.codegen.schedule.pack import fitting, packed_spec
 from nnjit.codegen.schedule.scratch import Scratch, scratch
@@ -106,6 +107,8 @@ Env = dict[str, Bound]
 
 def apply(spec: KernelSpec, schedule: Schedule) -> Nest:
     """The loop nest of `spec` under `schedule`; raises ScheduleError where they do not fit."""
+    if any(isinstance(s, GROUP_STEPS) for s in schedule):
+        return _by_workgroups(spec, schedule)
     o = Options.of(schedule)
     _check(spec, o)
     for p in o.packs:
@@ -135,6 +138,13 @@ def apply(spec: KernelSpec, schedule: Schedule) -> Nest:
         body = resolved([For("p", tiles, body, "parallel")])
         return Nest(spec.name, spec.operands, tiles, body)
     return Nest(spec.name, spec.operands, tiles, [For("p", tiles, body, "parallel")])
+
+
+def _by_workgroups(spec: KernelSpec, schedule: Schedule) -> Nest:
+    from nnjit.codegen.schedule.team import teamed  # they build on this module
+    from nnjit.codegen.schedule.workgroup import grouped
+
+    return teamed(spec, schedule) if any(isinstance(s, Team) for s in schedule) else grouped(spec, schedule)
 
 
 def scratch_of(spec: KernelSpec, schedule: Schedule) -> Scratch:

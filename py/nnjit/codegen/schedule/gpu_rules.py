@@ -1,29 +1,31 @@
-"""gpu_schedule(spec, target): the first rule that knows the spec answers, from the same steps as on the CPU.
+"""gpu_schedule(spec, target): the first rule that knows the spec answers.
 
-    RULES = [contraction, rows, elementwise]
+    RULES = [product, team, columns, rows, elementwise]
 
-A GPU wants what a core does not: every shared axis in the parallel loop, and neighbouring invocations on
-neighbouring elements, so the axis that is contiguous in the output is the last one of the order. Tiles are small
-enough to leave the device as many invocations as keep it busy; registers are what remains to be spent.
+A GPU wants what a core does not: every shared axis in the parallel loop, and neighbouring invocations on neighbouring
+elements, so the axis that is contiguous in the output comes last; threads that work together where a reduction is long
+and rows are few.
 """
 
 from __future__ import annotations
 
 from math import prod
 
-from nnjit.codegen.expr import Access
-from nnjit.codegen.schedule.facts import LANES, narrow_types, reads
-from nnjit.codegen.schedule.steps import Order, Pack, Parallel, Schedule, Step, Tile, Unroll, Vectorize
+from nnjit.codegen.dtypes import WIDE
+from nnjit.codegen.schedule.facts import LANES, reads
+from nnjit.codegen.schedule.gpu_products import in_lanes, product
+from nnjit.codegen.schedule.group_steps import Team
+from nnjit.codegen.schedule.steps import Order, Parallel, Schedule, Step, Tile, Vectorize
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
 from nnjit.codegen.wgsl.target import WgslTarget
 
-TILES = ((8, 8), (8, 4), (4, 4), (2, 4), (1, 4))
-"""Rows and columns of accumulators in an invocation, best reuse first: 64 f32 are a quarter of a GPU's registers."""
+LONG = 32
+"""Elements of a row from which on a team does it."""
 
 
 def gpu_schedule(spec: KernelSpec, target: WgslTarget) -> Schedule:
     """A good schedule without measuring."""
-    for rule in (contraction, rows):
+    for rule in (product, team, columns, rows):
         found = rule(spec, target)
         if found is not None:
             return found
@@ -36,76 +38,74 @@ def plain(spec: KernelSpec) -> Schedule:
     return (Order(order), Parallel(order)) if order else ()
 
 
-def contraction(spec: KernelSpec, target: WgslTarget) -> Schedule | None:
-    """sum(a * b): a tile of accumulators, vectors along the contiguous output axis."""
+def team(spec: KernelSpec, target: WgslTarget) -> Schedule | None:
+    """Reductions, softmax, norms along neighbours in memory: a workgroup a row."""
+    if all(s.body is None for s in spec.stages) or any(s.axes and s.reduce for s in spec.stages):
+        return None
+    types = {s.body.dtype for s in spec.stages if s.body is not None}
+    if types & (WIDE | {"bool"}) or any(s.keep and s.axes for s in spec.stages):
+        return None
+    groups = [s.reduce or s.axes for s in spec.stages if s.reduce or s.axes]
+    longest = max(prod(a.extent for a in g) for g in groups)
+    points = prod(a.extent for a in spec.axes)
+    if longest < LONG or (points >= 4 * target.invocations and longest < 4 * LONG):
+        return None
+    beside = all(_steps_by_one(s, (s.reduce or s.axes)[-1].name) for s in spec.stages if s.reduce or s.axes)
+    # where neighbours lie along a shared axis an invocation a row reads them together, if there are enough rows
+    enough = points * LANES >= target.invocations or _contiguous_output(spec, spec.stages[-1]) is not None
+    if not beside and enough:
+        return None
+    inner = {g[-1].name: g[-1] for g in groups}
+    whole = all(a.extent % LANES == 0 for a in inner.values())
+    narrow = all(in_lanes(spec, s) and _lane_steps(s, inner) for s in spec.stages)
+    wide = tuple(Vectorize(name) for name in inner) if whole and narrow else ()
+    vectors = longest // LANES if wide else longest
+    threads = 32
+    while threads * 2 <= min(target.max_workgroup, 256) and threads * 2 <= vectors:
+        threads *= 2
+    return (Team(threads), *wide)
+
+
+def _lane_steps(s: Stage, inner: dict[str, Axis]) -> bool:
+    """Whether a stage can be done four elements at a time along its own or reduced axis."""
+    group = s.reduce or s.axes
+    return not group or (group[-1].name in inner and _steps_by_one(s, group[-1].name))
+
+
+def columns(spec: KernelSpec, target: WgslTarget) -> Schedule | None:
+    """A reduction whose results are neighbours: a vector of them an invocation. Pools, depthwise convolutions."""
     if len(spec.stages) != 1:
         return None
     s = spec.stages[0]
-    if s.combine != "sum" or s.body is None or s.body.op != "mul" or s.axes or not narrow_types(spec, s):
+    axis = _contiguous_output(spec, s)
+    if s.body is None or s.axes or axis is None or axis.extent < LANES or not in_lanes(spec, s):
         return None
-    sides = [reads(a) for a in s.body.args]
-    if any(len(r) != 1 for r in sides):
+    if any(r.index.coeff(axis.name) not in (0, 1) for root in (s.body, s.result) for r in reads(root)):
         return None
-    column = _contiguous_output(spec, s)
-    if column is None or column.extent < LANES:
-        return None
-    along = [r[0] for r in sides if column.name in set(r[0].axes())]
-    rows_of = [
-        a for a in spec.axes if any(a.name in set(r[0].axes()) for r in sides) and a.name != column.name
-    ]
-    row = max((a for a in rows_of if _shares(a, along)), key=lambda a: a.extent, default=None)
-    mr, nr = _tile(spec, row, column, target)
-    steps: list[Step] = [Tile(column.name, nr), Vectorize(column.name, LANES)]
-    if row is not None and mr > 1:
-        steps.append(Tile(row.name, mr))
-    last = s.reduce[-1]
-    steps.append(Unroll(last.name, last.extent if last.extent <= 4 else 4))
-    steps += [Pack(r.operand, column.name) for r in along if _packable(spec, r, column)]
-    order = [a.name for a in spec.axes if a.name != column.name] + [column.name]
-    return (*steps, Order(tuple(order)), Parallel(tuple(order)))
-
-
-def _shares(a: Axis, along: list[Access]) -> bool:
-    """Whether a tile of `a` reuses what is read along the vector axis."""
-    return any(a.name not in set(r.axes()) for r in along)
-
-
-def _contiguous_output(spec: KernelSpec, s: Stage) -> Axis | None:
-    return next((a for a in spec.axes if s.index.coeff(a.name) == 1), None)
-
-
-def _tile(spec: KernelSpec, row: Axis | None, column: Axis, target: WgslTarget) -> tuple[int, int]:
-    """The largest tile that fits the extents and leaves enough invocations; the smallest if none does."""
-    rest = prod(a.extent for a in spec.axes if a is not row and a is not column)
-    rows = row.extent if row is not None else 1
-    fitting = [(m, n) for m, n in TILES if m <= max(rows, 1) and n <= -(-column.extent // LANES) * LANES]
-    for m, n in fitting:
-        if rest * -(-rows // m) * -(-column.extent // n) >= target.invocations:
-            return m, n
-    return fitting[-1]
-
-
-def _packable(spec: KernelSpec, r: Access, column: Axis) -> bool:
-    """A constant read across its rows becomes panels, so that a vector is one read."""
-    gather = any(not isinstance(a, str) for a, _ in r.index.terms)
-    return spec.operands[r.operand].const and not r.guard and not gather and r.index.coeff(column.name) != 1
+    order = (*(a.name for a in spec.axes if a is not axis), axis.name)
+    return (Tile(axis.name, LANES), Vectorize(axis.name, LANES), Order(order), Parallel(order))
 
 
 def rows(spec: KernelSpec, target: WgslTarget) -> Schedule | None:
-    """Reductions, softmax, norms: an invocation does a row, in lanes where its elements are neighbours."""
+    """Short reductions: an invocation does a row, in lanes where its elements are neighbours."""
     if all(s.body is None for s in spec.stages):
         return None
-    shared = tuple(a.name for a in spec.axes)
+    last = _contiguous_output(spec, spec.stages[-1])
+    shared = tuple(a.name for a in spec.axes if a is not last) + ((last.name,) if last else ())
     steps: list[Step] = []
     inner = {a.name: a for s in spec.stages for a in (s.reduce or s.axes)[-1:]}
     for name, a in inner.items():
-        if a.extent >= LANES and all(narrow_types(spec, s) and _steps_by_one(s, name) for s in spec.stages):
+        if a.extent >= LANES and all(in_lanes(spec, s) and _steps_by_one(s, name) for s in spec.stages):
             steps += [Vectorize(name, LANES)]
             if any(name == x.name for s in spec.stages for x in s.axes):
                 steps += [Tile(name, LANES)]
     if len({s.axis for s in steps if isinstance(s, Vectorize)}) > 1:
         steps = []
     return (*steps, Order(shared), Parallel(shared))
+
+
+def _contiguous_output(spec: KernelSpec, s: Stage) -> Axis | None:
+    return next((a for a in spec.axes if s.index.coeff(a.name) == 1), None)
 
 
 def _steps_by_one(s: Stage, axis: str) -> bool:
@@ -126,7 +126,7 @@ def elementwise(spec: KernelSpec, target: WgslTarget) -> Schedule:
     axis = _contiguous_output(spec, last)
     own = any(s.axes for s in spec.stages)
     order = [a.name for a in spec.axes]
-    if axis is None or own or axis.extent < LANES or not all(narrow_types(spec, s) for s in spec.stages):
+    if axis is None or own or axis.extent < LANES or not all(in_lanes(spec, s) for s in spec.stages):
         return (Order(tuple(order)), Parallel(tuple(order))) if order else ()
     order = [n for n in order if n != axis.name] + [axis.name]
     vector = (Tile(axis.name, LANES), Vectorize(axis.name, LANES))

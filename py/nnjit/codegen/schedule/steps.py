@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from nnjit.codegen.schedule.group_steps import GROUP_STEPS, GroupStep
+
 
 class ScheduleError(Exception):
     """The schedule is not legal for the spec (or the target); the candidate is skipped."""
@@ -141,7 +143,9 @@ class Skip:
     granule: int
 
 
-Step: TypeAlias = Tile | Block | Vectorize | Unroll | Partial | Peel | Order | Parallel | Pack | Dot | Distribute | Skip
+Step: TypeAlias = (
+    Tile | Block | Vectorize | Unroll | Partial | Peel | Order | Parallel | Pack | Dot | Distribute | Skip | GroupStep
+)
 Schedule: TypeAlias = tuple[Step, ...]
 
 
@@ -149,7 +153,9 @@ def describe(schedule: Schedule) -> str:
     """One line a person can read: `n 8/4 · m 6 · k u2 · par n · pack $1`."""
     out = []
     for s in schedule:
-        if isinstance(s, Tile):
+        if isinstance(s, GROUP_STEPS):
+            out.append(str(s))
+        elif isinstance(s, Tile):
             out.append(f"{s.axis} tile {s.factor}")
         elif isinstance(s, Block):
             out.append(f"{s.axis} block {s.size}")

@@ -231,7 +231,8 @@ def _vector_operands(body: Sequence[Stmt], operands: Sequence[Operand], half: bo
 
     def access(operand: int, i: Index, lanes: int) -> None:
         aligned = i.const % 4 == 0 and all(
-            c == 1 if a == LANE else isinstance(a, str) and c % 4 == 0 for a, c in i.terms
+            c == 1 if a == LANE else c % 4 == 0 and (isinstance(a, str) or LANE not in a.axes())
+            for a, c in i.terms
         )
         (wide if lanes == 4 and i.coeff(LANE) == 1 and aligned else narrow).add(operand)
 

@@ -49,11 +49,18 @@ def wrapped(e: Expr, dtype: str) -> Expr:
 
 
 def half(e: Expr) -> Expr:
-    """Rounded to f16; WGSL leaves open what becomes of numbers past the largest."""
-    big = compare("ge", Expr("abs", "f32", (e,)), const(65520.0, "f32"))
-    inf = const(float("inf"), "f32")
-    signed = select(compare("lt", e, const(0.0, "f32")), Expr("neg", "f32", (inf,)), inf)
-    return select(big, signed, Expr("to_half", "f32", (e,)))
+    """Rounded to f16, to nearest even: WGSL's quantizeToF16 may round either way, and leaves open what becomes of
+    numbers past the largest."""
+    size = Expr("abs", "f32", (e,))
+    bits = bitcast(size, "u32")
+    odd = op("band", op("shr", bits, const(13, "u32")), const(1, "u32"))
+    normal = op("band", op("add", op("add", bits, const(0xFFF, "u32")), odd), const(0xFFFFE000, "u32"))
+    steps = Expr("round", "f32", (op("mul", size, const(2.0**24, "f32")),))
+    small = bitcast(op("mul", steps, const(2.0**-24, "f32")), "u32")
+    found = select(compare("lt", size, const(2.0**-14, "f32")), small, normal)
+    found = select(compare("ge", size, const(65520.0, "f32")), const(0x7F800000, "u32"), found)
+    sign = op("band", bitcast(e, "u32"), const(0x80000000, "u32"))
+    return bitcast(op("bor", found, sign), "f32")
 
 
 def brain(e: Expr) -> Expr:

@@ -104,6 +104,9 @@ class Values(Access):
             return text, LOW if text[0] == "-" else ATOM
         if e.op == "reg":
             return self._register(e, lanes)
+        if e.op == "lane":
+            text = f"{within(*self.value(e.args[0], 4), ATOM)}.{'xyzw'[e.attr]}"
+            return (text, ATOM) if lanes == 1 else (splat(text, e.dtype, lanes), ATOM)
         make = partial(self._compute, e, lanes)
         return self.shared((e, lanes), "t", make, e.axes(), operands_of(e))
 
@@ -131,8 +134,6 @@ class Values(Access):
             return self._cast(e, lanes)
         if any(t in PAIRS for t in (e.dtype, *(a.dtype for a in e.args))):
             return self._pair(e, lanes)
-        if e.op == "to_half":
-            return f"quantizeToF16({self.value(e.args[0], lanes)[0]})", ATOM
         if e.op == "bitcast":
             return f"bitcast<{register_type(e.dtype, lanes)}>({self.value(e.args[0], lanes)[0]})", ATOM
         if e.op.startswith("lanes_"):

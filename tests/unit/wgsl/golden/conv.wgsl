@@ -1,31 +1,145 @@
-// f32_conv: 9 tiles, one an invocation
+// f32_conv: 1 tile, 128 threads each
 @group(0) @binding(0) var<storage, read> in0: array<f32>;
 @group(0) @binding(1) var<storage, read> in1: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> out2: array<vec4f>;
+var<workgroup> shared3: array<vec4f, 128>;
+var<workgroup> shared4: array<vec4f, 256>;
+var<workgroup> shared5: array<vec4f, 128>;
 
-@compute @workgroup_size(64)
-fn kernel(@builtin(global_invocation_id) id: vec3u) {
-  let p = i32(id.x);
-  if (p >= 9) {
+@compute @workgroup_size(128)
+fn kernel(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32) {
+  let p = i32(group.x);
+  let thread = i32(local);
+  if (p >= 1) {
     return;
   }
-  let q_o = p % 3;
-  let p_o = p / 3 % 3;
-  var acc0_0: vec4f = vec4f(0.0f);
-  for (var ky = 0; ky < 3; ky++) {
-    for (var kx = 0; kx < 3; kx++) {
-      let at0 = 30 * p_o + 15 * ky + 6 * q_o + 3 * kx;
-      let t0 = 2 * p_o + ky - 1;
-      let t1 = t0 >= 0i;
-      let t2 = t0 < 5i;
-      let t3 = 2 * q_o + kx - 1;
-      let t4 = t3 >= 0i;
-      let t5 = t3 < 5i;
-      let at1 = 9 * ky + 3 * kx;
-      acc0_0 = fma(select(vec4f(0.0f), vec4f(in0[at0 - 18]), t1 & t2 & t4 & t5), in1[at1], acc0_0);
-      acc0_0 = fma(select(vec4f(0.0f), vec4f(in0[at0 - 17]), t1 & t2 & t4 & t5), in1[at1 + 1], acc0_0);
-      acc0_0 = fma(select(vec4f(0.0f), vec4f(in0[at0 - 16]), t1 & t2 & t4 & t5), in1[at1 + 2], acc0_0);
+  let tn = thread % 8;
+  let tm = thread / 8 % 4;
+  let ks = thread / 32;
+  var acc_0_0: vec4f = vec4f(0.0f);
+  var acc_1_0: vec4f = vec4f(0.0f);
+  var acc_2_0: vec4f = vec4f(0.0f);
+  var acc_3_0: vec4f = vec4f(0.0f);
+  let a_x = thread % 8;
+  let a_y = thread / 8;
+  let b_x = thread % 8;
+  let b_y = thread / 8;
+  let t0 = 4 * a_x + vec4i(0, 1, 2, 3);
+  let t1 = a_y / 3i;
+  let t2 = a_y % 3i;
+  let t3 = t0 / vec4i(3i);
+  let t4 = t3 / vec4i(3i);
+  let t5 = t3 % vec4i(3i);
+  let t6 = (30 * t1 + 6 * t2 - 18) + 15 * t4 + (t0 % vec4i(3i)) + 3 * t5;
+  let t7 = (2 * t1 - 1) + t4;
+  let t8 = (2 * t2 - 1) + t5;
+  let t9 = select(vec4f(0.0f), vec4f(in0[t6.x], in0[t6.y], in0[t6.z], in0[t6.w]), (t7 >= vec4i(0i)) & (t7 < vec4i(5i)) & (t8 >= vec4i(0i)) & (t8 < vec4i(5i)));
+  shared3[8 * a_y + a_x] = select(vec4f(0.0f), t9, t0 < vec4i(27i));
+  let t10 = b_y / 3i;
+  let at0 = 8 * b_y + b_x;
+  shared4[at0] = select(vec4f(0.0f), in1[9 * (t10 / 3i) + 3 * (t10 % 3i) + b_x + (b_y % 3i)], vec4i(b_y) < vec4i(27i));
+  let t11 = b_y + 16;
+  let t12 = t11 / 3i;
+  shared4[at0 + 128] = select(vec4f(0.0f), in1[9 * (t12 / 3i) + 3 * (t12 % 3i) + b_x + (t11 % 3i)], vec4i(b_y + 16) < vec4i(27i));
+  workgroupBarrier();
+  for (var k_i = 0; k_i < 2; k_i++) {
+    let at1 = 8 * tm + 2 * ks + k_i;
+    let a_0 = shared3[at1];
+    let a_1 = shared3[at1 + 32];
+    let a_2 = shared3[at1 + 64];
+    let a_3 = shared3[at1 + 96];
+    let at2 = 64 * ks + 32 * k_i + tn;
+    var b_0: vec4f = shared4[at2];
+    acc_0_0 = fma(vec4f(a_0.x), b_0, acc_0_0);
+    acc_1_0 = fma(vec4f(a_1.x), b_0, acc_1_0);
+    acc_2_0 = fma(vec4f(a_2.x), b_0, acc_2_0);
+    acc_3_0 = fma(vec4f(a_3.x), b_0, acc_3_0);
+    b_0 = shared4[at2 + 8];
+    acc_0_0 = fma(vec4f(a_0.y), b_0, acc_0_0);
+    acc_1_0 = fma(vec4f(a_1.y), b_0, acc_1_0);
+    acc_2_0 = fma(vec4f(a_2.y), b_0, acc_2_0);
+    acc_3_0 = fma(vec4f(a_3.y), b_0, acc_3_0);
+    b_0 = shared4[at2 + 16];
+    acc_0_0 = fma(vec4f(a_0.z), b_0, acc_0_0);
+    acc_1_0 = fma(vec4f(a_1.z), b_0, acc_1_0);
+    acc_2_0 = fma(vec4f(a_2.z), b_0, acc_2_0);
+    acc_3_0 = fma(vec4f(a_3.z), b_0, acc_3_0);
+    b_0 = shared4[at2 + 24];
+    acc_0_0 = fma(vec4f(a_0.w), b_0, acc_0_0);
+    acc_1_0 = fma(vec4f(a_1.w), b_0, acc_1_0);
+    acc_2_0 = fma(vec4f(a_2.w), b_0, acc_2_0);
+    acc_3_0 = fma(vec4f(a_3.w), b_0, acc_3_0);
+  }
+  if (ks == 1i) {
+    let at3 = 8 * tm + tn;
+    shared5[at3] = acc_0_0;
+    shared5[at3 + 32] = acc_1_0;
+    shared5[at3 + 64] = acc_2_0;
+    shared5[at3 + 96] = acc_3_0;
+  }
+  workgroupBarrier();
+  if (ks == 0i) {
+    let at4 = 8 * tm + tn;
+    acc_0_0 = acc_0_0 + shared5[at4];
+    acc_1_0 = acc_1_0 + shared5[at4 + 32];
+    acc_2_0 = acc_2_0 + shared5[at4 + 64];
+    acc_3_0 = acc_3_0 + shared5[at4 + 96];
+  }
+  workgroupBarrier();
+  if (ks == 2i) {
+    let at5 = 8 * tm + tn;
+    shared5[at5] = acc_0_0;
+    shared5[at5 + 32] = acc_1_0;
+    shared5[at5 + 64] = acc_2_0;
+    shared5[at5 + 96] = acc_3_0;
+  }
+  workgroupBarrier();
+  if (ks == 0i) {
+    let at6 = 8 * tm + tn;
+    acc_0_0 = acc_0_0 + shared5[at6];
+    acc_1_0 = acc_1_0 + shared5[at6 + 32];
+    acc_2_0 = acc_2_0 + shared5[at6 + 64];
+    acc_3_0 = acc_3_0 + shared5[at6 + 96];
+  }
+  workgroupBarrier();
+  if (ks == 3i) {
+    let at7 = 8 * tm + tn;
+    shared5[at7] = acc_0_0;
+    shared5[at7 + 32] = acc_1_0;
+    shared5[at7 + 64] = acc_2_0;
+    shared5[at7 + 96] = acc_3_0;
+  }
+  workgroupBarrier();
+  if (ks == 0i) {
+    let at8 = 8 * tm + tn;
+    acc_0_0 = acc_0_0 + shared5[at8];
+    acc_1_0 = acc_1_0 + shared5[at8 + 32];
+    acc_2_0 = acc_2_0 + shared5[at8 + 64];
+    acc_3_0 = acc_3_0 + shared5[at8 + 96];
+  }
+  if (ks == 0i) {
+    if (tm < 9i) {
+      if ((4 * tn) < 4i) {
+        out2[3 * (tm / 3i) + tn + (tm % 3i)] = acc_0_0;
+      }
+    }
+    if ((tm + 4) < 9i) {
+      if ((4 * tn) < 4i) {
+        let t13 = tm + 4;
+        out2[3 * (t13 / 3i) + tn + (t13 % 3i)] = acc_1_0;
+      }
+    }
+    if ((tm + 8) < 9i) {
+      if ((4 * tn) < 4i) {
+        let t14 = tm + 8;
+        out2[3 * (t14 / 3i) + tn + (t14 % 3i)] = acc_2_0;
+      }
+    }
+    if ((tm + 12) < 9i) {
+      if ((4 * tn) < 4i) {
+        let t15 = tm + 12;
+        out2[3 * (t15 / 3i) + tn + (t15 % 3i)] = acc_3_0;
+      }
     }
   }
-  out2[3 * p_o + q_o] = acc0_0;
 }

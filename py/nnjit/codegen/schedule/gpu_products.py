@@ -1,0 +1,253 @@
+"""Schedules of products for GPUs: which axes are rows, columns and batches, and which tile a workgroup takes.
+
+`product(spec, target)` is the default; `products(spec, target)` are all that are worth a try, best guess first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+
+from nnjit.codegen.dtypes import WIDE
+from nnjit.codegen.expr import Access, Expr
+from nnjit.codegen.schedule.facts import LANES, narrow_types, reads, values
+from nnjit.codegen.schedule.group_steps import Cache, Fuse, Team, Threads
+from nnjit.codegen.schedule.steps import Block, Pack, Schedule, Step, Tile, Unroll, Vectorize
+from nnjit.codegen.spec import Axis, KernelSpec, Stage
+from nnjit.codegen.wgsl.target import WgslTarget
+
+FEW_ROWS = 4
+"""Up to so many rows a product is bound by reading its other factor once: nothing is gained by shared arrays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """The roles of a product's axes. `left` follows the rows, `right` the columns; operands they read."""
+
+    rows: tuple[Axis, ...]
+    column: Axis
+    batch: tuple[Axis, ...]
+    reduce: tuple[Axis, ...]
+    left: tuple[Access, ...]
+    right: tuple[Access, ...]
+
+    @property
+    def m(self) -> int:
+        return prod(a.extent for a in self.rows)
+
+    @property
+    def k(self) -> int:
+        return prod(a.extent for a in self.reduce)
+
+    @property
+    def batches(self) -> int:
+        return prod(a.extent for a in self.batch)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A workgroup's tile: rows and columns, how many threads along each, and the depth of the shared arrays."""
+
+    rows: int
+    down: int
+    columns: int
+    across: int
+    depth: int = 16
+    slices: int = 1
+    ahead: bool = True
+
+    @property
+    def threads(self) -> int:
+        return self.down * self.across * self.slices
+
+    def shared_bytes(self) -> int:
+        """At most: with the vector that a row is longer where its factor lies the other way."""
+        left = self.rows * (self.depth + LANES)
+        right = self.depth * (self.columns + LANES)
+        sums = self.rows * self.columns if self.slices > 1 else 0
+        return 4 * (left + right + sums)
+
+
+SHAPES = (
+    Shape(32, 8, 32, 8), Shape(32, 8, 32, 8, 32), Shape(32, 8, 32, 8, 32, 2), Shape(32, 8, 32, 8, 32, 4),
+    Shape(32, 8, 64, 8), Shape(64, 16, 32, 8), Shape(64, 8, 64, 16), Shape(64, 16, 64, 16), Shape(64, 8, 64, 8),
+    Shape(64, 16, 64, 16, 16, 2), Shape(64, 8, 128, 16), Shape(128, 16, 64, 8), Shape(128, 16, 128, 16),
+    Shape(128, 16, 128, 16, 8), Shape(64, 8, 128, 16, 8), Shape(128, 16, 64, 16), Shape(16, 4, 64, 16, 32),
+    Shape(16, 4, 32, 8, 32, 4), Shape(8, 2, 64, 16, 32, 2),
+)  # fmt: skip
+
+SIDE_BY_SIDE = (
+    (8, 16, 4), (8, 32, 4), (16, 16, 4), (32, 8, 4), (8, 8, 2), (4, 4, 2), (2, 2, 1), (1, 1, 1),
+)  # fmt: skip
+"""Of few rows: threads along the columns, slices of the sum, and how many of its elements are read at once."""
+
+
+def roles(spec: KernelSpec) -> Product | None:
+    """None where the spec is no product of two factors of which one follows the columns and the other the rows."""
+    if len(spec.stages) != 1:
+        return None
+    s = spec.stages[0]
+    if s.combine != "sum" or s.body is None or s.body.op != "mul" or s.axes or not in_lanes(spec, s):
+        return None
+    if s.body.dtype not in ("f32", "i32", "u32"):
+        return None
+    column = next((a for a in spec.axes if s.index.coeff(a.name) == 1), None)
+    if column is None:
+        return None
+    factors = [_axes(e) for e in s.body.args]
+    follows = [column.name in f for f in factors]
+    if follows[0] == follows[1]:
+        return None
+    left, right = (factors[1], factors[0]) if follows[0] else (factors[0], factors[1])
+    e_left, e_right = (s.body.args[1], s.body.args[0]) if follows[0] else s.body.args
+    rows = tuple(a for a in spec.axes if a.name in left and a.name not in right)
+    batch = tuple(a for a in spec.axes if a is not column and a not in rows)
+    return Product(rows, column, batch, s.reduce, tuple(reads(e_left)), tuple(reads(e_right)))
+
+
+def in_lanes(spec: KernelSpec, s: Stage) -> bool:
+    """Whether a stage fits vectors of four: 64 bits are read there only for their low word."""
+    if not narrow_types(spec, s):
+        return False
+    for root in (s.body, s.result):
+        for e in values(root) if root is not None else ():
+            low = e.op == "cast" and e.dtype in ("i32", "u32")
+            if not low and any(a.dtype in WIDE for a in e.args):
+                return False
+    return True
+
+
+def _axes(e: Expr) -> frozenset[str]:
+    return e.axes()
+
+
+def product(spec: KernelSpec, target: WgslTarget) -> Schedule | None:
+    """A good schedule without measuring, None where the spec is no product."""
+    return next(iter(products(spec, target)), None)
+
+
+def products(spec: KernelSpec, target: WgslTarget) -> Iterator[Schedule]:
+    """All schedules worth a try, best guess first."""
+    p = roles(spec)
+    if p is None:
+        return
+    if p.m <= FEW_ROWS:
+        yield from _few_rows(spec, p, target)
+        return
+    fitting = [s for s in SHAPES if _fits(s, target)]
+    for shape in sorted(fitting, key=lambda s: cost(p, s, target)):
+        yield scheduled(spec, p, shape)
+
+
+def _fits(s: Shape, target: WgslTarget) -> bool:
+    return s.threads <= target.max_workgroup and s.shared_bytes() <= target.max_shared_bytes
+
+
+def cost(p: Product, s: Shape, target: WgslTarget) -> float:
+    """Time in no unit: rounds of workgroups over the processors, each by the work of a tile and how well a thread
+    uses what it reads. Fitted to an H100 in spirit, not in digits: the tuner measures."""
+    units = max(1, target.invocations // 128)
+    tiles = p.batches * -(-p.m // s.rows) * -(-p.column.extent // s.columns)
+    at_once = max(1.0, min(tiles / units, 2048 / s.threads, 4.0))
+    warps = at_once * s.threads / 32
+    busy = min(1.0, 0.15 + warps / 12)
+    tall, wide = s.rows // s.down, s.columns // s.across
+    reuse = tall * wide / (tall + wide)  # multiply-adds for an element read from shared memory
+    rate = busy * reuse / (reuse + 1.0)
+    steps = -(-p.k // s.depth)
+    overhead = 1 + 24 / (s.depth / s.slices * reuse)
+    rounds = max(1.0, -(-tiles // units)) if tiles < 6 * units else tiles / units
+    return rounds * s.rows * s.columns * steps * s.depth * overhead / rate
+
+
+def scheduled(spec: KernelSpec, p: Product, shape: Shape) -> Schedule:
+    """The steps that tile a product so."""
+    steps: list[Step] = []
+    row, k = p.rows[0].name, p.reduce[-1].name
+    if len(p.rows) > 1:
+        row = "rows"
+        steps.append(Fuse(tuple(a.name for a in p.rows), row))
+    if len(p.reduce) > 1:
+        k = "sum"
+        steps.append(Fuse(tuple(a.name for a in p.reduce), k))
+    steps += [Tile(row, shape.rows), Threads(row, shape.down)]
+    steps += [
+        Tile(p.column.name, shape.columns),
+        Threads(p.column.name, shape.across),
+        Vectorize(p.column.name),
+    ]
+    if shape.slices > 1:
+        steps.append(Threads(k, shape.slices))
+    steps.append(Cache(k, shape.depth, shape.ahead and p.k > shape.depth))
+    tiles = -(-p.m // shape.rows)
+    block = next((b for b in (8, 6, 4, 3, 2) if tiles % b == 0 and tiles > b), 1)
+    if block > 1 and -(-p.column.extent // shape.columns) > 1:
+        steps.append(Block(row, block * shape.rows))
+    return (*steps, *_packs(spec, p))
+
+
+def _packs(spec: KernelSpec, p: Product) -> list[Step]:
+    """A constant that is not contiguous along the columns is put into panels."""
+    if len(p.right) != 1:
+        return []
+    (r,) = p.right
+    plain = not r.guard and all(isinstance(a, str) for a, _ in r.index.terms)
+    contiguous = r.index.coeff(p.column.name) == 1 and p.column.extent % LANES == 0
+    if not spec.operands[r.operand].const or not plain or contiguous:
+        return []
+    return [Pack(r.operand, p.column.name)]
+
+
+def _few_rows(spec: KernelSpec, p: Product, target: WgslTarget) -> Iterator[Schedule]:
+    """A row or a few: the other factor is read once, as fast as memory gives it. Where its neighbours lie along the
+    sum a team takes each column, else threads lie side by side along the columns and in slices along the sum."""
+    along = all(r.index.coeff(p.reduce[-1].name) == 1 for r in p.right)
+    across = all(r.index.coeff(p.column.name) == 1 for r in p.right)
+    if along and not across and p.k >= 32:
+        whole = p.reduce[-1].extent % LANES == 0
+        wide: tuple[Step, ...] = (Vectorize(p.reduce[-1].name),) if whole and _steps(p) else ()
+        vectors = p.k // (LANES if wide else 1)
+        for threads in (64, 32, 128, 256):
+            if threads <= target.max_workgroup and (threads <= 32 or threads <= vectors):
+                yield (Team(threads), *wide)
+        return
+    if p.column.extent < LANES:
+        return
+    row: list[Step] = []
+    if p.m > 1:
+        name = p.rows[0].name
+        if len(p.rows) > 1:
+            name = "rows"
+            row.append(Fuse(tuple(a.name for a in p.rows), name))
+        row.append(Tile(name, p.m))
+    elif p.rows:
+        return
+    k = p.reduce[-1].name
+    if len(p.reduce) > 1:
+        k = "sum"
+        row.append(Fuse(tuple(a.name for a in p.reduce), k))
+    for side, slices, unroll in (
+        (8, 16, 4),
+        (8, 32, 4),
+        (16, 16, 4),
+        (32, 8, 4),
+        (8, 8, 2),
+        (4, 4, 2),
+        (2, 2, 1),
+        (1, 1, 1),
+    ):
+        sums = 16 * p.m * side
+        fits = side * slices <= target.max_workgroup and sums <= target.max_shared_bytes
+        if fits and (slices * unroll <= p.k or slices == 1):
+            own = (Threads(k, slices),) if slices > 1 else ()
+            yield (
+                *row, Tile(p.column.name, LANES * side), Threads(p.column.name, side), Vectorize(p.column.name), *own,
+                Unroll(k, unroll),
+            )  # fmt: skip
+
+
+def _steps(p: Product) -> bool:
+    """Whether both factors step by one or not at all along the innermost reduced axis."""
+    name = p.reduce[-1].name
+    return all(r.index.coeff(name) in (0, 1) and not r.guard for r in (*p.left, *p.right))

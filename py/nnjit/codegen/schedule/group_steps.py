@@ -1,0 +1,67 @@
+"""Schedule steps for GPUs, where a tile is done by a workgroup: threads that share memory and can wait for each other.
+
+They stand beside the steps of `steps`: there `Tile` is what one iteration computes, with these it is what a workgroup
+does together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Fuse:
+    """Axes become one, the last running fastest: `name` is tiled, shared out or staged like any other axis.
+
+    for p in 7: for q in 7: ...   ->   for m in 49: p = m // 7, q = m % 7
+    """
+
+    axes: tuple[str, ...]
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.name} = {'.'.join(self.axes)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """`count` threads divide the tile of a spatial axis among them, each taking every `count`-th (vector). On a
+    reduced axis they divide its elements, and their sums are added up at the end."""
+
+    axis: str
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.axis} threads {self.count}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """Both factors of a product go through shared arrays, `depth` elements of the reduced axis at a time.
+
+    for k in 64: acc += a[m, k] * b[k, n]   ->
+    for k.o in 4: (all threads: A = a[tile, 16 of k]; B = b[16 of k, tile]); barrier; acc += A * B; barrier
+
+    ahead: the next stage is read into registers before the sums of the current one, and stored after them."""
+
+    axis: str
+    depth: int
+    ahead: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.axis} cache {self.depth}" + (" ahead" if self.ahead else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """`threads` threads do one point of the shared axes: each takes every `threads`-th (vector) of a stage's own or
+    reduced axes; what they reduced is combined in shared memory, and all of them know it then."""
+
+    threads: int
+
+    def __str__(self) -> str:
+        return f"team {self.threads}"
+
+
+GROUP_STEPS = (Fuse, Threads, Cache, Team)
+GroupStep = Fuse | Threads | Cache | Team

@@ -1,0 +1,529 @@
+"""grouped(spec, schedule): a product's loop nest for workgroups, from Tile, Threads, Cache and their like.
+
+A tile of rows and columns belongs to a workgroup. Its threads fill two shared arrays with the next `depth` of the
+reduced axis, wait, and each multiplies its own rows by its own columns: vectors of four along k for the rows, along the
+columns for the other factor. Without Cache each thread reads for itself. Tails are tested where something is stored;
+past the end of the reduced axis both factors are zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, load, reg, rewrite, select, walk
+from nnjit.codegen.loops import THREAD, Barrier, Decode, For, Nest, Set, Stmt, Store, Where
+from nnjit.codegen.schedule.group_steps import Cache, Fuse, Threads
+from nnjit.codegen.schedule.pack import packed_spec
+from nnjit.codegen.schedule.steps import (
+    Block,
+    Order,
+    Pack,
+    Parallel,
+    Schedule,
+    Tile,
+    Unroll,
+    Vectorize,
+    check,
+)
+from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
+
+LANES = 4
+Env = dict[str, Index]
+
+
+@dataclass(slots=True)
+class Plan:
+    """A schedule's steps by kind, and the axes they give roles to."""
+
+    tile: dict[str, int] = field(default_factory=dict)
+    threads: dict[str, int] = field(default_factory=dict)
+    fused: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    block: dict[str, int] = field(default_factory=dict)
+    unroll: dict[str, int] = field(default_factory=dict)
+    packs: list[Pack] = field(default_factory=list)
+    cache: Cache | None = None
+    vector: str = ""
+
+    @staticmethod
+    def of(schedule: Schedule) -> Plan:
+        p = Plan()
+        for s in schedule:
+            if isinstance(s, Tile):
+                p.tile[s.axis] = s.factor
+            elif isinstance(s, Threads):
+                p.threads[s.axis] = s.count
+            elif isinstance(s, Fuse):
+                p.fused[s.name] = s.axes
+            elif isinstance(s, Block):
+                p.block[s.axis] = s.size
+            elif isinstance(s, Unroll):
+                p.unroll[s.axis] = s.factor
+            elif isinstance(s, Pack):
+                p.packs.append(s)
+            elif isinstance(s, Cache):
+                p.cache = s
+            elif isinstance(s, Vectorize):
+                check(s.lanes == LANES, f"{s.lanes} lanes")
+                p.vector = s.axis
+            else:
+                check(isinstance(s, (Order, Parallel)), f"{s} in a schedule of workgroups")
+        return p
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An axis, perhaps of several fused ones: `parts` from outermost to innermost."""
+
+    name: str
+    parts: tuple[Axis, ...]
+
+    @property
+    def extent(self) -> int:
+        n = 1
+        for a in self.parts:
+            n *= a.extent
+        return n
+
+    def at(self, base: Index, vector: bool = False) -> Env:
+        """Where each part is at element `base`; `vector`: at the four from base * 4 on, lane by lane."""
+        lane = Index(0, {LANE: 1})
+        if len(self.parts) == 1:
+            return {self.parts[0].name: base * LANES + lane if vector else base}
+        # four neighbours lie in one row of the innermost part if its extent allows: one division for all
+        whole = vector and self.parts[-1].extent % LANES == 0
+        value = axis(base if whole or not vector else base * LANES + lane)
+        out: Env = {}
+        for n, a in reversed(list(enumerate(self.parts))):
+            extent = a.extent // LANES if whole and n == len(self.parts) - 1 else a.extent
+            divisor = const(extent, "i32")
+            rest = value if n == 0 else Expr("rem", "i32", (value, divisor))
+            out[a.name] = Index(0, {rest: 1})
+            if whole and n == len(self.parts) - 1:
+                out[a.name] = out[a.name] * LANES + lane
+            value = Expr("div", "i32", (value, divisor))
+        return out
+
+
+def grouped(spec: KernelSpec, schedule: Schedule) -> Nest:
+    """The nest of a product under a schedule of workgroups; ScheduleError where they do not fit."""
+    plan = Plan.of(schedule)
+    for pack in plan.packs:
+        spec = packed_spec(spec, pack, plan.tile.get(pack.axis, 1))
+    return _Product(spec, plan).nest()
+
+
+class _Product:
+    def __init__(self, spec: KernelSpec, plan: Plan) -> None:
+        check(len(spec.stages) == 1, "a product of one stage")
+        self.spec, self.plan, self.stage = spec, plan, spec.stages[0]
+        body = self.stage.body
+        check(
+            self.stage.combine == "sum" and body is not None and body.op == "mul" and not self.stage.axes,
+            "a sum of products",
+        )
+        assert body is not None
+        self.dtype = body.dtype
+        self.runs = self._runs()
+        self.k = self._reduced()
+        self.n = self._named(plan.vector)
+        rows = [name for name in plan.tile if name != self.n.name]
+        check(len(rows) <= 1, f"tiles of {rows}")
+        self.m = self._named(rows[0]) if rows else None
+        self.batch = [r for r in self.runs if r is not self.n and r is not self.m]
+        self._sizes()
+
+    # ---- axes ----
+
+    def _runs(self) -> list[Run]:
+        """The shared axes, fused ones together in the place of their first."""
+        extents = {a.name: a for a in self.spec.axes}
+        inside = {part: name for name, parts in self.plan.fused.items() for part in parts}
+        out: dict[str, Run] = {}
+        for a in self.spec.axes:
+            name = inside.get(a.name, a.name)
+            parts = self.plan.fused.get(name, (a.name,))
+            check(all(p in extents for p in parts), f"{name} fuses axes that are not shared")
+            out[name] = Run(name, tuple(extents[p] for p in parts))
+        return list(out.values())
+
+    def _reduced(self) -> Run:
+        reduce = self.stage.reduce
+        check(bool(reduce), "nothing to sum over")
+        if len(reduce) == 1:
+            return Run(reduce[0].name, reduce)
+        name = next((n for n, parts in self.plan.fused.items() if parts == tuple(a.name for a in reduce)), "")
+        check(name != "", "several reduced axes are fused into one")
+        return Run(name, reduce)
+
+    def _named(self, name: str) -> Run:
+        found = next((r for r in self.runs if r.name == name), None)
+        check(found is not None, f"no axis {name}")
+        assert found is not None
+        return found
+
+    def _sizes(self) -> None:
+        plan = self.plan
+        self.columns, self.across = plan.tile.get(self.n.name, LANES), plan.threads.get(self.n.name, 1)
+        self.rows, self.down = 1, 1
+        if self.m is not None:
+            self.rows, self.down = plan.tile[self.m.name], plan.threads.get(self.m.name, 1)
+        self.slices = plan.threads.get(self.k.name, 1)
+        check(self.columns % (LANES * self.across) == 0, "columns are whole vectors of each thread")
+        check(self.rows % self.down == 0, "rows are divided evenly")
+        self.wide = self.columns // LANES // self.across
+        self.tall = self.rows // self.down
+        check(self.tall * self.wide <= 64, f"{self.tall}x{self.wide} vectors of sums")
+        self.count = self.across * self.down * self.slices
+        self.own = self.across * self.down
+        cache = plan.cache
+        if cache is not None:
+            check(
+                cache.axis == self.k.name and cache.depth % (LANES * self.slices) == 0,
+                "a depth of whole vectors",
+            )
+            check(self.m is not None, "a product of a single row is read directly")
+
+    # ---- the nest ----
+
+    def nest(self) -> Nest:
+        body: list[Stmt] = self._tiles()
+        body += [Decode("tn", THREAD, 1, self.across)] if self.across > 1 else []
+        body += [Decode("tm", THREAD, self.across, self.down)] if self.down > 1 else []
+        body += [Decode("ks", THREAD, self.own, 0)] if self.slices > 1 else []
+        for i in range(self.tall):
+            for j in range(self.wide):
+                body.append(Set(f"acc.{i}.{j}", const(0, self.dtype), LANES))
+        self.shared: list[Operand] = []
+        body += self._cached(self.plan.cache) if self.plan.cache is not None else self._direct()
+        body += self._combined()
+        body += self._stores()
+        return Nest(
+            self.spec.name, self.spec.operands, self.tiles, [For("p", self.tiles, body, "parallel")],
+            self.count, tuple(self.shared),
+        )  # fmt: skip
+
+    def _tiles(self) -> list[Stmt]:
+        """The tile's number taken apart: columns, rows of a block, blocks of rows, batches."""
+        counts: list[tuple[str, int]] = []
+        rows = 1 if self.m is None else -(-self.m.extent // self.rows)
+        columns = -(-self.n.extent // self.columns)
+        block = 1
+        if self.m is not None and self.m.name in self.plan.block:
+            size = self.plan.block[self.m.name]
+            check(
+                size % self.rows == 0 and rows % (size // self.rows) == 0,
+                "blocks are whole and fill the rows",
+            )
+            block = size // self.rows
+        counts += [("row.i", block), ("column", columns), ("row.o", rows // block)]
+        counts += [(f"{r.name}.b", r.extent) for r in reversed(self.batch)]
+        out: list[Stmt] = []
+        div = 1
+        self.base: dict[str, Index] = {}
+        for name, n in counts:
+            self.base[name] = Index.of(name) if n > 1 else Index(0)
+            if n > 1:
+                out.append(Decode(name, "p", div, n))
+            div *= n
+        self.tiles = div
+        self.row = self.base["row.o"] * (block * self.rows) + self.base["row.i"] * self.rows
+        return out
+
+    def _env(self, row: Index | None, column: Index | None, k: Index | None, lanes: str = "") -> Env:
+        """Where the spec's axes are: `column` and `row` count from the tile's first; with `lanes` "n" or "k" that one
+        counts vectors."""
+        env: Env = {}
+        for r in self.batch:
+            env |= r.at(self.base[f"{r.name}.b"])
+        if row is not None and self.m is not None:
+            env |= self.m.at(self.row + row)
+        if column is not None:
+            first = self.base["column"] * self.columns
+            inside = column * LANES + Index(0, {LANE: 1}) if lanes == "n" else column
+            if len(self.n.parts) > 1 and lanes == "n":
+                env |= self.n.at(self.base["column"] * (self.columns // LANES) + column, True)
+            else:
+                env |= self.n.at(first + inside)
+            name = self.n.parts[0].name
+            env[f"{name}.t"], env[f"{name}.i"] = self.base["column"], inside
+        if k is not None:
+            env |= self.k.at(k, lanes == "k")
+        return env
+
+    # ---- through shared arrays ----
+
+    def _cached(self, cache: Cache) -> list[Stmt]:
+        body = self.stage.body
+        assert body is not None
+        a, b = self._sides(body)
+        deep = cache.depth // LANES
+        steps = -(-self.k.extent // cache.depth)
+        tail = self.k.extent % cache.depth != 0
+        left = _Fill("a", len(self.spec.operands), a, self, self.rows, deep, "k", self._contiguous(a, "k"))
+        right = _Fill(
+            "b", len(self.spec.operands) + 1, b, self, cache.depth, self.columns // LANES, "n",
+            self._contiguous(b, "n"),
+        )  # fmt: skip
+        self.shared += [Operand(self.dtype, left.size, "shared"), Operand(self.dtype, right.size, "shared")]
+        var = "k.o"
+        at = Index.of(var) if steps > 1 else Index(0)
+        fills = (left, right)
+        out: list[Stmt] = [s for f in fills for s in f.decodes()]
+        sums = self._sums(left, right, deep)
+        if cache.ahead and steps > 1:
+            out += [s for f in fills for s in f.loads(Index(0), tail)]
+            inner = [s for f in fills for s in f.stores()]
+            inner += [Barrier(), *(s for f in fills for s in f.loads(at + 1, tail)), *sums, Barrier()]
+        else:
+            inner = [s for f in fills for s in f.direct(at, tail)] + [Barrier(), *sums]
+            inner += [Barrier()] if steps > 1 else []
+        return [*out, For(var, steps, inner)] if steps > 1 else out + inner
+
+    def _sides(self, body: Expr) -> tuple[Expr, Expr]:
+        """The factor that follows the rows and the one that follows the columns."""
+        x, y = body.args
+        columns = {p.name for p in self.n.parts} | {f"{p.name}.{c}" for p in self.n.parts for c in "ti"}
+        follows = [bool(columns & set(e.axes())) for e in (x, y)]
+        check(follows[0] != follows[1], "one factor follows the columns")
+        a, b = (y, x) if follows[0] else (x, y)
+        rows = {p.name for p in self.m.parts} if self.m is not None else set()
+        check(not rows & set(b.axes()), "a factor follows rows and columns")
+        return a, b
+
+    def _contiguous(self, e: Expr, along: str) -> bool:
+        """Whether the reads of a factor have neighbours along an axis next to each other."""
+        run = self.k if along == "k" else self.n
+        names = [run.parts[-1].name, run.parts[-1].name + ".i"]
+        return all(any(x.attr.index.coeff(name) == 1 for name in names) for x in _loads(e))
+
+    def _sums(self, left: _Fill, right: _Fill, deep: int) -> list[Stmt]:
+        """Each thread's part of the product of the two shared arrays."""
+        share = deep // self.slices
+        k = Index.of("k.i") if share > 1 else Index(0)
+        if self.slices > 1:
+            k = k + Index(0, {"ks": share})
+        out: list[Stmt] = []
+        for i in range(self.tall):
+            row = Index(i * self.down, {"tm": 1} if self.down > 1 else ())
+            out.append(Set(f"a.{i}", load(left.operand, left.place(row, k), self.dtype), LANES))
+        for x in range(LANES):
+            for j in range(self.wide):
+                column = Index(j * self.across, {"tn": 1} if self.across > 1 else ())
+                out.append(
+                    Set(f"b.{j}", load(right.operand, right.place(k * LANES + x, column), self.dtype), LANES)
+                )
+            for i in range(self.tall):
+                one = Expr("lane", self.dtype, (reg(f"a.{i}", self.dtype),), x)
+                for j in range(self.wide):
+                    out.append(_add(f"acc.{i}.{j}", one, reg(f"b.{j}", self.dtype)))
+        return [For("k.i", share, out)] if share > 1 else out
+
+    # ---- without ----
+
+    def _direct(self) -> list[Stmt]:
+        """Each thread reads what it multiplies; slices of the reduced axis take turns."""
+        body = self.stage.body
+        assert body is not None
+        a, b = self._sides(body)
+        unroll = self.plan.unroll.get(self.k.name, 1)
+        step = unroll * self.slices
+        full, rest = divmod(self.k.extent, step)
+        slice_ = Index(0, {"ks": 1}) if self.slices > 1 else Index(0)
+
+        def part(first: Index, copies: int, bound: bool) -> list[Stmt]:
+            out: list[Stmt] = []
+            for u in range(copies):
+                k = first + u * self.slices + slice_
+                inside = compare("lt", axis(k), const(self.k.extent, "i32")) if bound else None
+                for j in range(self.wide):
+                    column = Index(j * self.across, {"tn": 1} if self.across > 1 else ())
+                    value = rewrite(b, self._env(None, column, k, "n"))
+                    out.append(Set(f"b.{j}", _or_zero(inside, value), LANES))
+                for i in range(self.tall):
+                    row = Index(i * self.down, {"tm": 1} if self.down > 1 else ())
+                    value = _or_zero(inside, rewrite(a, self._env(row, None, k)))
+                    for j in range(self.wide):
+                        out.append(_add(f"acc.{i}.{j}", value, reg(f"b.{j}", self.dtype)))
+            return out
+
+        out: list[Stmt] = []
+        if full > 1:
+            out.append(For("k.o", full, part(Index(0, {"k.o": step}), unroll, False)))
+        elif full == 1:
+            out += part(Index(0), unroll, False)
+        if rest:
+            out += part(Index(full * step), -(-rest // self.slices), rest % self.slices != 0)
+        return out
+
+    # ---- the end ----
+
+    def _combined(self) -> list[Stmt]:
+        """The sums of all slices added up in the threads of the first."""
+        if self.slices == 1:
+            return []
+        operand = len(self.spec.operands) + len(self.shared)
+        self.shared.append(Operand(self.dtype, self.tall * self.wide * self.own * LANES, "shared"))
+        mine = Index(0, {"tn": 1} if self.across > 1 else ()) + Index(
+            0, {"tm": self.across} if self.down > 1 else ()
+        )
+        places = [
+            (f"acc.{i}.{j}", (mine + (i * self.wide + j) * self.own) * LANES + Index(0, {LANE: 1}))
+            for i in range(self.tall)
+            for j in range(self.wide)
+        ]
+        out: list[Stmt] = []
+        for s in range(1, self.slices):
+            give: list[Stmt] = [Store(operand, at, reg(r, self.dtype), LANES, LANES) for r, at in places]
+            take: list[Stmt] = [
+                Set(r, Expr("add", self.dtype, (reg(r, self.dtype), load(operand, at, self.dtype))), LANES)
+                for r, at in places
+            ]
+            out += [Barrier()] if s > 1 else []
+            out += [Where(_is("ks", s), give), Barrier(), Where(_is("ks", 0), take)]
+        return out
+
+    def _stores(self) -> list[Stmt]:
+        s = self.stage
+        whole = self.n.extent % LANES == 0
+        rows = self.m is not None and self.m.extent % self.rows != 0
+        columns = self.n.extent % self.columns != 0
+        out: list[Stmt] = []
+        for i in range(self.tall):
+            row = Index(i * self.down, {"tm": 1} if self.down > 1 else ())
+            line: list[Stmt] = []
+            for j in range(self.wide):
+                vector = Index(j * self.across, {"tn": 1} if self.across > 1 else ())
+                acc = reg(f"acc.{i}.{j}", self.dtype)
+                first = self.base["column"] * self.columns + vector * LANES
+                if whole:
+                    one = _store(s, self._env(row, vector, None, "n"), acc, LANES)
+                    line += [_below(first, self.n.extent, [one])] if columns else [one]
+                    continue
+                for x in range(LANES):
+                    one = _store(
+                        s, self._env(row, vector * LANES + x, None), Expr("lane", self.dtype, (acc,), x), 1
+                    )
+                    line += [_below(first + x, self.n.extent, [one])] if columns else [one]
+            out += [_below(self.row + row, self.m.extent, line)] if rows and self.m is not None else line
+        return [Where(_is("ks", 0), out)] if self.slices > 1 else out
+
+
+@dataclass(slots=True)
+class _Fill:
+    """A shared array of `rows` rows of `vectors` vectors, which all threads fill with a factor.
+
+    `along` is the axis of the vectors: "k" for the left factor, "n" for the right one. Neighbouring threads take
+    neighbours in memory: along a row where `contiguous`, else down the rows, which are then one vector longer than
+    they need be, so that stores to a column meet different banks."""
+
+    name: str
+    operand: int
+    value: Expr
+    product: _Product
+    rows: int
+    vectors: int
+    along: str
+    contiguous: bool
+
+    @property
+    def stride(self) -> int:
+        return self.vectors if self.contiguous else self.vectors + 1
+
+    @property
+    def size(self) -> int:
+        return self.rows * self.stride * LANES
+
+    @property
+    def turns(self) -> int:
+        return -(-self.rows * self.vectors // self.product.count)
+
+    def place(self, row: Index, vector: Index) -> Index:
+        return (row * self.stride + vector) * LANES + Index(0, {LANE: 1})
+
+    def decodes(self) -> list[Stmt]:
+        fast = self.vectors if self.contiguous else self.rows
+        return [Decode(f"{self.name}.x", THREAD, 1, fast), Decode(f"{self.name}.y", THREAD, fast, 0)]
+
+    def _at(self, turn: int) -> tuple[Index, Index, Expr | None]:
+        """Row and vector that a thread does in its n-th turn, and whether there is one."""
+        count = self.product.count
+        fast = self.vectors if self.contiguous else self.rows
+        total = self.rows * self.vectors
+        number = Index(turn * count, {THREAD: 1})
+        if count % fast == 0:
+            x, y = Index.of(f"{self.name}.x"), Index.of(f"{self.name}.y") + turn * (count // fast)
+        else:
+            of = axis(number)
+            x = Index(0, {Expr("rem", "i32", (of, const(fast, "i32"))): 1})
+            y = Index(0, {Expr("div", "i32", (of, const(fast, "i32"))): 1})
+        row, vector = (y, x) if self.contiguous else (x, y)
+        inside = compare("lt", axis(number), const(total, "i32")) if (turn + 1) * count > total else None
+        return row, vector, inside
+
+    def _value(self, turn: int, step: Index, tail: bool) -> Expr:
+        """Four elements of the factor, in stage `step` of the reduced axis."""
+        p = self.product
+        assert p.plan.cache is not None
+        depth = p.plan.cache.depth
+        row, vector, _ = self._at(turn)
+        if self.along == "k":
+            k = step * (depth // LANES) + vector
+            value = rewrite(self.value, p._env(row, None, k, "k"))
+            place = k * LANES + Index(0, {LANE: 1})
+        else:
+            k = step * depth + row
+            value = rewrite(self.value, p._env(None, vector, k, "n"))
+            place = k
+        return _or_zero(compare("lt", axis(place), const(p.k.extent, "i32")) if tail else None, value)
+
+    def loads(self, step: Index, tail: bool) -> list[Stmt]:
+        return [Set(f"{self.name}.t{n}", self._value(n, step, tail), LANES) for n in range(self.turns)]
+
+    def stores(self) -> list[Stmt]:
+        return [
+            s for n in range(self.turns) for s in self._store(n, reg(f"{self.name}.t{n}", self.product.dtype))
+        ]
+
+    def direct(self, step: Index, tail: bool) -> list[Stmt]:
+        return [s for n in range(self.turns) for s in self._store(n, self._value(n, step, tail))]
+
+    def _store(self, turn: int, value: Expr) -> list[Stmt]:
+        row, vector, inside = self._at(turn)
+        one = Store(self.operand, self.place(row, vector), value, LANES, LANES)
+        return [one] if inside is None else [Where(inside, [one])]
+
+
+def _add(name: str, a: Expr, b: Expr) -> Set:
+    """acc += a * b."""
+    acc = reg(name, b.dtype)
+    if b.dtype == "f32":
+        return Set(name, Expr("fma", "f32", (a, b, acc)), LANES)
+    return Set(name, Expr("add", b.dtype, (acc, Expr("mul", b.dtype, (a, b)))), LANES)
+
+
+def _or_zero(inside: Expr | None, value: Expr) -> Expr:
+    return value if inside is None else select(inside, value, const(0, value.dtype))
+
+
+def _is(var: str, value: int) -> Expr:
+    return compare("eq", axis(var), const(value, "i32"))
+
+
+def _below(at: Index, extent: int, then: list[Stmt]) -> Where:
+    return Where(compare("lt", axis(at), const(extent, "i32")), then)
+
+
+def _store(s: Stage, env: Env, acc: Expr, lanes: int) -> Store:
+    """The stage's result of one sum, or of four."""
+
+    def leaf(e: Expr) -> Expr | None:
+        return acc if e.op == "acc" else None
+
+    value = rewrite(s.result, env, leaf)
+    index = s.index.subst(env, lambda e: rewrite(e, env))
+    return Store(s.out, index, value, lanes, lanes)
+
+
+def _loads(e: Expr) -> Sequence[Expr]:
+    return [x for x in walk(e) if x.op == "load"]

@@ -1,0 +1,246 @@
+// The GPU's side of the bench: single shaders by timestamp queries, peers and whole models by the wall clock. Python
+// decides what to time (gpu.py); everything happens in one page, on one device for nnjit and those of the peers.
+import { GpuDevice } from '/engine/webgpu/device.js';
+import { COPY_DST, COPY_SRC, STORAGE, ShaderKernel } from '/engine/webgpu/shader.js';
+import { readBuffer } from '/engine/webgpu/readback.js';
+import { StepClock } from '/engine/webgpu/timing.js';
+import { decode } from '/t/support/values.js';
+
+/** @typedef {import('/engine/webgpu/shader.js').Shader} Shader */
+
+/** @type {GpuDevice} */
+let gpu;
+/** @type {any} */
+let tf;
+/** @type {any} */
+let ort;
+
+/** Facts about the adapter, for the compiler and for the record. */
+async function start() {
+  gpu = await GpuDevice.open();
+  return gpu.facts;
+}
+
+/** Numbers in -0.5 .. 0.5 that gpu.py could make too: element i of stream s. @param {number} i @param {number} s */
+const number = (i, s) => ((((i + s * 7919) * 2654435761) >>> 8) & 0xffff) / 65536 - 0.5;
+
+/** @param {number} count @param {number} stream */
+function numbers(count, stream) {
+  const out = new Float32Array(count);
+  for (let i = 0; i < count; i++) out[i] = number(i, stream);
+  return out;
+}
+
+/** @type {Map<string, GPUBuffer>} filled once: the candidates of a shape read the same */
+const filled = new Map();
+
+/** @param {number} nbytes @param {string} dtype @param {number} size @param {number} stream */
+function filledBuffer(nbytes, dtype, size, stream) {
+  const key = `${nbytes} ${dtype} ${stream}`;
+  let buffer = filled.get(key);
+  if (!buffer) {
+    buffer = gpu.device.createBuffer({ size: nbytes, usage: STORAGE | COPY_SRC | COPY_DST });
+    let data = /** @type {ArrayBufferView} */ (numbers(size, stream));
+    if (dtype === 'f16') data = new (/** @type {any} */ (globalThis).Float16Array)(data);
+    const bytes = new Uint8Array(data.buffer, 0, data.byteLength - (data.byteLength % 4));
+    gpu.device.queue.writeBuffer(buffer, 0, bytes);
+    filled.set(key, buffer);
+  }
+  return buffer;
+}
+
+function forget() {
+  for (const buffer of filled.values()) buffer.destroy();
+  filled.clear();
+}
+
+/**
+ * Times a shader on numbers; with `product` looks at places of the result first: a shader that computes something else
+ * has no time.
+ * @param {Shader} shader @param {{m: number, k: number, n: number, right: string} | null} product @param {{samples?: number}} how
+ */
+async function timeShader(shader, product, how) {
+  const begun = performance.now();
+  const kernel = await ShaderKernel.create(gpu.device, shader);
+  const compileMs = performance.now() - begun;
+  const buffers = shader.bindings.map((b, i) =>
+    b.role === 'in' ? filledBuffer(b.nbytes, b.dtype, b.size, i)
+      : gpu.device.createBuffer({ size: b.nbytes, usage: STORAGE | COPY_SRC | COPY_DST }));
+  const group = kernel.bind(buffers.map((buffer) => ({ buffer })));
+  const clock = new StepClock(gpu.device);
+  gpu.device.pushErrorScope('validation');
+  try {
+    const timed = await clock.time((pass) => kernel.encode(pass, group), { samples: 3, sampleMs: 3, limitMs: 400, ...how });
+    const error = product ? await wrong(buffers[2], shader.bindings[2], product) : 0;
+    return { ...timed, compileMs, error };
+  } finally {
+    const scope = await gpu.device.popErrorScope();
+    clock.destroy();
+    shader.bindings.forEach((b, i) => b.role === 'out' && buffers[i].destroy());
+    if (scope) throw new Error(scope.message);
+  }
+}
+
+/** The largest error relative to the root of k, of 64 places. @param {GPUBuffer} buffer @param {any} binding @param {any} product */
+async function wrong(buffer, binding, { m, k, n, right }) {
+  const half = binding.dtype === 'f16' && gpu.facts.features.includes('shader-f16');
+  const bytes = await readBuffer(gpu.device, buffer, Math.ceil((m * n * (half ? 2 : 4)) / 4) * 4);
+  const found = half ? new (/** @type {any} */ (globalThis).Float16Array)(bytes.buffer) : new Float32Array(bytes.buffer);
+  let most = 0;
+  for (let i = 0; i < 64; i++) {
+    const at = Math.floor(((i * 2654435761) % 2 ** 32) / 2 ** 32 * m * n);
+    const [row, column] = [Math.floor(at / n), at % n];
+    let sum = 0;
+    for (let j = 0; j < k; j++) sum += number(row * k + j, 0) * number(right === 'kn' ? j * n + column : column * k + j, 1);
+    most = Math.max(most, Math.abs(found[at] - sum));
+  }
+  return most / Math.sqrt(k);
+}
+
+/** Bytes a second of reading and writing 256 MiB. @param {Shader} shader */
+async function copyRate(shader) {
+  const { ms } = await timeShader(shader, null, { samples: 5 });
+  forget();
+  return shader.bindings.reduce((sum, b) => sum + b.nbytes, 0) / ms / 1e6;
+}
+
+/** @param {string} url */
+const script = (url) => new Promise((resolve, reject) => {
+  const element = Object.assign(document.createElement('script'), { src: url, onload: resolve, onerror: reject });
+  document.head.append(element);
+});
+
+async function loadTf() {
+  if (tf) return;
+  await script('/vendor/peers/tfjs-4.22.0/tf.min.js');
+  await script('/vendor/peers/tfjs-4.22.0/tf-backend-webgpu.min.js');
+  tf = /** @type {any} */ (globalThis).tf;
+  await tf.setBackend('webgpu');
+  await tf.ready();
+  if (tf.getBackend() !== 'webgpu') throw new Error(`TF.js runs on ${tf.getBackend()}`);
+}
+
+async function loadOrt() {
+  if (ort) return;
+  const folder = new URL('/vendor/peers/onnxruntime-web-1.30.0/', location.href).href;
+  ort = await import(`${folder}ort.webgpu.min.mjs`);
+  ort.env.wasm.numThreads = 1;
+  ort.env.wasm.wasmPaths = folder;
+  ort.env.logLevel = 'error';
+}
+
+/**
+ * Milliseconds a call over `queued` calls, of which only the last is waited for: the median of five.
+ * @param {() => any} call @param {(last: any) => Promise<void>} finish @param {number} queued
+ */
+async function wall(call, finish, queued) {
+  await finish(await call());
+  await finish(await call());
+  const samples = [];
+  for (let i = 0; i < 5; i++) {
+    const start = performance.now();
+    let last;
+    for (let j = 0; j < queued; j++) last = await call();
+    await finish(last);
+    samples.push((performance.now() - start) / queued);
+  }
+  return samples.sort((a, b) => a - b)[2];
+}
+
+/** @param {{m: number, k: number, n: number, right: string}} product @param {number} queued */
+async function tfProduct({ m, k, n, right }, queued) {
+  await loadTf();
+  const a = tf.tensor(numbers(m * k, 0), [m, k]);
+  const b = tf.tensor(numbers(k * n, 1), right === 'kn' ? [k, n] : [n, k]);
+  /** @type {any[]} */
+  let made = [];
+  const call = () => {
+    const y = tf.matMul(a, b, false, right !== 'kn');
+    made.push(y);
+    return y;
+  };
+  const device = tf.engine().backendInstance.device;
+  const finish = async () => {
+    tf.engine().backendInstance.submitQueue?.();
+    await device.queue.onSubmittedWorkDone();
+    made.forEach((y) => y.dispose());
+    made = [];
+  };
+  try {
+    return await wall(call, finish, queued);
+  } finally {
+    a.dispose();
+    b.dispose();
+  }
+}
+
+/** A model of two inputs whose tensors stay on the device. @param {string} url @param {number[][]} dims @param {string} type @param {number} queued */
+async function ortProduct(url, dims, type, queued) {
+  await loadOrt();
+  const session = await ort.InferenceSession.create(url, { executionProviders: ['webgpu'], preferredOutputLocation: 'gpu-buffer' });
+  const device = await ort.env.webgpu.device;
+  const feeds = Object.fromEntries(session.inputNames.map((/** @type {string} */ name, /** @type {number} */ i) => {
+    const data = numbers(dims[i].reduce((x, y) => x * y), i);
+    const values = type === 'float16' ? new (/** @type {any} */ (globalThis).Float16Array)(data) : data;
+    const buffer = device.createBuffer({ size: Math.ceil(values.byteLength / 16) * 16, usage: STORAGE | COPY_SRC | COPY_DST });
+    device.queue.writeBuffer(buffer, 0, values);
+    return [name, ort.Tensor.fromGpuBuffer(buffer, { dataType: type, dims: dims[i] })];
+  }));
+  /** @type {any[]} */
+  let made = [];
+  const call = async () => {
+    const out = await session.run(feeds);
+    made.push(...Object.values(out));
+    return out;
+  };
+  const finish = async () => {
+    await device.queue.onSubmittedWorkDone();
+    made.forEach((tensor) => tensor.dispose());
+    made = [];
+  };
+  try {
+    return await wall(call, finish, queued);
+  } finally {
+    Object.values(feeds).forEach((/** @type {any} */ tensor) => tensor.gpuBuffer?.destroy());
+    await session.release();
+  }
+}
+
+/**
+ * A model with inputs and outputs on the processor, as programs use it: ms of the first result and of later runs.
+ * @param {'nnjit' | 'onnxruntime-web'} name @param {string} url @param {Record<string, any>} inputs @param {string} blobUrl
+ * @param {number} repeats
+ */
+async function model(name, url, inputs, blobUrl, repeats) {
+  const blob = new Uint8Array(await (await fetch(blobUrl)).arrayBuffer());
+  let api = ort;
+  if (name === 'nnjit') {
+    const module = await import(/** @type {string} */ ('/nnjit.js'));
+    api = module.default;
+    await api.ready;
+  } else {
+    await loadOrt();
+    api = ort;
+  }
+  const start = performance.now();
+  const session = await api.InferenceSession.create(url, { executionProviders: ['webgpu'] });
+  const feeds = Object.fromEntries(Object.entries(inputs).map(([n, head]) => [n, decode(head, blob, api.Tensor)]));
+  const results = await session.run(feeds);
+  const firstMs = performance.now() - start;
+  const samples = [];
+  for (let i = 0; i < repeats + 3; i++) {
+    const begun = performance.now();
+    await session.run(feeds);
+    samples.push(performance.now() - begun);
+  }
+  /** @type {Record<string, number[]>} */
+  const heads = {};
+  for (const [output, tensor] of Object.entries(results)) heads[output] = Array.from(tensor.data.slice(0, 64), Number);
+  const facts = name === 'nnjit' ? { backend: session.backend, stats: session.stats(), profile: await session.profile({ repeats: 3 }),
+    elsewhere: session.placement().filter((/** @type {any} */ row) => row.backend === 'reference').length } : {};
+  await session.release();
+  const later = samples.slice(3).sort((a, b) => a - b);
+  return { firstMs, ms: later[later.length >> 1], min: later[0], max: later[later.length - 1], heads, ...facts };
+}
+
+Object.assign(globalThis, { bench: { start, timeShader, copyRate, tfProduct, ortProduct, model, forget } });

@@ -1,0 +1,270 @@
+"""WebGPU side by side, in one page: shaders by timestamp queries, peers and models by the wall clock.
+
+    python3 serve.py bench --gpu                     everything
+    python3 serve.py bench --gpu products,models     parts: products, vectors, rows, models
+    python3 serve.py bench --gpu models --models resnet-50,gpt2
+
+The browser and the adapter that is expected come from NNJIT_DEVICE_* (tests/device/conftest.py). Writes
+tests/bench/results/gpu-DATE.json with adapter, browser and flags; for every shape all candidates that were timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, helper
+from playwright.sync_api import Page, sync_playwright
+
+from nnjit.codegen.expr import Index, acc, cast, load, op
+from nnjit.codegen.schedule.apply import apply
+from nnjit.codegen.schedule.canonical import canonical
+from nnjit.codegen.schedule.gpu_products import products
+from nnjit.codegen.schedule.gpu_rules import gpu_schedule
+from nnjit.codegen.schedule.steps import Schedule, describe
+from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
+from nnjit.codegen.wgsl.emit import emit
+from nnjit.codegen.wgsl.target import WgslTarget
+from tests.device.conftest import ADAPTER, executable, flags, vendor
+from tests.models import catalogue
+from tests.support.browser import Lab
+from tests.support.codec import Packer
+
+RESULTS = Path(__file__).parent / "results"
+SHAPES = (
+    (128, 768, 3072), (640, 768, 2304), (640, 3072, 768), (384, 768, 768), (1024, 1024, 1024), (2048, 2048, 2048),
+    (4096, 4096, 4096), (127, 511, 1023), (1, 768, 3072), (17, 1000, 333), (384, 64, 384), (50, 2048, 1000),
+    (3136, 64, 64), (12544, 27, 32), (49, 960, 160),
+)  # fmt: skip
+PARTS = ("products", "vectors", "rows", "models")
+MODELS = ("mobilenet-v2", "resnet-50", "t5-small", "gpt2", "roberta-base", "bart-base")
+Say = Callable[[str], None]
+
+
+def product_spec(
+    m: int, k: int, n: int, dtype: str = "f32", right: str = "kn", constant: bool = False
+) -> KernelSpec:
+    """c[m, n] = sum over k of a[m, k] * b[k, n], or b[n, k]; sums in f32."""
+    at = Index(0, {"k": n, "n": 1} if right == "kn" else {"n": k, "k": 1})
+    a, b = load(0, Index(0, {"m": k, "k": 1}), dtype), load(1, at, dtype)
+    body = op("mul", cast(a, "f32"), cast(b, "f32"))
+    out = Index(0, {"m": n, "n": 1})
+    stage = Stage((), (Axis("k", k),), "sum", body, cast(acc("f32"), dtype), 2, out)
+    operands = (
+        Operand(dtype, m * k, "in"),
+        Operand(dtype, k * n, "in", constant),
+        Operand(dtype, m * n, "out"),
+    )
+    return canonical(KernelSpec(f"{dtype}_product", (Axis("m", m), Axis("n", n)), (stage,), operands))
+
+
+def copy_spec(size: int) -> KernelSpec:
+    at = Index.of("i")
+    stage = Stage((), (), "", None, load(0, at, "f32"), 1, at)
+    return KernelSpec(
+        "copy", (Axis("i", size),), (stage,), (Operand("f32", size, "in"), Operand("f32", size, "out"))
+    )
+
+
+def candidates(spec: KernelSpec, target: WgslTarget, most: int) -> Iterator[Schedule]:
+    """The default first, then others, each once."""
+    seen = {gpu_schedule(spec, target)}
+    yield from seen
+    for schedule in islice(products(spec, target), most + 1):
+        if schedule not in seen:
+            seen.add(schedule)
+            yield schedule
+
+
+class Bench:
+    def __init__(self, page: Page, lab: Any, options: argparse.Namespace, say: Say) -> None:
+        self.page, self.lab, self.options, self.say = page, lab, options, say
+        self.facts: dict[str, Any] = page.evaluate("bench.start()")
+        self.target = WgslTarget.read(self.facts)
+        self.result: dict[str, Any] = {}
+
+    def product(self, m: int, k: int, n: int, dtype: str, right: str, most: int) -> dict[str, Any]:
+        """All candidates of a shape, the peers beside them."""
+        spec, how = product_spec(m, k, n, dtype, right), {"m": m, "k": k, "n": n, "right": right}
+        flops = 2 * m * k * n
+        row: dict[str, Any] = {"shape": [m, k, n], "dtype": dtype, "right": right, "candidates": []}
+        for schedule in candidates(spec, self.target, most):
+            shader = emit(apply(spec, schedule), self.target)
+            one: dict[str, Any] = {"schedule": describe(schedule)}
+            try:
+                one |= self.page.evaluate("([s, p]) => bench.timeShader(s, p, {})", [shader.to_js(), how])
+                one["tflops"] = flops / one["ms"] / 1e9
+            except Exception as error:  # a shader that the driver refuses is a line in the record
+                one["failed"] = str(error)[:400]
+            row["candidates"].append(one)
+        limit = 2e-3 if dtype == "f16" else 1e-4
+        good = [c for c in row["candidates"] if "ms" in c and c["error"] < limit]
+        first = row["candidates"][0]
+        row["default"] = first["ms"] if first in good else None
+        row["best"] = min((c["ms"] for c in good), default=None)
+        queued = 50 if flops < 2e10 else 20
+        if self.options.peers:
+            if dtype == "f32":
+                row["tfjs"] = self._peer("([p, q]) => bench.tfProduct(p, q)", [how, queued])
+            row["onnxruntime-web"] = self._ort(m, k, n, dtype, right, queued)
+        self.page.evaluate("bench.forget()")
+        rate = {
+            name: flops / row[name] / 1e9
+            for name in ("default", "best", "tfjs", "onnxruntime-web")
+            if row.get(name)
+        }
+        row["tflops"] = rate
+        rates = "  ".join(f"{name} {value:.2f}" for name, value in rate.items())
+        self.say(f"{dtype} {m}x{k}x{n} {right}: {rates} TFLOP/s")
+        return row
+
+    def _peer(self, script: str, arguments: list[Any]) -> float | None:
+        try:
+            return float(self.page.evaluate(script, arguments))
+        except Exception as error:  # a peer that cannot do it is left out
+            self.say(f"  a peer failed: {str(error)[:200]}")
+            return None
+
+    def _ort(self, m: int, k: int, n: int, dtype: str, right: str, queued: int) -> float | None:
+        kind = TensorProto.FLOAT16 if dtype == "f16" else TensorProto.FLOAT
+        node = helper.make_node("Gemm", ["a", "b"], ["y"], transB=int(right != "kn"))
+        dims = [[m, k], [k, n] if right == "kn" else [n, k]]
+        inputs = [helper.make_tensor_value_info(name, kind, d) for name, d in zip("ab", dims, strict=True)]
+        graph = helper.make_graph([node], "p", inputs, [helper.make_tensor_value_info("y", kind, [m, n])])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        url = self.lab.site.put("~/bench-product.onnx", model.SerializeToString())
+        url = f"{url}?{m}.{k}.{n}.{dtype}.{right}"
+        name = "float16" if dtype == "f16" else "float32"
+        return self._peer("(a) => bench.ortProduct(...a)", [url, dims, name, queued])
+
+    def products(self) -> None:
+        most = self.options.candidates
+        self.result["products"] = [self.product(*s, "f32", "kn", most) for s in SHAPES]
+        if self.target.half:
+            big = [s for s in SHAPES if s[0] >= 128]
+            self.result["products f16"] = [self.product(*s, "f16", "kn", min(most, 6)) for s in big]
+
+    def vectors(self) -> None:
+        size = min(64 << 20, self.target.max_binding_bytes // 8)
+        copy = copy_spec(size)
+        shader = emit(apply(copy, gpu_schedule(copy, self.target)), self.target)
+        rate = self.page.evaluate("(s) => bench.copyRate(s)", shader.to_js())
+        self.result["copy GB/s"] = rate
+        self.say(f"copy: {rate:.0f} GB/s")
+        rows = []
+        for dtype in ("f32", "f16") if self.target.half else ("f32",):
+            for right in ("kn", "nk"):
+                row = self.product(1, 4096, 4096, dtype, right, self.options.candidates)
+                size = 4096 * 4096 * (4 if dtype == "f32" else 2)
+                row["GB/s"] = size / row["best"] / 1e6 if row["best"] else None
+                self.say(f"  best: {row['GB/s'] or 0:.0f} GB/s")
+                rows.append(row)
+        self.result["vectors"] = rows
+
+    def rows(self) -> None:
+        """Softmax and attention as models of their own, by the wall clock."""
+        out = []
+        for heads, length, depth in ((12, 1024, 64), (32, 2048, 128)):
+            out.append(self._model(f"attention {heads}x{length}x{depth}", *attention(heads, length, depth)))
+        self.result["attention"] = out
+
+    def models(self) -> None:
+        self.result["models"] = []
+        for name in self.options.models.split(","):
+            entry = catalogue.MODELS[name]
+            self.result["models"].append(self._model(name, entry.path().read_bytes(), entry.feeds(0)))
+
+    def _model(self, name: str, data: bytes, feeds: dict[str, Any]) -> dict[str, Any]:
+        packer = Packer()
+        heads = {n: packer.add(v) for n, v in feeds.items()}
+        blob = self.lab.site.put(f"~/{name}.bin", bytes(packer.blob))
+        url = self.lab.site.put(f"~/{name.replace(' ', '-')}.onnx", data)
+        row: dict[str, Any] = {"model": name}
+        for library in ("nnjit", "onnxruntime-web") if self.options.peers else ("nnjit",):
+            try:
+                row[library] = self.page.evaluate(
+                    "(a) => bench.model(...a)", [library, url, heads, blob, self.options.repeats]
+                )
+            except Exception as error:  # what cannot run is a line in the record
+                row[library] = {"failed": str(error)[:600]}
+            found = row[library]
+            text = (
+                f"{found['ms']:.2f} ms, first {found['firstMs']:.0f}"
+                if "ms" in found
+                else found["failed"][:160]
+            )
+            self.say(f"{name} {library}: {text}")
+        return row
+
+
+def attention(heads: int, length: int, depth: int) -> tuple[bytes, dict[str, Any]]:
+    """softmax(q k' / sqrt(d)) v over [1, heads, length, depth]."""
+    node = helper.make_node
+    nodes = [
+        node("Transpose", ["k"], ["kt"], perm=[0, 1, 3, 2]), node("MatMul", ["q", "kt"], ["s"]),
+        node("Mul", ["s", "root"], ["t"]),
+        node("Softmax", ["t"], ["p"]), node("MatMul", ["p", "v"], ["y"]),
+    ]  # fmt: skip
+    shape = [1, heads, length, depth]
+    info = [helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n in "qkvy"]
+    root = helper.make_tensor("root", TensorProto.FLOAT, [], [depth**-0.5])
+    graph = helper.make_graph(nodes, "attention", info[:3], info[3:], [root])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    rng = np.random.default_rng(0)
+    data: bytes = model.SerializeToString()
+    return data, {n: rng.normal(0, 1, shape).astype(np.float32) for n in "qkv"}
+
+
+def main(arguments: list[str], say: Say = print) -> int:
+    parser = argparse.ArgumentParser(prog="bench --gpu", description=__doc__)
+    parser.add_argument("parts", nargs="?", default=",".join(PARTS))
+    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument(
+        "--candidates", type=int, default=12, help="schedules timed a shape; default %(default)s"
+    )
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--no-peers", dest="peers", action="store_false")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args(arguments)
+    from nnjit.devtools.cli import Project
+    from nnjit.devtools.httpd import Server
+
+    project = Project()
+    project.vendor.ensure("runtime", "bench", "bench-gpu")
+    project.dist.refresh()
+    server = Server(project.site())
+    server.start()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable(), args=flags())
+        lab = Lab(server, browser)
+        page = lab.page()
+        page.set_default_timeout(0)
+        adapter = page.evaluate(ADAPTER)
+        if vendor() not in adapter.lower():
+            raise SystemExit(f"the adapter is {adapter!r}; {vendor()!r} is expected")
+        page.evaluate("import('/t/bench/gpu.js').then(() => true)")
+        bench = Bench(page, lab, options, say)
+        record = {"date": time.strftime("%Y-%m-%dT%H:%M:%S"), "adapter": adapter, "browser": browser.version,
+                  "flags": flags(), "facts": bench.facts, "results": bench.result}  # fmt: skip
+        options.out.mkdir(parents=True, exist_ok=True)
+        path = options.out / f"gpu-{time.strftime('%Y%m%d-%H%M%S')}.json"
+        for part in options.parts.split(","):
+            if part not in PARTS:
+                raise SystemExit(f"no part {part!r}: {', '.join(PARTS)}")
+            try:
+                getattr(bench, part)()
+            except Exception as error:
+                say(f"{part} stopped: {error}")
+                bench.result[f"{part} stopped"] = str(error)
+            path.write_text(json.dumps(record, indent=1))  # what is measured is kept, whatever comes after
+        say(str(path))
+        browser.close()
+    server.shutdown()
+    server.server_close()
+    return 0

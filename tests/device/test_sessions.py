@@ -1,0 +1,131 @@
+"""Tensors that stay on the GPU, a device of the page's own, its loss, and what happens where there is none."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.browser.api_page import Api, tiny, tiny_weight
+
+X = [1, -2, 3, 4, 0, 1, 2, 3]
+Y = np.maximum(np.array(X, np.float32).reshape(2, 4) @ tiny_weight(), 0)
+
+
+def test_outputs_stay_on_the_device_and_are_fed_again(gpu: Api) -> None:
+    found = gpu.run(
+        """async ([path, x]) => {
+          const nnjit = (await import('/nnjit.js')).default;
+          const session = await create(path, { executionProviders: ['webgpu'], preferredOutputLocation: 'gpu-buffer' });
+          const { z } = await session.run({ x: T('float32', new Float32Array(x), [2, 4]) });
+          const here = { location: z.location, dims: z.dims, type: z.type };
+          let refused = '';
+          try { z.data; } catch (error) { refused = error.code; }
+          const first = Array.from(await z.getData());
+          const { device } = nnjit.env.webgpu;
+          const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+          const buffer = device.createBuffer({ size: 32, usage });
+          device.queue.writeBuffer(buffer, 0, new Float32Array(x));
+          const fed = nnjit.Tensor.fromGpuBuffer(buffer, { dataType: 'float32', dims: [2, 4] });
+          const again = await session.run({ x: fed });
+          const second = Array.from(await again.z.getData());
+          z.dispose();
+          again.z.dispose();
+          await session.release();
+          return { here, refused, first, second, gone: z.location, still: fed.location };
+        }""",
+        [gpu.put("tiny.onnx", tiny()), X],
+    )
+    assert found["here"] == {"location": "gpu-buffer", "dims": [2, 3], "type": "float32"}
+    assert found["refused"] == "TENSOR_LOCATION"
+    assert found["gone"] == "none" and found["still"] == "gpu-buffer"
+    np.testing.assert_allclose(np.reshape(found["first"], (2, 3)), Y)
+    assert found["second"] == found["first"]
+
+
+def test_a_lost_device_is_replaced_and_the_run_repeated(gpu: Api) -> None:
+    found = gpu.run(
+        """async ([path, x]) => {
+          const nnjit = (await import('/nnjit.js')).default;
+          const session = await create(path, { executionProviders: ['webgpu'] });
+          const feeds = { x: T('float32', new Float32Array(x), [2, 4]) };
+          const before = Array.from((await session.run(feeds)).z.data);
+          const lost = nnjit.env.webgpu.device;
+          const inFlight = session.run(feeds);
+          lost.destroy();
+          const during = Array.from((await inFlight).z.data);
+          const after = Array.from((await session.run(feeds)).z.data);
+          const fresh = nnjit.env.webgpu.device !== lost;
+          const { backend } = session;
+          await session.release();
+          return { before, during, after, fresh, backend };
+        }""",
+        [gpu.put("tiny.onnx", tiny()), X],
+    )
+    assert found["fresh"] and found["backend"] == "webgpu"
+    assert found["before"] == found["during"] == found["after"]
+    np.testing.assert_allclose(np.reshape(found["during"], (2, 3)), Y)
+
+
+def test_profile_and_kernel(gpu: Api) -> None:
+    found = gpu.run(
+        """async ([path, x]) => {
+          const session = await create(path, { executionProviders: ['webgpu'] });
+          await session.run({ x: T('float32', new Float32Array(x), [2, 4]) });
+          const profile = await session.profile({ repeats: 2 });
+          const { listing } = await session.kernel(0);
+          const stats = session.stats();
+          await session.release();
+          return { steps: profile.steps, listing, load: stats.load, compile: stats.compile };
+        }""",
+        [gpu.put("tiny.onnx", tiny()), X],
+    )
+    assert "@compute" in found["listing"]
+    assert [s["step"] for s in found["steps"]] == [0] and found["steps"][0]["ms"] > 0
+    assert found["load"]["bytes"] > 0 and found["compile"]["steps"] == 1
+
+
+def test_new_shapes_share_the_constants(gpu: Api) -> None:
+    found = gpu.run(
+        """async ([path]) => {
+          const session = await create(path, { executionProviders: ['webgpu'] });
+          const out = [];
+          for (const rows of [2, 5, 2]) {
+            const x = new Float32Array(rows * 4).fill(1);
+            out.push(Array.from((await session.run({ x: T('float32', x, [rows, 4]) })).z.data));
+          }
+          const { plans } = session.stats();
+          await session.release();
+          return { out, plans };
+        }""",
+        [gpu.put("tiny.onnx", tiny())],
+    )
+    row = np.maximum(np.ones(4, np.float32) @ tiny_weight(), 0)
+    assert found["plans"] == 2
+    for values, rows in zip(found["out"], (2, 5, 2), strict=True):
+        np.testing.assert_allclose(np.reshape(values, (rows, 3)), np.tile(row, (rows, 1)))
+
+
+def test_without_an_adapter_the_next_provider_runs(gpu: Api) -> None:
+    """The browser is made to offer none; the session says why it runs elsewhere."""
+    found = gpu.run(
+        """async ([path, x]) => {
+          const nnjit = (await import('/nnjit.js')).default;
+          const { device } = nnjit.env.webgpu;
+          const request = navigator.gpu.requestAdapter;
+          device?.destroy();
+          await device?.lost;
+          nnjit.env.webgpu.device = undefined;
+          navigator.gpu.requestAdapter = async () => null;
+          try {
+            const session = await create(path, { executionProviders: ['webgpu', 'wasm'] });
+            const { z } = await session.run({ x: T('float32', new Float32Array(x), [2, 4]) });
+            const { backend, backendReason } = session;
+            await session.release();
+            return { backend, backendReason, z: Array.from(z.data) };
+          } finally {
+            navigator.gpu.requestAdapter = request;
+          }
+        }""",
+        [gpu.put("tiny.onnx", tiny()), X],
+    )
+    assert found["backend"] == "wasm" and "no adapter" in found["backendReason"]
+    np.testing.assert_allclose(np.reshape(found["z"], (2, 3)), Y)

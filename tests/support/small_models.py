@@ -1,0 +1,82 @@
+"""Small models with odd sizes, whose nodes go through most kernel families: (bytes, feeds) of each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+RNG = np.random.default_rng(5)
+
+
+def model_of(nodes: list[Any], feeds: dict[str, Any], weights: dict[str, Any], outputs: list[str]) -> bytes:
+    def info(name: str, a: Any) -> Any:
+        return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [info(n, a) for n, a in feeds.items()],
+        [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in outputs],
+        [numpy_helper.from_array(a, n) for n, a in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def normal(*shape: int) -> Any:
+    return RNG.normal(0, 0.5, shape).astype(np.float32)
+
+
+def vision() -> tuple[bytes, dict[str, Any]]:
+    """3x3 strided and padded, depthwise, 1x1, pooling, a classifier: odd sizes throughout."""
+    n = helper.make_node
+    nodes = [
+        n("Conv", ["x", "w0", "b0"], ["a"], strides=[2, 2], pads=[1, 1, 1, 1]),
+        n("Relu", ["a"], ["b"]),
+        n("Conv", ["b", "w1"], ["c"], pads=[1, 1, 1, 1], group=10),
+        n("HardSwish", ["c"], ["d"]),
+        n("Conv", ["d", "w2", "b2"], ["e"]),
+        n("Add", ["e", "b"], ["f"]),
+        n("MaxPool", ["f"], ["g"], kernel_shape=[2, 2], strides=[2, 2]),
+        n("GlobalAveragePool", ["g"], ["h"]),
+        n("Flatten", ["h"], ["i"]),
+        n("Gemm", ["i", "w3", "b3"], ["j"], transB=1),
+        n("Softmax", ["j"], ["y"]),
+    ]
+    weights = {
+        "w0": normal(10, 3, 3, 3), "b0": normal(10), "w1": normal(10, 1, 3, 3), "w2": normal(10, 10, 1, 1),
+        "b2": normal(10), "w3": normal(7, 10), "b3": normal(7),
+    }  # fmt: skip
+    feeds = {"x": normal(2, 3, 11, 9)}
+    return model_of(nodes, feeds, weights, ["y"]), feeds
+
+
+def language() -> tuple[bytes, dict[str, Any]]:
+    """Embedding rows by i64 ids, layer norm, attention scores, gelu, a residual."""
+    n = helper.make_node
+    nodes = [
+        n("Gather", ["table", "ids"], ["x"]),
+        n("LayerNormalization", ["x", "scale", "shift"], ["a"]),
+        n("MatMul", ["a", "wq"], ["q"]),
+        n("MatMul", ["a", "wk"], ["k"]),
+        n("Transpose", ["k"], ["kt"], perm=[0, 2, 1]),
+        n("MatMul", ["q", "kt"], ["s"]),
+        n("Mul", ["s", "root"], ["t"]),
+        n("Softmax", ["t"], ["p"]),
+        n("MatMul", ["p", "a"], ["c"]),
+        n("MatMul", ["c", "w1"], ["d"]),
+        n("Add", ["d", "b1"], ["e"]),
+        n("Gelu", ["e"], ["f"]),
+        n("MatMul", ["f", "w2"], ["g"]),
+        n("Add", ["g", "x"], ["y"]),
+    ]
+    weights = {
+        "table": normal(23, 12), "scale": normal(12), "shift": normal(12), "wq": normal(12, 12), "wk": normal(12, 12),
+        "root": np.array(12**-0.5, np.float32), "w1": normal(12, 29), "b1": normal(29), "w2": normal(29, 12),
+    }  # fmt: skip
+    feeds = {"ids": RNG.integers(0, 23, (2, 7))}
+    return model_of(nodes, feeds, weights, ["y"]), feeds

@@ -1,0 +1,166 @@
+"""Products and rows by workgroups: the nest under the interpreter, whose shared arrays begin as NaN, against what the
+spec means. Shapes lie on the edges of tiles; whole numbers make the sums exact."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nnjit.codegen.expr import Expr, Index, load
+from nnjit.codegen.schedule.canonical import canonical
+from nnjit.codegen.schedule.group_steps import Cache, Fuse, Team, Threads
+from nnjit.codegen.schedule.steps import (
+    Block,
+    Pack,
+    Schedule,
+    ScheduleError,
+    Tile,
+    Unroll,
+    Vectorize,
+    describe,
+)
+from nnjit.codegen.spec import KernelSpec
+from tests.support import specs
+from tests.support.schedules import agree, interpreted
+
+RNG = np.random.default_rng(17)
+
+
+def check(spec: KernelSpec, schedule: Schedule, inputs: list[Any], rtol: float = 0.0) -> None:
+    found = interpreted(spec, schedule, inputs)
+    agree(found, specs.evaluate(spec, inputs), rtol, f"{spec.describe()}\n{describe(schedule)}", spec)
+
+
+def product_schedule(
+    rows: tuple[int, int], columns: tuple[int, int], depth: int, slices: int = 1, ahead: bool = False
+) -> Schedule:
+    """(tile, threads) of rows and columns; depth 0: without shared arrays."""
+    steps: list[Any] = [Tile("m", rows[0]), Threads("m", rows[1])] if rows[0] else []
+    steps += [Tile("n", columns[0]), Threads("n", columns[1]), Vectorize("n")]
+    steps += [Threads("k", slices)] if slices > 1 else []
+    return (*steps, Cache("k", depth, ahead) if depth else Unroll("k", 2))
+
+
+SCHEDULES = [
+    product_schedule((8, 4), (16, 2), 8),
+    product_schedule((8, 2), (16, 4), 16, ahead=True),
+    product_schedule((4, 4), (8, 2), 8, slices=2),
+    product_schedule((4, 2), (8, 1), 16, slices=4, ahead=True),
+    product_schedule((2, 2), (8, 2), 0),
+    product_schedule((4, 1), (8, 2), 0, slices=3),
+]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=describe)
+@pytest.mark.parametrize(
+    "shape", [(1, 4, 1), (8, 16, 8), (9, 17, 9), (7, 20, 33), (13, 5, 3), (16, 32, 48)], ids=str
+)
+def test_products(schedule: Schedule, shape: tuple[int, int, int]) -> None:
+    spec, inputs = specs.matmul(RNG, *shape)
+    check(spec, schedule, inputs)
+
+
+def test_factors_that_lie_the_other_way() -> None:
+    for m, n, k in ((9, 17, 9), (8, 16, 16)):
+        for schedule in SCHEDULES:
+            spec, inputs = specs.matmul(RNG, m, n, k, transposed=True)
+            check(spec, schedule, inputs)
+            check(swapped(spec, m, k), schedule, inputs)
+
+
+def swapped(spec: KernelSpec, m: int, k: int) -> KernelSpec:
+    """The same product with the left factor read as a[k, m]."""
+    (stage,) = spec.stages
+    assert stage.body is not None
+    left = load(0, Index(0, {"m": 1, "k": m}), "f32")
+    body = Expr("mul", "f32", (left, stage.body.args[1]))
+    return replace(spec, stages=(replace(stage, body=body),))
+
+
+def test_a_single_row() -> None:
+    for n, k in ((4, 7), (24, 16), (33, 40)):
+        spec, inputs = specs.matmul(RNG, 1, n, k)
+        check(canonical(spec), product_schedule((0, 0), (8, 2), 0, slices=4), inputs)
+
+
+def test_panels() -> None:
+    for shape in ((9, 17, 9), (8, 16, 8)):
+        spec, inputs = specs.matmul(RNG, *shape, transposed=True)
+        check(spec, (*product_schedule((8, 4), (16, 2), 8), Pack(1, "n")), inputs)
+
+
+def test_rows_in_blocks() -> None:
+    spec, inputs = specs.matmul(RNG, 31, 24, 8)
+    check(spec, (*product_schedule((8, 4), (8, 2), 8), Block("m", 16)), inputs)
+    with pytest.raises(ScheduleError):
+        check(spec, (*product_schedule((8, 4), (8, 2), 8), Block("m", 24)), inputs)
+
+
+@pytest.mark.parametrize("channels", [(4, 8), (3, 5)])
+def test_convolutions(channels: tuple[int, int]) -> None:
+    ci, co = channels
+    spec, inputs = specs.conv(RNG, 7, 5, ci, co, 3, 2, 1, 1)
+    spec = canonical(spec)
+    shared, reduced = [a.name for a in spec.axes], [a.name for a in spec.stages[0].reduce]
+    column = next(n for n in shared if spec.stages[0].index.coeff(n) == 1)
+    rows = tuple(n for n in shared if n in ("p", "q"))
+    steps = (
+        Fuse(rows, "rows"), Fuse(tuple(reduced), "sum"), Tile("rows", 8), Threads("rows", 4), Tile(column, 8),
+        Threads(column, 2), Vectorize(column),
+    )  # fmt: skip
+    for last in ((Cache("sum", 8),), (Cache("sum", 8, True),), (Unroll("sum", 3),)):
+        check(spec, (*steps, *last), inputs)
+
+
+@pytest.mark.parametrize("threads", [2, 8, 32])
+@pytest.mark.parametrize("n", [1, 4, 8, 33, 64])
+def test_rows(threads: int, n: int) -> None:
+    for spec, inputs in (specs.softmax(RNG, 3, n), specs.layer_norm(RNG, 3, n)):
+        for wide in ((), tuple(Vectorize(a) for a in _inner(spec))):
+            if wide and n % 4:
+                continue
+            check(spec, (Team(threads), *wide), inputs, 1e-5)
+
+
+def _inner(spec: KernelSpec) -> list[str]:
+    return sorted({a.name for s in spec.stages for a in (s.reduce or s.axes)[-1:]})
+
+
+@pytest.mark.parametrize("combine", ["sum", "max", "min"])
+@pytest.mark.parametrize("over", ["c", "ab", "abc"])
+def test_reductions(combine: str, over: str) -> None:
+    for dtype in ("f32", "i32", "u32"):
+        spec, inputs = specs.reduction(RNG, 3, 2, 9, combine, dtype, over)
+        check(spec, (Team(4),), inputs)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    m=st.integers(1, 20), n=st.integers(1, 20), k=st.integers(1, 20),
+    rows=st.sampled_from([(2, 1), (4, 2), (8, 8)]), columns=st.sampled_from([(4, 1), (8, 1), (16, 4)]),
+    depth=st.sampled_from([0, 4, 8, 16]), slices=st.sampled_from([1, 2]), ahead=st.booleans(),
+)  # fmt: skip
+def test_any_schedule(
+    m: int, n: int, k: int, rows: Any, columns: Any, depth: int, slices: int, ahead: bool
+) -> None:
+    spec, inputs = specs.matmul(np.random.default_rng(m), m, n, k)
+    if depth == 4 and slices == 2:
+        depth = 8
+    check(spec, product_schedule(rows, columns, depth, slices, ahead), inputs)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    spec, _ = specs.matmul(RNG, 8, 8, 8)
+    for schedule in (
+        product_schedule((8, 3), (8, 2), 8),
+        product_schedule((8, 4), (12, 2), 8),
+        product_schedule((8, 4), (8, 2), 6),
+        (Team(3),),
+    ):
+        with pytest.raises(ScheduleError):
+            check(spec, schedule, [])
