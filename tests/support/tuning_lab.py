@@ -119,12 +119,14 @@ def drive(
     """Tunes until it is done or `most` trials were made; every winner is adopted. The reason of the end."""
     lab = WasmLab()
     serving = 1.0
+    tuning.surveyed([{"step": i, "ms": 1.0} for i in range(len(tuning.plan.steps))])
     for _ in range(most):
         todo = tuning.next()
         if todo["do"] == "done":
             return str(todo["reason"])
         if todo["do"] == "setup":
-            serving = clock(tuning.by_key[todo["job"]["key"]].job.name)
+            job = tuning.by_key[todo["job"]["key"]].job
+            serving = job.ms or 1.0
             answer = tuning.measured(serving, lab.setup(todo["setup"]))
             assert answer["ok"], answer["reason"]
             continue

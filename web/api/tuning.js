@@ -3,6 +3,7 @@
 import { deviceClass, deviceFacts, tell } from './device-facts.js';
 import { asFailure, failure } from './errors.js';
 import { log } from './env.js';
+import { profile } from './inspect.js';
 import { clearRecords, saveRecords } from './tuning-store.js';
 import { getEngine } from './workers.js';
 
@@ -25,6 +26,8 @@ let turnstile = Promise.resolve();
 /** On battery below this level nothing is tuned. */
 const LOW_BATTERY = 0.25;
 const MOST_EVENTS = 4000;
+/** How long to wait for an inference that tells where the time goes. */
+const SURVEY_MS = 2000;
 let labs = 0;
 
 export class Tuning {
@@ -202,6 +205,7 @@ export class Tuning {
     await client.openLab(lab, { shared, threads });
     try {
       this.#latest = { ...this.#latest, ...await this.#ask('open', key) };
+      await this.#survey(client, key, signal);
       let reason = '';
       while (!reason && !signal.aborted) {
         await this.#wake(signal);
@@ -215,6 +219,22 @@ export class Tuning {
       if (!signal.aborted) this.#enter('done', reason);
     } finally {
       await client.closeLab(lab).catch(() => undefined);
+    }
+  }
+
+  /**
+   * Where the model's time goes. By asking ('now'): one inference on made-up feeds, step by step; else the next real one
+   * is timed so, and until it comes the device's facts say what a kernel should take.
+   * @param {import('../engine/client.js').EngineClient} client @param {string} key @param {AbortSignal} signal
+   */
+  async #survey(client, key, signal) {
+    const told = (/** @type {{step: number, ms: number}[]} */ steps) => this.#ask('surveyed', key, { steps });
+    if (this.#options.mode === 'now') {
+      const table = await this.#queue(() => profile(this.#plans, { repeats: 1, format: 'table', signal }));
+      if ('steps' in table) await told(table.steps.map(({ step, ms }) => ({ step, ms })));
+    } else {
+      const coming = client.survey(this.#plans.id, key).then(told, () => undefined);
+      await Promise.race([coming, pause(SURVEY_MS)]);
     }
   }
 

@@ -244,12 +244,12 @@ export class Lab {
    * @param {number} [repeat]
    * @returns {Promise<number>} ms of the slowest thread
    */
-  async #call({ no, args, parallel }, first, count, repeat = 1) {
+  async #call({ no, args, parallel, stride }, first, count, repeat = 1) {
     const { session } = this;
     const { threads } = session;
     const times = await session.pool.dispatch({
       kind: CALL, session: session.no, plan: -1, threads: parallel ? threads : 1, slot: LAB - no, args, first, tiles: count, repeat,
-      serial: !parallel,
+      serial: !parallel, ...(stride ? { stride } : {}),
     }, () => session.memory.rest());
     return Math.max(...times);
   }

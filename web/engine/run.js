@@ -29,13 +29,33 @@ export async function run(session, key, feeds, fetch, direct, context) {
   /** @type {Values} */
   const values = new Map();
   storeFeeds(session, plan, feeds, values, direct);
-  const segments = await runSegments(session, plan, values, context,
-    (first, last) => session.runSteps(plan, first, last));
+  const { survey } = plan;
+  plan.survey = null;
+  /** @type {import('./types.d.ts').StepMs[]} */
+  const times = [];
+  const segments = await runSegments(session, plan, values, context, survey
+    ? (first, last) => stepByStep(session, plan, first, last, times)
+    : (first, last) => session.runSteps(plan, first, last));
+  survey?.(times);
   const outputs = fetched(plan.outputs, fetch).map((ref) => {
     if (ref.host) return lookUp([values, plan.values], ref.name);
     return direct ? null : session.memory.read(ref.address, ref.nbytes);
   });
   return { outputs, ms: performance.now() - start, segments };
+}
+
+/**
+ * The same steps, each timed: what an inference costs where, at a few microseconds more a step.
+ * @param {Session} session
+ * @param {LoadedPlan} plan
+ * @param {number} first
+ * @param {number} last
+ * @param {import('./types.d.ts').StepMs[]} times gets the slowest thread's time of each
+ */
+async function stepByStep(session, plan, first, last, times) {
+  for (let step = first; step < last; step++) {
+    times.push({ step, ms: Math.max(...await session.callStep(plan, plan.steps[step])) });
+  }
 }
 
 /**

@@ -178,6 +178,7 @@ def methods(session: Callable[[Any], CompilerSession]) -> dict[str, Callable[[An
         "tune.prefer": lambda args, _: prefer(session(args)),
         "tune.open": lambda args, _: open_tuning(session(args), plain(args)),
         "tune.records": lambda args, _: record_lines(session(args), plain(args)),
+        "tune.surveyed": on_tuning(lambda t, a: t.surveyed(a["steps"])),
         "tune.next": on_tuning(lambda t, a: t.next()),
         "tune.measured": on_tuning(lambda t, a: t.measured(float(a["ms"]), a["samples"])),
         "tune.report": on_tuning(lambda t, a: t.report(a["report"])),

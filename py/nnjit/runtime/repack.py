@@ -69,8 +69,10 @@ class Repacking:
                     made, place = self._one(spec, operand, source, before, o, after, n)
                     repacks.append(made)
                     done[source] = place
-                word = self.plan.steps[step].args + 4 * operand
-                next(r for r in repacks if r["source"] == source)["words"].append(word)
+                now = self.plan.steps[step]
+                blocks = range(self.target.threads) if now.stride else (0,)
+                words = [now.args + 4 * operand + now.stride * thread for thread in blocks]
+                next(r for r in repacks if r["source"] == source)["words"] += words
                 self._moves.append((step, operand, done[source]))
         return repacks
 

@@ -7,7 +7,7 @@ it takes and the panels to make over. Runs on any Python: the browser is the cal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -92,8 +92,6 @@ class Tuning:
                 # until it is timed: what a good kernel takes, and not less than a call costs
                 estimate_ms=max(1.6 * bound, 0.001),
             )
-            if info.spec.scratch >= 0:
-                job.closed = "has scratch memory"
             found.append(Slot(number, info.spec, at, job))
         return found
 
@@ -117,6 +115,14 @@ class Tuning:
         return all(
             slot.spec.operands[i].const or mine.get(i) == theirs.get(i) for i in (*mine, *theirs)
         )  # fmt: skip
+
+    def surveyed(self, steps: Sequence[Mapping[str, Any]]) -> None:
+        """Times of steps in a real inference, [{step, ms}]: where the model's time goes, kernels not tried yet too."""
+        ms = {int(s["step"]): float(s["ms"]) for s in steps}
+        for slot in self.slots:
+            found = [ms[i] for i in slot.steps if i in ms]
+            if found:
+                slot.job.estimate_ms = max(sum(found) / len(found), 1e-5)
 
     # ---- what to do next ----
 

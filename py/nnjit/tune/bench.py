@@ -16,7 +16,7 @@ import numpy as np
 
 from nnjit.codegen.dtypes import FLOATS, NUMPY, SIZES
 from nnjit.codegen.expr import walk
-from nnjit.codegen.schedule.apply import apply
+from nnjit.codegen.schedule.apply import apply, scratch_of
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.pack import pack_kernel
 from nnjit.codegen.schedule.rules import default_schedule
@@ -24,8 +24,9 @@ from nnjit.codegen.schedule.steps import Pack, Schedule, ScheduleError, Tile
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm.emit import emit_module
 from nnjit.codegen.wasm.target import Target
+from nnjit.codegen.wasm.team import CONTROL_END
 
-FIRST = 1024
+FIRST = CONTROL_END
 """Below lie the null guard and the control words, as in every session's memory."""
 ALIGN = 64
 SLACK = 64
@@ -59,7 +60,7 @@ class Bench:
             nbytes = o.size * SIZES[o.dtype]
             if o.role == "in":
                 self.inputs[i] = self._take(nbytes)
-            else:
+            elif o.role == "out":
                 self.outputs[i] = (self._take(nbytes), self._take(nbytes))
         self.mark = self.top
 
@@ -115,7 +116,8 @@ class Bench:
         return -(-(self.top + SLACK) // PAGE)
 
     def _kernel(self, schedule: Schedule, other: bool) -> dict[str, Any]:
-        pointers = [self.inputs.get(i, 0) or self.outputs[i][other] for i in range(len(self.spec.operands))]
+        outputs = {i: places[other] for i, places in self.outputs.items()}
+        pointers = [self.inputs.get(i) or outputs.get(i, 0) for i in range(len(self.spec.operands))]
         packs = []
         for step in schedule:
             if isinstance(step, Pack):
@@ -123,14 +125,29 @@ class Bench:
                 packs.append(pack)
                 pointers[step.operand] = panels
         module = emit_module(apply(self.spec, schedule), self.target, self.units)
+        blocks = self._threads(schedule, pointers)
         return {
             "module": module,
-            "args": self._take(4 * len(pointers)),
-            "pointers": pointers,
+            "args": self._take(4 * len(blocks)),
+            "pointers": blocks,
+            "stride": 4 * len(pointers) if len(blocks) > len(pointers) else 0,
             "tiles": self.units,
             "parallel": self.parallel,
             "packs": packs,
         }
+
+    def _threads(self, schedule: Schedule, pointers: list[int]) -> list[int]:
+        """Where a kernel needs memory of its own, each thread has a block of pointers, one after another."""
+        at = self.spec.scratch
+        if at < 0:
+            return pointers
+        blocks: list[int] = []
+        nbytes = scratch_of(self.spec, schedule).size * SIZES[self.spec.operands[at].dtype]
+        for _ in range(max(1, self.target.threads)):
+            own = list(pointers)
+            own[at] = self._take(nbytes)
+            blocks += own
+        return blocks
 
     def _pack(self, schedule: Schedule, step: Pack, source: int) -> tuple[dict[str, Any], int]:
         spec = packing(self.spec, schedule, step)

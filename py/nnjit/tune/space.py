@@ -98,13 +98,14 @@ Generator = Callable[[KernelSpec, Schedule, Target, DeviceFacts], "Space | None"
 
 def space_of(spec: KernelSpec, target: Target, facts: DeviceFacts | None = None) -> Space:
     """The space of a spec: the first generator that knows it answers; the last turns the default's own numbers."""
-    from nnjit.tune import space_contraction, space_rows
+    from nnjit.tune import space_attention, space_contraction, space_rows
 
     facts = facts or DeviceFacts()
     default = default_schedule(spec, target)
     if not fits(spec, default):
         default = ()
     generators: tuple[Generator, ...] = (
+        space_attention.attending,
         space_contraction.products,
         space_contraction.windows,
         space_rows.rowwise,

@@ -1,0 +1,142 @@
+"""The search by itself: reports in, decisions out; a recorded log replays to the same end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nnjit.codegen.schedule.steps import Tile
+from nnjit.tune.search import BATCH, PATIENCE, Job, Search
+
+LOG = Path(__file__).parent / "log.jsonl"
+
+
+def job(name: str, times: list[float], count: int = 1, bound: float = 0.1) -> tuple[Job, dict[Any, float]]:
+    """A kernel whose i-th schedule takes times[i]; the first one serves."""
+    schedules = [(Tile("m", i + 1),) for i in range(len(times))]
+    made = Job(name, name, count, bound, list(schedules), schedules[0], schedules[0], estimate_ms=times[0])
+    return made, dict(zip(schedules, times, strict=True))
+
+
+def run(tables: list[tuple[Job, dict[Any, float]]]) -> tuple[Search, list[tuple[str, int]]]:
+    """Searches until the end; every winner is adopted. The order of trials as (job, schedule's number)."""
+    search = Search([j for j, _ in tables])
+    times = {j.key: t for j, t in tables}
+    order = []
+    while (now := search.pick()) is not None:
+        table = times[now.key]
+        if not now.ms:
+            search.timed(now, table[now.serving])
+            continue
+        schedule = search.take(now)
+        if schedule is None:
+            continue
+        order.append((now.key, schedule[0].factor - 1))  # type: ignore[union-attr]
+        base = table[now.serving]
+        trial = search.record(
+            now, schedule, {"verdict": "timed", "base": [base] * 5, "mine": [table[schedule]] * 5}
+        )
+        if trial.won:
+            search.adopt(now, trial)
+    return search, order
+
+
+def test_the_best_schedule_serves_in_the_end() -> None:
+    made, times = job("a", [1.0, 1.1, 0.8, 0.9, 0.6, 0.61])
+    search, order = run([(made, times)])
+    assert times[made.serving] == 0.6 and [i for _, i in order] == [1, 2, 3, 4, 5]
+    assert search.gained == pytest.approx(1 / 0.6)
+
+
+def test_noise_does_not_swap() -> None:
+    made, times = job("a", [1.0, 0.99, 0.98])
+    run([(made, times)])
+    assert made.serving == made.first
+
+
+def test_a_kernel_at_its_bound_is_not_tried() -> None:
+    near, times = job("near", [1.0, 0.5], bound=0.96)
+    search, order = run([(near, times)])
+    assert order == [] and search.pick() is None
+
+
+def test_time_goes_where_the_model_spends_it() -> None:
+    large, small = job("large", [10.0] * 8), job("small", [0.5] * 8)
+    _, order = run([small, large])
+    assert {key for key, _ in order[:BATCH]} == {"large"}
+
+
+def test_a_kernel_that_does_not_matter_is_left_alone() -> None:
+    large, tiny = job("large", [10.0] * 3), job("tiny", [0.01] * 5)
+    _, order = run([large, tiny])
+    assert all(key == "large" for key, _ in order)
+
+
+def test_patience_ends() -> None:
+    made, times = job("a", [1.0] + [1.1] * 60)
+    _, order = run([(made, times)])
+    assert len(order) == PATIENCE and made.closed == "no gain in a row"
+
+
+@pytest.mark.parametrize("verdict", ["trap", "wrong", "slow", "refused"])
+def test_what_failed_is_recorded_and_never_tried_again(verdict: str) -> None:
+    made, _ = job("a", [1.0, 1.0, 1.0])
+    search = Search([made])
+    search.timed(made, 1.0)
+    seen = set()
+    while search.pick() is not None and (schedule := search.take(made)) is not None:
+        assert schedule not in seen
+        seen.add(schedule)
+        assert not search.record(made, schedule, {"verdict": verdict, "reason": "x"}).won
+    assert [t.verdict for t in made.trials] == [verdict, verdict] and made.serving == made.first
+
+
+def test_a_lucky_winner_fails_the_second_duel() -> None:
+    made, _ = job("a", [1.0, 1.0])
+    search = Search([made])
+    search.timed(made, 1.0)
+    schedule = search.take(made)
+    assert schedule is not None
+    trial = search.record(made, schedule, {"verdict": "timed", "base": [1.0] * 5, "mine": [0.9] * 5})
+    assert trial.won and not search.again(trial, [1.0] * 5, [1.0] * 5)
+    assert search.again(trial, [1.0] * 5, [0.9] * 5)
+
+
+def test_a_recorded_log_replays() -> None:
+    """tests/unit/tune/log.jsonl: a run of `serve.py tune` in Chromium. The search, given its times, takes the same
+    candidates in the same order and keeps the same ones."""
+    lines = [json.loads(line) for line in LOG.read_text().splitlines()]
+    head = next(line for line in lines if line["kind"] == "head")
+    jobs = {}
+    for j in head["jobs"]:
+        schedules = [(Tile(text, 1),) for text in j["schedules"]]
+        jobs[j["key"]] = Job(
+            j["key"],
+            j["name"],
+            j["count"],
+            j["boundMs"],
+            list(schedules),
+            schedules[0],
+            schedules[0],
+            j["estimateMs"],
+        )
+    search = Search(list(jobs.values()))
+    for line in lines:
+        if line["kind"] == "timed":
+            now = search.pick()
+            assert now is not None and now.key == line["key"]
+            search.timed(now, line["ms"])
+        elif line["kind"] == "trial":
+            now = search.pick()
+            assert now is not None and now.key == line["key"]
+            schedule = search.take(now)
+            assert schedule == (Tile(line["text"], 1),)
+            trial = search.record(now, schedule, line)
+            assert trial.won == line["won"]
+            if line.get("adopted"):
+                trial.ratio = line["adoptedRatio"]
+                search.adopt(now, trial)
+    assert search.gained == pytest.approx(head["gained"], rel=1e-6)
