@@ -68,6 +68,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     server_version = "nnjit"
     sys_version = ""
     timeout = 60
+    disable_nagle_algorithm = (
+        True  # headers and body are two writes: the second would wait for the first's ACK
+    )
     server: Server
 
     def do_GET(self) -> None:

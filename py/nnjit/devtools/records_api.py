@@ -45,6 +45,8 @@ REFRESH_SECONDS = 2.0
 CACHE_BYTES = 32 << 20
 CACHE_CLASSES = 128
 WRITERS = 4
+PATIENCE_SECONDS = 1.0
+"""How long a report waits while WRITERS others are written."""
 IMMUTABLE = "public, max-age=31536000, immutable"
 ANYONE = {"Access-Control-Allow-Origin": "*"}
 
@@ -312,7 +314,7 @@ class RecordsApi:
         return _json(HTTPStatus.OK, answer, {"Cache-Control": "no-store"})
 
     def _store(self, network: str, records: list[Record]) -> list[str]:
-        if not self._writers.acquire(blocking=False):
+        if not self._writers.acquire(timeout=PATIENCE_SECONDS):
             raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, "BUSY", "too many reports at once", wait=1)
         try:
             return self.store.report(network, records)

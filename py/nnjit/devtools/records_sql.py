@@ -54,7 +54,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         " compiler INTEGER NOT NULL, schedule TEXT NOT NULL, author TEXT NOT NULL, settled BIGINT NOT NULL,"
         " score DOUBLE PRECISION NOT NULL, reporters INTEGER NOT NULL, confirmed INTEGER NOT NULL,"
         " timing TEXT NOT NULL)",
+        "CREATE INDEX class_specs_by_key ON class_specs (key)",
+        "CREATE INDEX class_specs_by_age ON class_specs (device, touched, key)",
         "CREATE INDEX entries_by_shard ON entries (device, digit, key)",
+        "CREATE INDEX entries_by_key ON entries (device, key, confirmed)",
+        "CREATE INDEX entries_by_author ON entries (device, author, confirmed)",
+        "CREATE INDEX entries_by_worth ON entries (confirmed, reporters)",
         "CREATE INDEX entries_by_settled ON entries (settled)",
         "CREATE TABLE votes (entry TEXT NOT NULL, epoch BIGINT NOT NULL, reporter TEXT NOT NULL,"
         " ratio DOUBLE PRECISION NOT NULL, timing TEXT NOT NULL, at DOUBLE PRECISION NOT NULL,"
