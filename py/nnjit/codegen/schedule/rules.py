@@ -30,7 +30,7 @@ from nnjit.codegen.schedule.steps import (
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
 from nnjit.codegen.wasm.target import Target
 
-PEELED_SIZE = 6000
+PEELED_SIZE = 1000
 """Expression nodes in all copies of a body together: beyond, guards are tested at run time."""
 
 
@@ -142,7 +142,7 @@ def peels(spec: KernelSpec, tiles: dict[str, int]) -> list[Peel]:
         return []
     size = sum(len(values(r)) for s in spec.stages for r in (s.body, s.result) if r is not None)
     found, copies = [], 1
-    for a in spec.axes:
+    for a in reversed(spec.axes):  # inner ones first: their guards are tested most often
         first, last = borders(spec, a, tiles.get(a.name, 1))
         if not first and not last:
             continue

@@ -9,7 +9,7 @@ Complexity of Computations, 1980; A. Lavin and S. Gray, Fast Algorithms for Conv
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -64,11 +64,15 @@ def _monic(roots: Sequence[Fraction]) -> tuple[Fraction, ...]:
     return tuple(out)
 
 
-def applied(matrix: Matrix, values: Sequence[Expr]) -> list[Expr]:
+Share = Callable[[Expr], Expr]
+"""Keeps a value that is used more than once; gives what reads it again."""
+
+
+def applied(matrix: Matrix, values: Sequence[Expr], share: Share = lambda e: e) -> list[Expr]:
     """matrix times a vector of expressions. Points of both signs make rows, or columns, that differ in signs
     only: their common part and the part that changes its sign are computed once for both."""
     for i, j in _twins(tuple(zip(*matrix, strict=True))):
-        total, difference = op("add", values[i], values[j]), op("sub", values[i], values[j])
+        total, difference = share(op("add", values[i], values[j])), share(op("sub", values[i], values[j]))
         values = [total if k == i else difference if k == j else v for k, v in enumerate(values)]
         # a * (x + y) or a * (x - y) instead of a * x +- a * y
         matrix = tuple(
@@ -81,8 +85,8 @@ def applied(matrix: Matrix, values: Sequence[Expr]) -> list[Expr]:
     out: dict[int, Expr] = {}
     for i, j in _twins(matrix):
         a, b = matrix[i], matrix[j]
-        even = _sum([c if c == d else Fraction(0) for c, d in zip(a, b, strict=True)], values)
-        odd = _sum([c if c != d else Fraction(0) for c, d in zip(a, b, strict=True)], values)
+        even = share(_sum([c if c == d else Fraction(0) for c, d in zip(a, b, strict=True)], values))
+        odd = share(_sum([c if c != d else Fraction(0) for c, d in zip(a, b, strict=True)], values))
         out[i], out[j] = op("add", even, odd), op("sub", even, odd)
     return [out[i] if i in out else _sum(row, values) for i, row in enumerate(matrix)]
 

@@ -15,7 +15,7 @@ from itertools import product as combinations
 from math import prod
 from typing import TYPE_CHECKING
 
-from nnjit.codegen.expr import Expr, Index, acc, const, op
+from nnjit.codegen.expr import Expr, Index, acc, const, local, op
 from nnjit.codegen.spec import Axis, Stage
 from nnjit.codegen.wasm.target import Target
 from nnjit.graph.ir import Node, Value
@@ -160,18 +160,38 @@ def _frequencies(dims: Sequence[Tiling]) -> int:
     return prod(d.reach for d in dims)
 
 
-def transformed(pick: Sequence[Matrix], values: dict[tuple[int, ...], Expr]) -> dict[tuple[int, ...], Expr]:
-    """A matrix along each dimension of a block of values."""
-    for d, matrix in enumerate(pick):
-        lines: dict[tuple[int, ...], dict[int, Expr]] = {}
-        for at, v in values.items():
-            lines.setdefault((*at[:d], -1, *at[d + 1 :]), {})[at[d]] = v
-        values = {}
-        for line, by_place in lines.items():
-            done = applied(matrix, [by_place[i] for i in range(len(by_place))])
-            for i, v in enumerate(done):
-                values[(*line[:d], i, *line[d + 1 :])] = v
-    return dict(sorted(values.items()))
+Block = dict[tuple[int, ...], Expr]
+"""Values by their place along each dimension."""
+
+
+class Stages:
+    """The stages of a kernel in the making: locals that later ones read, then what is stored."""
+
+    def __init__(self) -> None:
+        self.all: list[Stage] = []
+
+    def share(self, e: Expr) -> Expr:
+        if e.op in ("const", "load", "local"):
+            return e
+        name = f"v{len(self.all)}"
+        self.all.append(Stage((), (), "", None, e, keep=name))
+        return local(name, e.dtype)
+
+    def store(self, e: Expr, index: Index) -> None:
+        self.all.append(Stage((), (), "", None, e, -1, index))
+
+    def transformed(self, matrices: Sequence[Matrix], values: Block) -> Block:
+        """A matrix along each dimension of a block."""
+        for d, matrix in enumerate(matrices):
+            lines: dict[tuple[int, ...], dict[int, Expr]] = {}
+            for at, v in values.items():
+                lines.setdefault((*at[:d], -1, *at[d + 1 :]), {})[at[d]] = v
+            values = {}
+            for line, by_place in lines.items():
+                done = applied(matrix, [by_place[i] for i in range(len(by_place))], self.share)
+                for i, v in enumerate(done):
+                    values[(*line[:d], i, *line[d + 1 :])] = v if d == len(matrices) - 1 else self.share(v)
+        return dict(sorted(values.items()))
 
 
 def spaced(shape: tuple[int, int, int]) -> Layout:
@@ -196,12 +216,11 @@ def _weights(build: Build, node: Node, dims: Sequence[Tiling]) -> Value:
     taps = {
         at: ctx.read(w, [o, i, *(Index(k) for k in at)]) for at in combinations(*(range(d.r) for d in dims))
     }
-    values = transformed([d.matrices.taps for d in dims], taps)
-    stages = [
-        Stage((), (), "", None, v, -1, layout.index([Index(f), i, o])) for f, v in enumerate(values.values())
-    ]
+    stages = Stages()
+    for f, v in enumerate(stages.transformed([d.matrices.taps for d in dims], taps).values()):
+        stages.store(v, layout.index([Index(f), i, o]))
     axes = [Axis("i", ins), Axis("o", outs)]
-    build.emit_stages(ctx, f"{w.dtype}_winograd_weights", axes, stages, buffer, layout, [node], True)
+    build.emit_stages(ctx, f"{w.dtype}_winograd_weights", axes, stages.all, buffer, layout, [node], True)
     return made
 
 
@@ -252,15 +271,13 @@ class _Work:
             ]
             at_x = [b, c, *place]
             patch[at] = ctx.read_padded(x, at_x, bounds, const(0, x.dtype)) if bounds else ctx.read(x, at_x)
-        values = transformed([d.matrices.inputs for d in dims], patch)
         tile = self._tile(counts)
         layout = self.build.tensors.places[made].layout
-        stages = [
-            Stage((), (), "", None, v, -1, layout.index([Index(f), tile, c]))
-            for f, v in enumerate(values.values())
-        ]
+        stages = Stages()
+        for f, v in enumerate(stages.transformed([d.matrices.inputs for d in dims], patch).values()):
+            stages.store(v, layout.index([Index(f), tile, c]))
         axes = [Axis("b", band.images), *(Axis(f"t{a}", n) for a, n in zip(names, counts, strict=True))]
-        self._emit(ctx, [*axes, Axis("c", ins)], stages, made, "winograd_inputs", [self.node])
+        self._emit(ctx, [*axes, Axis("c", ins)], stages.all, made, "winograd_inputs", [self.node])
 
     def products(self, band: Band) -> None:
         """P of a band: a batch of matrix products."""
@@ -303,11 +320,11 @@ class _Work:
             at: ctx.read(products, [Index(f), tile, o])
             for f, at in enumerate(combinations(*(range(d.reach) for d in dims)))
         }
-        values = transformed([d.matrices.outputs for d in dims], found)
+        stages = Stages()
+        values = stages.transformed([d.matrices.outputs for d in dims], found)
         bias = node.input(2)
-        stages = []
         for at in combinations(*(range(kept) for _, _, kept in chosen)):
-            value = values[at] if bias is None else op("add", values[at], ctx.read(bias, [o]))
+            value = stages.share(values[at] if bias is None else op("add", values[at], ctx.read(bias, [o])))
             idx = [b, o]
             idx += [
                 Index(first * d.m + e, {f"t{a}": d.m})
@@ -316,13 +333,13 @@ class _Work:
             ctx.inside = {node.outputs[0]: value}
             for n in region.nodes[1:]:
                 ctx.inside[n.outputs[0]] = ctx.element(n, idx)
-            stages.append(Stage((), (), "", None, ctx.inside[region.output], -1, self.layout.index(idx)))
+            stages.store(ctx.inside[region.output], self.layout.index(idx))
         axes = [
             Axis("b", band.images),
             *(Axis(f"t{a}", n) for a, (_, n, _) in zip(names, chosen, strict=True)),
         ]
         name = "winograd_" + "_".join(n.op.lower() for n in region.nodes)
-        self._emit(ctx, [*axes, Axis("o", outs)], stages, region.output, name, list(region.nodes))
+        self._emit(ctx, [*axes, Axis("o", outs)], stages.all, region.output, name, list(region.nodes))
 
     def _matrices(self, made: dict[int, Value], stem: str, band: Band, columns: int) -> Value:
         """The buffer that every band of this many tiles uses."""
