@@ -13,12 +13,14 @@ from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.pack import pack_kernel
 from nnjit.codegen.schedule.steps import (
     Block,
+    Distribute,
     Order,
     Pack,
     Parallel,
     Partial,
     Peel,
     Schedule,
+    Skip,
     Step,
     Tile,
     Unroll,
@@ -67,6 +69,16 @@ def reductions(draw: st.DrawFn, types: list[str] = TYPES) -> tuple[KernelSpec, l
 
 
 @st.composite
+def attentions(draw: st.DrawFn) -> tuple[KernelSpec, list[Any]]:
+    """Attention with its scores in scratch memory, some with keys that rows do not see."""
+    rng = np.random.default_rng(draw(st.integers(0, 1000)))
+    dtype = draw(st.sampled_from(["f32", "f32", "f32", "f16", "f64"]))
+    side = st.sampled_from([1, 2, 3, 4, 5, 8])
+    return specs.attention(rng, draw(st.integers(1, 2)), draw(st.integers(1, 2)), draw(EXTENTS), draw(EXTENTS),
+                           draw(side), draw(side), draw(st.booleans()), dtype)  # fmt: skip
+
+
+@st.composite
 def schedules(draw: st.DrawFn, spec: KernelSpec, vectors: bool = True) -> Schedule:
     """Any schedule for `spec`; not every one is legal."""
     spatial = {a.name: a for s in spec.stages for a in (*spec.axes, *s.axes)}
@@ -99,6 +111,13 @@ def schedules(draw: st.DrawFn, spec: KernelSpec, vectors: bool = True) -> Schedu
     for a in spec.axes:
         if a.name not in blocked and draw(st.integers(0, 3)) == 0:
             steps.append(Peel(a.name, draw(st.integers(0, 2)), draw(st.integers(0, 2))))
+    inner = [n for n in order[outer:] if not n.endswith("/")]
+    if spec.scratch >= 0 and inner and draw(st.booleans()):
+        late = tuple(inner[draw(st.integers(0, len(inner) - 1)) :])
+        order = [n for n in order if n not in late] + list(late)
+        steps.append(Distribute(late))
+    if spec.useful and draw(st.booleans()):
+        steps.append(Skip(draw(st.sampled_from([4, 8, 12, 24, 48]))))
     steps += [Order(tuple(order)), Parallel(tuple(order[:outer]))]
     for i, o in enumerate(spec.operands):
         if o.role == "in" and draw(st.integers(0, 3)) == 0:
@@ -122,8 +141,8 @@ def interpreted(spec: KernelSpec, schedule: Schedule, inputs: list[Any]) -> list
     """Output buffers by the interpreter of the loop nest."""
     nest = apply(spec, schedule)
     given = iter(packed(spec, schedule, inputs))
-    buffers = [next(given) if o.role == "in" else b
-               for o, b in zip(nest.operands, specs.allocate(spec, inputs), strict=True)]  # fmt: skip
+    fresh = specs.allocate(spec, inputs, nest.operands[spec.scratch].size)
+    buffers = [next(given) if o.role == "in" else b for o, b in zip(nest.operands, fresh, strict=True)]
     # in two parts, as two threads would
     interp.run(nest, buffers, 0, nest.tiles // 2)
     interp.run(nest, buffers, nest.tiles // 2, nest.tiles)

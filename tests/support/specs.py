@@ -14,7 +14,7 @@ import numpy as np
 
 from nnjit.codegen.bfloat import bf16_bits
 from nnjit.codegen.dtypes import NUMPY
-from nnjit.codegen.expr import Expr, Index, acc, cast, const, guarded, load, local, op, reg, rewrite
+from nnjit.codegen.expr import Expr, Index, acc, axis, cast, const, guarded, load, local, op, reg, rewrite
 from nnjit.codegen.interp import _Machine
 from nnjit.codegen.loops import Nest
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
@@ -35,13 +35,17 @@ def evaluate(spec: KernelSpec, inputs: Sequence[Any]) -> list[Any]:
     return [b for b, o in zip(buffers, spec.operands, strict=True) if o.role == "out"]
 
 
-def allocate(spec: KernelSpec, inputs: Sequence[Any]) -> list[Any]:
-    """A flat buffer for each operand: the inputs in order, zeros for outputs."""
+def allocate(spec: KernelSpec, inputs: Sequence[Any], scratch: int = 0) -> list[Any]:
+    """A flat buffer for each operand: the inputs in order, zeros for outputs, NaN for scratch memory, of which every
+    point has its own unless a size is given."""
     given = iter(inputs)
+    points = prod(a.extent for a in spec.axes)
     return [
-        np.ascontiguousarray(next(given)).reshape(-1) if o.role == "in" else np.zeros(o.size, NUMPY[o.dtype])
+        np.ascontiguousarray(next(given)).reshape(-1) if o.role == "in"
+        else np.full(scratch or points * o.size, np.nan, NUMPY[o.dtype]) if o.role == "scratch"
+        else np.zeros(o.size, NUMPY[o.dtype])
         for o in spec.operands
-    ]
+    ]  # fmt: skip
 
 
 def _stage(spec: KernelSpec, s: Stage, machine: _Machine) -> None:
@@ -60,23 +64,36 @@ def _stage(spec: KernelSpec, s: Stage, machine: _Machine) -> None:
         """Locals of the shared axes, repeated for each of the n points inside."""
         return {k: np.repeat(v, n) for k, v in kept.items()}
 
+    def leaf(e: Expr) -> Expr | None:
+        if e.op == "load" and e.attr.operand == spec.scratch:
+            return load(spec.scratch, placed(spec.scratch, e.attr.index), e.dtype)
+        return reg(e.attr, e.dtype) if e.op in ("acc", "local") else None
+
+    def placed(operand: int, i: Index) -> Index:
+        """An index, of scratch memory in the row of the shared axes' point."""
+        if operand != spec.scratch:
+            return i
+        size = spec.operands[operand].size
+        for a in reversed(spec.axes):
+            i, size = i + Index(0, {a.name: size}), size * a.extent
+        return i
+
     total = {}
     if s.body is not None:
         at((*spec.axes, *s.axes, *s.reduce), spread(prod(own) * terms))
-        value = machine.value(rewrite(s.body, {}, _as_register)).reshape(points, terms)
+        value = machine.value(rewrite(s.body, {}, leaf))
+        if s.terms is not None:
+            machine.buffers[s.terms[0]][machine.index(placed(*s.terms))] = value
+        value = value.reshape(points, terms)
         total = {"acc": FOLD[s.combine].reduce(value, axis=1).astype(value.dtype)}
     at((*spec.axes, *s.axes), {**spread(prod(own)), **total})
-    value = machine.value(rewrite(s.result, {}, _as_register))
+    value = machine.value(rewrite(s.result, {}, leaf))
+    place = None if s.keep else machine.index(placed(s.out, s.index))
     machine.regs = kept
     if s.keep:
         machine.regs[s.keep] = value
         return
-    place = machine.index(s.index)
     machine.buffers[s.out][place] = bf16_bits(value) if spec.operands[s.out].dtype == "bf16" else value
-
-
-def _as_register(e: Expr) -> Expr | None:
-    return reg(e.attr, e.dtype) if e.op in ("acc", "local") else None
 
 
 # ---- inputs ----
@@ -144,6 +161,49 @@ def conv(
     axes = (Axis("g", groups), Axis("o", co), Axis("p", oh), Axis("q", ow))
     inputs = [whole(rng, (h, w, groups, ci), dtype), whole(rng, (groups, co, ci, kernel, kernel), dtype)]
     return KernelSpec(f"{dtype}_conv", axes, (stage,), operands), inputs
+
+
+def attention(
+    rng: np.random.Generator, heads: int, group: int, rows: int, keys: int, depth: int, width: int,
+    causal: bool = False, dtype: str = "f32",
+) -> tuple[KernelSpec, list[Any]]:  # fmt: skip
+    """o[h, g, m, e] = sum over k of softmax(q k' / 4 + bias[m, k]) v: scores in scratch memory, four stages. Causal:
+    the bias leaves row m only keys up to m + keys - rows, and the spec says so."""
+    Q, K, BIAS, V, SCORES, OUT = range(6)
+    wide = "f32" if dtype in ("f16", "bf16") else dtype
+    q_at = Index(0, {"h": group * rows * depth, "g": rows * depth, "m": depth, "d": 1})
+    dot = op("mul", cast(load(Q, q_at, dtype), wide),
+             cast(load(K, Index(0, {"h": keys * depth, "n": depth, "d": 1}), dtype), wide))  # fmt: skip
+    bias = cast(load(BIAS, Index(0, {"m": keys, "n": 1}), "f32"), wide)
+    score = op("add", op("mul", acc(wide), const(0.25, wide)), bias)
+    s = load(SCORES, Index.of("r"), wide)
+    power = Expr("exp", wide, (op("sub", s, local("top", wide)),))
+    along = (Axis("r", keys),)
+    v_at = Index(0, {"h": keys * width, "k": width, "e": 1})
+    mix = op("mul", load(SCORES, Index.of("k"), wide), cast(load(V, v_at, dtype), wide))
+    out = Index(0, {"h": group * rows * width, "g": rows * width, "m": width, "e": 1})
+    stages = (
+        Stage((Axis("n", keys),), (Axis("d", depth),), "sum", dot, score, SCORES, Index.of("n")),
+        Stage((), along, "pmax", s, acc(wide), keep="top"),
+        Stage((), along, "sum", power, op("div", const(1, wide), acc(wide)), keep="total",
+              terms=(SCORES, Index.of("r"))),
+        Stage((Axis("e", width),), (Axis("k", keys),), "sum", mix,
+              cast(op("mul", acc(wide), local("total", wide)), dtype), OUT, out),
+    )  # fmt: skip
+    sizes = [heads * group * rows * depth, heads * keys * depth, rows * keys, heads * keys * width]
+    kinds = (dtype, dtype, "f32", dtype)
+    operands = (*(Operand(t, n, "in") for t, n in zip(kinds, sizes, strict=True)), Operand(wide, keys, "scratch"),
+                Operand(dtype, heads * group * rows * width, "out"))  # fmt: skip
+    inputs = [whole(rng, (n,), t) for t, n in zip(kinds, sizes, strict=True)]
+    useful: tuple[tuple[str, Expr], ...] = ()
+    if causal:
+        offset = max(0, keys - rows)
+        seen = np.arange(keys) <= np.arange(rows)[:, None] + offset
+        inputs[2] = np.where(seen, 0, -3.4e38).astype(np.float32).reshape(-1)
+        end = axis(Index(offset + 1, {"m": 1}))
+        useful = tuple((name, end) for name in ("n", "r", "k"))
+    axes = (Axis("h", heads), Axis("g", group), Axis("m", rows))
+    return KernelSpec(f"{dtype}_attention", axes, stages, operands, useful), inputs
 
 
 def softmax(rng: np.random.Generator, rows: int, n: int) -> tuple[KernelSpec, list[Any]]:

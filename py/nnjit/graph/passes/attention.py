@@ -77,8 +77,8 @@ def _attention(b: Builder, node: Node) -> Value | None:
     s.scale *= factor * other
     heads = s.shape if len(s.shape) == 4 else (1, *p.shape) if len(p.shape) == 3 else p.shape
     assert q.shape is not None and kt.shape is not None
-    k = _grouped(_swapped(b, kt))
-    v = _grouped(v)
+    k = _grouped(b, _swapped(b, kt))
+    v = _grouped(b, v)
     assert k.shape is not None and v.shape is not None
     if len(q.shape) == 3:
         q, k, v = (b.reshape(x, (*heads[:2], *x.shape[1:])) if x.shape is not None and x.shape[0] == prod(heads[:2])
@@ -273,7 +273,7 @@ def _swapped(b: Builder, x: Value) -> Value:
     return x if perm == list(range(rank)) else b("Transpose", [x], perm=perm)
 
 
-def _grouped(x: Value) -> Value:
+def _grouped(b: Builder, x: Value) -> Value:
     """k[B,G,N,D] of Reshape(Expand(Reshape(k, [B,G,1,N,D]), [B,G,R,N,D]), [B,G*R,N,D])"""
     outer = made_by(x, "Reshape")
     wide = made_by(outer.inputs[0], "Expand") if outer is not None else None
@@ -283,11 +283,7 @@ def _grouped(x: Value) -> Value:
     a, c = source.shape, wide.output.shape
     if len(x.shape) != 4 or len(a) != 5 or len(c) != 5 or a[2] != 1 or a[:2] + a[3:] != c[:2] + c[3:]:
         return x
-    if x.shape != (c[0], c[1] * c[2], c[3], c[4]):
-        return x
-    inner = made_by(source, "Reshape", "Unsqueeze")
-    before = inner.inputs[0] if inner is not None else None
-    return before if before is not None and before.shape == a[:2] + a[3:] else x
+    return b.reshape(source, a[:2] + a[3:]) if x.shape == (c[0], c[1] * c[2], c[3], c[4]) else x
 
 
 def _bias(b: Builder, s: Scores, shape: tuple[int, ...]) -> Value | None:

@@ -52,9 +52,11 @@ def reach(bias: Value, rows: int, keys: int) -> Reach | None:
     if known is None:
         return None
     masked, free = (_plane(a, rows, keys) for a in (known.masked, known.free))
-    last = keys - 1 - np.argmin(masked[:, ::-1], axis=1)  # of each row the last key that may be seen
-    seen = np.where(masked.all(axis=1), -1, last)
-    offset = int(np.max(seen - np.arange(rows)))
+    last = keys - 1 - np.argmin(masked[:, ::-1], axis=1) - np.arange(rows)  # the last key each row may see
+    seeing = last[~masked.all(axis=1)]
+    if not len(seeing):
+        return None
+    offset = int(seeing.max())
     ends = np.clip(np.arange(rows) + offset + 1, 1, keys)
     if ends.sum() > WORTH * rows * keys:
         return None

@@ -1,0 +1,190 @@
+"""Attention on kernels against native onnxruntime: heads, groups, odd lengths, masks, one kernel and three."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import helper, numpy_helper
+
+from nnjit.codegen.wasm.target import Target
+from nnjit.runtime.local import LocalSession
+from tests.support.single import native
+
+LOW = np.float32(-3.4028235e38)
+
+
+def model(
+    batch: int, heads: int, group: int, rows: int, keys: int, depth: int, width: int, dtype: Any, mask: Any,
+    scale: float,
+) -> bytes:  # fmt: skip
+    """softmax(q k' * scale + mask) v, heads side by side in the inputs; `group` query heads for each of `heads`."""
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    shapes = {"q": (batch, rows, heads * group * depth), "k": (batch, keys, heads * depth),
+              "v": (batch, keys, heads * width)}  # fmt: skip
+    constants = {"qs": [0, 0, heads * group, depth], "ks": [0, 0, heads, depth], "vs": [0, 0, heads, width],
+                 "out": [0, 0, heads * group * width], "ax": [2],
+                 "ke": [batch, heads, group, keys, depth], "kr": [batch, heads * group, keys, depth],
+                 "ve": [batch, heads, group, keys, width], "vr": [batch, heads * group, keys, width]}  # fmt: skip
+    nodes: list[Any] = []
+
+    def add(op: str, inputs: str, output: str, **attrs: Any) -> None:
+        nodes.append(helper.make_node(op, inputs.split(), [output], **attrs))
+
+    for x in "qkv":
+        add("Reshape", f"{x} {x}s", f"{x}1")
+        add("Transpose", f"{x}1", f"{x}2", perm=[0, 2, 1, 3])
+    for x in "kv":
+        if group > 1:
+            add("Unsqueeze", f"{x}2 ax", f"{x}3")
+            add("Expand", f"{x}3 {x}e", f"{x}4")
+            add("Reshape", f"{x}4 {x}r", f"{x}5")
+    k, v = ("k5", "v5") if group > 1 else ("k2", "v2")
+    add("Transpose", k, "kt", perm=[0, 1, 3, 2])
+    add("MatMul", "q2 kt", "s")
+    add("Mul", "s scale", "s1")
+    add("Add" if mask is not None else "Identity", "s1 mask" if mask is not None else "s1", "s2")
+    add("Softmax", "s2", "p", axis=-1)
+    add("MatMul", f"p {v}", "o")
+    add("Transpose", "o", "o1", perm=[0, 2, 1, 3])
+    add("Reshape", "o1 out", "y")
+    initializers = [numpy_helper.from_array(np.array(a, np.int64), n) for n, a in constants.items()]
+    initializers.append(numpy_helper.from_array(np.array(scale, dtype), "scale"))
+    inputs = [helper.make_tensor_value_info(n, kind, s) for n, s in shapes.items()]
+    if isinstance(mask, tuple):  # a shape: fed
+        inputs.append(helper.make_tensor_value_info("mask", kind, mask))
+    elif mask is not None:
+        initializers.append(numpy_helper.from_array(mask.astype(dtype), "mask"))
+    graph = helper.make_graph(
+        nodes, "g", inputs, [helper.make_tensor_value_info("y", kind, None)], initializers
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    data: bytes = made.SerializeToString()
+    return data
+
+
+def run(data: bytes, feeds: dict[str, Any], attention: str = "fused") -> tuple[Any, list[str]]:
+    """The answer and the names of the kernels that gave it; fails if a node ran on the reference."""
+    session = LocalSession(data, target=Target(attention=attention))
+    out = session.run(feeds)["y"]
+    slow = [row["op"] for row in session.placement() if row["backend"] == "reference"]
+    assert not slow, f"{slow} ran on the reference"
+    assert session.last is not None
+    return out, [s.name for s in session.last.steps]
+
+
+def feeds_of(data: bytes, seed: int = 0) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    feeds = {}
+    for i in onnx.load_from_string(data).graph.input:
+        dims = [d.dim_value for d in i.type.tensor_type.shape.dim]
+        dtype = helper.tensor_dtype_to_np_dtype(i.type.tensor_type.elem_type)
+        feeds[i.name] = rng.standard_normal(dims).astype(dtype)
+    return feeds
+
+
+def triangle(rows: int, keys: int, low: float = LOW) -> Any:
+    """A causal mask whose last row sees every key."""
+    return np.where(np.tril(np.ones((rows, keys), bool), keys - rows), np.float32(0), np.float32(low))[
+        None, None
+    ]
+
+
+LENGTHS = st.sampled_from([1, 2, 3, 5, 7, 12, 13, 16, 17, 31, 40, 49, 64, 97])
+DEPTHS = st.sampled_from([1, 3, 4, 8, 12, 20])
+MASKS = st.sampled_from(["none", "keys", "full", "causal"])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(1, 3)),
+    LENGTHS,
+    LENGTHS,
+    DEPTHS,
+    DEPTHS,
+    MASKS,
+)
+def test_shapes(heads: tuple[int, int, int], rows: int, keys: int, depth: int, width: int, kind: str) -> None:
+    batch, count, group = heads
+    wide = (1, count * group, rows, keys)
+    mask: Any = {"none": None, "keys": (batch, 1, 1, keys), "full": wide, "causal": triangle(rows, keys)}[
+        kind
+    ]
+    if kind == "causal" and rows > keys:
+        mask = None
+    data = model(batch, count, group, rows, keys, depth, width, np.float32, mask, 0.3)
+    feeds = feeds_of(data)
+    found, names = run(data, feeds)
+    if min(rows, keys, depth, width) > 1:  # what has a side of 1 may be simpler than attention
+        assert sum("attention" in n for n in names) == 1
+        assert not any("softmax" in n or "matmul" in n for n in names)
+    np.testing.assert_allclose(found, native(data, feeds)["y"], rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("mask", [None, "causal"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
+def test_types(dtype: Any, mask: str | None) -> None:
+    low = -np.inf if dtype == np.float16 else LOW
+    data = model(1, 2, 2, 21, 30, 8, 8, dtype, triangle(21, 30, low) if mask else None, 0.5)
+    feeds = feeds_of(data)
+    found, names = run(data, feeds)
+    assert any("attention" in n for n in names)
+    tolerance = {np.float16: 4e-3, np.float32: 2e-5, np.float64: 1e-12}[dtype]
+    np.testing.assert_allclose(found, native(data, feeds)["y"], rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("rows", [1, 5, 37])
+@pytest.mark.parametrize("mask", [None, "causal"])
+def test_one_kernel_and_three(rows: int, mask: str | None) -> None:
+    data = model(2, 3, 2, rows, 40, 8, 12, np.float32, triangle(rows, 40) if mask else None, 0.3)
+    feeds = feeds_of(data)
+    whole, one = run(data, feeds)
+    parts, three = run(data, feeds, "split")
+    assert sum("attention" in n for n in one) == 1 and sum("attention_" in n for n in three) == 3
+    np.testing.assert_allclose(whole, parts, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("low", [float(LOW), -1e30, float("-inf")])
+def test_rows_without_keys(low: float) -> None:
+    """Padding at the start of a batch under a causal mask: a row whose keys are all masked sees all keys alike where
+    the mask is finite, and is not a number where it is -inf, in ONNX as here."""
+    rows = 50
+    data = model(2, 2, 1, rows, rows, 8, 8, np.float32, (2, 1, rows, rows), 0.3)
+    feeds = feeds_of(data)
+    padding = np.zeros((2, 1, 1, rows), np.float32)
+    padding[1, ..., :7] = low
+    feeds["mask"] = np.maximum(np.minimum(triangle(rows, rows, low), padding), low).astype(np.float32)
+    found, _ = run(data, feeds)
+    wanted = native(data, feeds)["y"]
+    assert np.isnan(wanted).any() == (low == float("-inf"))
+    np.testing.assert_allclose(found, wanted, rtol=2e-4, atol=2e-5)
+
+
+def test_causal_and_padding_known_at_run_time() -> None:
+    """Where(And(triangle, keep), 0, low): what is skipped depends on whether a batch's first key is kept."""
+    rows, low = 49, LOW
+    base = onnx.load_from_string(model(3, 2, 1, rows, rows, 8, 8, np.float32, (3, 1, rows, rows), 0.3))
+    graph = base.graph
+    del graph.input[3]
+    graph.input.append(helper.make_tensor_value_info("keep", onnx.TensorProto.BOOL, [3, 1, 1, rows]))
+    seen = np.tril(np.ones((1, 1, rows, rows), bool))
+    graph.initializer.extend([numpy_helper.from_array(seen, "seen"), numpy_helper.from_array(np.float32(0), "zero"),
+                              numpy_helper.from_array(low, "low")])  # fmt: skip
+    graph.node.insert(0, helper.make_node("And", ["seen", "keep"], ["both"]))
+    graph.node.insert(1, helper.make_node("Where", ["both", "zero", "low"], ["mask"]))
+    data = base.SerializeToString()
+    keep = np.ones((3, 1, 1, rows), bool)
+    keep[1, ..., 40:] = False  # padding behind
+    keep[2, ..., :9] = False  # in front: the first nine rows have no key
+    feeds = {**feeds_of(data), "keep": keep}
+    found, _ = run(data, feeds)
+    np.testing.assert_allclose(found, native(data, feeds)["y"], rtol=2e-4, atol=2e-5)
+    session = LocalSession(data)
+    session.run(feeds)
+    assert session.last is not None
+    spec = next(k.spec for k in session.last.kernels if "attention" in k.spec.name)
+    assert {name for name, _ in spec.useful} == {"n", "r", "k"}
