@@ -14,9 +14,10 @@ import numpy as np
 from nnjit.codegen.wasm.builder import FunctionBuilder
 from nnjit.codegen.wasm.module import kernel_function, kernel_module
 from nnjit.codegen.wasm.planfn import PlanStep, plan_module
+from nnjit.codegen.wasm.team import CONTROL_END
 
 PAGE = 65536
-FIRST_ADDRESS = 1024
+FIRST_ADDRESS = CONTROL_END
 ARGS, BEGIN, END = 0, 1, 2
 
 

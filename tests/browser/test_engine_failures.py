@@ -40,7 +40,7 @@ def test_a_trap_names_its_step_and_leaves_the_session_usable(
     for error in result["traps"]:
         assert error["code"] == "KERNEL_TRAP" and error["typed"]
         assert error["fields"]["kernel"] == "trap_at"
-        assert error["fields"]["thread"] == (0 if tile == 0 else threads - 1)
+        assert 0 <= error["fields"]["thread"] < threads  # whoever took the tile
         assert how in error["fields"]["reason"]
         assert error["fields"]["name"] == "harmful" and error["fields"]["nodes"] == ["node_harmful"]
 
@@ -212,7 +212,7 @@ def test_a_trap_at_load_is_named_by_its_slot(engine: Page) -> None:
 
 def test_bad_plans_and_sources_are_refused_by_name(engine: Page) -> None:
     good = scale_plan("p", True, [2.0])
-    ranged = {"kind": "range", "address": 1024, "source": 0, "start": 10, "length": 100}
+    ranged = {"kind": "range", "address": 16384, "source": 0, "start": 10, "length": 100}
     plans = [
         ({**good, "version": 2}, "BAD_PLAN", "version"),
         ({**good, "threads": False}, "BAD_PLAN", "memory"),
@@ -253,7 +253,7 @@ def test_a_source_that_cannot_be_read_any_more(engine: Page, tmp_path: Any) -> N
     engine.set_input_files("input", str(file))
     file.write_bytes(bytes(100))
     plan = scale_plan("p", True, [2.0])
-    plan["init"].append({"kind": "range", "address": 1024, "source": 0, "start": 0, "length": 1024})
+    plan["init"].append({"kind": "range", "address": 16384, "source": 0, "start": 0, "length": 1024})
     error = engine.evaluate(
         """async (plan) => {
           const client = await EngineClient.start({ threads: 1 });
@@ -329,7 +329,9 @@ def test_a_thread_that_dies_in_a_job_is_noticed(browser: Browser) -> None:
               client.onDeath((error) => deaths.push(error.toJSON()));
               await client.createSession('s');
               await client.loadPlan('s', revive(plan));
-              window.waiting = failure(client.run('s', 'p', [new Int32Array(8)]));
+              // a run does not need the others, but the next call finds that one is missing
+              const run = () => client.run('s', 'p', [new Int32Array(8)]);
+              window.waiting = run().then(() => failure(run()), (error) => error.toJSON());
             }""",
             rotate_plan("p", True, 3, 8),
         )

@@ -83,6 +83,7 @@ export class Control {
     words[FIELDS + 8] = job.tiles ?? 0;
     words[FIELDS + 9] = job.repeat ?? 1;
     words[FIELDS + 10] = job.serial ? 1 : 0;
+    words[FIELDS + 11] = job.stride ?? 0;
     Atomics.store(words, REMAINING, job.threads - 1);
     for (let thread = 1; thread < job.threads; thread++) this.signal(thread, JOB);
   }
@@ -151,6 +152,7 @@ export class Control {
       tiles: words[FIELDS + 8],
       repeat: words[FIELDS + 9],
       serial: words[FIELDS + 10] === 1,
+      stride: words[FIELDS + 11],
     };
   }
 

@@ -4,7 +4,7 @@
 import { NnjitError, asError, check, throwIfAborted } from './errors.js';
 import { PAGE } from './memory.js';
 import { callHost } from './run.js';
-import { stepCosts } from './session.js';
+import { countLong } from './session.js';
 import { chunks } from './source.js';
 import { turn } from './turns.js';
 
@@ -38,7 +38,7 @@ export async function loadPlan(session, plan, sources, context) {
   const loaded = {
     no: session.planNumber(), key: plan.key, tableBase: plan.tableBase, slots: plan.slots,
     steps: plan.steps, segments: plan.segments, inputs: plan.inputs, outputs: plan.outputs, values: new Map(),
-    costs: stepCosts(plan.steps),
+    long: countLong(plan.steps),
   };
   const { tableBase, slots } = plan;
   try {

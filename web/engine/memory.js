@@ -1,14 +1,15 @@
 // A session's linear memory: made shared or not, grown to what a plan asks, read and written in bytes.
-// Layout (Python plans all addresses): [0,64) null guard, [64,1024) control words, then constants and arena.
+// Layout (Python plans all addresses): [0,64) null guard, [64,9216) control words, then constants and arena.
 
 import { NnjitError, check } from './errors.js';
 
 export const PAGE = 65536;
 
 /** Int32 indices of the control words that plan code and engine share. */
-export const BARRIER_COUNT = 64 / 4;
-export const BARRIER_GENERATION = 68 / 4;
+export const SEQUENCE = 64 / 4;
+export const RUNNING = 68 / 4;
 export const ABORT = 72 / 4;
+export const DONE = 128 / 4;
 /** One word a thread: the step it is in, so that a trap can be named. */
 export const STEP_WORDS = 256 / 4;
 
@@ -112,10 +113,10 @@ export class SessionMemory {
     return copy;
   }
 
-  /** Puts barrier and abort flag back to rest, once every thread has left. */
-  resetBarrier() {
+  /** Puts the control words back to rest after a trap, once every thread has left. */
+  rest() {
     const words = new Int32Array(this.memory.buffer, 0, 256);
-    words[BARRIER_COUNT] = 0;
+    words[RUNNING] = 0;
     words[ABORT] = 0;
   }
 }

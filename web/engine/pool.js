@@ -1,6 +1,6 @@
 // The pool as thread 0 sees it: starts the thread workers, sends mail to all, dispatches jobs and joins.
 
-import { Control, MAIL } from './control.js';
+import { Control, MAIL, RUN } from './control.js';
 import { NnjitError, asError } from './errors.js';
 import { Replica } from './replica.js';
 
@@ -122,6 +122,7 @@ export class Pool {
    * @param {number} threads
    */
   async #send(mail, threads) {
+    this.control.join(); // a thread that slept through the last run still has to look at it
     const answers = [];
     for (let thread = 1; thread < threads; thread++) {
       answers.push(this.#next(thread));
@@ -142,15 +143,20 @@ export class Pool {
   }
 
   /**
-   * Runs `job` on threads 0 .. job.threads-1 and waits for all, without giving up the thread in between.
+   * Runs `job` on threads 0 .. job.threads-1 until it is done, without giving up the thread in between. A run
+   * shares its steps among those who are there: it is done when its work is, also if a thread has yet to wake up.
    * @param {Job} job
    * @param {() => void} rest puts the barrier back after a trap
-   * @returns {Promise<number[]>} ms a thread
+   * @returns {Promise<number[]>} ms a thread; of a run, thread 0's alone
    */
   async dispatch(job, rest) {
     while (this.#mails > 0) await this.#mailing;
+    this.control.join();
     const many = job.threads > 1;
-    if (many) this.control.start(job);
+    if (many) {
+      this.replica.opens(job);
+      this.control.start(job);
+    }
     let ms = 0;
     /** @type {Trap | null} */
     let trap = null;
@@ -159,6 +165,7 @@ export class Pool {
     } catch (cause) {
       trap = this.replica.explain(job, cause);
     }
+    if (job.kind === RUN && !trap && !(many && this.replica.aborted(job))) return [ms];
     if (many) this.control.join();
     const times = [ms, ...this.control.times.subarray(1, job.threads)];
     const trapped = many ? this.control.trapped(job.threads) : [];

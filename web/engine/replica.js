@@ -4,7 +4,7 @@
 import { CALL, CANDIDATE, LAB, RUN } from './control.js';
 import { check } from './errors.js';
 import { collect } from './garbage.js';
-import { ABORT, BARRIER_GENERATION, STEP_WORDS } from './memory.js';
+import { ABORT, DONE, RUNNING, SEQUENCE, STEP_WORDS } from './memory.js';
 
 /** @typedef {import('./types.d.ts').Mail} Mail */
 /** @typedef {import('./types.d.ts').Job} Job */
@@ -134,6 +134,24 @@ export class Replica {
   }
 
   /**
+   * Before the threads are called to a run: from now on those who come stay until it is over.
+   * @param {Job} job
+   */
+  opens(job) {
+    const { memory } = this.#session(job.session);
+    if (job.kind === RUN) Atomics.store(new Int32Array(memory.buffer, 0, 256), RUNNING, 1);
+  }
+
+  /**
+   * @param {Job} job a run that has come back on this thread
+   * @returns {boolean} another thread has trapped in it
+   */
+  aborted(job) {
+    const { memory } = this.#session(job.session);
+    return Atomics.load(new Int32Array(memory.buffer, 0, 256), ABORT) !== 0;
+  }
+
+  /**
    * This thread's share of a job.
    * @param {Job} job
    * @returns {number} ms
@@ -160,7 +178,7 @@ export class Replica {
   }
 
   /** @param {Job} job */
-  #call({ session, plan, threads, slot = 0, args = 0, first = 0, tiles = 0, repeat = 1, serial }) {
+  #call({ session, plan, threads, slot = 0, args = 0, first = 0, tiles = 0, repeat = 1, serial, stride = 0 }) {
     const kernel = this.#called(session, plan, slot);
     check(kernel !== null, 'BAD_PLAN', `Slot ${slot} is empty.`, { slot });
     const { thread } = this;
@@ -168,7 +186,8 @@ export class Replica {
     const begin = first + (serial ? 0 : Math.floor((tiles * thread) / threads));
     const end = first + (serial ? tiles : Math.floor((tiles * (thread + 1)) / threads));
     const start = performance.now();
-    for (let i = 0; i < repeat; i++) kernel(args, begin, end);
+    const mine = args + thread * stride;
+    for (let i = 0; i < repeat; i++) kernel(mine, begin, end);
     return performance.now() - start;
   }
 
@@ -218,15 +237,15 @@ export class Replica {
 }
 
 /**
- * Lets every thread out of the barrier after a trap. A waiter reads the generation before the flag, so either it
- * sees the flag or its wait finds another generation: no wake-up is lost.
+ * Lets every thread out of the run after a trap. Who falls asleep between the flag and the wake-up naps for the
+ * 50 ms that the plan's functions sleep at most.
  * @param {WebAssembly.Memory} memory
  */
 function release(memory) {
   if (!(memory.buffer instanceof ArrayBuffer)) {
     const words = new Int32Array(memory.buffer, 0, 256);
     Atomics.store(words, ABORT, 1);
-    Atomics.add(words, BARRIER_GENERATION, 1);
-    Atomics.notify(words, BARRIER_GENERATION);
+    Atomics.notify(words, SEQUENCE);
+    Atomics.notify(words, DONE);
   }
 }

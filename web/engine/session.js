@@ -21,29 +21,21 @@ import { turn } from './turns.js';
  * @property {import('./types.d.ts').Segment[]} segments
  * @property {import('./types.d.ts').ValueRef[]} inputs
  * @property {import('./types.d.ts').ValueRef[]} outputs
+ * @property {((steps: import('./types.d.ts').StepMs[]) => void) | null} [survey] wants the next inference's time of each step
  * @property {Map<string, HostValue>} values what host calls made at load
- * @property {number[]} costs costs[i]: of steps 0 .. i-1, see stepCosts
+ * @property {number[]} long long[i]: of steps 0 .. i-1, see countLong
  */
-
-/** Bytes moved and operations done in a nanosecond by one thread, about. */
-const PER_NS = 8;
-
-/** Shorter segments are done by thread 0 alone: to wake the others takes longer than they save. */
-const ALONE_NS = 30_000;
 
 /**
  * @param {Step[]} steps
- * @returns {number[]} running totals in ns on one thread, roughly; a step that does not tell counts as long
+ * @returns {number[]} of each prefix of the steps, how many are long enough to wake a thread for
  */
-export function stepCosts(steps) {
-  const costs = [0];
-  for (const { flops, bytes, parallel } of steps) {
-    let cost = ALONE_NS;
-    if (!parallel) cost = 0; // thread 0's in any case
-    else if (flops || bytes) cost = ((flops ?? 0) + (bytes ?? 0)) / PER_NS;
-    costs.push(costs[costs.length - 1] + cost);
+export function countLong(steps) {
+  const counts = [0];
+  for (const { parallel, wake } of steps) {
+    counts.push(counts[counts.length - 1] + (parallel !== false && wake !== false ? 1 : 0));
   }
-  return costs;
+  return counts;
 }
 
 let numbers = 0;
@@ -113,15 +105,15 @@ export class Session {
   }
 
   /**
-   * Steps first .. last-1 of a plan, on all threads if there is enough to do.
+   * Steps first .. last-1 of a plan, on all threads if one of the steps is worth waking them for.
    * @param {LoadedPlan} plan
    * @param {number} first
    * @param {number} last
    * @returns {Promise<number[]>} ms a thread
    */
   runSteps(plan, first, last) {
-    const alone = plan.costs[last] - plan.costs[first] < ALONE_NS;
-    return this.#dispatch({ kind: RUN, first, last, threads: alone ? 1 : this.threads }, plan, (trap) => {
+    const threads = plan.long[last] > plan.long[first] ? this.threads : 1;
+    return this.#dispatch({ kind: RUN, first, last, threads }, plan, (trap) => {
       if (trap.step >= first && trap.step < last) return trap.step;
       // A plan that keeps no step word: the function index is that of a kernel, which has one slot or few.
       for (let i = first; i < last; i++) {
@@ -134,13 +126,13 @@ export class Session {
   /**
    * One kernel by itself, `repeat` times.
    * @param {LoadedPlan} plan
-   * @param {{slot: number, args: number, tiles: number, parallel?: boolean}} step
+   * @param {{slot: number, args: number, tiles: number, parallel?: boolean, stride?: number}} step
    * @param {{repeat?: number, candidate?: boolean}} [how]
    * @returns {Promise<number[]>} ms a thread
    */
-  callStep(plan, { slot, args, tiles, parallel }, { repeat = 1, candidate = false } = {}) {
+  callStep(plan, { slot, args, tiles, parallel, stride }, { repeat = 1, candidate = false } = {}) {
     const { threads } = this;
-    const job = { kind: CALL, threads, slot: candidate ? CANDIDATE : slot, args, tiles, repeat, serial: parallel === false };
+    const job = { kind: CALL, threads, slot: candidate ? CANDIDATE : slot, args, tiles, repeat, stride, serial: parallel === false };
     return this.#dispatch(job, plan, () => plan.steps.findIndex((step) => step.slot === slot && step.args === args));
   }
 
@@ -152,7 +144,7 @@ export class Session {
   async #dispatch(job, plan, locate) {
     try {
       return await this.pool.dispatch({ ...job, session: this.no, plan: plan.no },
-        () => this.memory.resetBarrier());
+        () => this.memory.rest());
     } catch (cause) {
       if (!(cause instanceof JobTrapped)) throw asError(cause);
       const { trap } = cause;

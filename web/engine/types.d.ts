@@ -109,6 +109,7 @@ export interface RunOptions {
   /** The feeds' buffers may move and be gone for the caller. */
   transfer?: boolean;
 }
+export interface StepMs { step: number; ms: number }
 export interface StepTime { step: number; ms: number[]; mean: number[] }
 export interface ProfileResult { steps: StepTime[]; segments: SegmentTime[]; runMs: number }
 export interface TimingOptions { reps?: number; warmupMs?: number; moduleBytes?: Uint8Array }
@@ -129,6 +130,8 @@ export interface LabKernel {
   pointers: number[];
   tiles: number;
   parallel: boolean;
+  /** Thread t has pointers of its own at args + t * stride. */
+  stride?: number;
   /** Memory that it needs, where that is more than the setup's. */
   pages?: number;
   name?: string;

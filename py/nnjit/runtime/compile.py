@@ -28,12 +28,10 @@ from nnjit.runtime.inplace import reuse
 from nnjit.runtime.link import Link, root_of
 from nnjit.runtime.memory import LIMIT, SessionMemory, Span, place
 from nnjit.runtime.plan import HostRef, HostSite, KernelInfo, Plan, Ref, Step, TensorRef
+from nnjit.runtime.shares import share
 from nnjit.runtime.tensor_types import api_name
 
 Progress = Callable[[str, int, int], None]
-
-SERIAL_WORK = 16_000
-"""Element evaluations under which a step stays on one thread: it would end before the others have woken."""
 
 
 def compile_plan(
@@ -115,7 +113,9 @@ class _Linker(Link):
                 f"The model needs {self.memory.top / 2**30:.1f} GiB; WebAssembly memory holds 4 GiB",
                 hint="use smaller input shapes or a model with smaller weights",
             )
-        flags = [PlanStep(s.slot, s.args, s.tiles, s.parallel, s.barrier, s.stride) for s in steps]
+        flags = [
+            PlanStep(s.slot, s.args, s.tiles, s.parallel, s.barrier, s.stride, s.unit, s.wake) for s in steps
+        ]
         module = plan_module(self.functions, flags, self.slot_base, self.target.shared)
         self.memory.next_slot = self.slot_base + len(self.functions)
         return Plan(
@@ -165,7 +165,13 @@ class _Linker(Link):
             else:
                 slot, args = self._bind(s)
                 self.init.append(
-                    {"kind": "step", "slot": slot, "args": args, "tiles": _tiles(s), "parallel": s.spec.scratch < 0}
+                    {
+                        "kind": "step",
+                        "slot": slot,
+                        "args": args,
+                        "tiles": _tiles(s),
+                        "parallel": s.spec.scratch < 0,
+                    }
                 )
         for b in fresh:
             load(b)
@@ -232,11 +238,12 @@ class _Linker(Link):
             pending.append((reads, writes))
             tiles = _tiles(s)
             spec = s.spec
+            how = share(spec, tiles, self.target.threads)
             steps.append(
-                Step(slot, args, tiles, tiles > 1 and spec.points >= SERIAL_WORK, False, spec.name,
+                Step(slot, args, tiles, how.parallel, False, spec.name,
                      f"{spec.name}_{spec.key[:6]}", [n.name for n in s.nodes], flops(s),
                      sum(o.size * SIZES[o.dtype] for o in spec.operands if o.role != "scratch"),
-                     4 * len(spec.operands) if spec.scratch >= 0 else 0)
+                     4 * len(spec.operands) if spec.scratch >= 0 else 0, how.unit, how.wake)
             )  # fmt: skip
         if len(steps) > first:
             segments.append({"kind": "wasm", "first": first, "last": len(steps)})

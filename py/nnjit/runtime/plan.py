@@ -50,7 +50,8 @@ class Step:
     """call table[slot](args, begin, end) over `tiles` tiles; parallel: threads share them.
 
     barrier: all threads wait for each other after it. flops, bytes: what one run of the step does and touches,
-    at least. stride: thread t passes args + t * stride."""
+    at least. stride: thread t passes args + t * stride. unit: tiles that a thread takes together; wake: worth
+    waking sleeping threads for."""
 
     slot: int
     args: int
@@ -63,6 +64,8 @@ class Step:
     flops: int
     bytes: int
     stride: int = 0
+    unit: int = 1
+    wake: bool = True
 
     def to_js(self) -> dict[str, Any]:
         return asdict(self)

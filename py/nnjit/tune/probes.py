@@ -22,6 +22,7 @@ from nnjit.codegen.wasm.emit import emit_module
 from nnjit.codegen.wasm.module import kernel_function, kernel_module
 from nnjit.codegen.wasm.planfn import PlanStep, plan_module
 from nnjit.codegen.wasm.target import Target
+from nnjit.codegen.wasm.team import CONTROL_END
 from nnjit.tune.device import DeviceFacts
 
 CHAINS = (8, 10, 12, 13)
@@ -38,7 +39,7 @@ EXPS = 8192
 BARRIERS = 200
 CLIFF = 0.8
 """A rate below this part of the best one before it is a fall off a cliff, not noise."""
-ARGS, FIRST = 1024, 4096
+ARGS, FIRST = CONTROL_END, CONTROL_END + 4096
 LAST = FIRST + SIZES[-1]
 SHOWN = 64
 """Bytes behind operand 1 where a kernel leaves what it found."""

@@ -56,8 +56,12 @@ class SharedMemory(wasmtime.SharedMemory):
         return ctypes.cast(self.data_ptr(), ctypes.POINTER(ctypes.c_int32))
 
 
-@pytest.fixture
-def shared_memory(engine: Any) -> Any:
+def make_memory(engine: Any) -> Any:
     """A shared memory of four pages."""
     limits = wasmtime.Limits(4, 65536)
     return SharedMemory(engine, wasmtime.MemoryType(limits, shared=True))
+
+
+@pytest.fixture
+def shared_memory(engine: Any) -> Any:
+    return make_memory(engine)

@@ -1,0 +1,66 @@
+"""How a step is shared among threads: alone, in units of how many tiles, and whether to wake sleepers for it.
+
+Takes a KernelSpec and its tiles, gives a Share. The estimate of its time is rough; it decides only where sharing
+would cost more than it saves, and how finely the tiles of a step are handed out.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import NamedTuple
+
+from nnjit.codegen.dtypes import SIZES
+from nnjit.codegen.expr import Expr, walk
+from nnjit.codegen.spec import KernelSpec, Stage
+
+SHARE_NS = 6_000
+"""Shorter steps stay on one thread: to publish a step and to wait for its last piece costs about a microsecond."""
+WAKE_NS = 40_000
+"""Shorter steps do not wake a sleeping thread, which takes 5 us to call and some 50 to come."""
+UNIT_NS = 3_000
+"""A piece of work takes at least this long, so that taking it (about 50 ns) is no part of it."""
+
+MULTIPLY_ADDS_PER_NS = 20.0
+OPERATIONS_PER_NS = 6.0
+BYTES_PER_NS = 12.0
+COSTLY = frozenset(
+    {"exp", "log", "tanh", "erf", "sin", "cos", "tan", "pow", "atan", "asin", "acos", "sinh", "cosh"}
+)
+COSTLY_OPERATIONS = 12
+
+
+class Share(NamedTuple):
+    parallel: bool
+    unit: int
+    wake: bool
+
+
+def share(spec: KernelSpec, tiles: int, threads: int) -> Share:
+    """How `tiles` tiles of a kernel are shared by at most `threads` threads."""
+    ns = nanoseconds(spec)
+    if tiles < 2 or threads < 2 or ns < SHARE_NS:
+        return Share(False, 1, False)
+    unit = int(min(UNIT_NS * tiles / ns, tiles / (2 * threads)))
+    return Share(True, max(1, unit), ns >= WAKE_NS)
+
+
+def nanoseconds(spec: KernelSpec) -> float:
+    """About how long a kernel takes on one thread."""
+    shared = prod(a.extent for a in spec.axes)
+    work = sum(shared * _stage(s) for s in spec.stages)
+    return work + sum(o.size * SIZES[o.dtype] for o in spec.operands if o.role != "scratch") / BYTES_PER_NS
+
+
+def _stage(s: Stage) -> float:
+    outputs = prod(a.extent for a in s.axes)
+    points = outputs * prod(r.extent for r in s.reduce)
+    result = outputs * _operations(s.result) / OPERATIONS_PER_NS
+    if s.body is None:
+        return result
+    if s.combine == "sum" and s.body.op == "mul":
+        return points / MULTIPLY_ADDS_PER_NS + result
+    return points * _operations(s.body) / OPERATIONS_PER_NS + result
+
+
+def _operations(e: Expr) -> int:
+    return sum(COSTLY_OPERATIONS if x.op in COSTLY else 1 for x in walk(e))
