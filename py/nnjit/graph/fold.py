@@ -20,6 +20,7 @@ from .shape_rules import axis_of
 from .shape_rules_move import slices
 
 LIMIT = 64 * 1024  # elements of a result that is folded
+KEPT = 256  # elements from which a dequantised weight stays bytes: a product may want it so
 INPUT_LIMIT = 256 * 1024  # elements that may be read for it
 
 Evaluator: TypeAlias = "Callable[[Node, list[Any]], Any]"
@@ -69,6 +70,8 @@ def fold_node(node: Node) -> list[Any] | None:
         return None
     sizes = [v.size for v in node.outputs if v.name]
     if any(n is not None and n > LIMIT for n in sizes):
+        return None
+    if op == "DequantizeLinear" and any(n is None or n > KEPT for n in sizes):
         return None
     if sum(v.const.size for v in node.reads() if v.const is not None) > INPUT_LIMIT or not deterministic(
         node

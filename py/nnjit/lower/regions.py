@@ -79,6 +79,8 @@ def _inlined(graph: Graph, kinds: dict[Node, str], leaving: set[Value]) -> set[N
     pointwise node whose only reader is a plain reduction, which reads each element once."""
     out: set[Node] = set()
     for n in graph.nodes:
+        if _widens(n, kinds):
+            out.add(n)
         if kinds[n] != "pointwise" or n.once:
             continue
         v = n.outputs[0]
@@ -91,6 +93,15 @@ def _inlined(graph: Graph, kinds: dict[Node, str], leaving: set[Value]) -> set[N
         if user.op in READ_ONCE and kinds[user] == "computation":
             out.add(n)
     return out
+
+
+def _widens(n: Node, kinds: dict[Node, str]) -> bool:
+    """A Cast of constant bytes to floats, the right side of one matrix product: done in registers there."""
+    x, v = n.inputs[0] if n.inputs else None, n.outputs[0]
+    if n.op != "Cast" or kinds[n] != "pointwise" or x is None or x.const is None or x.dtype not in ("i8", "u8"):
+        return False
+    user = v.users[0] if len(v.users) == 1 else None
+    return user is not None and user.op == "MatMul" and user.inputs[1] is v and kinds[user] == "computation"
 
 
 READ_ONCE = frozenset({

@@ -17,6 +17,7 @@ from .cleanup import common_subexpressions, dead_code, no_ops
 from .convolution import fold_into_convolutions
 from .layout import merge_layout
 from .norms import recognise_norms
+from .quantised import fold_quantised
 from .selection import simplify_selections
 
 Pass: TypeAlias = "Callable[[Graph], Graph]"
@@ -40,6 +41,7 @@ TIDY: list[Pass] = [
 ]
 PASSES: list[Pass] = [
     *TIDY,
+    fold_quantised,
     recognise_norms,
     recognise_attention,
     recognise_activations,
