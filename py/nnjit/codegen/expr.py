@@ -224,29 +224,40 @@ def rewrite(
     memo: dict[Expr, Expr] | None = None,
 ) -> Expr:  # fmt: skip
     """`e` with axes replaced by `env`; `leaf` may replace any node before its children are looked at."""
-    memo = {} if memo is None else memo
+    return _Rewriter(env, leaf, {} if memo is None else memo)(e)
 
-    def go(x: Expr) -> Expr:
-        done = memo.get(x)
+
+class _Rewriter:
+    """Not a function that calls itself: that is a cycle, and its memo would stay until the next collection."""
+
+    __slots__ = ("env", "leaf", "memo")
+
+    def __init__(
+        self, env: Mapping[str, Index], leaf: Callable[[Expr], Expr | None] | None, memo: dict[Expr, Expr]
+    ) -> None:
+        self.env, self.leaf, self.memo = env, leaf, memo
+
+    def __call__(self, x: Expr) -> Expr:
+        done = self.memo.get(x)
         if done is not None:
             return done
-        new = leaf(x) if leaf else None
+        env = self.env
+        new = self.leaf(x) if self.leaf else None
         if new is None and x.op == "load" and not x.args:
             new = _moved(x, env)
         if new is None:
-            args = tuple([go(a) for a in x.args])
+            args = tuple([self(a) for a in x.args])
             if x.op == "load":
                 access: Access = x.attr
-                guard = tuple((i.subst(env, go), n) for i, n in access.guard)
-                new = Expr("load", x.dtype, args, Access(access.operand, access.index.subst(env, go), guard))
+                guard = tuple((i.subst(env, self), n) for i, n in access.guard)
+                index = access.index.subst(env, self)
+                new = Expr("load", x.dtype, args, Access(access.operand, index, guard))
             elif x.op == "axis":
-                new = Expr("axis", x.dtype, args, x.attr.subst(env, go))
+                new = Expr("axis", x.dtype, args, x.attr.subst(env, self))
             else:
                 new = x if args == x.args else Expr(x.op, x.dtype, args, x.attr)
-        memo[x] = new
+        self.memo[x] = new
         return new
-
-    return go(e)
 
 
 MOVES = 1 << 13
@@ -300,7 +311,18 @@ def indices(e: Expr) -> tuple[Index, ...]:
 def const(value: float | int | bool, dtype: str) -> Expr:
     """A constant; the Python value is brought to the kind of `dtype`."""
     kind = bool if dtype == "bool" else float if dtype in FLOATS else int
-    return Expr("const", dtype, (), kind(value))
+    exact = kind(value)
+    key = (dtype, repr(exact))
+    made = _constants.get(key)
+    if made is None:
+        if len(_constants) >= MOVES:
+            _constants.clear()
+        made = _constants[key] = Expr("const", dtype, (), exact)
+    return made
+
+
+_constants: dict[tuple[str, str], Expr] = {}
+"""Equal constants are one object, as long as they are asked for often: see `_moved`."""
 
 
 def axis(i: Index | str | int, dtype: str = "i32") -> Expr:

@@ -20,6 +20,7 @@ from nnjit.codegen.wasm.groups import dot, dot_order, group_load
 from nnjit.codegen.wasm.legalize import const_bytes
 from nnjit.codegen.wasm.ops import LOADS, STORES, kind, narrow, scalar_op, vector_op
 from nnjit.codegen.wasm.target import Target
+from nnjit.codegen.wasm.uses import Uses
 
 Key = tuple[int, tuple[tuple[Atom, int], ...]]
 """An operand and the terms (without LANE) of an index into it: what a pointer points at."""
@@ -52,20 +53,12 @@ class Values:
         """Straight-line statements of one width. Values that no statement here changes are shared across
         all of them, the others inside their own statement."""
         self.lanes = stmts[0].lanes
-        changed = {"%" + s.reg for s in stmts if isinstance(s, Set)}
-        written = {s.operand for s in stmts if isinstance(s, Store)}
-        fixed: dict[Expr, bool] = {}
-        total: dict[Expr, int] = {}
-        own: list[dict[Expr, int]] = []
-        for s in stmts:
-            mine: dict[Expr, int] = {}
-            self._count(s.value, total, mine, fixed, changed, written)
-            own.append(mine)
+        uses = Uses(stmts)
         shared: dict[Expr, int] = {}
-        for s, mine in zip(stmts, own, strict=True):
+        for s, mine in zip(stmts, uses.own, strict=True):
             self.uses = mine
             self.kept = {}
-            self.outer_uses, self.outer_kept = total, shared
+            self.outer_uses, self.outer_kept = uses.total, shared
             if isinstance(s, Set):
                 self.value(s.value)
                 self.b.set(self._reg(s))
@@ -99,33 +92,6 @@ class Values:
         for local in self.kept.values():
             self.b.release(local)
         self.uses, self.kept, self.outer_uses, self.outer_kept = saved
-
-    def _count(
-        self, root: Expr, total: dict[Expr, int], mine: dict[Expr, int], fixed: dict[Expr, bool],
-        changed: set[str], written: set[int],
-    ) -> None:  # fmt: skip
-        """Uses of each node: of fixed ones over the whole run, of the others in this statement."""
-
-        def unchanging(e: Expr) -> bool:
-            known = fixed.get(e)
-            if known is None:
-                known = all(map(unchanging, e.args))
-                if e.op == "reg":
-                    known = "%" + e.attr not in changed
-                elif e.op == "load":
-                    known = known and e.attr.operand not in written and not (e.axes() & changed)
-                fixed[e] = known
-            return known
-
-        def visit(e: Expr) -> None:
-            counts = total if unchanging(e) else mine
-            n = counts.get(e, 0)
-            counts[e] = n + 1
-            if n == 0:
-                for a in e.args:
-                    visit(a)
-
-        visit(root)
 
     def _reg(self, s: Set) -> int:
         have = self.regs.get(s.reg)
@@ -427,6 +393,10 @@ class Values:
             self.lanewise(e)
         elif e.op == "load":
             self._guarded(e, "v128", lambda: self._vector_load(e))
+        elif e.op == "select" and e.args[1].op == "const" and not any(const_bytes(e.args[1].attr, e.dtype)):
+            for a in (e.args[2], e.args[0]):
+                self.value(a)
+            b.op("v128.andnot")
         elif e.op == "select":
             for a in (e.args[1], e.args[2], e.args[0]):
                 self.value(a)
