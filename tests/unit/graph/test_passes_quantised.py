@@ -90,12 +90,13 @@ def test_product(kind: str, channels: int, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["cast", "dequantise"])
 @pytest.mark.parametrize("scale", [(), (48,), (1, 48)])
-def test_weights_stay_bytes(how: str, scale: tuple[int, ...]) -> None:
-    """A product with bytes times scales reads the bytes: the panels hold them, and nothing else is kept."""
+@pytest.mark.parametrize("rows", [(1,), (5,), (29,), (2, 8)])
+def test_weights_stay_bytes(how: str, scale: tuple[int, ...], rows: tuple[int, ...]) -> None:
+    """A product with bytes times scales reads the bytes, in panels or tile by tile, and nothing else is kept."""
     if how == "dequantise" and len(scale) == 2:
         pytest.skip("DequantizeLinear takes no such scale")
     rng = np.random.default_rng(3)
-    x = rng.normal(size=(5, 2048)).astype(np.float32)
+    x = rng.normal(size=(*rows, 2048)).astype(np.float32)
     w = {
         "w": rng.integers(-127, 128, (2048, 48)).astype(np.int8),
         "s": (rng.random(scale) + 0.5).astype(np.float32),

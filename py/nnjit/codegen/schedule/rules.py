@@ -1,6 +1,6 @@
 """default_schedule(spec, target): the first rule that knows the spec answers; the last one always does.
 
-    RULES = [attention, depthwise, int8, nbits, inner, contraction, rows, elementwise]
+    RULES = [widened, attention, depthwise, int8, nbits, inner, contraction, rows, elementwise]
 
 Numbers come from the target: SIMD registers that do not spill, threads. Sums of products have files of
 their own, `contraction`, `inner`, `int8` and `depthwise`.
@@ -27,6 +27,7 @@ from nnjit.codegen.schedule.steps import (
     Unroll,
     Vectorize,
 )
+from nnjit.codegen.schedule.widened import widened
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
 from nnjit.codegen.wasm.target import Target
 
@@ -36,7 +37,7 @@ PEELED_SIZE = 1000
 
 def default_schedule(spec: KernelSpec, target: Target) -> Schedule:
     """A good schedule without measuring: the best guess of the space."""
-    for rule in (attention, depthwise, int8, nbits, inner, contraction, rows):
+    for rule in (widened, attention, depthwise, int8, nbits, inner, contraction, rows):
         found = rule(spec, target)
         if found is not None:
             return found

@@ -11,6 +11,7 @@ from nnjit.codegen.spec import Axis
 from nnjit.graph.ir import Node
 from nnjit.lower.context import Context
 from nnjit.lower.layout import Layout
+from nnjit.lower.ops.widened import widened
 from nnjit.lower.registry import Computation, Unsupported, computation
 
 
@@ -64,6 +65,9 @@ def matmul(ctx: Context, node: Node, out: int) -> Computation:
     """The sum over k of a[..., m, k] b[..., k, n]."""
     a, b = node.inputs[0], node.inputs[1]
     assert a is not None and b is not None and a.shape is not None and b.shape is not None
+    narrow = widened(ctx, node)
+    if narrow is not None:
+        return narrow
     m = matmul_axes(ctx, a.shape, b.shape)
     return Computation(
         m.axes, m.out, result(a.dtype), reduce=[Axis("k", a.shape[-1])], combine="sum",

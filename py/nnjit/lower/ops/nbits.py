@@ -13,6 +13,7 @@ from nnjit.graph.ir import Node, Value
 from nnjit.lower.context import Context
 from nnjit.lower.layout import Layout
 from nnjit.lower.ops.compose import shape_of
+from nnjit.lower.ops.widened import as_rows
 from nnjit.lower.registry import Computation, Unsupported, computation
 
 
@@ -31,7 +32,7 @@ def matmul_nbits(ctx: Context, node: Node, out: int) -> Computation:
     axes, lead = ctx.axes(shape_of(a)[:-1])
     place = Index(0, {"block": block, "word": each, "bit": 1})
     column = Index.of("n") if n > 1 else Index()
-    left = ctx.read(_floats(ctx, a, blocks * block), [*lead, place])
+    left = ctx.read(as_rows(ctx, a, blocks * block), [*lead, place])
     word = _word(ctx, b, column * (blocks * words) + Index(0, {"block": words, "word": 1}))
     shift = axis(Index(0, {"bit": bits}))
     code = cast(op("band", Expr("shr", "i32", (word, shift)), const((1 << bits) - 1, "i32")), "f32")
@@ -50,23 +51,6 @@ def matmul_nbits(ctx: Context, node: Node, out: int) -> Computation:
         axes, [*lead, column], cast(value, a.dtype), reduce=reduce, combine="sum", body=op("mul", left, right),
         name=f"matmul_{bits}bits",
     )  # fmt: skip
-
-
-def _floats(ctx: Context, a: Value, wide: int) -> Value:
-    """`a` in f32, its rows `wide` long: itself, or a copy filled up with zeros."""
-    shape = shape_of(a)
-    if a.dtype == "f32" and shape[-1] == wide and ctx.tensors.place(a)[1].strides[-1] == 1:
-        return a
-    full = (*shape[:-1], wide)
-    made, layout = Value(f"{a.name}/rows", "f32", full), Layout.row_major(full)
-    inner = type(ctx)(ctx.build)
-    axes, idx = inner.axes(full)
-    bounds = [(idx[-1], shape[-1])] if wide > shape[-1] else []
-    value = inner.read_padded(a, idx, bounds, const(0, a.dtype)) if bounds else inner.read(a, idx)
-    buffer = ctx.build.buffer(made, layout, a.once)
-    c = Computation(axes, idx, cast(value, "f32"), name="rows")
-    ctx.build.emit(inner, c, "f32", buffer, layout, [a.producer] if a.producer else [], a.once)
-    return made
 
 
 def _word(ctx: Context, b: Value, at: Index) -> Expr:
