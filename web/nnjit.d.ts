@@ -97,8 +97,8 @@ export interface SessionOptions {
   externalData?: readonly (string | { path: string; data: BytesLike })[];
   progress?: Progress;
   signal?: AbortSignal | null;
-  /** The tuner is not part of this version: modes other than 'off' warn and change nothing. */
-  tune?: { mode?: 'off' | 'idle' | 'now'; budgetMs?: number; cacheUrl?: string };
+  /** Makes kernels faster while the session is used: docs/tuning.md. */
+  tune?: TuneOptions;
   logLevel?: LogLevel;
   /** onnxruntime's form of logLevel: 0 verbose … 4 fatal. */
   logSeverityLevel?: 0 | 1 | 2 | 3 | 4;
@@ -200,25 +200,118 @@ export interface Difference {
   note: string;
 }
 
+export interface TuneOptions {
+  /** 'idle': in pauses, a little under load; 'now': in every pause. Default 'off'. */
+  mode?: 'off' | 'idle' | 'now';
+  /** Stop after so much time of tuning; 0 (default): when nothing is left to gain. */
+  budgetMs?: number;
+  /** A record server (see docs/records.md): its records of this class of devices are tried first. */
+  cacheUrl?: string;
+  /** Report what was found to cacheUrl. Default false. */
+  share?: boolean;
+}
+
+/** One kernel of the plan, as the tuner sees it. Times are ms of one call. */
+export interface TunedKernel {
+  key: string;
+  name: string;
+  /** A step that runs it, for session.kernel(). */
+  step: number;
+  /** Steps that run it. */
+  count: number;
+  /** Schedules before rules and after; 0 and 1 while it was not looked at. */
+  raw: number;
+  listed: number;
+  /** No kernel takes less, by the device's facts. */
+  boundMs: number;
+  /** 0 while it was not timed. */
+  ms: number;
+  firstMs: number;
+  share: number;
+  tried: number;
+  left: number;
+  dropped: number;
+  /** Why nothing more is tried, or ''. */
+  closed: string;
+  serving: string;
+}
+
 export interface TuningStatus {
   mode: 'off' | 'idle' | 'now';
+  state: 'off' | 'waiting' | 'running' | 'paused' | 'resting' | 'done' | 'failed';
   running: boolean;
+  /** Why it rests, ended or failed. */
+  reason: string;
   candidates: number;
   timed: number;
   kept: number;
+  /** Trapped, wrong, refused by the browser. */
+  dropped: number;
+  /** Since it began; of that, inside the engine; of that, what inferences waited for. */
   spentMs: number;
+  testedMs: number;
+  delayedMs: number;
   budgetMs: number;
+  /** Of all kernels together, over those the plan came with. */
   speedup: number;
+  /** What an inference could still gain, at most. */
+  leftMs: number;
+  /** The class of devices that records are kept under. */
+  device: string;
+  kernels: TunedKernel[];
+}
+
+export interface TuningEvent {
+  /** ms of tuning. */
+  at: number;
+  kind: 'trial' | 'swap' | 'kernel' | 'state';
+  name: string;
+  step: number;
+  text: string;
+  /** timed, slow, wrong, trap, refused, illegal. */
+  verdict: string;
+  /** Of a trial: its time over the serving kernel's. */
+  ratio: number;
+  gained: number;
+  detail: Record<string, any>;
+}
+
+/** Measured once a browser, kept in IndexedDB. Rates of one thread. */
+export interface DeviceFacts {
+  measured: boolean;
+  fma_gflops: number;
+  muladd_gflops: number;
+  registers: number;
+  l1_bytes: number;
+  l2_bytes: number;
+  /** [bytes of the working set, GB/s] */
+  bandwidth: [number, number][];
+  threads: number;
+  scaling: number;
+  barrier_us: number;
+  exp_ns: number;
+  relaxed: string[];
+  version: number;
+  tookMs?: number;
 }
 
 export interface Tuning {
   status(): TuningStatus;
-  /** Rejects with NOT_AVAILABLE in this version. */
-  start(): Promise<never>;
+  /** Begins or goes on; mode 'now' unless told otherwise. NO_PLAN before anything is compiled. */
+  start(options?: TuneOptions): Promise<void>;
   pause(): Promise<void>;
+  /** Back to the first kernels; this device's records are forgotten. */
   reset(): Promise<void>;
-  export(): Promise<never>;
-  import(records: unknown): Promise<never>;
+  /** Records, a line each. */
+  export(): Promise<string>;
+  import(records: string): Promise<{ taken: number; refused: number }>;
+  /** When it came to an end by itself, or was paused. */
+  finished(): Promise<TuningStatus>;
+  readonly events: readonly TuningEvent[];
+  readonly facts: DeviceFacts | null;
+  subscribe(listener: (event: TuningEvent) => void): () => void;
+  /** What the search was given, to replay it from. */
+  dump(): Promise<Record<string, any>>;
 }
 
 export interface SessionStats {
@@ -320,6 +413,8 @@ export interface Device {
   /** GiB, as the browser rounds it; 0 where it does not say. */
   deviceMemory: number;
   clockGrainMs: number;
+  /** What was measured of it, or null before the first tuning. */
+  tuning: DeviceFacts | null;
   /** The reason, and what would change it, for each feature that is missing. */
   why: Record<string, string>;
   compiler: CompilerInfo | null;

@@ -1,19 +1,21 @@
 // What this device and this page can do, with the reason for each 'no', and the help text of the console.
+import { factsNow, recall } from './device-facts.js';
 import { getCompiler, getEngine } from './workers.js';
 
 /**
  * @typedef {{isolated: boolean, threads: number, hardwareConcurrency: number, simd: boolean, relaxedSimd: boolean, sharedMemory: boolean,
- *   fp16: boolean, webgpu: boolean, deviceMemory: number, clockGrainMs: number, why: Record<string, string>,
+ *   fp16: boolean, webgpu: boolean, deviceMemory: number, clockGrainMs: number, tuning: import('./device-facts.js').Facts | null, why: Record<string, string>,
  *   compiler: import('./compiler-client.js').CompilerInfo | null, memory: {total: number, sessions: {id: string, bytes: number}[]}}} Device
  */
 
 /** Facts and features, of the engine and of the compiler if it is up. @returns {Promise<Device>} */
 export async function device() {
   const { client } = await getEngine();
+  if (getCompiler().info) await recall(null, () => undefined).catch(() => undefined); // not while it boots
   const { isolated, threads, hardwareConcurrency, simd, relaxed, sharedMemory, fp16, deviceMemory, clockGrainMs } = client.info;
   const webgpu = await hasWebGpu();
   const facts = { isolated, threads, hardwareConcurrency, simd, relaxedSimd: relaxed, sharedMemory, fp16, webgpu, deviceMemory, clockGrainMs };
-  return { ...facts, why: reasons(facts), compiler: getCompiler().info, memory: await client.memory() };
+  return { ...facts, tuning: factsNow(), why: reasons(facts), compiler: getCompiler().info, memory: await client.memory() };
 }
 
 async function hasWebGpu() {

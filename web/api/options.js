@@ -109,12 +109,13 @@ function readExternal(list) {
 
 /** @param {any} tune @returns {import('./tuning.js').TuneOptions} */
 function readTune(tune = {}) {
-  if (typeof tune !== 'object' || tune === null) throw bad('tune', "is {mode: 'off' | 'idle' | 'now', budgetMs, cacheUrl}");
-  const { mode = 'off', budgetMs = 0, cacheUrl = '' } = tune;
+  if (typeof tune !== 'object' || tune === null) throw bad('tune', "is {mode: 'off' | 'idle' | 'now', budgetMs, cacheUrl, share}");
+  const { mode = 'off', budgetMs = 0, cacheUrl = '', share = false } = tune;
   if (!['off', 'idle', 'now'].includes(mode)) throw bad('tune.mode', "is 'off', 'idle' or 'now'");
   if (typeof budgetMs !== 'number' || !(budgetMs >= 0)) throw bad('tune.budgetMs', 'is a number of milliseconds, 0 for no limit');
   if (typeof cacheUrl !== 'string') throw bad('tune.cacheUrl', 'is the URL of a record server, or an empty string');
-  return { mode, budgetMs, cacheUrl };
+  if (typeof share !== 'boolean') throw bad('tune.share', 'is true where records may be reported to cacheUrl');
+  return { mode, budgetMs, cacheUrl, share };
 }
 
 /** A progress callback that throws must not break the work it reports on. @param {unknown} callback @returns {Progress} */

@@ -1,6 +1,7 @@
 // session.tuning: makes a session's kernels faster while it is used. Python says what to try next, the engine's lab tries
 // it between inferences, and a winner is swapped in; this carries the messages, keeps the budget and knows when to rest.
-import { deviceClass, deviceFacts, tell } from './device-facts.js';
+import { deviceClass, deviceFacts, factsNow, tell } from './device-facts.js';
+import { reportRecords, sharedRecords } from './records.js';
 import { asFailure, failure } from './errors.js';
 import { log } from './env.js';
 import { profile } from './inspect.js';
@@ -11,7 +12,7 @@ import { getEngine } from './workers.js';
  * @typedef {import('./plans.js').Plans} Plans
  * @typedef {'off' | 'idle' | 'now'} Mode
  * @typedef {'off' | 'waiting' | 'running' | 'paused' | 'resting' | 'done' | 'failed'} State
- * @typedef {{mode: Mode, budgetMs: number, cacheUrl: string}} TuneOptions
+ * @typedef {{mode: Mode, budgetMs: number, cacheUrl: string, share: boolean}} TuneOptions
  * @typedef {{at: number, kind: 'trial' | 'swap' | 'kernel' | 'state', name: string, step: number, text: string, verdict: string,
  *   ratio: number, gained: number, detail: Record<string, any>}} TuningEvent
  * @typedef {{key: string, name: string, step: number, count: number, raw: number, listed: number, boundMs: number, ms: number, firstMs: number,
@@ -77,6 +78,11 @@ export class Tuning {
     };
   }
 
+  /** The device's facts, once they are measured. */
+  get facts() {
+    return factsNow();
+  }
+
   /** @param {(event: TuningEvent) => void} listener @returns {() => void} unsubscribes */
   subscribe(listener) {
     this.#listeners.add(listener);
@@ -117,6 +123,12 @@ export class Tuning {
     this.#loop.abort();
     await this.#ended;
     this.#enter('paused', 'paused');
+  }
+
+  /** What the search was given and decided, for a log that it can be replayed from. @returns {Promise<Record<string, any>>} */
+  async dump() {
+    const plan = this.#plans.latest;
+    return plan && this.#state !== 'off' ? this.#ask('dump', plan.key) : { jobs: [], gained: 1 };
   }
 
   /** Resolves when the tuner has come to an end by itself or was paused. @returns {Promise<TuningStatus>} */
@@ -200,6 +212,8 @@ export class Tuning {
     await deviceFacts();
     const { client } = await getEngine();
     this.#device = await deviceClass(this.#threads);
+    const { cacheUrl } = this.#options;
+    if (cacheUrl) await tell('know', { shared: await sharedRecords(cacheUrl, this.#device) });
     const { shared, threads } = this.#plans.memory;
     const lab = `lab-${++labs}`;
     await client.openLab(lab, { shared, threads });
@@ -215,6 +229,7 @@ export class Tuning {
         else reason = await this.#turn(() => this.#step(client, lab, key, signal));
       }
       await this.#keep(key);
+      if (cacheUrl && this.#options.share) await reportRecords(cacheUrl, (await this.#records(key)).map(({ line }) => line));
       this.#latest = { ...this.#latest, ...await this.#ask('status', key) };
       if (!signal.aborted) this.#enter('done', reason);
     } finally {
@@ -241,6 +256,7 @@ export class Tuning {
   /** One thing to do, and its report. @param {import('../engine/client.js').EngineClient} client @param {string} lab @param {string} key @param {AbortSignal} signal @returns {Promise<string>} why it is over, or '' */
   async #step(client, lab, key, signal) {
     const todo = await this.#ask('next', key);
+    for (const line of todo.skipped) this.#tell({ kind: 'trial', name: line.name, step: line.step, text: line.text, verdict: line.verdict, detail: line });
     if (todo.do === 'done') return todo.reason;
     await client.pace({ mode: this.#options.mode === 'now' ? 'now' : 'idle' });
     const { name, step } = todo.job;
@@ -249,7 +265,7 @@ export class Tuning {
       this.#testedMs += busyMs;
       const answer = await this.#ask('measured', key, { ms, samples });
       this.#latest = { ...this.#latest, ...await this.#ask('status', key) };
-      this.#tell({ kind: 'kernel', name, step, text: answer.reason, verdict: answer.ok ? 'timed' : 'wrong', detail: { ms, boundMs: todo.job.boundMs } });
+      this.#tell({ kind: 'kernel', name, step, text: answer.reason, verdict: answer.ok ? 'timed' : 'wrong', detail: { ...todo.job, ms } });
       return '';
     }
     const report = await client.labTrial(lab, todo.trial, signal);
@@ -258,22 +274,23 @@ export class Tuning {
     this.#counts.candidates++;
     if (report.verdict === 'timed' || report.verdict === 'slow') this.#counts.timed++;
     else this.#counts.dropped++;
-    if (won) await this.#adopt(client, lab, key, signal);
+    const adopted = won ? await this.#adopt(client, lab, key, signal) : 0;
+    if (adopted) Object.assign(line, { adopted: true, adoptedRatio: adopted });
     this.#delayedMs = (await client.pace()).delayedMs;
     if (this.#counts.candidates % 4 === 0 || won) this.#latest = { ...this.#latest, ...await this.#ask('status', key) };
     this.#tell({ kind: 'trial', name, step, text: todo.schedule, verdict: line.verdict, ratio: line.ratio, detail: line });
     return '';
   }
 
-  /** The last candidate is verified whole and takes over between two runs. @param {import('../engine/client.js').EngineClient} client @param {string} lab @param {string} key @param {AbortSignal} signal */
+  /** The last candidate is verified whole and takes over between two runs. @param {import('../engine/client.js').EngineClient} client @param {string} lab @param {string} key @param {AbortSignal} signal @returns {Promise<number>} its time over the one before it; 0 if it may not serve */
   async #adopt(client, lab, key, signal) {
     const confirmed = await client.labConfirm(lab, signal);
-    await this.#queue(async () => {
-      if (this.#plans.latest?.key !== key) return;
+    const adopted = await this.#queue(async () => {
+      if (this.#plans.latest?.key !== key) return 0;
       const adoption = await this.#ask('adoption', key, { confirmed });
       if (!adoption) {
-        this.#counts.dropped++;
-        return;
+        if (!confirmed.ok) this.#counts.dropped++;
+        return 0;
       }
       try {
         await client.adopt(this.#plans.id, key, { ...adoption, lab });
@@ -281,12 +298,14 @@ export class Tuning {
         await this.#ask('refused', key, { reason: asFailure(error).message });
         throw error;
       }
-      const { gained, swapped } = await this.#ask('adopted', key);
+      const { gained, swapped, ratio } = await this.#ask('adopted', key);
       this.#counts.kept++;
       this.#latest = { ...this.#latest, gained };
       this.#tell({ kind: 'swap', name: swapped.name, step: swapped.step, text: swapped.serving, gained, detail: swapped });
+      return ratio;
     });
-    await this.#keep(key);
+    if (adopted) await this.#keep(key);
+    return adopted;
   }
 
   /** @param {string} key @returns {Promise<{key: string, line: string}[]>} */

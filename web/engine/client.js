@@ -207,6 +207,15 @@ export class EngineClient {
   }
 
   /**
+   * @param {string} id
+   * @param {string} key the plan's
+   * @returns {Promise<import('./types.d.ts').StepMs[]>} what each step took in the next inference, whenever that is
+   */
+  survey(id, key) {
+    return this.#call('survey', [id, key]);
+  }
+
+  /**
    * A lab: a memory of its own to try kernels in; see lab.js.
    * @param {string} id
    * @param {{shared: boolean, threads: number, maxPages?: number}} options

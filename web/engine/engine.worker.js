@@ -150,6 +150,17 @@ const methods = {
   /**
    * @param {Call} _call
    * @param {string} id
+   * @param {string} key
+   * @returns {Promise<import('./types.d.ts').StepMs[]>} of the next inference, whenever that is
+   */
+  async survey(_call, id, key) {
+    const plan = session(id).plan(key);
+    return new Promise((resolve) => { plan.survey = resolve; });
+  },
+
+  /**
+   * @param {Call} _call
+   * @param {string} id
    * @param {{shared: boolean, threads: number, maxPages?: number}} options
    */
   async openLab(_call, id, options) {

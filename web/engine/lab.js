@@ -4,7 +4,6 @@
 import { CALL, LAB } from './control.js';
 import { asError, throwIfAborted } from './errors.js';
 import { compare } from './compare.js';
-import { compile } from './load.js';
 import { median } from './measure.js';
 import { JobTrapped } from './pool.js';
 
@@ -46,6 +45,8 @@ export class Lab {
   #setup = null;
   /** ms of one whole call of the serving kernel */
   #servingMs = 0;
+  /** The slice at hand ends then: what comes before may begin without asking. */
+  #windowEnd = 0;
   /** ms spent inside slices */
   busyMs = 0;
 
@@ -185,7 +186,7 @@ export class Lab {
     for (const [i, kernel] of kernels.entries()) {
       memory.write(kernel.args, new Uint8Array(Uint32Array.from(kernel.pointers).buffer));
       const no = MEASURED + i;
-      const compiled = await compile(kernel.module);
+      const compiled = await this.#compile(kernel.module, signal);
       await this.#mail(no, compiled);
       ready.push({ ...kernel, no, compiled });
     }
@@ -219,16 +220,20 @@ export class Lab {
   // --- slices
 
   /**
-   * `work` while no inference is waiting; its time counts as the tuner's.
+   * `work` while no inference is waiting, or within the time that was given a moment ago; it counts as the tuner's.
    * @template T
    * @param {AbortSignal} signal
    * @param {(ms: number) => Promise<T> | T} work gets how long it should last at most
    */
   async #slice(signal, work) {
-    const ms = await this.pace.gap(signal);
+    let left = this.#windowEnd - performance.now();
+    if (left <= 0) {
+      left = await this.pace.gap(signal);
+      this.#windowEnd = performance.now() + left;
+    }
     const start = performance.now();
     try {
-      return await work(ms);
+      return await work(left);
     } finally {
       const took = performance.now() - start;
       this.busyMs += took;
@@ -328,6 +333,7 @@ export class Lab {
         const few = Math.min(kernel.tiles, kernel.parallel ? this.session.threads : 1);
         do await this.#call(kernel, 0, few); while (performance.now() < until);
       });
+      this.#windowEnd = 0;
       const left = start + (TIER_MS * (i + 1)) / 3 - performance.now();
       if (left > 0) await this.pace.rest(left, signal);
     }
@@ -402,15 +408,29 @@ export class Lab {
     const { memory } = this.session;
     if (kernel.pages) memory.ensure(kernel.pages);
     for (const pack of kernel.packs) {
-      const packing = { ...pack, packs: [], no: PACKING, compiled: await compile(pack.module) };
+      const packing = { ...pack, packs: [], no: PACKING, compiled: await this.#compile(pack.module, signal) };
       memory.write(pack.args, new Uint8Array(Uint32Array.from(pack.pointers).buffer));
       await this.#mail(PACKING, packing.compiled);
       await this.#sweep(packing, 0, pack.tiles, Infinity, signal);
     }
-    const compiled = await compile(kernel.module);
+    const compiled = await this.#compile(kernel.module, signal);
     memory.write(kernel.args, new Uint8Array(Uint32Array.from(kernel.pointers).buffer));
     await this.#mail(no, compiled);
     return { ...kernel, no, compiled };
+  }
+
+  /**
+   * At once: a kernel is a few kilobytes, and a compiler thread of the browser would wait behind the inferences' threads.
+   * @param {Uint8Array} bytes @param {AbortSignal} signal
+   */
+  #compile(bytes, signal) {
+    return this.#slice(signal, () => {
+      try {
+        return new WebAssembly.Module(/** @type {BufferSource} */ (bytes));
+      } catch (cause) {
+        throw asError(cause, 'COMPILE_FAILED');
+      }
+    });
   }
 
   /** @param {number} no @param {WebAssembly.Module | null} module */

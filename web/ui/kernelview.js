@@ -8,9 +8,11 @@ import { bytes, count, gflops, ms } from './format.js';
 /** Texts of a kernel in the order a reader wants them; whatever else the compiler tells follows. @type {[string, string][]} */
 const TEXTS = [
   ['schedule', 'Schedule'],
+  ['scheduleBefore', 'Schedule before tuning'],
   ['spec', 'What it computes'],
   ['loops', 'Loops'],
   ['listing', 'WebAssembly'],
+  ['listingBefore', 'WebAssembly before tuning'],
   ['wgsl', 'WGSL'],
 ];
 const FACTS = new Set([

@@ -9,6 +9,7 @@ import { latencyPanel } from './latency.js';
 import { writeLink } from './links.js';
 import { placementPanel } from './placement.js';
 import { resultsPanel } from './results.js';
+import { tuningPanel } from './tuning.js';
 
 /** @typedef {import('./runner.js').Runner} Runner */
 /** @typedef {import('./models.js').Origin} Origin */
@@ -67,6 +68,7 @@ export class ModelView {
       sample && el('section', { class: 'panel', 'aria-label': sample.title }, this.stage),
       this.#feeding(sample !== null),
       latencyPanel(runner, fail),
+      tuningPanel(runner, (error) => this.#fail(error, `tune ${origin.name}`)),
       placementPanel(runner, (error) => this.#fail(error, `look into ${origin.name}`)),
       checkPanel(runner, (error) => this.#fail(error, `check ${origin.name}`)),
     );

@@ -27,7 +27,7 @@ from .wheel import Distribution
 ROOT = Path(__file__).resolve().parents[3]
 REQUIREMENTS = Path(__file__).with_name("requirements-test.txt")
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-COMMANDS = ("serve", "test", "check", "bench", "conformance", "models", "vendor", "wheel")
+COMMANDS = ("serve", "test", "check", "bench", "tune", "conformance", "models", "vendor", "wheel")
 ABOUT = """\
 nnjit runs ONNX models in the browser, on kernels it makes for them.
 
@@ -35,6 +35,7 @@ nnjit runs ONNX models in the browser, on kernels it makes for them.
   python3 serve.py test           check the code, run all tests (arguments go to pytest; no check then)
   python3 serve.py check          ruff, mypy and tsc alone (or those named: ruff format mypy tsc tsc-tests)
   python3 serve.py bench ...      side by side with onnxruntime-web, TF.js, jax-js (arguments go to it)
+  python3 serve.py tune MODEL     tune a model in headless Chromium; writes the log and a plot
   python3 serve.py conformance    ONNX's own 2,033 cases in Chromium; writes docs/operators.md
   python3 serve.py models         fetch the models that samples, tests and bench use
   python3 serve.py vendor G ...   fetch groups of web/vendor.lock.json (all of them when none is named)
@@ -86,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
     for name, text in (
         ("test", "run the tests"),
         ("bench", "run the side-by-side benchmark"),
+        ("tune", "study the tuner on a model"),
         ("conformance", "run ONNX's own cases"),
     ):
         more = commands.add_parser(name, help=text, add_help=False)
@@ -109,7 +111,7 @@ def split_arguments(arguments: Sequence[str]) -> list[str]:
     """`serve` may be left out; everything after `test`, `bench` or `conformance` belongs to that program."""
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in {"-h", "--help"}):
         return ["serve", *arguments]
-    if arguments[0] in {"test", "bench", "conformance"}:
+    if arguments[0] in {"test", "bench", "tune", "conformance"}:
         return [arguments[0], "--", *arguments[1:]]
     return list(arguments)
 
@@ -125,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return test(project, without_dashes(options.arguments))
             case "check":
                 return check(project, options.only)
-            case "bench" | "conformance" as name:
+            case "bench" | "tune" | "conformance" as name:
                 return program(project, name, without_dashes(options.arguments))
             case "models":
                 project.vendor.ensure("samples", "models")
@@ -210,11 +212,12 @@ def test(project: Project, arguments: list[str]) -> int:
 
 
 def program(project: Project, name: str, arguments: list[str]) -> int:
-    """tests/NAME/run.py in the environment, with the peers fetched."""
+    """tests/NAME/run.py (tests/bench/tune.py for `tune`) in the environment, with the peers fetched."""
     project.env.require(REQUIREMENTS)
     project.vendor.ensure("runtime", "samples", "models", "bench")
     project.dist.refresh()
-    command = [str(project.env.python), str(project.root / "tests" / name / "run.py"), *arguments]
+    script = "bench/tune.py" if name == "tune" else f"{name}/run.py"
+    command = [str(project.env.python), str(project.root / "tests" / script), *arguments]
     return subprocess.run(command, cwd=project.root, env=test_variables(project), check=False).returncode
 
 

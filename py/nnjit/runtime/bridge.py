@@ -224,7 +224,8 @@ def _feeds(entries: Any) -> Mapping[str, Any]:
 
 
 def _kernel(args: Any, context: Context) -> dict[str, Any]:
-    return _session(args).kernel(str(args.key), int(args.step))
+    session, key, step = _session(args), str(args.key), int(args.step)
+    return {**session.kernel(key, step), **bridge_tuning.before(session, key, step)}
 
 
 def _stats(args: Any, context: Context) -> dict[str, Any]:

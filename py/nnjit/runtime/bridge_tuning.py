@@ -10,8 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from nnjit.codegen.schedule.steps import Schedule
+from nnjit.codegen.schedule.apply import apply
+from nnjit.codegen.schedule.steps import Schedule, describe
 from nnjit.codegen.spec import KernelSpec
+from nnjit.codegen.wasm.emit import emit
+from nnjit.codegen.wasm.listing import listing
 from nnjit.errors import SessionError
 from nnjit.runtime.memory import SessionMemory
 from nnjit.runtime.plan import Plan
@@ -134,6 +137,16 @@ def tuning_of(session: CompilerSession, args: Mapping[str, Any]) -> Tuning:
     return found
 
 
+def before(session: CompilerSession, key: str, step: int) -> dict[str, str]:
+    """A tuned step's kernel as it was at first: schedule and listing; nothing for a step that was not changed."""
+    tuning = session.tunings.get(key)
+    slot = next((s for s in tuning.slots if step in s.steps), None) if tuning else None
+    if slot is None or slot.job.serving == slot.job.first:
+        return {}
+    code = listing(emit(apply(slot.spec, slot.job.first), session.options.target))
+    return {"scheduleBefore": describe(slot.job.first), "listingBefore": code}
+
+
 def record_lines(session: CompilerSession, args: Mapping[str, Any]) -> list[dict[str, str]]:
     """[{key, line}]: what the session's tuning found, as records of a device class."""
     lines = []
@@ -185,6 +198,7 @@ def methods(session: Callable[[Any], CompilerSession]) -> dict[str, Callable[[An
         "tune.adoption": on_tuning(lambda t, a: t.adoption(a["confirmed"])),
         "tune.adopted": on_tuning(lambda t, a: t.adopted_now()),
         "tune.refused": on_tuning(lambda t, a: t.not_adopted(str(a["reason"]))),
+        "tune.dump": on_tuning(lambda t, a: t.dump()),
         "tune.status": on_tuning(lambda t, a: t.status()),
         "tune.reset": on_tuning(lambda t, a: t.reset()),
         "tune.drop": lambda args, _: session(args).tunings.pop(str(plain(args)["key"]), None) is not None,

@@ -69,6 +69,7 @@ class Tuning:
         self.bench_of: Slot | None = None
         self.pending_probes: list[oracle.Probe] = []
         self.adopted: list[Slot] = []
+        self.skipped: list[dict[str, Any]] = []
 
     # ---- what there is to tune ----
 
@@ -127,7 +128,11 @@ class Tuning:
     # ---- what to do next ----
 
     def next(self) -> dict[str, Any]:
-        """{do: 'setup' | 'trial' | 'done', ...}: for the lab, with what the log says about it."""
+        """{do: 'setup' | 'trial' | 'done', ...}: for the lab. skipped: candidates that did not fit, for the log."""
+        self.skipped = []
+        return {**self._next(), "skipped": self.skipped}
+
+    def _next(self) -> dict[str, Any]:
         while True:
             job = self.search.pick()
             if job is None:
@@ -166,6 +171,7 @@ class Tuning:
             kernel, emit_ms = slot.laid.candidate(schedule)
         except (ScheduleError, NnjitError) as error:
             self.search.record(slot.job, schedule, {"verdict": "illegal", "reason": str(error)})
+            self.skipped.append({**self._about(slot), "text": describe(schedule), "verdict": "illegal"})
             return None
         self.now = slot, schedule, emit_ms
         trial = {"kernel": kernel, "rounds": ROUNDS}
@@ -263,13 +269,18 @@ class Tuning:
         slot, schedule, _ = self.now
         self.repacking.commit()
         self.search.adopt(slot.job, self.winner)
+        ratio = self.winner.ratio
         self._kernel(slot).schedule = schedule
         if slot.laid is not None:
             slot.laid.keep()
         if slot not in self.adopted:
             self.adopted.append(slot)
         self.winner = None
-        return {"gained": self.search.gained, "swapped": {**self._about(slot), "serving": describe(schedule)}}
+        return {
+            "gained": self.search.gained,
+            "ratio": ratio,
+            "swapped": {**self._about(slot), "serving": describe(schedule)},
+        }
 
     def not_adopted(self, reason: str) -> None:
         """The engine could not swap; the serving kernel stays."""
@@ -300,6 +311,15 @@ class Tuning:
             "gained": search.gained,
             "leftMs": sum(j.gain_ms for j in search.jobs),
         }
+
+    def dump(self) -> dict[str, Any]:
+        """All the search was given, for a log that it can be replayed from: each job's list of schedules as texts."""
+        jobs = [
+            {"key": j.key, "name": j.name, "count": j.count, "boundMs": j.bound_ms, "estimateMs": j.estimate_ms,
+             "raw": j.raw, "schedules": [describe(s) for s in j.schedules], "closed": j.closed}
+            for j in self.search.jobs
+        ]  # fmt: skip
+        return {"jobs": jobs, "gained": self.search.gained}
 
     def records(self, device: str) -> list[Record]:
         """What was learnt: for each kernel that was tried, the schedule that serves and how it did."""

@@ -133,7 +133,7 @@ class Search:
         if trial.verdict == "timed" and base and len(base) == len(mine):
             ratios = [b / a for a, b in zip(base, mine, strict=True) if a > 0]
             trial.ratio = median(ratios) if ratios else 0.0
-            ahead = sum(r < 1.0 for r in ratios)
+            ahead = sum(r < max(1.0, WIN) for r in ratios)
             trial.won = 0 < trial.ratio <= WIN and ahead >= 0.8 * len(ratios)
         job.trials.append(trial)
         job.losses = 0 if trial.won else job.losses + 1

@@ -1,0 +1,276 @@
+"""The live tuner in Chromium: faulty candidates, swaps under load, records, pause and reset, patterns of use."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import wasmtime
+from onnx import TensorProto, helper
+
+from nnjit.codegen.expr import Index, const, load, op
+from nnjit.codegen.schedule.steps import Parallel, Tile, Vectorize
+from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
+from nnjit.codegen.wasm.target import Target
+from nnjit.tune.bench import Bench
+
+from .api_page import BOOT, Api, model
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+    from nnjit.devtools.httpd import Server
+
+F = TensorProto.FLOAT
+N = 4096
+TARGET = Target(relaxed=False, shared=True, threads=2)
+
+
+def doubled() -> KernelSpec:
+    """y[i] = 2 * x[i] + 1"""
+    value = op("add", op("mul", load(0, Index.of("i"), "f32"), const(2.0, "f32")), const(1.0, "f32"))
+    stage = Stage((), (), "", None, value, 1, Index.of("i"))
+    return KernelSpec(
+        "doubled", (Axis("i", N),), (stage,), (Operand("f32", N, "in"), Operand("f32", N, "out"))
+    )
+
+
+def revivable(value: Any) -> Any:
+    """Bytes as the page's revive() reads them."""
+    if isinstance(value, bytes):
+        return {"$base64": base64.b64encode(value).decode()}
+    if isinstance(value, dict):
+        return {k: revivable(v) for k, v in value.items()}
+    return [revivable(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def handmade(body: str) -> bytes:
+    return bytes(
+        wasmtime.wat2wasm(f"""(module (import "env" "memory" (memory 0 65536 shared))
+        (func (export "kernel") (param $args i32) (param $begin i32) (param $end i32) {body}))""")
+    )
+
+
+FAULTS = {
+    "trap": handmade("unreachable"),
+    # past the end of any memory
+    "wild": handmade("(i32.store (i32.const -4) (i32.const 1))"),
+    # nothing is written
+    "idle": handmade(""),
+    # the first element of every call is off
+    "wrong": handmade("(f32.store (i32.load offset=4 (local.get $args)) (f32.const 3))"),
+    # bounded, but hundreds of times too long
+    "slow": handmade("""(local $i i32) (loop $again (local.set $i (i32.add (local.get $i) (i32.const 1)))
+        (br_if $again (i32.lt_u (local.get $i) (i32.const 60000000))))"""),
+    "no module": b"\0asm\1\0\0\0\xff",
+}
+
+
+def test_a_faulty_candidate_gets_its_verdict_and_nothing_else(engine: Page) -> None:
+    """Each fault is found in the lab; the lab goes on, and a good candidate is timed and may serve."""
+    spec = doubled()
+    bench = Bench(spec, TARGET, 64, True)
+    setup = bench.setup((Parallel(("i",)),), [(1, 5)])
+    good, _ = bench.candidate((Tile("i", 16), Vectorize("i", 4), Parallel(("i",))))
+    trials = [revivable({"kernel": {**good, "module": code}, "rounds": 5}) for code in FAULTS.values()]
+    got = engine.evaluate(
+        """async ([setup, good, trials]) => {
+          const engine = await EngineClient.start({ threads: 2 });
+          await engine.openLab('lab', { shared: true, threads: 2 });
+          await engine.pace({ mode: 'now' });
+          const { samples } = await engine.labSetup('lab', revive(setup));
+          const verdicts = [];
+          for (const trial of trials) {
+            verdicts.push(await engine.labTrial('lab', revive(trial)));
+            verdicts.push((await engine.labConfirm('lab')).ok); // what failed must not be confirmed
+          }
+          const report = await engine.labTrial('lab', revive(good));
+          const confirmed = await engine.labConfirm('lab');
+          await engine.closeLab('lab');
+          engine.terminate();
+          return { samples, verdicts, report, confirmed };
+        }""",
+        [revivable(setup), revivable({"kernel": good, "rounds": 5}), trials],
+    )
+    found = dict(zip(FAULTS, [v["verdict"] for v in got["verdicts"][::2]], strict=True))
+    assert found.pop("slow") in ("slow", "wrong")
+    assert found == {
+        "trap": "trap",
+        "wild": "trap",
+        "idle": "wrong",
+        "wrong": "wrong",
+        "no module": "refused",
+    } or (
+        # a kernel that writes nothing shows only when its whole output is asked for
+        found == {"trap": "trap", "wild": "trap", "idle": "timed", "wrong": "wrong", "no module": "refused"}
+    )
+    assert not any(got["verdicts"][1::2])
+    assert got["report"]["verdict"] == "timed" and got["report"]["checked"] > 0
+    assert got["report"]["mine"] and got["confirmed"]["ok"] and got["confirmed"]["checked"] == N
+    x = np.frombuffer(setup["fills"][0]["pattern"], np.float32)[5]
+    assert np.frombuffer(bytes(got["samples"][0]), np.float32)[0] == pytest.approx(2 * x + 1)
+
+
+def net() -> Any:
+    """Products of constants and of activations, softmax, a residual."""
+    rng = np.random.default_rng(1)
+    weights = {n: (rng.standard_normal((96, 96)) / 8).astype(np.float32) for n in ("v", "w")}
+    nodes = [
+        helper.make_node("MatMul", ["x", "v"], ["a"]),
+        helper.make_node("Softmax", ["a"], ["b"]),
+        helper.make_node("MatMul", ["b", "w"], ["c"]),
+        helper.make_node("Add", ["c", "x"], ["d"]),
+        helper.make_node("Tanh", ["d"], ["y"]),
+    ]
+    return model(nodes, {"x": (F, [64, 96])}, {"y": (F, [64, 96])}, weights)
+
+
+@pytest.fixture(scope="module")
+def tuned(new_page: Any, server: Server) -> Iterator[Api]:
+    """A page of its own: these tests change what its compiler believes."""
+    with new_page(allowed=[".*"]) as page:
+        made = Api(page, server)
+        page.evaluate(BOOT)
+        page.evaluate("""() => {
+          const values = (seed) => Float32Array.from({ length: 64 * 96 }, (_, i) => Math.sin(i * seed));
+          window.feed = (seed) => T('float32', values(seed), [64, 96]);
+          window.wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+          window.worst = (a, b) => a.reduce((w, v, i) => Math.max(w, Math.abs(v - b[i])), 0);
+        }""")
+        yield made
+
+
+def test_results_are_right_while_kernels_are_swapped(tuned: Api) -> None:
+    """Every candidate is made to win, so that slots change all the time and panels are made over, under load."""
+    tuned.run(
+        "() => nnjit.python('import nnjit.tune.search as s; s.WIN = s.AGAIN = 1e9; s.WORTH = s.NEAR = 0')"
+    )
+    got = tuned.run(
+        """async (path) => {
+          const session = await create(path);
+          const wanted = [];
+          for (const seed of [1, 2, 3]) wanted.push((await session.run({ x: feed(seed) })).y.data);
+          await session.tuning.start({ mode: 'now' });
+          let error = 0;
+          let runs = 0;
+          const until = performance.now() + 9000;
+          while (performance.now() < until && session.tuning.status().kept < 25) {
+            const { y } = await session.run({ x: feed(1 + (runs % 3)) });
+            error = Math.max(error, worst(y.data, wanted[runs++ % 3]));
+            await wait(4);
+          }
+          await session.tuning.pause();
+          const paused = session.tuning.status();
+          const { y } = await session.run({ x: feed(2) });
+          const step = paused.kernels.find((k) => k.tried > 1).step;
+          const kernel = await session.kernel(step);
+          await session.tuning.reset();
+          const back = await session.run({ x: feed(2) });
+          const exact = worst(back.y.data, wanted[1]);
+          const after = session.tuning.status();
+          await session.release();
+          return { error, runs, paused, after, exact, end: worst(y.data, wanted[1]), kernel };
+        }""",
+        tuned.put("net.onnx", net()),
+    )
+    tuned.run("() => nnjit.python('s.WIN, s.AGAIN, s.WORTH, s.NEAR = 0.975, 0.985, 0.004, 1.06')")
+    paused = got["paused"]
+    assert paused["state"] in ("paused", "done") and paused["kept"] >= 5 and got["runs"] > 5, paused
+    assert got["error"] < 1e-5 and got["end"] < 1e-5
+    assert got["exact"] < 1e-6, "reset does not bring the first kernels back"
+    assert got["after"]["state"] == "off" and got["after"]["candidates"] == 0
+    assert "listing" in got["kernel"]
+
+
+def test_a_second_session_starts_from_what_the_first_found(tuned: Api) -> None:
+    got = tuned.run(
+        """async (path) => {
+          const first = await create(path);
+          await first.run({ x: feed(1) });
+          await first.tuning.start({ mode: 'now', budgetMs: 4000 });
+          const ended = await first.tuning.finished();
+          const records = await first.tuning.export();
+          await first.release();
+          const second = await create(path, { tune: { mode: 'now' } });
+          const { y } = await second.run({ x: feed(1) });
+          const again = await second.tuning.finished();
+          const known = await second.tuning.import(records + '{"format":1}\\n');
+          await second.release();
+          return { ended, again, records, known, y: y.data.length, facts: (await nnjit.device()).tuning };
+        }""",
+        tuned.put("net.onnx", net()),
+    )
+    lines = got["records"].splitlines()
+    assert got["ended"]["state"] == "done" and lines
+    assert all(k["tried"] <= 1 for k in got["again"]["kernels"] if k["closed"] in ("known", "all tried"))
+    assert got["again"]["candidates"] <= got["ended"]["candidates"]
+    assert got["known"] == {"taken": len(lines), "refused": 1}
+    assert got["facts"]["measured"] and got["facts"]["fma_gflops"] > 1 and got["facts"]["registers"] >= 8
+
+
+def test_tuning_keeps_out_of_the_way(tuned: Api) -> None:
+    """Bursts, a steady stream, a hidden page: work goes on, what runs had to wait for stays within its allowance."""
+    got = tuned.run(
+        """async (path) => {
+          const session = await create(path, { tune: { mode: 'idle', budgetMs: 20000 } });
+          const one = () => session.run({ x: feed(1) });
+          await one();
+          for (let burst = 0; burst < 3; burst++) {
+            for (let i = 0; i < 10; i++) await one();
+            await wait(300);
+          }
+          const burst = session.tuning.status();
+          const until = performance.now() + 1000;
+          while (performance.now() < until) await one();
+          const steady = session.tuning.status();
+          Object.defineProperty(document, 'visibilityState', { value: 'hidden', configurable: true });
+          await wait(1200);
+          const hidden = session.tuning.status();
+          await wait(600);
+          const still = session.tuning.status();
+          delete document.visibilityState;
+          await session.tuning.pause();
+          await session.release();
+          return { burst, steady, hidden, still };
+        }""",
+        tuned.put("net.onnx", net()),
+    )
+    assert got["steady"]["delayedMs"] <= 520
+    if got["hidden"]["state"] != "done":
+        assert got["hidden"]["state"] == "resting" and got["hidden"]["reason"] == "the page is hidden"
+        assert got["still"]["candidates"] == got["hidden"]["candidates"]
+
+
+def test_two_sessions_share_the_lab_in_turns(tuned: Api) -> None:
+    got = tuned.run(
+        """async (path) => {
+          const sessions = [await create(path), await create(path)];
+          const wanted = (await sessions[0].run({ x: feed(4) })).y.data;
+          for (const session of sessions) {
+            await session.run({ x: feed(4) });
+            await session.tuning.start({ mode: 'now', budgetMs: 1500 });
+          }
+          const ended = await Promise.all(sessions.map((session) => session.tuning.finished()));
+          const right = [];
+          for (const session of sessions) right.push(worst((await session.run({ x: feed(4) })).y.data, wanted));
+          for (const session of sessions) await session.release();
+          return { states: ended.map(({ state }) => state), right };
+        }""",
+        tuned.put("net.onnx", net()),
+    )
+    assert got["states"] == ["done", "done"] and max(got["right"]) < 1e-5
+
+
+def test_tune_options_are_checked(tuned: Api) -> None:
+    path = tuned.put("net.onnx", net())
+    for body in (
+        "{ mode: 'fast' }",
+        "{ mode: 'now', budgetMs: -1 }",
+        "{ cacheUrl: 5 }",
+        "{ share: 1 }",
+        "'now'",
+    ):
+        assert tuned.failure(f"await create(arg, {{ tune: {body} }})", path)["code"] == "BAD_OPTION"

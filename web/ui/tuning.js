@@ -1,0 +1,238 @@
+// The tuner as one sees it: what it tried over time, what it kept, what is left to gain, and the controls. Takes a
+// Runner; listens to session.tuning.
+import { announce, el, fill, paced, save, svg } from './dom.js';
+import { count, ms } from './format.js';
+import { KernelView } from './kernelview.js';
+
+/** @typedef {import('./runner.js').Runner} Runner */
+/** @typedef {import('../nnjit.js').TuningEvent} TuningEvent */
+/** @typedef {import('../nnjit.js').TuningStatus} TuningStatus */
+/** @typedef {import('../nnjit.js').DeviceFacts} DeviceFacts */
+
+const WIDTH = 640;
+const HEIGHT = 150;
+/** Ratios shown: faster than this is drawn at the top, slower at the bottom. */
+const [BEST, WORST] = [0.5, 1.75];
+const ROWS = 12;
+
+/**
+ * @param {Runner} runner
+ * @param {(error: unknown) => void} fail
+ */
+export function tuningPanel(runner, fail) {
+  const { tuning } = runner.session;
+  if (!tuning?.subscribe) return null;
+  const figures = el('dl', { class: 'figures' });
+  const chart = el('div', { class: 'chart tuning-chart' });
+  const table = el('div', { class: 'scroll' });
+  const facts = el('p', { class: 'soft facts' });
+  const say = el('p', { class: 'soft', role: 'status' });
+  const kernels = new KernelView(runner, fail);
+  const go = el('button', { type: 'button', class: 'primary', onclick: () => act(toggle) }, 'Tune');
+  const forget = el('button', { type: 'button', onclick: () => act(() => tuning.reset()) }, 'Forget');
+  const store = el('button', { type: 'button', onclick: () => act(keep) }, 'Save records');
+  const take = el('input', { type: 'file', accept: '.jsonl,.txt', hidden: true, onchange: () => act(load) });
+  const loads = el('button', { type: 'button', onclick: () => take.click() }, 'Load records');
+  const panel = el(
+    'section',
+    { class: 'panel tuning', 'aria-label': 'Tuning' },
+    el('div', { class: 'head' }, el('h2', {}, 'Tuning'), el('div', { class: 'row' }, go, forget, store, loads, take)),
+    say,
+    figures,
+    chart,
+    table,
+    facts,
+    kernels.element,
+  );
+
+  /** @param {() => Promise<unknown>} work */
+  async function act(work) {
+    try {
+      await work();
+    } catch (error) {
+      fail(error);
+    }
+    show();
+  }
+
+  async function toggle() {
+    if (busy(tuning.status())) {
+      await tuning.pause();
+    } else {
+      await tuning.start({ mode: 'now' });
+      announce('Tuning has begun');
+    }
+  }
+
+  async function keep() {
+    const text = await tuning.export();
+    if (text) save('nnjit-records.jsonl', text, 'text/plain');
+    else announce('There is nothing to save yet');
+  }
+
+  async function load() {
+    const [file] = take.files ?? [];
+    if (!file) return;
+    const { taken, refused } = await tuning.import(await file.text());
+    take.value = '';
+    announce(`${count(taken, 'record')} taken, ${refused} refused`);
+  }
+
+  function show() {
+    const status = tuning.status();
+    const running = busy(status);
+    go.textContent = running ? 'Pause' : status.candidates ? 'Go on' : 'Tune';
+    go.disabled = runner.session.backend !== 'wasm';
+    forget.disabled = status.state === 'off';
+    store.disabled = !status.candidates;
+    say.textContent = sentence(status, runner.session.backend);
+    fill(figures, ...numbers(status));
+    fill(chart, tuning.events.length > 1 ? plot(tuning.events, status) : '');
+    fill(table, status.kernels.length ? rows(status, kernels) : '');
+    facts.textContent = factsLine(tuning.facts);
+  }
+
+  tuning.subscribe(paced(show, 250));
+  runner.addEventListener('run', paced(show, 500));
+  show();
+  return panel;
+}
+
+/** @param {TuningStatus} status */
+const busy = ({ state }) => state === 'running' || state === 'resting';
+
+/** @param {TuningStatus} status @param {string} backend */
+function sentence({ state, reason, candidates }, backend) {
+  if (backend !== 'wasm') return `Kernels are tuned on the wasm backend; this session runs on ${backend}.`;
+  switch (state) {
+    case 'running':
+      return candidates ? 'Trying other schedules between runs; whatever is faster takes over.' : 'Finding out where the time goes.';
+    case 'resting':
+      return `Resting: ${reason}.`;
+    case 'paused':
+      return 'Paused. What was found stays.';
+    case 'done':
+      return `Done: ${reason}.`;
+    case 'failed':
+      return `It failed: ${reason}`;
+    default:
+      return 'Each kernel runs on the schedule the rules guessed. The tuner times others here, on this machine, and keeps the faster ones.';
+  }
+}
+
+/** @param {TuningStatus} status */
+function numbers({ state, speedup, candidates, kept, dropped, spentMs, delayedMs, leftMs, kernels }) {
+  if (state === 'off') return [];
+  const model = kernels.reduce((sum, kernel) => sum + kernel.count * (kernel.ms || 0), 0);
+  const left = model > 0 ? Math.min(99, (100 * leftMs) / model) : 0;
+  return [
+    figure('kernels’ speed-up', `${speedup.toFixed(2)}×`, 'lead'),
+    figure('candidates tried', String(candidates)),
+    figure('swapped in', String(kept)),
+    figure('dropped', String(dropped)),
+    figure('time spent', ms(spentMs)),
+    figure('added to runs', ms(delayedMs)),
+    figure('left to gain, at most', `${left.toFixed(0)} %`),
+  ];
+}
+
+/** @param {string} label @param {string} text @param {string} [kind] */
+const figure = (label, text, kind = '') => el('div', { class: kind }, el('dt', {}, label), el('dd', { class: 'num' }, text));
+
+/**
+ * Candidates as dots (time beside the kernel that served, faster is higher), swaps as rings, and the kernels'
+ * speed-up so far as a line.
+ * @param {readonly TuningEvent[]} events
+ * @param {TuningStatus} status
+ */
+function plot(events, { speedup, candidates, kept }) {
+  const end = Math.max(1, ...events.map((event) => event.at));
+  const x = (/** @type {number} */ at) => 6 + (at / end) * (WIDTH - 12);
+  const y = (/** @type {number} */ ratio) => {
+    const place = (Math.min(WORST, Math.max(BEST, ratio)) - BEST) / (WORST - BEST);
+    return 8 + place * (HEIGHT - 16);
+  };
+  const dots = [];
+  let line = `M${x(0)},${y(1)}`;
+  for (const { kind, at, verdict, ratio, name, text, gained } of events) {
+    if (kind === 'trial') {
+      const dropped = !['timed', 'slow'].includes(verdict);
+      const dot = svg('circle', {
+        cx: x(at), cy: y(ratio || WORST), r: 2.6, class: dropped ? 'try dropped' : ratio && ratio < 1 ? 'try faster' : 'try',
+      });
+      dots.push(titled(dot, `${name}: ${text}\n${ratio ? `${ratio.toFixed(2)} of the time` : verdict}`));
+    } else if (kind === 'swap') {
+      line += `H${x(at)}V${y(1 / gained)}`;
+      dots.push(titled(svg('circle', { cx: x(at), cy: y(1 / gained), r: 5, class: 'swap' }), `${name} swapped in: ${text}`));
+    }
+  }
+  line += `H${x(end)}`;
+  const label = `${count(candidates, 'candidate')} over ${ms(end)}, ${kept} swapped in, kernels ${speedup.toFixed(2)} times as fast as at first`;
+  return el(
+    'figure',
+    {},
+    svg(
+      'svg',
+      { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', role: 'img', 'aria-label': label },
+      svg('line', { x1: 0, x2: WIDTH, y1: y(1), y2: y(1), class: 'median' }),
+      svg('path', { d: line, class: 'best' }),
+      ...dots,
+    ),
+    el(
+      'figcaption',
+      {},
+      'Each dot is a candidate: above the dashed line it was faster than the kernel that served. Rings are swaps; the line is the kernels’ time so far.',
+    ),
+  );
+}
+
+/** @param {SVGElement} shape @param {string} text */
+function titled(shape, text) {
+  const title = svg('title');
+  title.textContent = text;
+  shape.append(title);
+  return shape;
+}
+
+/** @param {TuningStatus} status @param {KernelView} view */
+function rows({ kernels }, view) {
+  const shown = kernels.slice(0, ROWS);
+  return el(
+    'table',
+    { class: 'kernels' },
+    el('caption', { class: 'sr' }, 'Kernels by what they take'),
+    el('thead', {}, el('tr', {}, ...['kernel', 'share', 'at first', 'now', 'bound', 'tried', 'state'].map((h) => el('th', { scope: 'col' }, h)))),
+    el(
+      'tbody',
+      {},
+      ...shown.map((k) =>
+        el(
+          'tr',
+          {},
+          el('th', { scope: 'row' }, el('button', { type: 'button', class: 'link mono', onclick: () => view.open(k.step, k.ms ? { ms: k.ms } : null) }, k.name), k.count > 1 ? ` ×${k.count}` : ''),
+          el('td', { class: 'num' }, `${(100 * k.share).toFixed(k.share < 0.1 ? 1 : 0)} %`),
+          el('td', { class: 'num' }, k.firstMs ? ms(k.firstMs) : '–'),
+          el('td', { class: 'num' }, k.ms ? ms(k.ms) : '–'),
+          el('td', { class: 'num' }, ms(k.boundMs)),
+          el('td', { class: 'num' }, k.raw ? `${k.tried} of ${k.listed} (${k.raw} raw)` : '–'),
+          el('td', {}, k.closed || (k.tried ? 'more to try' : 'not yet')),
+        ),
+      ),
+    ),
+    kernels.length > ROWS && el('tfoot', {}, el('tr', {}, el('td', { colSpan: 7 }, `and ${count(kernels.length - ROWS, 'smaller kernel')}`))),
+  );
+}
+
+/** @param {DeviceFacts | null} facts */
+function factsLine(facts) {
+  if (!facts?.measured) return 'The device is measured when tuning first begins; that takes under two seconds.';
+  const kib = (/** @type {number} */ n) => (n >= 1 << 20 ? `${n / (1 << 20)} MiB` : `${n / 1024} KiB`);
+  return [
+    `This device: ${facts.fma_gflops.toFixed(0)} GFLOP/s a thread`,
+    `${facts.registers} vector registers`,
+    `caches of ${kib(facts.l1_bytes)} and ${kib(facts.l2_bytes)}`,
+    `${facts.bandwidth.at(-1)?.[1].toFixed(0)} GB/s from memory`,
+    `${count(facts.threads, 'thread')} do the work of ${facts.scaling.toFixed(1)}`,
+    `a barrier takes ${facts.barrier_us.toFixed(2)} µs, exp ${facts.exp_ns.toFixed(1)} ns`,
+  ].join(', ');
+}
