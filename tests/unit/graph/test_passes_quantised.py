@@ -113,3 +113,23 @@ def test_weights_stay_bytes(how: str, scale: tuple[int, ...], rows: tuple[int, .
     wanted = x.astype(np.float64) @ (w["w"] * w["s"].astype(np.float64))
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=5e-2)
     assert local.last is not None and local.last.stats["constantBytes"] < 1.2 * w["w"].nbytes
+
+
+@pytest.mark.parametrize("how", ["cast", "dequantise"])
+def test_an_embedding_stays_bytes(how: str) -> None:
+    rng = np.random.default_rng(4)
+    index = rng.integers(0, 3000, (2, 7))
+    w: dict[str, Any] = {"w": rng.integers(-127, 128, (3000, 48)).astype(np.int8)}
+    if how == "cast":
+        w["s"] = (rng.random((3000, 1)) + 0.5).astype(np.float32)
+        make = [N("Cast", ["w"], ["f"], to=TensorProto.FLOAT), N("Mul", ["f", "s"], ["g"])]
+    else:
+        w["s"] = (rng.random(3000) + 0.5).astype(np.float32)
+        make = [N("DequantizeLinear", ["w", "s"], ["g"], axis=0)]
+    model = model_of([*make, N("Gather", ["g", "x"], ["y"])], index, w)
+    local = LocalSession(model.SerializeToString())
+    found = local.run({"x": index})["y"]
+    np.testing.assert_array_equal(found, (w["w"] * w["s"].reshape(-1, 1))[index])
+    assert local.last is not None and local.last.stats["constantBytes"] < 1.1 * (
+        w["w"].nbytes + w["s"].nbytes
+    )

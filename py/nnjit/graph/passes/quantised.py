@@ -2,6 +2,7 @@
 
 Conv(Dequantize(x), Dequantize(w), b)  →  Cast(ConvInteger(x, w)) * (x_scale * w_scale) + b
 MatMul(x, Cast(w8) * s)                →  MatMul(x, Cast(w8)) * s
+    Gather(Cast(w8) * s, i)                →  Cast(Gather(w8, i)) * Gather(s, i)
 """
 
 from __future__ import annotations
@@ -145,7 +146,45 @@ def _bytes(w: Value) -> tuple[Value, Value] | None:
     return None
 
 
-_RULES: dict[str, list[Rule]] = {"MatMul": [_matmul, _weights], "Gemm": [_gemm], "Conv": [_conv]}
+def _gather(b: Builder, node: Node) -> Value | None:
+    """Gather(Mul(Cast(w8), s), i), a scale for each row → Mul(Cast(Gather(w8, i)), Gather(s, i)): an embedding
+    widens the rows that are asked for."""
+    w, index = node.inputs
+    if w is None or index is None or w.shape is None or len(w.shape) != 2 or node.attrs.get("axis", 0) % 2:
+        return None
+    found = _rows(b, w)
+    if found is None:
+        return None
+    q, scale = found
+    rows = b("Cast", [b("Gather", [q, index])], to=FLOAT)
+    return b("Mul", [rows, b.reshape(scale, ()) if scale.size == 1 else b("Gather", [scale, index])])
+
+
+def _rows(b: Builder, w: Value) -> tuple[Value, Value] | None:
+    """(constant of bytes, scales [rows, 1] or one) that the table `w` is the product of."""
+    assert w.shape is not None
+    t = _quantised(w)
+    if t is not None:
+        if t.zero is not None or t.axis not in (None, 0) or t.x.const is None:
+            return None
+        return t.x, t.scale if t.axis is None else b.reshape(t.scale, (w.shape[0], 1))
+    mul = made_by(w, "Mul")
+    for i in (0, 1) if mul is not None and w.dtype == "f32" else ():
+        cast, scale = made_by(mul.inputs[i], "Cast"), mul.inputs[1 - i]
+        q = cast.inputs[0] if cast is not None else None
+        if q is None or scale is None or q.const is None or q.dtype not in ("i8", "u8") or not scale.once:
+            continue
+        if q.shape == w.shape and scale.shape in ((), (1,), (w.shape[0], 1)):
+            return q, scale
+    return None
+
+
+_RULES: dict[str, list[Rule]] = {
+    "Gather": [_gather],
+    "MatMul": [_matmul, _weights],
+    "Gemm": [_gemm],
+    "Conv": [_conv],
+}
 
 
 def fold_quantised(graph: Graph) -> Graph:
