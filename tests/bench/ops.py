@@ -13,6 +13,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.bench.layers import LAYERS, Layer
+
 OPSET = 20
 
 
@@ -66,6 +68,21 @@ def conv(title: str, size: int, cin: int, cout: int, kernel: int, stride: int = 
     model = build([helper.make_node("Conv", ["x", "w"], ["y"], **attrs)], x, {"w": w})
     flops = 2.0 * out * out * cout * cin // groups * kernel * kernel
     return Op(f"conv {title}", "conv", model, {"x": x}, {"w": w}, flops, attrs)
+
+
+def layer(of: Layer) -> Op:
+    """One convolution of a model, as it is there."""
+    rng = np.random.default_rng(of.channels * of.height + of.out)
+    depth, (kh, kw) = of.channels // of.groups, of.window
+    x = normal(rng, 1, of.channels, of.height, of.width)
+    w = normal(rng, of.out, depth, kh, kw, scale=(depth * kh * kw) ** -0.5)
+    attrs: dict[str, Any] = {"strides": [of.stride] * 2, "pads": list(of.pads), "group": of.groups,
+                             "dilations": [of.dilation] * 2}  # fmt: skip
+    model = build([helper.make_node("Conv", ["x", "w"], ["y"], **attrs)], x, {"w": w})
+    sides = zip((of.height, of.width), of.window, of.pads[:2], of.pads[2:], strict=True)
+    out = [(n + before + after - (k - 1) * of.dilation - 1) // of.stride + 1 for n, k, before, after in sides]
+    flops = 2.0 * out[0] * out[1] * of.out * depth * kh * kw
+    return Op(of.name, "conv", model, {"x": x}, {"w": w}, flops, attrs)
 
 
 def softmax(rows: int, columns: int) -> Op:
@@ -220,6 +237,7 @@ def all_ops() -> dict[str, Op]:
     ops = [gemm(*shape) for shape in GEMMS] + [conv(*layer) for layer in CONVS]
     ops += [qmatmul(*shape) for shape in QMATMULS] + [qconv(*layer) for layer in CONVS]
     ops += [nbits(1, 2048, 2048), nbits(1, 2048, 8192), nbits(1, 2048, 2048, 8), nbits(64, 2048, 2048)]
+    ops += [layer(of) for of in LAYERS.values()]
     ops += [
         softmax(4608, 384),
         softmax(1, 50257),

@@ -43,6 +43,8 @@ from nnjit.lower.tensors import Buffer, Tensors
 
 LINE = 64
 """Bytes of a cache line: what two threads write lies at least this far apart."""
+FEW_CHANNELS = 8
+"""Channels from which a channels-last copy of an image is made in vectors."""
 SLACK = 64
 """Bytes that a vector may read past the end of what it needs."""
 
@@ -128,7 +130,8 @@ class Build:
         self.emit(ctx, c, value.dtype, buffer, layout, nodes, once)
 
     def padded(self, value: Value, begin: Sequence[int], after: Sequence[int]) -> Value:
-        """`value` in channels-last order with zeros around its spatial dimensions; one copy for all readers."""
+        """`value` in channels-last order with zeros around its spatial dimensions; one copy for all readers. Few
+        channels stay as they lie: a row of the image is then copied in one piece."""
         key = (value, tuple(begin), tuple(after))
         made = self._padded.get(key)
         if made is not None:
@@ -147,7 +150,8 @@ class Build:
             if b or a:
                 bounds.append((at[-1], n))
         v = ctx.read_padded(value, at, bounds, const(0, value.dtype))
-        layout = Layout.channels_last(shape)
+        last = shape[1] >= FEW_CHANNELS or self.tensors.place(value)[1].strides[1] == 1
+        layout = Layout.channels_last(shape) if last else Layout.row_major(shape)
         buffer = self.buffer(made, layout, value.once)
         nodes = [value.producer] if value.producer else []
         self.emit(ctx, Computation(axes, idx, v, name="pad"), value.dtype, buffer, layout, nodes, value.once)

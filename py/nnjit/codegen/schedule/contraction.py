@@ -57,8 +57,8 @@ def contraction(spec: KernelSpec, target: Target) -> Schedule | None:
     return product(f, target)
 
 
-def factors(spec: KernelSpec) -> Factors | None:
-    """A spec seen as one sum of products of two plain reads."""
+def factors(spec: KernelSpec, guarded: bool = False) -> Factors | None:
+    """A spec seen as one sum of products of two plain (or guarded) reads."""
     if len(spec.stages) != 1:
         return None
     s = spec.stages[0]
@@ -67,7 +67,7 @@ def factors(spec: KernelSpec) -> Factors | None:
     if s.axes or not s.reduce:
         return None
     sides = [reads(a) for a in s.body.args]
-    if any(len(r) != 1 or r[0].guard for r in sides):
+    if any(len(r) != 1 or (r[0].guard and not guarded) for r in sides):
         return None
     a, b = sides[0][0], sides[1][0]
     axis = _vector_axis(spec, s, set(a.axes()), set(b.axes()))

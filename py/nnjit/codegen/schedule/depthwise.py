@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from math import prod
 
-from nnjit.codegen.schedule.contraction import Factors, factors, loops, packs
-from nnjit.codegen.schedule.facts import LANES
-from nnjit.codegen.schedule.steps import Pack, Schedule, Step, Tile, Unroll, Vectorize
+from nnjit.codegen.schedule.contraction import Factors, factors, packs
+from nnjit.codegen.schedule.facts import LANES, spread
+from nnjit.codegen.schedule.guards import borders
+from nnjit.codegen.schedule.steps import Order, Pack, Parallel, Peel, Schedule, Step, Tile, Unroll, Vectorize
 from nnjit.codegen.spec import Axis, KernelSpec
 from nnjit.codegen.wasm.target import Target
 
 WINDOW = 9
 """A window of at most this many points is unrolled whole."""
+LINE, IMAGE = 64, 256 * 1024
+"""Bytes of a cache line, and of an image's lines that stay in the second cache beside everything else."""
 
 
 def depthwise(spec: KernelSpec, target: Target) -> Schedule | None:
@@ -22,8 +25,8 @@ def depthwise(spec: KernelSpec, target: Target) -> Schedule | None:
 
     The window is unrolled along that axis, so that each input vector is loaded once for all the outputs of
     the tile it belongs to: t outputs of a window of w read (t - 1) * stride + w vectors, not t * w."""
-    f = factors(spec)
-    if f is None or not f.depthwise or not f.rows:
+    f = factors(spec, guarded=True)
+    if f is None or not f.depthwise or not f.rows or f.b.guard:
         return None
     m = min(f.rows, key=lambda x: (abs(f.a.index.coeff(x.name)), -x.extent))
     window = [r for r in f.stage.reduce if f.a.index.coeff(r.name)]
@@ -43,8 +46,23 @@ def depthwise(spec: KernelSpec, target: Target) -> Schedule | None:
         steps.append(Tile(m.name, mr))
     if packs(f, prod(x.extent for x in f.rows)):
         steps.append(Pack(f.b.operand, f.axis.name))
-    inner = [x.name for x in f.rows if x is not m] + [m.name]
-    return (*steps, *loops(f, inner, tiles, target))
+    for x in f.rows if f.a.guard else ():
+        first, last = borders(spec, x, tiles.get(x.name, 1))
+        if first or last:
+            steps.append(Peel(x.name, first, last))
+    return (*steps, *_order(f, m, tiles, target))
+
+
+def _order(f: Factors, m: Axis, tiles: dict[str, int], target: Target) -> tuple[Order, Parallel]:
+    """A cache line holds the channels of four vectors: what one of them reads of the image should still be near for
+    the next. Where that is too much for the whole image, rows are outside the channels."""
+    outer = [x.name for x in f.rows if x is not m]
+    batch = [x.name for x in f.batch]
+    rest = [x.name for x in f.spec.axes if x.name not in (*batch, *outer, m.name, f.axis.name)]
+    lines = LINE * (f.spec.operands[f.a.operand].size // f.axis.extent)
+    middle = [f.axis.name, *outer] if lines <= IMAGE else [*outer, f.axis.name]
+    order = [*batch, *rest, *middle, m.name]
+    return Order(tuple(order)), Parallel(tuple(spread(f.spec, order, tiles, target)))
 
 
 def _window_tile(m: Axis, near: Axis, f: Factors, target: Target) -> int:

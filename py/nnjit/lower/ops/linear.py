@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from nnjit.codegen.dtypes import FLOATS
 from nnjit.codegen.expr import Expr, Index, acc, cast, const, op
+from nnjit.codegen.schedule.facts import LANES
 from nnjit.codegen.spec import Axis
 from nnjit.graph.ir import Node
 from nnjit.lower.context import Context
@@ -170,9 +171,14 @@ def conv(ctx: Context, node: Node, out: int) -> Computation:
         raise Unsupported(f"Conv with {n} spatial dimensions")
     groups = int(node.attrs.get("group", 1))
     win = Window(node, x.shape[2:], w.shape[2:], y[2:])
-    source = ctx.padded(x, win) if win.padded else x
-    begin = win.begin if not win.padded else [0] * n
     per_in, per_out = w.shape[1], w.shape[0] // groups
+    depthwise = per_in == per_out == 1 and groups >= LANES
+    # a depthwise window is unrolled in tiles whose borders are known: only channels in other order need a copy
+    copied = win.padded
+    if depthwise:
+        copied = ctx.tensors.place(x)[1].strides[1] != 1
+    source = ctx.padded(x, win) if copied else x
+    begin = [0] * n if copied else win.begin
     names = SPATIAL[3 - n :]
     axes = [Axis("b", y[0]), Axis("g", groups), Axis("o", per_out)]
     axes += [Axis(f"o{names[d]}", y[2 + d]) for d in range(n)]
@@ -181,8 +187,13 @@ def conv(ctx: Context, node: Node, out: int) -> Computation:
     place = []
     for d in range(n):
         p, k = Index.of(f"o{names[d]}"), Index.of(f"k{names[d]}")
-        place.append(p * win.strides[d] + k * win.dilations[d] + (-begin[d] if not win.padded else 0))
-    left = ctx.read(source, [Index.of("b"), g * per_in + i, *place])
+        place.append(p * win.strides[d] + k * win.dilations[d] + -begin[d])
+    at = [Index.of("b"), g * per_in + i, *place]
+    if win.padded and not copied:
+        bounds = [(place[d], x.shape[2 + d]) for d in range(n) if win.begin[d] or win.after[d]]
+        left = ctx.read_padded(source, at, bounds, const(0, x.dtype))
+    else:
+        left = ctx.read(source, at)
     right = ctx.read(w, [g * per_out + o, i, *(Index.of(f"k{names[d]}") for d in range(n))])
     value: Expr = acc(accumulate(x.dtype))
     bias = node.inputs[2] if len(node.inputs) > 2 else None

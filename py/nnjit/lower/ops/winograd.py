@@ -16,6 +16,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from nnjit.codegen.expr import Expr, Index, acc, const, local, op
+from nnjit.codegen.schedule.facts import LANES
 from nnjit.codegen.spec import Axis, Stage
 from nnjit.codegen.wasm.target import Target
 from nnjit.graph.ir import Node, Value
@@ -232,12 +233,18 @@ class _Work:
     region: Region
     dims: Sequence[Tiling]
     weights: Value
+    source: Value | None = None
     tiles: dict[int, Value] = field(default_factory=dict)
     product: dict[int, Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.node = self.region.anchor
         self.names = SPATIAL[3 - len(self.dims) :]
+        self.source = x = self.node.inputs[0]
+        assert x is not None
+        if self.build.tensors.place(x)[1].strides[1] != 1 and shape_of(x)[1] >= LANES:
+            # a transform reads an element twice: channels come to lie side by side first
+            self.source = self.build.padded(x, [0] * len(self.dims), [0] * len(self.dims))
         out = self.region.output
         asked = Computation(
             [], [], const(0, out.dtype), layout=Layout.channels_last(shape_of(self.node.outputs[0]))
@@ -250,7 +257,7 @@ class _Work:
 
     def inputs(self, band: Band) -> None:
         """V of a band. Reads outside of the input are zeros."""
-        x = self.node.inputs[0]
+        x = self.source
         assert x is not None
         ins = shape_of(x)[1]
         dims, names, b, c = self.dims, self.names, Index(band.image, {"b": 1}), Index.of("c")
