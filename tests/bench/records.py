@@ -39,6 +39,7 @@ from nnjit.devtools.records_postgres import PostgresDatabase  # noqa: E402
 from nnjit.devtools.records_sql import Database  # noqa: E402
 from nnjit.devtools.records_sqlite import SqliteDatabase  # noqa: E402
 from nnjit.devtools.records_store import Limits, Store  # noqa: E402
+from tests.bench.report import write_section  # noqa: E402
 from tests.support.reports import DEVICE, record  # noqa: E402
 
 SECONDS = 3.0
@@ -207,7 +208,37 @@ def stored(where: str) -> dict[str, Any]:
     }
 
 
-def main(kind: str) -> int:
+def table(found: dict[str, Any]) -> str:
+    """results/records.json as Markdown."""
+    lines: list[str] = []
+    for kind, data in found.items():
+        stored, limits = dict(data["stored"]), data["stored"]["limits"]
+        stored.pop("limits")
+        lines += [
+            f"{kind}, {data['date']}, {data['machine']}:",
+            "",
+            "| phase | answers a second | p50 ms | p99 ms | worst ms | server's memory, MB | answers by status |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for p in data["phases"]:
+            by = ", ".join(f"{status}: {n}" for status, n in sorted(p["statuses"].items()))
+            rate = sum(p["statuses"].values()) / p["seconds"]
+            cells = [
+                f"{rate:.0f}",
+                f"{p['p50']:.1f}",
+                f"{p['p99']:.1f}",
+                f"{p['worst']:.0f}",
+                f"{p['memory']:.0f}",
+                by,
+            ]
+            lines.append(f"| {p['name']} | {' | '.join(cells)} |")
+        said = ", ".join(f"{name} {n}" for name, n in stored.items())
+        most = f"at most {limits['specs_of_class']} specs a class and {limits['entries']} entries"
+        lines += ["", f"Stored in the end: {said}; {most}.", ""]
+    return "\n".join(lines).rstrip()
+
+
+def main(kind: str, docs: bool = False) -> int:
     """All phases on one kind of database; writes results/records.json."""
     if kind not in ("sqlite", "postgres"):
         print(f"--records takes sqlite or postgres, not {kind!r}", file=sys.stderr)
@@ -233,6 +264,8 @@ def main(kind: str) -> int:
         "stored": counts,
     }
     FILE.write_text(json.dumps(earlier, indent=1) + "\n")
+    if docs:
+        write_section("records", table(earlier))
     return 0
 
 

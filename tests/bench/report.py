@@ -12,6 +12,7 @@ from statistics import median
 from typing import Any
 
 DOCS = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+KEPT = "<!-- sections of other commands, kept when the page is written anew -->"
 
 PEERS = ("onnxruntime-web", "tfjs", "jax-js")
 HEAD = """\
@@ -174,7 +175,20 @@ def merge(parts: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def write_docs(paths: list[Path]) -> None:
-    DOCS.write_text(markdown(merge([json.loads(path.read_text()) for path in paths])))
+    """Writes the page anew; the sections that other commands keep there, behind KEPT, stay."""
+    before = DOCS.read_text() if DOCS.exists() else ""
+    _, mark, kept = before.partition(KEPT)
+    made = markdown(merge([json.loads(path.read_text()) for path in paths]))
+    DOCS.write_text(made.rstrip("\n") + "\n\n" + mark + kept if mark else made)
+
+
+def write_section(name: str, text: str) -> None:
+    """Puts the text between the marks of a section behind KEPT, which must be there."""
+    before, start, rest = DOCS.read_text().partition(f"<!-- {name} -->\n")
+    _, end, after = rest.partition(f"<!-- /{name} -->")
+    if not start or not end:
+        raise RuntimeError(f"{DOCS.name} has no marks for {name}")
+    DOCS.write_text(before + start + text + "\n" + end + after)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@
     python3 serve.py bench --overhead               what a run() costs beside its kernels, 4 bytes to 50 MB
     python3 serve.py bench --gpu [PART,...]         WebGPU: products, vectors, rows, models (see gpu.py)
     python3 serve.py bench --records [postgres]     the kernel database under load; no browser
+    python3 serve.py bench --llvm                   the same loop nests through emcc and clang: cost and speed
 
 Writes tests/bench/results/DATE.json and prints a table; --docs puts the table into docs/benchmarks.md.
 """
@@ -31,7 +32,7 @@ import numpy as np  # noqa: E402
 from playwright.sync_api import Error as PlaywrightError  # noqa: E402
 from playwright.sync_api import Page  # noqa: E402
 
-from tests.bench import gpu, leak, overhead, peak, records, report, steps  # noqa: E402
+from tests.bench import gpu, leak, llvm, overhead, peak, records, report, steps  # noqa: E402
 from tests.bench.ops import Op, all_ops  # noqa: E402
 from tests.models import catalogue  # noqa: E402
 from tests.support.browser import Lab, started  # noqa: E402
@@ -74,6 +75,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         const="sqlite",
         metavar="KIND",
         help="load the kernel database instead: sqlite or postgres",
+    )
+    parser.add_argument(
+        "--llvm", action="store_true", help="compare with what LLVM makes of the same loop nests instead"
     )
     parser.add_argument("--rounds", type=int, default=50, help="with --leak; default %(default)s")
     return parser.parse_args(argv)
@@ -234,10 +238,12 @@ def main(argv: list[str] | None = None) -> int:
         return gpu.main([a for a in given if a != "--gpu"])
     args = parse(argv)
     if args.records:
-        return records.main(args.records)
+        return records.main(args.records, args.docs)
     with started() as lab:
         if args.steps:
             return profile(lab, args)
+        if args.llvm:
+            return llvm.main(lab, args.docs)
         if args.leak:
             return leak.main(lab, catalogue.MODELS[args.leak], args.rounds)
         if args.overhead:
