@@ -92,6 +92,20 @@ def exp(x: Expr) -> Expr:
     return select(compare("gt", x, f32(88.72284)), f32(math.inf), y)
 
 
+def decay(x: Expr) -> Expr:
+    """e^x of x <= 0, as behind a maximum that was subtracted; 0 below -87.33654. Two thirds of exp's instructions.
+
+    1.5 * 2^23 is added to x / ln 2 and taken off again: that rounds to a whole number n, and leaves n in the low bits
+    of the sum, from where it is shifted to the exponent of a factor. Needs additions that nobody rearranges."""
+    y = _pmax(x, f32(-87.33654))
+    sum_ = fma(y, f32(1 / math.log(2)), f32(12582912.0))
+    n = op("sub", sum_, f32(12582912.0))
+    r = fma(n, f32(-LN2_LO), fma(n, f32(-LN2_HI), y))
+    p = op("add", fma(op("mul", r, r), horner(r, EXP), r), f32(1.0))
+    factor = bitcast(op("add", op("shl", bitcast(sum_, "i32"), i32(23)), i32(0x3F800000)), "f32")
+    return select(compare("lt", x, f32(-87.33654)), f32(0.0), op("mul", p, factor))
+
+
 def log(x: Expr) -> Expr:
     """ln(m * 2^e) = ln m + e ln 2 with m in [sqrt(1/2), sqrt 2); denormals are scaled up first."""
     tiny = compare("lt", x, f32(1.17549435e-38))

@@ -16,7 +16,22 @@ from nnjit.codegen.bfloat import bf16_bits, bf16_value
 from nnjit.codegen.dtypes import FLOATS, INTS, NUMPY
 from nnjit.codegen.expr import LANE, Expr, Index
 from nnjit.codegen.groups import GROUPS, dot, grouped
-from nnjit.codegen.loops import THREAD, Barrier, Decode, For, If, Nest, Set, Stmt, Where
+from nnjit.codegen.loops import (
+    MATRICES,
+    THREAD,
+    Barrier,
+    Decode,
+    Fetch,
+    For,
+    If,
+    Multiply,
+    Nest,
+    Put,
+    Set,
+    Stmt,
+    Where,
+    Zeros,
+)
 
 Array = Any
 
@@ -88,6 +103,8 @@ class _Machine:
                     yield from self.block(s.then, begin, end)
             elif isinstance(s, Barrier):
                 yield True
+            elif isinstance(s, MATRICES):
+                self.matrix(s)
             elif isinstance(s, Set):
                 self.lanes = s.lanes
                 self.regs[s.reg] = self.value(s.value)
@@ -99,6 +116,21 @@ class _Machine:
                 for lane in range(s.count):
                     v = value[lane]
                     out[at[lane]] = bf16_bits(v) if dtype == "bf16" else v
+
+    def matrix(self, s: Zeros | Fetch | Multiply | Put) -> None:
+        """Every thread of a subgroup has the whole matrix; all store the same."""
+        self.lanes = 1
+        if isinstance(s, Zeros):
+            self.regs[s.reg] = np.zeros((s.rows, s.columns), _compute(s.dtype))
+        elif isinstance(s, Multiply):
+            self.regs[s.acc] = self.regs[s.acc] + self.regs[s.left] @ self.regs[s.right]
+        else:
+            rows, columns = (s.rows, s.columns) if isinstance(s, Fetch) else self.regs[s.reg].shape
+            at = self.index(s.index)[0] + np.arange(rows)[:, None] * s.stride + np.arange(columns)
+            if isinstance(s, Fetch):
+                self.regs[s.reg] = self.buffers[s.operand][at].astype(np.float32)
+            else:
+                self.buffers[s.operand][at] = self.regs[s.reg]
 
     def index(self, i: Index) -> Array:
         at = np.full(self.lanes, i.const, np.int64)
@@ -168,7 +200,7 @@ class _Machine:
 
 def _compute(dtype: str) -> Any:
     """Registers of f16 and bf16 hold f32."""
-    return np.float32 if dtype in ("f16", "bf16") else NUMPY[dtype]
+    return np.float32 if dtype in ("f16", "bf16", "half") else NUMPY[dtype]
 
 
 def _number(value: Any, dtype: str) -> Any:
@@ -223,7 +255,7 @@ OPS: dict[str, Callable[..., Array]] = {
     "min": np.minimum, "max": np.maximum,
     "pmin": lambda a, b: np.where(b < a, b, a), "pmax": lambda a, b: np.where(a < b, b, a),
     "sqrt": np.sqrt, "floor": np.floor, "ceil": np.ceil, "round": np.rint, "trunc": np.trunc,
-    "exp": np.exp, "log": np.log, "erf": _erf, "tanh": np.tanh, "sin": np.sin, "cos": np.cos, "atan": np.arctan,
+    "exp": np.exp, "decay": np.exp, "log": np.log, "erf": _erf, "tanh": np.tanh, "sin": np.sin, "cos": np.cos, "atan": np.arctan,
     "pow": _pow, "fma": lambda a, b, c: a.astype(np.float64) * b + c,
     "rem": np.fmod, "mod": np.mod,
     "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,

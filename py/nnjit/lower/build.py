@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from nnjit.codegen.dtypes import SIZES
-from nnjit.codegen.expr import Access, Expr, UnsupportedExpr, const, rewrite
+from nnjit.codegen.expr import Access, Expr, UnsupportedExpr, const, load, rewrite
 from nnjit.codegen.schedule.apply import scratch_of
 from nnjit.codegen.schedule.canonical import canonical, rebased
 from nnjit.codegen.schedule.legal import fits
@@ -170,9 +170,18 @@ class Build:
         """Adds the kernel of a computation whose last value goes to `layout` of `buffer`."""
         if 0 in layout.shape:
             return
-        last = Stage(tuple(c.own), tuple(c.reduce), c.combine, c.body, c.value, -1, layout.index(list(c.idx)))
+        at = layout.index(list(c.idx))
+        before, value = list(c.stages), c.value
+        if c.term is not None:
+            # (threads that share a row do not see what others of them stored)
+            stored = c.term.dtype == dtype and isinstance(self.target, Target)
+            term = load(-1, at, dtype) if stored else c.term
+            value = rewrite(value, {}, lambda e: term if e.op == "local" and e.attr == "term" else None)
+            if stored:
+                before[-1] = replace(before[-1], terms=(-1, at))
+        last = Stage(tuple(c.own), tuple(c.reduce), c.combine, c.body, value, -1, at)
         name = c.name or "_".join([nodes[0].op.lower(), *(n.op.lower() for n in nodes[1:])])[:60]
-        stages = (*c.stages, last)
+        stages = (*before, last)
         self.emit_stages(ctx, f"{dtype}_{name}", c.axes, stages, buffer, layout, nodes, once, dtype, c.useful)
 
     def emit_stages(
@@ -287,7 +296,9 @@ class Build:
             if v.shape is not None and stores(self.target, v.dtype):
                 self.buffer(v, Layout.row_major(v.shape))
         refused: set[Node] = set()
-        regions = fuse(self.graph, lambda n: "host" if n in refused or not self._storable(n) else self._kind(n))
+        regions = fuse(
+            self.graph, lambda n: "host" if n in refused or not self._storable(n) else self._kind(n)
+        )
         for i, r in enumerate(regions):
             self._region(r)
             if progress:

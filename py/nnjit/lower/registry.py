@@ -44,7 +44,8 @@ class Computation:
     position `idx` (in terms of axes and own) may read the reduction of `body` as acc.
 
     layout: the memory order the output wants, None for row-major or what its reader asks for. useful: as in
-    KernelSpec."""
+    KernelSpec. term: what the last of `stages` reduces at the place of `idx`, read by `value` as local("term"): where
+    the result has its type, it is stored there and not computed again."""
 
     axes: Sequence[Axis]
     idx: Sequence[Index]
@@ -57,6 +58,7 @@ class Computation:
     layout: Layout | None = None
     name: str = ""
     useful: Sequence[tuple[str, Expr]] = ()
+    term: Expr | None = None
 
 
 Pointwise = Callable[..., Expr]

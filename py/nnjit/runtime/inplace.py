@@ -52,6 +52,14 @@ def _same_elements(s: Kernel, operand: int) -> bool:
         return False
     if sum(1 for st in spec.stages if not st.keep) != 1:
         return False
+    early = next((i for i, st in enumerate(spec.stages) if st.terms is not None), len(spec.stages))
+    for i, st in enumerate(spec.stages):
+        # what a stage stores before the last one must lie there too, and nothing read the input after it
+        if st.terms is not None and st.terms[1] != store.index:
+            return False
+        roots = [x for x in (st.body, st.result) if x is not None] if i > early else []
+        if any(e.op == "load" and e.attr.operand == operand for x in roots for e in walk(x)):
+            return False
     own = {a.name for a in store.axes}
     for st in spec.stages:
         for root, is_body in ((st.body, True), (st.result, False)):

@@ -291,8 +291,8 @@ class _Emitter:
         if any(not isinstance(t, (Set, Store)) for t in s.body):
             return []
         stmts = [t for t in s.body if isinstance(t, (Set, Store)) and t.lanes == 4]
-        written = {"%" + t.reg for t in stmts if isinstance(t, Set)} | {s.var}
-        stored_to = {t.operand for t in stmts if isinstance(t, Store)}
+        written = {"%" + t.reg for t in s.body if isinstance(t, Set)} | {s.var}
+        stored_to = {t.operand for t in s.body if isinstance(t, Store)}
         room = min(HOISTED, 14 - len(written))
         made: list[Expr] = []
         for t in stmts:

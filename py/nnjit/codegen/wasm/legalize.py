@@ -24,7 +24,7 @@ from nnjit.codegen.expr import (
     rewrite,
     select,
 )
-from nnjit.codegen.functions import as_f32, atan, erf, exp, f32, i32, log, power, tanh, trig
+from nnjit.codegen.functions import as_f32, atan, decay, erf, exp, f32, i32, log, power, tanh, trig
 
 
 def legal(e: Expr, memo: dict[Expr, Expr]) -> Expr:
@@ -123,7 +123,8 @@ def _float_only(
 
 
 _RULES: dict[str, Callable[[Expr], Expr | None]] = {
-    "exp": _float_only(exp, functions64.exp), "log": _float_only(log, functions64.log),
+    "exp": _float_only(exp, functions64.exp), "decay": _float_only(decay, functions64.exp),
+    "log": _float_only(log, functions64.log),
     "tanh": _float_only(tanh, functions64.tanh), "erf": _float_only(erf),
     "sin": _float_only(lambda x: trig(x, 0)), "cos": _float_only(lambda x: trig(x, 1)), "atan": _float_only(atan),
     "pow": power, "div": _division, "rem": _remainder, "mod": _remainder, "max": _extreme, "min": _extreme,

@@ -6,7 +6,7 @@ WGSL lets an implementation assume that there are no NaNs: min and max may drop 
 from __future__ import annotations
 
 CALLS = {
-    "exp": "exp", "log": "log", "sqrt": "sqrt", "floor": "floor", "ceil": "ceil", "trunc": "trunc",
+    "exp": "exp", "decay": "exp", "log": "log", "sqrt": "sqrt", "floor": "floor", "ceil": "ceil", "trunc": "trunc",
     "round": "round", "abs": "abs", "fma": "fma", "min": "min", "max": "max", "pmin": "min", "pmax": "max",
 }  # fmt: skip
 UNARY = {"neg": "-", "not": "!", "bnot": "~"}

@@ -119,7 +119,7 @@ def attention(ctx: Context, node: Node, out: int) -> Computation:
     s = load(scores, Index.of("r"), wide)
     along = (Axis("r", p.keys),)
     top = Stage((), along, "pmax", s, p.top(), keep="top")
-    power = Expr("exp", wide, (op("sub", s, local("top", wide)),))
+    power = Expr("decay", wide, (op("sub", s, local("top", wide)),))
     total = Stage((), along, "sum", power, p.inverse(), keep="total", terms=(scores, Index.of("r")))
     value = cast(ctx.read(p.v, [Index.of("b"), Index.of("h"), Index.of("k"), Index.of("e")]), wide)
     end = p.useful(ctx)
@@ -150,11 +150,13 @@ def split(build: Build, node: Node) -> None:
     def softmax(ctx: Context) -> Computation:
         s = ctx.read(scores, p.at("r"))
         along = (Axis("r", p.keys),)
-        power = Expr("exp", p.wide, (op("sub", s, local("top", p.wide)),))
+        power = Expr("decay", p.wide, (op("sub", s, local("top", p.wide)),))
         stages = [Stage((), along, "pmax", s, p.top(), keep="top"),
                   Stage((), along, "sum", power, p.inverse(), keep="total")]  # fmt: skip
-        value = op("mul", power, local("total", p.wide))
-        return Computation(p.axes, p.at("r"), value, own=along, stages=stages, name="attention_softmax")
+        value = op("mul", local("term", p.wide), local("total", p.wide))
+        return Computation(
+            p.axes, p.at("r"), value, own=along, stages=stages, term=power, name="attention_softmax"
+        )
 
     compute(build, node, weights, softmax)
     out: Value = node.outputs[0]

@@ -47,14 +47,18 @@ def softmax(ctx: Context, node: Node, out: int) -> Computation:
     v = cast(ctx.read(x, idx), wide)
     top = keep("top", own, "pmax", v, acc(wide))
     shifted = op("sub", v, local("top", wide))
-    power = Expr("exp", wide, (shifted,))
-    if node.op == "Softmax":
+    power = Expr("decay", wide, (shifted,))
+    soft = node.op == "Softmax"
+    if soft:
         total = keep("total", own, "sum", power, op("div", const(1, wide), acc(wide)))
-        value = op("mul", power, local("total", wide))
+        value = op("mul", local("term", wide), local("total", wide))
     else:
         total = keep("total", own, "sum", power, Expr("log", wide, (acc(wide),)))
         value = op("sub", shifted, local("total", wide))
-    return Computation(shared, idx, cast(value, x.dtype), own=own, stages=[top, total], name=node.op.lower())
+    return Computation(
+        shared, idx, cast(value, x.dtype), own=own, stages=[top, total], term=power if soft else None,
+        name=node.op.lower(),
+    )  # fmt: skip
 
 
 def moments(v: Expr, own: Sequence[Axis], epsilon: float, centre: bool = True) -> list[Stage]:
