@@ -66,7 +66,7 @@ def packed(codes: Any, bits: int) -> Any:
 
 @SETTINGS
 @given(
-    st.sampled_from([(1,), (3,), (1, 1), (2, 4), (13,)]), st.sampled_from([16, 40, 64, 100, 256]),
+    st.sampled_from([(1,), (3,), (1, 1), (2, 4), (13,), (3, 7)]), st.sampled_from([16, 40, 64, 100, 256]),
     st.sampled_from([1, 2, 4, 7, 8, 17]), st.sampled_from([4, 8]), st.sampled_from([16, 32, 64, 256]),
     st.sampled_from(["absent", "packed", "float"]), st.booleans(), st.integers(0, 1000),
 )  # fmt: skip
@@ -90,11 +90,12 @@ def test_the_reference_and_onnxruntime_agree(bits: int, zero: str) -> None:
     np.testing.assert_allclose(evaluator.run(None, feeds)[0], wanted, rtol=1e-4, atol=1e-3)
 
 
-def test_halves() -> None:
-    model, feeds, wanted = case(2, (2,), 64, 8, 4, 32, "absent", False, np.float16)
+@pytest.mark.parametrize("rows", [2, 19])
+def test_halves(rows: int) -> None:
+    model, feeds, wanted = case(2, (rows,), 64, 8, 4, 32, "absent", True, np.float16)
     found = LocalSession(model).run(feeds)["y"]
     assert found.dtype == np.float16
-    np.testing.assert_allclose(found.astype(np.float64), wanted, rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(found.astype(np.float64), wanted, rtol=2e-3, atol=4e-3)
 
 
 @pytest.mark.parametrize(("bits", "zero"), [(4, "absent"), (8, "packed")])

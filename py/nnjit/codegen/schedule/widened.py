@@ -8,6 +8,7 @@ from nnjit.codegen.schedule.steps import Parallel, Schedule, Step, Tile, Unroll,
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm.target import Target
 
+WORD = 8
 UNPACKED = 4
 """Rows of the tile that are widened in one round of its loop."""
 
@@ -33,7 +34,9 @@ def widened(spec: KernelSpec, target: Target) -> Schedule | None:
         Vectorize(column.name, LANES),
         Unroll(s.reduce[0].name, 2),
     ]
-    steps += [Tile(x.name, UNPACKED) for x in widen.axes[-2:-1] if x.extent >= UNPACKED]
+    inner = widen.axes[-2]
+    # the bits of a word all at once: then each is brought down by a constant
+    steps.append(Tile(inner.name, inner.extent if inner.extent <= WORD else UNPACKED))
     if mr > 1:
         steps.append(Tile(m.name, mr))
     return (*steps, Parallel(tuple(spread(spec, [a.name for a in spec.axes], {}, target))))

@@ -12,7 +12,7 @@ from nnjit.codegen.spec import Axis
 from nnjit.graph.ir import Node
 from nnjit.lower.context import Context
 from nnjit.lower.layout import Layout
-from nnjit.lower.ops.widened import widened
+from nnjit.lower.ops.widened import in_floats, widened
 from nnjit.lower.registry import Computation, Unsupported, computation
 
 
@@ -70,9 +70,10 @@ def matmul(ctx: Context, node: Node, out: int) -> Computation:
     if narrow is not None:
         return narrow
     m = matmul_axes(ctx, a.shape, b.shape)
+    left = ctx.read(in_floats(ctx, a), m.left)
     return Computation(
         m.axes, m.out, result(a.dtype), reduce=[Axis("k", a.shape[-1])], combine="sum",
-        body=product(ctx.read(a, m.left), ctx.read(b, m.right)), name="matmul",
+        body=product(left, ctx.read(b, m.right)), name="matmul",
     )  # fmt: skip
 
 

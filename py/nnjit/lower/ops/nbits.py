@@ -13,7 +13,7 @@ from nnjit.graph.ir import Node, Value
 from nnjit.lower.context import Context
 from nnjit.lower.layout import Layout
 from nnjit.lower.ops.compose import shape_of
-from nnjit.lower.ops.widened import as_rows
+from nnjit.lower.ops.widened import COLUMN, as_rows, many_rows, tiled_product
 from nnjit.lower.registry import Computation, Unsupported, computation
 
 
@@ -31,8 +31,8 @@ def matmul_nbits(ctx: Context, node: Node, out: int) -> Computation:
     words = block // each
     axes, lead = ctx.axes(shape_of(a)[:-1])
     place = Index(0, {"block": block, "word": each, "bit": 1})
-    column = Index.of("n") if n > 1 else Index()
-    left = ctx.read(as_rows(ctx, a, blocks * block), [*lead, place])
+    apart = many_rows(ctx, a, n)
+    column = COLUMN if apart else Index.of("n") if n > 1 else Index()
     word = _word(ctx, b, column * (blocks * words) + Index(0, {"block": words, "word": 1}))
     shift = axis(Index(0, {"bit": bits}))
     code = cast(op("band", Expr("shr", "i32", (word, shift)), const((1 << bits) - 1, "i32")), "f32")
@@ -42,14 +42,18 @@ def matmul_nbits(ctx: Context, node: Node, out: int) -> Computation:
     if node.input(3) is not None:
         middle = Expr("neg", "f32", (cast(_zero(ctx, node.inputs[3], n, blocks, bits, at), "f32"),))
     right = Expr("fma", "f32", (code, scale, op("mul", middle, scale)))
+    reduce = [Axis("block", blocks), Axis("word", words), Axis("bit", each)]
+    a = as_rows(ctx, a, blocks * block)
+    if apart:
+        return tiled_product(ctx, node, a, n, reduce, right, node.input(5))
+    left = ctx.read(a, [*lead, place])
     value: Expr = acc("f32")
     if node.input(5) is not None:
         value = op("add", value, cast(ctx.read(node.inputs[5], [column]), "f32"))
     axes = [*axes, Axis("n", n)]
-    reduce = [Axis("block", blocks), Axis("word", words), Axis("bit", each)]
     return Computation(
-        axes, [*lead, column], cast(value, a.dtype), reduce=reduce, combine="sum", body=op("mul", left, right),
-        name=f"matmul_{bits}bits",
+        axes, [*lead, column], cast(value, node.outputs[0].dtype), reduce=reduce, combine="sum",
+        body=op("mul", left, right), name=f"matmul_{bits}bits",
     )  # fmt: skip
 
 

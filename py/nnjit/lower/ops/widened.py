@@ -7,7 +7,7 @@ The weights keep their type in memory (bytes, or floats of 16 bits); what is wid
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import prod
 
 from nnjit.codegen.expr import Expr, Index, acc, cast, const, load, op
@@ -31,41 +31,51 @@ def widened(ctx: Context, node: Node) -> Computation | None:
     a, b = node.inputs[0], node.inputs[1]
     assert a is not None and b is not None
     w = b.producer.inputs[0] if b.producer is not None and b.producer in ctx.inlined else b
-    lead, (k, n) = shape_of(a)[:-1], shape_of(b)[-2:] if len(shape_of(b)) == 2 else (0, 0)
-    if not isinstance(ctx.build.target, Target):  # scratch memory of this kind is WebAssembly's
+    k, n = shape_of(b) if len(shape_of(b)) == 2 else (0, 0)
+    if w is None or w.const is None or w.dtype not in NARROW or k < COLUMNS or not many_rows(ctx, a, n):
         return None
-    if (
-        w is None
-        or w.const is None
-        or w.dtype not in NARROW
-        or n % COLUMNS
-        or k < COLUMNS
-        or prod(lead) < ROWS
-    ):
-        return None
-    column = Index(0, {"nt": COLUMNS, "j": 1})
+    weight = cast(ctx.read(w, [Index.of("kk"), COLUMN]), "f32")
+    return tiled_product(ctx, node, as_rows(ctx, a, k), n, [Axis("kk", k)], weight)
 
-    def weight(k: Index) -> Expr:
-        return cast(ctx.read(w, [k, column]), "f32")
 
-    return tiled_product(ctx, node, as_rows(ctx, a, k), n, k, weight)
+COLUMN = Index(0, {"nt": COLUMNS, "j": 1})
+"""The column of the weights in terms of the tile and the place in it."""
+
+
+def many_rows(ctx: Context, a: Value, n: int) -> bool:
+    """Whether a product of the rows of `a` with n columns should widen them apart. Scratch memory of this kind is
+    WebAssembly's."""
+    wasm = isinstance(ctx.build.target, Target)
+    return wasm and n % COLUMNS == 0 and prod(shape_of(a)[:-1]) >= ROWS
 
 
 def tiled_product(
-    ctx: Context, node: Node, a: Value, n: int, k: int, weight: Callable[[Index], Expr]
+    ctx: Context, node: Node, a: Value, n: int, along: Sequence[Axis], weight: Expr, bias: Value | None = None
 ) -> Computation:
-    """The product of the rows of `a` with weights that `weight(k)` gives at column 8 nt + j."""
+    """The product of the rows of `a` with n columns of `weight`, which is written in terms of COLUMN and of the axes
+    `along`: those of the sum, outermost first."""
     own, lead = ctx.axes(shape_of(a)[:-1], "m")
-    column = Index(0, {"nt": COLUMNS, "j": 1})
-    tile = ctx.scratch("f32", k * COLUMNS)
-    widen = Stage((Axis("kk", k), Axis("j", COLUMNS)), (), "", None, weight(Index.of("kk")), tile,
-                  Index(0, {"kk": COLUMNS, "j": 1}))  # fmt: skip
+    k = prod(x.extent for x in along)
+    tile, place, step = ctx.scratch("f32", k * COLUMNS), Index.of("j"), COLUMNS
+    for x in reversed(along):
+        place, step = place + Index(0, {x.name: step}), step * x.extent
+    widen = Stage((*along, Axis("j", COLUMNS)), (), "", None, weight, tile, place)
     body = op("mul", ctx.read(a, [*lead, Index.of("k")]), load(tile, Index(0, {"k": COLUMNS, "j": 1}), "f32"))
-    value = cast(acc("f32"), node.outputs[0].dtype)
+    value = acc("f32")
+    if bias is not None:
+        value = op("add", value, cast(ctx.read(bias, [COLUMN]), "f32"))
+    value = cast(value, node.outputs[0].dtype)
     return Computation(
-        [Axis("nt", n // COLUMNS)], [*lead, column], value, [*own, Axis("j", COLUMNS)], [Axis("k", k)], "sum", body,
-        [widen], name="matmul_widened",
+        [Axis("nt", n // COLUMNS)], [*lead, COLUMN], value, [*own, Axis("j", COLUMNS)], [Axis("k", k)], "sum", body,
+        [widen], name=f"{node.op.lower()}_widened",
     )  # fmt: skip
+
+
+def in_floats(ctx: Context, a: Value) -> Value:
+    """`a` itself, or in f32 if it has 16 bits: a factor that is read again for each tile of columns is widened
+    once, where that takes several instructions."""
+    small = a.dtype in ("f16", "bf16") and isinstance(ctx.build.target, Target)
+    return copied_rows(ctx, a, shape_of(a)) if small else a
 
 
 def as_rows(ctx: Context, a: Value, wide: int) -> Value:
