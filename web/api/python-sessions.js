@@ -23,6 +23,13 @@ const QUESTIONS = {
   kernel: (session, { step }) => session.kernel(step),
   prepare: (session, { shapes }) => session.prepare(shapes),
   backend: (session) => session.backend,
+  'tuning.status': ({ tuning }) => tuning.status(),
+  'tuning.start': ({ tuning }, options) => tuning.start(options),
+  'tuning.pause': ({ tuning }) => tuning.pause(),
+  'tuning.finished': ({ tuning }) => tuning.finished(),
+  'tuning.reset': ({ tuning }) => tuning.reset(),
+  'tuning.export': ({ tuning }) => tuning.export(),
+  'tuning.import': ({ tuning }, { records }) => tuning.import(records),
 };
 
 /** @type {Record<string, import('./rpc.js').Handler>} */

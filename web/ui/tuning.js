@@ -82,7 +82,6 @@ export function tuningPanel(runner, fail) {
     const status = tuning.status();
     const running = busy(status);
     go.textContent = running ? 'Pause' : status.candidates ? 'Go on' : 'Tune';
-    go.disabled = runner.session.backend !== 'wasm';
     forget.disabled = status.state === 'off';
     store.disabled = !status.candidates;
     say.textContent = sentence(status, runner.session.backend);

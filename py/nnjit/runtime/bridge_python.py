@@ -81,6 +81,7 @@ class InferenceSession:
         self.inputs, self.outputs = inputs, outputs
         self.input_names = [i["name"] for i in inputs]
         self.output_names = [o["name"] for o in outputs]
+        self.tuning = Tuning(self)
 
     @classmethod
     async def create(cls, model: Any, **options: Any) -> InferenceSession:
@@ -132,6 +133,41 @@ class InferenceSession:
         return json.loads(
             await _ask("python.ask", {"handle": self._handle, "question": question, "args": args})
         )
+
+
+class Tuning:
+    """session.tuning from Python: the page's own tuner."""
+
+    def __init__(self, session: InferenceSession) -> None:
+        self._ask = session._question
+
+    async def status(self) -> Any:
+        """Counts, times and a row for each kernel."""
+        return await self._ask("tuning.status")
+
+    async def start(self, mode: str = "now", budget_ms: float = 0) -> None:
+        """Begins, or goes on."""
+        await self._ask("tuning.start", mode=mode, budgetMs=budget_ms)
+
+    async def pause(self) -> None:
+        """Stops; what was found stays."""
+        await self._ask("tuning.pause")
+
+    async def finished(self) -> Any:
+        """The status when it has come to its end."""
+        return await self._ask("tuning.finished")
+
+    async def reset(self) -> None:
+        """The first kernels again; records are forgotten."""
+        await self._ask("tuning.reset")
+
+    async def export_records(self) -> Any:
+        """What was found, a record a line."""
+        return await self._ask("tuning.export")
+
+    async def import_records(self, records: str) -> Any:
+        """Records from elsewhere, to be tried first."""
+        return await self._ask("tuning.import", records=records)
 
 
 def _as_value(value: Any) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Trial:
 @dataclass(slots=True)
 class Job:
     """A kernel of the model. serving: the schedule in use; first: the one it came with. share_ms: what it takes in an
-    inference, an estimate until it was timed."""
+    inference, an estimate until it was timed. factor: the serving kernel's time over the first one's, by duels."""
 
     key: str
     name: str
@@ -54,6 +54,7 @@ class Job:
     raw: int = 0
     ms: float = 0.0
     first_ms: float = 0.0
+    factor: float = 1.0
     next: int = 0
     losses: int = 0
     batch: int = 0
@@ -90,8 +91,9 @@ class Search:
     @property
     def gained(self) -> float:
         """How much faster the kernels are than those the model started with, as a factor."""
-        before = sum(j.count * (j.first_ms or j.ms or j.estimate_ms) for j in self.jobs)
-        return before / self.model_ms
+        before = [j.count * (j.first_ms or j.estimate_ms) for j in self.jobs]
+        after = sum(b * j.factor for b, j in zip(before, self.jobs, strict=True))
+        return sum(before) / after if after else 1.0
 
     def pick(self) -> Job | None:
         """The kernel with the most to gain; the current one keeps its turn for a batch. None: nothing is left."""
@@ -120,9 +122,9 @@ class Search:
         return None
 
     def timed(self, job: Job, ms: float) -> None:
-        """The serving kernel's time in the lab."""
-        job.ms = ms
+        """The serving kernel's time in the lab; of several readings the least, as a busy machine only adds."""
         job.first_ms = job.first_ms or ms
+        job.ms = min(job.ms, ms) if job.ms else ms
         if ms <= NEAR * job.bound_ms:
             job.closed = "at its bound"
 
@@ -138,7 +140,7 @@ class Search:
         job.trials.append(trial)
         job.losses = 0 if trial.won else job.losses + 1
         if job.losses >= PATIENCE:
-            job.closed = "no gain in a row"
+            job.closed = "others were no faster"
         return trial
 
     def again(self, trial: Trial, base: Sequence[float], mine: Sequence[float]) -> bool:
@@ -153,6 +155,7 @@ class Search:
         """The winner serves."""
         job.serving = trial.schedule
         job.ms *= trial.ratio
+        job.factor *= trial.ratio
         if job.ms <= NEAR * job.bound_ms:
             job.closed = "at its bound"
 

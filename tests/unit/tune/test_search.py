@@ -78,7 +78,7 @@ def test_a_kernel_that_does_not_matter_is_left_alone() -> None:
 def test_patience_ends() -> None:
     made, times = job("a", [1.0] + [1.1] * 60)
     _, order = run([(made, times)])
-    assert len(order) == PATIENCE and made.closed == "no gain in a row"
+    assert len(order) == PATIENCE and made.closed == "others were no faster"
 
 
 @pytest.mark.parametrize("verdict", ["trap", "wrong", "slow", "refused"])
