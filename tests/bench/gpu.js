@@ -159,10 +159,11 @@ async function tfProduct({ m, k, n, right }, queued) {
     made.push(y);
     return y;
   };
-  const device = tf.engine().backendInstance.device;
   const finish = async () => {
-    tf.engine().backendInstance.submitQueue?.();
-    await device.queue.onSubmittedWorkDone();
+    // an element read back: the queue is TF.js's own business, and this waits for all of it
+    const one = tf.slice(made[made.length - 1], [0, 0], [1, 1]);
+    await one.data();
+    one.dispose();
     made.forEach((y) => y.dispose());
     made = [];
   };

@@ -236,7 +236,7 @@ def main(arguments: list[str], say: Say = print) -> int:
     from nnjit.devtools.httpd import Server
 
     project = Project()
-    project.vendor.ensure("runtime", "bench", "bench-gpu")
+    project.vendor.ensure("runtime", "bench-gpu")
     project.dist.refresh()
     server = Server(project.site())
     server.start()

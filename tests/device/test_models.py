@@ -21,9 +21,13 @@ N = helper.make_node
 def agrees(gpu: Api, data: bytes, feeds: dict[str, Any], tolerance: float = 2e-5) -> None:
     ran = on_device(gpu, data, feeds)
     assert ran.backend == "webgpu" and ran.reason == "" and not ran.elsewhere, ran
+    wrong = []
     for name, wanted in native(data, feeds).items():
-        assert ran.outputs[name].dtype == wanted.dtype
-        np.testing.assert_allclose(ran.outputs[name], wanted, rtol=tolerance, atol=tolerance, err_msg=name)
+        found = ran.outputs[name]
+        assert found.dtype == wanted.dtype
+        if not np.allclose(found, wanted, rtol=tolerance, atol=tolerance):
+            wrong.append((name, found.reshape(-1)[:4], wanted.reshape(-1)[:4]))
+    assert not wrong, wrong
 
 
 def made(nodes: list[Any], feeds: dict[str, Any], outputs: dict[str, int], weights: Any = None) -> bytes:
@@ -110,7 +114,9 @@ def test_integers_of_64_bits(gpu: Api) -> None:
     ran = on_device(gpu, made(nodes, feeds, outputs), feeds)
     assert not ran.elsewhere
     for name, wanted in native(made(nodes, feeds, outputs), feeds).items():
-        if name == "real":
+        if name in ("total", "sign"):  # onnxruntime's own are off past 2^31
+            np.testing.assert_array_equal(ran.outputs[name], big.sum() if name == "total" else np.sign(big))
+        elif name == "real":
             np.testing.assert_allclose(ran.outputs[name], wanted, rtol=1e-6)
         else:
             np.testing.assert_array_equal(ran.outputs[name], wanted, err_msg=name)

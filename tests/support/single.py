@@ -9,8 +9,6 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from nnjit.runtime.local import LocalSession
-
 Arrays = Mapping[str, Any]
 
 
@@ -38,6 +36,8 @@ def model_of(
 
 def on_kernels(model: bytes, feeds: Arrays, convolution: str = "auto") -> dict[str, Any]:
     """What nnjit answers; fails if a node ran on the reference."""
+    from nnjit.runtime.local import LocalSession  # which needs wasmtime; native() alone does not
+
     session = LocalSession(model, convolution=convolution)
     out = session.run(feeds)
     slow = [row["op"] for row in session.placement() if row["backend"] == "reference"]

@@ -8,7 +8,7 @@ A Nest is made by `schedule.apply`; `interp` is its definition.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from nnjit.codegen.expr import Expr, Index
@@ -85,7 +85,52 @@ class Barrier:
     Never inside an If or a Where."""
 
 
-Stmt: TypeAlias = "For | Decode | If | Set | Store | Where | Barrier"
+@dataclass(slots=True)
+class Zeros:
+    """Matrix register `reg` becomes rows x columns zeros. Matrices belong to a subgroup: `subgroup` threads with
+    consecutive numbers, all of which do the same to them."""
+
+    reg: str
+    rows: int
+    columns: int
+    dtype: str
+
+
+@dataclass(slots=True)
+class Fetch:
+    """Matrix register `reg` takes rows x columns elements of an array, from `index` on, rows `stride` apart; `side` of
+    a product: "left" or "right"."""
+
+    reg: str
+    operand: int
+    index: Index
+    stride: int
+    rows: int
+    columns: int
+    side: str
+
+
+@dataclass(slots=True)
+class Multiply:
+    """acc += left * right, all matrix registers."""
+
+    acc: str
+    left: str
+    right: str
+
+
+@dataclass(slots=True)
+class Put:
+    """The elements of a matrix register go to an array, from `index` on, rows `stride` apart."""
+
+    reg: str
+    operand: int
+    index: Index
+    stride: int
+
+
+MATRICES = (Zeros, Fetch, Multiply, Put)
+Stmt: TypeAlias = "For | Decode | If | Set | Store | Where | Barrier | Zeros | Fetch | Multiply | Put"
 
 
 @dataclass(slots=True)
@@ -131,6 +176,8 @@ def mapped(
             out.append(Store(s.operand, s.index.subst({}, value), value(kept), s.lanes, s.count))
         elif isinstance(s, Where):
             out.append(Where(value(s.cond), mapped(s.then, value, stored)))
+        elif isinstance(s, (Fetch, Put)):
+            out.append(replace(s, index=s.index.subst({}, value)))
         else:
             out.append(s)
     return out
@@ -158,6 +205,16 @@ def _lines(body: list[Stmt], depth: int) -> list[str]:
             out += _lines(s.then, depth + 1)
         elif isinstance(s, Barrier):
             out.append(f"{pad}barrier")
+        elif isinstance(s, Zeros):
+            out.append(f"{pad}%{s.reg} = {s.dtype} zeros {s.rows}x{s.columns}")
+        elif isinstance(s, Fetch):
+            out.append(
+                f"{pad}%{s.reg} = {s.side} {s.rows}x{s.columns} of ${s.operand}[{s.index}] by {s.stride}"
+            )
+        elif isinstance(s, Multiply):
+            out.append(f"{pad}%{s.acc} += %{s.left} * %{s.right}")
+        elif isinstance(s, Put):
+            out.append(f"{pad}${s.operand}[{s.index}] by {s.stride} = %{s.reg}")
         else:
             kept = f" first {s.count}" if s.count != s.lanes else ""
             out.append(f"{pad}${s.operand}[{s.index}]{_width(s.lanes)}{kept} = {s.value}")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nnjit.codegen.expr import Expr, Index, load
 from nnjit.codegen.schedule.canonical import canonical
-from nnjit.codegen.schedule.group_steps import Cache, Fuse, Team, Threads
+from nnjit.codegen.schedule.group_steps import Cache, Fuse, Matrix, Team, Threads
 from nnjit.codegen.schedule.steps import (
     Block,
     Pack,
@@ -152,6 +152,21 @@ def test_any_schedule(
     if depth == 4 and slices == 2:
         depth = 8
     check(spec, product_schedule(rows, columns, depth, slices, ahead), inputs)
+
+
+MATRICES = [
+    (Tile("m", 32), Threads("m", 1), Tile("n", 16), Threads("n", 1), Cache("k", 16)),
+    (Tile("m", 16), Threads("m", 1), Tile("n", 64), Threads("n", 2), Cache("k", 32, True)),
+]
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 16), (33, 20, 40), (7, 5, 3)], ids=str)
+@pytest.mark.parametrize("steps", MATRICES, ids=describe)
+def test_subgroup_matrices(steps: Schedule, shape: tuple[int, int, int]) -> None:
+    schedule = (*steps, Vectorize("n"), Matrix(16, 16, 16, 4))
+    for transposed in (False, True):
+        spec, inputs = specs.matmul(RNG, *shape, dtype="f16", bias=True, transposed=transposed)
+        check(spec, schedule, inputs)
 
 
 def test_what_does_not_fit_is_refused() -> None:

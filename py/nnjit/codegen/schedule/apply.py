@@ -30,6 +30,7 @@ from nnjit.codegen.schedule.steps import (
     Partial,
     Peel,
     Schedule,
+    ScheduleError,
     Skip,
     Tile,
     Unroll,
@@ -88,8 +89,10 @@ class Options:
                 o.distributed = s.axes
             elif isinstance(s, Skip):
                 o.granule = s.granule
-            else:
+            elif isinstance(s, Pack):
                 o.packs.append(s)
+            else:
+                raise ScheduleError(f"{s} is for workgroups")
         return o
 
 

@@ -12,7 +12,7 @@ from math import prod
 from nnjit.codegen.dtypes import WIDE
 from nnjit.codegen.expr import Access, Expr
 from nnjit.codegen.schedule.facts import LANES, narrow_types, reads, values
-from nnjit.codegen.schedule.group_steps import Cache, Fuse, Team, Threads
+from nnjit.codegen.schedule.group_steps import Cache, Fuse, Matrix, Team, Threads
 from nnjit.codegen.schedule.steps import Block, Pack, Schedule, Step, Tile, Unroll, Vectorize
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
 from nnjit.codegen.wgsl.target import WgslTarget
@@ -70,15 +70,17 @@ class Shape:
 
 
 SHAPES = (
-    Shape(32, 8, 32, 8), Shape(32, 8, 32, 8, 32), Shape(32, 8, 32, 8, 32, 2), Shape(32, 8, 32, 8, 32, 4),
-    Shape(32, 8, 64, 8), Shape(64, 16, 32, 8), Shape(64, 8, 64, 16), Shape(64, 16, 64, 16), Shape(64, 8, 64, 8),
-    Shape(64, 16, 64, 16, 16, 2), Shape(64, 8, 128, 16), Shape(128, 16, 64, 8), Shape(128, 16, 128, 16),
-    Shape(128, 16, 128, 16, 8), Shape(64, 8, 128, 16, 8), Shape(128, 16, 64, 16), Shape(16, 4, 64, 16, 32),
-    Shape(16, 4, 32, 8, 32, 4), Shape(8, 2, 64, 16, 32, 2),
+    Shape(32, 8, 32, 8), Shape(32, 8, 32, 8, 32, 2), Shape(32, 8, 32, 8, 32, 4), Shape(32, 8, 64, 8),
+    Shape(64, 16, 32, 8), Shape(64, 16, 32, 8, 32, 2), Shape(64, 8, 64, 16), Shape(64, 16, 64, 16),
+    Shape(64, 8, 64, 8), Shape(64, 16, 64, 16, 16, 2), Shape(64, 8, 128, 16), Shape(128, 16, 64, 8),
+    Shape(128, 16, 128, 16), Shape(64, 8, 128, 16, 16, 1, False), Shape(128, 16, 128, 16, 16, 1, False),
+    Shape(64, 8, 64, 8, 16, 1, False), Shape(64, 8, 128, 16, 8), Shape(128, 16, 64, 16), Shape(16, 4, 32, 8, 32, 4),
+    Shape(16, 4, 64, 16, 32), Shape(8, 2, 64, 16, 32, 2),
 )  # fmt: skip
 
 SIDE_BY_SIDE = (
-    (8, 16, 4), (8, 32, 4), (16, 16, 4), (32, 8, 4), (8, 8, 2), (4, 4, 2), (2, 2, 1), (1, 1, 1),
+    (8, 32, 4), (8, 64, 4), (4, 64, 4), (16, 32, 4), (8, 16, 4), (16, 16, 4), (8, 8, 2), (4, 4, 2), (2, 2, 1),
+    (1, 1, 1),
 )  # fmt: skip
 """Of few rows: threads along the columns, slices of the sum, and how many of its elements are read at once."""
 
@@ -104,6 +106,11 @@ def roles(spec: KernelSpec) -> Product | None:
     rows = tuple(a for a in spec.axes if a.name in left and a.name not in right)
     batch = tuple(a for a in spec.axes if a is not column and a not in rows)
     return Product(rows, column, batch, s.reduce, tuple(reads(e_left)), tuple(reads(e_right)))
+
+
+def _is_half(e: Expr) -> bool:
+    """f32(load) of an f16."""
+    return e.op == "cast" and e.args[0].op == "load" and e.args[0].dtype == "f16" and not e.args[0].attr.guard
 
 
 def in_lanes(spec: KernelSpec, s: Stage) -> bool:
@@ -135,6 +142,7 @@ def products(spec: KernelSpec, target: WgslTarget) -> Iterator[Schedule]:
     if p.m <= FEW_ROWS:
         yield from _few_rows(spec, p, target)
         return
+    yield from _in_matrices(spec, p, target)
     fitting = [s for s in SHAPES if _fits(s, target)]
     for shape in sorted(fitting, key=lambda s: cost(p, s, target)):
         yield scheduled(spec, p, shape)
@@ -145,20 +153,51 @@ def _fits(s: Shape, target: WgslTarget) -> bool:
 
 
 def cost(p: Product, s: Shape, target: WgslTarget) -> float:
-    """Time in no unit: rounds of workgroups over the processors, each by the work of a tile and how well a thread
-    uses what it reads. Fitted to an H100 in spirit, not in digits: the tuner measures."""
+    """Time in no unit: what the processor with the most tiles has to do.
+
+    A multiply-add costs 1, its share of the reads from shared memory (fewer, the larger a thread's own tile) and of
+    those from the caches (fewer, the larger the workgroup's); warps that take turns hide the latency. The constants
+    fit what an H200 took for 15 shapes, mostly to 10%."""
     units = max(1, target.invocations // 128)
     tiles = p.batches * -(-p.m // s.rows) * -(-p.column.extent // s.columns)
-    at_once = max(1.0, min(tiles / units, 2048 / s.threads, 4.0))
-    warps = at_once * s.threads / 32
-    busy = min(1.0, 0.15 + warps / 12)
+    share = -(-tiles // units) if tiles < 8 * units else tiles / units
     tall, wide = s.rows // s.down, s.columns // s.across
-    reuse = tall * wide / (tall + wide)  # multiply-adds for an element read from shared memory
-    rate = busy * reuse / (reuse + 1.0)
-    steps = -(-p.k // s.depth)
-    overhead = 1 + 24 / (s.depth / s.slices * reuse)
-    rounds = max(1.0, -(-tiles // units)) if tiles < 6 * units else tiles / units
-    return rounds * s.rows * s.columns * steps * s.depth * overhead / rate
+    own = 0.35 * (tall + wide) / (tall * wide)
+    group = 8 * (s.rows + s.columns) / (s.rows * s.columns)
+    slices = 1 + 0.06 * (s.slices - 1)
+    depth = 1.2 if s.depth > 16 * s.slices else 1.05 if s.depth < 16 else 1.0
+    warps = min(share * s.threads, 1024) / 32
+    late = 1.0 if s.ahead else 1.02
+    steps = -(-p.k // s.depth) * s.depth + 16
+    return share * s.rows * s.columns * steps * (1 + own + group) * slices * depth * late * (1 + 2 / warps)
+
+
+MATRIX_TILES = (
+    (128, 2, 128, 2, 32, 220.0), (128, 2, 64, 2, 32, 180.0), (64, 2, 128, 2, 32, 180.0), (64, 2, 64, 2, 32, 150.0),
+    (32, 1, 64, 2, 32, 95.0), (32, 2, 32, 2, 32, 60.0), (64, 2, 64, 2, 16, 130.0),
+)  # fmt: skip
+"""Tiles in subgroup matrices of 16x16x16: rows, subgroups along them, columns, subgroups, depth, and the rate in
+TFLOP/s at which a full H200 does them (the first and the fourth measured, the others in between)."""
+
+
+def _in_matrices(spec: KernelSpec, p: Product, target: WgslTarget) -> Iterator[Schedule]:
+    """Factors of f16 on a device that multiplies subgroup matrices of them with sums in f32."""
+    body = spec.stages[0].body
+    usable = target.half and ("f16", "f32", 16, 16, 16) in target.matrices and target.subgroup == 32
+    if not usable or body is None or not all(_is_half(e) for e in body.args):
+        return
+    units = max(1, target.invocations // 128)
+
+    def cost(tile: tuple[int, int, int, int, int, float]) -> float:
+        rows, _, columns, _, depth, rate = tile
+        tiles = p.batches * -(-p.m // rows) * -(-p.column.extent // columns)
+        share = -(-tiles // units) if tiles < 8 * units else tiles / units
+        return share * rows * columns * (-(-p.k // depth) * depth + 32) / rate
+
+    for rows, down, columns, across, depth, _ in sorted(MATRIX_TILES, key=cost):
+        if down * across * 32 <= target.max_workgroup:
+            shape = Shape(rows, down, columns, across, depth)
+            yield (*scheduled(spec, p, shape), Matrix(16, 16, 16, target.subgroup))
 
 
 def scheduled(spec: KernelSpec, p: Product, shape: Shape) -> Schedule:

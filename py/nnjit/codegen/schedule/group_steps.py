@@ -63,5 +63,19 @@ class Team:
         return f"team {self.threads}"
 
 
-GROUP_STEPS = (Fuse, Threads, Cache, Team)
-GroupStep = Fuse | Threads | Cache | Team
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Sums are kept in subgroup matrices of rows x columns, `depth` of the reduced axis multiplied at once. Where this
+    step is, Threads count subgroups of `subgroup` threads, and the shared arrays hold f16."""
+
+    rows: int
+    columns: int
+    depth: int
+    subgroup: int
+
+    def __str__(self) -> str:
+        return f"matrices {self.rows}x{self.columns}x{self.depth}"
+
+
+GROUP_STEPS = (Fuse, Threads, Cache, Team, Matrix)
+GroupStep = Fuse | Threads | Cache | Team | Matrix

@@ -6,10 +6,11 @@ thread; the values are combined in a shared array, in halves, and every thread r
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 
 from nnjit.codegen.dtypes import WIDE
-from nnjit.codegen.expr import Expr, Index, axis, compare, const, load, reg, rewrite, select
+from nnjit.codegen.expr import Expr, Index, axis, compare, const, load, reg, rewrite
 from nnjit.codegen.loops import THREAD, Barrier, Decode, For, Nest, Set, Stmt, Store, Where
 from nnjit.codegen.schedule.group_steps import Team
 from nnjit.codegen.schedule.steps import Order, Parallel, Schedule, Vectorize, check
@@ -60,16 +61,22 @@ class _Row:
         check(dtype != "bool" and dtype not in WIDE, f"a team's values of {dtype}")
         return len(self.spec.operands) + self.shared.setdefault(dtype, len(self.shared))
 
-    def _turns(self, axes: tuple[Axis, ...], name: str) -> tuple[int, int, Index, Run, Expr | None]:
-        """Lanes, turns, which vector (or element) a thread takes in turn `name`, and whether there is one."""
+    def _turns(self, axes: tuple[Axis, ...], name: str, step: Callable[[Env, int], list[Stmt]]) -> list[Stmt]:
+        """`step` at each vector (or element) of a thread: whole rounds in a loop, then one for some of them."""
         run = Run(name, axes)
         lanes = LANES if axes[-1].name in self.wide else 1
         check(axes[-1].extent % lanes == 0, f"{axes[-1].name} is not made of whole vectors")
         count = run.extent // lanes
-        turns = -(-count // self.threads)
-        at = Index(0, {THREAD: 1} | ({name: self.threads} if turns > 1 else {}))
-        inside = compare("lt", axis(at), const(count, "i32")) if count % self.threads else None
-        return lanes, turns, at, run, inside
+        full, rest = divmod(count, self.threads)
+        out: list[Stmt] = []
+        if full:
+            at = Index(0, {THREAD: 1}) + Index(0, {name: self.threads} if full > 1 else ())
+            body = step(run.at(at, lanes > 1), lanes)
+            out += [For(name, full, body)] if full > 1 else body
+        if rest:
+            last = step(run.at(Index(full * self.threads, {THREAD: 1}), lanes > 1), lanes)
+            out.append(Where(compare("lt", axis(THREAD), const(rest, "i32")), last))
+        return out
 
     def _reduction(self, s: Stage, n: int, env: Env) -> list[Stmt]:
         from nnjit.codegen.schedule.apply import combined, identity
@@ -77,15 +84,16 @@ class _Row:
         assert s.body is not None
         dtype = s.body.dtype
         array = self._array(dtype)
-        lanes, turns, at, run, inside = self._turns(s.reduce, f"r{n}")
         name, zero = f"acc{n}", identity(s.combine, dtype)
         acc = reg(name, dtype)
-        term = rewrite(s.body, {**env, **run.at(at, lanes > 1)}, _local)
-        if inside is not None:
-            term = select(inside, term, zero)
-        step: list[Stmt] = [Set(name, combined(s.combine, acc, term), lanes)]
-        out: list[Stmt] = [Set(name, zero, lanes)]
-        out += [For(f"r{n}", turns, step)] if turns > 1 else step
+        body = s.body
+
+        def step(at: Env, lanes: int) -> list[Stmt]:
+            term = rewrite(body, {**env, **at}, _local)
+            return [Set(name, combined(s.combine, acc, term), lanes)]
+
+        lanes = LANES if s.reduce[-1].name in self.wide else 1
+        out: list[Stmt] = [Set(name, zero, lanes), *self._turns(s.reduce, f"r{n}", step)]
         one = name
         if lanes > 1:
             one = f"{name}.s"
@@ -117,12 +125,13 @@ class _Row:
             first = compare("eq", axis(THREAD), const(0, "i32"))
             return [Where(first, [Store(s.out, index, value, 1, 1)])]
         check(s.keep == "", "a local has no axes of its own")
-        lanes, turns, at, run, inside = self._turns(s.axes, f"e{n}")
-        here = {**env, **run.at(at, lanes > 1)}
-        index = s.index.subst(here, lambda e: rewrite(e, here, leaf))
-        body: list[Stmt] = [Store(s.out, index, rewrite(s.result, here, leaf), lanes, lanes)]
-        body = body if inside is None else [Where(inside, body)]
-        return [For(f"e{n}", turns, body)] if turns > 1 else body
+
+        def step(at: Env, lanes: int) -> list[Stmt]:
+            here = {**env, **at}
+            index = s.index.subst(here, lambda e: rewrite(e, here, leaf))
+            return [Store(s.out, index, rewrite(s.result, here, leaf), lanes, lanes)]
+
+        return self._turns(s.axes, f"e{n}", step)
 
 
 def _local(e: Expr) -> Expr | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, load, reg, rewrite, select, walk
 from nnjit.codegen.loops import THREAD, Barrier, Decode, For, Nest, Set, Stmt, Store, Where
-from nnjit.codegen.schedule.group_steps import Cache, Fuse, Threads
+from nnjit.codegen.schedule.group_steps import Cache, Fuse, Matrix, Threads
 from nnjit.codegen.schedule.pack import packed_spec
 from nnjit.codegen.schedule.steps import (
     Block,
@@ -43,6 +43,7 @@ class Plan:
     unroll: dict[str, int] = field(default_factory=dict)
     packs: list[Pack] = field(default_factory=list)
     cache: Cache | None = None
+    matrix: Matrix | None = None
     vector: str = ""
 
     @staticmethod
@@ -63,6 +64,8 @@ class Plan:
                 p.packs.append(s)
             elif isinstance(s, Cache):
                 p.cache = s
+            elif isinstance(s, Matrix):
+                p.matrix = s
             elif isinstance(s, Vectorize):
                 check(s.lanes == LANES, f"{s.lanes} lanes")
                 p.vector = s.axis
@@ -110,10 +113,14 @@ def grouped(spec: KernelSpec, schedule: Schedule) -> Nest:
     plan = Plan.of(schedule)
     for pack in plan.packs:
         spec = packed_spec(spec, pack, plan.tile.get(pack.axis, 1))
-    return _Product(spec, plan).nest()
+    if plan.matrix is not None:
+        from nnjit.codegen.schedule.matrices import MatrixProduct  # which builds on this module
+
+        return MatrixProduct(spec, plan, plan.matrix).nest()
+    return Product(spec, plan).nest()
 
 
-class _Product:
+class Product:
     def __init__(self, spec: KernelSpec, plan: Plan) -> None:
         check(len(spec.stages) == 1, "a product of one stage")
         self.spec, self.plan, self.stage = spec, plan, spec.stages[0]
@@ -258,19 +265,22 @@ class _Product:
         assert body is not None
         a, b = self._sides(body)
         deep = cache.depth // LANES
-        steps = -(-self.k.extent // cache.depth)
-        tail = self.k.extent % cache.depth != 0
-        left = _Fill("a", len(self.spec.operands), a, self, self.rows, deep, "k", self._contiguous(a, "k"))
-        right = _Fill(
+        left = Fill("a", len(self.spec.operands), a, self, self.rows, deep, "k", self._contiguous(a, "k"))
+        right = Fill(
             "b", len(self.spec.operands) + 1, b, self, cache.depth, self.columns // LANES, "n",
             self._contiguous(b, "n"),
         )  # fmt: skip
         self.shared += [Operand(self.dtype, left.size, "shared"), Operand(self.dtype, right.size, "shared")]
+        return self._staged(left, right, cache, self._sums(left, right, deep))
+
+    def _staged(self, left: Fill, right: Fill, cache: Cache, sums: list[Stmt]) -> list[Stmt]:
+        """The stages of the reduced axis: both arrays filled, a barrier, what is done with them, a barrier."""
+        steps = -(-self.k.extent // cache.depth)
+        tail = self.k.extent % cache.depth != 0
         var = "k.o"
         at = Index.of(var) if steps > 1 else Index(0)
         fills = (left, right)
         out: list[Stmt] = [s for f in fills for s in f.decodes()]
-        sums = self._sums(left, right, deep)
         if cache.ahead and steps > 1:
             out += [s for f in fills for s in f.loads(Index(0), tail)]
             inner = [s for f in fills for s in f.stores()]
@@ -297,7 +307,7 @@ class _Product:
         names = [run.parts[-1].name, run.parts[-1].name + ".i"]
         return all(any(x.attr.index.coeff(name) == 1 for name in names) for x in _loads(e))
 
-    def _sums(self, left: _Fill, right: _Fill, deep: int) -> list[Stmt]:
+    def _sums(self, left: Fill, right: Fill, deep: int) -> list[Stmt]:
         """Each thread's part of the product of the two shared arrays."""
         share = deep // self.slices
         k = Index.of("k.i") if share > 1 else Index(0)
@@ -397,20 +407,20 @@ class _Product:
                 acc = reg(f"acc.{i}.{j}", self.dtype)
                 first = self.base["column"] * self.columns + vector * LANES
                 if whole:
-                    one = _store(s, self._env(row, vector, None, "n"), acc, LANES)
-                    line += [_below(first, self.n.extent, [one])] if columns else [one]
+                    one = stored(s, self._env(row, vector, None, "n"), acc, LANES)
+                    line += [below(first, self.n.extent, [one])] if columns else [one]
                     continue
                 for x in range(LANES):
-                    one = _store(
+                    one = stored(
                         s, self._env(row, vector * LANES + x, None), Expr("lane", self.dtype, (acc,), x), 1
                     )
-                    line += [_below(first + x, self.n.extent, [one])] if columns else [one]
-            out += [_below(self.row + row, self.m.extent, line)] if rows and self.m is not None else line
+                    line += [below(first + x, self.n.extent, [one])] if columns else [one]
+            out += [below(self.row + row, self.m.extent, line)] if rows and self.m is not None else line
         return [Where(_is("ks", 0), out)] if self.slices > 1 else out
 
 
 @dataclass(slots=True)
-class _Fill:
+class Fill:
     """A shared array of `rows` rows of `vectors` vectors, which all threads fill with a factor.
 
     `along` is the axis of the vectors: "k" for the left factor, "n" for the right one. Neighbouring threads take
@@ -420,15 +430,16 @@ class _Fill:
     name: str
     operand: int
     value: Expr
-    product: _Product
+    product: Product
     rows: int
     vectors: int
     along: str
     contiguous: bool
+    pad: int = 0
 
     @property
     def stride(self) -> int:
-        return self.vectors if self.contiguous else self.vectors + 1
+        return self.vectors + (self.pad or (0 if self.contiguous else 1))
 
     @property
     def size(self) -> int:
@@ -510,11 +521,11 @@ def _is(var: str, value: int) -> Expr:
     return compare("eq", axis(var), const(value, "i32"))
 
 
-def _below(at: Index, extent: int, then: list[Stmt]) -> Where:
+def below(at: Index, extent: int, then: list[Stmt]) -> Where:
     return Where(compare("lt", axis(at), const(extent, "i32")), then)
 
 
-def _store(s: Stage, env: Env, acc: Expr, lanes: int) -> Store:
+def stored(s: Stage, env: Env, acc: Expr, lanes: int) -> Store:
     """The stage's result of one sum, or of four."""
 
     def leaf(e: Expr) -> Expr | None:

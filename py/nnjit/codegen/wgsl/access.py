@@ -128,7 +128,7 @@ class Access(Sharing):
         terms, step = without_lane(i), i.coeff(LANE)
         if operand in self.wide:
             text = f"{name}[{self.element(tuple((a, c // 4) for a, c in terms), i.const // 4)}]"
-            return f"vec4f({text})" if self.is_half(o.dtype) else text
+            return f"vec4f({text})" if self.is_half(o.dtype) and e.dtype != "half" else text
         if lanes > 1 and any(self.varies(a) for a, _ in terms):
             places = self.scattered(i)
             words = [f"{name}[{places}.{c}]" for c in "xyzw"]
@@ -137,11 +137,11 @@ class Access(Sharing):
             words = [f"{name}[{self.element(terms, i.const + step * n)}]" for n in ahead]
         if o.dtype in ("i64", "u64") and e.dtype == "i32":
             words = [f"{w}.x" for w in words]  # the low word
-        if self.is_half(o.dtype) and lanes == 1:
+        if self.is_half(o.dtype) and lanes == 1 and e.dtype != "half":
             words = [f"f32({words[0]})"]
         kind = "u32" if o.dtype == "bool" else "half" if self.is_half(o.dtype) else e.dtype
         text = words[0] if lanes == 1 else f"{register_type(kind, lanes)}({', '.join(words)})"
-        if lanes > 1 and kind == "half":
+        if lanes > 1 and kind == "half" and e.dtype != "half":
             text = f"vec4f({text})"
         register_type(e.dtype, lanes)
         if o.dtype != "bool":

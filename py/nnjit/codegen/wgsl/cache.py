@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nnjit.codegen.expr import Access, Expr, rewrite
-from nnjit.codegen.loops import For, If, Nest, Stmt, Store, Where, mapped
+from nnjit.codegen.loops import Fetch, For, If, Nest, Put, Stmt, Store, Where, mapped
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.steps import Schedule
 from nnjit.codegen.spec import KernelSpec, Operand
@@ -77,7 +77,7 @@ def placed(nest: Nest, moves: Moves) -> Nest:
 def _restore(body: Sequence[Stmt], moves: Moves) -> None:
     """Stores, in place: `body` is a copy already."""
     for s in body:
-        if isinstance(s, Store):
+        if isinstance(s, (Store, Fetch, Put)):
             at, shift = moves[s.operand]
             s.operand, s.index = at, s.index + shift
         elif isinstance(s, For):

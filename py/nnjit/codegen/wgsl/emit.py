@@ -12,7 +12,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from nnjit.codegen.expr import LANE, Expr, Index, UnsupportedExpr, walk
-from nnjit.codegen.loops import THREAD, Barrier, Decode, For, If, Nest, Set, Stmt, Store, Where, mapped
+from nnjit.codegen.loops import (
+    MATRICES,
+    THREAD,
+    Barrier,
+    Decode,
+    Fetch,
+    For,
+    If,
+    Multiply,
+    Nest,
+    Put,
+    Set,
+    Stmt,
+    Store,
+    Where,
+    Zeros,
+    mapped,
+)
 from nnjit.codegen.spec import Operand
 from nnjit.codegen.wgsl.legalize import legal
 from nnjit.codegen.wgsl.names import Names
@@ -100,8 +117,14 @@ class _Emitter:
         assert isinstance(loop, For) and loop.kind == "parallel"
         self.loop, self.names = loop, Names()
         self.memo: dict[Expr, Expr] = {}
-        self.body = mapped(loop.body, lambda e: legal(e, self.memo))
         operands = (*nest.operands, *nest.shared)
+
+        def stored(operand: int, e: Expr) -> Expr:
+            """A store to f16 rounds by itself."""
+            rounded = e.op == "cast" and e.dtype == "f16" and e.args[0].dtype == "f32"
+            return e.args[0] if half and rounded and operands[operand].dtype == "f16" else e
+
+        self.body = mapped(loop.body, lambda e: legal(e, self.memo), stored)
         self.wide = _vector_operands(self.body, operands, half)
         sets = [s.reg for s in _statements(self.body) if isinstance(s, Set)]
         once = frozenset(r for r in sets if sets.count(r) == 1)
@@ -133,6 +156,10 @@ class _Emitter:
         tiles = f"{self.nest.tiles} tile{'' if self.nest.tiles == 1 else 's'}"
         who = f"{self.nest.threads} threads each" if self.nest.threads else "one an invocation"
         head = f"// {self.nest.name}: {tiles}, {who}\n"
+        if "subgroup_matrix_result" in text:
+            # an offset by the subgroup's number is the same in all its threads, but the language cannot know
+            head += "diagnostic(off, chromium.subgroup_matrix_uniformity);\n"
+            head += "enable chromium_experimental_subgroup_matrix;\n"
         buffers = self._buffers()
         if "f16" in buffers or "vec4h" in buffers:
             head += "enable f16;\n"
@@ -188,10 +215,29 @@ class _Emitter:
                 out.append(pad + "}")
             elif isinstance(s, Barrier):
                 out.append(pad + "workgroupBarrier();")
+            elif isinstance(s, MATRICES):
+                out += [pad + line for line in self._matrix(s)]
             else:
                 out.append(f"{pad}let {self.names.of(s.var)} = {self._decoded(s)};")
         self.v.regs = outer
         return out
+
+    def _matrix(self, s: Zeros | Fetch | Multiply | Put) -> list[str]:
+        """A statement about subgroup matrices, whose types have columns before rows."""
+        if isinstance(s, Zeros):
+            return [f"var {self.names.of(s.reg)}: subgroup_matrix_result<{s.dtype}, {s.columns}, {s.rows}>;"]
+        if isinstance(s, Multiply):
+            acc, left, right = (self.names.of(r) for r in (s.acc, s.left, s.right))
+            return [f"{acc} = subgroupMatrixMultiplyAccumulate({left}, {right}, {acc});"]
+        array = f"&{self.v.buffer(s.operand)}"
+        name = self.names.of(s.reg)
+        if isinstance(s, Put):
+            return self.v.placed(
+                s.index, lambda at: f"subgroupMatrixStore({array}, {at}, {name}, false, {s.stride}u);"
+            )
+        kind = f"subgroup_matrix_{s.side}<f16, {s.columns}, {s.rows}>"
+        load = f"let {name} = subgroupMatrixLoad<{kind}>"
+        return self.v.placed(s.index, lambda at: f"{load}({array}, {at}, false, {s.stride}u);")
 
     def _decoded(self, d: Decode) -> str:
         text = self.names.of(d.source)
@@ -200,28 +246,24 @@ class _Emitter:
 
 
 def _statements(body: Sequence[Stmt]) -> Iterator[Set | Store]:
+    return (s for s in _flat(body) if isinstance(s, (Set, Store)))
+
+
+def _flat(body: Sequence[Stmt]) -> Iterator[Stmt]:
+    """Every statement, those inside others too."""
     for s in body:
+        yield s
         if isinstance(s, For):
-            yield from _statements(s.body)
+            yield from _flat(s.body)
         elif isinstance(s, If):
-            yield from _statements(s.then)
-            yield from _statements(s.orelse)
+            yield from _flat(s.then)
+            yield from _flat(s.orelse)
         elif isinstance(s, Where):
-            yield from _statements(s.then)
-        elif isinstance(s, (Set, Store)):
-            yield s
+            yield from _flat(s.then)
 
 
 def _conditions(body: Sequence[Stmt]) -> Iterator[Expr]:
-    for s in body:
-        if isinstance(s, Where):
-            yield s.cond
-            yield from _conditions(s.then)
-        elif isinstance(s, For):
-            yield from _conditions(s.body)
-        elif isinstance(s, If):
-            yield from _conditions(s.then)
-            yield from _conditions(s.orelse)
+    return (s.cond for s in _flat(body) if isinstance(s, Where))
 
 
 def _vector_operands(body: Sequence[Stmt], operands: Sequence[Operand], half: bool) -> frozenset[int]:
@@ -241,6 +283,7 @@ def _vector_operands(body: Sequence[Stmt], operands: Sequence[Operand], half: bo
             if x.op == "load":
                 access(x.attr.operand, x.attr.index, lanes)
 
+    narrow |= {s.operand for s in _flat(body) if isinstance(s, (Fetch, Put))}
     for e in _conditions(body):
         reads(e, 1)
     for s in _statements(body):

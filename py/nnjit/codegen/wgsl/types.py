@@ -64,6 +64,8 @@ def literal(value: float | int | bool, dtype: str) -> str:
     """A scalar constant."""
     if dtype == "bool":
         return "true" if value else "false"
+    if dtype == "half":
+        return f"{float(value)!r}h"
     if dtype == "f32":
         return _float(float(value))
     if dtype == "u32":
@@ -85,4 +87,5 @@ def _float(value: float) -> str:
         single = np.float32(value)
     if np.isinf(single):
         return "infinity()" if single > 0 else "-infinity()"
-    return f"{single!s}f"
+    # numpy's shortest text of the largest numbers lies past them, and WGSL refuses it
+    return f"{single!s}f" if abs(single) < 3.4e38 else f"{float(single)!r}f"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -52,6 +52,10 @@ class Values(Access):
 
         return self.twice(walk)
 
+    def placed(self, at: Index, line: Callable[[str], str]) -> list[str]:
+        """The lines of a statement that takes a scalar index as a u32."""
+        return self.twice(lambda: self.line(line(f"u32({self.element(at.terms, at.const)})")))
+
     def _set(self, s: Set) -> None:
         self.root = s.value
         text, _ = self.value(s.value, s.lanes)
@@ -93,7 +97,8 @@ class Values(Access):
             self.line(f"{buffer}[{at}] = {name}.{'xyzw'[n]};")
 
     def _as_stored(self, value: Text, dtype: str, lanes: int) -> Text:
-        return (f"{register_type('half', lanes)}({value[0]})", ATOM) if self.is_half(dtype) else value
+        plain = not self.is_half(dtype) or (self.root is not None and self.root.dtype == "half")
+        return value if plain else (f"{register_type('half', lanes)}({value[0]})", ATOM)
 
     # ---- nodes ----
 

@@ -1,0 +1,150 @@
+"""A product of f16 whose sums are kept in subgroup matrices, from Tile, Threads, Cache and Matrix.
+
+The shared arrays are filled as in `workgroup`, but with f16. Each subgroup multiplies matrices out of them. At the end
+a subgroup puts its matrices one after the other into a shared array of f32, from which its threads take vectors, work
+out the result and store it where it lies inside the tensor.
+"""
+
+from __future__ import annotations
+
+from nnjit.codegen.expr import LANE, Expr, Index, load
+from nnjit.codegen.loops import THREAD, Barrier, Decode, Fetch, For, Multiply, Nest, Put, Stmt, Zeros
+from nnjit.codegen.schedule.group_steps import Cache, Matrix
+from nnjit.codegen.schedule.steps import check
+from nnjit.codegen.schedule.workgroup import LANES, Fill, Plan, Product, below, stored
+from nnjit.codegen.spec import KernelSpec, Operand
+
+PAD = 2
+"""Vectors by which a row of a shared array is longer than it need be: rows then begin in different banks."""
+
+
+class MatrixProduct(Product):
+    """Threads along the rows and columns count subgroups."""
+
+    def __init__(self, spec: KernelSpec, plan: Plan, matrix: Matrix) -> None:
+        self.matrix = matrix
+        super().__init__(spec, plan)
+        check(self.dtype == "f32", "sums of f32")
+
+    def _sizes(self) -> None:
+        plan, x = self.plan, self.matrix
+        check(self.m is not None and plan.cache is not None, "matrices need rows and shared arrays")
+        assert self.m is not None and plan.cache is not None
+        self.columns, self.across = plan.tile.get(self.n.name, x.columns), plan.threads.get(self.n.name, 1)
+        self.rows, self.down = plan.tile[self.m.name], plan.threads.get(self.m.name, 1)
+        self.slices = plan.threads.get(self.k.name, 1)
+        check(self.slices == 1, "the reduced axis is not divided among subgroups")
+        check(self.columns % (x.columns * self.across) == 0, "columns are whole matrices of each subgroup")
+        check(self.rows % (x.rows * self.down) == 0, "rows are whole matrices of each subgroup")
+        check(plan.cache.axis == self.k.name and plan.cache.depth % x.depth == 0, "a depth of whole matrices")
+        check(x.rows * x.columns % (LANES * x.subgroup) == 0, "a matrix is whole vectors of each thread")
+        self.wide = self.columns // x.columns // self.across
+        self.tall = self.rows // x.rows // self.down
+        check(self.tall * self.wide <= 16, f"{self.tall}x{self.wide} matrices of sums")
+        self.count = self.across * self.down * x.subgroup
+        self.own = self.count
+
+    def nest(self) -> Nest:
+        x = self.matrix
+        body: list[Stmt] = self._tiles()
+        body += [Decode("lane", THREAD, 1, x.subgroup), Decode("group.n", THREAD, x.subgroup, self.across)]
+        body += [
+            Decode("group.m", THREAD, x.subgroup * self.across, 0),
+            Decode("group", THREAD, x.subgroup, 0),
+        ]
+        body += [
+            Zeros(f"sum.{i}.{j}", x.rows, x.columns, "f32")
+            for i in range(self.tall)
+            for j in range(self.wide)
+        ]
+        self.shared: list[Operand] = []
+        assert self.plan.cache is not None
+        body += self._cached(self.plan.cache)
+        body += self._results()
+        return Nest(
+            self.spec.name, self.spec.operands, self.tiles, [For("p", self.tiles, body, "parallel")],
+            self.count, tuple(self.shared),
+        )  # fmt: skip
+
+    def _cached(self, cache: Cache) -> list[Stmt]:
+        body = self.stage.body
+        assert body is not None
+        a, b = (_half(e) for e in self._sides(body))
+        operand = len(self.spec.operands)
+        along, across = self._contiguous(a, "k"), self._contiguous(b, "n")
+        left = Fill("a", operand, a, self, self.rows, cache.depth // LANES, "k", along, PAD)
+        right = Fill("b", operand + 1, b, self, cache.depth, self.columns // LANES, "n", across, PAD)
+        self.shared += [Operand("f16", left.size, "shared"), Operand("f16", right.size, "shared")]
+        return self._staged(left, right, cache, self._products(left, right, cache.depth))
+
+    def _products(self, left: Fill, right: Fill, depth: int) -> list[Stmt]:
+        """What a subgroup multiplies in one stage."""
+        x = self.matrix
+        row = Index(0, {"group.m": self.tall * x.rows * left.stride * LANES})
+        column = Index(0, {"group.n": self.wide * x.columns})
+        out: list[Stmt] = []
+        for k in range(0, depth, x.depth):
+            for i in range(self.tall):
+                at = row + (i * x.rows * left.stride * LANES + k)
+                out.append(
+                    Fetch(f"a.{i}.{k}", left.operand, at, left.stride * LANES, x.rows, x.depth, "left")
+                )
+            for j in range(self.wide):
+                at = column + (k * right.stride * LANES + j * x.columns)
+                out.append(
+                    Fetch(f"b.{j}.{k}", right.operand, at, right.stride * LANES, x.depth, x.columns, "right")
+                )
+            out += [
+                Multiply(f"sum.{i}.{j}", f"a.{i}.{k}", f"b.{j}.{k}")
+                for i in range(self.tall)
+                for j in range(self.wide)
+            ]
+        return out
+
+    def _results(self) -> list[Stmt]:
+        x = self.matrix
+        size = x.rows * x.columns
+        operand = len(self.spec.operands) + len(self.shared)
+        self.shared.append(Operand("f32", self.count // x.subgroup * size, "shared"))
+        assert self.m is not None
+        vectors = x.columns // LANES
+        out: list[Stmt] = [Decode("lane.x", "lane", 1, vectors), Decode("lane.y", "lane", vectors, 0)]
+        mine = Index(0, {"group": size})
+        for i in range(self.tall):
+            for j in range(self.wide):
+                out += [Put(f"sum.{i}.{j}", operand, mine, x.columns), Barrier()]
+                for turn in range(size // LANES // x.subgroup):
+                    y = Index.of("lane.y") + turn * (x.subgroup // vectors)
+                    row = Index(i * x.rows, {"group.m": self.tall * x.rows}) + y
+                    vector = Index(j * vectors, {"group.n": self.wide * vectors, "lane.x": 1})
+                    at = mine + y * x.columns + Index(0, {"lane.x": LANES})
+                    out += self._result(operand, at, row, vector)
+                out.append(Barrier())
+        return out
+
+    def _result(self, operand: int, at: Index, row: Index, vector: Index) -> list[Stmt]:
+        """Four elements of the result, from their sums in a shared array."""
+        assert self.m is not None
+        first = self.base["column"] * self.columns + vector * LANES
+        tail = self.n.extent % self.columns != 0
+        line: list[Stmt] = []
+        if self.n.extent % LANES == 0:
+            sums = load(operand, at + Index(0, {LANE: 1}), "f32")
+            one = stored(self.stage, self._env(row, vector, None, "n"), sums, LANES)
+            line += [below(first, self.n.extent, [one])] if tail else [one]
+        else:
+            for lane in range(LANES):
+                env = self._env(row, vector * LANES + lane, None)
+                one = stored(self.stage, env, load(operand, at + lane, "f32"), 1)
+                line += [below(first + lane, self.n.extent, [one])] if tail else [one]
+        rows = self.m.extent % self.rows != 0
+        return [below(self.row + row, self.m.extent, line)] if rows else line
+
+
+def _half(e: Expr) -> Expr:
+    """A factor as it lies in memory: f32(load) of f16 without the conversion."""
+    inner = e.args[0] if e.op == "cast" else e
+    check(inner.op == "load" and inner.dtype == "f16", "factors that are read as f16")
+    other = tuple(Expr("const", "half", (), a.attr) for a in inner.args)
+    check(all(a.op == "const" for a in inner.args), "a constant outside")
+    return Expr("load", "half", other, inner.attr)
