@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,14 @@ def test_what_one_page_reports_another_fetches(page: Page, database: Server) -> 
     assert page.evaluate(REPORT, [database.url, [encode(r) for r in many]]) == 70
     good, bad = decode_lines("\n".join(page.evaluate(FETCH, [database.url, DEVICE])))
     assert not bad and sorted(map(encode, good)) == sorted(map(encode, many))
+
+
+def test_large_records_go_in_several_reports(page: Page, database: Server) -> None:
+    """By bytes too: sixty records of a long spec are more than a server takes at once."""
+    spec = record().spec + "\n  $2[4*m + n] = %acc" * 200
+    many = [replace(record(tile, 0.5), spec=spec.replace("m:3", f"m:{tile}")) for tile in range(1, 61)]
+    assert sum(len(encode(r)) for r in many) > 256 * 1024
+    assert page.evaluate(REPORT, [database.url, [encode(r) for r in many]]) == 60
 
 
 def test_a_class_nobody_reported_is_empty(page: Page, database: Server) -> None:

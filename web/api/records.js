@@ -3,7 +3,7 @@
 import { log } from './env.js';
 
 /** Limits of what a server may send, and how long one may wait for it. */
-export const LIMITS = { timeoutMs: 5000, pointerBytes: 16 * 1024, classBytes: 4 * 1024 * 1024, shards: 16, records: 64 };
+export const LIMITS = { timeoutMs: 5000, pointerBytes: 16 * 1024, classBytes: 4 * 1024 * 1024, shards: 16, records: 64, reportBytes: 200 * 1024 };
 
 /** After a failure a server is left alone for this long. */
 const PAUSE_MS = 60_000;
@@ -40,8 +40,8 @@ export async function reportRecords(cacheUrl, lines) {
   let kept = 0;
   try {
     const url = address(cacheUrl, 'report');
-    for (let at = 0; at < lines.length; at += LIMITS.records) {
-      const body = `{"format":1,"records":[${lines.slice(at, at + LIMITS.records).join(',')}]}`;
+    for (const some of batches(lines)) {
+      const body = `{"format":1,"records":[${some.join(',')}]}`;
       const text = await ask(url, LIMITS.pointerBytes, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body });
       kept += Number(JSON.parse(text).kept) || 0;
     }
@@ -49,6 +49,24 @@ export async function reportRecords(cacheUrl, lines) {
     log('info', `records were not reported to ${cacheUrl}: ${/** @type {Error} */ (cause)?.message ?? cause}`);
   }
   return kept;
+}
+
+/** Lines in groups that a server takes at once: by number and by size (records are ASCII). @param {string[]} lines */
+function batches(lines) {
+  /** @type {string[][]} */
+  const groups = [];
+  let bytes = Infinity;
+  for (const line of lines) {
+    const group = groups.at(-1);
+    bytes += line.length + 1;
+    if (group && bytes < LIMITS.reportBytes && group.length < LIMITS.records) {
+      group.push(line);
+    } else {
+      groups.push([line]);
+      bytes = line.length;
+    }
+  }
+  return groups;
 }
 
 /** @param {string} cacheUrl @param {string} device @returns {Promise<string[]>} */

@@ -31,7 +31,7 @@ TARGETS = ("wasm", "webgpu")
 VERDICTS = ("timed", "wrong", "trap", "timeout", "refused", "lost")
 """timed: right and measured. wrong: other numbers than the default. trap: it stopped with an error. timeout: not
 done in its time. refused: not legal for the spec or the device. lost: the GPU device was gone after it."""
-MAX_BYTES = 16 * 1024
+MAX_BYTES = 24 * 1024
 """Of one encoded record."""
 MAX_US = 1e9
 MAX_SAMPLES = 1_000_000

@@ -10,8 +10,8 @@ import re
 
 from nnjit.errors import RecordError
 
-MAX_TEXT = 8 * 1024
-MAX_LINES = 96
+MAX_TEXT = 16 * 1024
+MAX_LINES = 256
 TITLE = "kernel"
 KEYWORDS = frozenset({"acc", "over", "of", "if", "else", "in", "out", "scratch", "const", TITLE})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from hypothesis import given
@@ -176,7 +176,7 @@ BAD_TEXTS = {
     "one line": TEXT.splitlines()[0],
     "not ASCII": TEXT.replace("7*m", "٧*m"),
     "too long": TEXT.splitlines()[0] + " " + " ".join(f"a{i}:{i}" for i in range(3000)),
-    "too many lines": TEXT + "\n  $2[m] = %acc" * 100,
+    "too many lines": TEXT + "\n  $2[m] = %acc" * 300,
 }
 
 
@@ -222,16 +222,12 @@ def test_a_damaged_line_is_refused_or_itself(record: Record, data: st.DataObject
 def test_every_step_has_a_codec() -> None:
     """A new step class is in the Step union, and its fields are of kinds the codec reads."""
     classes = {k for k in vars(steps).values() if dataclasses.is_dataclass(k)}
-    assert classes == set(codec.known_steps().values())
-    example: dict[str, Any] = {
-        "str": "m",
-        "int": 2,
-        "tuple[str, ...]": ("m", "n"),
-        "tuple[int, ...]": (2, 3),
-        "bool": True,
-    }
+    assert classes <= set(codec.known_steps().values())
+    example: dict[Any, Any] = {str: "m", int: 2, bool: True}
+    example |= {tuple[str, ...]: ("m", "n"), tuple[int, ...]: (2, 3), tuple[int, int]: (2, 3)}
     for kind in codec.known_steps().values():
-        one = kind(*(example[str(f.type)] for f in dataclasses.fields(kind)))  # type: ignore[operator]
+        hints = get_type_hints(kind)
+        one = kind(*(example[hints[f.name]] for f in dataclasses.fields(kind)))
         assert codec.from_json(json.loads(json.dumps(codec.to_json((one,))))) == (one,)
 
 
