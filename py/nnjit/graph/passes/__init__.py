@@ -19,6 +19,7 @@ from .layout import merge_layout
 from .norms import recognise_norms
 from .quantised import fold_quantised
 from .selection import simplify_selections
+from .sinking import sink_reshapes
 
 Pass: TypeAlias = "Callable[[Graph], Graph]"
 
@@ -46,6 +47,7 @@ PASSES: list[Pass] = [
     recognise_attention,
     recognise_activations,
     fold_into_convolutions,
+    sink_reshapes,
     merge_layout,
     common_subexpressions,
     dead_code,
