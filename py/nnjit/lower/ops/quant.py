@@ -22,6 +22,7 @@ from nnjit.lower.ops.quant_product import (
     Rows,
     Zero,
     bytes_wanted,
+    centred,
     first_factor,
     multiplier,
     per_row,
@@ -210,7 +211,13 @@ def conv_integer(ctx: Context, node: Node, out: int) -> Computation:
     last = shape[1] == 1 or ctx.tensors.place(x)[1].strides[1] == 1
     order = None if last else Layout.channels_last(shape)
     border = (win.begin, win.after) if win.padded else ((0,) * n, (0,) * n)
-    x, x_zero = first_factor(ctx, x, x_zero, bytes_wanted(ctx, x.dtype, w.dtype), order, border)
+    layout = Layout.channels_last(y)
+    if per_in == per_out == 1 and groups > 1:
+        own = shape[1] > 1 and not last
+        x, x_zero = centred(ctx, x, x_zero, None if own else layout, border), Zero(None, 0)
+        layout = Layout.row_major(y) if own else layout
+    else:
+        x, x_zero = first_factor(ctx, x, x_zero, bytes_wanted(ctx, x.dtype, w.dtype), order, border)
     place = [win.at(d, Index.of(f"o{a}"), Index.of(f"k{a}")) + win.begin[d] for d, a in enumerate(names)]
     left = ctx.read(x, [Index.of("b"), channel, *place])
     right = ctx.read(w, [filters, Index.of("i"), *(Index.of(f"k{a}") for a in names)])
@@ -233,6 +240,5 @@ def conv_integer(ctx: Context, node: Node, out: int) -> Computation:
     reduce = [Axis(f"k{a}", e) for a, e in zip(names, kernel[2:], strict=True)] + [Axis("i", per_in)]
     idx = [Index.of("b"), filters, *(Index.of(f"o{a}") for a in names)]
     return Computation(
-        axes, idx, value, reduce=reduce, combine="sum", body=body, layout=Layout.channels_last(y),
-        name=node.op.lower(),
+        axes, idx, value, reduce=reduce, combine="sum", body=body, layout=layout, name=node.op.lower(),
     )  # fmt: skip

@@ -99,8 +99,9 @@ def first_factor(
 
 
 def _copied(
-    ctx: Context, x: Value, dtype: str, shift: int, zero: Zero | None, layout: Layout | None, border: Border
+    ctx: Context, x: Value, dtype: str, shift: int | Zero, zero: Zero, layout: Layout | None, border: Border
 ) -> Value:
+    """x + shift (or x - shift, a zero point) as `dtype`, `zero` being what stands for 0 in it."""
     build, shape = ctx.build, shape_of(x)
     lead = len(shape) - len(border[0])
     around = [(b, n, a) for b, n, a in zip(border[0], shape[lead:], border[1], strict=True)]
@@ -114,12 +115,12 @@ def _copied(
         at.append(place + (-b))
         if b or a:
             bounds.append((at[-1], n))
-    fill = const(0, x.dtype)
-    if bounds and zero is not None:
-        unshifted = replace(zero, shift=zero.shift - shift)
-        fill = _as(unshifted.read(inner, [Index()], 1), x.dtype)
+    unshifted = replace(zero, shift=zero.shift - (shift if isinstance(shift, int) else 0))
+    fill = _as(unshifted.read(inner, [Index()], 1), x.dtype) if bounds else const(0, x.dtype)
     value = inner.read_padded(x, at, bounds, fill) if bounds else inner.read(x, at)
-    if shift:
+    if isinstance(shift, Zero):
+        value = op("sub", cast(value, "i32"), shift.read(inner, [Index()], 1))
+    elif shift:
         value = op("add", cast(value, "i32"), const(shift, "i32"))
     buffer = build.buffer(made, layout, x.once)
     nodes = [x.producer] if x.producer else []
@@ -128,6 +129,11 @@ def _copied(
         inner, Computation(axes, idx, _as(value, dtype), name=name), dtype, buffer, layout, nodes, x.once
     )
     return made
+
+
+def centred(ctx: Context, x: Value, zero: Zero, layout: Layout | None, border: Border) -> Value:
+    """x - zero as i16, with zeros around: what a depthwise convolution reads, each of its taps a lane's own."""
+    return _copied(ctx, x, "i16", zero, zero, layout, border)
 
 
 def _as(e: Expr, dtype: str) -> Expr:
@@ -176,9 +182,7 @@ def sums(ctx: Context, w: Value, kept: Sequence[int]) -> Value:
 # ---- the result ----
 
 
-def multiplier(
-    ctx: Context, node: Node, scales: Sequence[Value | None], rows: Sequence[Rows]
-) -> Expr:
+def multiplier(ctx: Context, node: Node, scales: Sequence[Value | None], rows: Sequence[Rows]) -> Expr:
     """a_scale * b_scale / y_scale in f32; computed here if the scales are at hand, one for all or one a row."""
     arrays = [known(s) for s in scales]
     last = [i for i, s in enumerate(scales) if s is not None and s.size != 1]
