@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             found = study(lab, name, args)
             lines = log_lines(name, args, found)
             args.out.mkdir(parents=True, exist_ok=True)
-            stem = args.out / f"tune-{name}"
+            stem = args.out / f"tune-{name}{'-idle' if args.mode == 'idle' else ''}"
             stem.with_suffix(".jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
             stem.with_suffix(".svg").write_text(plot(name, found))
             print(summary(name, found))

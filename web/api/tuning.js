@@ -51,6 +51,8 @@ export class Tuning {
   /** @type {Promise<void>} */
   #ended = Promise.resolve();
   #started = 0;
+  /** The plan that is, or was, tuned. */
+  #key = '';
   /** @type {Set<(event: TuningEvent) => void>} */
   #listeners = new Set();
   /** What happened, oldest first. @type {TuningEvent[]} */
@@ -91,7 +93,8 @@ export class Tuning {
 
   /** A plan is there or was used: tuning that was asked for at create begins. */
   touched() {
-    if (this.#options.mode !== 'off' && this.#state === 'off') void this.start().catch((error) => log('warning', error.message));
+    const other = this.#state === 'done' && this.#key !== this.#plans.latest?.key; // it ended for other shapes
+    if (this.#options.mode !== 'off' && (this.#state === 'off' || other)) void this.start().catch((error) => log('warning', error.message));
   }
 
   /**
@@ -106,6 +109,7 @@ export class Tuning {
     if (!plan) throw failure('NO_PLAN', 'Nothing was compiled yet', { hint: 'run the session once, or session.prepare() it' });
     if (plan.backend !== 'wasm') throw failure('NOT_AVAILABLE', `Plans on ${plan.backend} are not tuned`, { hint: plan.reason });
     const loop = new AbortController();
+    this.#key = plan.key;
     this.#loop = loop;
     this.#started = performance.now();
     this.#enter('running', '');

@@ -115,7 +115,7 @@ export class Lab {
       report.compileMs = performance.now() - start;
       for (const { other, nbytes } of this.#setup.outputs) await this.#blank(other, nbytes, signal);
       const first = await this.#part(candidate, 0, 1, signal);
-      const share = Math.min(candidate.tiles, this.session.threads) / candidate.tiles;
+      const share = Math.min(candidate.tiles, this.#each(candidate)) / candidate.tiles;
       if (first > STUCK * this.#servingMs * share + 20) return done('slow', `first call ${first.toFixed(1)} ms`);
       const seen = await this.#look(candidate, LOOK_MS, signal);
       report.checked = seen.checked;
@@ -259,9 +259,14 @@ export class Lab {
     return Math.max(...times);
   }
 
-  /** @param {Ready} kernel @param {number} first @param {number} count @param {AbortSignal} signal */
+  /** Units that give every thread at least one tile of the kernel's own. @param {Ready} kernel */
+  #each({ parallel, grain = 1 }) {
+    return (parallel ? this.session.threads : 1) * grain;
+  }
+
+  /** @param {Ready} kernel @param {number} first @param {number} count in #each @param {AbortSignal} signal */
   #part(kernel, first, count, signal) {
-    const tiles = Math.min(kernel.tiles - first, kernel.parallel ? count * this.session.threads : count);
+    const tiles = Math.min(kernel.tiles - first, count * this.#each(kernel));
     return this.#slice(signal, () => this.#call(kernel, first, tiles));
   }
 
@@ -275,14 +280,14 @@ export class Lab {
    */
   async #sweep(kernel, first, last, limitMs, signal) {
     let used = 0;
-    let count = Math.min(kernel.parallel ? this.session.threads : 1, last - first);
+    let count = Math.min(this.#each(kernel), last - first);
     for (let at = first; at < last && used < limitMs;) {
       const now = Math.min(count, last - at);
       await this.#slice(signal, async (ms) => {
         const took = await this.#call(kernel, at, now);
         used += took;
         const room = Math.max(0.5, ms / Math.max(took, 1e-3));
-        count = Math.max(this.session.threads, Math.floor(now * Math.min(room, 8)));
+        count = Math.max(this.#each(kernel), Math.floor(now * Math.min(room, 8)));
       });
       at += now;
     }
@@ -297,7 +302,7 @@ export class Lab {
   async #look(kernel, limitMs, signal) {
     const { tiles } = kernel;
     const third = Math.max(1, Math.ceil(tiles / 3));
-    await this.#sweep(kernel, Math.max(0, tiles - Math.min(third, 2 * this.session.threads)), tiles, limitMs / 2, signal);
+    await this.#sweep(kernel, Math.max(0, tiles - Math.min(third, 2 * this.#each(kernel))), tiles, limitMs / 2, signal);
     await this.#sweep(kernel, 0, third, limitMs / 2, signal);
     await this.#sweep(kernel, third, Math.min(tiles, 2 * third), limitMs / 3, signal);
     return this.#compare(false, signal);
@@ -330,7 +335,7 @@ export class Lab {
     for (let i = 0; i < 3; i++) {
       await this.#slice(signal, async (ms) => {
         const until = performance.now() + Math.min(ms, 1);
-        const few = Math.min(kernel.tiles, kernel.parallel ? this.session.threads : 1);
+        const few = Math.min(kernel.tiles, this.#each(kernel));
         do await this.#call(kernel, 0, few); while (performance.now() < until);
       });
       this.#windowEnd = 0;
@@ -355,10 +360,10 @@ export class Lab {
    * @returns {Promise<number>} ms that a whole call would take
    */
   async #sample(kernel, where, guess, signal) {
-    const { tiles, parallel } = kernel;
+    const { tiles } = kernel;
     let whole = guess;
     if (!whole) {
-      const few = Math.min(tiles, (parallel ? this.session.threads : 1) * 4);
+      const few = Math.min(tiles, 4 * this.#each(kernel));
       const first = Math.floor((tiles - few) * where);
       whole = await this.#slice(signal, async () => {
         let repeat = 1;
@@ -372,7 +377,7 @@ export class Lab {
     }
     return this.#slice(signal, async (ms) => {
       const aim = Math.max(this.sampleMs, Math.min(2 * this.sampleMs, ms / 2));
-      const grain = (parallel ? this.session.threads : 1) * 4;
+      const grain = 4 * this.#each(kernel);
       const count = whole <= aim ? tiles : Math.min(tiles, Math.max(grain, Math.ceil((tiles * aim) / whole)));
       const repeat = Math.max(1, Math.min(1 << 18, Math.round(aim / Math.max(whole * (count / tiles), 1e-6))));
       const first = Math.floor((tiles - count) * where);

@@ -130,6 +130,8 @@ export interface LabKernel {
   pointers: number[];
   tiles: number;
   parallel: boolean;
+  /** Tiles that hold at least one of the kernel's own, where its schedule made others; 1 if left out. */
+  grain?: number;
   /** Thread t has pointers of its own at args + t * stride. */
   stride?: number;
   /** Memory that it needs, where that is more than the setup's. */

@@ -124,7 +124,8 @@ class Bench:
                 pack, panels = self._pack(schedule, step, self.inputs[step.operand])
                 packs.append(pack)
                 pointers[step.operand] = panels
-        module = emit_module(apply(self.spec, schedule), self.target, self.units)
+        nest = apply(self.spec, schedule)
+        module = emit_module(nest, self.target, self.units)
         blocks = self._threads(schedule, pointers)
         return {
             "module": module,
@@ -132,6 +133,8 @@ class Bench:
             "pointers": blocks,
             "stride": 4 * len(pointers) if len(blocks) > len(pointers) else 0,
             "tiles": self.units,
+            # fewer units than this may be no tile of its own: nothing would be timed
+            "grain": -(-self.units // nest.tiles),
             "parallel": self.parallel,
             "packs": packs,
         }

@@ -108,6 +108,7 @@ def space_of(spec: KernelSpec, target: Target, facts: DeviceFacts | None = None)
         space_attention.attending,
         space_contraction.products,
         space_contraction.windows,
+        space_contraction.inners,
         space_rows.rowwise,
         space_rows.pointwise,
     )

@@ -9,11 +9,14 @@ from math import prod
 
 from nnjit.codegen.schedule.contraction import Factors, factors
 from nnjit.codegen.schedule.facts import LANES, spread
+from nnjit.codegen.schedule.guards import borders
+from nnjit.codegen.schedule.inner import InnerTile, inner_schedule, inner_tiles, sum_axis
 from nnjit.codegen.schedule.steps import (
     Block,
     Order,
     Pack,
     Parallel,
+    Peel,
     Schedule,
     Step,
     Tile,
@@ -115,9 +118,10 @@ def products(spec: KernelSpec, default: Schedule, target: Target, facts: DeviceF
 
 def windows(spec: KernelSpec, default: Schedule, target: Target, facts: DeviceFacts) -> Space | None:
     """Depthwise convolutions: outputs side by side that share inputs, vectors of channels, which loops to unroll."""
-    f = factors(spec)
-    if f is None or not f.depthwise or not f.rows or not _tiled(default, f.axis.name):
+    f = factors(spec, guarded=True)
+    if f is None or not f.depthwise or not f.rows or f.b.guard or not _tiled(default, f.axis.name):
         return None
+    padded = f.rows if f.a.guard else []
     packs = tuple(s for s in default if isinstance(s, Pack))
     rows = {x.name: x for x in f.rows}
     known = [s.axis for s in default if isinstance(s, Tile) and s.axis in rows]
@@ -145,6 +149,10 @@ def windows(spec: KernelSpec, default: Schedule, target: Target, facts: DeviceFa
             steps.append(Tile(m, mr))
         if c["pack"]:
             steps += packs
+        for x in padded:
+            first, last = borders(spec, x, tiles.get(x.name, 1))
+            if first or last:
+                steps.append(Peel(x.name, first, last))
         across = [*(x for x in rows if x != m), m]
         batch = [x.name for x in f.batch if x.name != f.axis.name]
         rest = [x.name for x in spec.axes if x.name not in (*batch, *across, f.axis.name)]
@@ -177,6 +185,36 @@ def windows(spec: KernelSpec, default: Schedule, target: Target, facts: DeviceFa
         return float(each)
 
     return Space(spec, "window", default, knobs, build, cost)
+
+
+def inners(spec: KernelSpec, default: Schedule, target: Target, facts: DeviceFacts) -> Space | None:
+    """Products with the summed axis in lanes: rows, columns and partial sums of a tile."""
+    f = factors(spec)
+    k = sum_axis(f) if f is not None else None
+    if f is None or k is None or not _tiled(default, k.name):
+        return None
+    cycles = {(t.axis, t.rows, t.columns, t.parts): (t, c) for t, c in inner_tiles(f, k, target)}
+    if not cycles:
+        return None
+    knobs = (
+        Knob("m", tuple(x.name for x in f.rows) or ("",)),
+        Knob("rows", tuple(range(1, 9))),
+        Knob("columns", tuple(range(1, 13))),
+        Knob("parts", (1, 2, 3, 4, 8)),
+    )
+
+    def tile(c: Choice) -> InnerTile:
+        return InnerTile(c["m"], c["rows"], c["columns"], c["parts"])
+
+    def build(c: Choice) -> Schedule:
+        known = cycles.get((c["m"], c["rows"], c["columns"], c["parts"]))
+        return inner_schedule(f, k, known[0] if known else tile(c), target)
+
+    def cost(c: Choice) -> float | None:
+        known = cycles.get((c["m"], c["rows"], c["columns"], c["parts"]))
+        return known[1] if known else None
+
+    return Space(spec, "inner", default, knobs, build, cost)
 
 
 def _blocks(f: Factors, row_bytes: int, facts: DeviceFacts) -> tuple[int, ...]:

@@ -21,6 +21,8 @@ def rowwise(spec: KernelSpec, default: Schedule, target: Target, facts: DeviceFa
     """Reductions and stages over rows: lanes along the row or across rows, partial sums, vectors and rows a tile."""
     if all(s.body is None for s in spec.stages) or not default:
         return None
+    if any(not isinstance(s, (Vectorize, Partial, Tile, Unroll, Parallel)) for s in default):
+        return None  # made by a rule that knows more of the spec
     shared = {a.name: a for a in spec.axes}
     wide = [s.axis for s in default if isinstance(s, Vectorize)]
     along = tuple(n for n in wide if n not in shared)
