@@ -8,6 +8,9 @@ from nnjit.lower.regions import Region
 from nnjit.lower.registry import Computation
 from nnjit.lower.tensors import Tensors
 
+CHANNELS = 8
+"""Channels from which a convolution wants them side by side."""
+
 
 def preferred(r: Region, c: Computation, tensors: Tensors) -> Layout:
     """The layout of `r.output`, which is not a graph output.
@@ -20,11 +23,20 @@ def preferred(r: Region, c: Computation, tensors: Tensors) -> Layout:
     for_reader = transposed_reader(out)
     if for_reader is not None:
         return for_reader
+    if _for_convolution(out):
+        return Layout.channels_last(out.shape)
     if c.body is None:  # no contraction: elements go where those they come from are
         inherited = _inherited(r, tensors)
         if inherited is not None:
             return inherited
     return Layout.row_major(out.shape)
+
+
+def _for_convolution(out: Value) -> bool:
+    """Whether all readers are convolutions over several channels, which would copy any other order."""
+    shape = out.shape or ()
+    readers = {u.op for u in out.users} == {"Conv"} and all(u.inputs[0] is out for u in out.users)
+    return readers and len(shape) > 2 and shape[1] >= CHANNELS
 
 
 def transposed_reader(out: Value) -> Layout | None:

@@ -28,7 +28,8 @@ SHARES = 16
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """A sum of a * b: `axis` goes into lanes and is one of b's; `rows` are the axes that b ignores."""
+    """A sum of a * b: `axis` goes into lanes and is one of b's; `rows` are the axes that b ignores, those that lie
+    closest in a first."""
 
     spec: KernelSpec
     stage: Stage
@@ -77,6 +78,7 @@ def factors(spec: KernelSpec, guarded: bool = False) -> Factors | None:
         a, b = b, a
     in_a, in_b = set(a.axes()), set(b.axes())
     rows = [x for x in spec.axes if x is not axis and x.name not in in_b and x.name in in_a]
+    rows.sort(key=lambda x: abs(a.index.coeff(x.name)))
     return Factors(spec, s, a, b, axis, rows)
 
 
@@ -111,7 +113,7 @@ def product_schedule(f: Factors, t: ProductTile, target: Target) -> Schedule:
         steps.append(Unroll(f.stage.reduce[-1].name, t.unroll))
     if t.pack:
         steps.append(Pack(f.b.operand, f.axis.name))
-    inner = [x.name for x in f.rows if x.name != t.axis] + ([t.axis] if t.axis else [])
+    inner = [x.name for x in reversed(f.rows) if x.name != t.axis] + ([t.axis] if t.axis else [])
     order, parallel = loops(f, inner, tiles, target, t.rows_outside)
     return (*steps, *(blocked(t.axis, t.block, order, parallel) if t.block else (order, parallel)))
 
@@ -124,7 +126,7 @@ def product_tile(f: Factors, target: Target) -> ProductTile:
         beside = prod(e.extent for e in f.spec.axes if e is not x and e is not f.axis)
         rows, vectors, cost = register_tile(x.extent if x else 1, f.axis.extent, target, beside)
         cost /= x.extent if x else 1
-        if cost < best * 0.98:  # a later axis must be clearly better: the last one's rows lie closest
+        if cost < best * 0.98:  # an axis whose rows lie further apart must be clearly better
             m, mr, nv, best = x, rows, vectors, cost
     pack = packs(f, prod(x.extent for x in f.rows))
     return ProductTile(m.name if m else "", mr, nv, sum_unroll(f), row_block(f, m, mr), pack)

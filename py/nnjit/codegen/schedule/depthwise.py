@@ -56,7 +56,7 @@ def depthwise(spec: KernelSpec, target: Target) -> Schedule | None:
 def _order(f: Factors, m: Axis, tiles: dict[str, int], target: Target) -> tuple[Order, Parallel]:
     """A cache line holds the channels of four vectors: what one of them reads of the image should still be near for
     the next. Where that is too much for the whole image, rows are outside the channels."""
-    outer = [x.name for x in f.rows if x is not m]
+    outer = [x.name for x in reversed(f.rows) if x is not m]
     batch = [x.name for x in f.batch]
     rest = [x.name for x in f.spec.axes if x.name not in (*batch, *outer, m.name, f.axis.name)]
     lines = LINE * (f.spec.operands[f.a.operand].size // f.axis.extent)

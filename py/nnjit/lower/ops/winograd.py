@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from nnjit.lower.build import Build
 
 
-FLOPS, BYTES, MOVED = 61.0, 20.0, 0.2
+FLOPS, BYTES, MOVED = 61.0, 10.0, 0.2
 """Of one core, measured in Chromium: floating-point operations a nanosecond in a large product, bytes a nanosecond
 from memory, and nanoseconds for each element that a transform writes or reads. Only their ratios matter."""
 TILES = (4, 2)
