@@ -447,11 +447,12 @@ export class Lab {
   async #fill({ address, nbytes, pattern }, signal) {
     const { memory } = this.session;
     const head = pattern.subarray(0, Math.min(nbytes, pattern.length));
+    // whole patterns at a time, or the repetition would drift
+    const chunk = pattern.length * Math.max(1, Math.floor((1 << 20) / pattern.length));
     await this.#slice(signal, () => memory.write(address, head));
     for (let done = head.length; done < nbytes;) {
       await this.#slice(signal, () => {
-        // whole patterns, so that the repetition never drifts
-        const most = Math.min(nbytes - done, Math.max(done, pattern.length), 1 << 20);
+        const most = Math.min(nbytes - done, done, chunk);
         memory.view.copyWithin(address + done, address, address + most);
         done += most;
       });

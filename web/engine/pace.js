@@ -7,7 +7,7 @@ import { turn } from './turns.js';
 /** A pause between inferences of this length counts as idle. */
 const QUIET_MS = 12;
 /** Under steady load a slice comes at most so often ... */
-const PATIENCE_MS = 120;
+const PATIENCE_MS = 40;
 /** ... and takes at most this share of an inference. */
 const SHARE = 0.08;
 const LEAST_MS = 0.3;

@@ -68,22 +68,20 @@ class Space:
     def lite(self, limit: int = LIMIT, checked: bool = True) -> list[Schedule]:
         """At most `limit` schedules by the rules, cheapest first, after the default. Unchecked, some may turn out not
         to fit: `apply` says so, and to ask it for each takes longer than to make the list."""
-        found: dict[Schedule, float] = {}
+        ranked: list[tuple[float, int, dict[str, Any]]] = []
         for choice in self.choices():
             cost = self.cost(choice)
-            if cost is None:
-                continue
-            schedule = self.build(choice)
-            if cost < found.get(schedule, float("inf")):
-                found[schedule] = cost
-        found.pop(self.default, None)
-        out = [self.default]
-        for schedule in sorted(found, key=found.__getitem__):
+            if cost is not None:
+                ranked.append((cost, len(ranked), choice))
+        ranked.sort()
+        out = {self.default: None}
+        for _, _, choice in ranked:
             if len(out) >= limit:
                 break
-            if not checked or self.fits(schedule):
-                out.append(schedule)
-        return out
+            schedule = self.build(choice)
+            if schedule not in out and (not checked or self.fits(schedule)):
+                out[schedule] = None
+        return list(out)
 
     def fits(self, schedule: Schedule) -> bool:
         """Whether `apply` takes the schedule for this spec."""

@@ -60,17 +60,15 @@ def products(spec: KernelSpec, default: Schedule, target: Target, facts: DeviceF
         Knob("outer", ("columns", "rows") if names else ("columns",)),
         Knob("pack", (True, False) if packs else (False,)),
     )
-    best: dict[str, float] = {}
-    for m in names or ("",):
-        extent = rows[m].extent if m else 1
-        fitting = [
-            tile_cycles(extent, f.axis.extent, mr, nv)
-            for mr in knobs[1].values
-            for nv in knobs[2].values
-            if mr <= extent and not spills(mr, nv, target.registers)
-        ]
-        best[m] = min(fitting) / extent
-    least = min(best.values())
+    cycles = {
+        (m, mr, nv): tile_cycles(extent, f.axis.extent, mr, nv) / extent
+        for m, extent in [(x.name, x.extent) for x in f.rows] or [("", 1)]
+        for mr in knobs[1].values
+        for nv in knobs[2].values
+        if mr <= extent and not spills(mr, nv, target.registers)
+    }
+    least = min(cycles.values())
+    modelled = {tile: c / least for tile, c in cycles.items() if c <= WORST * least}
 
     def build(c: Choice) -> Schedule:
         m, mr, nv, block = c["m"], c["mr"], c["nv"], c["block"]
@@ -98,12 +96,10 @@ def products(spec: KernelSpec, default: Schedule, target: Target, facts: DeviceF
 
     def cost(c: Choice) -> float | None:
         m, mr, nv, block = c["m"], c["mr"], c["nv"], c["block"]
+        cycles = modelled.get((m, mr, nv))
+        if cycles is None:
+            return None
         extent = rows[m].extent if m else 1
-        if mr > extent or spills(mr, nv, target.registers):
-            return None
-        cycles = tile_cycles(extent, f.axis.extent, mr, nv) / extent / least
-        if cycles > WORST:
-            return None
         if block and (c["outer"] == "rows" or block >= extent or block < 2 * mr):
             return None
         if c["unroll"] * mr * nv > 96:  # the loop's body leaves the decoded instructions' cache
