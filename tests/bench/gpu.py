@@ -88,6 +88,7 @@ class Bench:
         self.facts: dict[str, Any] = page.evaluate("bench.start()")
         self.target = WgslTarget.read(self.facts)
         self.result: dict[str, Any] = {}
+        self.save: Callable[[], None] = lambda: None
 
     def product(self, m: int, k: int, n: int, dtype: str, right: str, most: int) -> dict[str, Any]:
         """All candidates of a shape, the peers beside them."""
@@ -179,6 +180,7 @@ class Bench:
         for name in self.options.models.split(","):
             entry = catalogue.MODELS[name]
             self.result["models"].append(self._model(name, entry.path().read_bytes(), entry.feeds(0)))
+            self.save()
 
     def _model(self, name: str, data: bytes, feeds: dict[str, Any]) -> dict[str, Any]:
         packer = Packer()
@@ -200,7 +202,18 @@ class Bench:
                 else found["failed"][:160]
             )
             self.say(f"{name} {library}: {text}")
+        ours, theirs = (row.get(n, {}).get("heads", {}) for n in ("nnjit", "onnxruntime-web"))
+        row["difference"] = {n: _difference(ours[n], theirs[n]) for n in ours if n in theirs}
+        self.say(f"  {row['difference']}")
         return row
+
+
+def _difference(ours: list[float | None], theirs: list[float | None]) -> float:
+    """The largest between the first values of an output; NaN where one of them is none."""
+    pairs = zip(ours, theirs, strict=True)
+    return max(
+        (abs(a - b) if a is not None and b is not None else float("nan") for a, b in pairs), default=0.0
+    )
 
 
 def attention(heads: int, length: int, depth: int) -> tuple[bytes, dict[str, Any]]:
@@ -254,6 +267,11 @@ def main(arguments: list[str], say: Say = print) -> int:
                   "flags": flags(), "facts": bench.facts, "results": bench.result}  # fmt: skip
         options.out.mkdir(parents=True, exist_ok=True)
         path = options.out / f"gpu-{time.strftime('%Y%m%d-%H%M%S')}.json"
+
+        def save() -> None:
+            path.write_text(json.dumps(record, indent=1))
+
+        bench.save = save
         for part in options.parts.split(","):
             if part not in PARTS:
                 raise SystemExit(f"no part {part!r}: {', '.join(PARTS)}")
@@ -262,7 +280,7 @@ def main(arguments: list[str], say: Say = print) -> int:
             except Exception as error:
                 say(f"{part} stopped: {error}")
                 bench.result[f"{part} stopped"] = str(error)
-            path.write_text(json.dumps(record, indent=1))  # what is measured is kept, whatever comes after
+            save()  # what is measured is kept, whatever comes after
         say(str(path))
         browser.close()
     server.shutdown()

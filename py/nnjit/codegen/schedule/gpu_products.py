@@ -165,7 +165,8 @@ def cost(p: Product, s: Shape, target: WgslTarget) -> float:
     own = 0.35 * (tall + wide) / (tall * wide)
     group = 8 * (s.rows + s.columns) / (s.rows * s.columns)
     slices = 1 + 0.06 * (s.slices - 1)
-    depth = 1.2 if s.depth > 16 * s.slices else 1.05 if s.depth < 16 else 1.0
+    each = s.depth // s.slices
+    depth = 1.2 if each > 16 else 1.0 if each == 16 else 1.05 if s.slices == 1 else 1.2
     warps = min(share * s.threads, 1024) / 32
     late = 1.0 if s.ahead else 1.02
     steps = -(-p.k // s.depth) * s.depth + 16
@@ -189,10 +190,11 @@ def _in_matrices(spec: KernelSpec, p: Product, target: WgslTarget) -> Iterator[S
     units = max(1, target.invocations // 128)
 
     def cost(tile: tuple[int, int, int, int, int, float]) -> float:
-        rows, _, columns, _, depth, rate = tile
+        rows, down, columns, across, depth, rate = tile
         tiles = p.batches * -(-p.m // rows) * -(-p.column.extent // columns)
         share = -(-tiles // units) if tiles < 8 * units else tiles / units
-        return share * rows * columns * (-(-p.k // depth) * depth + 32) / rate
+        groups = down * across * min(share, 4)
+        return share * rows * columns * (-(-p.k // depth) * depth + 32) / rate * (1 + 4 / groups)
 
     for rows, down, columns, across, depth, _ in sorted(MATRIX_TILES, key=cost):
         if down * across * 32 <= target.max_workgroup:
@@ -266,16 +268,7 @@ def _few_rows(spec: KernelSpec, p: Product, target: WgslTarget) -> Iterator[Sche
     if len(p.reduce) > 1:
         k = "sum"
         row.append(Fuse(tuple(a.name for a in p.reduce), k))
-    for side, slices, unroll in (
-        (8, 16, 4),
-        (8, 32, 4),
-        (16, 16, 4),
-        (32, 8, 4),
-        (8, 8, 2),
-        (4, 4, 2),
-        (2, 2, 1),
-        (1, 1, 1),
-    ):
+    for side, slices, unroll in SIDE_BY_SIDE:
         sums = 16 * p.m * side
         fits = side * slices <= target.max_workgroup and sums <= target.max_shared_bytes
         if fits and (slices * unroll <= p.k or slices == 1):
