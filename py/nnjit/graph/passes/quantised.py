@@ -169,7 +169,9 @@ def _rows(b: Builder, w: Value) -> tuple[Value, Value] | None:
             return None
         return t.x, t.scale if t.axis is None else b.reshape(t.scale, (w.shape[0], 1))
     mul = made_by(w, "Mul")
-    for i in (0, 1) if mul is not None and w.dtype == "f32" else ():
+    if mul is None or w.dtype != "f32":
+        return None
+    for i in (0, 1):
         cast, scale = made_by(mul.inputs[i], "Cast"), mul.inputs[1 - i]
         q = cast.inputs[0] if cast is not None else None
         if q is None or scale is None or q.const is None or q.dtype not in ("i8", "u8") or not scale.once:
