@@ -124,14 +124,23 @@ def test_a_recorded_log_replays() -> None:
             j["estimateMs"],
         )
     search = Search(list(jobs.values()))
+    laid = {line["key"] for line in lines if line["kind"] == "timed"}
+
+    def upto(key: str) -> Job:
+        """What the search picks, without kernels that were found to have no choice before they were laid out."""
+        while (now := search.pick()) is not None and now.key != key:
+            assert now.key not in laid
+            search.close(now, "one schedule")
+        assert now is not None
+        return now
+
     for line in lines:
-        if line["kind"] == "timed":
-            now = search.pick()
-            assert now is not None and now.key == line["key"]
-            search.timed(now, line["ms"])
+        if line["kind"] == "timed" and not line["ok"]:
+            search.close(upto(line["key"]), "its definition says otherwise")
+        elif line["kind"] == "timed":
+            search.timed(upto(line["key"]), line["ms"])
         elif line["kind"] == "trial":
-            now = search.pick()
-            assert now is not None and now.key == line["key"]
+            now = upto(line["key"])
             schedule = search.take(now)
             assert schedule == (Tile(line["text"], 1),)
             trial = search.record(now, schedule, line)
@@ -140,3 +149,4 @@ def test_a_recorded_log_replays() -> None:
                 trial.ratio = line["adoptedRatio"]
                 search.adopt(now, trial)
     assert search.gained == pytest.approx(head["gained"], rel=1e-6)
+    assert any(line.get("adopted") for line in lines) and len(lines) > 20
