@@ -4,6 +4,7 @@
     python3 serve.py tune resnet-50 --mode idle --gap 0   under steady load: what tuning adds to each inference
     python3 serve.py tune magika --mode idle --gap 1000   a run a second
     python3 serve.py tune --spaces resnet-50,gpt2         raw and filtered counts of each kernel, no browser
+    python3 serve.py tune --sample 100 mobilenet-v2       the best listed schedule against the raw space's
     python3 serve.py tune --device                        measure the device's facts
 
 Writes tests/bench/results/tune-MODEL.jsonl (a head, then one line a candidate, swap and inference) and .svg.
@@ -26,6 +27,7 @@ if __package__ in (None, ""):
 
 from nnjit.codegen.wasm.target import Target  # noqa: E402
 from nnjit.tune.space import space_of  # noqa: E402
+from tests.bench import spaces as sampled  # noqa: E402
 from tests.bench.run import pack  # noqa: E402
 from tests.models import catalogue  # noqa: E402
 from tests.support.browser import Lab, started  # noqa: E402
@@ -51,6 +53,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--spaces", metavar="MODELS", help="count the spaces of these models' kernels instead"
     )
+    parser.add_argument("--sample", type=int, default=0, help="time so many raw schedules a kernel instead")
+    parser.add_argument("--kernels", type=int, default=6, help="with --sample: how many kernels")
     parser.add_argument("--device", action="store_true", help="measure the device's facts instead")
     parser.add_argument("--out", type=Path, default=RESULTS)
     return parser.parse_args(argv)
@@ -65,6 +69,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     with started() as lab:
         if args.device:
             print(json.dumps(device(lab), indent=1))
+            return 0
+        if args.sample:
+            for name in args.models or ["mobilenet-v2"]:
+                rows = sampled.run(lab, name, args.shape, args.sample, args.kernels, args.threads)
+                args.out.mkdir(parents=True, exist_ok=True)
+                (args.out / f"spaces-{name}.json").write_text(json.dumps(rows, indent=1))
+                print(sampled.table(name, rows))
             return 0
         for name in args.models or ["magika"]:
             found = study(lab, name, args)

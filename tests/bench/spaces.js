@@ -1,0 +1,35 @@
+// Many schedules of one kernel, timed in the engine's lab: what spaces.py asks for.
+
+/**
+ * @param {string} url of JSON: {threads, jobs: [{setup, kernels}]} with bytes as {$base64}
+ * @returns {Promise<{ms: number, reports: {verdict: string, base: number[], mine: number[]}[]}[]>}
+ */
+export async function time(url) {
+  const { EngineClient } = await import('/engine/client.js');
+  const { threads, jobs } = revive(await (await fetch(url)).json());
+  const engine = await EngineClient.start({ threads });
+  await engine.pace({ mode: 'now' });
+  const found = [];
+  for (const [i, { setup, kernels }] of jobs.entries()) {
+    const lab = `lab-${i}`;
+    await engine.openLab(lab, { shared: true, threads });
+    const { ms } = await engine.labSetup(lab, setup);
+    const reports = [];
+    for (const kernel of kernels) {
+      const { verdict, base, mine } = await engine.labTrial(lab, { kernel, rounds: 5 });
+      reports.push({ verdict, base, mine });
+    }
+    found.push({ ms, reports });
+    await engine.closeLab(lab);
+  }
+  engine.terminate();
+  return found;
+}
+
+/** @param {any} value @returns {any} */
+function revive(value) {
+  if (Array.isArray(value)) return value.map(revive);
+  if (value === null || typeof value !== 'object') return value;
+  if ('$base64' in value) return Uint8Array.from(atob(value.$base64), (c) => c.charCodeAt(0));
+  return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, revive(v)]));
+}
