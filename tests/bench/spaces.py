@@ -81,7 +81,6 @@ def run(lab: Lab, name: str, shape: int, sample: int, most: int, threads: int) -
             {
                 "name": spec.name,
                 "raw": space.raw,
-                "fit": len(every) + len(listed),
                 "listed": len(listed),
                 "kept": kept,
             }
@@ -104,9 +103,8 @@ def run(lab: Lab, name: str, shape: int, sample: int, most: int, threads: int) -
 def table(name: str, rows: list[dict[str, Any]]) -> str:
     lines = [name]
     for r in rows:
-        lines.append(
-            f"{r['name']:36.36s} raw {r['raw']:6d} listed {r['listed']:3d} timed {r['timed']:4d}  default {r['ms']:.3f} ms  "
-            f"best listed x{r['bestListed']:.3f}  reached {100 * r['reached']:.1f}%  {r['how']}"
-        )
+        counts = f"raw {r['raw']:6d} listed {r['listed']:3d} timed {r['timed']:4d}"
+        best = f"best listed x{r['bestListed']:.3f}  reached {100 * r['reached']:.1f}%"
+        lines.append(f"{r['name']:36.36s} {counts}  default {r['ms']:.3f} ms  {best}  {r['how']}")
     mean = exp(sum(log(r["reached"]) for r in rows) / len(rows))
     return "\n".join([*lines, f"geometric mean of best over best listed: {100 * mean:.1f}%"])
