@@ -40,21 +40,28 @@ class Probe:
 
 
 class Repeated:
-    """A buffer that repeats a pattern, as the lab's are filled: indexed like an array, never that large."""
+    """A buffer that repeats a pattern, as the lab's are filled: indexed like an array, never that large. What a stage
+    has written for later ones lies over it."""
 
     def __init__(self, pattern: Any, size: int) -> None:
         self.pattern, self.size, self.dtype = pattern, size, pattern.dtype
+        self.written: dict[int, Any] = {}
 
     def __len__(self) -> int:
         return self.size
 
     def __getitem__(self, at: Any) -> Any:
-        return self.pattern[np.asarray(at) % len(self.pattern)]
+        places = np.asarray(at)
+        found = self.pattern[places % len(self.pattern)]
+        if self.written:
+            flat = [self.written.get(int(i), v) for i, v in zip(places.flat, found.flat, strict=True)]
+            found = np.array(flat, self.dtype).reshape(places.shape)
+        return found
 
 
 def probes(spec: KernelSpec, count: int = 3) -> list[Probe]:
     """`count` elements of each stage that stores to fixed places, the last one among them; none of a costly one."""
-    if spec.scratch >= 0 or any(s.terms is not None for s in spec.stages):
+    if spec.scratch >= 0 or any(s.terms is not None and not s.keep for s in spec.stages):
         return []
     draw = random.Random(spec.key)
     found: list[Probe] = []
@@ -95,6 +102,10 @@ def _at(machine: _Machine, s: Stage, point: Mapping[str, int], kept: dict[str, A
         machine.lanes = _grid(machine, s.reduce, point)
         machine.regs = dict(kept)
         terms = machine.value(rewrite(s.body, {}, _register))
+        if s.terms is not None:
+            operand, index = s.terms
+            written = machine.buffers[operand].written
+            written.update(zip(map(int, machine.index(index)), terms, strict=True))
         registers["acc"] = np.array([FOLD[s.combine].reduce(terms)], terms.dtype)
     machine.lanes, machine.vars = 1, dict(point)
     machine.regs = registers
