@@ -106,7 +106,7 @@ def _at(machine: _Machine, s: Stage, point: Mapping[str, int], kept: dict[str, A
             operand, index = s.terms
             written = machine.buffers[operand].written
             written.update(zip(map(int, machine.index(index)), terms, strict=True))
-        registers["acc"] = np.array([FOLD[s.combine].reduce(terms)], terms.dtype)
+        registers["acc"] = np.asarray(FOLD[s.combine].reduce(terms)).reshape(1).astype(terms.dtype)
     machine.lanes, machine.vars = 1, dict(point)
     machine.regs = registers
     return machine.value(rewrite(s.result, {}, _register))
