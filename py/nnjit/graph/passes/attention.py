@@ -250,7 +250,7 @@ def _softcap(n: Node) -> tuple[Value, float] | None:
 def _scaled(graph: Graph, x: Value) -> tuple[Value, float]:
     """(y, c) where x = y * c, through nodes that only this product reads."""
     n = made_by(x, "Mul", "Div")
-    if n is None or not only_use(graph, x):
+    if n is None or not only_use(graph, x) or x.dtype in ("f16", "bf16"):  # there each product is rounded
         return x, 1.0
     y, c = n.inputs[0], scalar(n.inputs[1])
     if c is None and n.op == "Mul":
