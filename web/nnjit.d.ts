@@ -53,16 +53,30 @@ export type TensorValues<T extends TensorType> =
     : T extends 'bool' ? readonly (boolean | number)[]
     : readonly number[]);
 
+/** Types whose elements in a GPU buffer are the tensor's own. */
+export type GpuTensorType = 'float32' | 'float16' | 'int32' | 'uint32' | 'int64' | 'uint64';
+
 export class Tensor<T extends TensorType = TensorType> {
   constructor(type: T, data: TensorValues<T>, dims?: readonly number[]);
   /** The type is taken from the data: a typed array names its own, booleans are 'bool', strings 'string'. */
   constructor(data: Exclude<TensorDataMap[T], string[]> | Uint8ClampedArray | readonly boolean[] | readonly string[], dims?: readonly number[]);
+  /**
+   * A tensor whose elements lie row-major in a buffer of the device in env.webgpu.device. The buffer stays the caller's:
+   * dispose() calls `dispose` and nothing else. getData() reads it back (usage COPY_SRC), or asks `download`.
+   */
+  static fromGpuBuffer<T extends GpuTensorType = 'float32'>(
+    buffer: GPUBuffer,
+    options: { dims: readonly number[]; dataType?: T; download?: () => Promise<TensorDataMap[T]>; dispose?: () => void },
+  ): Tensor<T>;
   readonly type: T;
   readonly dims: readonly number[];
   /** Elements: the product of dims. */
   readonly size: number;
-  readonly location: 'cpu' | 'none';
-  /** Throws TENSOR_DISPOSED after dispose(). */
+  /** Where the data lies; 'none' after dispose(). */
+  readonly location: 'cpu' | 'gpu-buffer' | 'none';
+  /** The buffer of a tensor on the GPU; throws TENSOR_LOCATION for others. */
+  readonly gpuBuffer: GPUBuffer;
+  /** Throws TENSOR_DISPOSED after dispose(), TENSOR_LOCATION for a tensor on the GPU: await getData(). */
   readonly data: TensorDataMap[T];
   getData(releaseData?: boolean): Promise<TensorDataMap[T]>;
   dispose(): void;
@@ -88,8 +102,13 @@ export type Progress = (stage: 'runtime' | 'model' | 'parse' | 'compile' | 'load
 export type BytesLike = string | URL | Request | ArrayBuffer | ArrayBufferView | Blob;
 
 export interface SessionOptions {
-  /** First that can run here wins: 'wasm' (the default), or 'reference' (onnx.reference, for debugging). */
+  /**
+   * First that can run here wins: 'webgpu', 'wasm' (the default), or 'reference' (onnx.reference, for debugging). Where
+   * there is no adapter the next one runs ('wasm' if none is named), and session.backendReason says why.
+   */
   executionProviders?: readonly (string | { name: string })[];
+  /** Where outputs go on 'webgpu'; default 'cpu'. Types that are wider in a buffer (bool, int8, …) go to 'cpu' in any case. */
+  preferredOutputLocation?: 'cpu' | 'gpu-buffer' | Record<string, 'cpu' | 'gpu-buffer'>;
   /** Threads of this session; 0 = all of the engine's pool. */
   numThreads?: number;
   /** Sizes for symbolic dimensions. When they make every shape known, create() compiles. */
@@ -117,7 +136,6 @@ export interface SessionOptions {
   executionMode?: string;
   enableProfiling?: boolean;
   enableGraphCapture?: boolean;
-  preferredOutputLocation?: unknown;
   intraOpNumThreads?: number;
   interOpNumThreads?: number;
   logId?: string;
@@ -151,7 +169,7 @@ export interface PlacedNode {
   node: string;
   op: string;
   /** 'folded': computed while compiling; 'none': nothing to do at run time (a view). */
-  backend: 'wasm' | 'reference' | 'folded' | 'none';
+  backend: 'webgpu' | 'wasm' | 'reference' | 'folded' | 'none';
   kernel?: string;
   step?: number;
   /** Runs once when the plan is loaded. */
@@ -331,7 +349,9 @@ export class InferenceSession {
   readonly outputNames: readonly string[];
   readonly inputMetadata: readonly ValueMetadata[];
   readonly outputMetadata: readonly ValueMetadata[];
-  readonly backend: 'wasm' | 'reference';
+  readonly backend: 'webgpu' | 'wasm' | 'reference';
+  /** Why `backend` is not the first provider asked for; '' if it is. */
+  readonly backendReason: string;
   readonly state: 'ready' | 'compiler-died' | 'engine-died' | 'released';
   readonly model: { name: string; nodes: number; parameterBytes: number; opset: Record<string, number>; files: string[] };
   readonly tuning: Tuning;
@@ -385,6 +405,10 @@ export const env: {
     /** Threads of the engine's pool, read when the first session is made; 0 = one a core. */
     numThreads: number;
     relaxedSimd: boolean;
+  };
+  webgpu: {
+    /** Give your own before the first session on 'webgpu', or find here the one that sessions use. */
+    device: GPUDevice | undefined;
   };
   readonly versions: { nnjit: string; pyodide: string };
 };

@@ -60,6 +60,14 @@ export async function usage(bytes: ArrayBuffer, file: File, abort: AbortControll
   await session.prepare({ x: [4, 2], ids });
   console.log(session.backend, session.state, session.stats().load?.bytes);
 
+  const gpu = await nnjit.InferenceSession.create('model.onnx', {
+    executionProviders: ['webgpu', 'wasm'],
+    preferredOutputLocation: { y: 'gpu-buffer' },
+  });
+  const { y: kept } = await gpu.run({ x });
+  const onGpu = nnjit.Tensor.fromGpuBuffer(kept.gpuBuffer as GPUBuffer, { dataType: 'float32', dims: [1, 4] });
+  console.log(gpu.backendReason, onGpu.location === 'gpu-buffer', nnjit.env.webgpu.device?.lost);
+
   const stop = nnjit.onDeath((which, error) => console.log(which === 'engine', error.code));
   stop();
   try {

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nnjit.codegen.expr import LANE, Access, Expr, Index, rewrite, walk
-from nnjit.codegen.loops import Barrier, Decode, For, If, Set, Stmt, Store, Where
+from nnjit.codegen.loops import Decode, For, If, Set, Stmt, Store, Where
 from nnjit.codegen.spec import Axis, KernelSpec
 
 Range = tuple[int, int]
@@ -78,12 +78,12 @@ def _block(body: Sequence[Stmt], ranges: dict[str, Range]) -> list[Stmt]:
             out += _if(s, ranges)
         elif isinstance(s, Where):
             out.append(Where(s.cond, _block(s.then, ranges)))
-        elif isinstance(s, Barrier):
-            out.append(s)
-        else:
+        elif isinstance(s, (Set, Store)):
             changed = _statement(s, ranges)
             if changed is not None:
                 out.append(changed)
+        else:
+            out.append(s)
     return out
 
 

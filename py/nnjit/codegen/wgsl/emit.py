@@ -199,7 +199,10 @@ class _Emitter:
             i += 1
             if isinstance(s, For):
                 k = self.names.of(s.var)
-                out.append(f"{pad}for (var {k} = 0; {k} < {s.extent}; {k}++) {{")
+                if s.limit is None:
+                    out.append(f"{pad}for (var {k} = 0; {k} < {s.extent}; {k}++) {{")
+                else:
+                    out += [pad + line for line in self.v.until(s.limit, k, s.extent)]
                 out += self._block(s.body, depth + 1)
                 out.append(pad + "}")
             elif isinstance(s, If):
@@ -263,7 +266,11 @@ def _flat(body: Sequence[Stmt]) -> Iterator[Stmt]:
 
 
 def _conditions(body: Sequence[Stmt]) -> Iterator[Expr]:
-    return (s.cond for s in _flat(body) if isinstance(s, Where))
+    for s in _flat(body):
+        if isinstance(s, Where):
+            yield s.cond
+        elif isinstance(s, For) and s.limit is not None:
+            yield s.limit
 
 
 def _vector_operands(body: Sequence[Stmt], operands: Sequence[Operand], half: bool) -> frozenset[int]:

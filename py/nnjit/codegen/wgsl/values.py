@@ -52,6 +52,16 @@ class Values(Access):
 
         return self.twice(walk)
 
+    def until(self, limit: Expr, name: str, extent: int) -> list[str]:
+        """The lines that open a loop which ends at `limit`, if that comes before its extent."""
+
+        def walk() -> None:
+            self.root = limit
+            end = self.named(self.value(limit, 1))
+            self.line(f"for (var {name} = 0; {name} < min({extent}, {end}); {name}++) {{")
+
+        return self.twice(walk)
+
     def placed(self, at: Index, line: Callable[[str], str]) -> list[str]:
         """The lines of a statement that takes a scalar index as a u32."""
         return self.twice(lambda: self.line(line(f"u32({self.element(at.terms, at.const)})")))
