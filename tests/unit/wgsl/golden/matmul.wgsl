@@ -73,21 +73,21 @@ fn kernel(@builtin(global_invocation_id) id: vec3u) {
       out3[at5 + 18] = t17.w;
     }
     var acc0_0_0: vec4f = vec4f(0.0f);
-    var acc0_0_4: vec4f = vec4f(0.0f);
+    var acc0_4_0: vec4f = vec4f(0.0f);
     for (var k = 0; k < 3; k++) {
       let at6 = 2 * k;
       let t18 = vec4f(in0[at6 + 28]);
       let at7 = 14 * n_o + 4 * k;
       acc0_0_0 = fma(t18, in1[at7], acc0_0_0);
-      acc0_0_4 = fma(t18, in1[at7 + 1], acc0_0_4);
+      acc0_4_0 = fma(t18, in1[at7 + 1], acc0_4_0);
       let t19 = vec4f(in0[at6 + 29]);
       acc0_0_0 = fma(t19, in1[at7 + 2], acc0_0_0);
-      acc0_0_4 = fma(t19, in1[at7 + 3], acc0_0_4);
+      acc0_4_0 = fma(t19, in1[at7 + 3], acc0_4_0);
     }
     let t20 = vec4f(in0[34]);
     let at8 = 14 * n_o;
     acc0_0_0 = fma(t20, in1[at8 + 12], acc0_0_0);
-    acc0_0_4 = fma(t20, in1[at8 + 13], acc0_0_4);
+    acc0_4_0 = fma(t20, in1[at8 + 13], acc0_4_0);
     let at9 = 2 * n_o;
     let t21 = max(acc0_0_0 + in2[at9], vec4f(0.0f));
     let at10 = 8 * n_o;
@@ -95,7 +95,7 @@ fn kernel(@builtin(global_invocation_id) id: vec3u) {
     out3[at10 + 45] = t21.y;
     out3[at10 + 46] = t21.z;
     out3[at10 + 47] = t21.w;
-    let t22 = max(acc0_0_4 + in2[at9 + 1], vec4f(0.0f));
+    let t22 = max(acc0_4_0 + in2[at9 + 1], vec4f(0.0f));
     out3[at10 + 48] = t22.x;
     out3[at10 + 49] = t22.y;
     out3[at10 + 50] = t22.z;
