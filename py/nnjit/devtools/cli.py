@@ -13,13 +13,16 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
+from nnjit.tune.records import encode_lines
+
 from .browser import find_chromium
 from .check import CHECKS, run_checks, unpack_typescript
 from .env import Environment
 from .httpd import Server
 from .lock import SetupError, read_lock
 from .postgres import install as install_postgres
-from .records_open import open_records
+from .records_open import best_of_all, open_records
+from .records_sql import DatabaseError
 from .site import Site
 from .vendor import Vendor, print_line
 from .wheel import Distribution
@@ -27,7 +30,7 @@ from .wheel import Distribution
 ROOT = Path(__file__).resolve().parents[3]
 REQUIREMENTS = Path(__file__).with_name("requirements-test.txt")
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-COMMANDS = ("serve", "test", "check", "bench", "tune", "conformance", "models", "vendor", "wheel")
+COMMANDS = ("serve", "test", "check", "bench", "tune", "conformance", "models", "vendor", "wheel", "records")
 ABOUT = """\
 nnjit runs ONNX models in the browser, on kernels it makes for them.
 
@@ -40,6 +43,7 @@ nnjit runs ONNX models in the browser, on kernels it makes for them.
   python3 serve.py models         fetch the models that samples, tests and bench use
   python3 serve.py vendor G ...   fetch groups of web/vendor.lock.json (all of them when none is named)
   python3 serve.py wheel          build the browser's wheel and web/dist/manifest.json
+  python3 serve.py records        what the kernel database holds; --export FILE writes its best records
 """
 
 
@@ -98,6 +102,9 @@ def parser() -> argparse.ArgumentParser:
     vendor = commands.add_parser("vendor", help="fetch groups of vendored files")
     vendor.add_argument("groups", nargs="*", metavar="GROUP")
     commands.add_parser("wheel", help="build the browser's wheel")
+    records = commands.add_parser("records", help="what the kernel database holds")
+    records.add_argument("--records", default="", metavar="WHERE", help="which one, as for serve")
+    records.add_argument("--export", type=Path, metavar="FILE", help="write its best records as JSON lines")
     return top
 
 
@@ -136,6 +143,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 project.vendor.ensure(*groups, ask_again=True)
             case "wheel":
                 print_line(f"web/{project.dist.refresh()['nnjit']['url']}")
+            case "records":
+                show_records(project, options.records, options.export)
     except SetupError as error:
         print(f"serve.py: {error}", file=sys.stderr)
         return 1
@@ -176,6 +185,24 @@ def serve(project: Project, options: argparse.Namespace) -> int:
     finally:
         server.server_close()
     return 0
+
+
+def show_records(project: Project, where: str, export: Path | None) -> None:
+    """Counts of the kernel database, and its best records in a file if one is named."""
+    api = open_records(project.root, where, project.env, print_line)
+    if api is None:
+        raise SetupError("--records off is no database")
+    try:
+        for name, count in api.store.counts().items():
+            print_line(f"{count:8d} {name}")
+        if export is not None:
+            best = best_of_all(api.store)
+            export.write_text(encode_lines(best))
+            print_line(f"{len(best)} records in {export}")
+    except DatabaseError as error:
+        raise SetupError(f"{api.store.database.label}: {error}") from error
+    finally:
+        api.store.database.close()
 
 
 def has_screen() -> bool:

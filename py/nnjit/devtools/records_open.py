@@ -14,7 +14,7 @@ from .lock import SetupError
 from .records_api import RecordsApi
 from .records_sql import Database, DatabaseError
 from .records_sqlite import SqliteDatabase
-from .records_store import Store
+from .records_store import DIGITS, Store
 from .transfer import Say
 
 FOLDER = "kernels_cache"
@@ -84,3 +84,10 @@ def report(path: Path, errors: list[RecordError], say: Say) -> None:
         say(f"{path.name}: left out a line: {error}")
     if len(errors) > 3:
         say(f"{path.name}: left out {len(errors) - 3} more")
+
+
+def best_of_all(store: Store) -> list[Record]:
+    """What is published of every class: worth shipping in kernels_cache/records.jsonl."""
+    return [
+        record for device in store.devices() for digit in DIGITS for record, _ in store.best(device, digit)
+    ]

@@ -21,7 +21,7 @@ from typing import Any
 
 from nnjit.errors import RecordError
 from nnjit.tune import schedules
-from nnjit.tune.records import COMPILER, Record, canonical_json, from_json, parse_json
+from nnjit.tune.records import COMPILER, FORMAT, Record, canonical_json, from_json, parse_json
 
 from .records_rank import (
     EPOCH_SECONDS,
@@ -99,14 +99,24 @@ class Store:
         """The published records of a shard, ordered by spec key, best first for each."""
         with self._lock:
             rows = self.database.query(
-                "SELECT id, key, score, reporters, confirmed FROM entries"
-                " WHERE device = ? AND digit = ? AND compiler = ? ORDER BY key, id",
+                "SELECT id, entries.key, score, reporters, confirmed, device, text, schedule, timing FROM entries"
+                " JOIN specs ON specs.key = entries.key"
+                " WHERE device = ? AND digit = ? AND compiler = ? ORDER BY entries.key, id",
                 *(device, digit, COMPILER),
             )
-            chosen: list[Entry] = []
-            for _, group in groupby(rows, key=lambda row: row[1]):
-                chosen += choose((_entry(row) for row in group), self.day)
-            return [(record, e.standing) for e in chosen if (record := self._record(e.id)) is not None]
+        found: list[tuple[Record, Standing]] = []
+        for _, group in groupby(rows, key=lambda row: row[1]):
+            by_id = {row[0]: row for row in group}
+            for e in choose(map(_entry, by_id.values()), self.day):
+                record = _record(by_id[e.id][1], *by_id[e.id][5:])
+                if record is not None:
+                    found.append((record, e.standing))
+        return found
+
+    def devices(self) -> list[str]:
+        """The classes there are, by name."""
+        with self._lock:
+            return [row[0] for row in self.database.query("SELECT device FROM classes ORDER BY device")]
 
     def counts(self) -> dict[str, int]:
         """How many classes, specs, entries and votes there are."""
@@ -325,21 +335,15 @@ class Store:
         ):
             self._rank(identity)
 
-    def _record(self, identity: str) -> Record | None:
-        """The entry as a record; None for one that does not read as such (somebody else wrote it)."""
-        rows = self.database.query(
-            "SELECT device, text, schedule, compiler, timing, specs.key FROM entries"
-            " JOIN specs ON specs.key = entries.key WHERE id = ?",
-            identity,
-        )
-        for device, text, schedule, compiler, timing, key in rows:
-            fields = {"format": 1, "compiler": compiler, "device": device, "spec": text, "key": key}
-            fields |= {"target": device.partition(".")[0], "verdict": "timed"}
-            try:
-                times = dict(parse_json(timing))  # type: ignore[call-overload]
-                return from_json({**fields, "schedule": parse_json(schedule), **times})
-            except (RecordError, TypeError, ValueError):
-                continue
+
+def _record(key: str, device: str, text: str, schedule: str, timing: str) -> Record | None:
+    """An entry's columns as a record; None for what does not read as one (somebody else wrote it)."""
+    fields = {"format": FORMAT, "compiler": COMPILER, "device": device, "spec": text, "key": key}
+    fields |= {"target": device.partition(".")[0], "verdict": "timed"}
+    try:
+        times = dict(parse_json(timing))  # type: ignore[call-overload]
+        return from_json({**fields, "schedule": parse_json(schedule), **times})
+    except (RecordError, TypeError, ValueError):
         return None
 
 

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from nnjit.devtools import cli
 from nnjit.devtools.cli import ROOT
 from nnjit.devtools.env import Environment
 from nnjit.devtools.lock import SetupError
 from nnjit.devtools.postgres import Cluster
 from nnjit.devtools.records_open import FOLDER, SHIPPED, open_records, read_shipped
+from nnjit.devtools.records_sqlite import SqliteDatabase
+from nnjit.devtools.records_store import Store
 from nnjit.tune.records import encode_lines
 from tests.support.reports import DEVICE, network, record
 
@@ -85,3 +88,15 @@ def test_the_checkout_ships_only_records() -> None:
     said: list[str] = []
     read_shipped(ROOT / FOLDER / SHIPPED, said.append)
     assert (ROOT / FOLDER / SHIPPED).is_file() and said == []
+
+
+def test_the_best_records_can_be_exported_and_shipped(tmp_path: Path) -> None:
+    where = tmp_path / "r.sqlite3"
+    store = Store(SqliteDatabase(where, print))
+    many = [record(6, 0.5, spec_number=i) for i in range(20)]
+    store.report(network(1), many)
+    store.database.close()
+    out = tmp_path / SHIPPED
+    assert cli.main(["records", "--records", str(where), "--export", str(out)]) == 0
+    assert sorted(read_shipped(out, print), key=lambda r: r.key) == sorted(many, key=lambda r: r.key)
+    assert cli.main(["records", "--records", "off"]) == 1
