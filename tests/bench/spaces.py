@@ -92,11 +92,13 @@ def run(lab: Lab, name: str, shape: int, sample: int, most: int, threads: int) -
     for row, result in zip(rows, found, strict=True):
         ratios = [(1.0, True, "the default")]
         for (inside, text), report in zip(row.pop("kept"), result["reports"], strict=True):
-            if report["verdict"] in ("timed", "slow") and report["mine"]:
-                ratios.append((median(report["mine"]) / median(report["base"]), inside, text))
+            again = report["again"]
+            if again and again["mine"]:
+                duels = [median(d["mine"]) / median(d["base"]) for d in (report, again)]
+                ratios.append((max(duels), inside, text))
         best, best_listed = min(ratios), min(r for r in ratios if r[1])
         row |= {"ms": result["ms"], "best": best[0], "bestListed": best_listed[0], "how": best_listed[2],
-                "reached": best[0] / best_listed[0], "timed": len(ratios)}  # fmt: skip
+                "bestHow": best[2], "reached": best[0] / best_listed[0], "timed": len(result["reports"]) + 1}  # fmt: skip
     return rows
 
 
@@ -106,5 +108,7 @@ def table(name: str, rows: list[dict[str, Any]]) -> str:
         counts = f"raw {r['raw']:6d} listed {r['listed']:3d} timed {r['timed']:4d}"
         best = f"best listed x{r['bestListed']:.3f}  reached {100 * r['reached']:.1f}%"
         lines.append(f"{r['name']:36.36s} {counts}  default {r['ms']:.3f} ms  {best}  {r['how']}")
+        if r["reached"] < 0.97:
+            lines.append(f"{'':36s} not listed: {r['bestHow']}")
     mean = exp(sum(log(r["reached"]) for r in rows) / len(rows))
     return "\n".join([*lines, f"geometric mean of best over best listed: {100 * mean:.1f}%"])

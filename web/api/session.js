@@ -130,7 +130,7 @@ export class InferenceSession {
     };
     const { values, ms, segments } = await this.#plans.execute(plan, feeds, wanted, signal).catch(again);
     const end = performance.now();
-    this.tuning.touched();
+    this.tuning.touched(end - start);
     this.lastRun = { ms: end - start, engineMs: ms, compileMs: ready - start, cold: this.#plans.compiled !== before, segments };
     /** @type {Record<string, any>} */
     const outputs = {};

@@ -26,6 +26,8 @@ import { getEngine } from './workers.js';
 let turnstile = Promise.resolve();
 /** On battery below this level nothing is tuned. */
 const LOW_BATTERY = 0.25;
+/** Runs that follow each other within STREAM_MS and take less than SHORT_MS: a candidate each SPACING_MS then. */
+const [STREAM_MS, SHORT_MS, SPACING_MS] = [50, 60, 2000];
 const MOST_EVENTS = 4000;
 /** How long to wait for an inference that tells where the time goes. */
 const SURVEY_MS = 2000;
@@ -51,6 +53,8 @@ export class Tuning {
   /** @type {Promise<void>} */
   #ended = Promise.resolve();
   #started = 0;
+  #lastRun = { at: -Infinity, ms: 0 };
+  #lastAsk = -Infinity;
   /** The plan that is, or was, tuned. */
   #key = '';
   /** @type {Set<(event: TuningEvent) => void>} */
@@ -91,8 +95,9 @@ export class Tuning {
     return () => this.#listeners.delete(listener);
   }
 
-  /** A plan is there or was used: tuning that was asked for at create begins. */
-  touched() {
+  /** A plan is there or was used: tuning that was asked for at create begins. @param {number} [runMs] */
+  touched(runMs) {
+    if (runMs !== undefined) this.#lastRun = { at: performance.now(), ms: runMs };
     const other = this.#state === 'done' && this.#key !== this.#plans.latest?.key; // it ended for other shapes
     if (this.#options.mode !== 'off' && (this.#state === 'off' || other)) void this.start().catch((error) => log('warning', error.message));
   }
@@ -257,8 +262,21 @@ export class Tuning {
     }
   }
 
+  /**
+   * Python writes a candidate beside the engine's threads, which costs a run or two their core where there are no more:
+   * under a stream of short runs that must stay rare, so that it does not show in their 99th percentile.
+   * @param {AbortSignal} signal
+   */
+  async #calm(signal) {
+    const stream = () => performance.now() - this.#lastRun.at < STREAM_MS && this.#lastRun.ms < SHORT_MS;
+    const asked = this.#lastAsk;
+    while (this.#options.mode === 'idle' && !signal.aborted && stream() && performance.now() - asked < SPACING_MS) await pause(25);
+    this.#lastAsk = performance.now();
+  }
+
   /** One thing to do, and its report. @param {import('../engine/client.js').EngineClient} client @param {string} lab @param {string} key @param {AbortSignal} signal @returns {Promise<string>} why it is over, or '' */
   async #step(client, lab, key, signal) {
+    await this.#calm(signal);
     const todo = await this.#ask('next', key);
     for (const line of todo.skipped) this.#tell({ kind: 'trial', name: line.name, step: line.step, text: line.text, verdict: line.verdict, detail: line });
     if (todo.do === 'done') return todo.reason;
