@@ -97,8 +97,8 @@ def run(lab: Lab, name: str, shape: int, sample: int, most: int, threads: int) -
                 duels = [median(d["mine"]) / median(d["base"]) for d in (report, again)]
                 ratios.append((max(duels), inside, text))
         best, best_listed = min(ratios), min(r for r in ratios if r[1])
-        row |= {"ms": result["ms"], "best": best[0], "bestListed": best_listed[0], "how": best_listed[2],
-                "bestHow": best[2], "reached": best[0] / best_listed[0], "timed": len(result["reports"]) + 1}  # fmt: skip
+        row |= {"ms": result["ms"], "timed": len(result["reports"]) + 1, "reached": best[0] / best_listed[0]}
+        row |= {"best": best[0], "bestHow": best[2], "bestListed": best_listed[0], "how": best_listed[2]}
     return rows
 
 
