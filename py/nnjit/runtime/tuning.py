@@ -24,7 +24,7 @@ from nnjit.tune.bench import Bench, fill_pattern, gather_operands
 from nnjit.tune.device import DeviceFacts
 from nnjit.tune.records import Record, Timing, spec_text
 from nnjit.tune.search import Job, Search, Trial
-from nnjit.tune.space import space_of
+from nnjit.tune.space import LIMIT, space_of
 
 ROUNDS = 7
 
@@ -107,7 +107,7 @@ class Tuning:
         else:
             wanted += [s for s in self.offered(slot.spec) if space.fits(s)]
             wanted += space.lite(checked=False)
-        usable = [s for s in dict.fromkeys(wanted) if self._usable(slot, s)]
+        usable = [s for s in dict.fromkeys(wanted) if self._usable(slot, s)][:LIMIT]
         slot.job.schedules, slot.job.next = usable, 0
 
     def _usable(self, slot: Slot, schedule: Schedule) -> bool:
