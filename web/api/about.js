@@ -46,6 +46,7 @@ const TEXT = `nnjit: ONNX models in the browser, on kernels compiled for their s
   session.placement()          where each node ran            await session.profile()   ms of each step
   await session.kernel(0)      one step's schedule and code   await session.check(feeds) error against onnx.reference
   session.stats()              times and bytes                await session.release()   give the memory back
+  await session.tuning.start() faster kernels, while you go on session.tuning.status()   what was tried and kept
 
   await nnjit.ready            the compiler is up             await nnjit.device()      threads, SIMD, WebGPU
   await nnjit.python('1 + 1')  Python in the compiler worker  await nnjit.restart()     after a worker died
