@@ -20,12 +20,16 @@ import pytest
 
 from nnjit.devtools.browser import find_chromium
 from tests.browser.api_page import Api
-from tests.conftest import OFFLINE, START_PAGE, SWIFTSHADER
+from tests.conftest import OFFLINE, START_PAGE, SWIFTSHADER, Browsers
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
     from nnjit.devtools.httpd import Server
+
+if "NNJIT_DEVICE_BROWSER" in os.environ:
+    # no other browser is looked for on a machine that has this one
+    os.environ.setdefault("NNJIT_CHROMIUM", os.environ["NNJIT_DEVICE_BROWSER"])
 
 ADAPTER = """async () => {
   const adapter = await navigator.gpu?.requestAdapter({ powerPreference: 'high-performance' });
@@ -48,19 +52,16 @@ def vendor() -> str:
 
 
 @pytest.fixture(scope="session")
-def device_page(server: Server) -> Iterator[Page]:
+def device_page(browsers: Browsers, server: Server) -> Iterator[Page]:
     """An isolated page whose adapter is the one that is meant."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable(), args=flags())
-        page = browser.new_context(base_url=server.url).new_page()
-        page.goto(START_PAGE)
-        assert page.evaluate("crossOriginIsolated"), "the test page is not cross-origin isolated"
-        adapter = page.evaluate(ADAPTER)
-        assert vendor() in adapter.lower(), f"the adapter is {adapter!r}; {vendor()!r} is expected"
-        yield page
-        browser.close()
+    browser = browsers.playwright.chromium.launch(executable_path=executable(), args=flags())
+    page = browser.new_context(base_url=server.url).new_page()
+    page.goto(START_PAGE)
+    assert page.evaluate("crossOriginIsolated"), "the test page is not cross-origin isolated"
+    adapter = page.evaluate(ADAPTER)
+    assert vendor() in adapter.lower(), f"the adapter is {adapter!r}; {vendor()!r} is expected"
+    yield page
+    browser.close()
 
 
 @pytest.fixture(scope="session")

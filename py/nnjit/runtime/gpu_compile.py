@@ -248,7 +248,7 @@ class _Linker(Link):
             for b, span in staged.items():
                 if span.last == i:
                     self.init.append({"kind": "free", "buffer": self.number[b]})
-        for b in fresh:
+        for b in [b for b in self.number if b in fresh]:
             if b not in loaded and b not in written:
                 self.init += self._load(b)
 

@@ -1,0 +1,80 @@
+"""Plans for WebGPU, as data: buffers that are alive together are never one, bindings keep WebGPU's rules, constants
+of a session are loaded once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nnjit.codegen.wgsl.target import WgslTarget
+from nnjit.errors import OutOfMemory
+from nnjit.frontend import BytesSource, load
+from nnjit.lower.tensors import Buffer
+from nnjit.runtime.gpu_compile import compile_gpu
+from nnjit.runtime.gpu_memory import GpuMemory, padded, shared
+from nnjit.runtime.gpu_plan import GpuPlan
+from nnjit.runtime.memory import Span
+from tests.support.small_models import language, model_of, vision
+
+Make = Callable[[], tuple[bytes, Any]]
+
+
+def planned(model: bytes, feeds: Any, memory: GpuMemory | None = None, **target: Any) -> GpuPlan:
+    graph = load(BytesSource(model, "m.onnx"), {}).bind({n: a.shape for n, a in feeds.items()})
+    return compile_gpu(graph, WgslTarget(**target), memory or GpuMemory())
+
+
+@given(st.lists(st.tuples(st.integers(0, 500), st.integers(-1, 9), st.integers(0, 4)), max_size=12))
+def test_buffers_alive_together_are_never_one(given_spans: list[tuple[int, int, int]]) -> None:
+    spans = {Buffer(str(i), n): Span(n, at, at + for_) for i, (n, at, for_) in enumerate(given_spans)}
+    at, sizes = shared(spans)
+    for a, x in spans.items():
+        assert sizes[at[a]] >= padded(x.nbytes)
+        for b, y in spans.items():
+            if a is not b and not (x.last < y.first or y.last < x.first):
+                assert at[a] != at[b]
+
+
+@pytest.mark.parametrize("make", [vision, language])
+def test_bindings_keep_the_rules(make: Make) -> None:
+    plan = planned(*make())
+    assert not plan.host_calls
+    for step in plan.steps:
+        shader = plan.shaders[step.shader]
+        assert len(step.bindings) == len(shader.bindings) <= 8
+        for place, binding in zip(step.bindings, shader.bindings, strict=True):
+            assert place.offset % 256 == 0 and place.size % 16 == 0
+            assert place.offset + place.size <= plan.buffers[place.buffer].nbytes
+            beside = [b for b in step.bindings if b.buffer == place.buffer]
+            assert binding.role == "in" or len(beside) == 1, "a buffer that is written is bound once"
+
+
+@pytest.mark.parametrize("make", [vision, language])
+def test_a_second_plan_loads_no_constant_again(make: Make) -> None:
+    memory, (model, feeds) = GpuMemory(), make()
+    first, second = planned(model, feeds, memory), planned(model, feeds, memory)
+    assert any(item["kind"] in ("bytes", "range") for item in first.init)
+    assert second.init == []
+    assert {b.constant for b in first.buffers} == {b.constant for b in second.buffers}
+
+
+def test_what_only_loading_reads_is_given_back() -> None:
+    plan = planned(*vision())
+    staged = [i for i, b in enumerate(plan.buffers) if b.staged]
+    freed = [item["buffer"] for item in plan.init if item["kind"] == "free"]
+    assert staged and sorted(freed) == staged
+    assert not {b.buffer for s in plan.steps for b in s.bindings} & set(staged)
+
+
+def test_a_tensor_larger_than_a_buffer_is_out_of_memory() -> None:
+    from onnx import helper
+
+    feeds = {"x": np.zeros((64, 64), np.float32)}
+    model = model_of([helper.make_node("Relu", ["x"], ["y"])], feeds, {}, ["y"])
+    with pytest.raises(OutOfMemory, match="GPU"):
+        planned(model, feeds, max_buffer_bytes=1024)
