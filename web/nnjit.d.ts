@@ -116,6 +116,8 @@ export interface SessionOptions {
   externalData?: readonly (string | { path: string; data: BytesLike })[];
   progress?: Progress;
   signal?: AbortSignal | null;
+  /** How 3x3 convolutions of stride 1 are computed: 'auto' (default), 'direct' or 'winograd'. docs/kernels.md. */
+  convolution?: 'auto' | 'direct' | 'winograd';
   /** Makes kernels faster while the session is used: docs/tuning.md. */
   tune?: TuneOptions;
   logLevel?: LogLevel;

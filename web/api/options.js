@@ -9,13 +9,13 @@ import { LOG_LEVELS, env, log } from './env.js';
  * @typedef {'webgpu' | 'wasm' | 'reference'} Provider
  * @typedef {'cpu' | 'gpu-buffer'} Location
  * @typedef {{provider: Provider, next: Provider, locations: Location | Record<string, Location>, threads: number, relaxed: boolean, dims: Record<string, number>,
- *   external: ExternalFile[], progress: Progress, signal: AbortSignal | null, maxPlans: number, strict: boolean, tune: import('./tuning.js').TuneOptions,
+ *   external: ExternalFile[], progress: Progress, signal: AbortSignal | null, maxPlans: number, strict: boolean, convolution: 'auto' | 'direct' | 'winograd', tune: import('./tuning.js').TuneOptions,
  *   maxMemoryBytes: number | undefined, name: string | undefined}} Options
  */
 
 const KNOWN = new Set([
   'executionProviders', 'numThreads', 'freeDimensionOverrides', 'externalData', 'progress', 'signal', 'tune', 'logSeverityLevel',
-  'logLevel', 'maxPlans', 'strict', 'maxMemoryBytes', 'name', 'preferredOutputLocation',
+  'logLevel', 'maxPlans', 'strict', 'maxMemoryBytes', 'name', 'preferredOutputLocation', 'convolution',
 ]);
 // Options of onnxruntime-web that change nothing here: taken without a word, so that code can move over.
 const ACCEPTED = new Set([
@@ -23,6 +23,7 @@ const ACCEPTED = new Set([
   'enableProfiling', 'profileFilePrefix', 'optimizedModelFilePath', 'enableGraphCapture',
   'intraOpNumThreads', 'interOpNumThreads',
 ]);
+const CONVOLUTIONS = /** @type {const} */ (['auto', 'direct', 'winograd']);
 const PROVIDERS = new Set(['webgpu', 'wasm', 'reference']);
 // Named by onnxruntime's users; a list that holds one of these goes on to its next entry.
 const ELSEWHERE = new Set(['webnn', 'webgl', 'cpu', 'xnnpack']);
@@ -49,6 +50,7 @@ export function readOptions(given = {}) {
     signal: given.signal ?? null,
     maxPlans: readCount('maxPlans', given.maxPlans ?? 8, 1, 1024),
     strict: Boolean(given.strict),
+    convolution: readChoice('convolution', given.convolution ?? 'auto', CONVOLUTIONS),
     tune: readTune(given.tune),
     maxMemoryBytes: given.maxMemoryBytes === undefined ? undefined : readCount('maxMemoryBytes', given.maxMemoryBytes, 65536, 2 ** 32),
     name: given.name,
@@ -57,6 +59,16 @@ export function readOptions(given = {}) {
 
 /** @param {string} option @param {string} what @param {string} [hint] */
 const bad = (option, what, hint) => failure('BAD_OPTION', `${option} ${what}`, { option, hint });
+
+/**
+ * @template {string} T
+ * @param {string} option @param {unknown} value @param {readonly T[]} choices @returns {T}
+ */
+function readChoice(option, value, choices) {
+  const found = choices.find((choice) => choice === value);
+  if (found === undefined) throw bad(option, `is one of ${choices.join(', ')}`);
+  return found;
+}
 
 /**
  * The first of the list that runs here, and what takes its place where there is no GPU.

@@ -88,6 +88,7 @@ export class Plans {
             provider: this.options.provider,
             dims: this.options.dims,
             maxPlans: this.options.maxPlans,
+            convolution: this.options.convolution,
             strict: this.options.strict,
             target: { simd: info?.simd ?? true, relaxed, threads, shared, dot: relaxed ? info?.dot : '' },
             gpu: gpu?.client.facts ?? null,

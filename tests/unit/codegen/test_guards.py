@@ -1,0 +1,99 @@
+"""Guards decided by loop bounds, and pointers moved to the first element they touch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nnjit.codegen.expr import Index, acc, const, guarded, load, op, walk
+from nnjit.codegen.loops import For, If, Nest, Set, Stmt, Store
+from nnjit.codegen.schedule.apply import apply
+from nnjit.codegen.schedule.canonical import rebased
+from nnjit.codegen.schedule.guards import borders
+from nnjit.codegen.schedule.steps import Peel, Schedule, Tile, Unroll
+from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
+from tests.support import specs
+from tests.support.schedules import agree, interpreted
+
+QUICK = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def window(n: int, taps: int, pad: int, stride: int = 1, dilation: int = 1) -> tuple[KernelSpec, list[Any]]:
+    """y[q] = sum over k of x[q * stride + k * dilation - pad] w[k], nothing outside of x."""
+    count = (n + 2 * pad - (taps - 1) * dilation - 1) // stride + 1
+    place = Index(-pad, {"q": stride, "k": dilation})
+    x = guarded(0, place, "f32", ((place, n),), const(0, "f32"))
+    stage = Stage((), (Axis("k", taps),), "sum", op("mul", x, load(1, Index.of("k"), "f32")), acc("f32"), 2,
+                  Index.of("q"))  # fmt: skip
+    operands = (Operand("f32", n, "in"), Operand("f32", taps, "in"), Operand("f32", count, "out"))
+    rng = np.random.default_rng(n * taps)
+    inputs = [rng.integers(-4, 5, size).astype(np.float32) for size in (n, taps)]
+    return KernelSpec("window", (Axis("q", count),), (stage,), operands), inputs
+
+
+def guards_in(body: list[Stmt]) -> int:
+    """Guarded reads in a nest, each place where one is printed."""
+    total = 0
+    for s in body:
+        if isinstance(s, For):
+            total += guards_in(s.body)
+        elif isinstance(s, If):
+            total += guards_in(s.then) + guards_in(s.orelse)
+        elif isinstance(s, (Set, Store)):
+            total += sum(1 for e in walk(s.value) if e.op == "load" and e.attr.guard)
+    return total
+
+
+def peeled(spec: KernelSpec, tile: int) -> Nest:
+    return apply(spec, schedule_of(spec, tile))
+
+
+def schedule_of(spec: KernelSpec, tile: int) -> Schedule:
+    first, last = borders(spec, spec.axes[0], tile)
+    return (Tile("q", tile), Unroll("k", 9), Peel("q", first, last))
+
+
+@pytest.mark.parametrize("tile", [1, 2, 3, 4, 5])
+def test_no_guard_is_left_where_borders_are_one_tile(tile: int) -> None:
+    spec, _ = window(20, 3, 1)
+    assert guards_in(apply(spec, (Tile("q", tile), Unroll("k", 9))).body) > 0
+    assert guards_in(peeled(spec, tile).body) == 0
+
+
+def test_reads_outside_add_nothing() -> None:
+    """Of the first and the last output two products are left."""
+    spec, _ = window(5, 3, 1)
+    nest = peeled(spec, 1)
+    sums = [s for s in str(nest).splitlines() if "fma" in s or "mul" in s]
+    assert len(sums) == 2 + 3 + 2, str(nest)
+
+
+@QUICK
+@given(st.integers(1, 20), st.integers(1, 5), st.integers(0, 4), st.integers(1, 3), st.integers(1, 2),
+       st.integers(1, 6))  # fmt: skip
+def test_peeled_windows(n: int, taps: int, pad: int, stride: int, dilation: int, tile: int) -> None:
+    if n + 2 * pad < (taps - 1) * dilation + 1:
+        return
+    spec, inputs = window(n, taps, pad, stride, dilation)
+    schedule = schedule_of(spec, tile)
+    agree(interpreted(spec, schedule, inputs), specs.evaluate(spec, inputs), 0.0, str(apply(spec, schedule)))
+
+
+@QUICK
+@given(st.integers(0, 9), st.integers(0, 9), st.integers(1, 6), st.integers(1, 3))
+def test_rebased(start: int, out: int, n: int, step: int) -> None:
+    """The same elements through pointers that begin where the work does."""
+    i = Index(start, {"i": step})
+    stage = Stage((), (), "", None, op("add", load(0, i, "f32"), load(0, i + 1, "f32")), 1, Index(out, {"i": 1}))
+    spec = KernelSpec("part", (Axis("i", n),), (stage,), (Operand("f32", 40, "in"), Operand("f32", 40, "out")))
+    x = np.arange(40, dtype=np.float32)
+    moved, starts = rebased(spec)
+    assert starts == [start, out]
+    assert [o.size for o in moved.operands] == [40 - start, 40 - out]
+    whole = specs.evaluate(spec, [x])[0]
+    np.testing.assert_array_equal(specs.evaluate(moved, [x[start:]])[0], whole[out:])
+    assert rebased(moved) == (moved, [0, 0])
