@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nnjit.codegen.bfloat import bf16_bits
-from nnjit.codegen.dtypes import NUMPY
+from nnjit.codegen.dtypes import LIMITS, NUMPY
 from nnjit.codegen.expr import Expr, Index, acc, axis, cast, const, guarded, load, local, op, reg, rewrite
 from nnjit.codegen.interp import _Machine
 from nnjit.codegen.loops import Nest
@@ -290,3 +290,35 @@ def row_major(shape: Sequence[int], of: Sequence[int] | None = None) -> Index:
             index = index + Index(0, {f"i{d}": step})
         step *= sizes[d]
     return index
+
+
+# ---- products of bytes ----
+
+
+def filled(rng: np.random.Generator, shape: Sequence[int], dtype: str) -> Any:
+    """The whole range of a type, its ends more often than not."""
+    low, high = LIMITS[dtype] if dtype != "i16" else (-255, 255)
+    x = rng.integers(low, high + 1, shape)
+    return np.where(rng.random(shape) < 0.3, rng.choice([low, high], shape), x).astype(NUMPY[dtype])
+
+
+def widened(operand: int, index: Index, dtype: str) -> Expr:
+    return cast(load(operand, index, dtype), "i32")
+
+
+def byte_product(
+    rng: np.random.Generator, m: int, n: int, k: int, left: str, right: str, transposed: bool = False,
+    constant: bool = True,
+) -> tuple[KernelSpec, list[Any]]:  # fmt: skip
+    """c[m, n] = bias[n] + sum over k of a[m, k] * b[k, n] (or b[n, k])."""
+    at = Index(0, {"n": k, "k": 1} if transposed else {"k": n, "n": 1})
+    body = op("mul", widened(0, Index(0, {"m": k, "k": 1}), left), widened(1, at, right))
+    operands = (
+        Operand(left, m * k, "in"), Operand(right, n * k, "in", constant), Operand("i32", n, "in", True),
+        Operand("i32", m * n, "out"),
+    )  # fmt: skip
+    value = op("add", acc("i32"), load(2, Index.of("n"), "i32"))
+    stage = Stage((), (Axis("k", k),), "sum", body, value, 3, Index(0, {"m": n, "n": 1}))
+    inputs = [filled(rng, (m, k), left), filled(rng, (n, k) if transposed else (k, n), right)]
+    inputs.append(rng.integers(-1000, 1000, n).astype(np.int32))
+    return KernelSpec("product", (Axis("m", m), Axis("n", n)), (stage,), operands), inputs

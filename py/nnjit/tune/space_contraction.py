@@ -11,8 +11,10 @@ from nnjit.codegen.schedule.contraction import Factors, factors
 from nnjit.codegen.schedule.facts import LANES, spread
 from nnjit.codegen.schedule.guards import borders
 from nnjit.codegen.schedule.inner import InnerTile, inner_schedule, inner_tiles, sum_axis
+from nnjit.codegen.schedule.int8 import small_factors
 from nnjit.codegen.schedule.steps import (
     Block,
+    Dot,
     Order,
     Pack,
     Parallel,
@@ -38,7 +40,8 @@ WORST = 1.5
 
 def products(spec: KernelSpec, default: Schedule, target: Target, facts: DeviceFacts) -> Space | None:
     """Register tiles of MR rows by NV vectors; which rows, the sum's unrolling, blocks of rows, loop order, panels."""
-    f = factors(spec)
+    dots = tuple(s for s in default if isinstance(s, Dot))
+    f = small_factors(spec) if dots else factors(spec)
     if f is None or (f.depthwise and f.rows) or not _tiled(default, f.axis.name):
         return None
     packs = tuple(s for s in default if isinstance(s, Pack))
@@ -46,7 +49,7 @@ def products(spec: KernelSpec, default: Schedule, target: Target, facts: DeviceF
     last = f.stage.reduce[-1]
     known = [s.axis for s in default if isinstance(s, Tile) and s.axis in rows]
     names = (*known, *(n for n in reversed(rows) if n not in known))
-    row_bytes = 4 * prod(r.extent for r in f.stage.reduce if f.a.index.coeff(r.name))
+    row_bytes = (1 if dots else 4) * prod(r.extent for r in f.stage.reduce if f.a.index.coeff(r.name))
     blocks = _blocks(f, row_bytes, facts)
     whole = (last.extent,) if last.extent <= 12 else ()
     first = next((s.factor for s in default if isinstance(s, Unroll) and s.axis == last.name), 1)
@@ -58,7 +61,7 @@ def products(spec: KernelSpec, default: Schedule, target: Target, facts: DeviceF
         Knob("unroll", unrolls),
         Knob("block", blocks),
         Knob("outer", ("columns", "rows") if names else ("columns",)),
-        Knob("pack", (True, False) if packs else (False,)),
+        Knob("pack", (True,) if dots else (True, False) if packs else (False,)),
     )
     cycles = {
         (m, mr, nv): tile_cycles(extent, f.axis.extent, mr, nv) / extent
@@ -80,7 +83,7 @@ def products(spec: KernelSpec, default: Schedule, target: Target, facts: DeviceF
         if c["unroll"] > 1:
             steps.append(Unroll(last.name, c["unroll"]))
         if c["pack"]:
-            steps += packs
+            steps += [*dots, *packs]
         inner = [x for x in rows if x != m] + ([m] if m else [])
         batch = [x.name for x in f.batch]
         rest = [x.name for x in spec.axes if x.name not in (*batch, *inner, f.axis.name)]

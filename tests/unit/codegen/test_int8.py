@@ -13,8 +13,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from nnjit.codegen.dtypes import LIMITS, NUMPY
-from nnjit.codegen.expr import Expr, Index, UnsupportedExpr, acc, cast, load, op
+from nnjit.codegen.expr import Index, UnsupportedExpr, acc, op
 from nnjit.codegen.groups import dot, elements, grouped
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.canonical import canonical
@@ -37,40 +36,12 @@ KINDS = ["", "s8", "u8"]
 Case = tuple[KernelSpec, list[Any]]
 
 
-def filled(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Any:
-    """The whole range of a type, its ends more often than not."""
-    low, high = LIMITS[dtype] if dtype != "i16" else (-255, 255)
-    x = rng.integers(low, high + 1, shape)
-    return np.where(rng.random(shape) < 0.3, rng.choice([low, high], shape), x).astype(NUMPY[dtype])
-
-
-def wide(operand: int, index: Index, dtype: str) -> Expr:
-    return cast(load(operand, index, dtype), "i32")
-
-
-def product(
-    rng: Any, m: int, n: int, k: int, left: str, right: str, transposed: bool, constant: bool
-) -> Case:
-    """c[m, n] = bias[n] + sum over k of a[m, k] * b[k, n] (or b[n, k])."""
-    at = Index(0, {"n": k, "k": 1} if transposed else {"k": n, "n": 1})
-    body = op("mul", wide(0, Index(0, {"m": k, "k": 1}), left), wide(1, at, right))
-    operands = (
-        Operand(left, m * k, "in"), Operand(right, n * k, "in", constant), Operand("i32", n, "in", True),
-        Operand("i32", m * n, "out"),
-    )  # fmt: skip
-    value = op("add", acc("i32"), load(2, Index.of("n"), "i32"))
-    stage = Stage((), (Axis("k", k),), "sum", body, value, 3, Index(0, {"m": n, "n": 1}))
-    inputs = [filled(rng, (m, k), left), filled(rng, (n, k) if transposed else (k, n), right)]
-    inputs.append(rng.integers(-1000, 1000, n).astype(np.int32))
-    return KernelSpec("product", (Axis("m", m), Axis("n", n)), (stage,), operands), inputs
-
-
 def window(rng: Any, size: int, taps: int, step: int, ci: int, co: int, left: str, right: str) -> Case:
     """A convolution of a channels-last image: y[p, q, o] = sum of x[p*step + r, q*step + s, i] * w[o, i, r, s]."""
     out = (size - taps) // step + 1
     x = Index(0, {"p": step * size * ci, "q": step * ci, "r": size * ci, "s": ci, "i": 1})
     w = Index(0, {"o": ci * taps * taps, "i": taps * taps, "r": taps, "s": 1})
-    body = op("mul", wide(0, x, left), wide(1, w, right))
+    body = op("mul", specs.widened(0, x, left), specs.widened(1, w, right))
     operands = (
         Operand(left, size * size * ci, "in"), Operand(right, co * ci * taps * taps, "in", True),
         Operand("i32", out * out * co, "out"),
@@ -78,7 +49,7 @@ def window(rng: Any, size: int, taps: int, step: int, ci: int, co: int, left: st
     reduce = (Axis("r", taps), Axis("s", taps), Axis("i", ci))
     stage = Stage((), reduce, "sum", body, acc("i32"), 2, Index(0, {"p": out * co, "q": co, "o": 1}))
     axes = (Axis("o", co), Axis("p", out), Axis("q", out))
-    inputs = [filled(rng, (size, size, ci), left), filled(rng, (co, ci, taps, taps), right)]
+    inputs = [specs.filled(rng, (size, size, ci), left), specs.filled(rng, (co, ci, taps, taps), right)]
     return KernelSpec("window", axes, (stage,), operands), inputs
 
 
@@ -88,7 +59,7 @@ def cases(draw: st.DrawFn) -> Case:
     left, right = draw(SIDES), draw(SIDES)
     if draw(st.booleans()):
         flags = draw(st.booleans()), draw(st.booleans())
-        return product(rng, draw(EXTENTS), draw(EXTENTS), draw(DEPTHS), left, right, *flags)
+        return specs.byte_product(rng, draw(EXTENTS), draw(EXTENTS), draw(DEPTHS), left, right, *flags)
     taps, ci = draw(st.integers(1, 3)), draw(st.sampled_from([1, 2, 3, 4, 5, 8]))
     return window(
         rng, draw(st.integers(taps, 6)), taps, draw(st.integers(1, 2)), ci, draw(EXTENTS), left, right
@@ -166,7 +137,7 @@ def test_defaults_fit(kind: str) -> None:
     ("u8", "i8", "i32x4.dot_i16x8_s"),
 ])  # fmt: skip
 def test_each_machine_gets_its_instruction(kind: str, left: str, instruction: str) -> None:
-    spec, _ = product(np.random.default_rng(0), 12, 16, 32, left, "i8", False, True)
+    spec, _ = specs.byte_product(np.random.default_rng(0), 12, 16, 32, left, "i8", False, True)
     target = Target(dot=kind)
     text = listing(emit(apply(spec, default_schedule(spec, target)), target))
     assert instruction in text and "i32x4.mul" not in text
@@ -183,7 +154,7 @@ def test_a_group_is_the_bits_of_its_elements() -> None:
 
 def test_what_a_dot_needs() -> None:
     """One packed factor, the other contiguous, small integers, no lanes on the axis itself."""
-    spec, _ = product(np.random.default_rng(0), 8, 8, 8, "u8", "i8", False, True)
+    spec, _ = specs.byte_product(np.random.default_rng(0), 8, 8, 8, "u8", "i8", False, True)
     tile = (Tile("n", 8), Vectorize("n", 4))
     for wrong in (
         (*tile, Dot("k", 4)), (*tile, Pack(1, "n", 4)), (*tile, Dot("k", 4), Pack(1, "n", 2)),

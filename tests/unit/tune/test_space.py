@@ -34,6 +34,7 @@ def examples() -> dict[str, tuple[KernelSpec, list[Any]]]:
         "norm": specs.layer_norm(rng, 4, 33),
         "sum": specs.reduction(rng, 4, 5, 9, "sum", "f32", "b"),
         "bytes": specs.matmul(rng, 6, 8, 12, "i8"),
+        "dots": specs.byte_product(rng, 7, 12, 10, "u8", "i8"),
     }
 
 
