@@ -5,6 +5,7 @@ KNOWN holds what all sessions share: the device's facts and the records of this 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -32,6 +33,7 @@ class Known:
     def __init__(self) -> None:
         self.facts = DeviceFacts()
         self.own: dict[str, records.Record] = {}
+        self.bad: dict[str, set[Schedule]] = {}
         self.shared: dict[str, list[records.Record]] = {}
         self.probing: Probing | None = None
 
@@ -41,6 +43,10 @@ class Known:
             return None
         found = self.own.get(records.spec_key(records.spec_text(spec)))
         return found.schedule if found is not None else None
+
+    def failed(self, spec: KernelSpec) -> set[Schedule]:
+        """What trapped, was wrong or was refused here before."""
+        return self.bad.get(records.spec_key(records.spec_text(spec)), set()) if self.bad else set()
 
     def offered(self, spec: KernelSpec) -> list[Schedule]:
         """What others found for it: candidates like any other, only earlier in line."""
@@ -70,7 +76,11 @@ def know(args: Mapping[str, Any]) -> dict[str, Any]:
     if args.get("facts") is not None:
         KNOWN.facts = DeviceFacts.read(args["facts"])
     own, bad = records.decode_lines("\n".join(args.get("own") or ()))
-    KNOWN.own |= {r.key: r for r in own if r.verdict == "timed" and r.compiler == records.COMPILER}
+    own = [r for r in own if r.compiler == records.COMPILER]
+    KNOWN.own |= {r.key: r for r in own if r.verdict == "timed"}
+    for r in own:
+        if r.verdict != "timed":
+            KNOWN.bad.setdefault(r.key, set()).add(r.schedule)
     shared, more = records.decode_lines("\n".join(args.get("shared") or ()))
     for r in shared:
         if r.compiler == records.COMPILER:
@@ -86,6 +96,7 @@ def know(args: Mapping[str, Any]) -> dict[str, Any]:
 def forget(args: Mapping[str, Any]) -> bool:
     """Drops all records: later plans start from the default schedules."""
     KNOWN.own.clear()
+    KNOWN.bad.clear()
     KNOWN.shared.clear()
     return True
 
@@ -112,6 +123,7 @@ def open_tuning(session: CompilerSession, args: Mapping[str, Any]) -> dict[str, 
             KNOWN.facts,
             own=KNOWN.chosen,
             offered=KNOWN.offered,
+            failed=KNOWN.failed,
             alone=lambda: len(session.plans) == 1,
         )
         session.tunings[key] = found
@@ -148,11 +160,16 @@ def before(session: CompilerSession, key: str, step: int) -> dict[str, str]:
 
 
 def record_lines(session: CompilerSession, args: Mapping[str, Any]) -> list[dict[str, str]]:
-    """[{key, line}]: what the session's tuning found, as records of a device class."""
+    """[{key, line}]: what the session's tuning found, as records of a device class; keys tell them apart."""
     lines = []
     for r in tuning_of(session, args).records(str(args["device"])):
-        KNOWN.own[r.key] = r
-        lines.append({"key": r.key, "line": records.encode(r)})
+        name = r.key
+        if r.verdict == "timed":
+            KNOWN.own[r.key] = r
+        else:
+            KNOWN.bad.setdefault(r.key, set()).add(r.schedule)
+            name += "!" + hashlib.sha256(repr(r.schedule).encode()).hexdigest()[:12]
+        lines.append({"key": name, "line": records.encode(r)})
     return lines
 
 

@@ -27,6 +27,8 @@ from nnjit.tune.search import Job, Search, Trial
 from nnjit.tune.space import LIMIT, space_of
 
 ROUNDS = 7
+FAILURES = ("wrong", "trap", "refused")
+"""Verdicts that are recorded so that the schedule is not tried again."""
 
 
 @dataclass(slots=True)
@@ -44,7 +46,8 @@ class Slot:
 
 class Tuning:
     """See the module. own: what this browser found for a spec before, which its plan was then compiled with: one test
-    against the default is all it gets. offered: what others found, tried first. alone: there is no other plan."""
+    against the default is all it gets. offered: what others found, tried first. failed: what is not tried again.
+    alone: there is no other plan."""
 
     def __init__(
         self,
@@ -54,12 +57,13 @@ class Tuning:
         facts: DeviceFacts,
         own: Callable[[KernelSpec], Schedule | None] = lambda spec: None,
         offered: Callable[[KernelSpec], list[Schedule]] = lambda spec: [],
+        failed: Callable[[KernelSpec], set[Schedule]] = lambda spec: set(),
         alone: Callable[[], bool] = lambda: True,
     ) -> None:
         self.plan, self.memory, self.facts = plan, memory, facts
         self.target = target
         self.space_target = facts.target(target)
-        self.own, self.offered = own, offered
+        self.own, self.offered, self.failed = own, offered, failed
         self.slots = self._slots()
         self.search = Search([s.job for s in self.slots])
         self.by_key = {s.job.key: s for s in self.slots}
@@ -107,7 +111,8 @@ class Tuning:
         else:
             wanted += [s for s in self.offered(slot.spec) if space.fits(s)]
             wanted += space.lite(checked=False)
-        usable = [s for s in dict.fromkeys(wanted) if self._usable(slot, s)][:LIMIT]
+        failed = self.failed(slot.spec)
+        usable = [s for s in dict.fromkeys(wanted) if s not in failed and self._usable(slot, s)][:LIMIT]
         slot.job.schedules, slot.job.next = usable, 0
 
     def _usable(self, slot: Slot, schedule: Schedule) -> bool:
@@ -322,7 +327,7 @@ class Tuning:
         return {"jobs": jobs, "gained": self.search.gained}
 
     def records(self, device: str) -> list[Record]:
-        """What was learnt: for each kernel that was tried, the schedule that serves and how it did."""
+        """What was learnt: for each kernel that was tried, the schedule that serves and how it did; what failed."""
         found = []
         for slot in self.slots:
             job = slot.job
@@ -336,6 +341,11 @@ class Tuning:
                 with suppress(RecordError):  # a spec that the record's form has no room for
                     text = spec_text(slot.spec)
                     found.append(Record("wasm", device, text, job.serving, "timed", mine, first))
+            for trial in job.trials:
+                if trial.verdict in FAILURES:
+                    with suppress(RecordError):
+                        text = spec_text(slot.spec)
+                        found.append(Record("wasm", device, text, trial.schedule, trial.verdict))
         return found
 
     def relay(self) -> None:

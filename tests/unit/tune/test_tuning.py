@@ -125,6 +125,15 @@ def test_a_candidate_with_wrong_numbers_never_serves(
     assert log and all(line["verdict"] == "wrong" for line in log)
     assert len({(line["key"], line["text"]) for line in log}) == len(log)
     assert not tuning.adopted
+    # the records say what failed, and who knows them leaves it alone
+    made = [decode(encode(r)) for r in tuning.records("wasm.v8-150.x86.fused.2c.2t.1m")]
+    bad = {(r.key, r.schedule) for r in made if r.verdict == "wrong"}
+    assert len(bad) == len(log)
+    known = {s for _, s in bad}
+    again = tuner(session, failed=lambda spec: known)
+    more: list[dict[str, Any]] = []
+    drive(session, again, lambda text: 0.5, most=40, log=more)
+    assert not {line["text"] for line in more} & {line["text"] for line in log}
     np.testing.assert_array_equal(session.run(feeds())["y"], wanted)
 
 
