@@ -11,7 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from nnjit.devtools.httpd import Server
 from nnjit.devtools.records_api import RecordsApi
@@ -20,6 +22,8 @@ from nnjit.devtools.records_store import Store
 from nnjit.devtools.site import Site
 from nnjit.tune.records import decode_lines, encode
 from tests.support.reports import DEVICE, record
+
+from .api_page import Api, model
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -156,3 +160,41 @@ def test_addresses_that_are_none(page: Page, allow_errors: Any) -> None:
     for url in ("http://127.0.0.1:9/", "ftp://x/", "http://[", "data:,x"):
         assert page.evaluate(FETCH, [url, DEVICE]) == [], url
         assert page.evaluate(REPORT, [url, [encode(record())]]) == 0, url
+
+
+def test_a_session_reports_only_when_told_and_another_finds_it(
+    new_page: Any, server: Server, database: Server
+) -> None:
+    """From tuning to the wire to the next visitor, with all that lies between."""
+    weights = {"w": np.random.default_rng(1).standard_normal((48, 40)).astype(np.float32)}
+    nodes = [helper.make_node("MatMul", ["secret_x", "w"], ["secret_y"], "secret_node")]
+    assert database.records is not None
+    store = database.records.store
+    with new_page() as page:
+        api = Api(page, server)
+        for share, rows in ((False, 24), (True, 36)):  # what one session found the next has no need to try
+            shapes = (
+                {"secret_x": (TensorProto.FLOAT, [rows, 48])},
+                {"secret_y": (TensorProto.FLOAT, [rows, 40])},
+            )
+            state = api.run(
+                """async ({ path, rows, tune }) => {
+                  const session = await create(path, { tune: { mode: 'now', budgetMs: 3000, ...tune } });
+                  await session.run({ secret_x: T('float32', new Array(rows * 48).fill(0.5), [rows, 48]) });
+                  const { state } = await session.tuning.finished();
+                  await session.release();
+                  return state;
+                }""",
+                {
+                    "path": api.put(f"secret{rows}.onnx", model(nodes, *shapes, weights)),
+                    "rows": rows,
+                    "tune": {"cacheUrl": database.url, "share": share},
+                },
+            )
+            assert state == "done"
+            assert (store.counts()["votes"] > 0) == share
+        (device,) = store.devices()
+        good, bad = decode_lines("\n".join(page.evaluate(FETCH, [database.url + "?", device])))
+    assert good and not bad and all(r.device == device and r.verdict == "timed" for r in good)
+    stored = str([store.database.query(f"SELECT * FROM {t}") for t in ("specs", "entries", "votes")])
+    assert "secret" not in stored and ":36" in stored and ":24" not in stored
