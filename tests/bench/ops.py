@@ -71,25 +71,60 @@ def conv(title: str, size: int, cin: int, cout: int, kernel: int, stride: int = 
 
 
 def layer(of: Layer) -> Op:
-    """One convolution as it is inside a model: its input is computed (a constant image times the fed scalar) and
-    its output is reduced to one number, so that no time goes into moving images in and out of the library."""
+    """One convolution as it is inside a model."""
     rng = np.random.default_rng(of.channels * of.height + of.out)
     depth, (kh, kw) = of.channels // of.groups, of.window
     x = normal(rng, 1, of.channels, of.height, of.width)
     w = normal(rng, of.out, depth, kh, kw, scale=(depth * kh * kw) ** -0.5)
     attrs: dict[str, Any] = {"strides": [of.stride] * 2, "pads": list(of.pads), "group": of.groups,
                              "dilations": [of.dilation] * 2}  # fmt: skip
-    nodes = [
-        helper.make_node("Mul", ["image", "x"], ["scaled"]),
-        helper.make_node("Conv", ["scaled", "w"], ["c"], **attrs),
-        helper.make_node("ReduceMax", ["c"], ["y"], keepdims=0),
-    ]
-    one = np.ones((1,), np.float32)
-    model = build(nodes, one, {"w": w, "image": x})
     sides = zip((of.height, of.width), of.window, of.pads[:2], of.pads[2:], strict=True)
     out = [(n + before + after - (k - 1) * of.dilation - 1) // of.stride + 1 for n, k, before, after in sides]
     flops = 2.0 * out[0] * out[1] * of.out * depth * kh * kw
-    return Op(of.name, "layer", model, {"x": one}, {}, flops, attrs)
+    return inside(of.name, helper.make_node("Conv", ["a", "w"], ["b"], **attrs), x, {"w": w}, flops)
+
+
+def inside(
+    name: str, node: onnx.NodeProto, image: np.ndarray, weights: dict[str, np.ndarray], flops: float
+) -> Op:
+    """`node` (from `a` to `b`) as it is inside a model: its input is computed, a constant image times the fed
+    scalar, and its output reduced to one number, so that no time goes into moving images in and out of a library."""
+    nodes = [
+        helper.make_node("Mul", ["image", "x"], ["a"]),
+        node,
+        helper.make_node("ReduceMax", ["b"], ["y"], keepdims=0),
+    ]
+    one = np.ones((1,), np.float32)
+    return Op(name, "layer", build(nodes, one, {**weights, "image": image}), {"x": one}, {}, flops)
+
+
+def memory_ops() -> list[Op]:
+    """What memory bounds: pooling, reductions, transposes, resizing, joining; flops count each input once."""
+    rng = np.random.default_rng(5)
+    deep, wide, rows = normal(rng, 1, 64, 112, 112), normal(rng, 1, 1280, 7, 7), normal(rng, 64, 384, 96)
+    two = {"scales": np.array([1, 1, 2, 2], np.float32)}
+    axes = {axis: {"axes": np.array([axis], np.int64)} for axis in (1, 2)}
+    norm = {"scale": normal(rng, 64), "bias": normal(rng, 64)}
+    heads = normal(rng, 1, 384, 12, 64)
+    of = helper.make_node
+    table: list[tuple[str, onnx.NodeProto, np.ndarray, dict[str, np.ndarray]]] = [
+        ("pool max 3x3 s2 64x112x112",
+         of("MaxPool", ["a"], ["b"], kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4), deep, {}),
+        ("pool average 2x2 s2 64x112x112",
+         of("AveragePool", ["a"], ["b"], kernel_shape=[2, 2], strides=[2, 2]), deep, {}),
+        ("pool global 1280x7x7", of("GlobalAveragePool", ["a"], ["b"]), wide, {}),
+        ("reduce mean 64x384x96 last", of("ReduceMean", ["a", "axes"], ["b"]), rows, axes[2]),
+        ("reduce sum 64x384x96 middle", of("ReduceSum", ["a", "axes"], ["b"]), rows, axes[1]),
+        ("transpose 64x384x96 021", of("Transpose", ["a"], ["b"], perm=[0, 2, 1]), rows, {}),
+        ("transpose 384x12x64 0213", of("Transpose", ["a"], ["b"], perm=[0, 2, 1, 3]), heads, {}),
+        ("resize nearest x2 64x112x112", of("Resize", ["a", "", "scales"], ["b"], mode="nearest"), deep, two),
+        ("instance norm 64x112x112", of("InstanceNormalization", ["a", "scale", "bias"], ["b"]), deep, norm),
+        ("concat 64x384x96 twice", of("Concat", ["a", "image"], ["b"], axis=1), rows, {}),
+        ("softmax 64x384x96 last", of("Softmax", ["a"], ["b"], axis=2), rows, {}),
+        ("cumsum 64x384x96 last", of("CumSum", ["a", "axis"], ["b"]), rows, {"axis": np.array(2, np.int64)}),
+        ("hard swish 64x112x112", of("HardSwish", ["a"], ["b"]), deep, {}),
+    ]  # fmt: skip
+    return [inside(name, node, image, weights, float(image.size)) for name, node, image, weights in table]
 
 
 def softmax(rows: int, columns: int) -> Op:
@@ -244,7 +279,7 @@ def all_ops() -> dict[str, Op]:
     ops = [gemm(*shape) for shape in GEMMS] + [conv(*layer) for layer in CONVS]
     ops += [qmatmul(*shape) for shape in QMATMULS] + [qconv(*layer) for layer in CONVS]
     ops += [nbits(1, 2048, 2048), nbits(1, 2048, 8192), nbits(1, 2048, 2048, 8), nbits(64, 2048, 2048)]
-    ops += [layer(of) for of in LAYERS.values()]
+    ops += [layer(of) for of in LAYERS.values()] + memory_ops()
     ops += [
         softmax(4608, 384),
         softmax(1, 50257),

@@ -88,8 +88,12 @@ def test_peeled_windows(n: int, taps: int, pad: int, stride: int, dilation: int,
 def test_rebased(start: int, out: int, n: int, step: int) -> None:
     """The same elements through pointers that begin where the work does."""
     i = Index(start, {"i": step})
-    stage = Stage((), (), "", None, op("add", load(0, i, "f32"), load(0, i + 1, "f32")), 1, Index(out, {"i": 1}))
-    spec = KernelSpec("part", (Axis("i", n),), (stage,), (Operand("f32", 40, "in"), Operand("f32", 40, "out")))
+    stage = Stage(
+        (), (), "", None, op("add", load(0, i, "f32"), load(0, i + 1, "f32")), 1, Index(out, {"i": 1})
+    )
+    spec = KernelSpec(
+        "part", (Axis("i", n),), (stage,), (Operand("f32", 40, "in"), Operand("f32", 40, "out"))
+    )
     x = np.arange(40, dtype=np.float32)
     moved, starts = rebased(spec)
     assert starts == [start, out]
