@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import shutil
 import subprocess
 import tempfile
@@ -125,7 +124,7 @@ def cluster() -> Iterator[Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="nnjit-pg-", dir="/tmp"))
     try:
         if user is not None:
-            os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
+            shutil.chown(folder, user)
         made = Cluster(programs, folder, user)
         made.make()
         made.start()
@@ -138,6 +137,8 @@ def cluster() -> Iterator[Cluster]:
 
 
 def _unprivileged() -> str:
+    import pwd  # not on Windows, where serve.py imports this file too
+
     for name in USERS:
         with contextlib.suppress(KeyError):
             return pwd.getpwnam(name).pw_name
