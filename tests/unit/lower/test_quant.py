@@ -20,12 +20,13 @@ SETTINGS = settings(max_examples=25, deadline=None, suppress_health_check=list(H
 SEEDS = st.integers(0, 2**31)
 SIDES = st.sampled_from([np.int8, np.uint8])
 EXTENTS = st.sampled_from([1, 2, 3, 4, 5, 7, 8, 9, 13, 16, 17, 33])
-KINDS = st.sampled_from(["", "s8"])
-"""wasmtime multiplies i8 with i8 in its deterministic mode; "u8" needs a browser."""
+KINDS = st.sampled_from(["", "s8", "plain"])
+"""wasmtime multiplies i8 with i8 in its deterministic mode; "u8" needs a browser. "plain" is without relaxed SIMD."""
 
 
 def session(model: bytes, kind: str) -> LocalSession:
-    return LocalSession(model, target=Target(dot=kind))
+    target = Target(relaxed=False) if kind == "plain" else Target(dot=kind)
+    return LocalSession(model, target=target)
 
 
 def model_of(op: str, named: dict[str, Any], feeds: set[str], output: Any, attrs: dict[str, Any]) -> bytes:

@@ -8,6 +8,7 @@ MatMul(x, Cast(w8) * s)                →  MatMul(x, Cast(w8)) * s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import onnx
 
@@ -15,6 +16,8 @@ from ..ir import Graph, Node, Value
 from .rewrite import Builder, Rule, apply, made_by
 
 FLOAT = onnx.TensorProto.FLOAT
+TERMS = 32768
+"""The longest sum of products of two differences of bytes that no i32 can fail to hold: 255 * 255 * 33025 < 2^31."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,12 @@ def _matmul(b: Builder, node: Node) -> Value | None:
 def _product(b: Builder, s: Quantised | None, t: Quantised | None) -> Value | None:
     if s is None or t is None or s.axis is not None or s.x.shape is None or t.x.shape is None:
         return None
-    if not s.x.shape or not t.x.shape or (t.axis is not None and (t.axis != 1 or len(t.x.shape) != 2)):
+    if (
+        not s.x.shape
+        or not t.x.shape
+        or s.x.shape[-1] > TERMS
+        or (t.axis is not None and (t.axis != 1 or len(t.x.shape) != 2))
+    ):
         return None
     total = b("MatMulInteger", [s.x, t.x, _scalar_zero(b, s.zero), _scalar_zero(b, t.zero)])
     return _scaled(b, total, s, t, 0)
@@ -92,6 +100,8 @@ def _conv(b: Builder, node: Node) -> Value | None:
         return None
     assert t.x.shape is not None
     spatial = len(t.x.shape) - 2
+    if prod(t.x.shape[1:]) > TERMS:
+        return None
     zeros = [_scalar_zero(b, s.zero), _scalar_zero(b, t.zero)]
     if zeros[0] is None and zeros[1] is not None:
         zeros[0] = b.const(0, s.x.dtype)
