@@ -142,10 +142,13 @@ class _Linker(Link):
         """Numbers for constants; returns those that no earlier plan of the session has loaded."""
         keys = self._content_keys()
         fresh = set()
+        numbers: dict[int, int] = {}
         for b in kept:
             at, new = self.memory.constant(keys.get(b) or f"plan {self.key} {id(b)}")
-            self.number[b] = len(self.buffers)
-            self.buffers.append(self._checked(self._nbytes(b), at))
+            if at not in numbers:  # else the same bytes under another name
+                numbers[at] = len(self.buffers)
+                self.buffers.append(self._checked(self._nbytes(b), at))
+            self.number[b] = numbers[at]
             if new:
                 fresh.add(b)
         return fresh

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import helper
 
 from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.errors import OutOfMemory
@@ -63,6 +64,16 @@ def test_a_second_plan_loads_no_constant_again(make: Make) -> None:
     assert {b.constant for b in first.buffers} == {b.constant for b in second.buffers}
 
 
+def test_equal_constants_are_one_buffer() -> None:
+    """Under two names: the second was bound to a buffer that nothing filled."""
+    feeds = {"x": np.zeros((3, 40), np.float32)}
+    same = np.arange(40, dtype=np.float32)
+    nodes = [helper.make_node("Add", ["x", "a"], ["s"]), helper.make_node("Mul", ["s", "b"], ["y"])]
+    plan = planned(model_of(nodes, feeds, {"a": same, "b": same.copy()}, ["y"]), feeds)
+    constants = [b.constant for b in plan.buffers if b.constant >= 0]
+    assert len(constants) == len(set(constants)) == 1
+
+
 def test_what_only_loading_reads_is_given_back() -> None:
     plan = planned(*vision())
     staged = [i for i, b in enumerate(plan.buffers) if b.staged]
@@ -72,8 +83,6 @@ def test_what_only_loading_reads_is_given_back() -> None:
 
 
 def test_a_tensor_larger_than_a_buffer_is_out_of_memory() -> None:
-    from onnx import helper
-
     feeds = {"x": np.zeros((64, 64), np.float32)}
     model = model_of([helper.make_node("Relu", ["x"], ["y"])], feeds, {}, ["y"])
     with pytest.raises(OutOfMemory, match="GPU"):

@@ -75,7 +75,7 @@ export async function loadPlan(device, plan, constants, sources, context, sessio
   const fresh = new Map();
   device.pushErrorScope('out-of-memory');
   const buffers = plan.buffers.map(({ nbytes, constant }, i) => {
-    const known = constants.get(constant);
+    const known = constants.get(constant) ?? fresh.get(constant);
     if (constant >= 0 && known) return known;
     const made = device.createBuffer({ label: `${plan.key} ${i}`, size: nbytes, usage: STORAGE | COPY_SRC | COPY_DST });
     if (constant >= 0) fresh.set(constant, made);

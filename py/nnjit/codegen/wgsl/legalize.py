@@ -7,9 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from nnjit.codegen.dtypes import FLOATS, UNSIGNED
-from nnjit.codegen.expr import Access, Expr, UnsupportedExpr, cast, compare, const, op, rewrite, select
+from nnjit.codegen.expr import (
+    Access,
+    Expr,
+    UnsupportedExpr,
+    bitcast,
+    cast,
+    compare,
+    const,
+    op,
+    rewrite,
+    select,
+)
 from nnjit.codegen.functions import atan, erf, power, tanh, trig
+from nnjit.codegen.interp import OPS
 from nnjit.codegen.wgsl.narrow import WIDER, narrowed, wrapped
 
 POLYNOMIALS: dict[str, Callable[[Expr], Expr]] = {
@@ -45,6 +59,10 @@ def _rule(x: Expr) -> Expr | None:
     narrow = [a.dtype for a in (x, *x.args) if a.dtype in WIDER]
     if narrow and (x.dtype in WIDER or x.op not in ("load", "axis")):
         return _wide(x)
+    if x.dtype == "f32" and x.op in OPS and all(a.op == "const" and a.dtype == "f32" for a in x.args):
+        return _known(x)
+    if x.op in ("ne", "eq") and x.args[0] == x.args[1] and x.args[0].dtype == "f32":
+        return _is_number(x.args[0], x.op == "eq")
     if x.op in POLYNOMIALS:
         if x.dtype != "f32":
             raise UnsupportedExpr(f"{x.op} of {x.dtype} in WGSL")
@@ -71,6 +89,19 @@ def _wide(x: Expr) -> Expr:
     if new is not None:
         return new
     return cast(args[0], x.dtype) if x.op == "cast" else Expr(x.op, x.dtype, args, x.attr)
+
+
+def _known(x: Expr) -> Expr:
+    """An operation on constants: WGSL refuses a shader in which one has no finite result."""
+    with np.errstate(all="ignore"):
+        value = OPS[x.op](*(np.array([a.attr], np.float32) for a in x.args))
+    return const(float(np.float32(value[0])), "f32")
+
+
+def _is_number(x: Expr, number: bool) -> Expr:
+    """x == x and x != x ask for NaN; compilers may assume that there is none, so the bits are looked at."""
+    size = op("band", bitcast(x, "u32"), const(0x7FFFFFFF, "u32"))
+    return compare("le" if number else "gt", size, const(0x7F800000, "u32"))
 
 
 def _remainder(x: Expr) -> Expr | None:
