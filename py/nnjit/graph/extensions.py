@@ -1,6 +1,6 @@
 """Operators of other domains than ONNX's own that are understood: their schemas and shape rules.
 
-    com.microsoft.MatMulNBits: Y = A · dequantised(B)', weights of 4 or 8 bits in blocks along K
+com.microsoft.MatMulNBits: Y = A · dequantised(B)', weights of 4 or 8 bits in blocks along K
 """
 
 from __future__ import annotations
