@@ -30,5 +30,6 @@ def tile_cycles(rows: int, columns: int, mr: int, nv: int) -> float:
 
 
 def spills(mr: int, nv: int, registers: int) -> bool:
-    """Whether accumulators, a row of the panel and one splat do not fit: past this a kernel is half as fast."""
-    return mr > 1 and mr * nv + nv + 1 > registers
+    """Whether accumulators and what is read do not fit: past this a kernel is half as fast. Of the row of the panel
+    and the splats, the fewer stay alive and one of the others at a time."""
+    return mr > 1 and mr * nv + min(mr, nv) + 1 > registers

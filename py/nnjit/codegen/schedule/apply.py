@@ -361,11 +361,11 @@ class Copy:
 
 
 def _copies(o: Options, env: Env, shared: set[str]) -> Iterator[Copy]:
-    """Every copy of the body in the current tile, vectors fastest: a splat is then used at once by each
-    vector beside it, and only one of them is alive at a time."""
+    """Every copy of the body in the current tile, the axis with the fewest of them fastest, vectors where there are as
+    many: what is read along it is alive all the time, of what is read along the others only one value is."""
     choices: list[list[tuple[str, Index, int, int, int]]] = []
     fixed: dict[str, Index] = {}
-    for name, b in sorted(env.items(), key=lambda item: o.lanes.get(item[0], 1)):
+    for name, b in env.items():
         lanes = o.lanes.get(name, 1)
         if name.endswith("/"):
             continue
@@ -377,6 +377,7 @@ def _copies(o: Options, env: Env, shared: set[str]) -> Iterator[Copy]:
         for i in range(0, b.count, lanes):
             steps.append((name, b.base + i + lane, lanes, min(lanes, b.count - i), i))
         choices.append(steps)
+    choices.sort(key=lambda c: (-len(c), c[0][2]))
     total = 1
     for c in choices:
         total *= len(c)

@@ -165,7 +165,7 @@ def _other(f: Factors, target: Target) -> float:
     extent = m.extent if m else 1
     terms = prod(r.extent for r in f.stage.reduce)
     beside = prod(x.extent for x in f.spec.axes if x is not m and x is not f.axis)
-    mr, _, cost = register_tile(extent, f.axis.extent, target, beside)
+    mr, _, cost = register_tile(extent, f.axis.extent, target, beside, either=True)
     cycles = cost * terms
     operand = f.spec.operands[f.b.operand]
     if packs(f, rows):

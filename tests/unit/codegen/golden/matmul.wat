@@ -20,7 +20,7 @@
   (local $k i32)
   (local (;22;) v128)
   (local (;23;) v128)
-  (local (;24;) v128)
+  (local $acc0.4.0 v128)
   (local (;25;) v128)
   (;@0000;) local.get $args
   (;@0002;) i32.load
@@ -109,12 +109,12 @@
   (;@00bc;)           local.set $acc0.0.4
   (;@00be;)           local.get $$0.k
   (;@00c0;)           v128.load32_splat offset=28
-  (;@00c4;)           local.tee 24
+  (;@00c4;)           local.tee $acc0.4.0
   (;@00c6;)           local.get 23
   (;@00c8;)           local.get $acc0.1.0
   (;@00ca;)           f32x4.relaxed_madd
   (;@00cd;)           local.set $acc0.1.0
-  (;@00cf;)           local.get 24
+  (;@00cf;)           local.get $acc0.4.0
   (;@00d1;)           local.get 22
   (;@00d3;)           local.get $acc0.1.4
   (;@00d5;)           f32x4.relaxed_madd
@@ -124,7 +124,7 @@
   (;@00e0;)           local.tee 22
   (;@00e2;)           local.get $$1.k
   (;@00e4;)           v128.load offset=32 align=4
-  (;@00e8;)           local.tee 24
+  (;@00e8;)           local.tee $acc0.4.0
   (;@00ea;)           local.get $acc0.0.0
   (;@00ec;)           f32x4.relaxed_madd
   (;@00ef;)           local.set $acc0.0.0
@@ -138,7 +138,7 @@
   (;@0102;)           local.get $$0.k
   (;@0104;)           v128.load32_splat offset=32
   (;@0108;)           local.tee 23
-  (;@010a;)           local.get 24
+  (;@010a;)           local.get $acc0.4.0
   (;@010c;)           local.get $acc0.1.0
   (;@010e;)           f32x4.relaxed_madd
   (;@0111;)           local.set $acc0.1.0
@@ -182,12 +182,12 @@
   (;@0164;)         local.set $acc0.0.4
   (;@0166;)         local.get $$0.m.o
   (;@0168;)         v128.load32_splat offset=52
-  (;@016c;)         local.tee 24
+  (;@016c;)         local.tee $acc0.4.0
   (;@016e;)         local.get 23
   (;@0170;)         local.get $acc0.1.0
   (;@0172;)         f32x4.relaxed_madd
   (;@0175;)         local.set $acc0.1.0
-  (;@0177;)         local.get 24
+  (;@0177;)         local.get $acc0.4.0
   (;@0179;)         local.get 22
   (;@017b;)         local.get $acc0.1.4
   (;@017d;)         f32x4.relaxed_madd
@@ -198,7 +198,7 @@
   (;@018a;)         local.tee 22
   (;@018c;)         f32x4.add
   (;@018f;)         v128.const i32x4 0x00000000 0x00000000 0x00000000 0x00000000 (;f32x4 0 0 0 0;)
-  (;@01a1;)         local.tee 24
+  (;@01a1;)         local.tee $acc0.4.0
   (;@01a3;)         f32x4.pmax
   (;@01a6;)         local.set 23
   (;@01a8;)         local.get $$3.m.o
@@ -209,7 +209,7 @@
   (;@01b4;)         v128.load offset=16 align=4
   (;@01b8;)         local.tee 23
   (;@01ba;)         f32x4.add
-  (;@01bd;)         local.get 24
+  (;@01bd;)         local.get $acc0.4.0
   (;@01bf;)         f32x4.pmax
   (;@01c2;)         local.set 25
   (;@01c4;)         local.get $$3.m.o
@@ -218,7 +218,7 @@
   (;@01cc;)         local.get $acc0.1.0
   (;@01ce;)         local.get 22
   (;@01d0;)         f32x4.add
-  (;@01d3;)         local.get 24
+  (;@01d3;)         local.get $acc0.4.0
   (;@01d5;)         f32x4.pmax
   (;@01d8;)         local.set 22
   (;@01da;)         local.get $$3.m.o
@@ -227,11 +227,11 @@
   (;@01e2;)         local.get $acc0.1.4
   (;@01e4;)         local.get 23
   (;@01e6;)         f32x4.add
-  (;@01e9;)         local.get 24
+  (;@01e9;)         local.get $acc0.4.0
   (;@01eb;)         f32x4.pmax
-  (;@01ee;)         local.set 24
+  (;@01ee;)         local.set $acc0.4.0
   (;@01f0;)         local.get $$3.m.o
-  (;@01f2;)         local.get 24
+  (;@01f2;)         local.get $acc0.4.0
   (;@01f4;)         v128.store offset=60 align=4
   (;@01f8;)         local.get $$0.m.o
   (;@01fa;)         i32.const 56
@@ -251,10 +251,10 @@
   (;@0213;)         br_if 0 (;@4;)
   (;@0215;)       end
   (;@0216;)       v128.const i32x4 0x00000000 0x00000000 0x00000000 0x00000000 (;f32x4 0 0 0 0;)
-  (;@0228;)       local.tee 24
+  (;@0228;)       local.tee $acc0.4.0
   (;@022a;)       local.set $acc0.0.0
-  (;@022c;)       local.get 24
-  (;@022e;)       local.set $acc0.0.4
+  (;@022c;)       local.get $acc0.4.0
+  (;@022e;)       local.set $acc0.4.0
   (;@0230;)       local.get $$0
   (;@0232;)       local.set $m.o
   (;@0234;)       local.get $$1.1
@@ -264,32 +264,32 @@
   (;@023c;)       loop (;@4;)
   (;@023e;)         local.get $m.o
   (;@0240;)         v128.load32_splat offset=112
-  (;@0244;)         local.tee 24
+  (;@0244;)         local.tee 23
   (;@0246;)         local.get $$3.m.o
   (;@0248;)         v128.load align=4
   (;@024c;)         local.get $acc0.0.0
   (;@024e;)         f32x4.relaxed_madd
   (;@0251;)         local.set $acc0.0.0
-  (;@0253;)         local.get 24
+  (;@0253;)         local.get 23
   (;@0255;)         local.get $$3.m.o
   (;@0257;)         v128.load offset=16 align=4
-  (;@025b;)         local.get $acc0.0.4
+  (;@025b;)         local.get $acc0.4.0
   (;@025d;)         f32x4.relaxed_madd
-  (;@0260;)         local.set $acc0.0.4
+  (;@0260;)         local.set $acc0.4.0
   (;@0262;)         local.get $m.o
   (;@0264;)         v128.load32_splat offset=116
-  (;@0268;)         local.tee 24
+  (;@0268;)         local.tee 23
   (;@026a;)         local.get $$3.m.o
   (;@026c;)         v128.load offset=32 align=4
   (;@0270;)         local.get $acc0.0.0
   (;@0272;)         f32x4.relaxed_madd
   (;@0275;)         local.set $acc0.0.0
-  (;@0277;)         local.get 24
+  (;@0277;)         local.get 23
   (;@0279;)         local.get $$3.m.o
   (;@027b;)         v128.load offset=48 align=4
-  (;@027f;)         local.get $acc0.0.4
+  (;@027f;)         local.get $acc0.4.0
   (;@0281;)         f32x4.relaxed_madd
-  (;@0284;)         local.set $acc0.0.4
+  (;@0284;)         local.set $acc0.4.0
   (;@0286;)         local.get $m.o
   (;@0288;)         i32.const 8
   (;@028a;)         i32.add
@@ -309,38 +309,38 @@
   (;@02a3;)       end
   (;@02a4;)       local.get $$0
   (;@02a6;)       v128.load32_splat offset=136
-  (;@02ab;)       local.tee 24
+  (;@02ab;)       local.tee 23
   (;@02ad;)       local.get $$1.1
   (;@02af;)       v128.load offset=192 align=4
   (;@02b4;)       local.get $acc0.0.0
   (;@02b6;)       f32x4.relaxed_madd
   (;@02b9;)       local.set $acc0.0.0
-  (;@02bb;)       local.get 24
+  (;@02bb;)       local.get 23
   (;@02bd;)       local.get $$1.1
   (;@02bf;)       v128.load offset=208 align=4
-  (;@02c4;)       local.get $acc0.0.4
+  (;@02c4;)       local.get $acc0.4.0
   (;@02c6;)       f32x4.relaxed_madd
-  (;@02c9;)       local.set $acc0.0.4
+  (;@02c9;)       local.set $acc0.4.0
   (;@02cb;)       local.get $acc0.0.0
   (;@02cd;)       local.get $$2.1
   (;@02cf;)       v128.load align=4
   (;@02d3;)       f32x4.add
   (;@02d6;)       v128.const i32x4 0x00000000 0x00000000 0x00000000 0x00000000 (;f32x4 0 0 0 0;)
-  (;@02e8;)       local.tee 24
+  (;@02e8;)       local.tee 23
   (;@02ea;)       f32x4.pmax
-  (;@02ed;)       local.set 23
+  (;@02ed;)       local.set 22
   (;@02ef;)       local.get $$3.1
-  (;@02f1;)       local.get 23
+  (;@02f1;)       local.get 22
   (;@02f3;)       v128.store offset=176 align=4
-  (;@02f8;)       local.get $acc0.0.4
+  (;@02f8;)       local.get $acc0.4.0
   (;@02fa;)       local.get $$2.1
   (;@02fc;)       v128.load offset=16 align=4
   (;@0300;)       f32x4.add
-  (;@0303;)       local.get 24
+  (;@0303;)       local.get 23
   (;@0305;)       f32x4.pmax
-  (;@0308;)       local.set 24
+  (;@0308;)       local.set 23
   (;@030a;)       local.get $$3.1
-  (;@030c;)       local.get 24
+  (;@030c;)       local.get 23
   (;@030e;)       v128.store offset=192 align=4
   (;@0313;)     else
   (;@0314;)       local.get $$0
@@ -351,9 +351,9 @@
   (;@031e;)       local.set $m.o
   (;@0320;)       loop (;@4;)
   (;@0322;)         v128.const i32x4 0x00000000 0x00000000 0x00000000 0x00000000 (;f32x4 0 0 0 0;)
-  (;@0334;)         local.tee 24
+  (;@0334;)         local.tee 23
   (;@0336;)         local.set $acc0.0.0
-  (;@0338;)         local.get 24
+  (;@0338;)         local.get 23
   (;@033a;)         local.set $acc0.1.0
   (;@033c;)         local.get $$1
   (;@033e;)         local.set $k
@@ -366,13 +366,13 @@
   (;@034c;)           v128.load32_splat
   (;@0350;)           local.get $k
   (;@0352;)           v128.load offset=224 align=4
-  (;@0357;)           local.tee 24
+  (;@0357;)           local.tee 23
   (;@0359;)           local.get $acc0.0.0
   (;@035b;)           f32x4.relaxed_madd
   (;@035e;)           local.set $acc0.0.0
   (;@0360;)           local.get $$1.k
   (;@0362;)           v128.load32_splat offset=28
-  (;@0366;)           local.get 24
+  (;@0366;)           local.get 23
   (;@0368;)           local.get $acc0.1.0
   (;@036a;)           f32x4.relaxed_madd
   (;@036d;)           local.set $acc0.1.0
@@ -380,13 +380,13 @@
   (;@0371;)           v128.load32_splat offset=4
   (;@0375;)           local.get $k
   (;@0377;)           v128.load offset=256 align=4
-  (;@037c;)           local.tee 24
+  (;@037c;)           local.tee 23
   (;@037e;)           local.get $acc0.0.0
   (;@0380;)           f32x4.relaxed_madd
   (;@0383;)           local.set $acc0.0.0
   (;@0385;)           local.get $$1.k
   (;@0387;)           v128.load32_splat offset=32
-  (;@038b;)           local.get 24
+  (;@038b;)           local.get 23
   (;@038d;)           local.get $acc0.1.0
   (;@038f;)           f32x4.relaxed_madd
   (;@0392;)           local.set $acc0.1.0
@@ -411,46 +411,46 @@
   (;@03b4;)         v128.load32_splat offset=24
   (;@03b8;)         local.get $$1
   (;@03ba;)         v128.load offset=416 align=4
-  (;@03bf;)         local.tee 24
+  (;@03bf;)         local.tee 23
   (;@03c1;)         local.get $acc0.0.0
   (;@03c3;)         f32x4.relaxed_madd
   (;@03c6;)         local.set $acc0.0.0
   (;@03c8;)         local.get $$0.m.o
   (;@03ca;)         v128.load32_splat offset=52
-  (;@03ce;)         local.get 24
+  (;@03ce;)         local.get 23
   (;@03d0;)         local.get $acc0.1.0
   (;@03d2;)         f32x4.relaxed_madd
   (;@03d5;)         local.set $acc0.1.0
   (;@03d7;)         local.get $acc0.0.0
   (;@03d9;)         local.get $$2
   (;@03db;)         v128.load offset=32 align=4
-  (;@03df;)         local.tee 24
+  (;@03df;)         local.tee 23
   (;@03e1;)         f32x4.add
   (;@03e4;)         v128.const i32x4 0x00000000 0x00000000 0x00000000 0x00000000 (;f32x4 0 0 0 0;)
-  (;@03f6;)         local.tee 23
+  (;@03f6;)         local.tee 22
   (;@03f8;)         f32x4.pmax
-  (;@03fb;)         local.set 22
+  (;@03fb;)         local.set 25
   (;@03fd;)         local.get $$3.m.o
   (;@03ff;)         local.set $$0.k
   (;@0401;)         local.get $$0.k
-  (;@0403;)         local.get 22
+  (;@0403;)         local.get 25
   (;@0405;)         v128.store64_lane offset=32 align=4 0
   (;@040a;)         local.get $$0.k
-  (;@040c;)         local.get 22
+  (;@040c;)         local.get 25
   (;@040e;)         v128.store32_lane offset=40 2
   (;@0413;)         local.get $acc0.1.0
-  (;@0415;)         local.get 24
+  (;@0415;)         local.get 23
   (;@0417;)         f32x4.add
-  (;@041a;)         local.get 23
+  (;@041a;)         local.get 22
   (;@041c;)         f32x4.pmax
-  (;@041f;)         local.set 23
+  (;@041f;)         local.set 22
   (;@0421;)         local.get $$3.m.o
   (;@0423;)         local.set $$0.k
   (;@0425;)         local.get $$0.k
-  (;@0427;)         local.get 23
+  (;@0427;)         local.get 22
   (;@0429;)         v128.store64_lane offset=76 align=4 0
   (;@042e;)         local.get $$0.k
-  (;@0430;)         local.get 23
+  (;@0430;)         local.get 22
   (;@0432;)         v128.store32_lane offset=84 2
   (;@0437;)         local.get $$0.m.o
   (;@0439;)         i32.const 56
@@ -522,14 +522,14 @@
   (;@04da;)       f32x4.add
   (;@04dd;)       v128.const i32x4 0x00000000 0x00000000 0x00000000 0x00000000 (;f32x4 0 0 0 0;)
   (;@04ef;)       f32x4.pmax
-  (;@04f2;)       local.set 23
+  (;@04f2;)       local.set 22
   (;@04f4;)       local.get $$3
   (;@04f6;)       local.set $$0.m.o
   (;@04f8;)       local.get $$0.m.o
-  (;@04fa;)       local.get 23
+  (;@04fa;)       local.get 22
   (;@04fc;)       v128.store64_lane offset=208 align=4 0
   (;@0502;)       local.get $$0.m.o
-  (;@0504;)       local.get 23
+  (;@0504;)       local.get 22
   (;@0506;)       v128.store32_lane offset=216 2
   (;@050c;)     end
   (;@050d;)     local.get $p
