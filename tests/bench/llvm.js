@@ -36,7 +36,7 @@ const STACK = 65536; // the C code's stack and data lie below
  * @param {{warmMs: number, rounds: number, sampleMs: number}} how
  */
 export async function duel(codes, operands, tiles, how) {
-  const places = [];
+  const places = /** @type {number[]} */ ([]);
   let at = STACK + 4096;
   for (const { size } of operands) {
     places.push(at);
@@ -67,7 +67,7 @@ export async function duel(codes, operands, tiles, how) {
       error = difference <= error ? error : difference; // NaN stays
     }));
   }
-  const repeats = [];
+  const repeats = /** @type {number[]} */ ([]);
   for (const kernel of kernels) {
     const start = performance.now();
     let calls = 0;

@@ -184,6 +184,8 @@ def serve(project: Project, options: argparse.Namespace) -> int:
         print_line("\nstopped")
     finally:
         server.server_close()
+        if server.records is not None:
+            server.records.store.database.close()
     return 0
 
 
