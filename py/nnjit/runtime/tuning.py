@@ -314,7 +314,7 @@ class Tuning:
             "kept": len(self.adopted),
             "modelMs": search.model_ms,
             "gained": search.gained,
-            "leftMs": sum(j.gain_ms for j in search.jobs),
+            "leftMs": search.left_ms,
         }
 
     def dump(self) -> dict[str, Any]:

@@ -72,10 +72,9 @@ class DeviceFacts:
         return found
 
     def gain(self, threads: int) -> float:
-        """How much faster `threads` are than one, at most."""
-        if threads <= 1:
-            return 1.0
-        return max(1.0, min(float(threads), self.scaling * threads / max(self.threads, 1)))
+        """How much faster `threads` are than one, at most. Not `scaling`: on a machine that was busy while it was
+        measured that comes out too low, and a bound must not be above what is possible."""
+        return float(max(threads, 1))
 
     def bound_ms(self, spec: KernelSpec, target: Target) -> float:
         """No kernel of `spec` takes less here: the larger of arithmetic at peak and each byte moved once."""

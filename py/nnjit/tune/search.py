@@ -23,6 +23,9 @@ BATCH = 6
 """Candidates of one kernel before another is looked at: to lay out a kernel's operands takes time, too."""
 WORTH = 0.004
 """A kernel is worth trying while what it may gain is this part of the model's time."""
+AT_BOUND = "at its bound"
+LEAST_SLACK = 0.4
+"""Bounds are taken for this much too high at most."""
 NEAR = 1.06
 """Within this of its bound a kernel has nothing left to gain."""
 DROPPED = ("trap", "wrong", "slow", "refused", "illegal")
@@ -65,12 +68,11 @@ class Job:
     def share_ms(self) -> float:
         return self.count * (self.ms or self.estimate_ms)
 
-    @property
-    def gain_ms(self) -> float:
+    def gain_ms(self, slack: float) -> float:
         """What an inference may still gain here: the way to the bound, less likely with each loss."""
         if self.closed:
             return 0.0
-        each = max(0.0, (self.ms or self.estimate_ms) - NEAR * self.bound_ms)
+        each = max(0.0, (self.ms or self.estimate_ms) - NEAR * slack * self.bound_ms)
         return self.count * each * 0.88**self.losses
 
     def left(self) -> int:
@@ -83,6 +85,14 @@ class Search:
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.jobs = list(jobs)
         self.current: Job | None = None
+        self.slack = 1.0
+        """What bounds are worth: below 1 once a kernel took less than its bound, so that the device is faster than its
+        facts say (they were measured while it was busy)."""
+
+    @property
+    def left_ms(self) -> float:
+        """What an inference could still gain, at most."""
+        return sum(j.gain_ms(self.slack) for j in self.jobs)
 
     @property
     def model_ms(self) -> float:
@@ -99,10 +109,10 @@ class Search:
         """The kernel with the most to gain; the current one keeps its turn for a batch. None: nothing is left."""
         worth = WORTH * self.model_ms
         now = self.current
-        if now is not None and now.gain_ms > 0 and now.left() and now.batch % BATCH:
+        if now is not None and now.gain_ms(self.slack) > 0 and now.left() and now.batch % BATCH:
             return now
-        best = max(self.jobs, key=lambda j: j.gain_ms if j.left() else 0.0, default=None)
-        if best is None or not best.left() or best.gain_ms < worth:
+        best = max(self.jobs, key=lambda j: j.gain_ms(self.slack) if j.left() else 0.0, default=None)
+        if best is None or not best.left() or best.gain_ms(self.slack) < worth:
             self.current = None
             return None
         if best is not now:
@@ -125,8 +135,13 @@ class Search:
         """The serving kernel's time in the lab; of several readings the least, as a busy machine only adds."""
         job.first_ms = job.first_ms or ms
         job.ms = min(job.ms, ms) if job.ms else ms
-        if ms <= NEAR * job.bound_ms:
-            job.closed = "at its bound"
+        if job.bound_ms > 0:
+            self.slack = min(self.slack, max(ms / job.bound_ms, LEAST_SLACK))
+        for other in self.jobs:
+            if other.closed == AT_BOUND:
+                other.closed = ""  # unless it still is
+                self._at_bound(other)
+        self._at_bound(job)
 
     def record(self, job: Job, schedule: Schedule, report: dict[str, Any]) -> Trial:
         """Takes a trial's report; `won` says that it should serve from now on."""
@@ -156,8 +171,11 @@ class Search:
         job.serving = trial.schedule
         job.ms *= trial.ratio
         job.factor *= trial.ratio
-        if job.ms <= NEAR * job.bound_ms:
-            job.closed = "at its bound"
+        self._at_bound(job)
+
+    def _at_bound(self, job: Job) -> None:
+        if job.ms <= NEAR * self.slack * job.bound_ms:
+            job.closed = AT_BOUND
 
     def refuse(self, job: Job, trial: Trial, verdict: str) -> None:
         """A winner that did not stand the last check."""
