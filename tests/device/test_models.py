@@ -183,3 +183,16 @@ def test_slices_and_concatenations_share_buffers(gpu: Api) -> None:
     }
     outputs = {"y": TensorProto.FLOAT, "z": TensorProto.FLOAT, "s": TensorProto.FLOAT}
     agrees(gpu, made(order, {"x": x}, outputs, w), {"x": x})
+
+
+def test_nan_is_told(gpu: Api) -> None:
+    """Compilers may assume that there is none, and fold x != x."""
+    x = np.array([1, np.nan, -np.inf, np.inf, 0, np.nan, 3], np.float32)
+    nodes = [N("IsNaN", ["x"], ["n"]), N("IsInf", ["x"], ["i"]), N("Where", ["n", "zero", "x"], ["y"])]
+    outputs = {"n": TensorProto.BOOL, "i": TensorProto.BOOL, "y": TensorProto.FLOAT}
+    data = made(nodes, {"x": x}, outputs, {"zero": np.zeros(1, np.float32)})
+    ran = on_device(gpu, data, {"x": x})
+    assert not ran.elsewhere
+    np.testing.assert_array_equal(ran.outputs["n"].astype(bool), np.isnan(x))
+    np.testing.assert_array_equal(ran.outputs["i"].astype(bool), np.isinf(x))
+    np.testing.assert_array_equal(ran.outputs["y"], np.where(np.isnan(x), 0, x))

@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from nnjit.codegen.dtypes import SIZES
+from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wgsl.cache import Moves, emitted
 from nnjit.codegen.wgsl.emit import Shader
 from nnjit.codegen.wgsl.target import WgslTarget
@@ -159,6 +160,7 @@ class _Linker(Link):
         """The shader of a step and its bindings. Operands that share a buffer which the step writes share a binding;
         one that does not begin at an aligned place is read from the aligned place before it."""
         groups: dict[object, list[int]] = {}
+        low = _lowest(s.spec)
         operands = s.code.bindings if isinstance(s.code, Shader) else ()
         written = {self.number[b] for b in s.writes}
         for i, (b, offset) in enumerate(s.places):
@@ -168,8 +170,8 @@ class _Linker(Link):
         bindings = []
         for at, members in enumerate(groups.values()):
             size = self._element(operands[members[0]].dtype)
-            first = min(s.places[i][1] for i in members) * size
-            start = first // self.target.offset_alignment * self.target.offset_alignment
+            first = min(s.places[i][1] + low.get(i, 0) for i in members) * size
+            start = max(first, 0) // self.target.offset_alignment * self.target.offset_alignment
             end = 0
             for i in members:
                 begin = s.places[i][1] * size
@@ -270,3 +272,20 @@ class _Linker(Link):
             yield {"kind": "range", **to, "source": r.file, "start": r.start, "length": r.length}
         elif const.nbytes:
             yield {"kind": "bytes", **to, "data": const.raw()}
+
+
+def _lowest(spec: KernelSpec) -> dict[int, int]:
+    """How far before its place an operand is read: negative steps of a slice run backwards."""
+    found: dict[int, int] = {}
+    extents = {a.name: a.extent for st in spec.stages for a in (*spec.axes, *st.axes, *st.reduce)}
+    for e in spec.exprs():
+        if e.op != "load" or e.attr.guard:
+            continue
+        at = e.attr.index.const
+        for atom, c in e.attr.index.terms:
+            if c < 0:
+                at += (
+                    c * (extents[atom] - 1) if isinstance(atom, str) else -spec.operands[e.attr.operand].size
+                )
+        found[e.attr.operand] = min(found.get(e.attr.operand, 0), at)
+    return found

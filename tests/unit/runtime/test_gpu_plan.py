@@ -74,6 +74,19 @@ def test_equal_constants_are_one_buffer() -> None:
     assert len(constants) == len(set(constants)) == 1
 
 
+def test_a_slice_that_runs_backwards_is_bound_from_its_lowest_element() -> None:
+    feeds = {"x": np.zeros((20, 10), np.float32)}
+    weights = {
+        n: np.array(v) for n, v in {"from": [19, 9], "to": [0, 0], "axes": [0, 1], "by": [-1, -3]}.items()
+    }
+    nodes = [helper.make_node("Slice", ["x", "from", "to", "axes", "by"], ["y"])]
+    plan = planned(model_of(nodes, feeds, weights, ["y"]), feeds)
+    (step,) = plan.steps
+    # the last element read is x[1, 3], 13 elements from the start
+    assert step.bindings[0].offset == 0
+    assert "199" in plan.shaders[step.shader].wgsl
+
+
 def test_what_only_loading_reads_is_given_back() -> None:
     plan = planned(*vision())
     staged = [i for i, b in enumerate(plan.buffers) if b.staged]

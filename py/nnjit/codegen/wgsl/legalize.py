@@ -110,6 +110,11 @@ def _remainder(x: Expr) -> Expr | None:
     if x.dtype in FLOATS:
         q = op("div", a, b)
         r = op("sub", a, op("mul", Expr("trunc", x.dtype, (q,)), b))
+        # an infinite divisor leaves the dividend, if that is finite
+        largest = const(3.4028234663852886e38, "f32")
+        sizes = (Expr("abs", "f32", (v,)) for v in (a, b))
+        over = [compare("gt", v, largest) for v in sizes]
+        r = select(Expr("and", "bool", (over[1], Expr("not", "bool", (over[0],)))), a, r)
     elif b.op == "const" and b.attr == 0:
         return const(0, x.dtype)
     elif x.op == "rem":
