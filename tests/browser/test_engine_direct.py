@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from .engine_plans import PAGE, one_kernel, scale, scale_plan, trap_plan
+from .engine_plans import PAGE, one_kernel, scale, scale_plan
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -166,23 +166,3 @@ def test_an_engine_that_ends_rejects_those_in_the_line(engine: Page) -> None:
         scale_plan("p", True, [2.0]),
     )
     assert codes == ["ENGINE_DIED"] * 3
-
-
-@pytest.mark.parametrize(("bytes_", "thread"), [(64, 0), (10_000_000, 1)])
-def test_little_work_is_not_spread_over_threads(engine: Page, bytes_: int, thread: int) -> None:
-    """The kernel stops in whichever thread has the last tile."""
-    plan = trap_plan("trap", True, 7, 8, "unreachable")
-    for step in plan["steps"]:
-        step["bytes"] = bytes_
-    error = engine.evaluate(
-        """async (plan) => {
-          const client = await EngineClient.start({ threads: 2 });
-          await client.createSession('s');
-          await client.loadPlan('s', revive(plan));
-          const error = await failure(client.run('s', 'trap', [i32([1]), new Int32Array(8)]));
-          client.terminate();
-          return error;
-        }""",
-        plan,
-    )
-    assert error["code"] == "KERNEL_TRAP" and error["fields"]["thread"] == thread

@@ -338,6 +338,32 @@ def test_a_thread_that_dies_in_a_job_is_noticed(browser: Browser) -> None:
         check_death(page, threads=1)
 
 
+def test_short_steps_do_not_call_the_other_threads(browser: Browser) -> None:
+    """Whoever is called to a job dies of it: nobody is."""
+    plan = rotate_plan("p", True, 3, 8)
+    for step in plan["steps"]:
+        step["wake"] = False
+    with (
+        serve(isolated=True, additions={"/engine/thread.worker.js": MORTAL}) as origin,
+        engine_page(browser, origin) as page,
+    ):
+        values = page.evaluate(
+            """async (plan) => {
+              const client = await EngineClient.start({ threads: 2 });
+              await client.createSession('s');
+              await client.loadPlan('s', revive(plan));
+              const values = [];
+              for (let i = 0; i < 3; i++) {
+                values.push(ints((await client.run('s', 'p', [new Int32Array(8).fill(i)])).outputs[0])[0]);
+              }
+              client.terminate();
+              return values;
+            }""",
+            plan,
+        )
+    assert values == [3, 4, 5]
+
+
 def test_an_engine_that_cannot_start_says_so(browser: Browser) -> None:
     broken = {"/engine/thread.worker.js": "\nimport './nothing.js';\n"}
     with serve(isolated=True, additions=broken) as origin, engine_page(browser, origin) as page:
