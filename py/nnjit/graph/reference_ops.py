@@ -212,4 +212,13 @@ def _unpacked(rows: Any, bits: int) -> Any:
     return np.stack(parts, -1).reshape(len(rows), -1).astype(np.float32)
 
 
-NEW_OPS: list[type[OpRun]] = [MatMulNBits, ScaledDotProductAttention, GatherElements, Pad, If, Loop, Scan, Optional]
+NEW_OPS: list[type[OpRun]] = [
+    MatMulNBits,
+    ScaledDotProductAttention,
+    GatherElements,
+    Pad,
+    If,
+    Loop,
+    Scan,
+    Optional,
+]

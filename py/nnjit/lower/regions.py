@@ -98,7 +98,13 @@ def _inlined(graph: Graph, kinds: dict[Node, str], leaving: set[Value]) -> set[N
 def _widens(n: Node, kinds: dict[Node, str]) -> bool:
     """A Cast of constant bytes to floats, the right side of one matrix product: done in registers there."""
     x, v = n.inputs[0] if n.inputs else None, n.outputs[0]
-    if n.op != "Cast" or kinds[n] != "pointwise" or x is None or x.const is None or x.dtype not in ("i8", "u8"):
+    if (
+        n.op != "Cast"
+        or kinds[n] != "pointwise"
+        or x is None
+        or x.const is None
+        or x.dtype not in ("i8", "u8")
+    ):
         return False
     user = v.users[0] if len(v.users) == 1 else None
     return user is not None and user.op == "MatMul" and user.inputs[1] is v and kinds[user] == "computation"

@@ -243,9 +243,7 @@ def test_steps_keep_their_order_run_after_run(
 
 
 @pytest.mark.parametrize("nthreads", [2, 3])
-def test_steps_without_work_right_behind_one_another(
-    engine: Any, shared_memory: Any, nthreads: int
-) -> None:
+def test_steps_without_work_right_behind_one_another(engine: Any, shared_memory: Any, nthreads: int) -> None:
     """Helpers look at a step while the leader is already steps ahead."""
     count, tiles, runs = 500, 2, 40
     module, words = ping_pong(engine, shared_memory, count, tiles, 2000)

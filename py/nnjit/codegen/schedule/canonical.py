@@ -160,4 +160,5 @@ def rebased(spec: KernelSpec) -> tuple[KernelSpec, list[int]]:
         for s in spec.stages
     )
     operands = tuple(replace(o, size=max(1, o.size - m)) for o, m in zip(spec.operands, moved, strict=True))
-    return replace(spec, stages=stages, operands=operands), moved
+    useful = tuple((name, go(bound)) for name, bound in spec.useful)
+    return replace(spec, stages=stages, operands=operands, useful=useful), moved

@@ -144,7 +144,19 @@ class Skip:
 
 
 Step: TypeAlias = (
-    Tile | Block | Vectorize | Unroll | Partial | Peel | Order | Parallel | Pack | Dot | Distribute | Skip | GroupStep
+    Tile
+    | Block
+    | Vectorize
+    | Unroll
+    | Partial
+    | Peel
+    | Order
+    | Parallel
+    | Pack
+    | Dot
+    | Distribute
+    | Skip
+    | GroupStep
 )
 Schedule: TypeAlias = tuple[Step, ...]
 

@@ -319,7 +319,7 @@ def _operator(b: Builder, node: Node) -> list[Value] | None:
         and (node.outputs[3].users or b.graph.is_output(node.outputs[3]))
     ):
         return None
-    if any(x is None or x.shape is None or x.dtype not in ("f32", "f16", "bf16") for x in (q, k, v)):
+    if any(x is None or x.shape is None or x.dtype not in ("f32", "f16") for x in (q, k, v)):
         return None
     assert q is not None and k is not None and v is not None
     rank = len(q.shape or ())
