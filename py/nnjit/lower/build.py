@@ -105,6 +105,8 @@ class Build:
         self.graph, self.target = graph, target
         self.chosen = chosen or (lambda spec: None)
         self.convolution = convolution
+        self.weights = sum(v.const.nbytes for v in graph.constants() if v.const is not None)
+        self.grown = 0  # bytes that weights kept in another form take more
         self.tensors = Tensors()
         self.steps: list[Kernel | HostCall] = []
         self.reasons: dict[Node, str] = {}

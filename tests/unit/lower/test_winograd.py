@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -133,3 +134,27 @@ def test_accuracy_over_many_channels() -> None:
     model = fused(x, w, {"pads": [1] * 4}, False)
     found, expected = on_kernels(model, {"x": x}, "winograd")["y"], native(model, {"x": x})["y"]
     assert np.abs(found - expected).max() < 2e-5
+
+
+def test_weights_grow_by_a_part_only() -> None:
+    """A layer with most of a model's weights keeps them as they are; one with few takes the larger tile."""
+    rng = np.random.default_rng(2)
+    widths = [64, 64, 256, 256, 256, 256, 256, 256, 256]
+    weights = [rng.normal(size=(o, i, 3, 3)).astype(np.float32) / 48 for i, o in pairwise(widths)]
+    nodes = [
+        helper.make_node("Conv", [f"x{k}", f"w{k}"], [f"x{k + 1}"], pads=[1] * 4) for k in range(len(weights))
+    ]
+    x = rng.normal(size=(1, 64, 24, 24)).astype(np.float32)
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x0", 1, x.shape)],
+        [helper.make_tensor_value_info(f"x{len(weights)}", 1, None)],
+        [numpy_helper.from_array(w, f"w{k}") for k, w in enumerate(weights)],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    session = LocalSession(onnx.shape_inference.infer_shapes(model).SerializeToString())
+    session.run({"x0": x})
+    assert session.last is not None
+    size = sum(w.nbytes for w in weights)
+    constants = session.last.stats["constantBytes"]
+    assert size + winograd.growth((64, 64, 3, 3), 4) <= constants
+    assert constants <= (1 + winograd.MODEL_SHARE) * size + winograd.SMALL + (64 << 10)

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnjit.codegen.wasm.builder import FunctionBuilder
-from nnjit.codegen.wasm.module import ModuleBuilder, kernel_function
+from nnjit.codegen.wasm.module import kernel_function
 from nnjit.codegen.wasm.planfn import MAX_TILES, PlanStep, plan_module
 from nnjit.codegen.wasm.team import ABORT, CONTROL_END, RUNNING, SLEEPERS
 from nnjit.errors import CompileError

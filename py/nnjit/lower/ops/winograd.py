@@ -40,6 +40,9 @@ TILES = (4, 2)
 WHOLE, BAND, MIN_TILES = 8 << 20, 2 << 20, 36
 """Bytes of transforms that are computed whole, bytes of a band of larger ones, and tiles that a band has at least
 (rows of its matrix products)."""
+LAYER_SHARE, MODEL_SHARE, SMALL = 0.03, 0.24, 4 << 20
+"""What transformed weights may take more than the weights: a layer, all layers, as shares of all weights of the
+model; and bytes that are no matter, for small models."""
 PAGE = 1024
 OFF_PAGE = 32
 """Elements of f32 in 4 KiB, and in two cache lines."""
@@ -131,10 +134,30 @@ def tile_of(build: Build, node: Node) -> int:
     direct = direct_time(y, shape_of(w))
     times = {m: winograd_time(y, shape_of(w), m) for m in TILES}
     # a larger tile has more weights and more rounding: it must be clearly faster
-    m = TILES[0] if times[TILES[0]] < 0.9 * times[TILES[1]] else TILES[1]
-    if build.convolution == "auto" and (not isinstance(build.target, Target) or times[m] > 0.9 * direct):
+    order = TILES if times[TILES[0]] < 0.9 * times[TILES[1]] else TILES[1:]
+    if build.convolution == "winograd":
+        return order[0]
+    if not isinstance(build.target, Target):
         return 0
-    return m
+    for m in order:
+        more = growth(shape_of(w), m)
+        if times[m] <= 0.9 * direct and _affordable(build, more):
+            build.grown += more
+            return m
+    return 0
+
+
+def growth(w: Sequence[int], m: int) -> int:
+    """Bytes that the transformed weights of tiles of m outputs take more than the weights."""
+    return 4 * prod(w[:2]) * (prod(m + 2 if k == 3 else 1 for k in w[2:]) - prod(w[2:]))
+
+
+def _affordable(build: Build, more: int) -> bool:
+    """Few layers of a model have most of its weights, and gain least by a transform: they stay as they are."""
+    return (
+        more <= max(LAYER_SHARE * build.weights, SMALL / 4)
+        and build.grown + more <= MODEL_SHARE * build.weights + SMALL
+    )
 
 
 def direct_time(y: Sequence[int], w: Sequence[int]) -> float:
