@@ -76,6 +76,8 @@ def test_it_serves_the_page_and_ctrl_c_stops_it(vendor: Callable[[str], Path]) -
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        # tests that run in the background of a shell inherit that SIGINT is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         assert process.stdout is not None
