@@ -27,7 +27,7 @@ from nnjit.lower.tensors import Buffer
 from nnjit.runtime.inplace import reuse
 from nnjit.runtime.link import Link, root_of
 from nnjit.runtime.memory import LIMIT, SessionMemory, Span, place
-from nnjit.runtime.plan import HostRef, HostSite, KernelInfo, Plan, Ref, Step, TensorRef
+from nnjit.runtime.plan import HostRef, KernelInfo, Plan, Ref, Step, TensorRef
 from nnjit.runtime.shares import share
 from nnjit.runtime.tensor_types import api_name
 
@@ -88,7 +88,6 @@ class _Linker(Link):
         self.kernels: list[KernelInfo] = []
         self.functions: list[FunctionBuilder] = []
         self.init: list[dict[str, Any]] = []
-        self.host_calls: dict[str, HostSite] = {}
         self.pointers: dict[int, tuple[int, ...]] = {}
 
     def plan(self) -> Plan:
@@ -251,15 +250,6 @@ class _Linker(Link):
 
     def _touched(self, buffers: Sequence[Buffer]) -> set[tuple[int, int]]:
         return {(self.address[b], self.address[b] + b.nbytes) for b in buffers if not b.constant}
-
-    def _host(self, s: HostCall) -> dict[str, Any]:
-        call = f"h{len(self.host_calls)}"
-        self.host_calls[call] = HostSite(s.nodes, s.inputs, s.outputs, s.reason)
-        return {
-            "call": call,
-            "inputs": [self._ref(v).to_js() for v in s.inputs],
-            "outputs": [self._ref(v).to_js() for v in s.outputs],
-        }
 
     def _ref(self, v: Value, name: str = "") -> Ref:
         place = self.lowered.tensors.places.get(v)

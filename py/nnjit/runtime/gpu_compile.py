@@ -26,7 +26,7 @@ from nnjit.runtime.gpu_plan import AnyRef, GpuBinding, GpuBuffer, GpuPlan, GpuRe
 from nnjit.runtime.inplace import reuse
 from nnjit.runtime.link import Link, root_of
 from nnjit.runtime.memory import Span
-from nnjit.runtime.plan import HostRef, HostSite, KernelInfo
+from nnjit.runtime.plan import HostRef, KernelInfo
 from nnjit.runtime.tensor_types import api_name
 
 Progress = Callable[[str, int, int], None]
@@ -68,7 +68,6 @@ class _Linker(Link):
         self.shaders: dict[Shader, int] = {}
         self.kernels: list[KernelInfo] = []
         self.init: list[dict[str, Any]] = []
-        self.host_calls: dict[str, HostSite] = {}
 
     def plan(self) -> GpuPlan:
         alias = self._alias()
@@ -212,15 +211,6 @@ class _Linker(Link):
             )  # fmt: skip
         close()
         return steps, segments
-
-    def _host(self, s: HostCall) -> dict[str, Any]:
-        call = f"h{len(self.host_calls)}"
-        self.host_calls[call] = HostSite(s.nodes, s.inputs, s.outputs, s.reason)
-        return {
-            "call": call,
-            "inputs": [self._ref(v).to_js() for v in s.inputs],
-            "outputs": [self._ref(v).to_js() for v in s.outputs],
-        }
 
     def _ref(self, v: Value, name: str = "") -> AnyRef:
         place = self.lowered.tensors.places.get(v)

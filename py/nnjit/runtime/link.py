@@ -10,9 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 from nnjit.codegen.dtypes import SIZES
+from nnjit.graph.ir import Value
 from nnjit.lower.build import HostCall, Kernel, Lowered
 from nnjit.lower.tensors import Buffer
 from nnjit.runtime.memory import Span
+from nnjit.runtime.plan import HostSite
 
 
 class Link:
@@ -22,6 +24,21 @@ class Link:
         self.lowered = lowered
         self.once = [s for s in lowered.steps if s.once]
         self.run = [s for s in lowered.steps if not s.once]
+        self.host_calls: dict[str, HostSite] = {}
+
+    def _ref(self, v: Value, name: str = "") -> Any:
+        """Where a value lies, as the target's engine finds it: something with `to_js()`."""
+        raise NotImplementedError
+
+    def _host(self, s: HostCall) -> dict[str, Any]:
+        """A host call as the engine sees it; what it runs is kept in `host_calls`."""
+        call = f"h{len(self.host_calls)}"
+        self.host_calls[call] = HostSite(s.nodes, s.inputs, s.outputs, s.reason)
+        return {
+            "call": call,
+            "inputs": [self._ref(v).to_js() for v in s.inputs],
+            "outputs": [self._ref(v).to_js() for v in s.outputs],
+        }
 
     def _constant_outputs(self) -> dict[str, Any]:
         g = self.lowered.graph
