@@ -18,10 +18,13 @@ export async function round(model, feedsUrl) {
   await session.run(Object.fromEntries(names.map((n) => [n, decode(head.inputs[n], blob, library.Tensor)])));
   await session.release();
   const { memory } = await library.api.device();
-  return { engine: memory.total, python: await pythonBytes() };
+  return { engine: memory.total, ...(await pythonReadings()) };
 }
 
-/** Size of the compiler's own memory: Pyodide's heap only ever grows, so a leak shows. */
-async function pythonBytes() {
-  return Number(await library.api.python('import gc; gc.collect(); import pyodide_js; pyodide_js._module.HEAP8.length'));
+const READINGS = 'import gc, pyodide_js; gc.collect(); f"{len(gc.get_objects())} {pyodide_js._module.HEAP8.length}"';
+
+/** What the compiler holds: objects that Python's collector tracks, and the size of Pyodide's heap, which never shrinks. */
+async function pythonReadings() {
+  const [objects, python] = String(await library.api.python(READINGS)).split(' ').map(Number);
+  return { objects, python };
 }
