@@ -9,12 +9,13 @@ from tests.support.browser import Lab
 from tests.support.codec import Packer, bundle
 
 # After ten rounds caches are warm; from there on no reading may grow by more than its share. Pyodide's heap grows in
-# steps of a fifth and never shrinks, so one step is no leak: a leak of objects shows in their number, one of buffers in many steps.
+# steps of a fifth and never shrinks, so one step is no leak: a leak of objects shows in their number, one of buffers
+# in many steps.
 SETTLED, SLACK = 10, {"objects": 0.02, "python": 0.25, "heap": 0.05, "engine": 0.0}
 
 
 def measure(lab: Lab, model: Model, rounds: int) -> list[dict[str, float]]:
-    """After each round: bytes of all sessions in the engine, the compiler's objects and heap bytes, bytes of the page's heap."""
+    """After each round: bytes of all sessions, the compiler's objects and heap bytes, bytes of the page's own heap."""
     path, packer = model.path(), Packer()
     inputs = {name: packer.add(value) for name, value in model.feeds(1).items()}
     url = lab.site.mount(f"m/{model.name}", path.parent) + path.name

@@ -84,7 +84,7 @@ def test_fifty_rounds_end_where_they_began(alone: Page, shared: bool) -> None:
     result = engine.evaluate(ROUNDS, {**arguments, "rounds": 50})
     after = resident(browser)
     assert result == {"wrong": [], "memory": {"sessions": [], "total": 0}}
-    # A few sessions' worth may wait for the next collection, when that comes is the browser's choice; fifty would be 3,200 MiB.
+    # A few sessions' worth may wait for the next collection, whose time the browser chooses; fifty would be 3,200 MiB.
     assert after - before < 6 * ROOM, f"{before / MIB:.0f} MiB before, {after / MIB:.0f} after"
 
 

@@ -20,7 +20,7 @@ def test_release_gives_memory_back(server: Server, browser: Browser) -> None:
 
 
 def test_growth_is_seen() -> None:
-    """The judge itself: objects that creep up by a percent in ten rounds are a leak; one step of Python's heap isn't."""
+    """The judge itself: objects that grow by a percent in ten rounds are a leak; one step of Python's heap isn't."""
     samples = [
         {
             "objects": 1e6 * (1 + k / 1000),
