@@ -6,49 +6,14 @@ use, so that a library may pack them; TF.js and jax-js get them as tensors made 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.bench.layers import LAYERS, Layer
-
-OPSET = 20
-
-
-@dataclass(frozen=True)
-class Op:
-    """`kind` and `attrs` are what the peers without ONNX need; flops count a multiply-add as two. `streamed`: bytes of
-    weights that are used once each, where reading them and not arithmetic bounds the time; 0 elsewhere."""
-
-    name: str
-    kind: str
-    model: bytes
-    feeds: dict[str, np.ndarray]
-    weights: dict[str, np.ndarray]
-    flops: float
-    attrs: dict[str, Any] = field(default_factory=dict)
-    streamed: int = 0
-
-
-def normal(rng: np.random.Generator, *shape: int, scale: float = 1.0) -> np.ndarray:
-    return (scale * rng.standard_normal(shape)).astype(np.float32)
-
-
-def build(nodes: list[onnx.NodeProto], x: np.ndarray, weights: dict[str, np.ndarray]) -> bytes:
-    """A model of input x and output y of one type."""
-    dtype = helper.np_dtype_to_tensor_dtype(x.dtype)
-    graph = helper.make_graph(
-        nodes,
-        "op",
-        [helper.make_tensor_value_info("x", dtype, list(x.shape))],
-        [helper.make_tensor_value_info("y", dtype, None)],
-        [numpy_helper.from_array(value, name) for name, value in weights.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
-    return bytes(onnx.shape_inference.infer_shapes(model).SerializeToString())
+from tests.bench.moves import memory_ops
+from tests.bench.op import OPSET, Op, build, normal
 
 
 def gemm(m: int, k: int, n: int) -> Op:
@@ -71,60 +36,29 @@ def conv(title: str, size: int, cin: int, cout: int, kernel: int, stride: int = 
 
 
 def layer(of: Layer) -> Op:
-    """One convolution as it is inside a model."""
+    """One convolution as it is inside a model: each library has its input computed (a number for each channel and one
+    for each place, added up) in whatever order of memory it likes, and the output reduced to one number."""
     rng = np.random.default_rng(of.channels * of.height + of.out)
     depth, (kh, kw) = of.channels // of.groups, of.window
-    x = normal(rng, 1, of.channels, of.height, of.width)
     w = normal(rng, of.out, depth, kh, kw, scale=(depth * kh * kw) ** -0.5)
     attrs: dict[str, Any] = {"strides": [of.stride] * 2, "pads": list(of.pads), "group": of.groups,
                              "dilations": [of.dilation] * 2}  # fmt: skip
     sides = zip((of.height, of.width), of.window, of.pads[:2], of.pads[2:], strict=True)
     out = [(n + before + after - (k - 1) * of.dilation - 1) // of.stride + 1 for n, k, before, after in sides]
     flops = 2.0 * out[0] * out[1] * of.out * depth * kh * kw
-    return inside(of.name, helper.make_node("Conv", ["a", "w"], ["b"], **attrs), x, {"w": w}, flops)
-
-
-def inside(
-    name: str, node: onnx.NodeProto, image: np.ndarray, weights: dict[str, np.ndarray], flops: float
-) -> Op:
-    """`node` (from `a` to `b`) as it is inside a model: its input is computed, a constant image times the fed
-    scalar, and its output reduced to one number, so that no time goes into moving images in and out of a library."""
     nodes = [
-        helper.make_node("Mul", ["image", "x"], ["a"]),
-        node,
+        helper.make_node("Mul", ["channel", "x"], ["c"]),
+        helper.make_node("Add", ["c", "plane"], ["a"]),
+        helper.make_node("Conv", ["a", "w"], ["b"], name="layer", **attrs),
         helper.make_node("ReduceMax", ["b"], ["y"], keepdims=0),
     ]
     one = np.ones((1,), np.float32)
-    return Op(name, "layer", build(nodes, one, {**weights, "image": image}), {"x": one}, {}, flops)
-
-
-def memory_ops() -> list[Op]:
-    """What memory bounds: pooling, reductions, transposes, resizing, joining; flops count each input once."""
-    rng = np.random.default_rng(5)
-    deep, wide, rows = normal(rng, 1, 64, 112, 112), normal(rng, 1, 1280, 7, 7), normal(rng, 64, 384, 96)
-    two = {"scales": np.array([1, 1, 2, 2], np.float32)}
-    axes = {axis: {"axes": np.array([axis], np.int64)} for axis in (1, 2)}
-    norm = {"scale": normal(rng, 64), "bias": normal(rng, 64)}
-    heads = normal(rng, 1, 384, 12, 64)
-    of = helper.make_node
-    table: list[tuple[str, onnx.NodeProto, np.ndarray, dict[str, np.ndarray]]] = [
-        ("pool max 3x3 s2 64x112x112",
-         of("MaxPool", ["a"], ["b"], kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4), deep, {}),
-        ("pool average 2x2 s2 64x112x112",
-         of("AveragePool", ["a"], ["b"], kernel_shape=[2, 2], strides=[2, 2]), deep, {}),
-        ("pool global 1280x7x7", of("GlobalAveragePool", ["a"], ["b"]), wide, {}),
-        ("reduce mean 64x384x96 last", of("ReduceMean", ["a", "axes"], ["b"]), rows, axes[2]),
-        ("reduce sum 64x384x96 middle", of("ReduceSum", ["a", "axes"], ["b"]), rows, axes[1]),
-        ("transpose 64x384x96 021", of("Transpose", ["a"], ["b"], perm=[0, 2, 1]), rows, {}),
-        ("transpose 384x12x64 0213", of("Transpose", ["a"], ["b"], perm=[0, 2, 1, 3]), heads, {}),
-        ("resize nearest x2 64x112x112", of("Resize", ["a", "", "scales"], ["b"], mode="nearest"), deep, two),
-        ("instance norm 64x112x112", of("InstanceNormalization", ["a", "scale", "bias"], ["b"]), deep, norm),
-        ("concat 64x384x96 twice", of("Concat", ["a", "image"], ["b"], axis=1), rows, {}),
-        ("softmax 64x384x96 last", of("Softmax", ["a"], ["b"], axis=2), rows, {}),
-        ("cumsum 64x384x96 last", of("CumSum", ["a", "axis"], ["b"]), rows, {"axis": np.array(2, np.int64)}),
-        ("hard swish 64x112x112", of("HardSwish", ["a"], ["b"]), deep, {}),
-    ]  # fmt: skip
-    return [inside(name, node, image, weights, float(image.size)) for name, node, image, weights in table]
+    parts = {
+        "channel": normal(rng, 1, of.channels, 1, 1),
+        "plane": normal(rng, 1, 1, of.height, of.width),
+        "w": w,
+    }
+    return Op(of.name, "layer", build(nodes, one, parts), {"x": one}, {}, flops, attrs)
 
 
 def softmax(rows: int, columns: int) -> Op:
@@ -185,7 +119,7 @@ QINPUTS = ["x", "xs", "xz", "w", "ws", "wz", "ys", "yz"]
 def qmatmul(m: int, k: int, n: int) -> Op:
     rng = np.random.default_rng(m * k + n)
     x, w = rng.integers(0, 256, (m, k)).astype(np.uint8), quantised(rng, k, k, n)
-    model = build([helper.make_node("QLinearMatMul", QINPUTS, ["y"])], x, w)
+    model = build([helper.make_node("QLinearMatMul", QINPUTS, ["y"], name="layer")], x, w)
     return Op(f"qlinear matmul {m}x{k}x{n}", "qmatmul", model, {"x": x}, w, 2.0 * m * k * n)
 
 
@@ -197,7 +131,7 @@ def qconv(title: str, size: int, cin: int, cout: int, kernel: int, stride: int =
     w["b"] = rng.integers(-5000, 5000, cout).astype(np.int32)
     pad, out = kernel // 2, (size + 2 * (kernel // 2) - kernel) // stride + 1
     attrs: dict[str, Any] = {"strides": [stride, stride], "pads": [pad] * 4, "group": groups}
-    model = build([helper.make_node("QLinearConv", [*QINPUTS, "b"], ["y"], **attrs)], x, w)
+    model = build([helper.make_node("QLinearConv", [*QINPUTS, "b"], ["y"], name="layer", **attrs)], x, w)
     flops = 2.0 * out * out * cout * inner * kernel * kernel
     return Op(f"qlinear {title}", "qconv", model, {"x": x}, w, flops, attrs)
 

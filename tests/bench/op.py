@@ -1,0 +1,59 @@
+"""One operator to measure: the model around it, what is fed, how much arithmetic it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+OPSET = 20
+
+
+@dataclass(frozen=True)
+class Op:
+    """`kind` and `attrs` are what the peers without ONNX need; flops count a multiply-add as two. `streamed`: bytes of
+    weights that are used once each, where reading them and not arithmetic bounds the time; 0 elsewhere."""
+
+    name: str
+    kind: str
+    model: bytes
+    feeds: dict[str, np.ndarray]
+    weights: dict[str, np.ndarray]
+    flops: float
+    attrs: dict[str, Any] = field(default_factory=dict)
+    streamed: int = 0
+
+
+def normal(rng: np.random.Generator, *shape: int, scale: float = 1.0) -> np.ndarray:
+    return (scale * rng.standard_normal(shape)).astype(np.float32)
+
+
+def build(nodes: list[onnx.NodeProto], x: np.ndarray, weights: dict[str, np.ndarray]) -> bytes:
+    """A model of input x and output y of one type."""
+    dtype = helper.np_dtype_to_tensor_dtype(x.dtype)
+    graph = helper.make_graph(
+        nodes,
+        "op",
+        [helper.make_tensor_value_info("x", dtype, list(x.shape))],
+        [helper.make_tensor_value_info("y", dtype, None)],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    return bytes(onnx.shape_inference.infer_shapes(model).SerializeToString())
+
+
+def inside(
+    name: str, node: onnx.NodeProto, image: np.ndarray, weights: dict[str, np.ndarray], flops: float
+) -> Op:
+    """`node` (from `a` to `b`) as it is inside a model: its input is computed, a constant image times the fed
+    scalar, and its output reduced to one number, so that no time goes into moving images in and out of a library."""
+    nodes = [
+        helper.make_node("Mul", ["image", "x"], ["a"]),
+        node,
+        helper.make_node("ReduceMax", ["b"], ["y"], keepdims=0),
+    ]
+    one = np.ones((1,), np.float32)
+    return Op(name, "layer", build(nodes, one, {**weights, "image": image}), {"x": one}, {}, flops)
