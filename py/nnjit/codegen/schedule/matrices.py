@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from nnjit.codegen.expr import LANE, Expr, Index, load
 from nnjit.codegen.loops import THREAD, Barrier, Decode, Fetch, For, Multiply, Nest, Put, Stmt, Zeros
+from nnjit.codegen.schedule.fills import Fill
 from nnjit.codegen.schedule.group_steps import Cache, Matrix
 from nnjit.codegen.schedule.steps import check
-from nnjit.codegen.schedule.workgroup import LANES, Fill, Plan, Product, below, stored
+from nnjit.codegen.schedule.workgroup import Product, below, stored
+from nnjit.codegen.schedule.workgroup_plan import LANES, Plan
 from nnjit.codegen.spec import KernelSpec, Operand
 
 PAD = 2
@@ -70,12 +72,12 @@ class MatrixProduct(Product):
         body = self.stage.body
         assert body is not None
         a, b = (_half(e) for e in self._sides(body))
-        operand = len(self.spec.operands)
+        space, operand = self._space(cache), len(self.spec.operands)
         along, across = self._contiguous(a, "k"), self._contiguous(b, "n")
-        left = Fill("a", operand, a, self, self.rows, cache.depth // LANES, "k", along, PAD)
-        right = Fill("b", operand + 1, b, self, cache.depth, self.columns // LANES, "n", across, PAD)
+        left = Fill("a", operand, a, space, self.rows, cache.depth // LANES, "k", along, PAD)
+        right = Fill("b", operand + 1, b, space, cache.depth, self.columns // LANES, "n", across, PAD)
         self.shared += [Operand("f16", left.size, "shared"), Operand("f16", right.size, "shared")]
-        return self._staged(left, right, cache, self._products(left, right, cache.depth))
+        return self._staged((left, right), space, cache, self._products(left, right, cache.depth))
 
     def _products(self, left: Fill, right: Fill, depth: int) -> list[Stmt]:
         """What a subgroup multiplies in one stage."""

@@ -14,7 +14,7 @@ from nnjit.codegen.expr import Expr, Index, axis, compare, const, load, reg, rew
 from nnjit.codegen.loops import THREAD, Barrier, Decode, For, Nest, Set, Stmt, Store, Where
 from nnjit.codegen.schedule.group_steps import Team
 from nnjit.codegen.schedule.steps import Order, Parallel, Schedule, Vectorize, check
-from nnjit.codegen.schedule.workgroup import Env, Run
+from nnjit.codegen.schedule.workgroup_plan import Env, Run
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
 
 LANES = 4

@@ -9,103 +9,15 @@ past the end of the reduced axis both factors are zero.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
-from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, load, reg, rewrite, select, walk
+from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, load, reg, rewrite, walk
 from nnjit.codegen.loops import THREAD, Barrier, Decode, For, Nest, Set, Stmt, Store, Where
-from nnjit.codegen.schedule.group_steps import Cache, Fuse, Matrix, Threads
+from nnjit.codegen.schedule.fills import Fill, Space, or_zero, staged
+from nnjit.codegen.schedule.group_steps import Cache
 from nnjit.codegen.schedule.pack import packed_spec
-from nnjit.codegen.schedule.steps import (
-    Block,
-    Order,
-    Pack,
-    Parallel,
-    Schedule,
-    Tile,
-    Unroll,
-    Vectorize,
-    check,
-)
-from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
-
-LANES = 4
-Env = dict[str, Index]
-
-
-@dataclass(slots=True)
-class Plan:
-    """A schedule's steps by kind, and the axes they give roles to."""
-
-    tile: dict[str, int] = field(default_factory=dict)
-    threads: dict[str, int] = field(default_factory=dict)
-    fused: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    block: dict[str, int] = field(default_factory=dict)
-    unroll: dict[str, int] = field(default_factory=dict)
-    packs: list[Pack] = field(default_factory=list)
-    cache: Cache | None = None
-    matrix: Matrix | None = None
-    vector: str = ""
-
-    @staticmethod
-    def of(schedule: Schedule) -> Plan:
-        p = Plan()
-        for s in schedule:
-            if isinstance(s, Tile):
-                p.tile[s.axis] = s.factor
-            elif isinstance(s, Threads):
-                p.threads[s.axis] = s.count
-            elif isinstance(s, Fuse):
-                p.fused[s.name] = s.axes
-            elif isinstance(s, Block):
-                p.block[s.axis] = s.size
-            elif isinstance(s, Unroll):
-                p.unroll[s.axis] = s.factor
-            elif isinstance(s, Pack):
-                p.packs.append(s)
-            elif isinstance(s, Cache):
-                p.cache = s
-            elif isinstance(s, Matrix):
-                p.matrix = s
-            elif isinstance(s, Vectorize):
-                check(s.lanes == LANES, f"{s.lanes} lanes")
-                p.vector = s.axis
-            else:
-                check(isinstance(s, (Order, Parallel)), f"{s} in a schedule of workgroups")
-        return p
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """An axis, perhaps of several fused ones: `parts` from outermost to innermost."""
-
-    name: str
-    parts: tuple[Axis, ...]
-
-    @property
-    def extent(self) -> int:
-        n = 1
-        for a in self.parts:
-            n *= a.extent
-        return n
-
-    def at(self, base: Index, vector: bool = False) -> Env:
-        """Where each part is at element `base`; `vector`: at the four from base * 4 on, lane by lane."""
-        lane = Index(0, {LANE: 1})
-        if len(self.parts) == 1:
-            return {self.parts[0].name: base * LANES + lane if vector else base}
-        # four neighbours lie in one row of the innermost part if its extent allows: one division for all
-        whole = vector and self.parts[-1].extent % LANES == 0
-        value = axis(base if whole or not vector else base * LANES + lane)
-        out: Env = {}
-        for n, a in reversed(list(enumerate(self.parts))):
-            extent = a.extent // LANES if whole and n == len(self.parts) - 1 else a.extent
-            divisor = const(extent, "i32")
-            rest = value if n == 0 else Expr("rem", "i32", (value, divisor))
-            out[a.name] = Index(0, {rest: 1})
-            if whole and n == len(self.parts) - 1:
-                out[a.name] = out[a.name] * LANES + lane
-            value = Expr("div", "i32", (value, divisor))
-        return out
+from nnjit.codegen.schedule.steps import Schedule, check
+from nnjit.codegen.schedule.workgroup_plan import LANES, Env, Plan, Run
+from nnjit.codegen.spec import KernelSpec, Operand, Stage
 
 
 def grouped(spec: KernelSpec, schedule: Schedule) -> Nest:
@@ -265,30 +177,21 @@ class Product:
         assert body is not None
         a, b = self._sides(body)
         deep = cache.depth // LANES
-        left = Fill("a", len(self.spec.operands), a, self, self.rows, deep, "k", self._contiguous(a, "k"))
-        right = Fill(
-            "b", len(self.spec.operands) + 1, b, self, cache.depth, self.columns // LANES, "n",
-            self._contiguous(b, "n"),
-        )  # fmt: skip
+        space, at = self._space(cache), len(self.spec.operands)
+        left = Fill("a", at, a, space, self.rows, deep, "k", self._contiguous(a, "k"))
+        across = self._contiguous(b, "n")
+        right = Fill("b", at + 1, b, space, cache.depth, self.columns // LANES, "n", across)
         self.shared += [Operand(self.dtype, left.size, "shared"), Operand(self.dtype, right.size, "shared")]
-        return self._staged(left, right, cache, self._sums(left, right, deep))
+        sums = self._sums(left, right, deep)
+        return self._staged((left, right), space, cache, sums)
 
-    def _staged(self, left: Fill, right: Fill, cache: Cache, sums: list[Stmt]) -> list[Stmt]:
-        """The stages of the reduced axis: both arrays filled, a barrier, what is done with them, a barrier."""
-        steps = -(-self.k.extent // cache.depth)
-        tail = self.k.extent % cache.depth != 0
-        var = "k.o"
-        at = Index.of(var) if steps > 1 else Index(0)
-        fills = (left, right)
-        out: list[Stmt] = [s for f in fills for s in f.decodes()]
-        if cache.ahead and steps > 1:
-            out += [s for f in fills for s in f.loads(Index(0), tail)]
-            inner = [s for f in fills for s in f.stores()]
-            inner += [Barrier(), *(s for f in fills for s in f.loads(at + 1, tail)), *sums, Barrier()]
-        else:
-            inner = [s for f in fills for s in f.direct(at, tail)] + [Barrier(), *sums]
-            inner += [Barrier()] if steps > 1 else []
-        return [*out, For(var, steps, inner)] if steps > 1 else out + inner
+    def _space(self, cache: Cache) -> Space:
+        k = self.k.extent
+        return Space(self._env, self.count, k, k, cache.depth, self.dtype)
+
+    def _staged(self, fills: tuple[Fill, ...], space: Space, cache: Cache, sums: list[Stmt]) -> list[Stmt]:
+        decodes = [s for f in fills for s in f.decodes()]
+        return [*decodes, *staged(fills, space, "k.o", cache.ahead, sums, Index())]
 
     def _sides(self, body: Expr) -> tuple[Expr, Expr]:
         """The factor that follows the rows and the one that follows the columns."""
@@ -326,7 +229,7 @@ class Product:
             for i in range(self.tall):
                 one = Expr("lane", self.dtype, (reg(f"a.{i}", self.dtype),), x)
                 for j in range(self.wide):
-                    out.append(_add(f"acc.{i}.{j}", one, reg(f"b.{j}", self.dtype)))
+                    out.append(add_product(f"acc.{i}.{j}", one, reg(f"b.{j}", self.dtype)))
         return [For("k.i", share, out)] if share > 1 else out
 
     # ---- without ----
@@ -349,12 +252,12 @@ class Product:
                 for j in range(self.wide):
                     column = Index(j * self.across, {"tn": 1} if self.across > 1 else ())
                     value = rewrite(b, self._env(None, column, k, "n"))
-                    out.append(Set(f"b.{j}", _or_zero(inside, value), LANES))
+                    out.append(Set(f"b.{j}", or_zero(inside, value), LANES))
                 for i in range(self.tall):
                     row = Index(i * self.down, {"tm": 1} if self.down > 1 else ())
-                    value = _or_zero(inside, rewrite(a, self._env(row, None, k)))
+                    value = or_zero(inside, rewrite(a, self._env(row, None, k)))
                     for j in range(self.wide):
-                        out.append(_add(f"acc.{i}.{j}", value, reg(f"b.{j}", self.dtype)))
+                        out.append(add_product(f"acc.{i}.{j}", value, reg(f"b.{j}", self.dtype)))
             return out
 
         out: list[Stmt] = []
@@ -419,102 +322,12 @@ class Product:
         return [Where(_is("ks", 0), out)] if self.slices > 1 else out
 
 
-@dataclass(slots=True)
-class Fill:
-    """A shared array of `rows` rows of `vectors` vectors, which all threads fill with a factor.
-
-    `along` is the axis of the vectors: "k" for the left factor, "n" for the right one. Neighbouring threads take
-    neighbours in memory: along a row where `contiguous`, else down the rows, which are then one vector longer than
-    they need be, so that stores to a column meet different banks."""
-
-    name: str
-    operand: int
-    value: Expr
-    product: Product
-    rows: int
-    vectors: int
-    along: str
-    contiguous: bool
-    pad: int = 0
-
-    @property
-    def stride(self) -> int:
-        return self.vectors + (self.pad or (0 if self.contiguous else 1))
-
-    @property
-    def size(self) -> int:
-        return self.rows * self.stride * LANES
-
-    @property
-    def turns(self) -> int:
-        return -(-self.rows * self.vectors // self.product.count)
-
-    def place(self, row: Index, vector: Index) -> Index:
-        return (row * self.stride + vector) * LANES + Index(0, {LANE: 1})
-
-    def decodes(self) -> list[Stmt]:
-        fast = self.vectors if self.contiguous else self.rows
-        return [Decode(f"{self.name}.x", THREAD, 1, fast), Decode(f"{self.name}.y", THREAD, fast, 0)]
-
-    def _at(self, turn: int) -> tuple[Index, Index, Expr | None]:
-        """Row and vector that a thread does in its n-th turn, and whether there is one."""
-        count = self.product.count
-        fast = self.vectors if self.contiguous else self.rows
-        total = self.rows * self.vectors
-        number = Index(turn * count, {THREAD: 1})
-        if count % fast == 0:
-            x, y = Index.of(f"{self.name}.x"), Index.of(f"{self.name}.y") + turn * (count // fast)
-        else:
-            of = axis(number)
-            x = Index(0, {Expr("rem", "i32", (of, const(fast, "i32"))): 1})
-            y = Index(0, {Expr("div", "i32", (of, const(fast, "i32"))): 1})
-        row, vector = (y, x) if self.contiguous else (x, y)
-        inside = compare("lt", axis(number), const(total, "i32")) if (turn + 1) * count > total else None
-        return row, vector, inside
-
-    def _value(self, turn: int, step: Index, tail: bool) -> Expr:
-        """Four elements of the factor, in stage `step` of the reduced axis."""
-        p = self.product
-        assert p.plan.cache is not None
-        depth = p.plan.cache.depth
-        row, vector, _ = self._at(turn)
-        if self.along == "k":
-            k = step * (depth // LANES) + vector
-            value = rewrite(self.value, p._env(row, None, k, "k"))
-            place = k * LANES + Index(0, {LANE: 1})
-        else:
-            k = step * depth + row
-            value = rewrite(self.value, p._env(None, vector, k, "n"))
-            place = k
-        return _or_zero(compare("lt", axis(place), const(p.k.extent, "i32")) if tail else None, value)
-
-    def loads(self, step: Index, tail: bool) -> list[Stmt]:
-        return [Set(f"{self.name}.t{n}", self._value(n, step, tail), LANES) for n in range(self.turns)]
-
-    def stores(self) -> list[Stmt]:
-        return [
-            s for n in range(self.turns) for s in self._store(n, reg(f"{self.name}.t{n}", self.product.dtype))
-        ]
-
-    def direct(self, step: Index, tail: bool) -> list[Stmt]:
-        return [s for n in range(self.turns) for s in self._store(n, self._value(n, step, tail))]
-
-    def _store(self, turn: int, value: Expr) -> list[Stmt]:
-        row, vector, inside = self._at(turn)
-        one = Store(self.operand, self.place(row, vector), value, LANES, LANES)
-        return [one] if inside is None else [Where(inside, [one])]
-
-
-def _add(name: str, a: Expr, b: Expr) -> Set:
+def add_product(name: str, a: Expr, b: Expr) -> Set:
     """acc += a * b."""
     acc = reg(name, b.dtype)
     if b.dtype == "f32":
         return Set(name, Expr("fma", "f32", (a, b, acc)), LANES)
     return Set(name, Expr("add", b.dtype, (acc, Expr("mul", b.dtype, (a, b)))), LANES)
-
-
-def _or_zero(inside: Expr | None, value: Expr) -> Expr:
-    return value if inside is None else select(inside, value, const(0, value.dtype))
 
 
 def _is(var: str, value: int) -> Expr:

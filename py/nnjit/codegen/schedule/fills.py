@@ -1,0 +1,137 @@
+"""Shared arrays and how a workgroup fills them: with a slice of a product's factor at a time.
+
+Takes an expression and where the axes are at a row, a column and an element of the sum (`Space`); gives the statements
+that read it from memory and store it, and the loop over the slices (`staged`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, reg, rewrite, select
+from nnjit.codegen.loops import THREAD, Barrier, Decode, For, Set, Stmt, Store, Where
+from nnjit.codegen.schedule.workgroup_plan import LANES, Env
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A product as a workgroup's threads see it.
+
+    at(row, column, k, lanes): where the axes of the spec are; row and column count from the tile's first, and with
+    lanes "n" or "k" that one counts vectors. count: threads. extent: elements of the reduced axis, of which `length`
+    are summed in one loop, `depth` at a time. dtype: of the sums."""
+
+    at: Callable[[Index | None, Index | None, Index | None, str], Env]
+    count: int
+    extent: int
+    length: int
+    depth: int
+    dtype: str
+
+
+@dataclass(slots=True)
+class Fill:
+    """A shared array of `rows` rows of `vectors` vectors, which all threads fill with a factor.
+
+    `along` is the axis of the vectors: "k" for the left factor, "n" for the right one. Neighbouring threads take
+    neighbours in memory: along a row where `contiguous`, else down the rows, which are then one vector longer than
+    they need be, so that stores to a column meet different banks."""
+
+    name: str
+    operand: int
+    value: Expr
+    space: Space
+    rows: int
+    vectors: int
+    along: str
+    contiguous: bool
+    pad: int = 0
+
+    @property
+    def stride(self) -> int:
+        return self.vectors + (self.pad or (0 if self.contiguous else 1))
+
+    @property
+    def size(self) -> int:
+        return self.rows * self.stride * LANES
+
+    @property
+    def turns(self) -> int:
+        return -(-self.rows * self.vectors // self.space.count)
+
+    def place(self, row: Index, vector: Index) -> Index:
+        return (row * self.stride + vector) * LANES + Index(0, {LANE: 1})
+
+    def decodes(self) -> list[Stmt]:
+        fast = self.vectors if self.contiguous else self.rows
+        return [Decode(f"{self.name}.x", THREAD, 1, fast), Decode(f"{self.name}.y", THREAD, fast, 0)]
+
+    def _at(self, turn: int) -> tuple[Index, Index, Expr | None]:
+        """Row and vector that a thread does in its n-th turn, and whether there is one."""
+        count = self.space.count
+        fast = self.vectors if self.contiguous else self.rows
+        total = self.rows * self.vectors
+        number = Index(turn * count, {THREAD: 1})
+        if count % fast == 0:
+            x, y = Index.of(f"{self.name}.x"), Index.of(f"{self.name}.y") + turn * (count // fast)
+        else:
+            of = axis(number)
+            x = Index(0, {Expr("rem", "i32", (of, const(fast, "i32"))): 1})
+            y = Index(0, {Expr("div", "i32", (of, const(fast, "i32"))): 1})
+        row, vector = (y, x) if self.contiguous else (x, y)
+        inside = compare("lt", axis(number), const(total, "i32")) if (turn + 1) * count > total else None
+        return row, vector, inside
+
+    def _value(self, turn: int, step: Index, tail: bool) -> Expr:
+        """Four elements of the factor, in stage `step` of the reduced axis."""
+        p, depth = self.space, self.space.depth
+        row, vector, _ = self._at(turn)
+        if self.along == "k":
+            k = step * (depth // LANES) + vector
+            value = rewrite(self.value, p.at(row, None, k, "k"))
+            place = k * LANES + Index(0, {LANE: 1})
+        else:
+            k = step * depth + row
+            value = rewrite(self.value, p.at(None, vector, k, "n"))
+            place = k
+        return or_zero(compare("lt", axis(place), const(p.extent, "i32")) if tail else None, value)
+
+    def loads(self, step: Index, tail: bool) -> list[Stmt]:
+        return [Set(f"{self.name}.t{n}", self._value(n, step, tail), LANES) for n in range(self.turns)]
+
+    def stores(self) -> list[Stmt]:
+        return [
+            s for n in range(self.turns) for s in self._store(n, reg(f"{self.name}.t{n}", self.space.dtype))
+        ]
+
+    def direct(self, step: Index, tail: bool) -> list[Stmt]:
+        return [s for n in range(self.turns) for s in self._store(n, self._value(n, step, tail))]
+
+    def _store(self, turn: int, value: Expr) -> list[Stmt]:
+        row, vector, inside = self._at(turn)
+        one = Store(self.operand, self.place(row, vector), value, LANES, LANES)
+        return [one] if inside is None else [Where(inside, [one])]
+
+
+def staged(
+    fills: tuple[Fill, ...], space: Space, var: str, ahead: bool, sums: list[Stmt], first: Index
+) -> list[Stmt]:
+    """The stages of the reduced axis, from stage `first` of it on: the arrays filled, a barrier, what is done with
+    them, a barrier. ahead: a stage is read into registers before the sums of the one before it."""
+    steps = -(-space.length // space.depth)
+    tail = space.extent % space.depth != 0
+    at = first + Index.of(var) if steps > 1 else first
+    if ahead and steps > 1:
+        out = [s for f in fills for s in f.loads(first, tail)]
+        inner = [s for f in fills for s in f.stores()]
+        inner += [Barrier(), *(s for f in fills for s in f.loads(at + 1, tail)), *sums, Barrier()]
+        return [*out, For(var, steps, inner)]
+    inner = [s for f in fills for s in f.direct(at, tail)] + [Barrier(), *sums]
+    if steps == 1:
+        return inner
+    return [For(var, steps, [*inner, Barrier()])]
+
+
+def or_zero(inside: Expr | None, value: Expr) -> Expr:
+    return value if inside is None else select(inside, value, const(0, value.dtype))
