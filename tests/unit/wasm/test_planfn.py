@@ -16,10 +16,11 @@ import wasmtime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nnjit.codegen.wasm import team
 from nnjit.codegen.wasm.builder import FunctionBuilder
 from nnjit.codegen.wasm.module import kernel_function
 from nnjit.codegen.wasm.planfn import MAX_TILES, PlanStep, plan_module
-from nnjit.codegen.wasm.team import ABORT, CONTROL_END, RUNNING, SLEEPERS
+from nnjit.codegen.wasm.team import ABORT, AWAKE, CONTROL_END, LOST, RUNNING, SLEEPERS
 from nnjit.errors import CompileError
 
 from .conftest import make_memory
@@ -323,6 +324,35 @@ def test_short_steps_leave_sleepers_asleep(engine: Any, shared_memory: Any) -> N
     words[SLEEPERS // 4] = 2
     lead(words, 0, thread, 3, 0, 2)
     assert calls[0] == (0, 64, 0, 8) and len(calls) > 2
+
+
+def void(*_: object) -> None:
+    """What callbacks return."""
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_leader_that_may_not_sleep(engine: Any, monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:
+    """A helper takes its time over a piece. The leader stays awake; where it may not wait for ever, it gives up."""
+    if lost:
+        monkeypatch.setattr(team, "PATIENCE", 1000)
+    memory = make_memory(engine)
+    module = wasmtime.Module(engine, plan_module([], [PlanStep(0, 64, 2), PlanStep(1, 64, 1)], 0, True, 10))
+    threads = [Thread(engine, module, memory) for _ in range(2)]
+    begun, over = threading.Event(), threading.Event()
+    calls: list[Call] = []
+    threads[0].record(calls)
+    threads[0].put(0, lambda args, begin, end: void(begun.wait(10)))
+    threads[1].put(0, lambda args, begin, end: void(begun.set(), over.wait(10 if lost else 0.2)))
+    words = memory.words()
+    words[RUNNING // 4] = words[AWAKE // 4] = 1
+    helper = threading.Thread(target=threads[1].run, args=(1, 2, 0, 2), daemon=True)
+    helper.start()
+    threads[0].run(0, 2, 0, 2)
+    assert words[ABORT // 4] == (LOST if lost else 0)
+    assert calls == ([] if lost else [(1, 64, 0, 1)])
+    over.set()
+    helper.join(10)
+    assert not helper.is_alive()
 
 
 @pytest.mark.parametrize("spin", [0, 10_000])

@@ -21,12 +21,14 @@ from .module import KERNEL_PARAMS
 # Control words at fixed addresses (i32). The first line is written by the leader, DONE by all.
 SEQUENCE = 64  # number of the published step; helpers sleep on it
 RUNNING = 68  # the run is not over; set by the engine before it calls the threads
-ABORT = 72  # not 0: a thread has trapped, leave
+ABORT = 72  # not 0: leave; 1: a thread has trapped, LOST: one does not answer
+LOST = 2
 SLEEPERS = 76  # helpers that may sleep on SEQUENCE; if none, the leader saves the notify
 SLOT, ARGS, STRIDE, TILES, UNIT, STEP = 80, 84, 88, 92, 96, 100  # the published step
 FIELDS = (SLOT, ARGS, STRIDE, TILES, UNIT, STEP)
 DONE = 128  # units done in this run, modulo 2**32
 WAITING = 132  # the leader may sleep on DONE
+AWAKE = 136  # the leader may not sleep: a page's own thread has no wait; set by the engine for the run
 EXPECTED = 192  # units published in this run; the leader's own
 CURRENT = 256  # + 4 * thread, up to 128 threads: the step a thread is in, so that a trap can be named
 RANGES = 1024  # + 64 * thread: a range, in a cache line of its own
@@ -34,6 +36,9 @@ CONTROL_END = RANGES + 64 * 128
 
 MAX_UNITS = (1 << 20) - 1
 SPIN = 4000  # reads before sleeping: ~10 us, what a futex sleep and wake-up would cost
+PATIENCE = (
+    1 << 31
+) - 1  # reads of a leader that may not sleep, some seconds: then a helper is lost, and it aborts
 NAP_NS = 50_000_000  # sleepers look at ABORT this often even if nobody wakes them
 
 
@@ -280,7 +285,7 @@ def _share(work: FunctionBuilder) -> FunctionBuilder:
 def _settle(spin: int) -> FunctionBuilder:
     """settle() -> abort word: the leader waits until all that it published is done, or ABORT is set."""
     b = FunctionBuilder([], ["i32"], "settle", ())
-    expected, done, spins = (b.local("i32", n) for n in ("expected", "done", "spins"))
+    expected, done, spins, patient = (b.local("i32", n) for n in ("expected", "done", "spins", "patient"))
     b.i32_const(0)
     b.load("i32.load", offset=EXPECTED)
     b.set(expected)
@@ -295,6 +300,16 @@ def _settle(spin: int) -> FunctionBuilder:
         _read(b, ABORT)
         b.br_if(passed)
         _spin(b, spins, again)
+        _read(b, AWAKE)
+        with b.if_():
+            b.get(patient)
+            with b.if_():
+                _store(b, ABORT, LOST)
+            b.i32_const(1)
+            b.set(patient)
+            b.i32_const(PATIENCE)
+            b.set(spins)
+            b.br(again)
         _store(b, WAITING, 1)
         b.i32_const(0)
         b.get(done)
