@@ -5,6 +5,7 @@ Takes a Target (WebAssembly) or a WgslTarget (WebGPU); gives what that target's 
 
 from __future__ import annotations
 
+from math import prod
 from typing import TypeAlias
 
 from nnjit.codegen.dtypes import SIZES
@@ -20,6 +21,7 @@ from nnjit.codegen.wgsl import cache as wgsl
 from nnjit.codegen.wgsl.emit import Shader
 from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.codegen.wgsl.types import STORED
+from nnjit.graph.ir import Node
 
 AnyTarget: TypeAlias = "Target | WgslTarget"
 Code: TypeAlias = "FunctionBuilder | Shader"
@@ -52,6 +54,15 @@ def emitted(spec: KernelSpec, schedule: Schedule, target: AnyTarget) -> tuple[Co
     return wasm.emitted(spec, schedule, target)
 
 
-def fuses_attention(target: AnyTarget) -> bool:
-    """Whether attention is one kernel with scratch memory; elsewhere it is three."""
-    return isinstance(target, Target) and target.attention == "fused"
+MOST_SCORES = 64 << 20
+"""Bytes of attention scores that may lie in memory between kernels where that is only another way to do it."""
+
+
+def attention_forms(node: Node, target: AnyTarget) -> tuple[str, tuple[str, ...]]:
+    """How attention is lowered, and how it can be: "fused" as one kernel with scratch memory, or "split" as three."""
+    if not isinstance(target, Target):
+        return "split", ("split",)
+    q, k = (v.shape if v is not None else None for v in node.inputs[:2])
+    scores = 4 * prod(q[:3]) * k[2] if q and k else 0
+    both = scores <= MOST_SCORES or target.attention == "split"
+    return target.attention, ("fused", "split") if both else ("fused",)

@@ -7,7 +7,7 @@ operands, host calls, and which buffers hold the graph's inputs and outputs.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -25,14 +25,15 @@ from nnjit.lower import ops  # noqa: F401  (fills the registry)
 from nnjit.lower.backend import (
     AnyTarget,
     Code,
+    attention_forms,
     emitted,
-    fuses_attention,
     in_place,
     plain_schedule,
     schedule_of,
     stores,
 )
 from nnjit.lower.context import Context
+from nnjit.lower.forms import Choice, Forms
 from nnjit.lower.layout import Layout
 from nnjit.lower.layouts import preferred
 from nnjit.lower.ops.attention import OP as ATTENTION
@@ -64,6 +65,8 @@ class Kernel:
     tiles: int
     emit_ms: float
     """0 for a kernel that was emitted before."""
+    anchor: Node | None = None
+    """Of the region that it computes, or a part of it."""
 
     @property
     def reads(self) -> list[Buffer]:
@@ -94,17 +97,21 @@ class Lowered:
     tensors: Tensors
     reasons: dict[Node, str]
     """Why a node runs on the reference."""
+    choices: dict[Node, Choice] = field(default_factory=dict)
+    """Of nodes that have several forms, which they got."""
 
 
 class Build:
     """One lowering in progress."""
 
     def __init__(
-        self, graph: Graph, target: AnyTarget, chosen: Chosen | None = None, convolution: str = "auto"
+        self, graph: Graph, target: AnyTarget, chosen: Chosen | None = None, forms: Forms | None = None
     ) -> None:
         self.graph, self.target = graph, target
         self.chosen = chosen or (lambda spec: None)
-        self.convolution = convolution
+        self.forms = forms or Forms()
+        self.choices: dict[Node, Choice] = {}
+        self.anchor: Node | None = None
         self.weights = sum(v.const.nbytes for v in graph.constants() if v.const is not None)
         self.grown = 0  # bytes that weights kept in another form take more
         self.tensors = Tensors()
@@ -265,7 +272,7 @@ class Build:
         if spec.scratch >= 0:
             places[spec.scratch] = (self._scratch(spec, schedule), 0)
         took = 1e3 * (time.perf_counter() - start) if new else 0.0
-        self.steps.append(Kernel(spec, schedule, places, nodes, once, code, tiles, took))
+        self.steps.append(Kernel(spec, schedule, places, nodes, once, code, tiles, took, self.anchor))
 
     def _scratch(self, spec: KernelSpec, schedule: Schedule) -> Buffer:
         """Scratch memory for every thread, each thread's in cache lines of its own."""
@@ -293,7 +300,23 @@ class Build:
 
     # ---- the graph, region by region ----
 
+    def form(self, node: Node, rule: str, options: Sequence[str]) -> str:
+        """Which of `options` a node is lowered as; `rule`: the one to expect the most of."""
+        choice = self.choices[node] = self.forms.choose(node, rule, options)
+        return choice.form
+
     def run(self, progress: Callable[[int, int], None] | None = None) -> Lowered:
+        for done, total in self.parts():
+            if progress:
+                progress(done, total)
+        return self.lowered()
+
+    def lowered(self) -> Lowered:
+        """What came of it, after the last part."""
+        return Lowered(self.graph, self.steps, self.tensors, self.reasons, self.choices)
+
+    def parts(self) -> Iterator[tuple[int, int]]:
+        """Lowers region by region, so that a caller may do other things in between; (done, of how many)."""
         for v in self.graph.inputs:
             if v.shape is not None and stores(self.target, v.dtype):
                 self.buffer(v, Layout.row_major(v.shape))
@@ -303,14 +326,15 @@ class Build:
         )
         for i, r in enumerate(regions):
             self._region(r)
-            if progress:
-                progress(i + 1, len(regions))
+            yield i + 1, len(regions)
+        self.anchor = None
         self._outputs()
-        return Lowered(self.graph, self.steps, self.tensors, self.reasons)
 
     def _kind(self, n: Node) -> str:
-        """`kind`; attention that the target has no single kernel for is composed of several."""
-        return "composite" if n.op == ATTENTION and not fuses_attention(self.target) else kind(n)
+        """`kind`; attention that is not one kernel is composed of several."""
+        if n.op == ATTENTION and self.form(n, *attention_forms(n, self.target)) == "split":
+            return "composite"
+        return kind(n)
 
     def _storable(self, n: Node) -> bool:
         """Whether the target's memory holds all that a node reads and writes."""
@@ -319,6 +343,7 @@ class Build:
 
     def _region(self, r: Region) -> None:
         mark = len(self.steps)
+        self.anchor = r.anchor
         try:
             if r.kind == "host":
                 self._host(r.nodes, self._why(r.anchor))
@@ -461,10 +486,10 @@ def lower(
     target: AnyTarget,
     progress: Callable[[int, int], None] | None = None,
     chosen: Chosen | None = None,
-    convolution: str = "auto",
+    forms: Forms | None = None,
 ) -> Lowered:
     """Lowers a bound graph (concrete shapes) for a target; nodes without kernels become host calls.
 
-    chosen: gives schedules that replace the rules' own, where it knows one. convolution: "direct", "winograd"
-    (wherever it is possible), or "auto" (where it is expected to be faster)."""
-    return Build(graph, target, chosen, convolution).run(progress)
+    chosen: gives schedules that replace the rules' own, where it knows one. forms: the same for nodes that can be
+    lowered in several ways."""
+    return Build(graph, target, chosen, forms).run(progress)

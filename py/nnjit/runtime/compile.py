@@ -22,6 +22,7 @@ from nnjit.graph.infer import mark_once
 from nnjit.graph.ir import Graph, Value
 from nnjit.graph.passes import PASSES
 from nnjit.lower.build import Chosen, HostCall, Kernel, Lowered, lower
+from nnjit.lower.forms import Forms
 from nnjit.lower.registry import has_kernel
 from nnjit.lower.tensors import Buffer
 from nnjit.runtime.inplace import reuse
@@ -41,27 +42,34 @@ def compile_plan(
     progress: Progress | None = None,
     key: str = "",
     chosen: Chosen | None = None,
-    convolution: str = "auto",
+    forms: Forms | None = None,
 ) -> Plan:
     """The plan of `graph`; its constants and arena are placed in `memory`, which is left as it was on failure.
-    chosen: gives tuned schedules. convolution: see lower.
+    chosen: gives tuned schedules. forms: see lower.
 
     Raises OutOfMemory where 4 GiB do not hold the model, CompileError for a bug of the compiler."""
-    clock = [time.perf_counter()]
+    start = time.perf_counter()
     report = (lambda i, n: progress("compile", i, n)) if progress else None
-    lowered = lower(primitive(graph), target, report, chosen, convolution)
-    clock.append(time.perf_counter())
-    saved = memory.top, dict(memory.constants), memory.arena, memory.next_slot
+    lowered = lower(primitive(graph), target, report, chosen, forms)
+    took = 1e3 * (time.perf_counter() - start)
+    plan = link_plan(lowered, target, memory, key)
+    plan.stats["lowerMs"] = took
+    return plan
+
+
+def link_plan(lowered: Lowered, target: Target, memory: SessionMemory, key: str) -> Plan:
+    """The plan of a lowered graph. `memory` is left as it was on failure."""
+    start = time.perf_counter()
+    saved = memory.state()
     try:
-        plan = _Linker(lowered, target, memory, key).plan()
+        plan = Linker(lowered, target, memory, key).plan()
     except Exception:
-        memory.top, memory.constants, memory.arena, memory.next_slot = saved
+        memory.restore(saved)
         raise
-    clock.append(time.perf_counter())
     emitted = [k.emit_ms for k in lowered.steps if isinstance(k, Kernel) and k.emit_ms]
+    plan.lowered = lowered
     plan.stats |= {
-        "lowerMs": 1e3 * (clock[1] - clock[0]),
-        "linkMs": 1e3 * (clock[2] - clock[1]),
+        "linkMs": 1e3 * (time.perf_counter() - start),
         "emitMs": {"median": median(emitted or [0.0]), "max": max(emitted or [0.0]), "count": len(emitted)},
     }
     return plan
@@ -79,7 +87,9 @@ def primitive(graph: Graph) -> Graph:
     return graph
 
 
-class _Linker(Link):
+class Linker(Link):
+    """Addresses, argument blocks and steps of a lowered graph."""
+
     def __init__(self, lowered: Lowered, target: Target, memory: SessionMemory, key: str) -> None:
         super().__init__(lowered)
         self.target, self.memory, self.key = target, memory, key

@@ -16,6 +16,7 @@ import wasmtime
 from nnjit.errors import SessionError
 from nnjit.frontend import BytesSource, load
 from nnjit.graph import dtypes
+from nnjit.lower.forms import Forms
 from nnjit.runtime.compile import compile_plan
 from nnjit.runtime.host import HostCalls
 from nnjit.runtime.memory import SessionMemory
@@ -40,7 +41,7 @@ class LocalSession:
     ):
         files = {name: BytesSource(data, name) for name, data in (external or {}).items()}
         self.model = load(BytesSource(model, "model.onnx"), files)
-        self.target, self.convolution = target or Target(), convolution
+        self.target, self.forms = target or Target(), Forms(convolution)
         self.memory_map = SessionMemory()
         config = wasmtime.Config()
         config.wasm_relaxed_simd = True
@@ -90,7 +91,7 @@ class LocalSession:
         if needed:
             graph = self.model.bind(shapes=shapes, values=needed)
         self._graph = graph
-        plan = compile_plan(graph, self.target, self.memory_map, key=key, convolution=self.convolution)
+        plan = compile_plan(graph, self.target, self.memory_map, key=key, forms=self.forms)
         self.memory.grow(self.store, max(0, plan.pages - self.memory.size(self.store)))
         size = self.table.size(self.store)
         if plan.table_base + plan.slots > size:

@@ -66,6 +66,13 @@ class SessionMemory:
             self.arena = (self.take(size), size)
         return self.arena[0]
 
+    def state(self) -> tuple[int, dict[str, int], tuple[int, int], int]:
+        """What `restore` brings back."""
+        return self.top, dict(self.constants), self.arena, self.next_slot
+
+    def restore(self, state: tuple[int, dict[str, int], tuple[int, int], int]) -> None:
+        self.top, self.constants, self.arena, self.next_slot = state
+
     @property
     def pages(self) -> int:
         return -(-(self.top + SLACK) // PAGE)

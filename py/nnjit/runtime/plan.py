@@ -13,6 +13,7 @@ from nnjit.codegen.schedule.steps import Schedule
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm.target import Target
 from nnjit.graph.ir import Node, Value
+from nnjit.lower.build import Lowered
 
 PLAN_VERSION = 1
 
@@ -113,6 +114,8 @@ class Plan:
     backend: str = "wasm"
     pointers: list[tuple[int, ...]] = field(default_factory=list)
     """Where the operands of each step lie, for who makes panels over."""
+    lowered: Lowered | None = None
+    """What it was linked from, for who lowers the graph in other forms."""
 
     def kernel_of(self, step: int) -> KernelInfo:
         return self.kernels[self.steps[step].slot - self.table_base]

@@ -28,6 +28,7 @@ from ..graph.ir import Graph
 from ..graph.model import Model
 from ..graph.signature import TensorInfo
 from ..lower.build import Chosen
+from ..lower.forms import Forms
 from . import placement, shape_inputs
 from .compile import compile_plan
 from .gpu_compile import compile_gpu
@@ -199,8 +200,8 @@ class CompilerSession:
         if isinstance(self._memory, GpuMemory):
             assert self.options.gpu is not None
             return compile_gpu(graph, self.options.gpu, self._memory, progress, key)
-        way = self.options.convolution
-        return compile_plan(graph, self.options.target, self._memory, progress, key, self.chosen, way)
+        forms = Forms(self.options.convolution)
+        return compile_plan(graph, self.options.target, self._memory, progress, key, self.chosen, forms)
 
     def _on_reference(self, key: str, graph: Graph, reason: str) -> Prepared:
         return Prepared(key, graph, reason=reason, nodes=placement.all_reference(self.model, reason))

@@ -123,7 +123,7 @@ def tile_of(build: Build, node: Node) -> int:
     """Outputs of a tile along each dimension; 0 for a convolution that is lowered directly."""
     x, w = node.inputs[0], node.inputs[1]
     assert x is not None and w is not None
-    if build.convolution == "direct" or x.dtype != "f32" or node.attrs.get("group", 1) != 1:
+    if x.dtype != "f32" or node.attrs.get("group", 1) != 1:
         return 0
     kernel, y = shape_of(w)[2:], shape_of(node.outputs[0])
     plain = all(s == 1 for name in ("strides", "dilations") for s in node.attrs.get(name) or [1])
@@ -135,16 +135,21 @@ def tile_of(build: Build, node: Node) -> int:
     times = {m: winograd_time(y, shape_of(w), m) for m in TILES}
     # a larger tile has more weights and more rounding: it must be clearly faster
     order = TILES if times[TILES[0]] < 0.9 * times[TILES[1]] else TILES[1:]
-    if build.convolution == "winograd":
-        return order[0]
-    if not isinstance(build.target, Target):
+    rule = 0
+    if isinstance(build.target, Target):
+        fast = (m for m in order if times[m] <= 0.9 * direct and _affordable(build, growth(shape_of(w), m)))
+        rule = next(fast, 0)
+    asked_for = build.forms.convolution == "winograd"
+    possible = asked_for or (
+        isinstance(build.target, Target) and _affordable(build, growth(shape_of(w), order[0]))
+    )
+    options = ("direct", "winograd") if rule or possible else ("direct",)
+    m = order[0] if asked_for else rule or order[0]
+    if build.form(node, "winograd" if rule else "direct", options) == "direct":
         return 0
-    for m in order:
-        more = growth(shape_of(w), m)
-        if times[m] <= 0.9 * direct and _affordable(build, more):
-            build.grown += more
-            return m
-    return 0
+    if not asked_for:
+        build.grown += growth(shape_of(w), m)
+    return m
 
 
 def growth(w: Sequence[int], m: int) -> int:
