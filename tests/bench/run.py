@@ -3,6 +3,7 @@
     python3 serve.py bench                          operators and all models, at one and two threads
     python3 serve.py bench --ops gemm               operators whose name holds `gemm`, no models
     python3 serve.py bench --models resnet-50,minilm --threads 1 --repeats 30
+    python3 serve.py bench --layers 'conv 1x'       convolutions and quantised layers against the machine's limits
     python3 serve.py bench --leak magika            50 rounds of create, run, release: memory before and after
     python3 serve.py bench --overhead               what a run() costs beside its kernels, 4 bytes to 50 MB
     python3 serve.py bench --gpu [PART,...]         WebGPU: products, vectors, rows, models (see gpu.py)
@@ -32,8 +33,9 @@ import numpy as np  # noqa: E402
 from playwright.sync_api import Error as PlaywrightError  # noqa: E402
 from playwright.sync_api import Page  # noqa: E402
 
-from tests.bench import gpu, leak, llvm, overhead, peak, records, report, steps  # noqa: E402
-from tests.bench.ops import Op, all_ops  # noqa: E402
+from tests.bench import convolutions, gpu, leak, llvm, overhead, peak, records, report, steps  # noqa: E402
+from tests.bench.op import Op  # noqa: E402
+from tests.bench.ops import all_ops  # noqa: E402
 from tests.models import catalogue  # noqa: E402
 from tests.support.browser import Lab, started  # noqa: E402
 from tests.support.codec import Packer, bundle  # noqa: E402
@@ -61,6 +63,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "--warm", type=float, default=0.7, help="seconds of warming up each; default %(default)s"
     )
     parser.add_argument("--steps", help="time each step of one model or operator instead")
+    parser.add_argument("--layers", help="time the steps of layers whose name holds one of a|b instead")
+    parser.add_argument("--verbose", action="store_true", help="with --layers: each step and its schedule")
     parser.add_argument("--shapes", action="store_true", help="models at their further shapes too")
     parser.add_argument("--docs", action="store_true", help="write docs/benchmarks.md")
     parser.add_argument(
@@ -213,6 +217,21 @@ def profile(lab: Lab, args: argparse.Namespace) -> int:
     return steps.main(lab, found, threads, args.repeats, yardstick)
 
 
+def layers(lab: Lab, args: argparse.Namespace, threads: int) -> int:
+    """Layers beside the limits of the machine, and beside onnxruntime-web."""
+
+    def limits(threads: int) -> tuple[float, dict[int, float]]:
+        page, _ = open_page(lab, [], threads)
+        speeds = {size: read_rate(page, lab, size, threads) for size in convolutions.SIZES}
+        peak = max(fma_peak(page, lab, threads) for _ in range(2))
+        page.context.close()
+        return peak, speeds
+
+    how = {"repeats": args.repeats, "warmMs": 1000 * args.warm}
+    names = args.libraries.split(",")
+    return convolutions.main(lab, args.layers, names, threads, how, op_job, limits, RESULTS, args.verbose)
+
+
 def machine(lab: Lab) -> dict[str, Any]:
     cpu = next(
         (x.split(":")[1].strip() for x in cpu_info() if x.startswith("model name")), platform.machine()
@@ -242,6 +261,8 @@ def main(argv: list[str] | None = None) -> int:
     with started() as lab:
         if args.steps:
             return profile(lab, args)
+        if args.layers:
+            return max(layers(lab, args, int(n)) for n in args.threads.split(","))
         if args.llvm:
             return llvm.main(lab, args.docs)
         if args.leak:

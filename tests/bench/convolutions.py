@@ -1,0 +1,125 @@
+"""Layers against the machine's limits: convolutions and quantised layers, each step of theirs, beside onnxruntime-web.
+
+    python3 serve.py bench --layers 'conv 1x' --threads 2
+    python3 serve.py bench --layers 's2 dw' --libraries nnjit          without the peer: the kernels alone
+
+A row is a layer of tests/bench/ops.py: run() of both libraries and their ratio, then the time of the layer's own steps
+(what makes or moves its input for it included) as a share of the multiply-add peak and of the roofline: the larger of
+the direct sum's arithmetic at that peak and input, weights and output once at the speed of a reading loop over as
+many bytes. Winograd does fewer operations than the direct sum: its shares may pass 100%.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import geometric_mean
+from typing import Any
+
+import numpy as np
+import onnx
+from playwright.sync_api import Page
+
+from tests.bench.op import Op
+from tests.bench.ops import all_ops
+from tests.support.browser import Lab
+
+LAYERS = ("Conv", "QLinearConv", "QLinearMatMul")
+SIZES = [1 << n for n in range(17, 26, 2)]
+"""Bytes at which the speed of reading is measured: inside each cache and outside of all."""
+PREPARED = ("_pad", "_border", "_reordered", "_signed", "pack_")
+"""In the names of steps that only move a layer's input."""
+Row = dict[str, Any]
+
+
+def traffic(op: Op) -> int:
+    """Bytes of a layer's input, weights and output."""
+    model = onnx.shape_inference.infer_shapes(onnx.load_from_string(op.model), data_prop=True)
+    node = next(n for n in model.graph.node if n.op_type in LAYERS)
+    shapes = {
+        v.name: (tuple(d.dim_value for d in v.type.tensor_type.shape.dim), v.type.tensor_type.elem_type)
+        for v in (*model.graph.value_info, *model.graph.input, *model.graph.output)
+    }
+    shapes |= {t.name: (tuple(t.dims), t.data_type) for t in model.graph.initializer}
+    found = 0
+    for name in (*node.input, *node.output):
+        shape, kind = shapes[name]
+        found += int(np.prod(shape)) * np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind)).itemsize
+    return found
+
+
+def row(op: Op, found: dict[str, Any], peak: float, speeds: dict[int, float]) -> Row:
+    """What is kept of a measurement; times in ms."""
+    ours = [s for s in found["steps"] if "layer" in s["nodes"] or any(p in s["name"] for p in PREPARED)]
+    size = traffic(op)
+    near = min(SIZES, key=lambda n: abs(np.log2(n / size)))
+    kernel = max(1e-6, sum(s["ms"] for s in ours))
+    arithmetic, memory = op.flops / peak / 1e6, size / speeds[near] / 1e6
+    medians = {name: t["median"] for name, t in found["times"].items()}
+    return {
+        "name": op.name, "run": medians, "kernel": kernel,
+        "all": sum(s["ms"] for s in found["steps"]), "arithmetic": arithmetic, "memory": memory,
+        "steps": [(s["name"], s["ms"], s["schedule"]) for s in found["steps"]],
+    }  # fmt: skip
+
+
+def line(r: Row) -> str:
+    ours, peer = r["run"]["nnjit"], r["run"].get("onnxruntime-web")
+    bound = max(r["arithmetic"], r["memory"])
+    text = f"{r['name']:42s} run {ours:7.3f}"
+    if peer:
+        text += (
+            f"  ort {peer:7.3f} {peer / ours:5.2f}x, over all our steps {peer / max(r['all'], 1e-6):5.2f}x"
+        )
+    text += f"  layer {r['kernel']:7.3f} ms {100 * r['arithmetic'] / r['kernel']:4.0f}% of peak"
+    return text + f" {100 * bound / r['kernel']:4.0f}% of roofline"
+
+
+def main(
+    lab: Lab,
+    text: str,
+    libraries: list[str],
+    threads: int,
+    how: dict[str, Any],
+    job: Callable[[Lab, Op, int], str],
+    machine: Callable[[int], tuple[float, dict[int, float]]],
+    results: Path,
+    verbose: bool,
+) -> int:
+    """Measures the layers whose name holds `text` and prints a line each; a geometric mean at the end."""
+    peak, speeds = machine(threads)
+    print(f"{threads} thread(s): FMA peak {peak:.1f} GFLOP/s; reading, GB/s: "
+          + ", ".join(f"{n >> 10} KiB {rate:.0f}" for n, rate in speeds.items()), flush=True)  # fmt: skip
+    page: Page = lab.page("t/bench/bench.html")
+    page.evaluate(
+        """async ([names, threads]) => {
+          window.layers = await import('/t/bench/convolutions.js');
+          await layers.start(names, threads);
+        }""",
+        [[n for n in libraries if n in ("nnjit", "onnxruntime-web")], threads],
+    )
+    rows: list[Row] = []
+    for number, op in enumerate(all_ops().values()):
+        if op.kind not in ("layer", "qconv", "qmatmul") or not any(t in op.name for t in text.split("|")):
+            continue
+        url = job(lab, op, number)
+        found = page.evaluate("([url, how]) => layers.measure(url, how)", [url, how])
+        rows.append(row(op, found, peak, speeds))
+        print(line(rows[-1]), flush=True)
+        for name, ms, schedule in rows[-1]["steps"] if verbose else ():
+            print(f"      {ms:7.3f} ms  {name[:44]:44s} {schedule}")
+    peers = [r for r in rows if "onnxruntime-web" in r["run"]]
+    if peers:
+        ratios = [r["run"]["onnxruntime-web"] / r["run"]["nnjit"] for r in peers]
+        kernels = [r["run"]["onnxruntime-web"] / max(r["all"], 1e-3) for r in peers]
+        print(f"geometric mean over {len(peers)} layers: run() {geometric_mean(ratios):.2f}x, "
+              f"all our steps against its run() {geometric_mean(kernels):.2f}x")  # fmt: skip
+    results.mkdir(exist_ok=True)
+    path = results / f"layers-{time.strftime('%Y%m%d-%H%M%S')}.json"
+    path.write_text(
+        json.dumps({"threads": threads, "peak": peak, "reading": speeds, "rows": rows}, indent=1) + "\n"
+    )
+    page.context.close()
+    return 0
