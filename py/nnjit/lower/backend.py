@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from nnjit.codegen.dtypes import SIZES
 from nnjit.codegen.schedule import inner
+from nnjit.codegen.schedule.gpu_attention import FEW_ROWS
 from nnjit.codegen.schedule.gpu_rules import gpu_schedule, plain
 from nnjit.codegen.schedule.rules import default_schedule
 from nnjit.codegen.schedule.steps import Schedule
@@ -59,10 +60,11 @@ MOST_SCORES = 64 << 20
 
 
 def attention_forms(node: Node, target: AnyTarget) -> tuple[str, tuple[str, ...]]:
-    """How attention is lowered, and how it can be: "fused" as one kernel with scratch memory, or "split" as three."""
-    if not isinstance(target, Target):
-        return "split", ("split",)
+    """How attention is lowered, and how it can be: "fused" as one kernel with scratch memory (a workgroup's own on
+    WebGPU, which few rows are not worth), or "split" as three."""
     q, k = (v.shape if v is not None else None for v in node.inputs[:2])
+    if isinstance(target, WgslTarget) and q and q[2] < FEW_ROWS:
+        return "split", ("split",)
     scores = 4 * prod(q[:3]) * k[2] if q and k else 0
     both = scores <= MOST_SCORES or target.attention == "split"
     return target.attention, ("fused", "split") if both else ("fused",)

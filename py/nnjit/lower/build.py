@@ -99,6 +99,8 @@ class Lowered:
     """Why a node runs on the reference."""
     choices: dict[Node, Choice] = field(default_factory=dict)
     """Of nodes that have several forms, which they got."""
+    outputs: list[Value] = field(default_factory=list)
+    """The graph's outputs as they were: lowering puts copies in the place of some."""
 
 
 class Build:
@@ -117,6 +119,7 @@ class Build:
         self.tensors = Tensors()
         self.steps: list[Kernel | HostCall] = []
         self.reasons: dict[Node, str] = {}
+        self.given = list(graph.outputs)
         self.outputs = set(graph.outputs)
         self._packed: dict[tuple[int, int, str], Buffer] = {}
         self._padded: dict[tuple[Value, tuple[int, ...], tuple[int, ...]], Value] = {}
@@ -276,9 +279,12 @@ class Build:
 
     def _scratch(self, spec: KernelSpec, schedule: Schedule) -> Buffer:
         """Scratch memory for every thread, each thread's in cache lines of its own."""
+        if not isinstance(self.target, Target):  # a workgroup's own memory takes its place
+            return Buffer(f"{spec.name}/scratch", LINE)
         nbytes = scratch_of(spec, schedule).size * SIZES[spec.operands[spec.scratch].dtype]
-        threads = self.target.threads if isinstance(self.target, Target) else 1
-        return Buffer(f"{spec.name}/scratch", max(1, threads) * -(-(nbytes + SLACK) // LINE) * LINE)
+        return Buffer(
+            f"{spec.name}/scratch", max(1, self.target.threads) * -(-(nbytes + SLACK) // LINE) * LINE
+        )
 
     def _pack(
         self, spec: KernelSpec, schedule: Schedule, step: Pack, place: tuple[Buffer, int], nodes: list[Node]
@@ -313,7 +319,7 @@ class Build:
 
     def lowered(self) -> Lowered:
         """What came of it, after the last part."""
-        return Lowered(self.graph, self.steps, self.tensors, self.reasons, self.choices)
+        return Lowered(self.graph, self.steps, self.tensors, self.reasons, self.choices, self.given)
 
     def parts(self) -> Iterator[tuple[int, int]]:
         """Lowers region by region, so that a caller may do other things in between; (done, of how many)."""
@@ -355,7 +361,9 @@ class Build:
                 self._kernel(r)
         except (Unsupported, UnsupportedExpr) as e:
             self._undo(mark)
-            if len(r.nodes) > 1 or r.inlined:
+            if r.kind == "computation" and r.anchor.op in COMPOSITES:
+                self._apart(r)
+            elif len(r.nodes) > 1 or r.inlined:
                 # without the epilogue the anchor may do, and if not, only the anchor goes to the reference
                 for n in (*reversed(r.inlined), *r.nodes):
                     live = next((v for v in n.outputs if v.name), n.outputs[0])
@@ -363,6 +371,13 @@ class Build:
                                         r.out if n is r.anchor else 0))  # fmt: skip
             else:
                 self._host(r.nodes, str(e))
+
+    def _apart(self, r: Region) -> None:
+        """A node that would not fit one kernel, as the several that it is composed of; what was fused with it follows
+        by itself."""
+        for n in (*reversed(r.inlined), *r.nodes):
+            live = next((v for v in n.outputs if v.name), n.outputs[0])
+            self._region(Region(n, [n], live, "composite" if n is r.anchor else kind(n), 0))
 
     def _why(self, n: Node) -> str:
         for v in (*n.inputs, *n.outputs):

@@ -16,7 +16,7 @@ from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, load, op
 from nnjit.codegen.groups import GROUPS
 from nnjit.codegen.loops import Decode, For, If, Nest, Set, Stmt, Store, Where
 from nnjit.codegen.schedule.dots import dotted
-from nnjit.codegen.schedule.group_steps import GROUP_STEPS, Team
+from nnjit.codegen.schedule.group_steps import GROUP_STEPS, Online, Team
 from nnjit.codegen.schedule.guards import resolved
 from nnjit.codegen.schedule.pack import fitting, packed_spec
 from nnjit.codegen.schedule.scratch import Scratch, scratch
@@ -144,9 +144,12 @@ def apply(spec: KernelSpec, schedule: Schedule) -> Nest:
 
 
 def _by_workgroups(spec: KernelSpec, schedule: Schedule) -> Nest:
-    from nnjit.codegen.schedule.team import teamed  # they build on this module
+    from nnjit.codegen.schedule.online import online  # they build on this module
+    from nnjit.codegen.schedule.team import teamed
     from nnjit.codegen.schedule.workgroup import grouped
 
+    if any(isinstance(s, Online) for s in schedule):
+        return online(spec, schedule)
     return teamed(spec, schedule) if any(isinstance(s, Team) for s in schedule) else grouped(spec, schedule)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, reg, rewrite, select
+from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, load, reg, rewrite, select
 from nnjit.codegen.loops import THREAD, Barrier, Decode, For, Set, Stmt, Store, Where
 from nnjit.codegen.schedule.workgroup_plan import LANES, Env
 
@@ -28,6 +28,40 @@ class Space:
     length: int
     depth: int
     dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A thread's own part of a tile: `tall` rows, `down` apart, and `wide` vectors of columns, `across` apart."""
+
+    tall: int
+    down: int
+    wide: int
+    across: int
+
+    def row(self, i: int) -> Index:
+        return Index(i * self.down, {"tm": 1} if self.down > 1 else ())
+
+    def column(self, j: int) -> Index:
+        """In vectors."""
+        return Index(j * self.across, {"tn": 1} if self.across > 1 else ())
+
+    def zeros(self, name: str, dtype: str) -> list[Stmt]:
+        """The registers name.i.j, which hold it."""
+        return [
+            Set(f"{name}.{i}.{j}", const(0, dtype), LANES) for i in range(self.tall) for j in range(self.wide)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A shared array of rows of vectors, `stride` vectors apart."""
+
+    operand: int
+    stride: int
+
+    def place(self, row: Index, vector: Index) -> Index:
+        return (row * self.stride + vector) * LANES + Index(0, {LANE: 1})
 
 
 @dataclass(slots=True)
@@ -60,8 +94,9 @@ class Fill:
     def turns(self) -> int:
         return -(-self.rows * self.vectors // self.space.count)
 
-    def place(self, row: Index, vector: Index) -> Index:
-        return (row * self.stride + vector) * LANES + Index(0, {LANE: 1})
+    @property
+    def array(self) -> Shared:
+        return Shared(self.operand, self.stride)
 
     def decodes(self) -> list[Stmt]:
         fast = self.vectors if self.contiguous else self.rows
@@ -110,7 +145,7 @@ class Fill:
 
     def _store(self, turn: int, value: Expr) -> list[Stmt]:
         row, vector, inside = self._at(turn)
-        one = Store(self.operand, self.place(row, vector), value, LANES, LANES)
+        one = Store(self.operand, self.array.place(row, vector), value, LANES, LANES)
         return [one] if inside is None else [Where(inside, [one])]
 
 
@@ -135,3 +170,30 @@ def staged(
 
 def or_zero(inside: Expr | None, value: Expr) -> Expr:
     return value if inside is None else select(inside, value, const(0, value.dtype))
+
+
+def products(
+    acc: str, grid: Grid, left: Shared, begin: Index, right: Shared, k: Index, dtype: str
+) -> list[Stmt]:
+    """A thread's part of left * right added to the registers of `acc`: a vector along the sum, number `k` of the
+    right array, `begin` further in the left one."""
+    out: list[Stmt] = []
+    for i in range(grid.tall):
+        value = load(left.operand, left.place(grid.row(i), begin + k), dtype)
+        out.append(Set(f"a.{i}", value, LANES))
+    for x in range(LANES):
+        for j in range(grid.wide):
+            at = right.place(k * LANES + x, grid.column(j))
+            out.append(Set(f"b.{j}", load(right.operand, at, dtype), LANES))
+        for i in range(grid.tall):
+            one = Expr("lane", dtype, (reg(f"a.{i}", dtype),), x)
+            out += [add_product(f"{acc}.{i}.{j}", one, reg(f"b.{j}", dtype)) for j in range(grid.wide)]
+    return out
+
+
+def add_product(name: str, a: Expr, b: Expr) -> Set:
+    """acc += a * b."""
+    acc = reg(name, b.dtype)
+    if b.dtype == "f32":
+        return Set(name, Expr("fma", "f32", (a, b, acc)), LANES)
+    return Set(name, Expr("add", b.dtype, (acc, Expr("mul", b.dtype, (a, b)))), LANES)

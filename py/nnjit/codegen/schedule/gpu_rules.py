@@ -1,6 +1,6 @@
 """gpu_schedule(spec, target): the first rule that knows the spec answers.
 
-    RULES = [product, team, columns, rows, elementwise]
+    RULES = [attention, product, team, columns, rows, elementwise]
 
 A GPU wants what a core does not: every shared axis in the parallel loop, and neighbouring invocations on neighbouring
 elements, so the axis that is contiguous in the output comes last; threads that work together where a reduction is long
@@ -12,7 +12,9 @@ from __future__ import annotations
 from math import prod
 
 from nnjit.codegen.dtypes import WIDE
+from nnjit.codegen.expr import UnsupportedExpr
 from nnjit.codegen.schedule.facts import LANES, reads
+from nnjit.codegen.schedule.gpu_attention import attention
 from nnjit.codegen.schedule.gpu_products import in_lanes, product
 from nnjit.codegen.schedule.group_steps import Team
 from nnjit.codegen.schedule.steps import Order, Parallel, Schedule, Step, Tile, Vectorize
@@ -24,7 +26,10 @@ LONG = 32
 
 
 def gpu_schedule(spec: KernelSpec, target: WgslTarget) -> Schedule:
-    """A good schedule without measuring."""
+    """A good schedule without measuring. UnsupportedExpr for a spec with scratch memory that no tile of attention
+    fits: a GPU's threads have none of their own."""
+    if spec.scratch >= 0:
+        return attention(spec, target) or plain(spec)
     for rule in (product, team, columns, rows):
         found = rule(spec, target)
         if found is not None:
@@ -33,7 +38,9 @@ def gpu_schedule(spec: KernelSpec, target: WgslTarget) -> Schedule:
 
 
 def plain(spec: KernelSpec) -> Schedule:
-    """An element an invocation: what fits every spec."""
+    """An element an invocation: what fits every spec but one with scratch memory."""
+    if spec.scratch >= 0:
+        raise UnsupportedExpr("stages that share scratch memory")
     order = tuple(a.name for a in spec.axes)
     return (Order(order), Parallel(order)) if order else ()
 

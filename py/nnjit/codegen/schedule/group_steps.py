@@ -77,5 +77,24 @@ class Matrix:
         return f"matrices {self.rows}x{self.columns}x{self.depth}"
 
 
-GROUP_STEPS = (Fuse, Threads, Cache, Team, Matrix)
-GroupStep = Fuse | Threads | Cache | Team | Matrix
+@dataclass(frozen=True, slots=True)
+class Online:
+    """Attention whose scores never leave their workgroup. A tile of `rows` rows of `axis` takes `keys` keys at a
+    time: their scores, the largest so far, powers, and what those add to the result, which shrinks as the largest
+    grows. down x across threads; factors go through shared arrays, `depth` elements of the sum at a time.
+
+    This is the softmax of Milakov and Gimelshein (2018), tiled as in Dao et al. (2022)."""
+
+    axis: str
+    rows: int
+    down: int
+    keys: int
+    across: int
+    depth: int = 16
+
+    def __str__(self) -> str:
+        return f"{self.axis} tile {self.rows}/{self.down} · online by {self.keys}/{self.across} cache {self.depth}"
+
+
+GROUP_STEPS = (Fuse, Threads, Cache, Team, Matrix, Online)
+GroupStep = Fuse | Threads | Cache | Team | Matrix | Online

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, load, reg, rewrite, walk
 from nnjit.codegen.loops import THREAD, Barrier, Decode, For, Nest, Set, Stmt, Store, Where
-from nnjit.codegen.schedule.fills import Fill, Space, or_zero, staged
+from nnjit.codegen.schedule.fills import Fill, Grid, Space, add_product, or_zero, products, staged
 from nnjit.codegen.schedule.group_steps import Cache
 from nnjit.codegen.schedule.pack import packed_spec
 from nnjit.codegen.schedule.steps import Schedule, check
@@ -95,6 +95,7 @@ class Product:
         check(self.tall * self.wide <= 64, f"{self.tall}x{self.wide} vectors of sums")
         self.count = self.across * self.down * self.slices
         self.own = self.across * self.down
+        self.grid = Grid(self.tall, self.down, self.wide, self.across)
         cache = plan.cache
         if cache is not None:
             check(
@@ -110,9 +111,7 @@ class Product:
         body += [Decode("tn", THREAD, 1, self.across)] if self.across > 1 else []
         body += [Decode("tm", THREAD, self.across, self.down)] if self.down > 1 else []
         body += [Decode("ks", THREAD, self.own, 0)] if self.slices > 1 else []
-        for i in range(self.tall):
-            for j in range(self.wide):
-                body.append(Set(f"acc.{i}.{j}", const(0, self.dtype), LANES))
+        body += self.grid.zeros("acc", self.dtype)
         self.shared: list[Operand] = []
         body += self._cached(self.plan.cache) if self.plan.cache is not None else self._direct()
         body += self._combined()
@@ -216,20 +215,7 @@ class Product:
         k = Index.of("k.i") if share > 1 else Index(0)
         if self.slices > 1:
             k = k + Index(0, {"ks": share})
-        out: list[Stmt] = []
-        for i in range(self.tall):
-            row = Index(i * self.down, {"tm": 1} if self.down > 1 else ())
-            out.append(Set(f"a.{i}", load(left.operand, left.place(row, k), self.dtype), LANES))
-        for x in range(LANES):
-            for j in range(self.wide):
-                column = Index(j * self.across, {"tn": 1} if self.across > 1 else ())
-                out.append(
-                    Set(f"b.{j}", load(right.operand, right.place(k * LANES + x, column), self.dtype), LANES)
-                )
-            for i in range(self.tall):
-                one = Expr("lane", self.dtype, (reg(f"a.{i}", self.dtype),), x)
-                for j in range(self.wide):
-                    out.append(add_product(f"acc.{i}.{j}", one, reg(f"b.{j}", self.dtype)))
+        out = products("acc", self.grid, left.array, Index(), right.array, k, self.dtype)
         return [For("k.i", share, out)] if share > 1 else out
 
     # ---- without ----
@@ -250,11 +236,11 @@ class Product:
                 k = first + u * self.slices + slice_
                 inside = compare("lt", axis(k), const(self.k.extent, "i32")) if bound else None
                 for j in range(self.wide):
-                    column = Index(j * self.across, {"tn": 1} if self.across > 1 else ())
+                    column = self.grid.column(j)
                     value = rewrite(b, self._env(None, column, k, "n"))
                     out.append(Set(f"b.{j}", or_zero(inside, value), LANES))
                 for i in range(self.tall):
-                    row = Index(i * self.down, {"tm": 1} if self.down > 1 else ())
+                    row = self.grid.row(i)
                     value = or_zero(inside, rewrite(a, self._env(row, None, k)))
                     for j in range(self.wide):
                         out.append(add_product(f"acc.{i}.{j}", value, reg(f"b.{j}", self.dtype)))
@@ -303,10 +289,10 @@ class Product:
         columns = self.n.extent % self.columns != 0
         out: list[Stmt] = []
         for i in range(self.tall):
-            row = Index(i * self.down, {"tm": 1} if self.down > 1 else ())
+            row = self.grid.row(i)
             line: list[Stmt] = []
             for j in range(self.wide):
-                vector = Index(j * self.across, {"tn": 1} if self.across > 1 else ())
+                vector = self.grid.column(j)
                 acc = reg(f"acc.{i}.{j}", self.dtype)
                 first = self.base["column"] * self.columns + vector * LANES
                 if whole:
@@ -320,14 +306,6 @@ class Product:
                     line += [below(first + x, self.n.extent, [one])] if columns else [one]
             out += [below(self.row + row, self.m.extent, line)] if rows and self.m is not None else line
         return [Where(_is("ks", 0), out)] if self.slices > 1 else out
-
-
-def add_product(name: str, a: Expr, b: Expr) -> Set:
-    """acc += a * b."""
-    acc = reg(name, b.dtype)
-    if b.dtype == "f32":
-        return Set(name, Expr("fma", "f32", (a, b, acc)), LANES)
-    return Set(name, Expr("add", b.dtype, (acc, Expr("mul", b.dtype, (a, b)))), LANES)
 
 
 def _is(var: str, value: int) -> Expr:

@@ -11,7 +11,8 @@ from typing import Any
 class WgslTarget:
     """workgroup: invocations in a workgroup. subgroup: how many run in lockstep. invocations: how many
     keep the device busy (16,384 on a large GPU, tens on a software adapter). features: WebGPU's names.
-    matrices: subgroup matrices that the adapter multiplies, as (component, result, m, n, k)."""
+    matrices: subgroup matrices that the adapter multiplies, as (component, result, m, n, k). attention: "fused" into
+    one kernel where a tile of it fits, or "split" into two products and a softmax."""
 
     workgroup: int = 64
     subgroup: int = 32
@@ -25,6 +26,7 @@ class WgslTarget:
     offset_alignment: int = 256  # minStorageBufferOffsetAlignment
     features: frozenset[str] = frozenset()
     matrices: tuple[tuple[str, str, int, int, int], ...] = ()
+    attention: str = "fused"
 
     @property
     def half(self) -> bool:

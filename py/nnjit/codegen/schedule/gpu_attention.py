@@ -1,0 +1,78 @@
+"""Schedules of attention for GPUs: which tile of rows a workgroup takes, and how many keys at a time.
+
+`attention(spec, target)` is the default, `attentions(spec, target)` are all that fit the device, best guess first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+
+from nnjit.codegen.schedule.attention import Shape, shape
+from nnjit.codegen.schedule.facts import LANES
+from nnjit.codegen.schedule.group_steps import Online
+from nnjit.codegen.schedule.steps import Schedule
+from nnjit.codegen.spec import KernelSpec
+from nnjit.codegen.wgsl.target import WgslTarget
+
+TILES = (
+    (64, 16, 64, 16, 16), (64, 8, 64, 16, 16), (32, 8, 64, 16, 16), (32, 8, 64, 8, 16), (32, 8, 32, 8, 16),
+    (128, 16, 64, 16, 16), (64, 16, 32, 8, 16), (16, 4, 64, 16, 16), (16, 4, 32, 8, 16), (64, 8, 64, 16, 8),
+)  # fmt: skip
+"""Rows and threads along them, keys and threads along them, elements of a sum at a time."""
+FEW_ROWS = 8
+"""Below so many query rows the keys and values are read once anyway, and products by rows read them faster."""
+
+
+def attention(spec: KernelSpec, target: WgslTarget) -> Schedule | None:
+    """A good schedule without measuring; None where no tile fits the spec and the device."""
+    return next(iter(attentions(spec, target)), None)
+
+
+def attentions(spec: KernelSpec, target: WgslTarget) -> Iterator[Schedule]:
+    """All schedules worth a try, best guess first."""
+    s = shape(spec) if spec.scratch >= 0 else None
+    if s is None or len(spec.stages) != 4 or not s.rows or s.rows[-1].extent < FEW_ROWS:
+        return
+    fitting = [t for t in tiles(s) if _fits(t, s, target)]
+    for tile in sorted(fitting, key=lambda t: cost(s, t, target)):
+        yield (tile,)
+
+
+def tiles(s: Shape) -> Iterator[Online]:
+    """Tiles whose sums fit the registers of a thread."""
+    for rows, down, keys, across, depth in TILES:
+        wide = -(-s.last.axes[0].extent // LANES // across) or 1
+        if rows // down * (keys // LANES // across + wide) <= 48:
+            yield Online(s.rows[-1].name, rows, down, keys, across, depth)
+
+
+def _fits(t: Online, s: Shape, target: WgslTarget) -> bool:
+    return t.down * t.across <= target.max_workgroup and shared_bytes(t, s) <= target.max_shared_bytes
+
+
+def shared_bytes(t: Online, s: Shape) -> int:
+    """At most: with the vector that a row is longer where its factor lies the other way."""
+    columns = -(-s.last.axes[0].extent // (LANES * t.across)) * LANES * t.across
+    fills = t.rows * (t.depth + LANES) + t.depth * (t.keys + columns + 2 * LANES)
+    return 4 * (fills + t.rows * (t.keys + t.across))
+
+
+def cost(s: Shape, t: Online, target: WgslTarget) -> float:
+    """Time in no unit, of the processor with the most tiles: multiply-adds with what each needs to be read from
+    shared memory, and what is done once a block of keys."""
+    rows = s.rows[-1].extent
+    points = prod(a.extent for a in s.spec.axes) // rows
+    tiles = points * -(-rows // t.rows)
+    units = max(1, target.invocations // 128)
+    share = -(-tiles // units) if tiles < 8 * units else tiles / units
+    tall = t.rows // t.down
+    wide = t.keys // LANES // t.across
+    out = -(-s.last.axes[0].extent // (LANES * t.across))
+    depth, blocks = s.first.reduce[0].extent, -(-s.first.axes[0].extent // t.keys)
+    scores = tall * wide * depth * (1 + 0.35 * (tall + wide) / (tall * wide))
+    values = tall * out * t.keys * (1 + 0.35 * (tall + out) / (tall * out))
+    each = tall * (t.across / LANES + 12 + 4 * wide + out)
+    warps = min(share * t.down * t.across, 1024) / 32
+    stages = -(-depth // t.depth) + t.keys // t.depth
+    return share * t.down * t.across * blocks * (scores + values + each + 24 * stages) * (1 + 2 / warps)
