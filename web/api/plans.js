@@ -235,6 +235,15 @@ export class Plans {
     return answer.freed;
   }
 
+  /** Closes, and lets go of the model's bytes: nothing can be opened again. */
+  async drop() {
+    try {
+      return await this.close();
+    } finally {
+      for (const source of [this.model, ...this.external]) source.drop();
+    }
+  }
+
   /** The plan used last. @returns {Prepared | undefined} */
   get latest() {
     return [...this.#plans.values()].at(-1);

@@ -67,7 +67,7 @@ export class InferenceSession {
       if (plans.description.static) await session.prepare(plans.description.static, options);
       return session;
     } catch (error) {
-      await plans.close();
+      await plans.drop();
       throw asFailure(error);
     }
   }
@@ -192,7 +192,7 @@ export class InferenceSession {
     await this.tuning.pause();
     await this.#queue(async () => {
       this.#released = true;
-      await this.#plans.close();
+      await this.#plans.drop();
     }).catch((error) => {
       if (error.code !== 'SESSION') throw error;
     });
@@ -291,21 +291,35 @@ async function openModel(from, options) {
       return plans;
     } catch (reason) {
       const error = asFailure(reason);
-      const missing = error.code === 'MISSING_EXTERNAL_DATA' ? error.file : undefined;
-      if (!missing || !model.url || plans.external.some((source) => source.name === missing)) throw error;
-      const url = new URL(missing, model.url);
-      if (url.origin !== new URL(model.url).origin) throw error;
+      const url = beside(error, plans);
+      if (!url) {
+        await plans.drop();
+        throw error;
+      }
       const onProgress = (/** @type {number} */ done, /** @type {number} */ total) => progress('model', done, total);
-      plans.external.push(await openSource(url, { signal, name: missing, onProgress }));
+      plans.external.push(
+        await openSource(url, { signal, name: String(error.file), onProgress }).catch(async (gone) => {
+          await plans.drop();
+          throw gone;
+        }),
+      );
     }
   }
 }
 
+/** Where a missing external file may lie: beside a model that came from a URL. @param {import('./errors.js').NnjitError} error @param {Plans} plans */
+function beside(error, { model, external }) {
+  const missing = error.code === 'MISSING_EXTERNAL_DATA' ? error.file : undefined;
+  if (!missing || !model.url || external.some((source) => source.name === missing)) return null;
+  const url = new URL(missing, model.url);
+  return url.origin === new URL(model.url).origin ? url : null;
+}
+
 /** Model and external files at once, with one progress over all. @param {BytesLike} from @param {Options} options */
-function openAll(from, { external, signal, progress, name }) {
+async function openAll(from, { external, signal, progress, name }) {
   const wanted = [{ data: from, name }, ...external.map(({ path, data }) => ({ data, name: path }))];
   const done = wanted.map(() => [0, 0]);
-  return Promise.all(
+  const opened = await Promise.allSettled(
     wanted.map(({ data, name: as }, i) =>
       openSource(data, {
         signal,
@@ -317,6 +331,11 @@ function openAll(from, { external, signal, progress, name }) {
       }),
     ),
   );
+  const sources = opened.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
+  const failed = opened.find((one) => one.status === 'rejected');
+  if (!failed) return sources;
+  for (const source of sources) source.drop();
+  throw failed.reason;
 }
 
 /** @param {number[][]} pairs @returns {[number, number]}  the total is 0 while one of them is unknown */

@@ -1,16 +1,16 @@
 // The bytes of a model, from wherever they are, as one Blob: a URL is streamed with progress and taken up again
-// once where it broke off; buffers, files and blobs are wrapped. The Blob is what both workers read windows of.
+// once where it broke off; buffers are put away, files and blobs wrapped. The Blob is what both workers read windows of.
 import { NnjitError, failure, throwIfAborted } from './errors.js';
 import { log } from './env.js';
+import { PIECE, Stash, readable } from './stash.js';
 
 /**
  * @typedef {string | URL | Request | ArrayBuffer | ArrayBufferView | Blob} BytesLike
  * @typedef {(stage: string, done: number, total: number) => void} Progress
- * @typedef {{blob: Blob, name: string, url?: string}} Source
+ * @typedef {{blob: Blob, drop: () => void, name: string, url?: string}} Source  drop: the bytes are not needed any more
  */
 
-/** Chunks are gathered into Blobs of this size, which the browser may keep out of the page's own memory. */
-const PART_BYTES = 32 << 20;
+const nothing = () => undefined;
 
 /**
  * @param {BytesLike} from
@@ -22,25 +22,45 @@ export async function openSource(from, { signal, onProgress, name } = {}) {
   if (typeof from === 'string' || from instanceof URL || from instanceof Request) {
     const request = from instanceof Request ? from : new Request(new URL(String(from), document_base()));
     const url = request.url;
-    const blob = await download(request, signal, onProgress);
-    return { blob, url, name: name ?? lastPart(url) };
+    const stashed = await download(request, signal, onProgress);
+    return { ...stashed, url, name: name ?? lastPart(url) };
   }
   if (from instanceof Blob) {
     onProgress?.(from.size, from.size);
-    return { blob: from, name: name ?? (from instanceof File ? from.name : 'model.onnx') };
+    return { blob: from, drop: nothing, name: name ?? (from instanceof File ? from.name : 'model.onnx') };
   }
   if (from instanceof ArrayBuffer || ArrayBuffer.isView(from)) {
     // A Blob cannot be made of shared memory: such bytes are copied out first.
     const shared = globalThis.SharedArrayBuffer !== undefined && ArrayBuffer.isView(from) && from.buffer instanceof SharedArrayBuffer;
     const bytes = shared ? new Uint8Array(from.buffer, from.byteOffset, from.byteLength).slice() : from;
-    const blob = new Blob([/** @type {BlobPart} */ (bytes)]);
-    onProgress?.(blob.size, blob.size);
-    return { blob, name: name ?? 'model.onnx' };
+    const stashed = await wrap(ArrayBuffer.isView(bytes) ? new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength) : new Uint8Array(bytes));
+    onProgress?.(stashed.blob.size, stashed.blob.size);
+    return { ...stashed, name: name ?? 'model.onnx' };
   }
   throw failure('BAD_ARGUMENT', `A model is a URL, ArrayBuffer, typed array, Blob or File, not ${describe(from)}`, {
     hint: "InferenceSession.create('model.onnx') or create(bytes)",
   });
 }
+
+/** Bytes of the caller, put away. @param {Uint8Array} bytes */
+async function wrap(bytes) {
+  for (const disk of [false, true]) {
+    const stash = new Stash(bytes.byteLength, disk);
+    for (let at = 0; at < bytes.byteLength; at += PIECE) await stash.add(bytes.subarray(at, at + PIECE));
+    const stashed = await stash.close();
+    if (await readable(stashed.blob)) return stashed;
+    stashed.drop();
+  }
+  throw noRoom(bytes.byteLength, {});
+}
+
+/** @param {number} size @param {Record<string, unknown>} facts */
+const noRoom = (size, facts) =>
+  failure('OUT_OF_MEMORY', `The browser has no room to keep the model's ${size} bytes`, {
+    ...facts,
+    needed: size,
+    hint: 'close other pages or free space on the disk; give the model as a File, which needs no room',
+  });
 
 /** @param {unknown} value */
 const describe = (value) => (value === null ? 'null' : (/** @type {any} */ (value)?.constructor?.name ?? typeof value));
@@ -56,19 +76,45 @@ const lastPart = (url) => decodeURIComponent(new URL(url).pathname.split('/').po
  * @param {((done: number, total: number) => void) | undefined} onProgress
  */
 async function download(request, signal, onProgress) {
-  const state = { parts: /** @type {Blob[]} */ ([]), got: 0, total: 0, version: '' };
+  const first = await transfer(request, signal, onProgress, false);
+  if (await readable(first.blob)) return first;
+  // Too much lies in Blobs already, of this page or of others.
+  log('warning', `${request.url}: the browser has no room for it in memory; fetching it again, to disk`);
+  first.drop();
+  const second = await transfer(request, signal, onProgress, true);
+  if (await readable(second.blob)) return second;
+  second.drop();
+  throw noRoom(second.blob.size, { url: request.url });
+}
+
+/**
+ * @param {Request} request @param {AbortSignal | null | undefined} signal
+ * @param {((done: number, total: number) => void) | undefined} onProgress
+ * @param {boolean} disk
+ */
+async function transfer(request, signal, onProgress, disk) {
+  /** @type {State} */
+  const state = { stash: null, disk, got: 0, total: 0, version: '' };
   try {
     await readInto(state, await open(request, {}, signal), signal, onProgress);
   } catch (error) {
-    if (!(error instanceof Broken)) throw fail(error, request.url, state, signal);
+    if (!(error instanceof Broken)) {
+      state.stash?.drop();
+      throw fail(error, request.url, state, signal);
+    }
     log('warning', `${request.url} broke off after ${state.got} bytes; taking it up again`);
     try {
       await resume(state, request, signal, onProgress);
     } catch (again) {
+      state.stash?.drop();
       throw fail(again instanceof Broken ? again.reason : again, request.url, state, signal);
     }
   }
-  return new Blob(state.parts);
+  const stash = state.stash ?? new Stash(0);
+  return stash.close().catch((error) => {
+    stash.drop();
+    throw noRoom(state.got, { url: request.url, cause: error });
+  });
 }
 
 /** A body that ended early, after headers had said the transfer was fine. */
@@ -80,7 +126,7 @@ class Broken extends Error {
   }
 }
 
-/** @typedef {{parts: Blob[], got: number, total: number, version: string}} State */
+/** @typedef {{stash: Stash | null, disk: boolean, got: number, total: number, version: string}} State */
 
 /**
  * @param {Request} request @param {Record<string, string>} headers @param {AbortSignal | null | undefined} signal
@@ -113,28 +159,18 @@ async function readInto(state, response, signal, onProgress) {
   state.version = versionOf(response);
   const reader = response.body?.getReader();
   if (!reader) throw new Broken(new Error('an answer without a body'));
-  /** @type {Uint8Array[]} */
-  let chunks = [];
-  let waiting = 0;
-  const gather = () => {
-    if (chunks.length) state.parts.push(new Blob(/** @type {BlobPart[]} */ (chunks)));
-    chunks = [];
-    waiting = 0;
-  };
-  try {
-    for (;;) {
-      const { done, value } = await reader.read().catch((reason) => {
-        throw signal?.aborted ? reason : new Broken(reason);
-      });
-      if (done) break;
-      chunks.push(value);
-      waiting += value.byteLength;
-      state.got += value.byteLength;
-      if (waiting >= PART_BYTES) gather();
-      onProgress?.(state.got, state.total);
-    }
-  } finally {
-    gather();
+  const stash = (state.stash ??= new Stash(state.total, state.disk));
+  for (;;) {
+    const { done, value } = await reader.read().catch((reason) => {
+      throw signal?.aborted ? reason : new Broken(reason);
+    });
+    if (done) break;
+    state.got += value.byteLength;
+    await stash.add(value).catch((cause) => {
+      void reader.cancel().catch(nothing);
+      throw noRoom(state.total || state.got, { cause });
+    });
+    onProgress?.(state.got, state.total);
   }
   if (state.total && state.got < state.total) throw new Broken(new Error(`${state.got} of ${state.total} bytes came`));
   onProgress?.(state.got, state.got);
@@ -160,7 +196,10 @@ async function resume(state, request, signal, onProgress) {
       response = await open(request, {}, signal, 'no-store');
     }
   }
-  if (response.status !== 206) Object.assign(state, { parts: [], got: 0 });
+  if (response.status !== 206) {
+    state.stash?.drop();
+    Object.assign(state, { stash: null, got: 0 });
+  }
   await readInto(state, response, signal, onProgress);
 }
 
