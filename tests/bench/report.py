@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from statistics import median
+from statistics import geometric_mean, median
 from typing import Any
 
 DOCS = Path(__file__).parents[2] / "docs" / "benchmarks.md"
@@ -26,7 +26,8 @@ Each row was measured in one page by turns (A B C, C B A, …), warm, default ke
 in ms and, in brackets, the quartiles, of the public API's `run()`, copies of inputs and outputs included.
 *ratio* is onnxruntime-web's median over nnjit's: above 1, nnjit is faster. *of peak* relates to a loop of
 independent `f32x4.relaxed_madd` chains in the same page; with *read*, to a loop that reads as many bytes as
-the weights have. *kernels* is the same for the time inside the engine, without copies and messages. All
+the weights have. *kernels* is the same for the time inside the engine, without copies and messages. *ceiling* is the
+ratio that 100% of peak would give: what no program on these instructions can pass, short of doing other arithmetic. All
 outputs were compared with native onnxruntime's.
 """
 
@@ -82,6 +83,16 @@ def of_bound(row: dict[str, Any], peak: float, time: str = "median") -> str:
     return f"{100 * row['flops'] / ms / 1e6 / peak:.0f}%"
 
 
+def ceiling(row: dict[str, Any], peak: float) -> float | None:
+    """onnxruntime-web's time over the shortest that the peak (or the read bandwidth) allows."""
+    theirs = row["results"].get("onnxruntime-web", {}).get("median")
+    if not theirs or not row["flops"]:
+        return None
+    if row.get("bandwidth"):
+        return float(theirs * 1e6 * row["bandwidth"] / row["streamed"])
+    return float(theirs * 1e6 * peak / row["flops"])
+
+
 def plan_flops(results: dict[str, Any]) -> float:
     """Flops of a model's plan, as nnjit counts them."""
     return float(results.get("nnjit", {}).get("flops") or 0)
@@ -109,18 +120,24 @@ def markdown(data: dict[str, Any]) -> str:
 
 def table(rows: list[dict[str, Any]], peak: float) -> str:
     text = (
-        "| | nnjit ms | onnxruntime-web ms | TF.js ms | jax-js ms | ratio | GFLOP/s | of peak | kernels |\n"
+        "| | nnjit ms | onnxruntime-web ms | TF.js ms | jax-js ms | ratio | ceiling | GFLOP/s | of peak |"
+        " kernels |\n"
     )
-    text += "|---|---|---|---|---|---|---|---|---|\n"
+    text += "|---|---|---|---|---|---|---|---|---|---|\n"
     for row in rows:
         cells = [cell(row["results"].get(library)) for library in ("nnjit", *PEERS)]
         times, speed = ratio(row["results"]), rate(row, "nnjit")
         cells.append(f"{times:.2f}" if times else "–")
+        most = ceiling(row, peak)
+        cells.append(f"{most:.2f}" if most and most < 100 else "–")
         cells += [f"{speed:.1f}" if speed else "–"]
         cells += [of_bound(row, peak) or "–", of_bound(row, peak, "kernelMs") or "–"]
         text += f"| {row['name']} | " + " | ".join(cells) + " |\n"
     ratios = [r for row in rows if (r := ratio(row["results"]))]
-    return text + (f"\nMedian ratio {median(ratios):.2f} over {len(ratios)} rows.\n" if ratios else "")
+    if not ratios:
+        return text
+    mean = geometric_mean(ratios)
+    return f"{text}\nRatios: geometric mean {mean:.2f}, median {median(ratios):.2f}, {len(ratios)} rows.\n"
 
 
 def compile_table(rows: list[dict[str, Any]]) -> str:

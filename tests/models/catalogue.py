@@ -113,9 +113,9 @@ MODELS: dict[str, Model] = {
             note="48x192 fixed by its pooling",
         ),
         Model("roberta-base", inputs.encoder, ((1, 384), (1, 128), (2, 37)), skeleton=True, big=True),
-        Model("bart-base", inputs.seq2seq, ((1, 256, 64), (1, 64, 16), (2, 33, 7)), skeleton=True, big=True),
-        Model("gpt2", inputs.encoder, ((1, 256), (1, 32), (2, 19)), skeleton=True, big=True),
-        Model("t5-small", inputs.seq2seq, ((1, 256, 64), (1, 64, 16), (2, 33, 7)), skeleton=True, big=True),
+        Model("bart-base", inputs.seq2seq, ((1, 384, 384), (1, 64, 16), (2, 33, 7)), skeleton=True, big=True),
+        Model("gpt2", inputs.encoder, ((1, 384), (1, 32), (2, 19)), skeleton=True, big=True),
+        Model("t5-small", inputs.seq2seq, ((1, 256, 256), (1, 64, 16), (2, 33, 7)), skeleton=True, big=True),
         Model(
             "mobilenet-v2",
             inputs.image_net,
