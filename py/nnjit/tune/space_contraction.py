@@ -171,7 +171,7 @@ def windows(spec: KernelSpec, default: Schedule, target: Target, facts: DeviceFa
             return None
         shared = bool(c["unroll"]) and m == near
         inputs = ((mr - 1) * max(1, stride) + near_taps) if shared else mr * near_taps
-        live = mr * nv + (min(inputs, 4 if nv > 1 else inputs)) + 1
+        live = mr * nv + min(inputs, 4 if nv > 1 else mr) + 1
         if mr * nv > 1 and live > target.registers + (2 if nv > 1 else 0):
             return None
         full, rest = divmod(extent, mr)
@@ -179,7 +179,7 @@ def windows(spec: KernelSpec, default: Schedule, target: Target, facts: DeviceFa
         total = (full * body + (rest * near_taps * nv + 1.0 if rest else 0.0)) * -(-vectors // nv)
         each = total / extent / vectors * taps / near_taps
         each *= 1.0 if c["unroll"] == unrolled else 1.05
-        each *= 1.05 if c["outer"] == "rows" else 1.0
+        each *= 1.05 if c["outer"] == "columns" else 1.0
         each *= 1.0 if c["pack"] or not packs else 1.1
         return float(each)
 

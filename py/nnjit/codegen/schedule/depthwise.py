@@ -16,8 +16,8 @@ from nnjit.codegen.wasm.target import Target
 
 WINDOW = 9
 """A window of at most this many points is unrolled whole."""
-LINE, IMAGE = 64, 256 * 1024
-"""Bytes of a cache line, and of an image's lines that stay in the second cache beside everything else."""
+AROUND = 2.0
+"""Cycles of a tile beside its multiply-adds."""
 
 
 def depthwise(spec: KernelSpec, target: Target) -> Schedule | None:
@@ -54,28 +54,25 @@ def depthwise(spec: KernelSpec, target: Target) -> Schedule | None:
 
 
 def _order(f: Factors, m: Axis, tiles: dict[str, int], target: Target) -> tuple[Order, Parallel]:
-    """A cache line holds the channels of four vectors: what one of them reads of the image should still be near for
-    the next. Where that is too much for the whole image, rows are outside the channels."""
+    """Channels are innermost: a cache line holds those of four vectors, and an image is read from front to back.
+    The weights of a window are read again for each tile whatever the order is."""
     outer = [x.name for x in reversed(f.rows) if x is not m]
     batch = [x.name for x in f.batch]
     rest = [x.name for x in f.spec.axes if x.name not in (*batch, *outer, m.name, f.axis.name)]
-    lines = LINE * (f.spec.operands[f.a.operand].size // f.axis.extent)
-    middle = [f.axis.name, *outer] if lines <= IMAGE else [*outer, f.axis.name]
-    order = [*batch, *rest, *middle, m.name]
+    order = [*batch, *rest, *outer, m.name, f.axis.name]
     return Order(tuple(order)), Parallel(tuple(spread(f.spec, order, tiles, target)))
 
 
 def _window_tile(m: Axis, near: Axis, f: Factors, target: Target) -> int:
-    """Outputs in a tile: the fewest cycles for the whole axis while outputs and inputs fit the registers."""
+    """Outputs in a tile: the fewest cycles for the whole axis while outputs, and an input for each, fit the registers."""
     step, tap = f.a.index.coeff(m.name), f.a.index.coeff(near.name)
+    lines = prod(r.extent for r in f.stage.reduce if r is not near)
     best, cost = 1, float("inf")
-    for t in range(1, min(m.extent, 13) + 1):
+    for t in range(1, min(m.extent, (target.registers - 1) // 2) + 1):
         inputs = {i * step + k * tap for i in range(t) for k in range(near.extent)}
-        if t > 1 and t + len(inputs) + 1 > target.registers:
-            break
         full, rest = divmod(m.extent, t)
-        cycles = max(t * near.extent / 2, (len(inputs) + near.extent) / 2) + 1.0
-        total = full * cycles + (rest * near.extent + 1.0 if rest else 0.0)
-        if total < cost:
+        cycles = lines * max(t * near.extent / 2, (len(inputs) + near.extent) / 2) + AROUND
+        total = full * cycles + (lines * rest * near.extent + AROUND if rest else 0.0)
+        if total < 0.99 * cost:
             best, cost = t, total
     return best
