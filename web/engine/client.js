@@ -1,50 +1,35 @@
-// EngineClient: the engine as the page, or any worker, sees it. Calls go out as messages and come back as
-// promises; a dead engine rejects all that are pending and can be started anew. Calls on one session go out one at
-// a time, so that the feeds and outputs of a run can be copied here, straight into and out of a shared memory.
+// EngineClient: the engine as the page, or any worker, sees it. Calls on one session are done one at a time in the
+// order they were made. Runs of short plans are done right here (caller.js), all else goes to the engine (calls.js).
 
-import { lockName, watchLock } from './alive.js';
-import { NnjitError, check } from './errors.js';
+import { Caller } from './caller.js';
+import { Calls } from './calls.js';
 import { Lane } from './lane.js';
-import { asBytes, copyOf, feedBytes, fetched, touched } from './values.js';
+import { Runs } from './runs.js';
+import { buffers, own } from './values.js';
 
-/** @typedef {import('./types.d.ts').EngineInfo} EngineInfo */
+/** @typedef {import('./errors.js').NnjitError} NnjitError */
 /** @typedef {import('./types.d.ts').Feed} Feed */
 /** @typedef {import('./types.d.ts').Plan} Plan */
 /** @typedef {import('./types.d.ts').Progress} Progress */
-/** @typedef {{resolve: (value: any) => void, reject: (error: NnjitError) => void, progress?: Progress}} Pending */
-/** @typedef {{signal?: AbortSignal, progress?: Progress, transfer?: Transferable[]}} CallOptions */
-
-/** Outputs of this many bytes get their pages ahead of time. */
-const LARGE = 1 << 18;
-const RESTART = 'Start a new engine and create the sessions again.';
 
 export class EngineClient {
-  #worker;
-  #next = 1;
-  /** @type {Map<number, Pending>} */
-  #pending = new Map();
+  #calls;
+  #runs;
+  #caller;
   /** @type {Map<string, Lane>} */
   #lanes = new Map();
-  /** @type {Set<(error: NnjitError) => void>} */
-  #mourners = new Set();
-  #watch = new AbortController();
-  /** @type {NnjitError | null} */
-  #death = null;
 
   /**
    * Use EngineClient.start.
-   * @param {Worker} worker
+   * @param {Calls} calls
+   * @param {import('./calls.js').Started} started
    */
-  constructor(worker) {
-    this.#worker = worker;
-    /** @type {EngineInfo} */
-    this.info = /** @type {EngineInfo} */ (/** @type {unknown} */ (null));
-    worker.onmessage = ({ data }) => this.#receive(data);
-    worker.onerror = (event) => {
-      event.preventDefault?.();
-      const why = event.message ?? 'its script did not load';
-      this.#die(new NnjitError('ENGINE_DIED', `The engine failed: ${why}`, {}, RESTART));
-    };
+  constructor(calls, { info, control }) {
+    this.#calls = calls;
+    this.#caller = control && new Caller(control, info.threads);
+    this.#runs = new Runs(calls, this.#caller);
+    this.info = info;
+    calls.onMail = (mail) => this.#caller?.apply(mail);
   }
 
   /**
@@ -53,22 +38,8 @@ export class EngineClient {
    * @returns {Promise<EngineClient>}
    */
   static async start({ threads } = {}) {
-    const worker = new Worker(new URL('./engine.worker.js', import.meta.url), { type: 'module', name: 'nnjit engine' });
-    const client = new EngineClient(worker);
-    try {
-      const { info, locks } = await client.#call('start', [{ threads, lock: lockName() }]);
-      client.info = info;
-      for (const lock of locks) {
-        watchLock(lock, () => client.#die(new NnjitError('ENGINE_DIED',
-          'A thread of the engine ended; most often the browser ran out of memory.', {}, RESTART)),
-        client.#watch.signal);
-      }
-      return client;
-    } catch (cause) {
-      client.terminate();
-      const { message } = /** @type {Error} */ (cause);
-      throw new NnjitError('ENGINE_START_FAILED', `The engine did not start. ${message}`);
-    }
+    const calls = new Calls();
+    return new EngineClient(calls, await calls.start(threads));
   }
 
   /**
@@ -79,8 +50,8 @@ export class EngineClient {
   createSession(id, options = {}) {
     if (!this.#lanes.has(id)) this.#lanes.set(id, new Lane());
     return this.#inLane(id, async (lane) => {
-      const { memory, ...made } = await this.#call('createSession', [id, options]);
-      lane?.opened(memory);
+      const { memory, no, ...made } = await this.#calls.call('createSession', [id, options]);
+      lane?.opened({ memory, no, threads: made.threads });
       return made;
     });
   }
@@ -94,10 +65,10 @@ export class EngineClient {
    * @returns {Promise<import('./types.d.ts').LoadResult>}
    */
   loadPlan(id, plan, sources = [], { onProgress, signal } = {}) {
-    const { key, inputs, outputs } = plan;
     return this.#inLane(id, async (lane) => {
-      const loaded = await this.#call('loadPlan', [id, plan, sources], { signal, progress: onProgress });
-      lane?.plans.set(key, { inputs, outputs });
+      const { no, ...loaded } = await this.#calls.call('loadPlan', [id, plan, sources], { signal, progress: onProgress });
+      const { key, inputs, outputs } = plan;
+      if (lane) lane.plans.set(key, { key, inputs, outputs, short: this.#caller?.short(plan, lane.no, no) ?? null });
       return loaded;
     });
   }
@@ -113,60 +84,7 @@ export class EngineClient {
    */
   run(id, key, feeds, options = {}) {
     const given = this.#lanes.get(id)?.busy ? feeds.map((feed) => own(feed, options.transfer)) : feeds;
-    return this.#inLane(id, (lane) => {
-      const plan = lane?.direct ? lane.plans.get(key) : undefined;
-      return lane && plan ? this.#runDirect(lane, id, key, plan, given, options) : this.#runByMessage(id, key, given, options);
-    });
-  }
-
-  /**
-   * One copy of each feed and output, here. The lane is ours: nobody else is in the memory until this returns.
-   * @param {Lane} lane
-   * @param {string} id
-   * @param {string} key
-   * @param {{inputs: import('./types.d.ts').ValueRef[], outputs: import('./types.d.ts').ValueRef[]}} plan
-   * @param {Feed[]} feeds
-   * @param {import('./types.d.ts').RunOptions} options
-   */
-  async #runDirect(lane, id, key, { inputs, outputs }, feeds, { fetch, into = [], signal }) {
-    const refs = fetched(outputs, fetch);
-    const targets = refs.map((ref, i) => (ref.host ? null : target(ref, into[i])));
-    feedBytes(inputs, feeds).forEach((bytes, i) => {
-      const ref = inputs[i];
-      if (bytes && !ref.host) lane.bytes(ref.address, ref.nbytes).set(bytes);
-    });
-    const values = feeds.map((feed, i) => (inputs[i].host ? feed : null));
-    const running = this.#call('run', [id, key, values, fetch, true], { signal });
-    // While the engine computes: fresh pages cost more than the copy into them (about 1 ms a megabyte).
-    refs.forEach((ref, i) => {
-      if (!ref.host && !targets[i] && ref.nbytes >= LARGE) targets[i] = touched(ref.nbytes);
-    });
-    const result = await running;
-    refs.forEach((ref, i) => {
-      if (ref.host) return;
-      const bytes = lane.bytes(ref.address, ref.nbytes);
-      if (targets[i]) targets[i].set(bytes);
-      else targets[i] = copyOf(bytes);
-    });
-    return { ...result, outputs: refs.map((_, i) => targets[i] ?? result.outputs[i]) };
-  }
-
-  /**
-   * @param {string} id
-   * @param {string} key
-   * @param {Feed[]} feeds
-   * @param {import('./types.d.ts').RunOptions} options
-   */
-  async #runByMessage(id, key, feeds, { fetch, into, signal, transfer }) {
-    const packed = feeds.map((feed) => own(feed, transfer));
-    const result = await this.#call('run', [id, key, packed, fetch, false], { signal, transfer: buffers(packed) });
-    into?.forEach((place, i) => {
-      const output = result.outputs[i];
-      if (!place || !(output instanceof Uint8Array)) return;
-      result.outputs[i] = target({ name: fetch?.[i] ?? String(i), nbytes: output.byteLength }, place);
-      result.outputs[i].set(output);
-    });
-    return result;
+    return this.#inLane(id, (lane) => this.#runs.run(lane, id, key, given, options));
   }
 
   /**
@@ -180,7 +98,7 @@ export class EngineClient {
   profile(id, key, feeds, repeats, { signal } = {}) {
     const packed = feeds.map((feed) => own(feed));
     return this.#inLane(id, () =>
-      this.#call('profile', [id, key, packed, repeats], { signal, transfer: buffers(packed) }));
+      this.#calls.call('profile', [id, key, packed, repeats], { signal, transfer: buffers(packed) }));
   }
 
   /**
@@ -191,7 +109,7 @@ export class EngineClient {
    * @returns {Promise<void>}
    */
   swapSlot(id, key, slot, moduleBytes) {
-    return this.#inLane(id, () => this.#call('swapSlot', [id, key, slot, moduleBytes]));
+    return this.#inLane(id, () => this.#calls.call('swapSlot', [id, key, slot, moduleBytes]));
   }
 
   /**
@@ -203,7 +121,7 @@ export class EngineClient {
    * @returns {Promise<import('./types.d.ts').TimingResult>}
    */
   timeSlot(id, key, step, { signal, ...options } = {}) {
-    return this.#inLane(id, () => this.#call('timeSlot', [id, key, step, options], { signal }));
+    return this.#inLane(id, () => this.#calls.call('timeSlot', [id, key, step, options], { signal }));
   }
 
   /**
@@ -212,7 +130,9 @@ export class EngineClient {
    * @returns {Promise<import('./types.d.ts').StepMs[]>} what each step took in the next inference, whenever that is
    */
   survey(id, key) {
-    return this.#call('survey', [id, key]);
+    const short = this.#lanes.get(id)?.plans.get(key)?.short;
+    if (short) short.elsewhere = true; // the engine does the next one
+    return this.#calls.call('survey', [id, key]);
   }
 
   /**
@@ -222,7 +142,7 @@ export class EngineClient {
    * @returns {Promise<void>}
    */
   openLab(id, options) {
-    return this.#call('openLab', [id, options]);
+    return this.#calls.call('openLab', [id, options]);
   }
 
   /**
@@ -232,7 +152,7 @@ export class EngineClient {
    * @returns {Promise<{ms: number, busyMs: number, samples: number[][]}>}
    */
   labSetup(id, setup, signal) {
-    return this.#call('labSetup', [id, setup], { signal });
+    return this.#calls.call('labSetup', [id, setup], { signal });
   }
 
   /**
@@ -242,7 +162,7 @@ export class EngineClient {
    * @returns {Promise<import('./types.d.ts').LabReport>}
    */
   labTrial(id, trial, signal) {
-    return this.#call('labTrial', [id, trial], { signal });
+    return this.#calls.call('labTrial', [id, trial], { signal });
   }
 
   /**
@@ -252,7 +172,7 @@ export class EngineClient {
    * @returns {Promise<{times: Record<string, number>, values: number[][]}>} ms of a round of each kernel, by name
    */
   labMeasure(id, work, signal) {
-    return this.#call('labMeasure', [id, work], { signal });
+    return this.#calls.call('labMeasure', [id, work], { signal });
   }
 
   /**
@@ -261,7 +181,7 @@ export class EngineClient {
    * @returns {Promise<import('./types.d.ts').LabConfirmation>} of the last candidate, verified whole and timed again
    */
   labConfirm(id, signal) {
-    return this.#call('labConfirm', [id], { signal });
+    return this.#calls.call('labConfirm', [id], { signal });
   }
 
   /**
@@ -269,7 +189,7 @@ export class EngineClient {
    * @returns {Promise<{freed: number}>}
    */
   closeLab(id) {
-    return this.#call('closeLab', [id]);
+    return this.#calls.call('closeLab', [id]);
   }
 
   /**
@@ -280,7 +200,7 @@ export class EngineClient {
    * @returns {Promise<void>}
    */
   adopt(id, key, adoption) {
-    return this.#inLane(id, () => this.#call('adopt', [id, key, adoption]));
+    return this.#inLane(id, () => this.#calls.call('adopt', [id, key, adoption]));
   }
 
   /**
@@ -288,7 +208,7 @@ export class EngineClient {
    * @returns {Promise<import('./types.d.ts').PaceReport>}
    */
   pace(change) {
-    return this.#call('pace', [change]);
+    return this.#calls.call('pace', [change]);
   }
 
   /**
@@ -298,7 +218,7 @@ export class EngineClient {
    * @returns {Promise<Uint8Array<ArrayBuffer>>}
    */
   readMemory(id, address, length) {
-    return this.#inLane(id, () => this.#call('readMemory', [id, address, length]));
+    return this.#inLane(id, () => this.#calls.call('readMemory', [id, address, length]));
   }
 
   /**
@@ -308,7 +228,7 @@ export class EngineClient {
    */
   dropPlan(id, key) {
     return this.#inLane(id, async (lane) => {
-      await this.#call('dropPlan', [id, key]);
+      await this.#calls.call('dropPlan', [id, key]);
       lane?.plans.delete(key);
     });
   }
@@ -319,7 +239,8 @@ export class EngineClient {
    */
   releaseSession(id) {
     return this.#inLane(id, async (lane) => {
-      const freed = await this.#call('releaseSession', [id]);
+      const freed = await this.#calls.call('releaseSession', [id]);
+      if (lane) this.#caller?.drop(lane.no);
       lane?.closed();
       return freed;
     });
@@ -327,7 +248,7 @@ export class EngineClient {
 
   /** @returns {Promise<import('./types.d.ts').MemoryReport>} */
   memory() {
-    return this.#call('memory', []);
+    return this.#calls.call('memory', []);
   }
 
   /**
@@ -335,7 +256,7 @@ export class EngineClient {
    * @returns {Promise<void>}
    */
   connectHost(port) {
-    return this.#call('connectHost', [port], { transfer: [port] });
+    return this.#calls.call('connectHost', [port], { transfer: [port] });
   }
 
   /**
@@ -343,26 +264,12 @@ export class EngineClient {
    * @returns {() => void} unsubscribes
    */
   onDeath(callback) {
-    this.#mourners.add(callback);
-    return () => this.#mourners.delete(callback);
+    return this.#calls.onDeath(callback);
   }
 
   /** Ends the engine and its threads; pending calls are rejected. */
   terminate() {
-    this.#mourners.clear();
-    this.#die(new NnjitError('ENGINE_DIED', 'The engine was ended.', {}, RESTART));
-  }
-
-  /** @param {NnjitError} error */
-  #die(error) {
-    if (this.#death) return;
-    this.#death = error;
-    this.#watch.abort();
-    this.#worker.terminate();
-    const pending = [...this.#pending.values()];
-    this.#pending.clear();
-    for (const { reject } of pending) reject(error);
-    for (const callback of this.#mourners) callback(error);
+    this.#calls.end();
   }
 
   /**
@@ -375,90 +282,10 @@ export class EngineClient {
   #inLane(id, work) {
     const lane = this.#lanes.get(id);
     if (!lane) return work(undefined);
-    return new Promise((resolve, reject) => {
-      const leave = () => {
-        lane.leave();
-        if (!lane.busy && !lane.open) this.#lanes.delete(id);
-      };
-      lane.enter(() => {
-        const done = work(lane);
-        done.then(resolve, reject);
-        done.then(leave, leave);
-      });
-    });
+    const leave = () => {
+      lane.leave();
+      if (!lane.busy && !lane.open) this.#lanes.delete(id);
+    };
+    return lane.enter(() => work(lane).finally(leave));
   }
-
-  /**
-   * @param {string} method
-   * @param {unknown[]} args
-   * @param {CallOptions} [options]
-   * @returns {Promise<any>}
-   */
-  #call(method, args, { signal, progress, transfer = [] } = {}) {
-    if (this.#death) return Promise.reject(this.#death);
-    if (signal?.aborted) return Promise.reject(new NnjitError('ABORTED', 'The call was cancelled.'));
-    const id = this.#next++;
-    const abort = () => this.#worker.postMessage({ id, abort: true });
-    /** @type {Promise<any>} */
-    const answer = new Promise((resolve, reject) => {
-      // throws, and so rejects, at once if something cannot be cloned
-      const at = performance.timeOrigin + performance.now();
-      this.#worker.postMessage({ id, method, args, cancellable: signal !== undefined, at }, transfer);
-      this.#pending.set(id, { resolve, reject, progress });
-    });
-    if (!signal) return answer;
-    signal.addEventListener('abort', abort);
-    return answer.finally(() => signal.removeEventListener('abort', abort));
-  }
-
-  /** @param {import('./types.d.ts').Reply} reply */
-  #receive({ id, value, error, progress }) {
-    if (id === 0 && error) {
-      this.#die(new NnjitError('ENGINE_DIED', String(error.message), {}, RESTART));
-      return;
-    }
-    const pending = this.#pending.get(id);
-    if (!pending) return;
-    if (progress) {
-      pending.progress?.(...progress);
-      return;
-    }
-    this.#pending.delete(id);
-    if (error) pending.reject(NnjitError.from(error));
-    else pending.resolve(value);
-  }
-}
-
-/**
- * @param {Feed} feed
- * @param {boolean} [transfer] the caller gives its buffer away
- * @returns {Feed} with a buffer that nobody else has and that can move: it is copied here and not once more on the way
- */
-function own(feed, transfer = false) {
-  const bytes = asBytes(feed);
-  if (!bytes) return feed;
-  const whole = bytes.buffer instanceof ArrayBuffer && bytes.byteLength === bytes.buffer.byteLength;
-  return transfer && whole ? bytes : copyOf(bytes);
-}
-
-/**
- * @param {Feed[]} feeds
- * @returns {ArrayBuffer[]} each once
- */
-function buffers(feeds) {
-  const found = feeds.flatMap((feed) => (ArrayBuffer.isView(feed) ? [/** @type {ArrayBuffer} */ (feed.buffer)] : []));
-  return [...new Set(found)];
-}
-
-/**
- * @param {{name: string, nbytes: number}} ref
- * @param {ArrayBufferView | null | undefined} place
- * @returns {Uint8Array | null} the bytes of `place`
- */
-function target({ name, nbytes }, place) {
-  const bytes = place ? asBytes(place) : null;
-  check(!bytes || bytes.byteLength === nbytes, 'BAD_FEED',
-    `Output "${name}" has ${nbytes} bytes; there is room for ${bytes?.byteLength}.`,
-    { name, expected: nbytes, got: bytes?.byteLength });
-  return bytes;
 }

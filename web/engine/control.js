@@ -1,5 +1,6 @@
-// The pool's control words: one SharedArrayBuffer through which thread 0 hands out jobs and the others report.
-// A job block that all read, then one 64-byte line a thread, then one float64 (ms) a thread.
+// The pool's control words: one SharedArrayBuffer through which a leader hands out jobs and the threads report. It
+// leads who has taken the team: thread 0, or for a short run the caller's own thread (caller.js).
+// A job block that all read, one 64-byte line a thread, the caller's line, then one float64 (ms) a thread and the caller's.
 
 /** Kinds of job. RUN: plan.run over steps; CALL: one slot, `repeat` times. */
 export const RUN = 1;
@@ -23,6 +24,15 @@ const SIGNAL = 0;
 const COMMAND = 1;
 const TRAPPED = 2;
 
+/** Words of the caller's line: who has the team, whether a run is under way there, how many there were. */
+const OWNER = 0;
+const CALLING = 1;
+const CALLS = 2;
+
+const NOBODY = 0;
+const ENGINE = 1;
+const CALLER = 2;
+
 /** Loop turns before a thread goes to sleep: some 10-20 microseconds, the length of a short step. */
 const SPINS = 1500;
 
@@ -31,7 +41,7 @@ const pause = /** @type {{pause?: () => void}} */ (/** @type {unknown} */ (Atomi
 
 /** @typedef {import('./types.d.ts').Job} Job */
 
-/** Both ends of the control words. Without shared memory there is one thread, and nothing ever waits. */
+/** All ends of the control words. Without shared memory there is one thread, and nothing ever waits. */
 export class Control {
   /**
    * @param {number} threads
@@ -40,23 +50,27 @@ export class Control {
   constructor(threads, buffer) {
     this.threads = threads;
     this.buffer = buffer;
-    this.words = new Int32Array(buffer, 0, LINE * (threads + 1));
+    this.words = new Int32Array(buffer, 0, LINE * (threads + 2));
     /** What each thread's share of the last job took, in ms. */
-    this.times = new Float64Array(buffer, 4 * LINE * (threads + 1), threads);
+    this.times = new Float64Array(buffer, 4 * LINE * (threads + 2), threads);
+    /** When the caller's last run ended, by the clock of all threads, and what it took. */
+    this.called = new Float64Array(buffer, 4 * LINE * (threads + 2) + 8 * threads, 2);
+    this.caller = LINE * (threads + 1);
   }
 
   /** @param {number} threads */
   static bytes(threads) {
-    return 4 * LINE * (threads + 1) + 8 * threads;
+    return 4 * LINE * (threads + 2) + 8 * (threads + 2);
   }
 
   /**
    * @param {number} threads
+   * @param {boolean} shared with other threads, or a caller's
    * @returns {Control}
    */
-  static create(threads) {
+  static create(threads, shared) {
     const size = Control.bytes(threads);
-    return new Control(threads, threads > 1 ? new SharedArrayBuffer(size) : new ArrayBuffer(size));
+    return new Control(threads, shared ? new SharedArrayBuffer(size) : new ArrayBuffer(size));
   }
 
   /** @param {number} thread */
@@ -64,7 +78,68 @@ export class Control {
     return LINE * (thread + 1);
   }
 
-  // --- thread 0 ---
+  // --- whose the team is ---
+
+  /** Thread 0: blocks until the team is free, and takes it. */
+  take() {
+    const { words } = this;
+    const at = this.caller + OWNER;
+    for (let spins = 0; ; spins++) {
+      const held = Atomics.compareExchange(words, at, NOBODY, ENGINE);
+      if (held === NOBODY) return;
+      if (spins > SPINS) Atomics.wait(words, at, held);
+      else pause();
+    }
+  }
+
+  /**
+   * The caller's thread, which may not block: takes the team if it is free and at rest, or soon is.
+   * @returns {boolean}
+   */
+  tryTake() {
+    const { words } = this;
+    const at = this.caller + OWNER;
+    let mine = false;
+    for (let spins = 0; spins < SPINS; spins++) {
+      mine ||= Atomics.compareExchange(words, at, NOBODY, CALLER) === NOBODY;
+      if (mine && Atomics.load(words, REMAINING) === 0) return true;
+      pause();
+    }
+    if (mine) this.give(); // a thread that slept through the last job has yet to look at it
+    return false;
+  }
+
+  /** Gives the team back. */
+  give() {
+    Atomics.store(this.words, this.caller + OWNER, NOBODY);
+    Atomics.notify(this.words, this.caller + OWNER);
+  }
+
+  // --- the caller's runs, for who must know of them ---
+
+  callBegins() {
+    Atomics.store(this.words, this.caller + CALLING, 1);
+  }
+
+  /** @param {number} ms */
+  callEnded(ms) {
+    this.called[0] = performance.timeOrigin + performance.now();
+    this.called[1] = ms;
+    Atomics.add(this.words, this.caller + CALLS, 1);
+    Atomics.store(this.words, this.caller + CALLING, 0);
+  }
+
+  /** A run is under way on the caller's thread. */
+  get calling() {
+    return Atomics.load(this.words, this.caller + CALLING) !== 0;
+  }
+
+  /** How many runs there were on the caller's thread. */
+  get calls() {
+    return Atomics.load(this.words, this.caller + CALLS);
+  }
+
+  // --- the leader ---
 
   /**
    * Hands `job` to threads 1 .. job.threads-1.

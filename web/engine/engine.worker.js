@@ -28,7 +28,8 @@ const host = new Host();
 const sessions = new Map();
 /** @type {Map<string, Lab>} */
 const labs = new Map();
-const pace = new Pace();
+/** @type {Pace} */
+let pace;
 /** @type {Pool} */
 let pool;
 /** @type {import('./types.d.ts').EngineInfo} */
@@ -56,8 +57,10 @@ const methods = {
   async start(_call, { threads, lock }) {
     await holdLock(lock);
     info = probe(threads);
-    pool = new Pool(info.threads, (error) => port.postMessage({ id: 0, error: error.toJSON() }));
-    return { info, locks: [lock, ...await pool.start(lock)] };
+    pool = new Pool(info.threads, info.sharedMemory, (error) => port.postMessage({ id: 0, error: error.toJSON() }));
+    pace = new Pace(pool.control);
+    const control = info.sharedMemory ? pool.control.buffer : null;
+    return { info, locks: [lock, ...await pool.start(lock)], control };
   },
 
   /**
@@ -65,12 +68,13 @@ const methods = {
    * @param {string} id
    * @param {import('./types.d.ts').SessionOptions} options
    */
-  async createSession(_call, id, { shared = info.sharedMemory, threads = info.threads, maxPages } = {}) {
+  async createSession(_call, id, { shared = info.sharedMemory, threads = info.threads, maxPages, runOn = 'auto' } = {}) {
     check(!sessions.has(id), 'DUPLICATE_SESSION', `There is a session "${id}" already.`, { session: id });
     check(!shared || info.sharedMemory, 'BAD_PLAN',
       'Memory cannot be shared here: the page is not cross-origin isolated.');
     const many = shared ? Math.min(Math.max(1, Math.floor(threads)), info.threads) : 1;
-    const made = new Session(id, pool, { shared, threads: many, maxPages });
+    const lends = shared && runOn === 'auto';
+    const made = new Session(id, pool, { shared, threads: many, maxPages }, lends ? (mail) => port.postMessage({ id: 0, mail }) : null);
     sessions.set(id, made);
     try {
       await made.open();
@@ -79,7 +83,7 @@ const methods = {
       throw cause;
     }
     const own = made.memory;
-    return { shared, threads: made.threads, maxPages: own.maxPages, memory: shared ? own.memory : undefined };
+    return { shared, threads: made.threads, maxPages: own.maxPages, memory: shared ? own.memory : undefined, no: made.no };
   },
 
   /**
@@ -109,6 +113,19 @@ const methods = {
     } finally {
       pace.ended(start);
     }
+  },
+
+  /**
+   * A run that the caller's thread led has trapped, there or in one of the threads it had called.
+   * @param {Call} _call
+   * @param {string} id
+   * @param {string} key
+   * @param {{first: number, last: number, threads: number, trap: import('./types.d.ts').Trap | null}} how
+   * @returns {Promise<never>}
+   */
+  async calledTrapped(_call, id, key, how) {
+    const target = session(id);
+    throw await target.calledTrapped(target.plan(key), how);
   },
 
   /**

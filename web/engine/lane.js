@@ -4,6 +4,8 @@
 import { collect } from './garbage.js';
 
 /** @typedef {import('./types.d.ts').ValueRef} ValueRef */
+/** Where a plan's inputs and outputs are, and how the caller's thread may run it.
+ * @typedef {{key: string, inputs: ValueRef[], outputs: ValueRef[], short: import('./caller.js').ShortPlan | null}} KnownPlan */
 
 export class Lane {
   /** @type {(() => void)[]} */
@@ -15,20 +17,22 @@ export class Lane {
   busy = false;
   /** The engine has this session. */
   open = false;
-  /** Where the plans that are loaded have their inputs and outputs. @type {Map<string, {inputs: ValueRef[], outputs: ValueRef[]}>} */
+  /** The session's number in mail. */
+  no = -1;
+  threads = 1;
+  /** The plans that are loaded. @type {Map<string, KnownPlan>} */
   plans = new Map();
 
   /**
    * Calls `start` when all that came before has left; at once if nothing has.
-   * @param {() => void} start calls leave() in the end
+   * @template T
+   * @param {() => Promise<T>} start calls leave() in the end
+   * @returns {Promise<T>}
    */
   enter(start) {
-    if (this.busy) {
-      this.#waiting.push(start);
-    } else {
-      this.busy = true;
-      start();
-    }
+    if (this.busy) return new Promise((resolve) => { this.#waiting.push(() => resolve(start())); });
+    this.busy = true;
+    return start();
   }
 
   leave() {
@@ -37,9 +41,11 @@ export class Lane {
     else this.busy = false;
   }
 
-  /** @param {WebAssembly.Memory | undefined} memory shared, or none */
-  opened(memory) {
+  /** @param {{memory?: WebAssembly.Memory, no: number, threads: number}} made memory: if it is shared */
+  opened({ memory, no, threads }) {
     this.open = true;
+    this.no = no;
+    this.threads = threads;
     this.#memory = memory ?? null;
   }
 

@@ -4,8 +4,8 @@
 import { NnjitError, asError, check, throwIfAborted } from './errors.js';
 import { PAGE } from './memory.js';
 import { callHost } from './run.js';
-import { countLong } from './session.js';
 import { chunks } from './source.js';
+import { countLong } from './steps.js';
 import { turn } from './turns.js';
 
 /** @typedef {import('./types.d.ts').Plan} Plan */
@@ -26,7 +26,7 @@ const TELL = 30;
  * @param {Plan} plan
  * @param {Blob[]} sources files that 'range' items read
  * @param {Context} context
- * @returns {Promise<import('./types.d.ts').LoadResult>}
+ * @returns {Promise<import('./types.d.ts').LoadResult & {no: number}>} no: the plan's, in mail
  */
 export async function loadPlan(session, plan, sources, context) {
   checkPlan(session, plan, sources);
@@ -41,13 +41,14 @@ export async function loadPlan(session, plan, sources, context) {
     long: countLong(plan.steps),
   };
   const { tableBase, slots } = plan;
+  if (plan.callerMs) session.lent.add(loaded.no);
   try {
     await session.mail({ op: 'plan', session: session.no, plan: loaded.no, module, tableBase, slots });
     context.progress('compile', 1, 1);
     const compiled = performance.now();
     await initialize(session, loaded, plan.init, sources, context);
     session.plans.set(plan.key, loaded);
-    return { compileMs: compiled - started, initMs: performance.now() - compiled, bytes: session.memory.bytes };
+    return { compileMs: compiled - started, initMs: performance.now() - compiled, bytes: session.memory.bytes, no: loaded.no };
   } catch (cause) {
     await session.mail({ op: 'dropPlan', session: session.no, plan: loaded.no });
     throw asError(cause);

@@ -10,6 +10,7 @@ export const SEQUENCE = 64 / 4;
 export const RUNNING = 68 / 4;
 export const ABORT = 72 / 4;
 export const DONE = 128 / 4;
+export const AWAKE = 136 / 4;
 /** One word a thread: the step it is in, so that a trap can be named. */
 export const STEP_WORDS = 256 / 4;
 

@@ -1,5 +1,5 @@
 // When the tuner may use the engine: between inferences, in slices. Takes word of every inference that begins and
-// ends; says how long the next slice may be, and counts what inferences had to wait for.
+// ends, here or on the caller's thread; says how long the next slice may be, and counts what inferences waited for.
 
 import { throwIfAborted } from './errors.js';
 import { turn } from './turns.js';
@@ -30,6 +30,13 @@ export class Pace {
   #sliceEnd = -Infinity;
   /** @type {(() => void)[]} */
   #waiting = [];
+  /** The caller's runs that have been counted in. */
+  #calls = 0;
+
+  /** @param {import('./control.js').Control} control where the caller's thread tells of its runs */
+  constructor(control) {
+    this.control = control;
+  }
 
   /** @param {number} sentAt when the caller sent it, as performance.timeOrigin + performance.now() */
   began(sentAt) {
@@ -45,10 +52,22 @@ export class Pace {
   /** @param {number} start what began() returned */
   ended(start) {
     this.#running--;
-    this.#lastEnd = performance.now();
-    const ms = this.#lastEnd - start;
-    this.#runMs = this.#runMs ? 0.8 * this.#runMs + 0.2 * ms : ms;
+    this.#count(performance.now(), performance.now() - start);
     if (this.#running === 0) for (const wake of this.#waiting.splice(0)) wake();
+  }
+
+  /** @param {number} end @param {number} ms of a run */
+  #count(end, ms) {
+    this.#lastEnd = Math.max(this.#lastEnd, end);
+    this.#runMs = this.#runMs ? 0.8 * this.#runMs + 0.2 * ms : ms;
+  }
+
+  /** Takes note of runs on the caller's thread. @returns {boolean} one is under way */
+  #calling() {
+    const { calls, called, calling } = this.control;
+    if (calls !== this.#calls) this.#count(called[0] - performance.timeOrigin, called[1]);
+    this.#calls = calls;
+    return calling;
   }
 
   /** @param {number} start @param {number} took */
@@ -71,6 +90,7 @@ export class Pace {
         await new Promise((resolve) => { this.#waiting.push(() => resolve(undefined)); });
         continue;
       }
+      if (this.#calling()) continue; // it ends soon, or another turn finds it ended
       if (this.mode === 'now') return NOW_MS;
       const now = performance.now();
       const quiet = now - this.#lastEnd;

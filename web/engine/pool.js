@@ -33,13 +33,14 @@ export class Pool {
 
   /**
    * @param {number} threads
+   * @param {boolean} shared memory can be shared: the caller's thread may have a part in this
    * @param {(error: NnjitError) => void} onFatal a thread's script failed
    */
-  constructor(threads, onFatal) {
+  constructor(threads, shared, onFatal) {
     this.threads = threads;
     this.onFatal = onFatal;
     this.replica = new Replica(0);
-    this.control = Control.create(threads);
+    this.control = Control.create(threads, shared);
   }
 
   /**
@@ -122,6 +123,20 @@ export class Pool {
    * @param {number} threads
    */
   async #send(mail, threads) {
+    const many = threads > 1;
+    if (many) this.control.take();
+    try {
+      await this.#deliver(mail, threads);
+    } finally {
+      if (many) this.control.give();
+    }
+  }
+
+  /**
+   * @param {Mail} mail
+   * @param {number} threads
+   */
+  async #deliver(mail, threads) {
     this.control.join(); // a thread that slept through the last run still has to look at it
     const answers = [];
     for (let thread = 1; thread < threads; thread++) {
@@ -146,36 +161,74 @@ export class Pool {
    * Runs `job` on threads 0 .. job.threads-1 until it is done, without giving up the thread in between. A run
    * shares its steps among those who are there: it is done when its work is, also if a thread has yet to wake up.
    * @param {Job} job
-   * @param {() => void} rest puts the barrier back after a trap
+   * @param {() => void} rest puts the control words back after a trap
    * @returns {Promise<number[]>} ms a thread; of a run, thread 0's alone
    */
   async dispatch(job, rest) {
     while (this.#mails > 0) await this.#mailing;
-    this.control.join();
     const many = job.threads > 1;
-    if (many) {
-      this.replica.opens(job);
-      this.control.start(job);
-    }
-    let ms = 0;
     /** @type {Trap | null} */
     let trap = null;
+    /** @type {number[]} */
+    let others = [];
+    if (many) this.control.take();
     try {
-      ms = this.replica.execute(job);
-    } catch (cause) {
-      trap = this.replica.explain(job, cause);
+      this.control.join();
+      if (many) {
+        this.replica.opens(job);
+        this.control.start(job);
+      }
+      let ms = 0;
+      try {
+        ms = this.replica.execute(job);
+      } catch (cause) {
+        trap = this.replica.explain(job, cause);
+      }
+      if (job.kind === RUN && !trap && !(many && this.replica.aborted(job))) return [ms];
+      if (many) this.control.join();
+      others = this.#others(job);
+      if (!trap && !others.length) return [ms, ...this.control.times.subarray(1, job.threads)];
+      rest();
+    } finally {
+      if (many) this.control.give();
     }
-    if (job.kind === RUN && !trap && !(many && this.replica.aborted(job))) return [ms];
-    if (many) this.control.join();
-    const times = [ms, ...this.control.times.subarray(1, job.threads)];
-    const trapped = many ? this.control.trapped(job.threads) : [];
-    if (!trap && trapped.length === 0) return times;
+    throw await this.#trapped(trap, others);
+  }
+
+  /**
+   * A run that the caller's thread led has trapped. It has the team still.
+   * @param {Job} job
+   * @param {Trap | null} trap its own
+   * @param {() => void} rest
+   * @returns {Promise<JobTrapped>}
+   */
+calledTrapped(job, trap, rest) {
+    if (job.threads > 1) this.control.join();
+    const others = this.#others(job);
     rest();
-    for (const thread of trapped) {
+    return this.#trapped(trap, others);
+  }
+
+  /**
+   * @param {Job} job which every thread has left
+   * @returns {number[]} the threads, 0 apart, that trapped in it
+   */
+  #others({ threads }) {
+    return threads > 1 ? this.control.trapped(threads) : [];
+  }
+
+  /**
+   * @param {Trap | null} trap the leader's
+   * @param {number[]} others
+   * @returns {Promise<JobTrapped>}
+   */
+  async #trapped(trap, others) {
+    let first = trap;
+    for (const thread of others) {
       const told = await this.#trap(thread);
-      trap ??= told;
+      first ??= told;
     }
-    throw new JobTrapped(/** @type {Trap} */ (trap));
+    return new JobTrapped(/** @type {Trap} */ (first));
   }
 
   /**

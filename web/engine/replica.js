@@ -1,10 +1,10 @@
 // One thread's copy of everything that cannot be shared: instances and tables, for each session and plan.
-// Mail changes it, a job runs on it. Thread 0 and the thread workers use the same class.
+// Mail changes it, a job runs on it. Thread 0, the thread workers and the caller's thread use the same class.
 
 import { CALL, CANDIDATE, LAB, RUN } from './control.js';
 import { check } from './errors.js';
 import { collect } from './garbage.js';
-import { ABORT, DONE, RUNNING, SEQUENCE, STEP_WORDS } from './memory.js';
+import { ABORT, AWAKE, DONE, RUNNING, SEQUENCE, STEP_WORDS } from './memory.js';
 
 /** @typedef {import('./types.d.ts').Mail} Mail */
 /** @typedef {import('./types.d.ts').Job} Job */
@@ -20,15 +20,20 @@ import { ABORT, DONE, RUNNING, SEQUENCE, STEP_WORDS } from './memory.js';
 /**
  * @typedef {object} SessionReplica
  * @property {WebAssembly.Memory} memory
+ * @property {Int32Array} words
  * @property {WebAssembly.Table} table
  * @property {Map<number, PlanReplica>} plans
  * @property {(Kernel | null)[]} lab kernels that are tried out, by number
  */
 
 export class Replica {
-  /** @param {number} thread */
-  constructor(thread) {
+  /**
+   * @param {number} thread
+   * @param {boolean} [awake] this thread may not sleep when it leads
+   */
+  constructor(thread, awake = false) {
     this.thread = thread;
+    this.awake = awake;
     /** @type {Map<number, SessionReplica>} */
     this.sessions = new Map();
   }
@@ -56,6 +61,7 @@ export class Replica {
       case 'session':
         this.sessions.set(mail.session, {
           memory: mail.memory,
+          words: new Int32Array(mail.memory.buffer, 0, 256),
           table: new WebAssembly.Table({ element: 'anyfunc', initial: 0 }),
           plans: new Map(),
           lab: [],
@@ -138,17 +144,18 @@ export class Replica {
    * @param {Job} job
    */
   opens(job) {
-    const { memory } = this.#session(job.session);
-    if (job.kind === RUN) Atomics.store(new Int32Array(memory.buffer, 0, 256), RUNNING, 1);
+    if (job.kind !== RUN) return;
+    const words = wordsOf(this.#session(job.session));
+    words[AWAKE] = this.awake ? 1 : 0;
+    Atomics.store(words, RUNNING, 1);
   }
 
   /**
    * @param {Job} job a run that has come back on this thread
-   * @returns {boolean} another thread has trapped in it
+   * @returns {number} not 0: another thread has trapped in it, or does not answer
    */
   aborted(job) {
-    const { memory } = this.#session(job.session);
-    return Atomics.load(new Int32Array(memory.buffer, 0, 256), ABORT) !== 0;
+    return Atomics.load(wordsOf(this.#session(job.session)), ABORT);
   }
 
   /**
@@ -165,13 +172,13 @@ export class Replica {
   /** @param {Job} job */
   #run({ session, plan, threads, first = 0, last = 0 }) {
     const { run } = this.#plan(session, plan);
-    const { memory } = this.#session(session);
-    new Int32Array(memory.buffer, 0, 256)[STEP_WORDS + this.thread] = -1;
+    const words = wordsOf(this.#session(session));
+    words[STEP_WORDS + this.thread] = -1;
     const start = performance.now();
     try {
       run(this.thread, threads, first, last);
     } catch (cause) {
-      if (threads > 1) release(memory);
+      if (threads > 1) release(words);
       throw cause;
     }
     return performance.now() - start;
@@ -210,10 +217,8 @@ export class Replica {
    * @returns {import('./types.d.ts').Trap}
    */
   explain(job, cause) {
-    const memory = this.sessions.get(job.session)?.memory;
-    const step = job.kind === RUN && memory
-      ? new Int32Array(memory.buffer, 0, 256)[STEP_WORDS + this.thread]
-      : -1;
+    const session = this.sessions.get(job.session);
+    const step = job.kind === RUN && session ? wordsOf(session)[STEP_WORDS + this.thread] : -1;
     const stack = cause instanceof Error ? cause.stack ?? '' : '';
     const frame = /wasm-function\[(\d+)\]/.exec(stack); // V8, SpiderMonkey and JavaScriptCore all print this
     return {
@@ -237,15 +242,22 @@ export class Replica {
 }
 
 /**
+ * @param {SessionReplica} session
+ * @returns {Int32Array} its control words; a memory that is not shared has a new buffer when it has grown
+ */
+function wordsOf(session) {
+  if (session.words.length === 0) session.words = new Int32Array(session.memory.buffer, 0, 256);
+  return session.words;
+}
+
+/**
  * Lets every thread out of the run after a trap. Who falls asleep between the flag and the wake-up naps for the
  * 50 ms that the plan's functions sleep at most.
- * @param {WebAssembly.Memory} memory
+ * @param {Int32Array} words
  */
-function release(memory) {
-  if (!(memory.buffer instanceof ArrayBuffer)) {
-    const words = new Int32Array(memory.buffer, 0, 256);
-    Atomics.store(words, ABORT, 1);
-    Atomics.notify(words, SEQUENCE);
-    Atomics.notify(words, DONE);
-  }
+function release(words) {
+  if (words.buffer instanceof ArrayBuffer) return;
+  Atomics.store(words, ABORT, 1);
+  Atomics.notify(words, SEQUENCE);
+  Atomics.notify(words, DONE);
 }

@@ -9,6 +9,12 @@ import { turn } from './turns.js';
 /** @typedef {import('./types.d.ts').Plan} Plan */
 /** @typedef {import('./types.d.ts').Step} Step */
 /** @typedef {import('./types.d.ts').HostValue} HostValue */
+/** @typedef {import('./types.d.ts').Job} Job */
+/** @typedef {import('./types.d.ts').Mail} Mail */
+/** @typedef {import('./types.d.ts').Trap} Trap */
+
+/** What the caller's thread must have done too before its next run. It drops sessions itself. */
+const FOR_CALLER = new Set(['session', 'plan', 'swap', 'dropPlan']);
 
 /**
  * What is kept of a plan once it is loaded: no module bytes, no constants.
@@ -26,32 +32,24 @@ import { turn } from './turns.js';
  * @property {number[]} long long[i]: of steps 0 .. i-1, see countLong
  */
 
-/**
- * @param {Step[]} steps
- * @returns {number[]} of each prefix of the steps, how many are long enough to wake a thread for
- */
-export function countLong(steps) {
-  const counts = [0];
-  for (const { parallel, wake } of steps) {
-    counts.push(counts[counts.length - 1] + (parallel !== false && wake !== false ? 1 : 0));
-  }
-  return counts;
-}
-
 let numbers = 0;
 
 export class Session {
   /** @type {Map<string, LoadedPlan>} */
   plans = new Map();
+  /** Numbers of the plans that the caller's thread may run too. @type {Set<number>} */
+  lent = new Set();
   #tail = Promise.resolve();
 
   /**
    * @param {string} id
    * @param {import('./pool.js').Pool} pool
    * @param {{shared: boolean, threads: number, maxPages?: number}} options
+   * @param {((mail: Mail) => void) | null} [caller] takes the mail for the caller's thread; null: that runs nothing
    */
-  constructor(id, pool, { shared, threads, maxPages }) {
+  constructor(id, pool, { shared, threads, maxPages }, caller = null) {
     this.id = id;
+    this.caller = caller;
     this.no = numbers++;
     this.pool = pool;
     this.shared = shared;
@@ -64,8 +62,9 @@ export class Session {
     return this.mail({ op: 'session', session: this.no, memory: this.memory.memory });
   }
 
-  /** @param {import('./types.d.ts').Mail} mail */
+  /** @param {Mail} mail */
   mail(mail) {
+    if (this.caller && FOR_CALLER.has(mail.op) && (!('plan' in mail) || this.lent.has(mail.plan))) this.caller(mail);
     return this.pool.broadcast(mail, this.threads);
   }
 
@@ -112,15 +111,28 @@ export class Session {
    * @returns {Promise<number[]>} ms a thread
    */
   runSteps(plan, first, last) {
-    const threads = plan.long[last] > plan.long[first] ? this.threads : 1;
-    return this.#dispatch({ kind: RUN, first, last, threads }, plan, (trap) => {
-      if (trap.step >= first && trap.step < last) return trap.step;
-      // A plan that keeps no step word: the function index is that of a kernel, which has one slot or few.
-      for (let i = first; i < last; i++) {
-        if (this.pool.functionIndex(this.no, plan.steps[i].slot) === trap.functionIndex) return i;
-      }
-      return -1;
-    });
+    return this.#dispatch(this.#steps(plan, first, last), plan);
+  }
+
+  /**
+   * A run of steps that the caller's thread led has trapped.
+   * @param {LoadedPlan} plan
+   * @param {{first: number, last: number, threads: number, trap: Trap | null}} how trap: the caller's own
+   * @returns {Promise<NnjitError>} when all threads have left it
+   */
+  async calledTrapped(plan, { first, last, threads, trap }) {
+    const job = { ...this.#steps(plan, first, last), threads, session: this.no, plan: plan.no };
+    const { trap: found } = await this.pool.calledTrapped(job, trap, () => this.memory.rest());
+    return this.#explain(job, plan, found);
+  }
+
+  /**
+   * @param {LoadedPlan} plan
+   * @param {number} first
+   * @param {number} last
+   */
+  #steps(plan, first, last) {
+    return { kind: RUN, first, last, threads: plan.long[last] > plan.long[first] ? this.threads : 1 };
   }
 
   /**
@@ -133,30 +145,53 @@ export class Session {
   callStep(plan, { slot, args, tiles, parallel, stride }, { repeat = 1, candidate = false } = {}) {
     const { threads } = this;
     const job = { kind: CALL, threads, slot: candidate ? CANDIDATE : slot, args, tiles, repeat, stride, serial: parallel === false };
-    return this.#dispatch(job, plan, () => plan.steps.findIndex((step) => step.slot === slot && step.args === args));
+    return this.#dispatch(job, plan);
   }
 
   /**
-   * @param {Omit<import('./types.d.ts').Job, 'session' | 'plan'>} job
+   * @param {Omit<Job, 'session' | 'plan'>} job
    * @param {LoadedPlan} plan
-   * @param {(trap: import('./types.d.ts').Trap) => number} locate the step of a trap, or -1
    */
-  async #dispatch(job, plan, locate) {
+  async #dispatch(job, plan) {
     try {
-      return await this.pool.dispatch({ ...job, session: this.no, plan: plan.no },
-        () => this.memory.rest());
+      return await this.pool.dispatch({ ...job, session: this.no, plan: plan.no }, () => this.memory.rest());
     } catch (cause) {
-      if (!(cause instanceof JobTrapped)) throw asError(cause);
-      const { trap } = cause;
-      const index = locate(trap);
-      const step = plan.steps[index];
-      let where = job.kind === CALL ? `slot ${job.slot}, at load` : 'a step that is not known';
-      if (step) where = `step ${index} (${step.name})`;
-      throw new NnjitError('KERNEL_TRAP', `A kernel stopped in ${where}: ${trap.message}`, {
-        session: this.id, plan: plan.key, step: index, name: step?.name ?? '', kernel: step?.kernel ?? '',
-        nodes: step?.nodes ?? [], thread: trap.thread, reason: trap.message,
-      }, 'This is a fault of the compiler, please report it with the model; the session can still be used.');
+      throw cause instanceof JobTrapped ? this.#explain(job, plan, cause.trap) : asError(cause);
     }
+  }
+
+  /**
+   * @param {Omit<Job, 'session' | 'plan'>} job
+   * @param {LoadedPlan} plan
+   * @param {Trap} trap
+   * @returns {NnjitError}
+   */
+  #explain(job, plan, trap) {
+    const index = this.#locate(job, plan, trap);
+    const step = plan.steps[index];
+    let where = job.kind === CALL ? `slot ${job.slot}, at load` : 'a step that is not known';
+    if (step) where = `step ${index} (${step.name})`;
+    return new NnjitError('KERNEL_TRAP', `A kernel stopped in ${where}: ${trap.message}`, {
+      session: this.id, plan: plan.key, step: index, name: step?.name ?? '', kernel: step?.kernel ?? '',
+      nodes: step?.nodes ?? [], thread: trap.thread, reason: trap.message,
+    }, 'This is a fault of the compiler, please report it with the model; the session can still be used.');
+  }
+
+  /**
+   * @param {Omit<Job, 'session' | 'plan'>} job
+   * @param {LoadedPlan} plan
+   * @param {Trap} trap
+   * @returns {number} the step that it was in, or -1
+   */
+  #locate({ kind, first = 0, last = 0, slot, args }, plan, { step, functionIndex }) {
+    if (kind === CALL) {
+      return plan.steps.findIndex((each) => (slot === CANDIDATE || each.slot === slot) && each.args === args);
+    }
+    if (step >= first && step < last) return step;
+    // A plan that keeps no step word: the function index is that of a kernel, which has one slot or few.
+    const found = plan.steps.slice(first, last)
+      .findIndex((each) => this.pool.functionIndex(this.no, each.slot) === functionIndex);
+    return found < 0 ? -1 : first + found;
   }
 
   /** @param {string} key */

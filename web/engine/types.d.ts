@@ -74,6 +74,8 @@ export interface Plan {
   init: InitItem[];
   inputs: ValueRef[];
   outputs: ValueRef[];
+  /** The caller's own thread may run it if that takes at most so many ms; 0 or left out: it never does. */
+  callerMs?: number;
   stats?: Record<string, unknown>;
 }
 
@@ -93,11 +95,18 @@ export interface EngineInfo {
   clockGrainMs: number;
 }
 
-export interface SessionOptions { shared?: boolean; threads?: number; maxPages?: number }
+export interface SessionOptions {
+  shared?: boolean;
+  threads?: number;
+  maxPages?: number;
+  /** 'auto': short plans run on the caller's thread where memory is shared; 'worker': all run in the engine's. */
+  runOn?: 'auto' | 'worker';
+}
 export interface SessionInfo { shared: boolean; threads: number; maxPages: number }
 export interface LoadResult { compileMs: number; initMs: number; bytes: number }
 export interface SegmentTime { kind: 'wasm' | 'host'; ms: number }
-export interface RunResult { outputs: Output[]; ms: number; segments: SegmentTime[] }
+/** caller: the caller's own thread did it. */
+export interface RunResult { outputs: Output[]; ms: number; segments: SegmentTime[]; caller?: boolean }
 /** Between engine and client: null where the client reads the output out of the shared memory. */
 export interface RawResult { outputs: (Output | null)[]; ms: number; segments: SegmentTime[] }
 export interface RunOptions {
@@ -247,4 +256,6 @@ export interface Reply {
   value?: unknown;
   error?: Record<string, unknown>;
   progress?: [string, number, number];
+  /** What the caller's thread must do before its next run; it has no answer. */
+  mail?: Mail;
 }

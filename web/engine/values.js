@@ -69,3 +69,37 @@ export function touched(length) {
   for (let at = 0; at < length; at += PAGE) bytes[at] = 0;
   return bytes;
 }
+
+/**
+ * @param {Feed} feed
+ * @param {boolean} [transfer] the caller gives its buffer away
+ * @returns {Feed} with a buffer that nobody else has and that can move: it is copied here and not once more on the way
+ */
+export function own(feed, transfer = false) {
+  const bytes = asBytes(feed);
+  if (!bytes) return feed;
+  const whole = bytes.buffer instanceof ArrayBuffer && bytes.byteLength === bytes.buffer.byteLength;
+  return transfer && whole ? bytes : copyOf(bytes);
+}
+
+/**
+ * @param {Feed[]} feeds
+ * @returns {ArrayBuffer[]} each once
+ */
+export function buffers(feeds) {
+  const found = feeds.flatMap((feed) => (ArrayBuffer.isView(feed) ? [/** @type {ArrayBuffer} */ (feed.buffer)] : []));
+  return [...new Set(found)];
+}
+
+/**
+ * @param {{name: string, nbytes: number}} ref
+ * @param {ArrayBufferView | null | undefined} place
+ * @returns {Uint8Array | null} the bytes of `place`
+ */
+export function target({ name, nbytes }, place) {
+  const bytes = place ? asBytes(place) : null;
+  check(!bytes || bytes.byteLength === nbytes, 'BAD_FEED',
+    `Output "${name}" has ${nbytes} bytes; there is room for ${bytes?.byteLength}.`,
+    { name, expected: nbytes, got: bytes?.byteLength });
+  return bytes;
+}

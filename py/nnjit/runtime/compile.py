@@ -29,7 +29,7 @@ from nnjit.runtime.inplace import reuse
 from nnjit.runtime.link import Link, root_of
 from nnjit.runtime.memory import LIMIT, SessionMemory, Span, place
 from nnjit.runtime.plan import HostRef, KernelInfo, Plan, Ref, Step, TensorRef
-from nnjit.runtime.shares import share
+from nnjit.runtime.shares import caller_ms, share
 from nnjit.runtime.tensor_types import api_name
 
 Progress = Callable[[str, int, int], None]
@@ -99,6 +99,7 @@ class Linker(Link):
         self.functions: list[FunctionBuilder] = []
         self.init: list[dict[str, Any]] = []
         self.pointers: dict[int, tuple[int, ...]] = {}
+        self.ns = 0.0
 
     def plan(self) -> Plan:
         alias = reuse(self.run, self._pinned())
@@ -137,8 +138,10 @@ class Linker(Link):
                 "moduleBytes": len(module),
                 "kernels": len(self.functions),
                 "steps": len(steps),
+                "guessMs": self.ns / 1e6,
             },
             pointers=[self.pointers[s.args] for s in steps],
+            caller_ms=caller_ms(self.ns, len(module)),
         )  # fmt: skip
 
     def _place_constants(self, kept: Sequence[Buffer]) -> set[Buffer]:
@@ -248,6 +251,7 @@ class Linker(Link):
             tiles = _tiles(s)
             spec = s.spec
             how = share(spec, tiles, self.target.threads)
+            self.ns += how.ns
             steps.append(
                 Step(slot, args, tiles, how.parallel, False, spec.name,
                      f"{spec.name}_{spec.key[:6]}", [n.name for n in s.nodes], flops(s),

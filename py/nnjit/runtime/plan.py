@@ -114,6 +114,8 @@ class Plan:
     backend: str = "wasm"
     pointers: list[tuple[int, ...]] = field(default_factory=list)
     """Where the operands of each step lie, for who makes panels over."""
+    caller_ms: float = 0.0
+    """The caller's own thread may run it if that takes at most so long; 0: the engine's threads do."""
     lowered: Lowered | None = None
     """What it was linked from, for who lowers the graph in other forms."""
 
@@ -135,6 +137,7 @@ class Plan:
             "init": self.init,
             "inputs": [r.to_js() for r in self.inputs],
             "outputs": [r.to_js() for r in self.outputs],
+            "callerMs": self.caller_ms,
             "stats": self.stats,
         }
 

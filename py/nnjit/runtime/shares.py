@@ -20,6 +20,11 @@ WAKE_NS = 40_000
 UNIT_NS = 3_000
 """A piece of work takes at least this long, so that taking it (about 50 ns) is no part of it."""
 
+CALLER_MS = 4.0
+"""A run of at most so long may be done on the thread that asks for it, in general a page's: a quarter of a frame."""
+CALLER_MODULE = 1 << 22
+"""Bytes of a plan module that a page may link while it waits; browsers set a limit at 8 MiB."""
+
 MULTIPLY_ADDS_PER_NS = 20.0
 OPERATIONS_PER_NS = 6.0
 BYTES_PER_NS = 12.0
@@ -30,18 +35,26 @@ COSTLY_OPERATIONS = 12
 
 
 class Share(NamedTuple):
+    """ns: what the step takes, about, with all threads that share it."""
+
     parallel: bool
     unit: int
     wake: bool
+    ns: float
 
 
 def share(spec: KernelSpec, tiles: int, threads: int) -> Share:
     """How `tiles` tiles of a kernel are shared by at most `threads` threads."""
     ns = nanoseconds(spec)
     if tiles < 2 or threads < 2 or ns < SHARE_NS:
-        return Share(False, 1, False)
+        return Share(False, 1, False, ns)
     unit = int(min(UNIT_NS * tiles / ns, tiles / (2 * threads)))
-    return Share(True, max(1, unit), ns >= WAKE_NS)
+    return Share(True, max(1, unit), ns >= WAKE_NS, ns / min(tiles, threads))
+
+
+def caller_ms(ns: float, module_bytes: int) -> float:
+    """How long a plan that takes about `ns` may take on its caller's thread, in ms; 0: it should not run there."""
+    return CALLER_MS if ns <= 1e6 * CALLER_MS and module_bytes <= CALLER_MODULE else 0.0
 
 
 def nanoseconds(spec: KernelSpec) -> float:

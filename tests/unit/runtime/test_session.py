@@ -49,6 +49,13 @@ def test_a_shape_is_compiled_once_and_the_oldest_goes() -> None:
     assert gone == ["x:2x4"] and set(session.plans) == {"x:1x4", "x:3x4"}
 
 
+def test_short_plans_may_run_on_the_callers_thread() -> None:
+    session = matmul()
+    bounds = [session.prepare({"x": (n, 4)}, {})[0].plan for n in (1, 1 << 22)]
+    assert [plan and plan.to_js()["callerMs"] > 0 for plan in bounds] == [True, False]
+    assert bounds[0] and 0 < bounds[0].stats["guessMs"] < bounds[0].caller_ms
+
+
 def weights_in(prepared: Prepared) -> bool:
     """Whether loading the plan writes the matrix."""
     assert prepared.plan is not None

@@ -1,0 +1,309 @@
+"""Short plans on the caller's own thread: the same results, order, swaps, traps and limits as in the engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from .engine_plans import PAGE, Toy, one_kernel, rotate_plan, scale, scale_plan, spin, trap_plan
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+THREADS = pytest.mark.parametrize("threads", [1, 2, 3])
+
+START = """async ({ plan, threads = 2, runOn = 'auto' }) => {
+  window.client = await EngineClient.start({ threads });
+  await client.createSession('s', { runOn });
+  if (plan) await client.loadPlan('s', revive(plan));
+}"""
+
+
+def started(page: Page, plan: dict[str, Any] | None, threads: int = 2, **options: Any) -> None:
+    """One session 's' with one plan that the caller's thread may run for a minute, if the plan does not say else."""
+    given = None if plan is None else {"callerMs": 60_000, **plan}
+    page.evaluate(START, {"plan": given, "threads": threads, **options})
+
+
+@THREADS
+def test_the_first_run_is_the_engines_the_others_are_the_callers(engine: Page, threads: int) -> None:
+    started(engine, scale_plan("p", True, [2.0, 1.5]), threads)
+    first, rest, kept = engine.evaluate(
+        """async () => {
+          const x = new Float32Array(256);
+          const runs = [];
+          for (let i = 0; i < 20; i++) runs.push(await client.run('s', 'p', [x.fill(i)]));
+          client.terminate();
+          return [runs[0].caller ?? false, runs.slice(1).map((run) => run.caller ?? false),
+            runs.map((run) => [...new Set(floats(run.outputs[0]))])];
+        }"""
+    )
+    assert not first and all(rest)
+    assert kept == [[3.0 * i] for i in range(20)], "outputs stay what they are after later runs"
+
+
+@THREADS
+def test_steps_keep_their_order_when_the_caller_leads(engine: Page, threads: int) -> None:
+    steps, count = 100, 60
+    started(engine, rotate_plan("r", True, steps, count), threads)
+    outputs, callers = engine.evaluate(
+        """async (count) => {
+          const x = i32(Array.from({ length: count }, (_, i) => i));
+          const outputs = [];
+          let callers = 0;
+          for (let i = 0; i < 60; i++) {
+            const run = await client.run('s', 'r', [x]);
+            callers += run.caller ? 1 : 0;
+            outputs.push(ints(run.outputs[0]).join());
+            // now and then the threads have gone to sleep
+            if (i % 10 === 9) await new Promise((resolve) => { setTimeout(resolve, 3); });
+          }
+          client.terminate();
+          return [[...new Set(outputs)], callers];
+        }""",
+        count,
+    )
+    expected = np.roll(np.arange(count), -steps) + steps
+    assert outputs == [",".join(map(str, expected))] and callers == 59
+
+
+def test_all_at_once_is_done_in_order_with_feeds_as_they_were(engine: Page) -> None:
+    """Runs, loads that grow the memory, swaps and timings between them, none of them waited for."""
+    started(engine, scale_plan("p", True, [2.0]))
+    high = scale_plan("high", True, [5.0], base=40 * PAGE, table_base=1)
+    got = engine.evaluate(
+        """async ({ high, other }) => {
+          const x = new Float32Array(256);
+          await client.run('s', 'p', [x]);
+          const asked = [];
+          const run = (key) => { asked.push(client.run('s', key, [x])); x.fill(-1); };
+          x.fill(1); run('p');
+          x.fill(2); run('p');
+          const swap = client.swapSlot('s', 'p', 0, revive(other));
+          x.fill(3); run('p');
+          const timing = client.timeSlot('s', 'p', 0, { reps: 2, warmupMs: 1 });
+          x.fill(4); run('p');
+          const load = client.loadPlan('s', revive({ ...high, callerMs: 1000 }));
+          x.fill(5); run('high');
+          x.fill(6); run('high');
+          const back = client.swapSlot('s', 'p', 0, null);
+          x.fill(7); run('p');
+          const release = client.releaseSession('s');
+          const late = failure(client.run('s', 'p', [x]));
+          const runs = await Promise.all(asked);
+          await Promise.all([swap, timing, load, back, release]);
+          const result = [runs.map((r) => [...new Set(floats(r.outputs[0]))][0]), runs.map((r) => r.caller ?? false), (await late).code];
+          client.terminate();
+          return result;
+        }""",
+        {"high": high, "other": one_kernel(scale("other", 10.0, 16), True)},
+    )
+    values, callers, late = got
+    assert values == [2, 4, 30, 40, 25, 30, 14]
+    assert callers == [True, True, True, True, False, True, True]
+    assert late == "UNKNOWN_SESSION"
+
+
+def test_outputs_go_where_the_caller_wants_them(engine: Page) -> None:
+    started(engine, scale_plan("p", True, [2.0], count=16))
+    got = engine.evaluate(
+        """async () => {
+          const x = Float32Array.from({ length: 16 }, (_, i) => i + 1);
+          await client.run('s', 'p', [x]);
+          const mine = new Float32Array(20);
+          const { outputs, caller } = await client.run('s', 'p', [x], { into: [mine.subarray(2, 18)] });
+          const errors = [
+            await failure(client.run('s', 'p', [x], { into: [mine] })),
+            await failure(client.run('s', 'p', [mine])),
+            await failure(client.run('s', 'p', [x], { fetch: ['z'] })),
+            await failure(client.run('s', 'p', [x], { signal: AbortSignal.abort() })),
+          ];
+          const after = await client.run('s', 'p', [x]);
+          client.terminate();
+          return { mine: [...mine], same: outputs[0].buffer === mine.buffer, caller, codes: errors.map((e) => e.code),
+            after: floats(after.outputs[0]), again: after.caller };
+        }"""
+    )
+    x = np.arange(1, 17, dtype=np.float32)
+    np.testing.assert_array_equal(got["mine"], [0, 0, *(2 * x), 0, 0])
+    np.testing.assert_array_equal(got["after"], 2 * x)
+    assert got["same"] and got["caller"] and got["again"]
+    assert got["codes"] == ["BAD_FEED", "BAD_FEED", "BAD_FEED", "ABORTED"]
+
+
+@pytest.mark.parametrize("how", ["unreachable", "bounds"])
+@pytest.mark.parametrize("tile", [0, 7])
+@THREADS
+def test_a_trap_names_its_step_and_leaves_the_session_usable(
+    engine: Page, threads: int, tile: int, how: Any
+) -> None:
+    started(engine, trap_plan("trap", True, tile, 8, how), threads)
+    result = engine.evaluate(
+        """async () => {
+          const x = i32(Array.from({ length: 8 }, (_, i) => i));
+          const run = (flag) => client.run('s', 'trap', [i32([flag]), x]);
+          await run(0);
+          const traps = [];
+          const fine = [];
+          for (let i = 0; i < 3; i++) {
+            traps.push(await failure(run(1)));
+            fine.push(await run(0));
+          }
+          client.terminate();
+          return { traps, fine: fine.map((r) => ints(r.outputs[0])), callers: fine.every((r) => r.caller) };
+        }"""
+    )
+    for values in result["fine"]:
+        np.testing.assert_array_equal(values, np.roll(np.arange(8), -2) + 2)
+    assert result["callers"]
+    for error in result["traps"]:
+        assert error["code"] == "KERNEL_TRAP" and error["typed"]
+        assert 0 <= error["fields"]["thread"] < threads
+        assert how in error["fields"]["reason"]
+        assert error["fields"]["name"] == "harmful" and error["fields"]["nodes"] == ["node_harmful"]
+
+
+def test_the_team_serves_the_caller_and_the_engine_by_turns(engine: Page) -> None:
+    """Two sessions: one times kernels in the engine on all threads, the other runs here, at the same time."""
+    started(engine, rotate_plan("r", True, 40, 60))
+    outputs, callers, timings = engine.evaluate(
+        """async (plan) => {
+          await client.createSession('t');
+          await client.loadPlan('t', revive(plan));
+          const x = i32(Array.from({ length: 60 }, (_, i) => i));
+          await client.run('s', 'r', [x]);
+          let over = false;
+          let timings = 0;
+          const timing = (async () => {
+            while (!over) timings += (await client.timeSlot('t', 'p', 0, { reps: 3, warmupMs: 2 })).samples.length;
+          })();
+          const outputs = new Set();
+          let callers = 0;
+          const until = performance.now() + 400;
+          while (performance.now() < until) {
+            for (let i = 0; i < 5; i++) {
+              const run = await client.run('s', 'r', [x]);
+              callers += run.caller ? 1 : 0;
+              outputs.add(ints(run.outputs[0]).join());
+            }
+            await new Promise((resolve) => { setTimeout(resolve); });
+          }
+          over = true;
+          await timing;
+          client.terminate();
+          return [[...outputs], callers, timings];
+        }""",
+        scale_plan("p", True, [2.0], count=1 << 14),
+    )
+    assert outputs == [",".join(map(str, np.roll(np.arange(60), -40) + 40))]
+    assert callers > 10 and timings >= 3
+
+
+def test_a_plan_that_takes_too_long_goes_back_to_the_engine(engine: Page) -> None:
+    toy = Toy("slow", True)
+    out = toy.tensor("out", "int32", 1)
+    toy.step(toy.kernel(spin("spin", 10_000_000)), toy.args(out["address"]), 4, parallel=False)
+    toy.outputs.append(out)
+    started(engine, None, 1)
+    runs, far = engine.evaluate(
+        """async (plan) => {
+          await client.loadPlan('s', revive(plan));
+          let ms = 0;
+          for (let i = 0; i < 6; i++) ({ ms } = await client.run('s', 'slow', []));
+          await client.dropPlan('s', 'slow');
+          const with_bound = async (callerMs, most) => {
+            await client.loadPlan('s', revive({ ...plan, callerMs }));
+            const runs = [];
+            for (let i = 0; i < most; i++) {
+              runs.push((await client.run('s', 'slow', [])).caller ?? false);
+              if (runs.length > 2 && !runs.at(-1)) break;
+            }
+            await client.dropPlan('s', 'slow');
+            return runs;
+          };
+          // a bound that it misses by a factor of three, and one that it misses by far
+          const result = [await with_bound(ms / 3, 100), await with_bound(ms / 1000, 3)];
+          client.terminate();
+          return result;
+        }""",
+        toy.plan(),
+    )
+    assert not runs[0] and runs[1] and not runs[-1] and all(runs[1:-1])
+    assert far == [False, False, False]
+
+
+def test_who_runs_nothing_here(engine: Page) -> None:
+    """A session that says so, a plan with host calls, a plan without a bound, unshared memory."""
+    started(engine, scale_plan("p", True, [2.0]), runOn="worker")
+    callers = engine.evaluate(
+        """async ({ plain, unshared }) => {
+          const x = new Float32Array(256);
+          const twice = async (id) => {
+            await client.run(id, 'p', [x]);
+            return (await client.run(id, 'p', [x])).caller ?? false;
+          };
+          await client.createSession('t');
+          await client.loadPlan('t', revive(plain));
+          await client.createSession('u', { shared: false });
+          await client.loadPlan('u', revive({ ...unshared, callerMs: 1000 }));
+          const callers = [await twice('s'), await twice('t'), await twice('u')];
+          client.terminate();
+          return callers;
+        }""",
+        {"plain": scale_plan("p", True, [2.0]), "unshared": scale_plan("p", False, [2.0])},
+    )
+    assert callers == [False, False, False]
+
+
+def test_a_survey_is_of_the_next_run(engine: Page) -> None:
+    started(engine, scale_plan("p", True, [2.0, 3.0]))
+    steps, callers = engine.evaluate(
+        """async () => {
+          const x = new Float32Array(256);
+          const run = async () => (await client.run('s', 'p', [x])).caller ?? false;
+          const callers = [await run(), await run()];
+          const coming = client.survey('s', 'p');
+          callers.push(await run());
+          const steps = (await coming).map(({ step }) => step);
+          callers.push(await run());
+          client.terminate();
+          return [steps, callers];
+        }"""
+    )
+    assert steps == [0, 1] and callers == [False, True, False, True]
+
+
+def test_the_page_lives_while_runs_follow_each_other(engine: Page) -> None:
+    """A loop of awaits gives a page no turn; the runs do."""
+    started(engine, scale_plan("p", True, [2.0], count=1 << 16))
+    turns, callers = engine.evaluate(
+        """async () => {
+          const x = new Float32Array(1 << 16);
+          let turns = 0;
+          const ticking = setInterval(() => turns++, 1);
+          let callers = 0;
+          const until = performance.now() + 400;
+          while (performance.now() < until) callers += (await client.run('s', 'p', [x])).caller ? 1 : 0;
+          clearInterval(ticking);
+          client.terminate();
+          return [turns, callers];
+        }"""
+    )
+    assert turns >= 5 and callers > 20
+
+
+def test_an_engine_that_is_gone_runs_nothing(engine: Page) -> None:
+    started(engine, scale_plan("p", True, [2.0]))
+    code, listed = engine.evaluate(
+        """async () => {
+          const x = new Float32Array(256);
+          await client.run('s', 'p', [x]);
+          await client.run('s', 'p', [x]);
+          client.terminate();
+          const died = await failure(client.run('s', 'p', [x]));
+          return [died.code, died.typed];
+        }"""
+    )
+    assert code == "ENGINE_DIED" and listed

@@ -1,0 +1,185 @@
+// The caller's own thread carries out short plans: what a message to the engine and back costs is saved. It has
+// instances of its own over the sessions' shared memories, and leads the pool's threads where a plan is long enough
+// for more than one. It never sleeps: where the team is not to be had it does all the work itself.
+
+import { Control, RUN } from './control.js';
+import { Replica } from './replica.js';
+import { countLong } from './steps.js';
+import { turn } from './turns.js';
+
+/** @typedef {import('./types.d.ts').Mail} Mail */
+/** @typedef {import('./types.d.ts').Plan} Plan */
+/** @typedef {import('./types.d.ts').Trap} Trap */
+/**
+ * @typedef {object} ShortPlan
+ * @property {number} no
+ * @property {number} boundMs a run may take so long here
+ * @property {{first: number, last: number, many: boolean}[]} segments many: long enough to call the threads
+ * @property {number} since when it first ran here; 0: it has not yet
+ * @property {number} over runs in a row that took longer
+ * @property {boolean} elsewhere the next run goes to the engine
+ */
+
+/** A run of the threads did not come to its end: one of them does not answer. */
+export class Lost extends Error {}
+
+/** A run that threw, here or in a thread that was called. The caller still has the team, if it had it. */
+export class CallTrapped extends Error {
+  /** @param {{first: number, last: number, threads: number, trap: Trap | null}} how trap: this thread's own */
+  constructor(how) {
+    super('A kernel stopped.');
+    this.how = how;
+  }
+}
+
+/** ABORT when the leader has waited too long; see team.py. */
+const LOST = 2;
+/** Fresh code is slow for its first runs: so long a plan is not judged ... */
+const FRESH_MS = 60;
+/** ... and then so many runs in a row must be too long before it goes back to the engine. */
+const TOO_LONG = 4;
+/** A first run of more than so many times the bound is enough by itself. */
+const FAR_OFF = 10;
+/** So many ms after the first run of a turn the page gets another: a loop of awaits would never give it one. */
+const STREAK_MS = 8;
+
+export class Caller {
+  #replica = new Replica(0, true);
+  #control;
+  /** When this turn of the page had its first run, and its end. */
+  #turnStart = 0;
+  /** @type {Promise<void> | null} */
+  #turnEnd = null;
+
+  /**
+   * @param {SharedArrayBuffer} control the pool's
+   * @param {number} threads
+   */
+  constructor(control, threads) {
+    this.#control = new Control(threads, control);
+  }
+
+  /** @param {Mail} mail */
+  apply(mail) {
+    try {
+      this.#replica.apply(mail);
+    } catch {
+      // It cannot be linked here: the engine runs it, as if there were no caller.
+      if ('plan' in mail) this.#replica.apply({ op: 'dropPlan', session: mail.session, plan: mail.plan });
+    }
+  }
+
+  /** @param {number} session */
+  drop(session) {
+    this.#replica.sessions.delete(session);
+  }
+
+  /**
+   * @param {Plan} plan
+   * @param {number} session
+   * @param {number} no the plan's number
+   * @returns {ShortPlan | null} null: this thread may not run it
+   */
+  short({ callerMs, steps, segments }, session, no) {
+    if (!callerMs || !this.#replica.sessions.get(session)?.plans.has(no)) return null;
+    const long = countLong(steps);
+    /** @type {ShortPlan['segments']} */
+    const parts = [];
+    for (const part of segments) {
+      if (part.kind !== 'wasm') return null;
+      parts.push({ first: part.first, last: part.last, many: long[part.last] > long[part.first] });
+    }
+    // The first run shows the engine how long it takes, and leaves code that is ready to call.
+    return { no, boundMs: callerMs, segments: parts, since: 0, over: 0, elsewhere: true };
+  }
+
+  /**
+   * @param {number} session
+   * @param {ShortPlan} plan
+   * @returns {boolean} the next run is this thread's
+   */
+  takes(session, plan) {
+    return !plan.elsewhere && (this.#replica.sessions.get(session)?.plans.has(plan.no) ?? false);
+  }
+
+  /**
+   * Word of a run in the engine: the next one may come here.
+   * @param {ShortPlan} plan
+   * @param {number} ms
+   */
+  ran(plan, ms) {
+    if (plan.over < TOO_LONG && ms < FAR_OFF * plan.boundMs) plan.elsewhere = false;
+  }
+
+  /** Before a run. @returns {Promise<void> | null} the page's next turn, where it should have one first */
+  pause() {
+    const now = performance.now();
+    if (this.#turnEnd) return now - this.#turnStart < STREAK_MS ? null : this.#turnEnd;
+    this.#turnStart = now;
+    this.#turnEnd = turn().then(() => { this.#turnEnd = null; });
+    return null;
+  }
+
+  /**
+   * All segments of a plan, with feeds in place.
+   * @param {number} session
+   * @param {ShortPlan} plan
+   * @param {number} threads that the session may have
+   * @returns {number} ms
+   */
+  run(session, plan, threads) {
+    const control = this.#control;
+    const start = performance.now();
+    control.callBegins();
+    try {
+      for (const { first, last, many } of plan.segments) this.#steps(session, plan.no, first, last, many ? threads : 1);
+    } finally {
+      control.callEnded(performance.now() - start);
+    }
+    const ms = performance.now() - start;
+    this.#judge(plan, start, ms);
+    return ms;
+  }
+
+  /** Gives the team back after a trap. */
+  give() {
+    this.#control.give();
+  }
+
+  /**
+   * @param {number} session
+   * @param {number} plan
+   * @param {number} first
+   * @param {number} last
+   * @param {number} wanted threads
+   */
+  #steps(session, plan, first, last, wanted) {
+    const threads = wanted > 1 && this.#control.tryTake() ? wanted : 1;
+    const job = { kind: RUN, session, plan, threads, first, last };
+    if (threads > 1) {
+      this.#replica.opens(job);
+      this.#control.start(job);
+    }
+    try {
+      this.#replica.execute(job);
+    } catch (cause) {
+      throw new CallTrapped({ first, last, threads, trap: this.#replica.explain(job, cause) });
+    }
+    if (threads === 1) return;
+    const aborted = this.#replica.aborted(job);
+    if (aborted === LOST) throw new Lost('A thread of the engine does not answer.');
+    if (aborted) throw new CallTrapped({ first, last, threads, trap: null });
+    this.#control.give();
+  }
+
+  /**
+   * @param {ShortPlan} plan
+   * @param {number} start
+   * @param {number} ms
+   */
+  #judge(plan, start, ms) {
+    plan.since ||= start;
+    plan.over = ms > plan.boundMs && (start - plan.since > FRESH_MS || ms > FAR_OFF * plan.boundMs) ? plan.over + 1 : 0;
+    if (plan.over >= TOO_LONG) plan.elsewhere = true;
+  }
+}

@@ -1,0 +1,159 @@
+// One run as its caller sees it: feeds into the plan's places, steps on this thread or in the engine, outputs out of
+// their places. Where memory is not shared, feeds and outputs go and come as messages.
+
+import { CallTrapped, Lost } from './caller.js';
+import { throwIfAborted } from './errors.js';
+import { asBytes, buffers, copyOf, feedBytes, fetched, own, target, touched } from './values.js';
+
+/** @typedef {import('./lane.js').Lane} Lane */
+/** @typedef {import('./lane.js').KnownPlan} KnownPlan */
+/** @typedef {import('./types.d.ts').Feed} Feed */
+/** @typedef {import('./types.d.ts').RunOptions} RunOptions */
+/** @typedef {import('./types.d.ts').RunResult} RunResult */
+/** @typedef {import('./types.d.ts').TensorRef} TensorRef */
+/** @typedef {import('./types.d.ts').ValueRef} ValueRef */
+
+/** Outputs of this many bytes get their pages ahead of time. */
+const LARGE = 1 << 18;
+
+export class Runs {
+  /**
+   * @param {import('./calls.js').Calls} calls
+   * @param {import('./caller.js').Caller | null} caller
+   */
+  constructor(calls, caller) {
+    this.calls = calls;
+    this.caller = caller;
+  }
+
+  /**
+   * The lane is ours until this returns: nobody else is in the session's memory.
+   * @param {Lane | undefined} lane
+   * @param {string} id
+   * @param {string} key
+   * @param {Feed[]} feeds
+   * @param {RunOptions} options
+   * @returns {Promise<RunResult>}
+   */
+  async run(lane, id, key, feeds, options) {
+    const plan = lane?.direct ? lane.plans.get(key) : undefined;
+    if (!lane || !plan) return this.#byMessage(id, key, feeds, options);
+    const { short } = plan;
+    if (short && this.caller?.takes(lane.no, short)) return this.#here(this.caller, lane, id, plan, short, feeds, options);
+    const result = await this.#inEngine(lane, id, plan, feeds, options);
+    if (short) this.caller?.ran(short, result.ms);
+    return result;
+  }
+
+  /**
+   * On this thread.
+   * @param {import('./caller.js').Caller} caller
+   * @param {Lane} lane
+   * @param {string} id
+   * @param {KnownPlan} plan
+   * @param {import('./caller.js').ShortPlan} short
+   * @param {Feed[]} feeds
+   * @param {RunOptions} options
+   * @returns {Promise<RunResult>}
+   */
+  async #here(caller, lane, id, plan, short, feeds, options) {
+    const outputs = begin(lane, plan, feeds, options);
+    const pause = caller.pause();
+    if (pause) await pause;
+    if (this.calls.death) throw this.calls.death;
+    throwIfAborted(options.signal);
+    try {
+      const ms = caller.run(lane.no, short, lane.threads);
+      return { outputs: outputs.map((each) => readOut(lane, each)), ms, segments: short.segments.map(() => ({ kind: 'wasm', ms })), caller: true };
+    } catch (cause) {
+      if (cause instanceof Lost) throw this.calls.die(cause.message);
+      if (!(cause instanceof CallTrapped)) throw cause;
+      return await this.#explain(caller, id, plan.key, cause.how);
+    }
+  }
+
+  /**
+   * @param {import('./caller.js').Caller} caller
+   * @param {string} id
+   * @param {string} key
+   * @param {CallTrapped['how']} how
+   * @returns {Promise<RunResult>} rejects with what the engine makes of the trap, once all threads have left the run
+   */
+  async #explain(caller, id, key, how) {
+    try {
+      return await this.calls.call('calledTrapped', [id, key, how]);
+    } finally {
+      if (how.threads > 1) caller.give();
+    }
+  }
+
+  /**
+   * In the engine, which finds the feeds in memory and leaves the outputs there.
+   * @param {Lane} lane
+   * @param {string} id
+   * @param {KnownPlan} plan
+   * @param {Feed[]} feeds
+   * @param {RunOptions} options
+   * @returns {Promise<RunResult>}
+   */
+  async #inEngine(lane, id, plan, feeds, options) {
+    const outputs = begin(lane, plan, feeds, options);
+    const values = feeds.map((feed, i) => (plan.inputs[i].host ? feed : null));
+    const running = this.calls.call('run', [id, plan.key, values, options.fetch, true], { signal: options.signal });
+    // While the engine computes: fresh pages cost more than the copy into them (about 1 ms a megabyte).
+    for (const each of outputs) {
+      if (!each.ref.host && !each.bytes && each.ref.nbytes >= LARGE) each.bytes = touched(each.ref.nbytes);
+    }
+    const result = await running;
+    return { ...result, outputs: outputs.map((each, i) => (each.ref.host ? result.outputs[i] : readOut(lane, each))) };
+  }
+
+  /**
+   * @param {string} id
+   * @param {string} key
+   * @param {Feed[]} feeds
+   * @param {RunOptions} options
+   * @returns {Promise<RunResult>}
+   */
+  async #byMessage(id, key, feeds, { fetch, into, signal, transfer }) {
+    const packed = feeds.map((feed) => own(feed, transfer));
+    const result = await this.calls.call('run', [id, key, packed, fetch, false], { signal, transfer: buffers(packed) });
+    into?.forEach((place, i) => {
+      const output = result.outputs[i];
+      if (!place || !(output instanceof Uint8Array)) return;
+      result.outputs[i] = target({ name: fetch?.[i] ?? String(i), nbytes: output.byteLength }, place);
+      result.outputs[i].set(output);
+    });
+    return result;
+  }
+}
+
+/**
+ * Feeds go to their places.
+ * @param {Lane} lane
+ * @param {KnownPlan} plan
+ * @param {Feed[]} feeds
+ * @param {RunOptions} options
+ * @returns {{ref: ValueRef, bytes: Uint8Array | null}[]} the outputs that are wanted, and where the caller wants them
+ */
+function begin(lane, { inputs, outputs }, feeds, { fetch, into = [] }) {
+  const wanted = fetched(outputs, fetch).map((ref, i) => ({ ref, bytes: ref.host ? null : target(ref, into[i]) }));
+  feedBytes(inputs, feeds).forEach((bytes, i) => {
+    const ref = inputs[i];
+    if (bytes && !ref.host) lane.bytes(ref.address, ref.nbytes).set(bytes);
+  });
+  return wanted;
+}
+
+/**
+ * @param {Lane} lane
+ * @param {{ref: ValueRef, bytes: Uint8Array | null}} output
+ * @returns {Uint8Array}
+ */
+function readOut(lane, { ref, bytes }) {
+  const { address, nbytes } = /** @type {TensorRef} */ (ref);
+  const from = lane.bytes(address, nbytes);
+  if (!bytes) return copyOf(from);
+  bytes.set(from);
+  return bytes;
+}
