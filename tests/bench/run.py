@@ -8,6 +8,7 @@
     python3 serve.py bench --overhead               what a run() costs beside its kernels, 4 bytes to 50 MB
     python3 serve.py bench --gpu [PART,...]         WebGPU: products, vectors, rows, models (see gpu.py)
     python3 serve.py bench --records [postgres]     the kernel database under load; no browser
+    python3 serve.py bench --claims [STUDY ...]     the tuner held to its claims, study by study (claims/main.py)
     python3 serve.py bench --llvm                   the same loop nests through emcc and clang: cost and speed
 
 Writes tests/bench/results/DATE.json and prints a table; --docs puts the table into docs/benchmarks.md.
@@ -34,6 +35,7 @@ from playwright.sync_api import Error as PlaywrightError  # noqa: E402
 from playwright.sync_api import Page  # noqa: E402
 
 from tests.bench import convolutions, gpu, leak, llvm, overhead, peak, records, report, steps  # noqa: E402
+from tests.bench.claims import main as claims  # noqa: E402
 from tests.bench.op import Op  # noqa: E402
 from tests.bench.ops import all_ops  # noqa: E402
 from tests.models import catalogue  # noqa: E402
@@ -255,6 +257,8 @@ def main(argv: list[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     if "--gpu" in given:
         return gpu.main([a for a in given if a != "--gpu"])
+    if given[:1] == ["--claims"]:
+        return claims.main(given[1:])
     args = parse(argv)
     if args.records:
         return records.main(args.records, args.docs)

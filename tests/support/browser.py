@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,8 @@ def kill(pids: list[int]) -> None:
 
 
 @contextmanager
-def started() -> Iterator[Lab]:
-    """A Lab with a server and a browser of its own."""
+def started(flags: Sequence[str] = ()) -> Iterator[Lab]:
+    """A Lab with a server and a browser of its own, started with these flags."""
     project = Project()
     project.dist.refresh()
     server = Server(project.site())
@@ -76,7 +76,7 @@ def started() -> Iterator[Lab]:
     path = os.environ.get("NNJIT_CHROMIUM") or shutil.which("chromium")
     try:
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=path)
+            browser = playwright.chromium.launch(executable_path=path, args=list(flags))
             yield Lab(server, browser)
             with suppress(Exception):  # it may have died on the way
                 browser.close()

@@ -1,0 +1,82 @@
+// A page that is used as the study says while its sessions are tuned; gives every run and every event with its time.
+// Made for live.py.
+
+/**
+ * @typedef {{url: string, threads: number, mode: 'idle' | 'now', hold: boolean, beforeMs: number, tuneMs: number, leastMs: number, afterMs: number,
+ *   gapMs: number, burst: number, pauseMs: number, sessions: number, changeMs: number, records: string}} How
+ *   hold: candidates are tried but none may win, so that runs differ by the tuner's doing only. beforeMs: use without
+ *   tuning first; 0: tuning is asked for at create. tuneMs, leastMs: at most and at least so long with tuning. gapMs: between
+ *   runs; burst, pauseMs: so many runs, then a pause. sessions: how many are used in turn. changeMs: after so long
+ *   comes the next of the shapes. records: text of tuning.export() to start from
+ * @typedef {{at: number, ms: number, shape: number}} Run
+ */
+
+/** @param {How} how */
+export async function live(how) {
+  const { decode, readBundle } = await import('/t/support/values.js');
+  const nnjit = await import('/nnjit.js');
+  nnjit.env.wasm.numThreads = how.threads;
+  await nnjit.ready;
+  const { head, blob } = readBundle(await (await fetch(how.url)).arrayBuffer());
+  /** @type {Record<string, any>[]} */
+  const feeds = head.shapes.map((/** @type {Record<string, any>} */ given) =>
+    Object.fromEntries(Object.entries(given).map(([n, value]) => [n, decode(value, blob, nnjit.Tensor)])));
+  if (how.hold) await nnjit.python('import nnjit.tune.search as search; search.WIN = 0.0');
+  const options = how.beforeMs ? {} : { tune: { mode: how.mode } };
+  /** @type {any[]} */
+  const sessions = [];
+  for (let i = 0; i < how.sessions; i++) sessions.push(await nnjit.InferenceSession.create(head.job.url, options));
+  if (how.records) await sessions[0].tuning.import(how.records);
+  const origin = performance.now();
+  /** @type {Record<string, any>[]} */
+  const events = [];
+  sessions.forEach((session, n) => session.tuning.subscribe((/** @type {any} */ event) => {
+    const { kind, name, text, verdict, ratio, gained, detail } = event;
+    const { key, ms, emitMs, compileMs, busyMs, adopted, count } = detail;
+    events.push({ at: performance.now() - origin, session: n, kind, name, text, verdict, ratio, gained, key, ms, emitMs, compileMs, busyMs, adopted, count });
+  }));
+  /** @type {Run[]} */
+  let runs = [];
+  let done = 0;
+  const shape = () => (how.changeMs ? Math.floor((performance.now() - origin) / how.changeMs) % feeds.length : 0);
+  const once = async () => {
+    const which = shape();
+    const start = performance.now();
+    await sessions[done % sessions.length].run(feeds[which]);
+    const end = performance.now();
+    runs.push({ at: start - origin, ms: end - start, shape: which });
+    done += 1;
+    const gap = how.burst && done % how.burst === 0 ? how.pauseMs : how.gapMs;
+    if (gap) await pause(gap);
+  };
+  /** @param {number} ms @param {() => boolean} [more] */
+  const use = async (ms, more = () => true) => {
+    const until = performance.now() + ms;
+    runs = [];
+    while (performance.now() < until && more()) await once();
+    return runs;
+  };
+  await once();
+  const first = runs[0];
+  let before = await use(0);
+  if (how.beforeMs) {
+    await use(300);
+    before = await use(how.beforeMs);
+    for (const session of sessions) await session.tuning.start({ mode: how.mode });
+  }
+  const began = performance.now();
+  const busy = () => performance.now() - began < how.leastMs || sessions.some((s) => s.tuning.status().running || s.tuning.status().state === 'waiting');
+  const during = await use(how.tuneMs, busy);
+  const status = sessions.map((session) => session.tuning.status());
+  const tunedMs = performance.now() - began;
+  for (const session of sessions) await session.tuning.pause();
+  await use(300);
+  const after = await use(how.afterMs);
+  const records = await sessions[0].tuning.export();
+  const facts = sessions[0].tuning.facts;
+  for (const session of sessions) await session.release();
+  return { first, before, during, after, status, tunedMs, events, records, facts };
+}
+
+/** @param {number} ms @returns {Promise<void>} */
+const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });

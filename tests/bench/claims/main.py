@@ -1,0 +1,29 @@
+"""`python3 serve.py bench --claims NAME [ARGUMENT ...]`: runs one study; without a name, says what there is."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from tests.bench.claims import live, quality, race
+
+STUDIES: dict[str, tuple[str, Callable[..., int]]] = {
+    "screen": ("every schedule of the raw spaces of thirty kernels, timed once; resumable", quality.screen),
+    "quality": ("the best of the list over the best of all", quality.quality),
+    "race": ("the list against a search of 1,000 trials, on the clock; resumable", race.race),
+    "live": ("when 95% of the final speed is reached, from the first run on", live.live),
+    "overhead": ("what trying candidates adds to the runs, where none may win", live.overhead),
+    "second": ("records of one profile taken to another", live.second),
+    "patterns": ("bursts, rare runs, two sessions, changing shapes", live.patterns),
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    if not argv or argv[0] not in STUDIES:
+        print("studies:", *(f"  {name:10s} {text}" for name, (text, _) in STUDIES.items()), sep="\n")
+        return 0 if not argv else 2
+    return STUDIES[argv[0]][1](*argv[1:])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
