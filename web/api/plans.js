@@ -97,7 +97,8 @@ export class Plans {
         { signal, onProgress: progress },
       );
       const maxPages = this.options.maxMemoryBytes && Math.ceil(this.options.maxMemoryBytes / 65536);
-      await engine?.client.createSession(id, { shared, threads, ...(maxPages ? { maxPages } : {}) });
+      const { runOn } = this.options;
+      await engine?.client.createSession(id, { shared, threads, runOn, ...(maxPages ? { maxPages } : {}) });
       gpu?.client.createSession(id);
       if (this.options.tune.mode !== 'off') await compiler.call('tune.prefer', { session: id, json: '{}' });
     } catch (error) {
@@ -165,7 +166,7 @@ export class Plans {
     const answer = await getCompiler().call(
       'prepare',
       { session: this.id, shapes, values: Object.fromEntries(small.map(([name, tensor]) => [name, toValue(tensor)])), loaded },
-      { signal, onProgress: progress },
+      { signal, onProgress: await this.#ahead(progress) },
     );
     this.#valueInputs = answer.valueInputs;
     for (const key of answer.evicted) await this.#drop(key);
@@ -176,6 +177,20 @@ export class Plans {
     this.#plans.set(this.#key({ shapes, values }), prepared);
     this.compiled++;
     return prepared;
+  }
+
+  /**
+   * Progress of a compilation. Shaders come with it as soon as they are written: the driver compiles them while Python
+   * goes on.
+   * @param {Progress} progress @returns {Promise<import('./rpc.js').Tell>}
+   */
+  async #ahead(progress) {
+    if (this.options.provider !== 'webgpu') return progress;
+    const { client } = await getGpu();
+    return (stage, done, total, detail) => {
+      if (stage === 'shader') client.expect(this.id, JSON.parse(String(detail)));
+      else progress(stage, done, total);
+    };
   }
 
   /** @param {Plan} plan @param {Progress} progress @param {AbortSignal | null} signal */

@@ -5,10 +5,11 @@ import { NnjitError, asFailure, failure } from './errors.js';
 /**
  * @typedef {{postMessage(message: unknown, transfer?: Transferable[]): void,
  *   addEventListener(type: 'message', listener: (event: MessageEvent) => void): void, start?: () => void}} Port
- * @typedef {{progress: (stage: string, done: number, total: number) => void, cancel?: Int32Array, signal: AbortSignal}} CallContext
+ * @typedef {(stage: string, done: number, total: number, detail?: unknown) => void} Tell
+ * @typedef {{progress: Tell, cancel?: Int32Array, signal: AbortSignal}} CallContext
  * @typedef {(args: any, context: CallContext) => unknown} Handler
  * @typedef {{resolve: (value: any) => void, reject: (error: Error) => void,
- *   onProgress?: (stage: string, done: number, total: number) => void, detach: () => void}} Pending
+ *   onProgress?: Tell, detach: () => void}} Pending
  */
 
 /** Marks buffers to move rather than copy with a handler's answer. */
@@ -39,7 +40,7 @@ export class Rpc {
 
   /**
    * @param {string} method @param {unknown} [args]
-   * @param {{transfer?: Transferable[], signal?: AbortSignal | null, onProgress?: (stage: string, done: number, total: number) => void}} [options]
+   * @param {{transfer?: Transferable[], signal?: AbortSignal | null, onProgress?: Tell}} [options]
    * @returns {Promise<any>}
    */
   call(method, args, options = {}) {
@@ -89,7 +90,7 @@ export class Rpc {
         this.#serving.get(message.id)?.abort();
         break;
       case 'progress':
-        this.#pending.get(message.id)?.onProgress?.(message.stage, message.done, message.total);
+        this.#pending.get(message.id)?.onProgress?.(message.stage, message.done, message.total, message.detail);
         break;
       case 'return':
         this.#settle(message.id)?.resolve(message.value);
@@ -110,7 +111,7 @@ export class Rpc {
       const answer = await handler(args, {
         cancel,
         signal: controller.signal,
-        progress: (stage, done, total) => this.port.postMessage({ rpc: 'progress', id, stage, done, total }),
+        progress: (stage, done, total, detail) => this.port.postMessage({ rpc: 'progress', id, stage, done, total, detail }),
       });
       const [value, transfer] = answer instanceof Transferred ? [answer.value, answer.transfer] : [answer, []];
       this.port.postMessage({ rpc: 'return', id, value }, transfer);

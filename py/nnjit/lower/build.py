@@ -112,6 +112,7 @@ class Build:
         self.graph, self.target = graph, target
         self.chosen = chosen or (lambda spec: None)
         self.forms = forms or Forms()
+        self.made: Callable[[Code], None] | None = None
         self.choices: dict[Node, Choice] = {}
         self.anchor: Node | None = None
         self.weights = sum(v.const.nbytes for v in graph.constants() if v.const is not None)
@@ -272,6 +273,8 @@ class Build:
     ) -> None:
         start = time.perf_counter()
         code, tiles, new = emitted(spec, schedule, self.target)
+        if self.made is not None:
+            self.made(code)
         if spec.scratch >= 0:
             places[spec.scratch] = (self._scratch(spec, schedule), 0)
         took = 1e3 * (time.perf_counter() - start) if new else 0.0
@@ -502,9 +505,12 @@ def lower(
     progress: Callable[[int, int], None] | None = None,
     chosen: Chosen | None = None,
     forms: Forms | None = None,
+    made: Callable[[Code], None] | None = None,
 ) -> Lowered:
     """Lowers a bound graph (concrete shapes) for a target; nodes without kernels become host calls.
 
     chosen: gives schedules that replace the rules' own, where it knows one. forms: the same for nodes that can be
-    lowered in several ways."""
-    return Build(graph, target, chosen, forms).run(progress)
+    lowered in several ways. made: is told of each kernel's code as soon as there is some."""
+    build = Build(graph, target, chosen, forms)
+    build.made = made
+    return build.run(progress)

@@ -51,11 +51,12 @@ class Context:
     def __init__(self, progress: JsProxy | None, cancel: JsProxy | None) -> None:
         self._progress, self._cancel = progress, cancel
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
+    def __call__(self, stage: str, done: int, total: int, detail: str = "") -> None:
+        """detail: a shader as JSON, at the stage "shader"."""
         if self._cancel is not None and js.Atomics.load(self._cancel, 0):
             raise Cancelled("The page cancelled this")
         if self._progress is not None:
-            self._progress(stage, done, total)
+            self._progress(stage, done, total, detail)
 
 
 def dispatch(method: str, args: Any, progress: Any = None, cancel: Any = None) -> Any:

@@ -5,6 +5,7 @@ lower with the WGSL target -> lifetimes and in-place reuse -> buffers -> binding
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from statistics import median
@@ -18,6 +19,7 @@ from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.codegen.wgsl.types import stored_bytes, stored_type
 from nnjit.errors import CompileError, OutOfMemory
 from nnjit.graph.ir import Graph, Value
+from nnjit.lower.backend import Code
 from nnjit.lower.build import HostCall, Kernel, Lowered, lower
 from nnjit.lower.tensors import Buffer
 from nnjit.runtime.compile import flops, primitive
@@ -29,7 +31,8 @@ from nnjit.runtime.memory import Span
 from nnjit.runtime.plan import HostRef, KernelInfo
 from nnjit.runtime.tensor_types import api_name
 
-Progress = Callable[[str, int, int], None]
+Progress = Callable[..., None]
+"""Stage, how much of it is done, of how much; at the stage "shader" also its JSON, for who compiles it meanwhile."""
 
 
 def compile_gpu(
@@ -40,7 +43,7 @@ def compile_gpu(
     Raises OutOfMemory where a tensor is larger than the device's buffers, CompileError for a bug of the compiler."""
     clock = [time.perf_counter()]
     report = (lambda i, n: progress("compile", i, n)) if progress else None
-    lowered = lower(primitive(graph), target, report)
+    lowered = lower(primitive(graph), target, report, made=_telling(progress) if progress else None)
     clock.append(time.perf_counter())
     saved = dict(memory.constants), memory.next
     try:
@@ -56,6 +59,18 @@ def compile_gpu(
         "emitMs": {"median": median(spent or [0.0]), "max": max(spent or [0.0]), "count": len(spent)},
     }
     return plan
+
+
+def _telling(progress: Progress) -> Callable[[Code], None]:
+    """Tells of each shader once. Where operands turn out to share a buffer the plan has another in its place."""
+    told: set[Shader] = set()
+
+    def made(code: Code) -> None:
+        if isinstance(code, Shader) and code not in told:
+            told.add(code)
+            progress("shader", len(told), 0, json.dumps(code.to_js()))
+
+    return made
 
 
 class _Linker(Link):

@@ -31,6 +31,7 @@ from ..lower.build import Chosen
 from ..lower.forms import Forms
 from . import placement, shape_inputs
 from .compile import compile_plan
+from .course import Course
 from .gpu_compile import compile_gpu
 from .gpu_memory import GpuMemory
 from .gpu_plan import GpuPlan
@@ -38,9 +39,8 @@ from .host import HostCalls, WholeGraph
 from .memory import SessionMemory
 from .plan import Plan
 from .tensor_types import api_name
-from .tuning import Tuning
 
-Progress = Callable[[str, int, int], None]
+Progress = Callable[..., None]  # stage, done, total; a fourth in what compile_gpu tells
 Dims = tuple[int, ...]
 
 
@@ -103,8 +103,8 @@ class Prepared:
 
 
 class CompilerSession:
-    """See the module. Not thread-safe: the bridge makes one call at a time. chosen: tuned schedules for plans to come;
-    tunings: those under way, by plan."""
+    """See the module. Not thread-safe: the bridge makes one call at a time. chosen and forms: tuned schedules and forms
+    for plans to come; tunings: those under way, by plan."""
 
     def __init__(self, model: Model, options: Options) -> None:
         self.model = model
@@ -112,7 +112,8 @@ class CompilerSession:
         self.plans: OrderedDict[str, Prepared] = OrderedDict()
         self.value_inputs: tuple[str, ...] = ()
         self.chosen: Chosen | None = None
-        self.tunings: dict[str, Tuning] = {}
+        self.forms = Forms(options.convolution)
+        self.tunings: dict[str, Course] = {}
         self._memory: SessionMemory | GpuMemory = GpuMemory() if options.gpu else SessionMemory()
         # The plan made last and the memory before it, until the page says that it is loaded.
         self._unloaded: tuple[str, SessionMemory | GpuMemory] = "", self._memory
@@ -200,8 +201,7 @@ class CompilerSession:
         if isinstance(self._memory, GpuMemory):
             assert self.options.gpu is not None
             return compile_gpu(graph, self.options.gpu, self._memory, progress, key)
-        forms = Forms(self.options.convolution)
-        return compile_plan(graph, self.options.target, self._memory, progress, key, self.chosen, forms)
+        return compile_plan(graph, self.options.target, self._memory, progress, key, self.chosen, self.forms)
 
     def _on_reference(self, key: str, graph: Graph, reason: str) -> Prepared:
         return Prepared(key, graph, reason=reason, nodes=placement.all_reference(self.model, reason))

@@ -6,12 +6,13 @@ import { Host } from '../host.js';
 import { GpuDevice } from './device.js';
 import { loadPlan } from './plan.js';
 import { profile, run } from './run.js';
+import { Pipelines } from './shader.js';
 
 /** @typedef {import('./types.d.ts').GpuPlan} GpuPlan */
 /** @typedef {import('./types.d.ts').GpuFeed} GpuFeed */
 /** @typedef {import('./plan.js').LoadedPlan} LoadedPlan */
 /** @typedef {{signal?: AbortSignal, onProgress?: import('../types.d.ts').Progress}} CallOptions */
-/** @typedef {{plans: Map<string, LoadedPlan>, constants: Map<number, GPUBuffer>}} GpuSession */
+/** @typedef {{plans: Map<string, LoadedPlan>, constants: Map<number, GPUBuffer>, pipelines: Pipelines}} GpuSession */
 
 const never = new AbortController().signal;
 
@@ -50,7 +51,7 @@ export class GpuClient {
   /** @param {string} id */
   createSession(id) {
     check(!this.#sessions.has(id), 'DUPLICATE_SESSION', `There is a session "${id}" already.`, { session: id });
-    this.#sessions.set(id, { plans: new Map(), constants: new Map() });
+    this.#sessions.set(id, { plans: new Map(), constants: new Map(), pipelines: new Pipelines(this.gpu.device) });
   }
 
   /**
@@ -62,8 +63,9 @@ export class GpuClient {
     check(!session.plans.has(plan.key), 'DUPLICATE_PLAN', `Session "${id}" has a plan "${plan.key}" already.`, { plan: plan.key });
     const context = { host: this.#host, signal, progress: onProgress };
     const { loaded, compileMs, initMs } = await this.#guard(() =>
-      loadPlan(this.gpu.device, plan, session.constants, sources, context, id));
+      loadPlan(this.gpu.device, plan, session.pipelines, session.constants, sources, context, id));
     session.plans.set(plan.key, loaded);
+    this.#forget(session);
     return { compileMs, initMs, bytes: this.#bytes(session) };
   }
 
@@ -90,6 +92,20 @@ export class GpuClient {
     const session = this.#session(id);
     session.plans.get(key)?.destroy();
     session.plans.delete(key);
+    this.#forget(session);
+  }
+
+  /**
+   * A shader of a plan that is still being made: its pipeline is compiled meanwhile.
+   * @param {string} id @param {import('./shader.js').Shader} shader
+   */
+  expect(id, shader) {
+    if (!this.death) this.#sessions.get(id)?.pipelines.get(shader).catch(() => undefined); // told when the plan comes
+  }
+
+  /** Lets go of pipelines that no plan uses. @param {GpuSession} session */
+  #forget({ plans, pipelines }) {
+    pipelines.keep(new Set([...plans.values()].flatMap(({ steps }) => steps.map(({ kernel }) => kernel.shader.wgsl))));
   }
 
   /** @param {string} id @returns {Promise<{freed: number}>} */

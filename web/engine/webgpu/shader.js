@@ -87,13 +87,7 @@ export class ShaderKernel {
   static async create(device, shader) {
     device.pushErrorScope('validation'); // what is wrong is told below, with its line
     const module = device.createShaderModule({ label: shader.name, code: shader.wgsl });
-    const scoped = device.popErrorScope(); // at once: scopes are a stack, and shaders compile side by side
-    const { messages } = await module.getCompilationInfo();
-    await scoped;
-    const errors = messages.filter((m) => m.type === 'error');
-    if (errors.length) {
-      throw new ShaderError(shader, errors.map((m) => `line ${m.lineNum}: ${m.message}`).join('\n'));
-    }
+    void device.popErrorScope().catch(() => undefined); // at once: scopes are a stack, and shaders compile side by side
     const { layout, pipelineLayout } = layoutOf(device, shader);
     try {
       const pipeline = await device.createComputePipelineAsync({
@@ -103,7 +97,10 @@ export class ShaderKernel {
       });
       return new ShaderKernel(device, shader, layout, pipeline);
     } catch (error) {
-      throw new ShaderError(shader, error instanceof Error ? error.message : String(error));
+      // only a pipeline that failed asks for the messages: that takes another way to the GPU process and back
+      const { messages } = await module.getCompilationInfo();
+      const lines = messages.filter((m) => m.type === 'error').map((m) => `line ${m.lineNum}: ${m.message}`);
+      throw new ShaderError(shader, lines.join('\n') || (error instanceof Error ? error.message : String(error)));
     }
   }
 
@@ -125,6 +122,34 @@ export class ShaderKernel {
     pass.setPipeline(this.pipeline);
     pass.setBindGroup(0, group);
     pass.dispatchWorkgroups(x, y, z);
+  }
+}
+
+/** The compiled shaders of a session: each once, however many of its plans use it. */
+export class Pipelines {
+  /** By their text, which says all but where they run. @type {Map<string, Promise<ShaderKernel>>} */
+  #made = new Map();
+
+  /** @param {GPUDevice} device */
+  constructor(device) {
+    this.device = device;
+  }
+
+  /** @param {Shader} shader @returns {Promise<ShaderKernel>} */
+  get(shader) {
+    const known = this.#made.get(shader.wgsl);
+    if (known) return known;
+    const made = ShaderKernel.create(this.device, shader);
+    this.#made.set(shader.wgsl, made);
+    made.catch(() => this.#made.delete(shader.wgsl)); // told to who asked; asked again, tried again
+    return made;
+  }
+
+  /** Lets go of all but these. @param {Set<string>} texts */
+  keep(texts) {
+    for (const text of this.#made.keys()) {
+      if (!texts.has(text)) this.#made.delete(text);
+    }
   }
 }
 
