@@ -17,6 +17,7 @@ from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm.emit import emit
 from nnjit.codegen.wasm.listing import listing
 from nnjit.errors import SessionError
+from nnjit.runtime.course import Course
 from nnjit.runtime.memory import SessionMemory
 from nnjit.runtime.plan import Plan
 from nnjit.runtime.session import CompilerSession, Options
@@ -36,6 +37,9 @@ class Known:
         self.bad: dict[str, set[Schedule]] = {}
         self.shared: dict[str, list[records.Record]] = {}
         self.probing: Probing | None = None
+        self.forms: dict[str, str] = {}
+        self.unfit: set[str] = set()
+        """"question form" of each that went wrong."""
 
     def chosen(self, spec: KernelSpec) -> Schedule | None:
         """The best schedule that this browser found for a spec, on an earlier visit."""
@@ -75,7 +79,8 @@ def know(args: Mapping[str, Any]) -> dict[str, Any]:
     """{facts, own, shared}: stored facts (or null), record lines of this browser, record lines of a server."""
     if args.get("facts") is not None:
         KNOWN.facts = DeviceFacts.read(args["facts"])
-    own, bad = records.decode_lines("\n".join(args.get("own") or ()))
+    lines = [line for line in args.get("own") or () if not read_form(line)]
+    own, bad = records.decode_lines("\n".join(lines))
     own = [r for r in own if r.compiler == records.COMPILER]
     KNOWN.own |= {r.key: r for r in own if r.verdict == "timed"}
     for r in own:
@@ -97,7 +102,29 @@ def forget(args: Mapping[str, Any]) -> bool:
     """Drops all records: later plans start from the default schedules."""
     KNOWN.own.clear()
     KNOWN.bad.clear()
+    KNOWN.forms.clear()
+    KNOWN.unfit.clear()
     KNOWN.shared.clear()
+    return True
+
+
+def form_line(question: str, form: str, verdict: str = "known") -> str:
+    """An answer as this browser keeps it; it is never sent anywhere."""
+    return json.dumps({"question": question, "form": form, "verdict": verdict, "compiler": records.COMPILER})
+
+
+def read_form(line: str) -> bool:
+    """Takes a line of `form_line`; False for any other, which may be a record."""
+    try:
+        found = json.loads(line)
+        question, form, verdict = (str(found[k]) for k in ("question", "form", "verdict"))
+    except (ValueError, TypeError, KeyError):
+        return False
+    if found.get("compiler") == records.COMPILER:
+        if verdict == "unfit":
+            KNOWN.unfit.add(f"{question} {form}")
+        else:
+            KNOWN.forms[question] = form
     return True
 
 
@@ -109,23 +136,20 @@ def open_tuning(session: CompilerSession, args: Mapping[str, Any]) -> dict[str, 
         plan = session.plan(key).plan
         if not isinstance(plan, Plan):
             raise SessionError("Only plans of the wasm backend are tuned", plan=key)
+        for gone in [k for k in session.tunings if k not in session.plans]:
+            del session.tunings[gone]
 
         def memory() -> SessionMemory:
             assert isinstance(session.memory, SessionMemory)
             return session.memory
 
-        for gone in [k for k in session.tunings if k not in session.plans]:
-            del session.tunings[gone]
-        found = Tuning(
-            plan,
-            memory,
-            session.options.target,
-            KNOWN.facts,
-            own=KNOWN.chosen,
-            offered=KNOWN.offered,
-            failed=KNOWN.failed,
-            alone=lambda: len(session.plans) == 1,
-        )
+        def make(plan: Plan) -> Tuning:
+            return Tuning(
+                plan, memory, session.options.target, KNOWN.facts, own=KNOWN.chosen, offered=KNOWN.offered,
+                failed=KNOWN.failed, alone=lambda: len(session.plans) == 1,
+            )  # fmt: skip
+
+        found = Course(session, key, make, KNOWN.unfit.__contains__)
         session.tunings[key] = found
     found.relay()
     return found.status()
@@ -139,10 +163,11 @@ def with_facts(options: Options) -> Options:
 def prefer(session: CompilerSession) -> bool:
     """Plans of this session that are made from now on take the schedules found on earlier visits."""
     session.chosen = KNOWN.chosen
+    session.forms = replace(session.forms, answers=dict(KNOWN.forms))
     return True
 
 
-def tuning_of(session: CompilerSession, args: Mapping[str, Any]) -> Tuning:
+def course_of(session: CompilerSession, args: Mapping[str, Any]) -> Course:
     found = session.tunings.get(str(args["key"]))
     if found is None:
         raise SessionError("This plan is not being tuned", plan=str(args["key"]))
@@ -151,18 +176,25 @@ def tuning_of(session: CompilerSession, args: Mapping[str, Any]) -> Tuning:
 
 def before(session: CompilerSession, key: str, step: int) -> dict[str, str]:
     """A tuned step's kernel as it was at first: schedule and listing; nothing for a step that was not changed."""
-    tuning = session.tunings.get(key)
-    slot = next((s for s in tuning.slots if step in s.steps), None) if tuning else None
-    if slot is None or slot.job.serving == slot.job.first:
+    course = session.tunings.get(key)
+    slot = next((s for s in course.tuning.slots if step in s.steps), None) if course else None
+    first = course.first.get(slot.spec.key) if course and slot else None
+    if slot is None or first is None or slot.job.serving == first:
         return {}
-    code = listing(emit(apply(slot.spec, slot.job.first), session.options.target))
-    return {"scheduleBefore": describe(slot.job.first), "listingBefore": code}
+    code = listing(emit(apply(slot.spec, first), session.options.target))
+    return {"scheduleBefore": describe(first), "listingBefore": code}
 
 
 def record_lines(session: CompilerSession, args: Mapping[str, Any]) -> list[dict[str, str]]:
     """[{key, line}]: what the session's tuning found, as records of a device class; keys tell them apart."""
-    lines = []
-    for r in tuning_of(session, args).records(str(args["device"])):
+    course = course_of(session, args)
+    lines = [{"key": f"form!{q}", "line": form_line(q, form)} for q, form in course.forming.answers.items()]
+    KNOWN.forms |= course.forming.answers
+    for failed in course.forming.failures():
+        KNOWN.unfit.add(failed)
+        question, form = failed.split(" ")
+        lines.append({"key": f"form!{failed}", "line": form_line(question, form, "unfit")})
+    for r in course.tuning.records(str(args["device"])):
         name = r.key
         if r.verdict == "timed":
             KNOWN.own[r.key] = r
@@ -196,8 +228,11 @@ def methods(session: Callable[[Any], CompilerSession]) -> dict[str, Callable[[An
         found: dict[str, Any] = json.loads(str(args.json))
         return found
 
+    def on_course(call: Callable[[Course, dict[str, Any]], Any]) -> Callable[[Any, Any], Any]:
+        return lambda args, _: call(course_of(session(args), a := plain(args)), a)
+
     def on_tuning(call: Callable[[Tuning, dict[str, Any]], Any]) -> Callable[[Any, Any], Any]:
-        return lambda args, _: call(tuning_of(session(args), a := plain(args)), a)
+        return on_course(lambda course, a: call(course.tuning, a))
 
     return {
         "tune.know": lambda args, _: know(plain(args)),
@@ -208,15 +243,20 @@ def methods(session: Callable[[Any], CompilerSession]) -> dict[str, Callable[[An
         "tune.prefer": lambda args, _: prefer(session(args)),
         "tune.open": lambda args, _: open_tuning(session(args), plain(args)),
         "tune.records": lambda args, _: record_lines(session(args), plain(args)),
-        "tune.surveyed": on_tuning(lambda t, a: t.surveyed(a["steps"])),
-        "tune.next": on_tuning(lambda t, a: t.next()),
+        "tune.surveyed": on_course(lambda c, a: c.surveyed(a["steps"])),
+        "tune.next": on_course(lambda c, a: c.next()),
+        "tune.paired": on_course(lambda c, a: c.forming.report(a["report"])),
+        "tune.link": on_course(lambda c, a: c.link(a["loaded"])),
+        "tune.replaced": on_course(lambda c, a: c.replaced()),
+        "tune.unlinked": on_course(lambda c, a: c.refused(str(a["reason"]))),
+        "tune.restore": on_course(lambda c, a: c.reset()),
         "tune.measured": on_tuning(lambda t, a: t.measured(float(a["ms"]), a["samples"])),
         "tune.report": on_tuning(lambda t, a: t.report(a["report"])),
         "tune.adoption": on_tuning(lambda t, a: t.adoption(a["confirmed"])),
         "tune.adopted": on_tuning(lambda t, a: t.adopted_now()),
         "tune.refused": on_tuning(lambda t, a: t.not_adopted(str(a["reason"]))),
         "tune.dump": on_tuning(lambda t, a: t.dump()),
-        "tune.status": on_tuning(lambda t, a: t.status()),
+        "tune.status": on_course(lambda c, a: c.status()),
         "tune.reset": on_tuning(lambda t, a: t.reset()),
         "tune.drop": lambda args, _: session(args).tunings.pop(str(plain(args)["key"]), None) is not None,
     }

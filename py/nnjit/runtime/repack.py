@@ -40,6 +40,7 @@ class Repacking:
         self.alone = alone
         self._args = 0
         self._moves: list[tuple[int, int, int]] = []  # step, operand, new address
+        self._held: list[tuple[str, int]] = []  # what new panels hold, as a plan asks for it, and where
         self._top = 0
 
     @property
@@ -51,7 +52,7 @@ class Repacking:
         self, steps: Sequence[int], spec: KernelSpec, before: Schedule, after: Schedule
     ) -> list[dict[str, Any]]:
         """Nothing where the panels are the same. Raises Refused."""
-        self._moves, self._top = [], self.memory.top
+        self._moves, self._held, self._top = [], [], self.memory.top
         old, new = _packs(before), _packs(after)
         repacks: list[dict[str, Any]] = []
         for operand in sorted({*old, *new}):
@@ -77,6 +78,10 @@ class Repacking:
         return repacks
 
     def commit(self) -> None:
+        """The engine has made them over: who makes the plan anew finds them by what they hold."""
+        for key, address in self._held:
+            self.memory.constants.setdefault(key, address)
+        self._held = []
         for step, operand, address in self._moves:
             pointers = list(self.plan.pointers[step])
             pointers[operand] = address
@@ -84,7 +89,7 @@ class Repacking:
         self._moves = []
 
     def undo(self) -> None:
-        self._moves = []
+        self._moves, self._held = [], []
 
     def _one(
         self, spec: KernelSpec, operand: int, source: int, before: Schedule, old: Pack | None, after: Schedule,
@@ -103,6 +108,9 @@ class Repacking:
             raise Refused("the arena is too small to take its panels apart")
         kernels += [self._kernel(u, source, scratch) for u in unpacking(spec, before, old)]
         made = packing(spec, after, new)
+        was = packing(spec, before, old).key
+        held = [f"({made.key}{k[len(was) + 1:]}" for k, at in self.memory.constants.items()
+                if at == source and k.startswith(f"({was} ")]  # fmt: skip
         wanted = made.operands[1].size * size
         place = source
         if wanted > _panel_bytes(spec, before, old) or self._others(spec, source):
@@ -115,6 +123,7 @@ class Repacking:
             for key in [k for k, at in self.memory.constants.items() if at == place]:
                 del self.memory.constants[key]
         kernels.append(self._kernel(made, scratch, place))
+        self._held += [(key, place) for key in held]
         return {"kernels": kernels, "source": source, "place": place, "words": []}, place
 
     def _others(self, spec: KernelSpec, address: int) -> bool:

@@ -22,11 +22,11 @@ from nnjit.runtime.repack import Refused, Repacking
 from nnjit.tune import oracle, schedules
 from nnjit.tune.bench import Bench, fill_pattern, gather_operands
 from nnjit.tune.device import DeviceFacts
+from nnjit.tune.policy import LAB, ROUNDS
 from nnjit.tune.records import Record, Timing, spec_text
 from nnjit.tune.search import Job, Search, Trial
 from nnjit.tune.space import LIMIT, space_of
 
-ROUNDS = 7
 FAILURES = ("wrong", "trap", "refused")
 """Verdicts that are recorded so that the schedule is not tried again."""
 
@@ -166,7 +166,7 @@ class Tuning:
         self.pending_probes = [] if slot.job.ms else oracle.probes(slot.spec)
         setup = slot.laid.setup(slot.job.serving, [(p.operand, p.at) for p in self.pending_probes])
         self.bench_of = slot
-        return setup
+        return {**setup, "policy": LAB}
 
     def _candidate(self, slot: Slot) -> dict[str, Any] | None:
         schedule = self.search.take(slot.job)
@@ -351,6 +351,24 @@ class Tuning:
     def relay(self) -> None:
         """The lab is a new one: whatever was laid out there is gone."""
         self.bench_of = self.now = self.winner = None
+
+    def relinked(self, plan: Plan) -> None:
+        """The same kernels serve from another plan: what is known of them stays."""
+        self.plan = plan
+        fresh = {s.job.key: s for s in self._slots()}
+        for slot in self.slots:
+            found = fresh.get(slot.job.key)
+            if found is not None:
+                slot.number, slot.steps = found.number, found.steps
+        self.slots = [s for s in self.slots if s.job.key in fresh]
+        self.repacking = Repacking(plan, self.memory, self.target, self.repacking.alone)
+        self.relay()
+
+    def forget(self) -> None:
+        """Every kernel is to have the schedule that it came with."""
+        for slot in self.slots:
+            slot.job.serving = slot.job.first
+        self.relay()
 
     def reset(self) -> list[dict[str, Any]]:
         """Adoptions (without a candidate) that bring back the kernels the plan came with. Ask again after each: the

@@ -12,17 +12,12 @@ from statistics import median
 from typing import Any
 
 from nnjit.codegen.schedule.steps import Schedule
+from nnjit.tune.policy import AGAIN, WIN, WORTH
 
-WIN = 0.975
-"""A candidate must take at most this part of the serving kernel's time to replace it."""
-AGAIN = 0.985
-"""The same in the second duel, which keeps out who was only lucky in the first."""
 PATIENCE = 14
 """Candidates in a row without a win after which a kernel is left alone: later ones in the list are worse guesses."""
 BATCH = 6
 """Candidates of one kernel before another is looked at: to lay out a kernel's operands takes time, too."""
-WORTH = 0.004
-"""A kernel is worth trying while what it may gain is this part of the model's time."""
 AT_BOUND = "at its bound"
 LEAST_SLACK = 0.4
 """Bounds are taken for this much too high at most."""

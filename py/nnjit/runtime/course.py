@@ -1,0 +1,167 @@
+"""Course: the tuning of one plan from its beginning to its end, as plain data for the page.
+
+First the forms of its nodes, which change the plan; then its kernels, slot by slot; at last all that won is linked
+into one module again. `next()` says what to do; what came of it is told to `forming`, `tuning` or `relinking`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nnjit.codegen.schedule.steps import Schedule
+from nnjit.codegen.spec import KernelSpec
+from nnjit.lower.build import Chosen
+from nnjit.lower.forms import Forms
+from nnjit.runtime.forming import Forming
+from nnjit.runtime.plan import Plan
+from nnjit.runtime.relink import Relinking
+from nnjit.runtime.tuning import Tuning
+
+if TYPE_CHECKING:
+    from nnjit.runtime.session import CompilerSession
+
+FORMS, CHANGE, KERNELS, UNITE, END = "forms", "change", "kernels", "unite", "end"
+
+
+class Course:
+    """See the module. make: a Tuning for a plan. failed: whether "question form" went wrong here before."""
+
+    def __init__(
+        self, session: CompilerSession, key: str, make: Callable[[Plan], Tuning],
+        failed: Callable[[str], bool] = lambda q: False,
+    ) -> None:  # fmt: skip
+        self.session, self.key, self._make = session, key, make
+        plan = session.plan(key).plan
+        assert isinstance(plan, Plan)
+        self.tuning = make(plan)
+        self.chosen: Chosen = session.chosen or (lambda spec: None)
+        self.first: dict[str, Schedule] = {k.spec.key: k.schedule for k in plan.kernels}
+        self.forming = Forming(plan, session.options.target, session.forms, self.chosen, failed)
+        self.relinking = Relinking(session, key)
+        self.state = FORMS
+        self.begun = False
+        self.changed = False
+        """Another plan than the first one serves."""
+        self.notes: list[str] = []
+
+    def surveyed(self, steps: Sequence[Mapping[str, Any]]) -> None:
+        """Times of the steps in a real inference."""
+        self.tuning.surveyed(steps)
+        if self.state == FORMS:
+            self.forming.surveyed({int(s["step"]): float(s["ms"]) for s in steps})
+
+    # ---- what to do next ----
+
+    def next(self) -> dict[str, Any]:
+        """{do, ...}: 'work' (ask again), 'pair', 'setup' and 'trial' for the lab, 'link' (call `link`), 'done'."""
+        while True:
+            if self.state == FORMS:
+                found = self.forming.next()
+                if found is None:
+                    self._go(CHANGE if self.forming.wins else KERNELS)
+            elif self.state in (CHANGE, UNITE):
+                found = self._relink()
+                if found is None:
+                    self.notes.append(self.relinking.reason)
+                    self._go(KERNELS if self.state == CHANGE else END)
+            elif self.state == KERNELS:
+                found = self.tuning.next()
+                if found["do"] == "done":
+                    self.reason = str(found["reason"])
+                    self._go(UNITE if self.tuning.adopted else END)
+                    found = None
+            else:
+                found = {"do": "done", "reason": self.reason}
+            if found is not None:
+                return {"skipped": [], **found, "phase": self.state}
+
+    reason = "nothing is left to gain"
+
+    def _go(self, state: str) -> None:
+        self.state, self.begun = state, False
+
+    def _relink(self) -> dict[str, Any] | None:
+        if not self.begun:
+            self.begun = True
+            if not self.relinking.begin(self.winners, self.forms):
+                return None
+        return self.relinking.next()
+
+    @property
+    def forms(self) -> Forms:
+        """With all that was found."""
+        known = self.session.forms
+        return Forms(known.convolution, {**known.answers, **self.forming.answers})
+
+    def winners(self, spec: KernelSpec) -> Schedule | None:
+        """The schedule that serves for a spec."""
+        slot = self.tuning.by_key.get(spec.key)
+        return slot.job.serving if slot is not None else self.chosen(spec)
+
+    # ---- what came of it ----
+
+    def link(self, loaded: Sequence[str]) -> dict[str, Any]:
+        """The plan to load; see Relinking."""
+        found = self.relinking.link(loaded)
+        if found["reason"]:
+            self.refused(found["reason"])
+        return found
+
+    def replaced(self) -> dict[str, Any]:
+        """The engine has put the new plan in the old one's place."""
+        old, state = self.tuning, self.state
+        self.relinking.done()
+        plan = self.relinking.plan
+        self.changed = True
+        if state == UNITE:
+            old.relinked(plan)
+            self._go(END)
+        else:
+            self.tuning = self._make(plan)
+            self.first = {k.spec.key: k.schedule for k in plan.kernels} | self.first
+            self._go(KERNELS)
+        return {"phase": state, "steps": len(plan.steps), "kernels": len(plan.kernels)}
+
+    def refused(self, reason: str) -> None:
+        """The old plan stays."""
+        self.relinking.failed(reason)
+        self.notes.append(reason)
+        if self.state == CHANGE:
+            self._go(KERNELS)
+        elif self.state == UNITE:
+            self._go(END)
+
+    def relay(self) -> None:
+        """The lab is a new one: whatever was laid out there is gone, and a plan half made is begun anew."""
+        self.tuning.relay()
+        self.forming.dropped()
+        if self.state in (CHANGE, UNITE):
+            self.relinking.failed("interrupted")
+            self.begun = False
+        elif self.state == END:
+            self._go(KERNELS)
+
+    def reset(self) -> bool:
+        """The plan as it was first made comes next, if another one serves: ask `next` until it is linked."""
+        if not self.changed:
+            return False
+        self.tuning.forget()
+        self.forming.contests.clear()
+        self.chosen = lambda spec: None
+        self._go(UNITE)
+        return True
+
+    def status(self) -> dict[str, Any]:
+        """Of kernels and forms together."""
+        found = self.tuning.status()
+        before = found["modelMs"]
+        saved = self.forming.gained_ms if self.changed else 0.0
+        factor = (before + saved) / before if before > 0 else 1.0
+        return {
+            **found,
+            "gained": found["gained"] * factor,
+            "phase": self.state,
+            "forms": self.forming.rows(),
+            "notes": [n for n in self.notes if n],
+        }

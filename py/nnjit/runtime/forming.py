@@ -1,0 +1,226 @@
+"""Forming: which form each node of a plan should have, found by trying the others: Winograd or direct, attention as
+one kernel or three.
+
+Takes a plan with what it was lowered from; `next()` gives a thing to do, or None at the end. The graph is lowered once
+more with all the other forms, a little at a time; where the steps differ, both ways are laid out in the lab, held
+against each other and timed in turn. `answers` then says, by question, what to lower the graph with.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from nnjit.codegen.wasm.target import Target
+from nnjit.errors import NnjitError
+from nnjit.lower.build import Build, Chosen, HostCall, Lowered
+from nnjit.lower.forms import Forms
+from nnjit.runtime.groups import Group, PairBench, Refused, differences
+from nnjit.runtime.plan import Plan
+from nnjit.tune.policy import LAB, PAIR_ROUNDS, PAIR_WIN, PART_MS, WORTH
+
+FAILURES = ("wrong", "trap", "refused")
+
+
+@dataclass(slots=True)
+class Contest:
+    """Alike groups. ratio: the other form's time over the serving one's; verdict as of a candidate."""
+
+    group: Group
+    count: int
+    share_ms: float
+    verdict: str = ""
+    reason: str = ""
+    base_ms: float = 0.0
+    ratio: float = 0.0
+    base: list[float] = field(default_factory=list)
+    mine: list[float] = field(default_factory=list)
+
+    @property
+    def won(self) -> bool:
+        ahead = sum(b <= a for a, b in zip(self.base, self.mine, strict=True))
+        return self.verdict == "timed" and self.ratio <= PAIR_WIN and ahead >= 0.8 * len(self.base)
+
+
+class Forming:
+    """See the module. chosen: the schedules that the plan was lowered with. known: answers that were found before;
+    they are not asked again. failed: "question form" of what was wrong or trapped here before."""
+
+    def __init__(
+        self, plan: Plan, target: Target, forms: Forms, chosen: Chosen, failed: Callable[[str], bool] = lambda q: False
+    ) -> None:  # fmt: skip
+        self.plan, self.target, self.forms, self.chosen, self.failed = plan, target, forms, chosen, failed
+        self.contests: list[Contest] = []
+        self.step_ms: dict[int, float] = {}
+        self.reason = ""
+        self._base = plan.lowered
+        self._other: Build | None = None
+        self._parts: Iterator[Any] | None = None
+        self._mine: Lowered | None = None
+        self._now: Contest | None = None
+        self._over = False
+        if self._base is None or any(isinstance(s, HostCall) for s in self._base.steps):
+            self._end("parts of the model run on the reference")
+        elif not any(self._open(q.question, q.options, q.form) for q in self._base.choices.values()):
+            self._end("no node has another form")
+
+    def _open(self, question: str, options: tuple[str, ...], form: str) -> bool:
+        others = [o for o in options if o != form]
+        return (
+            bool(others) and question not in self.forms.answers and not self.failed(f"{question} {others[0]}")
+        )
+
+    def _end(self, reason: str) -> None:
+        self._over, self.reason = True, reason
+        self._parts = self._other = self._mine = None
+
+    def surveyed(self, ms: Mapping[int, float]) -> None:
+        """Times of steps in a real inference."""
+        self.step_ms = dict(ms)
+
+    # ---- what to do next ----
+
+    def next(self) -> dict[str, Any] | None:
+        """{do: 'work'}: ask again, {do: 'pair', pair, job}: for the lab; None: all is known."""
+        if self._over:
+            return None
+        if self._mine is None:
+            return self._lower()
+        for contest in self.contests:
+            if contest.verdict:
+                continue
+            try:
+                assert self._base is not None
+                bench = PairBench(
+                    contest.group, self._base, self._mine, self._mine.graph.outputs, self.target
+                )
+            except (Refused, NnjitError) as error:
+                contest.verdict, contest.reason = "illegal", str(error)
+                continue
+            self._now = contest
+            pair = {**bench.setup(), "rounds": PAIR_ROUNDS, "policy": LAB}
+            return {"do": "pair", "job": self.about(contest), "schedule": contest.group.text, "pair": pair}
+        self._end("")
+        return None
+
+    def _lower(self) -> dict[str, Any] | None:
+        """A part of the other lowering: at most PART_MS at a time, so that inferences keep their cores."""
+        assert self._base is not None
+        graph = self._base.graph
+        if self._parts is None:
+            graph.outputs[:] = self._base.outputs
+            self._other = Build(
+                graph, self.target, self.chosen, Forms("auto", self.forms.answers, other=True)
+            )
+            self._parts = self._other.parts()
+        until = time.perf_counter() + PART_MS / 1e3
+        try:
+            while time.perf_counter() < until:
+                if next(self._parts, None) is None:
+                    break
+            else:
+                return {"do": "work", "what": "other forms"}
+        except NnjitError as error:
+            self._end(str(error))
+            return None
+        assert self._other is not None
+        self._mine = self._other.lowered()
+        self._compare()
+        return {"do": "work", "what": "other forms"}
+
+    def _compare(self) -> None:
+        """The contests, those with the most to gain first."""
+        assert self._base is not None and self._mine is not None
+        alike: dict[str, Contest] = {}
+        for group in differences(self._base, self._mine):
+            if not all(self._open(q, (was, group.answers[q]), was) for q, was in group.was.items()):
+                continue
+            ms = sum(self.step_ms.get(group.at + i, 0.0) for i in range(len(group.base)))
+            contest = alike.setdefault(group.key, Contest(group, 0, 0.0))
+            contest.count += 1
+            contest.share_ms += ms
+        total = sum(self.step_ms.values())
+        worth = [c for c in alike.values() if not total or c.share_ms > 4 * WORTH * total]
+        self.contests = sorted(worth, key=lambda c: -c.share_ms)
+
+    def about(self, c: Contest) -> dict[str, Any]:
+        """A contest as the page shows it."""
+        return {"key": c.group.key, "name": c.group.name, "step": c.group.at, "count": c.count,
+                "nodes": c.group.nodes, "text": c.group.text, "shareMs": c.share_ms}  # fmt: skip
+
+    # ---- what came of it ----
+
+    def report(self, report: Mapping[str, Any]) -> dict[str, Any]:
+        """The lab's report on a pair: the line for the log."""
+        c = self._now
+        if c is None:
+            return {"won": False, "line": {}}
+        self._now = None
+        c.verdict, c.reason = str(report["verdict"]), str(report.get("reason", ""))
+        c.base, c.mine = list(report.get("base") or ()), list(report.get("mine") or ())
+        if c.verdict == "timed" and c.base and len(c.base) == len(c.mine):
+            c.base_ms = median(c.base)
+            c.ratio = median(b / a for a, b in zip(c.base, c.mine, strict=True) if a > 0)
+        line = {
+            **self.about(c),
+            "schedules": c.group.schedules(),
+            **{k: report.get(k, 0) for k in ("compileMs", "checked", "worst", "busyMs")},
+            "base": c.base, "mine": c.mine, "verdict": c.verdict, "reason": c.reason, "ratio": c.ratio, "won": c.won,
+        }  # fmt: skip
+        return {"won": c.won, "line": line}
+
+    def dropped(self) -> None:
+        """The lab is a new one: what it was asked last is asked again."""
+        self._now = None
+
+    @property
+    def answers(self) -> dict[str, str]:
+        """Question -> form, of all that was timed. Where the same question stood in several contests (with other
+        neighbours), the time of all of them decides."""
+        before: dict[str, float] = {}
+        after: dict[str, float] = {}
+        forms: dict[str, tuple[str, str]] = {}
+        for c in self.contests:
+            if c.verdict not in ("timed", "slow"):
+                continue
+            each = c.base_ms or 1.0
+            ratio = (c.ratio if c.won else max(1.0, c.ratio)) if c.verdict == "timed" else 2.0
+            for q, form in c.group.answers.items():
+                forms[q] = c.group.was[q], form
+                before[q] = before.get(q, 0.0) + each * c.count
+                after[q] = after.get(q, 0.0) + each * c.count * ratio
+        return {q: forms[q][after[q] < before[q]] for q in forms}
+
+    @property
+    def wins(self) -> bool:
+        """Whether the plan should be lowered anew."""
+        was = {q: form for c in self.contests for q, form in c.group.was.items()}
+        return any(was[q] != form for q, form in self.answers.items())
+
+    @property
+    def gained_ms(self) -> float:
+        """What an inference gains by the answers."""
+        answers = self.answers
+        return sum(
+            c.base_ms * c.count * (1 - c.ratio)
+            for c in self.contests
+            if c.verdict == "timed" and any(answers.get(q) == form for q, form in c.group.answers.items())
+        )
+
+    def failures(self) -> list[str]:
+        """ "question form" of each that was wrong, trapped or was refused by the browser."""
+        return [
+            f"{q} {form}" for c in self.contests if c.verdict in FAILURES for q, form in c.group.answers.items()
+        ]  # fmt: skip
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each contest, for the page."""
+        answers = self.answers
+        return [
+            {**self.about(c), "verdict": c.verdict, "reason": c.reason, "ms": c.base_ms, "ratio": c.ratio,
+             "kept": any(answers.get(q) == form for q, form in c.group.answers.items())}
+            for c in self.contests
+        ]  # fmt: skip

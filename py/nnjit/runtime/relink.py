@@ -1,0 +1,143 @@
+"""Relinking: a plan of a running session made anew, in other forms or with the schedules that won, to take its place.
+
+`begin` says how to lower; `next` does a part of it, then says that it is ready; `link` gives the plan to load beside
+the old one, in the same memory: constants that lie there already are found and not loaded again. Then `done` or
+`failed`, by what the engine made of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nnjit.codegen.dtypes import FLOATS, SIZES
+from nnjit.errors import NnjitError
+from nnjit.lower.build import Build, Chosen, Lowered
+from nnjit.lower.forms import Forms
+from nnjit.runtime import placement
+from nnjit.runtime.compile import link_plan
+from nnjit.runtime.groups import TOLERANCE
+from nnjit.runtime.memory import SessionMemory
+from nnjit.runtime.plan import Plan, TensorRef
+from nnjit.runtime.tensor_types import short_name
+from nnjit.tune.bench import ELEMENT_KINDS, gather_operands
+from nnjit.tune.policy import MORE_BYTES, MORE_SHARE, PART_MS
+
+if TYPE_CHECKING:
+    from nnjit.runtime.session import CompilerSession
+
+
+class Relinking:
+    """See the module; `key` is the plan's."""
+
+    def __init__(self, session: CompilerSession, key: str) -> None:
+        self.session, self.key = session, key
+        self.reason = ""
+        self.made: Plan | None = None
+        self._parts: Iterator[Any] | None = None
+        self._build: Build | None = None
+        self._before: tuple[SessionMemory, Any, int] | None = None
+        self._count = 0
+
+    @property
+    def plan(self) -> Plan:
+        """The one in use."""
+        plan = self.session.plan(self.key).plan
+        assert isinstance(plan, Plan)
+        return plan
+
+    def begin(self, chosen: Chosen | None, forms: Forms) -> bool:
+        """False where it cannot be done; `reason` says why."""
+        lowered = self.plan.lowered
+        self.made, self.reason = None, ""
+        if lowered is None or self.plan.host_calls:
+            self.reason = "parts of the model run on the reference"
+            return False
+        lowered.graph.outputs[:] = lowered.outputs
+        self._build = Build(lowered.graph, self.session.options.target, chosen, forms)
+        self._parts = self._build.parts()
+        return True
+
+    def next(self) -> dict[str, Any] | None:
+        """{do: 'work'}: ask again; {do: 'link'}: call `link`; None: it failed, see `reason`."""
+        assert self._parts is not None
+        until = time.perf_counter() + PART_MS / 1e3
+        try:
+            while time.perf_counter() < until:
+                if next(self._parts, None) is None:
+                    return {"do": "link"}
+        except NnjitError as error:
+            self.reason = str(error)
+            return None
+        return {"do": "work", "what": "one module"}
+
+    def link(self, loaded: Sequence[str]) -> dict[str, Any]:
+        """{plan, warm, outputs, placement}, or {reason}. loaded: the session's plans that the engine has."""
+        session = self.session
+        session.settle(loaded)
+        memory = session.memory
+        assert self._build is not None and isinstance(memory, SessionMemory)
+        lowered: Lowered = self._build.lowered()
+        state, top = memory.state(), memory.top
+        self._count += 1
+        try:
+            made = link_plan(lowered, session.options.target, memory, f"{self.key}@{self._count}")
+        except NnjitError as error:
+            self.reason = str(error)
+            return {"reason": self.reason}
+        more = memory.top - top
+        if more > max(MORE_BYTES, MORE_SHARE * top):
+            memory.restore(state)
+            self.reason = f"it would take {more >> 20} MiB more memory"
+            return {"reason": self.reason}
+        self._before = memory, state, memory.top
+        self.made = made
+        return {
+            "plan": made.to_js(),
+            "warm": warm(made),
+            "outputs": agreement(made),
+            "placement": placement.of_plan(session.model, lowered.graph, made),
+            "moreBytes": more,
+            "reason": "",
+        }
+
+    def done(self) -> None:
+        """The engine runs it under the old one's key."""
+        made = self.made
+        assert made is not None
+        made.key = self.key
+        prepared = self.session.plan(self.key)
+        prepared.plan = made
+        prepared.nodes = placement.of_plan(self.session.model, prepared.graph, made)
+        self.made = self._build = self._parts = self._before = None
+
+    def failed(self, reason: str) -> None:
+        """The engine did not take it: its memory is free again, unless something else was placed since."""
+        self.reason = reason
+        if self._before is not None:
+            memory, state, top = self._before
+            if memory is self.session.memory and memory.top == top:
+                memory.restore(state)
+        self.made = self._build = self._parts = self._before = None
+
+
+def warm(plan: Plan) -> list[int]:
+    """A step of each kernel that may run by itself on whatever lies in the arena, so that its fast code is made before
+    it serves: not those that read or write at places which they read."""
+    found: dict[int, int] = {}
+    for i, step in enumerate(plan.steps):
+        if step.slot not in found and step.tiles and not gather_operands(plan.kernel_of(i).spec):
+            found[step.slot] = i
+    return list(found.values())
+
+
+def agreement(plan: Plan) -> list[dict[str, Any]]:
+    """How near each output must be to the serving plan's: as `compare` in the engine takes it."""
+    found = []
+    for ref in plan.outputs:
+        dtype = short_name(ref.type) if isinstance(ref, TensorRef) else ""
+        step = TOLERANCE.get(dtype, 0.0)
+        kind = dtype if dtype in FLOATS else ELEMENT_KINDS.get(SIZES.get(dtype, 0), "8")
+        found.append({"name": ref.name, "kind": kind, "tolerance": {"absolute": step, "relative": step}})
+    return found
