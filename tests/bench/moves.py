@@ -26,7 +26,12 @@ def memory_ops() -> list[Op]:
     """All rows; flops count each input element once."""
     rng = np.random.default_rng(5)
     rows = [*windows(rng), *reductions(rng), *moves(rng), *norms(rng)]
-    made = [inside(name, node, image, weights, float(image.size)) for name, node, image, weights in rows]
+    made = [
+        inside_as(name, node, image, weights)
+        if node.op_type == "Transpose"
+        else inside(name, node, image, weights, float(image.size))
+        for name, node, image, weights in rows
+    ]
     return made + typed(rng) + recurrent(rng)
 
 
@@ -154,8 +159,8 @@ def typed(rng: np.random.Generator) -> list[Op]:
     return [
         inside_as("argmax 64x384x96 last", of("ArgMax", ["a"], ["b"], axis=2), rows, {}, f32, True),
         inside_as("argmax 64x384x96 middle", of("ArgMax", ["a"], ["b"], axis=1), rows, {}, f32, True),
-        inside_as("top-k 5 of 64x384x96", of("TopK", ["a", "k"], ["b", ""], axis=2), rows, k, f32, False),
-        inside_as("top-k 50 of 1x50257", of("TopK", ["a", "k"], ["b", ""], axis=1), normal(rng, 1, 50257),
+        inside_as("top-k 5 of 64x384x96", of("TopK", ["a", "k"], ["b", "place"], axis=2), rows, k, f32, False),
+        inside_as("top-k 50 of 1x50257", of("TopK", ["a", "k"], ["b", "place"], axis=1), normal(rng, 1, 50257),
                   {"k": integers(50)}, f32, False),
         inside_as("transpose 64x384x96 021 u8", of("Transpose", ["a"], ["b"], perm=[0, 2, 1]), bytes_, {}, u8, True),
     ]  # fmt: skip

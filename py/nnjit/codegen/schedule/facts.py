@@ -5,6 +5,7 @@ from __future__ import annotations
 from nnjit.codegen.dtypes import WIDE
 from nnjit.codegen.expr import Access, Expr, walk
 from nnjit.codegen.spec import KernelSpec, Stage
+from nnjit.codegen.wasm.convert import widens
 from nnjit.codegen.wasm.target import Target
 
 LANES = 4
@@ -20,15 +21,17 @@ def reads(root: Expr | None) -> list[Access]:
 
 
 def narrow_types(spec: KernelSpec, s: Stage) -> bool:
-    """Whether a stage computes in types that fit four to a vector."""
-    roots = [r for r in (s.body, s.result) if r is not None]
+    """Whether a stage computes in types that fit four to a vector; what it stores may be widened to 64 bits then."""
+    widened = widens(s.result) and not s.keep
+    result = s.result.args[0] if widened else s.result
+    roots = [r for r in (s.body, result) if r is not None]
     for root in roots:
         if root.dtype in WIDE:
             return False
         for e in values(root):
             if e.dtype in WIDE and e.op != "load" and e.axes():
                 return False
-    return s.keep != "" or spec.operands[s.out].dtype not in WIDE
+    return widened or s.keep != "" or spec.operands[s.out].dtype not in WIDE
 
 
 def values(root: Expr) -> list[Expr]:

@@ -34,6 +34,11 @@ from nnjit.codegen.wasm.target import Target
 PEELED_SIZE = 1000
 """Expression nodes in all copies of a body together: beyond, guards are tested at run time."""
 
+NEAR = (2, 3, -1)
+"""Elements between lanes that are read by contiguous accesses and a shuffle."""
+BLOCK = 16
+"""Neighbours along a source's own axis that a transposing copy takes together: a cache line of f32."""
+
 
 def default_schedule(spec: KernelSpec, target: Target) -> Schedule:
     """A good schedule without measuring: the best guess of the space."""
@@ -126,9 +131,9 @@ def _contiguous(spec: KernelSpec, axes: list[Axis]) -> Axis | None:
             for root in (s.body, s.result):
                 for r in reads(root):
                     step = r.index.coeff(a.name)
-                    points += 4 if step == 1 else 1 if step == 0 else -1
+                    points += 4 if step == 1 else 1 if step == 0 else 0 if step in NEAR else -1
                     if any(a.name in set(i.axes()) for i, _ in r.guard):
-                        points -= 6
+                        points -= 2 if step in (0, 1, *NEAR) else 6
                     if any(not isinstance(x, str) and a.name in x.axes() for x, _ in r.index.terms):
                         points -= 6
         points += sum(6 for s in spec.stages if s.index.coeff(a.name) == 1 and not s.keep)
@@ -167,10 +172,34 @@ def elementwise(spec: KernelSpec, target: Target) -> Schedule:
         extents = {a.name: a.extent for a in spec.axes}
         return (Parallel(tuple(spread(spec, order, {}, target))),) if extents else ()
     size = sum(1 for s in spec.stages for _ in values(s.result))
+    across = _across(spec, axis)
     vectors = 4 if size <= 24 else 2 if size <= 80 else 1
+    vectors = min(vectors, 2) if across else vectors
     tile = min(vectors * LANES, -(-axis.extent // LANES) * LANES)
+    tiles = {axis.name: tile}
+    if across is not None:
+        tiles[across.name] = BLOCK if size <= 24 and across.extent >= BLOCK else LANES
     order = [n for n in order if n != axis.name] + [axis.name]
     # one long axis: the parallel loop runs over whole vectors' worth of tiles, chunked by the caller
-    steps: list[Step] = [Tile(axis.name, tile), Vectorize(axis.name, LANES), Order(tuple(order))]
-    steps += peels(spec, {axis.name: tile})
-    return (*steps, Parallel(tuple(spread(spec, order, {axis.name: tile}, target))))
+    steps: list[Step] = [
+        *(Tile(n, t) for n, t in tiles.items()),
+        Vectorize(axis.name, LANES),
+        Order(tuple(order)),
+    ]
+    steps += peels(spec, tiles)
+    return (*steps, Parallel(tuple(spread(spec, order, tiles, target))))
+
+
+def _across(spec: KernelSpec, lanes: Axis) -> Axis | None:
+    """The axis that a read steps along by one element while it jumps along `lanes`: blocks of both are transposed in
+    registers."""
+    for s in spec.stages:
+        for r in reads(s.result):
+            if abs(r.index.coeff(lanes.name)) < LANES or any(
+                not isinstance(x, str) for x, _ in r.index.terms
+            ):
+                continue
+            for a in spec.axes:
+                if a.name != lanes.name and a.extent >= LANES and r.index.coeff(a.name) == 1:
+                    return a
+    return None

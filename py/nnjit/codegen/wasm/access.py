@@ -132,3 +132,34 @@ def store_vector(b: FunctionBuilder, dtype: str, value: int, at: int, count: int
         b.store_lane(f"v128.store{8 * size}_lane", lane * (4 // size), offset=offset)
         lane += 1
     b.release(address)
+
+
+def store_widened(b: FunctionBuilder, source: str, value: int, at: int, count: int, stride: int) -> None:
+    """Stores lanes 0..count-1 of the local `value`, i32s of the type `source`, as 64-bit integers; the address is on
+    the stack."""
+    sign = "u" if source == "u32" else "s"
+    if source == "bool":
+        b.get(value)
+        b.vec_const("i32x4", 1)
+        b.op("v128.and")
+        b.set(value)
+    address = b.local("i32")
+    b.set(address)
+    if stride == 8 and count == 4 and at >= 0:
+        for half, offset in (("low", at), ("high", at + 16)):
+            b.get(address)
+            b.get(value)
+            b.op(f"i64x2.extend_{half}_i32x4_{sign}")
+            b.store("v128.store", offset=offset, align=8)
+        b.release(address)
+        return
+    for lane in range(count):
+        b.get(address)
+        if at + lane * stride < 0:
+            b.i32_const(at + lane * stride)
+            b.op("i32.add")
+        b.get(value)
+        b.lane("i32x4.extract_lane", lane)
+        b.op(f"i64.extend_i32_{sign}")
+        b.store("i64.store", offset=max(0, at + lane * stride))
+    b.release(address)

@@ -3,7 +3,7 @@ machine (floats truncate, narrow integers wrap)."""
 
 from __future__ import annotations
 
-from nnjit.codegen.dtypes import LIMITS
+from nnjit.codegen.dtypes import INTS, LIMITS, WIDE
 from nnjit.codegen.expr import Expr, UnsupportedExpr
 from nnjit.codegen.wasm.builder import FunctionBuilder
 from nnjit.codegen.wasm.ops import kind, narrow
@@ -137,3 +137,13 @@ def _wrapping_u32(b: FunctionBuilder) -> None:
     b.op("f32x4.ge")
     b.op("v128.bitselect")
     b.release(x)
+
+
+def widens(e: Expr) -> bool:
+    """Whether a value is a smaller integer as a 64-bit one."""
+    return (
+        e.op == "cast"
+        and e.dtype in ("i64", "u64")
+        and e.args[0].dtype in INTS
+        and e.args[0].dtype not in WIDE
+    )

@@ -13,17 +13,27 @@ from nnjit.codegen.expr import LANE, Atom, Expr, Index, UnsupportedExpr, const, 
 from nnjit.codegen.groups import GROUPS
 from nnjit.codegen.loops import Set, Store
 from nnjit.codegen.spec import Operand
-from nnjit.codegen.wasm.access import store_vector, vector_load
+from nnjit.codegen.wasm.access import store_vector, store_widened, vector_load
 from nnjit.codegen.wasm.builder import FunctionBuilder
-from nnjit.codegen.wasm.convert import cast_scalar, cast_vector, limits
+from nnjit.codegen.wasm.convert import cast_scalar, cast_vector, limits, widens
 from nnjit.codegen.wasm.groups import dot, dot_order, group_load
 from nnjit.codegen.wasm.legalize import const_bytes
 from nnjit.codegen.wasm.ops import LOADS, STORES, kind, narrow, scalar_op, vector_op
+from nnjit.codegen.wasm.strided import Strided, family, pushed
 from nnjit.codegen.wasm.target import Target
 from nnjit.codegen.wasm.uses import Uses
 
 Key = tuple[int, tuple[tuple[Atom, int], ...]]
 """An operand and the terms (without LANE) of an index into it: what a pointer points at."""
+
+
+NEAR = 12
+"""Bytes between lanes up to which lanes that a guard excludes may be read with the others, and are not used."""
+
+
+def _gathers(i: Index) -> bool:
+    """Whether a lane's place is known at run time only."""
+    return any(not isinstance(a, str) and LANE in a.axes() for a, _ in i.terms)
 
 
 def split(i: Index) -> tuple[tuple[tuple[Atom, int], ...], int]:
@@ -46,6 +56,7 @@ class Values:
         self.kept: dict[Expr, int] = {}
         self.outer_uses: dict[Expr, int] = {}
         self.outer_kept: dict[Expr, int] = {}
+        self.strided: Strided | None = None
 
     # ---- statements ----
 
@@ -55,6 +66,7 @@ class Values:
         self.lanes = stmts[0].lanes
         uses = Uses(stmts)
         shared: dict[Expr, int] = {}
+        strided = self.strided = Strided(self, uses, stmts) if self.lanes > 1 else None
         for s, mine in zip(stmts, uses.own, strict=True):
             self.uses = mine
             self.kept = {}
@@ -68,6 +80,9 @@ class Values:
                 self.b.release(local)
         for local in shared.values():
             self.b.release(local)
+        if strided is not None:
+            strided.release()
+        self.strided = None
         self.uses, self.kept, self.outer_uses, self.outer_kept = {}, {}, {}, {}
 
     def alone(self, e: Expr) -> None:
@@ -86,12 +101,12 @@ class Values:
         self._alone(e, uses)
 
     def _alone(self, e: Expr, uses: dict[Expr, int]) -> None:
-        saved = self.uses, self.kept, self.outer_uses, self.outer_kept
-        self.uses, self.kept, self.outer_uses, self.outer_kept = uses, {}, {}, {}
+        saved = self.uses, self.kept, self.outer_uses, self.outer_kept, self.strided
+        self.uses, self.kept, self.outer_uses, self.outer_kept, self.strided = uses, {}, {}, {}, None
         self.value(e)
         for local in self.kept.values():
             self.b.release(local)
-        self.uses, self.kept, self.outer_uses, self.outer_kept = saved
+        self.uses, self.kept, self.outer_uses, self.outer_kept, self.strided = saved
 
     def _reg(self, s: Set) -> int:
         have = self.regs.get(s.reg)
@@ -107,20 +122,29 @@ class Values:
         dtype = self.operands[s.operand].dtype
         dtype = "u16" if dtype in ("f16", "bf16") else dtype
         if s.lanes == 1:
-            at = self._place(s.operand, terms, s.index.const * size)
+            at = self.place(s.operand, terms, s.index.const * size)
             self.value(s.value)
             self.b.store(STORES[dtype], offset=at)
             return
-        self.value(s.value)
+        wide = widens(s.value)
+        self.value(s.value.args[0] if wide else s.value)
         value = self.b.local("v128")
         self.b.set(value)
-        at = self._place(s.operand, terms, s.index.const * size)
+        if wide:
+            source = s.value.args[0].dtype
+            at = self.place(s.operand, terms, s.index.const * size)
+            store_widened(self.b, source, value, at, s.count, lane * size)
+            self.b.release(value)
+            return
+        if self.strided is not None and self.strided.store(s, value):
+            return
+        at = self.place(s.operand, terms, s.index.const * size)
         store_vector(self.b, dtype, value, at, s.count, lane * size)
         self.b.release(value)
 
     # ---- addresses ----
 
-    def _place(self, operand: int, terms: tuple[tuple[Atom, int], ...], offset: int) -> int:
+    def place(self, operand: int, terms: tuple[tuple[Atom, int], ...], offset: int) -> int:
         """Pushes the address of `terms`; returns the immediate offset to use with it (never negative).
 
         Immediates do not wrap around: where a term is subtracted, base + terms may lie below address 0 although
@@ -351,11 +375,11 @@ class Values:
         terms, lane = split(e.attr.index)
         size = SIZES[self.operands[e.attr.operand].dtype]
         if e.dtype in GROUPS:
-            self._group_load(e, lambda: self._place(e.attr.operand, terms,
+            self._group_load(e, lambda: self.place(e.attr.operand, terms,
                                                     (e.attr.index.const + lane * self.lane) * size), 0)  # fmt: skip
             self.b.lane("i32x4.extract_lane", 0)
             return
-        at = self._place(e.attr.operand, terms, (e.attr.index.const + lane * self.lane) * size)
+        at = self.place(e.attr.operand, terms, (e.attr.index.const + lane * self.lane) * size)
         self.b.load(LOADS[e.dtype], offset=at)
 
     def _group_load(self, e: Expr, place: Callable[[], int], stride: int) -> None:
@@ -389,8 +413,13 @@ class Values:
         elif e.op == "axis" and {a for a, _ in e.attr.terms} <= {LANE}:
             c = e.attr.coeff(LANE)
             b.vec_const("i32x4", *(e.attr.const + c * n for n in range(4)))
+        elif e.op == "axis" and kind(e.dtype) == "i32" and not _gathers(e.attr):
+            self._lane_numbers(e.attr)
+            self._wrap(e)
         elif any(a.dtype in WIDE for a in e.args) or e.op == "axis" or not self._wide_load(e):
             self.lanewise(e)
+        elif e.op == "load" and any(LANE in i.axes() for i, _ in e.attr.guard):
+            self._masked_load(e)
         elif e.op == "load":
             self._guarded(e, "v128", lambda: self._vector_load(e))
         elif e.op == "select" and e.args[1].op == "const" and not any(const_bytes(e.args[1].attr, e.dtype)):
@@ -425,27 +454,70 @@ class Values:
                 self._wrap(e)
 
     def _wide_load(self, e: Expr) -> bool:
-        """Whether a load is one vector access: no gather and no guard that differs between lanes."""
+        """Whether a load is one vector access: no gather, and where a guard differs between lanes, lanes so close that
+        those outside of it read next to those inside."""
         if e.op != "load":
             return True
-        return not any(
-            (LANE in i.axes())
-            and (n > 0 or any(not isinstance(a, str) and LANE in a.axes() for a, _ in i.terms))
-            for n, i in enumerate(indices(e))
-        )
+        if any(_gathers(i) for i in indices(e)):
+            return False
+        size = SIZES[self.operands[e.attr.operand].dtype]
+        near = e.dtype not in GROUPS and abs(e.attr.index.coeff(LANE)) * size <= NEAR
+        return near or not any(LANE in i.axes() for i, _ in e.attr.guard)
+
+    def _lane_numbers(self, i: Index) -> None:
+        """Pushes an affine index in each lane as an i32x4."""
+        c = i.coeff(LANE)
+        self.affine(i)
+        self.b.op("i32x4.splat")
+        if c:
+            self.b.vec_const("i32x4", *(c * n for n in range(4)))
+            self.b.op("i32x4.add")
+
+    def _masked_load(self, e: Expr) -> None:
+        """A load under guards that differ between lanes: done if any lane is inside; others take the other value."""
+        b = self.b
+        mask = b.local("v128")
+        alike = [g for g in e.attr.guard if LANE not in g[0].axes()]
+        for n, (i, extent) in enumerate(g for g in e.attr.guard if LANE in g[0].axes()):
+            self._lane_numbers(i)
+            b.vec_const("i32x4", extent)
+            b.op("i32x4.lt_u")
+            if n:
+                b.op("v128.and")
+        b.tee(mask)
+        b.op("v128.any_true")
+        for i, extent in alike:
+            self.affine(i)
+            b.i32_const(extent)
+            b.op("i32.lt_u")
+            b.op("i32.and")
+        with b.if_(["v128"]):
+            self._vector_load(e)
+            self.alone(e.args[0])
+            b.get(mask)
+            b.op("v128.bitselect")
+            b.else_()
+            self.alone(e.args[0])
+        b.release(mask)
 
     def _vector_load(self, e: Expr) -> None:
         terms, lane = split(e.attr.index)
         size = SIZES[self.operands[e.attr.operand].dtype]
         if e.dtype in GROUPS:
             offset = e.attr.index.const * size
-            self._group_load(e, lambda: self._place(e.attr.operand, terms, offset), lane * size)
+            self._group_load(e, lambda: self.place(e.attr.operand, terms, offset), lane * size)
             return
+        if lane not in (0, 1):
+            if self.strided is not None and self.strided.load(e):
+                return
+            of = family(e.attr.operand, e.attr.index.terms, e.dtype)
+            if of is not None and pushed(self, of, e.attr.index.const, None):
+                return
         vector_load(
             self.b,
             e.dtype,
             lane * size,
-            lambda: self._place(e.attr.operand, terms, e.attr.index.const * size),
+            lambda: self.place(e.attr.operand, terms, e.attr.index.const * size),
         )
 
     def _splat(self, dtype: str) -> None:
