@@ -199,13 +199,13 @@ def write_docs(paths: list[Path]) -> None:
     DOCS.write_text(made.rstrip("\n") + "\n\n" + mark + kept if mark else made)
 
 
-def write_section(name: str, text: str) -> None:
-    """Puts the text between the marks of a section behind KEPT, which must be there."""
-    before, start, rest = DOCS.read_text().partition(f"<!-- {name} -->\n")
+def write_section(name: str, text: str, docs: Path = DOCS) -> None:
+    """Puts the text between the marks of a section (behind KEPT in benchmarks.md), which must be there."""
+    before, start, rest = docs.read_text().partition(f"<!-- {name} -->\n")
     _, end, after = rest.partition(f"<!-- /{name} -->")
     if not start or not end:
-        raise RuntimeError(f"{DOCS.name} has no marks for {name}")
-    DOCS.write_text(before + start + text + "\n" + end + after)
+        raise RuntimeError(f"{docs.name} has no marks for {name}")
+    docs.write_text(before + start + text + "\n" + end + after)
 
 
 if __name__ == "__main__":

@@ -116,6 +116,7 @@ def keep(study: str, lab: Lab, name: str, how: dict[str, Any], found: dict[str, 
         "date": time.strftime("%Y-%m-%d %H:%M"),
         "browser": lab.browser.version,
         "figures": figures,
+        "tests": trials_until_swap(found["events"]),
         "runs": {p: [[round(r["at"]), round(r["ms"], 2), r["shape"]] for r in found[p]][:4000]
                  for p in ("before", "during", "after")},
         "events": [slim(e) for e in found["events"]],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from tests.bench.claims import live, quality, race
+from tests.bench.claims import live, quality, race, tables
 
 STUDIES: dict[str, tuple[str, Callable[..., int]]] = {
     "screen": ("every schedule of the raw spaces of thirty kernels, timed once; resumable", quality.screen),
@@ -15,6 +15,7 @@ STUDIES: dict[str, tuple[str, Callable[..., int]]] = {
     "overhead": ("what trying candidates adds to the runs, where none may win", live.overhead),
     "second": ("records of one profile taken to another", live.second),
     "patterns": ("bursts, rare runs, two sessions, changing shapes", live.patterns),
+    "tables": ("what was found, as tables; `tables docs` writes them into docs/tuning.md", tables.tables),
 }
 
 

@@ -9,6 +9,7 @@ Takes specs.py; `screen` appends to results/claims/screen.jsonl what it cost and
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from math import exp, log
@@ -41,10 +42,22 @@ def raw(space: Space) -> list[Schedule]:
 
 
 def screened() -> dict[str, dict[str, Any]]:
-    """What was screened so far, by the kernel's name; a later line replaces an earlier one."""
+    """What was screened so far, by the kernel's name; a later line replaces an earlier one, and those of another raw
+    space do not count."""
     if not SCREEN.exists():
         return {}
-    return {row["spec"]: row for row in map(json.loads, SCREEN.read_text().splitlines())}
+    found = {row["spec"]: row for row in map(json.loads, SCREEN.read_text().splitlines())}
+    return {
+        n: r
+        for n, r in found.items()
+        if n in SPECS and r.get("knobs") == knobs_of(space_of(SPECS[n], TARGET))
+    }
+
+
+def knobs_of(space: Space) -> str:
+    """What numbers of choices refer to: changes with the knobs, their values, or their order."""
+    text = json.dumps([[k.name, [repr(v) for v in k.values]] for k in space.knobs])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def screen(text: str = "") -> int:
@@ -100,6 +113,7 @@ def screen_one(page: Any, name: str) -> dict[str, Any]:
     return {
         "spec": name,
         "kind": space.kind,
+        "knobs": knobs_of(space),
         "raw": space.raw,
         "fitting": sum(map(bool, keys)),
         "codes": len(ratios),
@@ -148,7 +162,7 @@ def quality(text: str = "") -> int:
         rows = [r for r in json.loads(QUALITY.read_text()) if text not in r["spec"]]
     with stands() as (_, page):
         for name, row in screened().items():
-            if text in name and name in SPECS:
+            if text in name:
                 rows.append(final_one(page, name, row["times"]))
                 print(final_line(rows[-1]), flush=True)
                 QUALITY.write_text("[\n" + ",\n".join(json.dumps(r) for r in rows) + "\n]\n")

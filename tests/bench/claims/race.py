@@ -201,15 +201,16 @@ def line(r: dict[str, Any]) -> str:
     )
 
 
+def seconds(r: dict[str, Any]) -> float:
+    """Until the list's best is within 5%; all of its time where that never comes."""
+    return float(r["listWithin"][0] if r["listWithin"] else r["listSeconds"])
+
+
 def summary(found: list[dict[str, Any]]) -> str:
-    """Geometric means of the quotients; where the list never came within 5%, all of its time counts."""
-
-    def ours(r: dict[str, Any]) -> float:
-        return float(r["listWithin"][0] if r["listWithin"] else r["listSeconds"])
-
+    """Geometric means of the quotients."""
     missed = sum(r["listWithin"] is None for r in found)
-    whole = geomean(r["searchSeconds"] / ours(r) for r in found)
-    within = geomean(r["searchWithin"][0] / ours(r) for r in found)
+    whole = geomean(r["searchSeconds"] / seconds(r) for r in found)
+    within = geomean(r["searchWithin"][0] / seconds(r) for r in found)
     trials = geomean(r["searchWithin"][1] / (r["listWithin"] or (0, r["listTrials"]))[1] for r in found)
     return (
         f"{len(found)} kernels, {missed} of them never within 5%: the search takes {whole:.0f} times as long in all, "
