@@ -64,7 +64,7 @@ def _order(f: Factors, m: Axis, tiles: dict[str, int], target: Target) -> tuple[
 
 
 def _window_tile(m: Axis, near: Axis, f: Factors, target: Target) -> int:
-    """Outputs in a tile: the fewest cycles for the whole axis while outputs, and an input for each, fit the registers."""
+    """Outputs in a tile: the fewest cycles for the whole axis while they, and an input for each, fit the registers."""
     step, tap = f.a.index.coeff(m.name), f.a.index.coeff(near.name)
     lines = prod(r.extent for r in f.stage.reduce if r is not near)
     best, cost = 1, float("inf")

@@ -20,6 +20,9 @@ from nnjit.codegen.wasm.target import Target
 ROWS = 4
 """Rows from which an activation is packed into panels: it is read once to pack, `rows` times to multiply."""
 
+SHORT = 6
+"""Groups along the last two summed axes that are unrolled together."""
+
 
 def int8(spec: KernelSpec, target: Target) -> Schedule | None:
     """The schedule of a sum of products of small integers; None for any other spec.
@@ -45,8 +48,10 @@ def int8(spec: KernelSpec, target: Target) -> Schedule | None:
         tiles[m.name] = mr
     groups = -(-k.extent // group)
     steps += [Dot(k.name, group), Unroll(k.name, groups if groups <= 3 else 2)]
+    if groups <= 2 and len(f.stage.reduce) > 1 and groups * f.stage.reduce[-2].extent <= SHORT:
+        steps.append(Unroll(f.stage.reduce[-2].name, f.stage.reduce[-2].extent))
     steps.append(Pack(f.b.operand, f.axis.name, group))
-    inner = [x.name for x in f.rows if x is not m] + ([m.name] if m else [])
+    inner = [x.name for x in reversed(f.rows) if x is not m] + ([m.name] if m else [])
     return (*steps, *loops(f, inner, tiles, target))
 
 
@@ -83,6 +88,7 @@ def _seen(spec: KernelSpec, a: Access, b: Access) -> Factors | None:
         return None
     own = [x for x in spec.axes if x.name in in_b and x.name not in in_a and x.extent > 1]
     rows: list[Axis] = [x for x in spec.axes if x.name in in_a and x.name not in in_b]
+    rows.sort(key=lambda x: abs(a.index.coeff(x.name)))
     if not own or not (spec.operands[b.operand].const or prod(x.extent for x in rows) >= ROWS):
         return None
     axis = max(own, key=lambda x: (s.index.coeff(x.name) == 1, x.extent))

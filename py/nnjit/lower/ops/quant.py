@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 from typing import TYPE_CHECKING
 
 from nnjit.codegen.dtypes import LIMITS
-from nnjit.codegen.expr import Expr, Index, acc, cast, const, local, op
+from nnjit.codegen.expr import Expr, Index, acc, bitcast, cast, const, local, op
 from nnjit.codegen.spec import Axis, Stage
 from nnjit.graph.ir import Node, Value
 from nnjit.lower.context import Context
@@ -19,6 +20,7 @@ from nnjit.lower.ops.compose import compute, fill, output, shape_of, temporary
 from nnjit.lower.ops.linear import SPATIAL, Window, matmul_axes
 from nnjit.lower.ops.norm import keep
 from nnjit.lower.ops.quant_product import (
+    Border,
     Rows,
     Zero,
     bytes_wanted,
@@ -191,6 +193,21 @@ def matmul_integer(ctx: Context, node: Node, out: int) -> Computation:
     )
 
 
+FEW_TAPS = 64
+"""Products of two bytes whose sum is exact in f32 and below 2^22."""
+
+
+def whole(x: Expr) -> Expr:
+    """An f32 that is a whole number below 2^22 as an i32: 1.5 * 2^23 more, its low bits are the number."""
+    return op("sub", bitcast(op("add", x, const(12582912.0, "f32")), "i32"), const(0x4B400000, "i32"))
+
+
+def _inside(at: Sequence[Index], border: Border) -> list[Index]:
+    """An index of an image as one into its copy with a border."""
+    lead = len(at) - len(border[0])
+    return [*at[:lead], *(i + b for i, b in zip(at[lead:], border[0], strict=True))]
+
+
 @computation("ConvInteger", "QLinearConv")
 def conv_integer(ctx: Context, node: Node, out: int) -> Computation:
     """A convolution of x - x_zero with w - w_zero, the border being x_zero; QLinearConv adds an i32 bias,
@@ -207,22 +224,41 @@ def conv_integer(ctx: Context, node: Node, out: int) -> Computation:
     per_in, per_out = kernel[1], kernel[0] // groups
     channel, filters = Index(0, {"g": per_in, "i": 1}), Index(0, {"g": per_out, "o": 1})
     w = second_factor(ctx, w, w_zero, 0)
-    # neighbours along the sum are the channels: they must lie next to each other
     last = shape[1] == 1 or ctx.tensors.place(x)[1].strides[1] == 1
-    order = None if last else Layout.channels_last(shape)
+    # neighbours along the sum must lie next to each other: channels or, where those are few, places of a row
+    by_row = not last and groups == 1 and win.dilations[-1] == 1
+    by_row = by_row and per_in * -(-kernel[-1] // 4) <= kernel[-1] * -(-per_in // 4)
+    order = None if last or by_row else Layout.channels_last(shape)
     border = (win.begin, win.after) if win.padded else ((0,) * n, (0,) * n)
     layout = Layout.channels_last(y)
+    at_x = [
+        Index.of("b"),
+        channel,
+        *(win.at(d, Index.of(f"o{a}"), Index.of(f"k{a}")) for d, a in enumerate(names)),
+    ]
+    wide = "i32"
     if per_in == per_out == 1 and groups > 1:
-        own = shape[1] > 1 and not last
-        x, x_zero = centred(ctx, x, x_zero, None if own else layout, border), Zero(None, 0)
-        layout = Layout.row_major(y) if own else layout
+        # each lane is a sum of its own: there is no dot product, and floats have a fused multiply-add
+        wide = "f32" if prod(kernel[2:]) <= FEW_TAPS else "i32"
+        if last and x_zero.number is not None:
+            bounds = [(at_x[2 + d], shape[2 + d]) for d in range(n) if win.begin[d] or win.after[d]]
+            left = (
+                ctx.read_padded(x, at_x, bounds, const(x_zero.number, x.dtype))
+                if bounds
+                else ctx.read(x, at_x)
+            )
+        else:
+            own = shape[1] > 1 and not last
+            kept = "f32" if wide == "f32" else "i16"
+            x, x_zero = centred(ctx, x, x_zero, kept, None if own else layout, border), Zero(None, 0)
+            layout = Layout.row_major(y) if own else layout
+            left = ctx.read(x, _inside(at_x, border))
     else:
         x, x_zero = first_factor(ctx, x, x_zero, bytes_wanted(ctx, x.dtype, w.dtype), order, border)
-    place = [win.at(d, Index.of(f"o{a}"), Index.of(f"k{a}")) + win.begin[d] for d, a in enumerate(names)]
-    left = ctx.read(x, [Index.of("b"), channel, *place])
+        left = ctx.read(x, _inside(at_x, border))
     right = ctx.read(w, [filters, Index.of("i"), *(Index.of(f"k{a}") for a in names)])
-    body = op("mul", _wide(left), _wide(right))
-    value: Expr = acc("i32")
+    body = op("mul", cast(left, wide), cast(right, wide))
+    value: Expr = acc("i32") if wide == "i32" else whole(acc("f32"))
     bias = ctx.read(node.inputs[8], [filters]) if linear and node.input(8) is not None else None
     if not x_zero.nothing:
         column = ctx.read(sums(ctx, w, [0]), [filters])
@@ -237,7 +273,8 @@ def conv_integer(ctx: Context, node: Node, out: int) -> Computation:
         value = _requantized(value, ratio, zero, node.outputs[0].dtype)
     axes = [Axis("b", y[0]), Axis("g", groups), Axis("o", per_out)]
     axes += [Axis(f"o{a}", e) for a, e in zip(names, y[2:], strict=True)]
-    reduce = [Axis(f"k{a}", e) for a, e in zip(names, kernel[2:], strict=True)] + [Axis("i", per_in)]
+    reduce = [Axis(f"k{a}", e) for a, e in zip(names, kernel[2:], strict=True)]
+    reduce = [Axis("i", per_in), *reduce] if by_row else [*reduce, Axis("i", per_in)]
     idx = [Index.of("b"), filters, *(Index.of(f"o{a}") for a in names)]
     return Computation(
         axes, idx, value, reduce=reduce, combine="sum", body=body, layout=layout, name=node.op.lower(),

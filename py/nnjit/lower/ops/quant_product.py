@@ -131,9 +131,9 @@ def _copied(
     return made
 
 
-def centred(ctx: Context, x: Value, zero: Zero, layout: Layout | None, border: Border) -> Value:
-    """x - zero as i16, with zeros around: what a depthwise convolution reads, each of its taps a lane's own."""
-    return _copied(ctx, x, "i16", zero, zero, layout, border)
+def centred(ctx: Context, x: Value, zero: Zero, dtype: str, layout: Layout | None, border: Border) -> Value:
+    """x - zero as `dtype`, with zeros around: what a depthwise convolution reads, each of its taps a lane's own."""
+    return _copied(ctx, x, dtype, zero, zero, layout, border)
 
 
 def _as(e: Expr, dtype: str) -> Expr:
