@@ -118,6 +118,8 @@ export interface SessionOptions {
   signal?: AbortSignal | null;
   /** How 3x3 convolutions of stride 1 are computed: 'auto' (default), 'direct' or 'winograd'. docs/kernels.md. */
   convolution?: 'auto' | 'direct' | 'winograd';
+  /** 'auto' (default): a plan of a few ms at most runs on the thread that calls run(); 'worker': none does. docs/engine.md. */
+  runOn?: 'auto' | 'worker';
   /** Makes kernels faster while the session is used: docs/tuning.md. */
   tune?: TuneOptions;
   logLevel?: LogLevel;
@@ -340,7 +342,7 @@ export interface SessionStats {
   seconds?: Record<string, number>;
   load?: { compileMs: number; initMs: number; bytes: number } | null;
   compile?: Record<string, unknown>;
-  lastRun: { ms: number; engineMs: number; compileMs: number; cold: boolean; segments: { kind: string; ms: number }[] } | null;
+  lastRun: { ms: number; engineMs: number; compileMs: number; cold: boolean; thread: 'caller' | 'worker'; segments: { kind: string; ms: number }[] } | null;
 }
 
 export class InferenceSession {

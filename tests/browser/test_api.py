@@ -79,6 +79,32 @@ def test_every_form_of_bytes_is_a_model(api: Api) -> None:
     assert got == [expected([[1, 2, 3, 4]])[0].tolist()] * 10
 
 
+def test_where_a_small_model_runs(api: Api) -> None:
+    got = api.run(
+        """async ({ path }) => {
+          const where = [];
+          for (const options of [{}, { runOn: 'worker' }]) {
+            const session = await create(path, options);
+            const threads = [];
+            for (let i = 0; i < 4; i++) {
+              const { z } = await session.run({ x: T('float32', [i, 2, 3, 4], [1, 4]) });
+              threads.push([session.lastRun.thread, [...z.data]]);
+            }
+            await session.release();
+            where.push(threads);
+          }
+          const wrong = await create(path, { runOn: 'page' }).catch((error) => error.code);
+          return { where, wrong };
+        }""",
+        {"path": api.put("tiny.onnx", tiny())},
+    )
+    values = [expected([[i, 2, 3, 4]])[0].tolist() for i in range(4)]
+    auto, worker = got["where"]
+    assert auto == [["caller" if i else "worker", v] for i, v in enumerate(values)]
+    assert worker == [["worker", v] for v in values]
+    assert got["wrong"] == "BAD_OPTION"
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_fetches_choose_and_fill(api: Api, backend: str) -> None:
     got = api.run(

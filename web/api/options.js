@@ -9,13 +9,13 @@ import { LOG_LEVELS, env, log } from './env.js';
  * @typedef {'webgpu' | 'wasm' | 'reference'} Provider
  * @typedef {'cpu' | 'gpu-buffer'} Location
  * @typedef {{provider: Provider, next: Provider, locations: Location | Record<string, Location>, threads: number, relaxed: boolean, dims: Record<string, number>,
- *   external: ExternalFile[], progress: Progress, signal: AbortSignal | null, maxPlans: number, strict: boolean, convolution: 'auto' | 'direct' | 'winograd', tune: import('./tuning.js').TuneOptions,
+ *   external: ExternalFile[], progress: Progress, signal: AbortSignal | null, maxPlans: number, strict: boolean, convolution: 'auto' | 'direct' | 'winograd', runOn: 'auto' | 'worker', tune: import('./tuning.js').TuneOptions,
  *   maxMemoryBytes: number | undefined, name: string | undefined}} Options
  */
 
 const KNOWN = new Set([
   'executionProviders', 'numThreads', 'freeDimensionOverrides', 'externalData', 'progress', 'signal', 'tune', 'logSeverityLevel',
-  'logLevel', 'maxPlans', 'strict', 'maxMemoryBytes', 'name', 'preferredOutputLocation', 'convolution',
+  'logLevel', 'maxPlans', 'strict', 'maxMemoryBytes', 'name', 'preferredOutputLocation', 'convolution', 'runOn',
 ]);
 // Options of onnxruntime-web that change nothing here: taken without a word, so that code can move over.
 const ACCEPTED = new Set([
@@ -24,6 +24,7 @@ const ACCEPTED = new Set([
   'intraOpNumThreads', 'interOpNumThreads',
 ]);
 const CONVOLUTIONS = /** @type {const} */ (['auto', 'direct', 'winograd']);
+const THREADS = /** @type {const} */ (['auto', 'worker']);
 const PROVIDERS = new Set(['webgpu', 'wasm', 'reference']);
 // Named by onnxruntime's users; a list that holds one of these goes on to its next entry.
 const ELSEWHERE = new Set(['webnn', 'webgl', 'cpu', 'xnnpack']);
@@ -51,6 +52,7 @@ export function readOptions(given = {}) {
     maxPlans: readCount('maxPlans', given.maxPlans ?? 8, 1, 1024),
     strict: Boolean(given.strict),
     convolution: readChoice('convolution', given.convolution ?? 'auto', CONVOLUTIONS),
+    runOn: readChoice('runOn', given.runOn ?? 'auto', THREADS),
     tune: readTune(given.tune),
     maxMemoryBytes: given.maxMemoryBytes === undefined ? undefined : readCount('maxMemoryBytes', given.maxMemoryBytes, 65536, 2 ** 32),
     name: given.name,

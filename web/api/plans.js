@@ -287,7 +287,7 @@ export class Plans {
    * Runs a plan. The values come in the order of `wanted`: output names, with a tensor to fill or null. A tensor of
    * the wrong form is left alone and a new one returned.
    * @param {Prepared} plan @param {Map<string, Feed>} feeds @param {Map<string, Tensor | null>} wanted @param {AbortSignal | null} signal
-   * @returns {Promise<{values: Feed[], ms: number, segments: {kind: string, ms: number}[]}>}
+   * @returns {Promise<{values: Feed[], ms: number, segments: {kind: string, ms: number}[], caller?: boolean}>} caller: on this thread
    */
   async execute(plan, feeds, wanted, signal) {
     const fetch = [...wanted.keys()];
@@ -308,7 +308,7 @@ export class Plans {
     const result = await client.run(this.id, plan.key, /** @type {any} */ (toFeeds(inputs, feeds, onGpu)), options);
     const made = new Map(computed.map((name, i) => [name, given[i] ?? fromOutput(refs[i], result.outputs[i])]));
     const values = fetch.map((name) => (name in plan.constants ? fromValue(plan.constants[name]) : (made.get(name) ?? null)));
-    return { values, ms: result.ms, segments: result.segments };
+    return { values, ms: result.ms, segments: result.segments, caller: 'caller' in result && result.caller };
   }
 
   /** Where an output goes that no tensor waits for. @param {string} name */

@@ -18,7 +18,7 @@ import { getCompiler, getEngine } from './workers.js';
  * @typedef {import('./sources.js').BytesLike} BytesLike
  * @typedef {import('./options.js').Options} Options
  * @typedef {{name: string, isTensor: boolean, kind: string, type: string, shape: readonly (number | string)[], optional: boolean}} Metadata
- * @typedef {{ms: number, engineMs: number, compileMs: number, cold: boolean, segments: {kind: string, ms: number}[]}} RunInfo
+ * @typedef {{ms: number, engineMs: number, compileMs: number, cold: boolean, thread: 'caller' | 'worker', segments: {kind: string, ms: number}[]}} RunInfo
  */
 
 export class InferenceSession {
@@ -128,10 +128,10 @@ export class InferenceSession {
       ready = performance.now();
       return this.#plans.execute(plan, feeds, wanted, signal);
     };
-    const { values, ms, segments } = await this.#plans.execute(plan, feeds, wanted, signal).catch(again);
+    const { values, ms, segments, caller } = await this.#plans.execute(plan, feeds, wanted, signal).catch(again);
     const end = performance.now();
     this.tuning.touched(end - start);
-    this.lastRun = { ms: end - start, engineMs: ms, compileMs: ready - start, cold: this.#plans.compiled !== before, segments };
+    this.lastRun = { ms: end - start, engineMs: ms, compileMs: ready - start, cold: this.#plans.compiled !== before, thread: caller ? 'caller' : 'worker', segments };
     /** @type {Record<string, any>} */
     const outputs = {};
     names.forEach((name, i) => {
