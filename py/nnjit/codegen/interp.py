@@ -126,8 +126,15 @@ class _Machine:
             self.regs[s.acc] = self.regs[s.acc] + self.regs[s.left] @ self.regs[s.right]
         else:
             rows, columns = (s.rows, s.columns) if isinstance(s, Fetch) else self.regs[s.reg].shape
-            at = self.index(s.index)[0] + np.arange(rows)[:, None] * s.stride + np.arange(columns)
-            if isinstance(s, Fetch):
+            down, across = np.arange(rows)[:, None], np.arange(columns)
+            if isinstance(s, Fetch) and s.transposed:
+                at = self.index(s.index)[0] + across * s.stride + down
+            else:
+                at = self.index(s.index)[0] + down * s.stride + across
+            if isinstance(s, Fetch) and s.dtype == "i8":
+                words = self.buffers[s.operand][at // 4]
+                self.regs[s.reg] = (words >> (8 * (at % 4))).astype(np.int8).astype(np.int32)
+            elif isinstance(s, Fetch):
                 self.regs[s.reg] = self.buffers[s.operand][at].astype(np.float32)
             else:
                 self.buffers[s.operand][at] = self.regs[s.reg]
@@ -193,13 +200,19 @@ class _Machine:
     def group(self, e: Expr) -> Array:
         """Neighbouring elements of an operand as the word that a lane holds."""
         source = self.buffers[e.attr.operand]
+        if source.dtype == np.int32:  # words already
+            at = self.index(e.attr.index)
+            inside = (at >= 0) & (at < len(source))
+            return np.where(inside, source[np.where(inside, at, 0)], 0)
         at = self.index(e.attr.index)[:, None] + np.arange(GROUPS[e.dtype][1])
         inside = (at >= 0) & (at < len(source))
         return grouped(np.where(inside, source[np.where(inside, at, 0)], 0), e.dtype)
 
 
 def _compute(dtype: str) -> Any:
-    """Registers of f16 and bf16 hold f32."""
+    """Registers of f16 and bf16 hold f32, those of groups words."""
+    if dtype in GROUPS:
+        return np.int32
     return np.float32 if dtype in ("f16", "bf16", "half") else NUMPY[dtype]
 
 

@@ -98,8 +98,9 @@ class Zeros:
 
 @dataclass(slots=True)
 class Fetch:
-    """Matrix register `reg` takes rows x columns elements of an array, from `index` on, rows `stride` apart; `side` of
-    a product: "left" or "right"."""
+    """Matrix register `reg` takes rows x columns elements of an array, from `index` on, rows `stride` apart, or columns
+    where it is `transposed`; `side` of a product: "left" or "right". Elements of i8 lie four to a word of the array:
+    `index` and `stride` count elements."""
 
     reg: str
     operand: int
@@ -108,6 +109,8 @@ class Fetch:
     rows: int
     columns: int
     side: str
+    dtype: str = "f16"
+    transposed: bool = False
 
 
 @dataclass(slots=True)
@@ -209,7 +212,8 @@ def _lines(body: list[Stmt], depth: int) -> list[str]:
             out.append(f"{pad}%{s.reg} = {s.dtype} zeros {s.rows}x{s.columns}")
         elif isinstance(s, Fetch):
             out.append(
-                f"{pad}%{s.reg} = {s.side} {s.rows}x{s.columns} of ${s.operand}[{s.index}] by {s.stride}"
+                f"{pad}%{s.reg} = {s.side} {s.rows}x{s.columns} {s.dtype} of ${s.operand}[{s.index}] by {s.stride}"
+                + (" transposed" if s.transposed else "")
             )
         elif isinstance(s, Multiply):
             out.append(f"{pad}%{s.acc} += %{s.left} * %{s.right}")

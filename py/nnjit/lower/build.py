@@ -15,9 +15,11 @@ from nnjit.codegen.dtypes import SIZES
 from nnjit.codegen.expr import Access, Expr, UnsupportedExpr, const, load, rewrite
 from nnjit.codegen.schedule.apply import scratch_of
 from nnjit.codegen.schedule.canonical import canonical, rebased
+from nnjit.codegen.schedule.group_steps import Words
 from nnjit.codegen.schedule.legal import fits
 from nnjit.codegen.schedule.pack import clipped, pack_kernel
 from nnjit.codegen.schedule.steps import Pack, Schedule, ScheduleError, Tile
+from nnjit.codegen.schedule.words import word_kernel
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
 from nnjit.codegen.wasm.target import Target
 from nnjit.graph.ir import Graph, Node, Value
@@ -259,7 +261,7 @@ class Build:
         once: bool,
     ) -> None:
         for step in schedule:
-            if isinstance(step, Pack):
+            if isinstance(step, (Pack, Words)):
                 places[step.operand] = (self._pack(spec, schedule, step, places[step.operand], nodes), 0)
         self._step(spec, schedule, places, nodes, once)
 
@@ -290,18 +292,24 @@ class Build:
         )
 
     def _pack(
-        self, spec: KernelSpec, schedule: Schedule, step: Pack, place: tuple[Buffer, int], nodes: list[Node]
+        self,
+        spec: KernelSpec,
+        schedule: Schedule,
+        step: Pack | Words,
+        place: tuple[Buffer, int],
+        nodes: list[Node],
     ) -> Buffer:
-        tile = next((s.factor for s in schedule if isinstance(s, Tile) and s.axis == step.axis), 1)
-        packing = canonical(pack_kernel(spec, step, tile))
+        if isinstance(step, Words):
+            packing, form = canonical(word_kernel(spec, step.operand)), "words"
+        else:
+            tile = next((s.factor for s in schedule if isinstance(s, Tile) and s.axis == step.axis), 1)
+            packing, form = canonical(pack_kernel(spec, step, tile)), str(clipped(spec, step, tile))
         buffer, offset = place
         key = (id(buffer), offset, packing.key)
         if buffer.constant and key in self._packed:
             return self._packed[key]
-        made = Buffer(
-            f"{buffer.name}/{clipped(spec, step, tile)}", packing.operands[1].size * 4, buffer.constant
-        )
-        made.nbytes = packing.operands[1].size * SIZES[packing.operands[1].dtype]
+        nbytes = packing.operands[1].size * SIZES[packing.operands[1].dtype]
+        made = Buffer(f"{buffer.name}/{form}", nbytes, buffer.constant)
         if buffer.constant:
             self._packed[key] = made
         self._step(packing, schedule_of(packing, self.target), [place, (made, 0)], nodes[:1], buffer.constant)

@@ -124,9 +124,9 @@ class _Linker(Link):
                 raise CompileError(f"{b.name} is read as {dtype} and as {found[b]}", value=b.name)
 
         for s in self.lowered.steps:
-            if isinstance(s, Kernel):
-                for (b, _), o in zip(s.places, s.spec.operands, strict=True):
-                    put(b, o.dtype)
+            if isinstance(s, Kernel) and isinstance(s.code, Shader):
+                for (b, _), bound in zip(s.places, s.code.bindings, strict=True):
+                    put(b, bound.dtype)
         for v, place in self.lowered.tensors.places.items():
             if v.dtype in SIZES:
                 found.setdefault(place.buffer, v.dtype)

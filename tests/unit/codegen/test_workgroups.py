@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnjit.codegen.expr import Expr, Index, load
+from nnjit.codegen import interp
+from nnjit.codegen.expr import Expr, Index, cast, load, op
+from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.canonical import canonical
-from nnjit.codegen.schedule.group_steps import Cache, Fuse, Matrix, Team, Threads
+from nnjit.codegen.schedule.group_steps import Cache, Fuse, Matrix, Team, Threads, Words
 from nnjit.codegen.schedule.steps import (
     Block,
     Pack,
@@ -24,6 +26,7 @@ from nnjit.codegen.schedule.steps import (
     Vectorize,
     describe,
 )
+from nnjit.codegen.schedule.words import layout, word_kernel
 from nnjit.codegen.spec import KernelSpec
 from tests.support import specs
 from tests.support.schedules import agree, interpreted
@@ -179,3 +182,55 @@ def test_what_does_not_fit_is_refused() -> None:
     ):
         with pytest.raises(ScheduleError):
             check(spec, schedule, [])
+
+
+WORDS = [
+    product_schedule((8, 4), (16, 2), 8),
+    product_schedule((4, 2), (8, 1), 16, slices=2, ahead=True),
+    (*product_schedule((32, 1), (16, 1), 8), Matrix(16, 16, 32, 4)),
+    (*product_schedule((16, 1), (64, 2), 16, ahead=True), Matrix(16, 16, 32, 4)),
+]
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 32), (33, 20, 70), (7, 5, 3), (8, 16, 64)], ids=str)
+@pytest.mark.parametrize("steps", WORDS, ids=describe)
+def test_words(steps: Schedule, shape: tuple[int, int, int]) -> None:
+    """Products of i8 by words of four: laid out as the bytes lie where those are whole words, else anew."""
+    for transposed in (False, True):
+        spec, inputs = bytes_product(*shape, transposed)
+        schedule = (*steps, Words(0), Words(1))
+        packed = [words_of(spec, n, inputs[n]) for n in (0, 1)]
+        nest = apply(spec, schedule)
+        out = np.zeros(shape[0] * shape[1], np.int32)
+        interp.run(nest, [*packed, out])
+        np.testing.assert_array_equal(out, specs.evaluate(spec, inputs)[0])
+
+
+def bytes_product(m: int, n: int, k: int, transposed: bool) -> tuple[KernelSpec, list[Any]]:
+    spec, _ = specs.matmul(RNG, m, n, k, "i32", transposed=transposed)
+    (stage,) = spec.stages
+    assert stage.body is not None
+    body = op("mul", *(cast(load(e.attr.operand, e.attr.index, "i8"), "i32") for e in stage.body.args))
+    operands = tuple(replace(o, dtype="i8") if o.role == "in" else o for o in spec.operands)
+    inputs = [RNG.integers(-128, 128, o.size).astype(np.int8) for o in operands if o.role == "in"]
+    return replace(spec, stages=(replace(stage, body=body),), operands=operands), inputs
+
+
+def words_of(spec: KernelSpec, operand: int, data: Any) -> Any:
+    making = word_kernel(spec, operand)
+    out = np.zeros(making.operands[1].size, np.int32)
+    interp.run(apply(making, ()), [data, out])
+    return out
+
+
+def test_overlapping_windows_keep_their_bytes_once() -> None:
+    """A convolution of 8 channels reads words where they lie; with 6 each window would be written out."""
+    for channels, flat in ((8, True), (6, False)):
+        spec, _ = specs.conv(RNG, 9, 9, channels, 8, 3, 1, 0, 1)
+        (stage,) = spec.stages
+        assert stage.body is not None
+        body = op("mul", *(cast(load(e.attr.operand, e.attr.index, "i8"), "i32") for e in stage.body.args))
+        operands = tuple(replace(o, dtype="i8") if o.role == "in" else o for o in spec.operands)
+        spec = canonical(replace(spec, stages=(replace(stage, body=body),), operands=operands))
+        assert layout(spec, 0).flat == flat
+        assert (layout(spec, 0).size * 4 <= spec.operands[0].size) == flat

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, load, reg, rewrite, select
+from nnjit.codegen.groups import GROUPS
 from nnjit.codegen.loops import THREAD, Barrier, Decode, For, Set, Stmt, Store, Where
 from nnjit.codegen.schedule.workgroup_plan import LANES, Env
 
@@ -20,7 +21,7 @@ class Space:
 
     at(row, column, k, lanes): where the axes of the spec are; row and column count from the tile's first, and with
     lanes "n" or "k" that one counts vectors. count: threads. extent: elements of the reduced axis, of which `length`
-    are summed in one loop, `depth` at a time. dtype: of the sums."""
+    are summed in one loop, `depth` at a time. dtype: of the factors."""
 
     at: Callable[[Index | None, Index | None, Index | None, str], Env]
     count: int
@@ -192,7 +193,9 @@ def products(
 
 
 def add_product(name: str, a: Expr, b: Expr) -> Set:
-    """acc += a * b."""
+    """acc += a * b, or the sum of products of two words."""
+    if b.dtype in GROUPS:
+        return Set(name, Expr("dot", "i32", (a, b, reg(name, "i32"))), LANES)
     acc = reg(name, b.dtype)
     if b.dtype == "f32":
         return Set(name, Expr("fma", "f32", (a, b, acc)), LANES)

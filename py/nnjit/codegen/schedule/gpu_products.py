@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
+from typing import TypeAlias
 
 from nnjit.codegen.dtypes import WIDE
 from nnjit.codegen.expr import Access, Expr
+from nnjit.codegen.schedule.dots import factor
 from nnjit.codegen.schedule.facts import LANES, narrow_types, reads, values
-from nnjit.codegen.schedule.group_steps import Cache, Fuse, Matrix, Team, Threads
+from nnjit.codegen.schedule.group_steps import Cache, Fuse, Matrix, Team, Threads, Words
 from nnjit.codegen.schedule.steps import Block, Pack, Schedule, Step, Tile, Unroll, Vectorize
+from nnjit.codegen.schedule.words import GROUP, layout
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
 from nnjit.codegen.wgsl.target import WgslTarget
 
@@ -115,7 +118,7 @@ def _is_half(e: Expr) -> bool:
 
 def in_lanes(spec: KernelSpec, s: Stage) -> bool:
     """Whether a stage fits vectors of four: 64 bits are read there only for their low word."""
-    if not narrow_types(spec, s):
+    if not narrow_types(spec, s) or (not s.keep and spec.operands[s.out].dtype in WIDE):
         return False
     for root in (s.body, s.result):
         for e in values(root) if root is not None else ():
@@ -142,6 +145,7 @@ def products(spec: KernelSpec, target: WgslTarget) -> Iterator[Schedule]:
     if p.m <= FEW_ROWS:
         yield from _few_rows(spec, p, target)
         return
+    yield from _in_words(spec, p, target)
     yield from _in_matrices(spec, p, target)
     fitting = [s for s in SHAPES if _fits(s, target)]
     for shape in sorted(fitting, key=lambda s: cost(p, s, target)):
@@ -173,12 +177,23 @@ def cost(p: Product, s: Shape, target: WgslTarget) -> float:
     return share * s.rows * s.columns * steps * (1 + own + group) * slices * depth * late * (1 + 2 / warps)
 
 
-MATRIX_TILES = (
+MatrixTile: TypeAlias = tuple[int, int, int, int, int, float]
+MATRIX_TILES: tuple[MatrixTile, ...] = (
     (128, 2, 128, 2, 32, 220.0), (128, 2, 64, 2, 32, 180.0), (64, 2, 128, 2, 32, 180.0), (64, 2, 64, 2, 32, 150.0),
     (32, 1, 64, 2, 32, 95.0), (32, 2, 32, 2, 32, 60.0), (64, 2, 64, 2, 16, 130.0),
 )  # fmt: skip
 """Tiles in subgroup matrices of 16x16x16: rows, subgroups along them, columns, subgroups, depth, and the rate in
 TFLOP/s at which a full H200 does them (the first and the fourth measured, the others in between)."""
+
+
+def _matrix_cost(p: Product, tile: MatrixTile, target: WgslTarget) -> float:
+    """Time in no unit: what the processor with the most tiles has to do."""
+    rows, down, columns, across, depth, rate = tile
+    units = max(1, target.invocations // 128)
+    tiles = p.batches * -(-p.m // rows) * -(-p.column.extent // columns)
+    share = -(-tiles // units) if tiles < 8 * units else tiles / units
+    groups = down * across * min(share, 4)
+    return share * rows * columns * (-(-p.k // depth) * depth + 32) / rate * (1 + 4 / groups)
 
 
 def _in_matrices(spec: KernelSpec, p: Product, target: WgslTarget) -> Iterator[Schedule]:
@@ -187,22 +202,48 @@ def _in_matrices(spec: KernelSpec, p: Product, target: WgslTarget) -> Iterator[S
     usable = target.half and ("f16", "f32", 16, 16, 16) in target.matrices and target.subgroup == 32
     if not usable or body is None or not all(_is_half(e) for e in body.args):
         return
-    units = max(1, target.invocations // 128)
-
-    def cost(tile: tuple[int, int, int, int, int, float]) -> float:
-        rows, down, columns, across, depth, rate = tile
-        tiles = p.batches * -(-p.m // rows) * -(-p.column.extent // columns)
-        share = -(-tiles // units) if tiles < 8 * units else tiles / units
-        groups = down * across * min(share, 4)
-        return share * rows * columns * (-(-p.k // depth) * depth + 32) / rate * (1 + 4 / groups)
-
-    for rows, down, columns, across, depth, _ in sorted(MATRIX_TILES, key=cost):
+    for rows, down, columns, across, depth, _ in sorted(
+        MATRIX_TILES, key=lambda t: _matrix_cost(p, t, target)
+    ):
         if down * across * 32 <= target.max_workgroup:
             shape = Shape(rows, down, columns, across, depth)
             yield (*scheduled(spec, p, shape), Matrix(16, 16, 16, target.subgroup))
 
 
+WORDS = 8
+"""Words of a sum from which they are worth making."""
+
+
+def _in_words(spec: KernelSpec, p: Product, target: WgslTarget) -> Iterator[Schedule]:
+    """Factors of i8, four to a word: in subgroup matrices where the device multiplies such, else by dot products."""
+    body = spec.stages[0].body
+    sides = [factor(e) for e in body.args] if body is not None else []
+    operands = [e.attr.operand for e in sides if e is not None and e.dtype == "i8"]
+    gathers = any(not isinstance(a, str) for r in (*p.left, *p.right) for a, _ in r.index.terms)
+    last = p.reduce[-1]
+    if len(set(operands)) != 2 or gathers or last.extent < WORDS * GROUP:
+        return
+    if any(layout(spec, n).size * GROUP > 2 * spec.operands[n].size for n in operands):
+        return  # windows that overlap would be written out
+    words = tuple(Words(n) for n in operands)
+    deep = replace(p, reduce=(*p.reduce[:-1], Axis(last.name, -(-last.extent // GROUP))))
+    if ("i8", "i32", 16, 16, 32) in target.matrices and target.subgroup == 32:
+        for rows, down, columns, across, _, _ in sorted(
+            MATRIX_TILES, key=lambda t: _matrix_cost(deep, t, target)
+        ):
+            if down * across * 32 <= target.max_workgroup:
+                shape = Shape(rows, down, columns, across, 16)
+                yield (*_tiled(deep, shape), Matrix(16, 16, 32, target.subgroup), *words)
+    for shape in sorted((s for s in SHAPES if _fits(s, target)), key=lambda s: cost(deep, s, target)):
+        yield (*_tiled(deep, shape), *words)
+
+
 def scheduled(spec: KernelSpec, p: Product, shape: Shape) -> Schedule:
+    """The steps that tile a product so, and pack what lies badly for it."""
+    return (*_tiled(p, shape), *_packs(spec, p))
+
+
+def _tiled(p: Product, shape: Shape) -> Schedule:
     """The steps that tile a product so."""
     steps: list[Step] = []
     row, k = p.rows[0].name, p.reduce[-1].name
@@ -225,7 +266,7 @@ def scheduled(spec: KernelSpec, p: Product, shape: Shape) -> Schedule:
     block = next((b for b in (8, 6, 4, 3, 2) if tiles % b == 0 and tiles > b), 1)
     if block > 1 and -(-p.column.extent // shape.columns) > 1:
         steps.append(Block(row, block * shape.rows))
-    return (*steps, *_packs(spec, p))
+    return tuple(steps)
 
 
 def _packs(spec: KernelSpec, p: Product) -> list[Step]:

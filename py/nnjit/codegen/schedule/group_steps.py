@@ -66,7 +66,7 @@ class Team:
 @dataclass(frozen=True, slots=True)
 class Matrix:
     """Sums are kept in subgroup matrices of rows x columns, `depth` of the reduced axis multiplied at once. Where this
-    step is, Threads count subgroups of `subgroup` threads, and the shared arrays hold f16."""
+    step is, Threads count subgroups of `subgroup` threads, and the shared arrays hold f16, or words of i8."""
 
     rows: int
     columns: int
@@ -96,5 +96,15 @@ class Online:
         return f"{self.axis} tile {self.rows}/{self.down} · online by {self.keys}/{self.across} cache {self.depth}"
 
 
-GROUP_STEPS = (Fuse, Threads, Cache, Team, Matrix, Online)
-GroupStep = Fuse | Threads | Cache | Team | Matrix | Online
+@dataclass(frozen=True, slots=True)
+class Words:
+    """An operand of i8 is read from words, four neighbours along the sum in each (see `words`)."""
+
+    operand: int
+
+    def __str__(self) -> str:
+        return f"words of ${self.operand}"
+
+
+GROUP_STEPS = (Fuse, Threads, Cache, Team, Matrix, Online, Words)
+GroupStep = Fuse | Threads | Cache | Team | Matrix | Online | Words

@@ -1,19 +1,20 @@
-"""A product of f16 whose sums are kept in subgroup matrices, from Tile, Threads, Cache and Matrix.
+"""A product of f16, or of i8 in words, whose sums are kept in subgroup matrices, from Tile, Threads, Cache and Matrix.
 
-The shared arrays are filled as in `workgroup`, but with f16. Each subgroup multiplies matrices out of them. At the end
-a subgroup puts its matrices one after the other into a shared array of f32, from which its threads take vectors, work
-out the result and store it where it lies inside the tensor.
+The shared arrays are filled as in `workgroup`, but with f16, or with words along the sum on both sides. Each subgroup
+multiplies matrices out of them. At the end a subgroup puts its matrices one after the other into a shared array, from
+which its threads take vectors, work out the result and store it where it lies inside the tensor.
 """
 
 from __future__ import annotations
 
 from nnjit.codegen.expr import LANE, Expr, Index, load
+from nnjit.codegen.groups import GROUPS
 from nnjit.codegen.loops import THREAD, Barrier, Decode, Fetch, For, Multiply, Nest, Put, Stmt, Zeros
-from nnjit.codegen.schedule.fills import Fill
+from nnjit.codegen.schedule.fills import Fill, Space
 from nnjit.codegen.schedule.group_steps import Cache, Matrix
 from nnjit.codegen.schedule.steps import check
 from nnjit.codegen.schedule.workgroup import Product, below, stored
-from nnjit.codegen.schedule.workgroup_plan import LANES, Plan
+from nnjit.codegen.schedule.workgroup_plan import LANES, Env, Plan
 from nnjit.codegen.spec import KernelSpec, Operand
 
 PAD = 2
@@ -26,7 +27,7 @@ class MatrixProduct(Product):
     def __init__(self, spec: KernelSpec, plan: Plan, matrix: Matrix) -> None:
         self.matrix = matrix
         super().__init__(spec, plan)
-        check(self.dtype == "f32", "sums of f32")
+        check(self.dtype == "f32" or self.factor in GROUPS, "sums of f32, or of words")
 
     def _sizes(self) -> None:
         plan, x = self.plan, self.matrix
@@ -38,7 +39,9 @@ class MatrixProduct(Product):
         check(self.slices == 1, "the reduced axis is not divided among subgroups")
         check(self.columns % (x.columns * self.across) == 0, "columns are whole matrices of each subgroup")
         check(self.rows % (x.rows * self.down) == 0, "rows are whole matrices of each subgroup")
-        check(plan.cache.axis == self.k.name and plan.cache.depth % x.depth == 0, "a depth of whole matrices")
+        self.group = GROUPS[self.factor][1] if self.factor in GROUPS else 1
+        depth = plan.cache.depth * self.group
+        check(plan.cache.axis == self.k.name and depth % x.depth == 0, "a depth of whole matrices")
         check(x.rows * x.columns % (LANES * x.subgroup) == 0, "a matrix is whole vectors of each thread")
         self.wide = self.columns // x.columns // self.across
         self.tall = self.rows // x.rows // self.down
@@ -55,7 +58,7 @@ class MatrixProduct(Product):
             Decode("group", THREAD, x.subgroup, 0),
         ]
         body += [
-            Zeros(f"sum.{i}.{j}", x.rows, x.columns, "f32")
+            Zeros(f"sum.{i}.{j}", x.rows, x.columns, self.dtype)
             for i in range(self.tall)
             for j in range(self.wide)
         ]
@@ -71,6 +74,8 @@ class MatrixProduct(Product):
     def _cached(self, cache: Cache) -> list[Stmt]:
         body = self.stage.body
         assert body is not None
+        if self.group > 1:
+            return self._cached_words(cache, *self._sides(body))
         a, b = (_half(e) for e in self._sides(body))
         space, operand = self._space(cache), len(self.spec.operands)
         along, across = self._contiguous(a, "k"), self._contiguous(b, "n")
@@ -79,23 +84,39 @@ class MatrixProduct(Product):
         self.shared += [Operand("f16", left.size, "shared"), Operand("f16", right.size, "shared")]
         return self._staged((left, right), space, cache, self._products(left, right, cache.depth))
 
+    def _cached_words(self, cache: Cache, a: Expr, b: Expr) -> list[Stmt]:
+        """Both arrays hold words along the sum: a row for each row, and one for each column."""
+        operand, k = len(self.spec.operands), self.k.extent
+        deep = cache.depth // LANES
+        rows = self._space(cache)
+        columns = Space(self._column_env, self.count, k, k, cache.depth, self.factor)
+        left = Fill("a", operand, a, rows, self.rows, deep, "k", self._contiguous(a, "k"), PAD)
+        right = Fill("b", operand + 1, b, columns, self.columns, deep, "k", self._contiguous(b, "k"), PAD)
+        self.shared += [Operand("i32", f.size, "shared") for f in (left, right)]
+        sums = self._products(left, right, cache.depth * self.group)
+        return self._staged((left, right), rows, cache, sums)
+
+    def _column_env(self, row: Index | None, column: Index | None, k: Index | None, lanes: str) -> Env:
+        """Where the axes are at a column, which takes the row's place."""
+        return self._env(column, row, k, lanes)
+
     def _products(self, left: Fill, right: Fill, depth: int) -> list[Stmt]:
         """What a subgroup multiplies in one stage."""
         x = self.matrix
-        row = Index(0, {"group.m": self.tall * x.rows * left.stride * LANES})
-        column = Index(0, {"group.n": self.wide * x.columns})
+        down, across = (f.stride * LANES * self.group for f in (left, right))
+        row = Index(0, {"group.m": self.tall * x.rows * down})
+        dtype, turned = ("i8", True) if self.group > 1 else ("f16", False)
+        step = across if turned else 1  # from one column to the next
+        column = Index(0, {"group.n": self.wide * x.columns * step})
         out: list[Stmt] = []
         for k in range(0, depth, x.depth):
             for i in range(self.tall):
-                at = row + (i * x.rows * left.stride * LANES + k)
-                out.append(
-                    Fetch(f"a.{i}.{k}", left.operand, at, left.stride * LANES, x.rows, x.depth, "left")
-                )
+                at = row + (i * x.rows * down + k)
+                out.append(Fetch(f"a.{i}.{k}", left.operand, at, down, x.rows, x.depth, "left", dtype))
             for j in range(self.wide):
-                at = column + (k * right.stride * LANES + j * x.columns)
-                out.append(
-                    Fetch(f"b.{j}.{k}", right.operand, at, right.stride * LANES, x.depth, x.columns, "right")
-                )
+                at = column + (j * x.columns * step + (k if turned else k * across))
+                name, sizes = f"b.{j}.{k}", (x.depth, x.columns)
+                out.append(Fetch(name, right.operand, at, across, *sizes, "right", dtype, turned))
             out += [
                 Multiply(f"sum.{i}.{j}", f"a.{i}.{k}", f"b.{j}.{k}")
                 for i in range(self.tall)
@@ -107,7 +128,7 @@ class MatrixProduct(Product):
         x = self.matrix
         size = x.rows * x.columns
         operand = len(self.spec.operands) + len(self.shared)
-        self.shared.append(Operand("f32", self.count // x.subgroup * size, "shared"))
+        self.shared.append(Operand(self.dtype, self.count // x.subgroup * size, "shared"))
         assert self.m is not None
         vectors = x.columns // LANES
         out: list[Stmt] = [Decode("lane.x", "lane", 1, vectors), Decode("lane.y", "lane", vectors, 0)]
@@ -131,13 +152,13 @@ class MatrixProduct(Product):
         tail = self.n.extent % self.columns != 0
         line: list[Stmt] = []
         if self.n.extent % LANES == 0:
-            sums = load(operand, at + Index(0, {LANE: 1}), "f32")
+            sums = load(operand, at + Index(0, {LANE: 1}), self.dtype)
             one = stored(self.stage, self._env(row, vector, None, "n"), sums, LANES)
             line += [below(first, self.n.extent, [one])] if tail else [one]
         else:
             for lane in range(LANES):
                 env = self._env(row, vector * LANES + lane, None)
-                one = stored(self.stage, env, load(operand, at + lane, "f32"), 1)
+                one = stored(self.stage, env, load(operand, at + lane, self.dtype), 1)
                 line += [below(first + lane, self.n.extent, [one])] if tail else [one]
         rows = self.m.extent % self.rows != 0
         return [below(self.row + row, self.m.extent, line)] if rows else line

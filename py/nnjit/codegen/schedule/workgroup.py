@@ -16,6 +16,7 @@ from nnjit.codegen.schedule.fills import Fill, Grid, Space, add_product, or_zero
 from nnjit.codegen.schedule.group_steps import Cache
 from nnjit.codegen.schedule.pack import packed_spec
 from nnjit.codegen.schedule.steps import Schedule, check
+from nnjit.codegen.schedule.words import worded
 from nnjit.codegen.schedule.workgroup_plan import LANES, Env, Plan, Run
 from nnjit.codegen.spec import KernelSpec, Operand, Stage
 
@@ -25,6 +26,8 @@ def grouped(spec: KernelSpec, schedule: Schedule) -> Nest:
     plan = Plan.of(schedule)
     for pack in plan.packs:
         spec = packed_spec(spec, pack, plan.tile.get(pack.axis, 1))
+    if plan.words:
+        spec = worded(spec, plan.words)
     if plan.matrix is not None:
         from nnjit.codegen.schedule.matrices import MatrixProduct  # which builds on this module
 
@@ -38,11 +41,16 @@ class Product:
         self.spec, self.plan, self.stage = spec, plan, spec.stages[0]
         body = self.stage.body
         check(
-            self.stage.combine == "sum" and body is not None and body.op == "mul" and not self.stage.axes,
+            self.stage.combine == "sum"
+            and body is not None
+            and body.op in ("mul", "dot")
+            and not self.stage.axes,
             "a sum of products",
         )
         assert body is not None
         self.dtype = body.dtype
+        self.factor = body.args[0].dtype if body.op == "dot" else body.dtype
+        self.held = "i32" if body.op == "dot" else body.dtype  # what a shared array of factors is of
         self.runs = self._runs()
         self.k = self._reduced()
         self.n = self._named(plan.vector)
@@ -180,13 +188,13 @@ class Product:
         left = Fill("a", at, a, space, self.rows, deep, "k", self._contiguous(a, "k"))
         across = self._contiguous(b, "n")
         right = Fill("b", at + 1, b, space, cache.depth, self.columns // LANES, "n", across)
-        self.shared += [Operand(self.dtype, left.size, "shared"), Operand(self.dtype, right.size, "shared")]
+        self.shared += [Operand(self.held, left.size, "shared"), Operand(self.held, right.size, "shared")]
         sums = self._sums(left, right, deep)
         return self._staged((left, right), space, cache, sums)
 
     def _space(self, cache: Cache) -> Space:
         k = self.k.extent
-        return Space(self._env, self.count, k, k, cache.depth, self.dtype)
+        return Space(self._env, self.count, k, k, cache.depth, self.factor)
 
     def _staged(self, fills: tuple[Fill, ...], space: Space, cache: Cache, sums: list[Stmt]) -> list[Stmt]:
         decodes = [s for f in fills for s in f.decodes()]
@@ -215,7 +223,7 @@ class Product:
         k = Index.of("k.i") if share > 1 else Index(0)
         if self.slices > 1:
             k = k + Index(0, {"ks": share})
-        out = products("acc", self.grid, left.array, Index(), right.array, k, self.dtype)
+        out = products("acc", self.grid, left.array, Index(), right.array, k, self.factor)
         return [For("k.i", share, out)] if share > 1 else out
 
     # ---- without ----
@@ -243,7 +251,7 @@ class Product:
                     row = self.grid.row(i)
                     value = or_zero(inside, rewrite(a, self._env(row, None, k)))
                     for j in range(self.wide):
-                        out.append(add_product(f"acc.{i}.{j}", value, reg(f"b.{j}", self.dtype)))
+                        out.append(add_product(f"acc.{i}.{j}", value, reg(f"b.{j}", self.factor)))
             return out
 
         out: list[Stmt] = []

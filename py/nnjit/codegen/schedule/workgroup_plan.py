@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from nnjit.codegen.expr import LANE, Expr, Index, axis, const
-from nnjit.codegen.schedule.group_steps import Cache, Fuse, Matrix, Threads
+from nnjit.codegen.schedule.group_steps import Cache, Fuse, Matrix, Threads, Words
 from nnjit.codegen.schedule.steps import (
     Block,
     Order,
@@ -36,6 +36,7 @@ class Plan:
     block: dict[str, int] = field(default_factory=dict)
     unroll: dict[str, int] = field(default_factory=dict)
     packs: list[Pack] = field(default_factory=list)
+    words: list[int] = field(default_factory=list)
     cache: Cache | None = None
     matrix: Matrix | None = None
     vector: str = ""
@@ -56,6 +57,8 @@ class Plan:
                 p.unroll[s.axis] = s.factor
             elif isinstance(s, Pack):
                 p.packs.append(s)
+            elif isinstance(s, Words):
+                p.words.append(s.operand)
             elif isinstance(s, Cache):
                 p.cache = s
             elif isinstance(s, Matrix):

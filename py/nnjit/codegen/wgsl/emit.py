@@ -238,9 +238,12 @@ class _Emitter:
             return self.v.placed(
                 s.index, lambda at: f"subgroupMatrixStore({array}, {at}, {name}, false, {s.stride}u);"
             )
-        kind = f"subgroup_matrix_{s.side}<f16, {s.columns}, {s.rows}>"
+        kind, turned = (
+            f"subgroup_matrix_{s.side}<{s.dtype}, {s.columns}, {s.rows}>",
+            str(s.transposed).lower(),
+        )
         load = f"let {name} = subgroupMatrixLoad<{kind}>"
-        return self.v.placed(s.index, lambda at: f"{load}({array}, {at}, false, {s.stride}u);")
+        return self.v.placed(s.index, lambda at: f"{load}({array}, {at}, {turned}, {s.stride}u);")
 
     def _decoded(self, d: Decode) -> str:
         text = self.names.of(d.source)

@@ -28,7 +28,7 @@ writeonly yield
 USED = """
 kernel id group local infinity not_a_number bool i32 u32 f32 f16 vec2i vec2 vec3u vec4 vec4i vec4u vec4f array bitcast
 select
-all any abs ceil exp floor fma log max min round sqrt trunc dot vec4h workgroupBarrier
+all any abs ceil dot4I8Packed exp floor fma log max min round sqrt trunc dot vec4h workgroupBarrier
 """.split()
 """Names of the language and of the shader itself that a local must not hide."""
 

@@ -29,6 +29,11 @@ class WgslTarget:
     attention: str = "fused"
 
     @property
+    def dot(self) -> str:
+        """What an i8 is multiplied with four at a time: dot4I8Packed takes i8 alone."""
+        return "s8"
+
+    @property
     def half(self) -> bool:
         """Whether f16 is a type of the device."""
         return "shader-f16" in self.features

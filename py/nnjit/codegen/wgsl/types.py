@@ -15,8 +15,16 @@ from nnjit.codegen.expr import UnsupportedExpr
 
 SCALARS = {
     "f32": "f32", "i32": "i32", "u32": "u32", "bool": "bool", "i64": "vec2i", "u64": "vec2i", "half": "f16",
+    "i8x4": "i32",
 }  # fmt: skip
-VECTORS = {"f32": "vec4f", "i32": "vec4i", "u32": "vec4u", "bool": "vec4<bool>", "half": "vec4h"}
+VECTORS = {
+    "f32": "vec4f",
+    "i32": "vec4i",
+    "u32": "vec4u",
+    "bool": "vec4<bool>",
+    "half": "vec4h",
+    "i8x4": "vec4i",
+}
 STORED = {
     "f32": "f32", "i32": "i32", "u32": "u32", "bool": "u32", "i64": "vec2i", "u64": "vec2i",
     "i8": "i32", "i16": "i32", "u8": "u32", "u16": "u32", "bf16": "f32", "f16": "f32",
@@ -70,7 +78,7 @@ def literal(value: float | int | bool, dtype: str) -> str:
         return _float(float(value))
     if dtype == "u32":
         return f"{int(value) & 0xFFFFFFFF}u"
-    if dtype == "i32":
+    if dtype in ("i32", "i8x4"):
         # the literal of the smallest value would be minus a literal that is too large
         return f"{int(value)}i" if value != -(2**31) else "i32(-2147483648)"
     if dtype in ("i64", "u64"):

@@ -13,7 +13,7 @@ from nnjit.codegen.wgsl import wide
 from nnjit.codegen.wgsl.access import Access, Register, without_lane
 from nnjit.codegen.wgsl.legalize import stored
 from nnjit.codegen.wgsl.ops import BINARY, CALLS, UNARY
-from nnjit.codegen.wgsl.sharing import ATOM, LOW, Text, operands_of, within
+from nnjit.codegen.wgsl.sharing import ADD, ATOM, LOW, Text, operands_of, within
 from nnjit.codegen.wgsl.types import literal, register_type
 
 PAIRS = ("i64", "u64")
@@ -151,6 +151,8 @@ class Values(Access):
             return self._pair(e, lanes)
         if e.op == "bitcast":
             return f"bitcast<{register_type(e.dtype, lanes)}>({self.value(e.args[0], lanes)[0]})", ATOM
+        if e.op == "dot":
+            return self._dot(e, lanes)
         if e.op.startswith("lanes_"):
             return self._horizontal(e, lanes)
         register_type(e.dtype, lanes)
@@ -252,6 +254,27 @@ class Values(Access):
         if name is None:
             raise UnsupportedExpr(f"{e.op} of {e.dtype} in WGSL")
         return f"{name}({a}, {b})", ATOM
+
+    def _dot(self, e: Expr, lanes: int) -> Text:
+        """Sums of products of two words in each lane; WGSL has that for one word at a time."""
+        if any(a.dtype != "i8x4" for a in e.args[:2]):
+            raise UnsupportedExpr(f"dot of {e.args[0].dtype} in WGSL")
+        if lanes == 1:
+            words = [[self.value(a, 1)[0]] for a in e.args[:2]]
+        else:
+            words = [self._words(a) for a in e.args[:2]]
+        parts = [f"dot4I8Packed(u32({a}), u32({b}))" for a, b in zip(*words, strict=True)]
+        text = parts[0] if lanes == 1 else f"vec4i({', '.join(parts)})"
+        if len(e.args) < 3:
+            return text, ATOM
+        return f"{within(*self.value(e.args[2], lanes), ADD)} + {text}", ADD
+
+    def _words(self, e: Expr) -> list[str]:
+        """The four words of a vector; the same one four times where it is a lane's."""
+        if e.op == "lane":
+            return [self.value(e, 1)[0]] * 4
+        name = self.named(self.value(e, 4))
+        return [f"{name}.{c}" for c in "xyzw"]
 
     def _horizontal(self, e: Expr, lanes: int) -> Text:
         """All lanes combined, in the order in which the Wasm emitter combines them."""
