@@ -121,7 +121,7 @@ export interface SessionOptions {
   /** 'auto' (default): a plan of a few ms at most runs on the thread that calls run(); 'worker': none does. docs/engine.md. */
   runOn?: 'auto' | 'worker';
   /** Makes kernels faster while the session is used: docs/tuning.md. */
-  tune?: TuneOptions;
+  tune?: TuneOptions | 'off' | 'idle' | 'now';
   logLevel?: LogLevel;
   /** onnxruntime's form of logLevel: 0 verbose … 4 fatal. */
   logSeverityLevel?: 0 | 1 | 2 | 3 | 4;

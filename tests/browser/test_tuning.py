@@ -273,6 +273,8 @@ def test_tune_options_are_checked(tuned: Api) -> None:
         "{ mode: 'now', budgetMs: -1 }",
         "{ cacheUrl: 5 }",
         "{ share: 1 }",
-        "'now'",
+        "'soon'",
+        "7",
     ):
         assert tuned.failure(f"await create(arg, {{ tune: {body} }})", path)["code"] == "BAD_OPTION"
+    assert tuned.run("async (path) => (await create(path, { tune: 'idle' })).tuning.status().mode", path) == "idle"

@@ -123,7 +123,8 @@ function readExternal(list) {
 
 /** @param {any} tune @returns {import('./tuning.js').TuneOptions} */
 function readTune(tune = {}) {
-  if (typeof tune !== 'object' || tune === null) throw bad('tune', "is {mode: 'off' | 'idle' | 'now', budgetMs, cacheUrl, share}");
+  if (typeof tune === 'string') tune = { mode: tune };
+  if (typeof tune !== 'object' || tune === null) throw bad('tune', "is 'off', 'idle', 'now' or {mode, budgetMs, cacheUrl, share}");
   const { mode = 'off', budgetMs = 0, cacheUrl = '', share = false } = tune;
   if (!['off', 'idle', 'now'].includes(mode)) throw bad('tune.mode', "is 'off', 'idle' or 'now'");
   if (typeof budgetMs !== 'number' || !(budgetMs >= 0)) throw bad('tune.budgetMs', 'is a number of milliseconds, 0 for no limit');
