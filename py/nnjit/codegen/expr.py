@@ -1,8 +1,8 @@
 """Scalar expressions over named axes: what one element of a tensor is.
 
 `Index` is an affine offset (constant + sum of coefficient * axis, plus run-time terms for gathers);
-`Expr` is the one node type of the value language. Both are immutable and hash in O(1): emitters use
-them as keys for common subexpressions.
+`Expr` is the one node type of the value language. Both are immutable and hash-consed: two equal ones are one
+object. So they compare and hash as fast as objects do, and what a pass found out about one holds wherever it occurs.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Union
 
 from nnjit.codegen.dtypes import FLOATS
+from nnjit.codegen.hashcons import TABLE, remember
 
 Atom = Union[str, "Expr"]
+Terms = tuple[tuple[Atom, int], ...]
 
 LANE = "@lane"
 """The atom that runs over the lanes of a vector: coefficient 0 is a splat, 1 a contiguous access."""
@@ -22,44 +24,55 @@ class UnsupportedExpr(Exception):
     """A target has no instructions for an expression: the node runs on the reference instead."""
 
 
+class _Facts(dict[object, int]):
+    def __missing__(self, name: object) -> int:
+        bit = self[name] = 1 << len(self)
+        return bit
+
+
+FACTS = _Facts()
+"""The name of an operation or a type, the number of an operand, "guard" or "gather" -> its bit of `Expr.facts`."""
+
+GUARD, GATHER = FACTS["guard"], FACTS["gather"]
+
+
+def facts(names: tuple[str | int, ...]) -> int:
+    """The bits of any of these names: `e.facts & facts(("exp", 3))` is 0 where `e` has no exp and no load of $3."""
+    bits = 0
+    for name in names:
+        bits |= FACTS[name]
+    return bits
+
+
 class Index:
     """`const + sum(coeff * atom)` in elements. An atom is an axis name or an integer `Expr` (a gather)."""
 
-    __slots__ = ("_hash", "const", "terms")
+    __slots__ = ("_axes", "_split", "const", "plain", "terms")
     const: int
-    terms: tuple[tuple[Atom, int], ...]
+    terms: Terms
+    plain: bool
+    """Whether all atoms are axes."""
+    _axes: frozenset[str] | None
+    _split: tuple[Terms, int] | None
 
-    def __init__(self, const: int = 0, terms: Mapping[Atom, int] | tuple[tuple[Atom, int], ...] = ()) -> None:
-        self.const = const
-        kept = [(a, c) for a, c in dict(terms).items() if c] if terms else []
+    def __new__(cls, const: int = 0, terms: Mapping[Atom, int] | Terms = ()) -> Index:
+        if not terms:
+            return _index(const, ())
+        kept = [(a, c) for a, c in dict(terms).items() if c]
         if len(kept) > 1:
             kept.sort(key=_atom_key)
-        self.terms = tuple(kept)
-        self._hash = hash((const, self.terms))
+        return _index(const, tuple(kept))
 
     @staticmethod
     def of(x: Index | int | str) -> Index:
         """An integer, an axis name or an Index, as an Index."""
         if isinstance(x, Index):
             return x
-        return Index(x) if isinstance(x, int) else Index(0, ((x, 1),))
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        return (
-            isinstance(other, Index)
-            and self._hash == other._hash
-            and self.const == other.const
-            and self.terms == other.terms
-        )
+        return _index(x, ()) if isinstance(x, int) else _index(0, ((x, 1),))
 
     def __add__(self, other: Index | int) -> Index:
         if isinstance(other, int):
-            return self if other == 0 else _raw(self.const + other, self.terms)
+            return self if other == 0 else _index(self.const + other, self.terms)
         if not other.terms:
             return self + other.const
         if not self.terms:
@@ -72,7 +85,7 @@ class Index:
     def __mul__(self, k: int) -> Index:
         if k == 1:
             return self
-        return Index(self.const * k, {a: c * k for a, c in self.terms} if k else ())
+        return _index(self.const * k, tuple([(a, c * k) for a, c in self.terms]) if k else ())
 
     def coeff(self, atom: Atom) -> int:
         for a, c in self.terms:
@@ -80,8 +93,17 @@ class Index:
                 return c
         return 0
 
+    def split(self) -> tuple[Terms, int]:
+        """The terms without LANE, and LANE's coefficient."""
+        if self._split is None:
+            lane = self.coeff(LANE)
+            self._split = (tuple([t for t in self.terms if t[0] != LANE]) if lane else self.terms), lane
+        return self._split
+
     def subst(self, env: Mapping[str, Index], expr: Callable[[Expr], Expr] | None = None) -> Index:
         """Each axis in `env` replaced by its Index; `expr` rewrites the run-time terms."""
+        if not env and self.plain:
+            return self
         out: dict[Atom, int] = {}
         const = self.const
         for atom, coeff in self.terms:
@@ -98,13 +120,14 @@ class Index:
                 out[new] = out.get(new, 0) + coeff
         return Index(const, out)
 
-    def axes(self) -> Iterator[str]:
+    def axes(self) -> frozenset[str]:
         """Every axis name this depends on, through run-time terms as well."""
-        for atom, _ in self.terms:
-            if isinstance(atom, str):
-                yield atom
+        if self._axes is None:
+            if self.plain:
+                self._axes = frozenset([a for a, _ in self.terms])  # type: ignore[misc]
             else:
-                yield from atom.axes()
+                self._axes = _NONE.union(*[(a,) if isinstance(a, str) else a.axes() for a, _ in self.terms])
+        return self._axes
 
     def __repr__(self) -> str:
         parts = [f"{a}" if c == 1 else f"{c}*{a}" for a, c in self.terms]
@@ -113,16 +136,52 @@ class Index:
         return " + ".join(parts)
 
 
-def _atom_key(item: tuple[Atom, int]) -> tuple[int, Any]:
+_NONE: frozenset[str] = frozenset()
+
+
+def _atom_key(item: tuple[Atom, int]) -> tuple[int, str]:
     atom = item[0]
-    # not the hash: strings hash differently in each process, and a spec's key must not
+    # not the address: it differs in each process, and a spec's key must not
     return (0, atom) if isinstance(atom, str) else (1, repr(atom))
 
 
-def _raw(const: int, terms: tuple[tuple[Atom, int], ...]) -> Index:
-    made = Index.__new__(Index)
-    made.const, made.terms, made._hash = const, terms, hash((const, terms))
+def _index(const: int, terms: Terms) -> Index:
+    """The Index of terms that are in order and not 0."""
+    key = (const, terms)
+    made: Index | None = TABLE.get(key)
+    if made is None:
+        made = object.__new__(Index)
+        made.const, made.terms, made._axes, made._split = const, terms, None, None
+        made.plain = all(isinstance(a, str) for a, _ in terms)
+        remember(key, made)
     return made
+
+
+class Access:
+    """Element `index` of operand number `operand`, read only where every guard (i, n) has 0 <= i < n."""
+
+    __slots__ = ("guard", "index", "operand")
+    operand: int
+    index: Index
+    guard: tuple[tuple[Index, int], ...]
+
+    def __new__(cls, operand: int, index: Index, guard: tuple[tuple[Index, int], ...] = ()) -> Access:
+        key = (operand, index, guard)
+        made: Access | None = TABLE.get(key)
+        if made is None:
+            made = object.__new__(cls)
+            made.operand, made.index, made.guard = key
+            remember(key, made)
+        return made
+
+    def axes(self) -> frozenset[str]:
+        if not self.guard:
+            return self.index.axes()
+        return self.index.axes().union(*[i.axes() for i, _ in self.guard])
+
+    def __repr__(self) -> str:
+        guard = "".join(f" if 0<={i}<{n}" for i, n in self.guard)
+        return f"${self.operand}[{self.index}]{guard}"
 
 
 class Expr:
@@ -139,43 +198,46 @@ class Expr:
     | anything else | | operands, e.g. add(a, b), select(cond, a, b), fma(a, b, c) = a*b + c
     """
 
-    __slots__ = ("_axes", "_hash", "args", "attr", "dtype", "op")
+    __slots__ = ("_axes", "args", "attr", "dtype", "facts", "op")
     op: str
     dtype: str
     args: tuple[Expr, ...]
     attr: Any
+    facts: int
+    """Bits of `FACTS`: the operations and types that occur here or below, the operands that are read, whether a load is
+    guarded or a gather."""
+    _axes: frozenset[str] | None
 
-    def __init__(self, op: str, dtype: str, args: tuple[Expr, ...] = (), attr: Any = None) -> None:
-        self.op, self.dtype, self.args, self.attr = op, dtype, args, attr
-        # -0.0 == 0.0 and True == 1 in Python, but they are different constants
-        key = (repr(attr), dtype) if op == "const" else attr
-        self._hash = hash((op, dtype, key, args))
-        self._axes: frozenset[str] | None = None
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        if not isinstance(other, Expr) or self._hash != other._hash or self.op != other.op:
-            return False
-        if self.op == "const":
-            return self.dtype == other.dtype and repr(self.attr) == repr(other.attr)
-        return self.dtype == other.dtype and bool(self.attr == other.attr) and self.args == other.args
+    def __new__(cls, op: str, dtype: str, args: tuple[Expr, ...] = (), attr: Any = None) -> Expr:
+        # -0.0 == 0.0 in Python, but they are different constants; a NaN equals nothing, but is one constant
+        odd = op == "const" and (not attr or attr != attr)
+        key = (op, dtype, args, repr(attr) if odd else attr)
+        made: Expr | None = TABLE.get(key)
+        if made is None:
+            made = object.__new__(cls)
+            made.op, made.dtype, made.args, made.attr, made._axes = op, dtype, args, attr, None
+            bits = FACTS[op] | FACTS[dtype]
+            for a in args:
+                bits |= a.facts
+            made.facts = bits | _own_facts(op, attr) if op in ("load", "axis") else bits
+            remember(key, made)
+        return made
 
     def axes(self) -> frozenset[str]:
         """Names this value depends on: axes (loop variables, LANE) and, with a `%`, registers."""
-        if self._axes is None:
-            names: set[str] = set()
-            for a in self.args:
-                names |= a.axes()
-            if self.op in ("load", "axis"):
-                names.update(self.attr.axes())
-            elif self.op in ("reg", "acc", "local"):
-                names.add("%" + self.attr)
-            self._axes = frozenset(names)
-        return self._axes
+        found = self._axes
+        if found is None:
+            op, args = self.op, self.args
+            if op in ("load", "axis"):
+                found = self.attr.axes()
+            elif op in ("reg", "acc", "local"):
+                found = frozenset(("%" + self.attr,))
+            else:
+                found = _NONE
+            if args:
+                found = found.union(*[a.axes() for a in args])
+            self._axes = found
+        return found
 
     def __repr__(self) -> str:
         if self.op == "const":
@@ -189,34 +251,21 @@ class Expr:
         return f"{self.op}{suffix}({', '.join(map(repr, self.args))})"
 
 
-class Access:
-    """Element `index` of operand number `operand`, read only where every guard (i, n) has 0 <= i < n."""
-
-    __slots__ = ("_hash", "guard", "index", "operand")
-
-    def __init__(self, operand: int, index: Index, guard: tuple[tuple[Index, int], ...] = ()) -> None:
-        self.operand, self.index, self.guard = operand, index, guard
-        self._hash = hash((operand, index, guard))
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Access)
-            and self.operand == other.operand
-            and self.index == other.index
-            and self.guard == other.guard
-        )
-
-    def axes(self) -> Iterator[str]:
-        yield from self.index.axes()
-        for i, _ in self.guard:
-            yield from i.axes()
-
-    def __repr__(self) -> str:
-        guard = "".join(f" if 0<={i}<{n}" for i, n in self.guard)
-        return f"${self.operand}[{self.index}]{guard}"
+def _own_facts(op: str, attr: Any) -> int:
+    """What a load or an axis adds to the facts of its operands."""
+    bits = 0
+    if op == "load":
+        bits = FACTS[attr.operand] | (GUARD if attr.guard else 0)
+        inner = (attr.index, *[i for i, _ in attr.guard])
+    else:
+        inner = (attr,)
+    for i in inner:
+        if not i.plain:
+            bits |= GATHER
+            for a, _ in i.terms:
+                if not isinstance(a, str):
+                    bits |= a.facts
+    return bits
 
 
 def rewrite(
@@ -241,46 +290,25 @@ class _Rewriter:
         done = self.memo.get(x)
         if done is not None:
             return done
-        env = self.env
         new = self.leaf(x) if self.leaf else None
-        if new is None and x.op == "load" and not x.args:
-            new = _moved(x, env)
         if new is None:
-            args = tuple([self(a) for a in x.args])
-            if x.op == "load":
+            op, args = x.op, x.args
+            if args:
+                args = tuple([self(a) for a in args])
+            if op == "load":
                 access: Access = x.attr
-                guard = tuple((i.subst(env, self), n) for i, n in access.guard)
-                index = access.index.subst(env, self)
-                new = Expr("load", x.dtype, args, Access(access.operand, index, guard))
-            elif x.op == "axis":
-                new = Expr("axis", x.dtype, args, x.attr.subst(env, self))
+                guard = access.guard
+                if guard:
+                    guard = tuple([(i.subst(self.env, self), n) for i, n in guard])
+                new = Expr(
+                    "load", x.dtype, args, Access(access.operand, access.index.subst(self.env, self), guard)
+                )
+            elif op == "axis":
+                new = Expr("axis", x.dtype, args, x.attr.subst(self.env, self))
             else:
-                new = x if args == x.args else Expr(x.op, x.dtype, args, x.attr)
+                new = x if args == x.args else Expr(op, x.dtype, args, x.attr)
         self.memo[x] = new
         return new
-
-
-MOVES = 1 << 13
-_moves: dict[tuple[Expr, tuple[Index | None, ...]], Expr | None] = {}
-
-
-def _moved(x: Expr, env: Mapping[str, Index]) -> Expr | None:
-    """A plain load with its axes replaced; None for a gather.
-
-    The copies of a tile's body ask for the same few loads again and again. That equal ones are one object
-    also makes every comparison in the passes after this one cheap."""
-    key = (x, tuple(map(env.get, x.axes())))
-    known = _moves.get(key, x)
-    if known is not x:
-        return known
-    access: Access = x.attr
-    new = None
-    if not access.guard and all(isinstance(a, str) for a, _ in access.index.terms):
-        new = Expr("load", x.dtype, (), Access(access.operand, access.index.subst(env)))
-    if len(_moves) >= MOVES:
-        _moves.clear()
-    _moves[key] = new
-    return new
 
 
 def walk(e: Expr) -> Iterator[Expr]:
@@ -294,8 +322,9 @@ def walk(e: Expr) -> Iterator[Expr]:
         seen.add(x)
         yield x
         stack.extend(x.args)
-        for i in indices(x):
-            stack.extend(a for a, _ in i.terms if not isinstance(a, str))
+        if x.facts & GATHER:
+            for i in indices(x):
+                stack.extend(a for a, _ in i.terms if not isinstance(a, str))
 
 
 def indices(e: Expr) -> tuple[Index, ...]:
@@ -311,18 +340,7 @@ def indices(e: Expr) -> tuple[Index, ...]:
 def const(value: float | int | bool, dtype: str) -> Expr:
     """A constant; the Python value is brought to the kind of `dtype`."""
     kind = bool if dtype == "bool" else float if dtype in FLOATS else int
-    exact = kind(value)
-    key = (dtype, repr(exact))
-    made = _constants.get(key)
-    if made is None:
-        if len(_constants) >= MOVES:
-            _constants.clear()
-        made = _constants[key] = Expr("const", dtype, (), exact)
-    return made
-
-
-_constants: dict[tuple[str, str], Expr] = {}
-"""Equal constants are one object, as long as they are asked for often: see `_moved`."""
+    return Expr("const", dtype, (), kind(value))
 
 
 def axis(i: Index | str | int, dtype: str = "i32") -> Expr:

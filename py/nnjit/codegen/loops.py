@@ -173,10 +173,13 @@ def mapped(
         elif isinstance(s, If):
             out.append(If(s.var, s.below, mapped(s.then, value, stored), mapped(s.orelse, value, stored)))
         elif isinstance(s, Set):
-            out.append(Set(s.reg, value(s.value), s.lanes))
+            new = value(s.value)
+            out.append(s if new is s.value else Set(s.reg, new, s.lanes))
         elif isinstance(s, Store):
-            kept = stored(s.operand, s.value) if stored else s.value
-            out.append(Store(s.operand, s.index.subst({}, value), value(kept), s.lanes, s.count))
+            new = value(stored(s.operand, s.value) if stored else s.value)
+            index = s.index.subst({}, value)
+            same = new is s.value and index is s.index
+            out.append(s if same else Store(s.operand, index, new, s.lanes, s.count))
         elif isinstance(s, Where):
             out.append(Where(value(s.cond), mapped(s.then, value, stored)))
         elif isinstance(s, (Fetch, Put)):

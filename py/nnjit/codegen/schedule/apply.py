@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import product
+from math import prod
 
 from nnjit.codegen.dtypes import LIMITS
 from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, load, op, reg, rewrite, select, walk
@@ -38,6 +39,7 @@ from nnjit.codegen.schedule.steps import (
     check,
 )
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
+from nnjit.codegen.template import Template
 
 MAX_COPIES = 128
 """Copies of a body in one tile: past this the code is larger than any instruction cache likes."""
@@ -363,10 +365,21 @@ class Copy:
     suffix: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Position:
+    """One place of a tiled axis in its tile: `lanes` elements of which `count` are real."""
+
+    env: dict[str, Index]
+    lanes: int
+    count: int
+    suffix: str
+    shared: bool
+
+
 def _copies(o: Options, env: Env, shared: set[str]) -> Iterator[Copy]:
     """Every copy of the body in the current tile, the axis with the fewest of them fastest, vectors where there are as
     many: what is read along it is alive all the time, of what is read along the others only one value is."""
-    choices: list[list[tuple[str, Index, int, int, int]]] = []
+    choices: list[list[_Position]] = []
     fixed: dict[str, Index] = {}
     for name, b in env.items():
         lanes = o.lanes.get(name, 1)
@@ -375,29 +388,34 @@ def _copies(o: Options, env: Env, shared: set[str]) -> Iterator[Copy]:
         if b.tile == 1:
             fixed[name] = b.base
             continue
-        steps = []
         lane = Index(0, {LANE: 1} if lanes > 1 else ())
-        for i in range(0, b.count, lanes):
-            steps.append((name, b.base + i + lane, lanes, min(lanes, b.count - i), i))
-        choices.append(steps)
-    choices.sort(key=lambda c: (-len(c), c[0][2]))
-    total = 1
-    for c in choices:
-        total *= len(c)
-    check(total <= MAX_COPIES, f"{total} copies of a body")
+        first = b.base + lane
+        # a packed operand is read from a panel, at a place in it
+        panel = _divided(b.base, b.tile)
+        choices.append(
+            [
+                _Position(
+                    {name: first + i, name + ".t": panel, name + ".i": lane + i},
+                    lanes,
+                    min(lanes, b.count - i),
+                    f".{i}",
+                    name in shared,
+                )
+                for i in range(0, b.count, lanes)
+            ]
+        )
+    choices.sort(key=lambda c: (-len(c), c[0].lanes))
+    check(prod(map(len, choices)) <= MAX_COPIES, "too many copies of a body")
     for combo in product(*choices):
         at = dict(fixed)
         lanes, count, suffix, mine = 1, 1, "", ""
-        for name, place, width, real, off in combo:
-            at[name] = place
-            # the panel a packed operand is read from, and the place in it
-            at[name + ".t"] = _divided(env[name].base, env[name].tile)
-            at[name + ".i"] = Index(off, {LANE: 1}) if width > 1 else Index(off)
-            if width > 1:
-                lanes, count = width, real
-            suffix += f".{off}"
-            if name in shared:
-                mine += f".{off}"
+        for position in combo:
+            at |= position.env
+            if position.lanes > 1:
+                lanes, count = position.lanes, position.count
+            suffix += position.suffix
+            if position.shared:
+                mine += position.suffix
         yield Copy(at, lanes, count, mine, suffix)
 
 
@@ -410,7 +428,7 @@ def _body(s: Stage, n: int, o: Options, env: Env, shared: set[str], memory: Scra
     out: list[Stmt] = []
     wide = next((a.name for a in s.reduce if o.lanes.get(a.name, 1) > 1), "")
     lanes_of = {c.suffix: o.lanes[wide] if wide else c.lanes for c in copies}
-    reader = _Reader(memory, env, o, {c.suffix: memory.place(c.env, _origin(env, o)) for c in copies})
+    reader = _Reader(memory, env, o, _scratch_places(copies, env, o, memory))
     if s.body is not None:
         out += reader.fetched(s.body, copies, lanes_of)
         out += _reduction(s, n, o, copies, wide, reader)
@@ -434,6 +452,14 @@ def _body(s: Stage, n: int, o: Options, env: Env, shared: set[str], memory: Scra
     return out
 
 
+def _scratch_places(copies: list[Copy], env: Env, o: Options, memory: Scratch) -> dict[str, Index]:
+    """By the suffix of a copy: the number of its point among those in scratch memory, if there is any."""
+    if memory.operand < 0:
+        return dict.fromkeys((c.suffix for c in copies), Index())
+    origin = _origin(env, o)
+    return {c.suffix: memory.place(c.env, origin) for c in copies}
+
+
 def _origin(env: Env, o: Options) -> dict[str, Index]:
     """Where the points in work begin, by axis: at the block, at the axis' start or at the tile."""
     out = {}
@@ -453,6 +479,7 @@ class _Reader:
     o: Options
     places: dict[str, Index]
     have: set[str] = field(default_factory=set)
+    templates: dict[Expr, Template] = field(default_factory=dict)
 
     def fetched(self, e: Expr, copies: list[Copy], lanes: dict[str, int]) -> list[Stmt]:
         """Locals that distributed stages keep in memory, brought to registers where `e` reads them."""
@@ -476,7 +503,14 @@ class _Reader:
                 return load(x.attr.operand, self.index(x.attr.operand, x.attr.index, c, at), x.dtype)
             return None
 
-        return rewrite(e, at, leaf)
+        template = self.templates.get(e)
+        if template is None:
+            template = self.templates[e] = Template(e, self._placed)
+        return template(at, leaf)
+
+    def _placed(self, e: Expr) -> bool:
+        """Whether a node is another in each copy for other reasons than its axes."""
+        return e.op in ("acc", "local") or (e.op == "load" and e.attr.operand == self.memory.operand)
 
     def index(self, operand: int, i: Index, c: Copy, at: dict[str, Index]) -> Index:
         i = i.subst(at, lambda e: self.value(e, c, at))
@@ -495,12 +529,18 @@ def _reduction(s: Stage, n: int, o: Options, copies: list[Copy], wide: str, read
         for p in range(parts):
             out.append(Set(_part(f"acc{n}{c.suffix}", p), zero, lanes or c.lanes))
 
+    whole = combined(s.combine, Expr("acc", dtype, (), "acc"), body)
+
     def step(at: dict[str, Index], part: int, valid: int) -> list[Stmt]:
         stmts: list[Stmt] = []
         for c in copies:
             here = {**c.env, **at}
-            term = reader.value(body, c, here)
             real = valid if lanes else c.count
+            if real == (lanes or c.lanes) and s.terms is None:
+                name = _part(f"acc{n}{c.suffix}", part)
+                stmts.append(Set(name, reader.value(whole, c, here, reg(name, dtype)), lanes or c.lanes))
+                continue
+            term = reader.value(body, c, here)
             if real < (lanes or c.lanes):
                 term = within(term, real)
             if s.terms is not None:

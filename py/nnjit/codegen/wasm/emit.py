@@ -10,14 +10,15 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 
 from nnjit.codegen.dtypes import SIZES, WIDE
-from nnjit.codegen.expr import Expr, UnsupportedExpr, const, indices, op, walk
+from nnjit.codegen.expr import GATHER, Expr, Index, UnsupportedExpr, const, facts, indices, op
 from nnjit.codegen.loops import Decode, For, If, Nest, Set, Stmt, Store, Where, mapped
 from nnjit.codegen.wasm.builder import FunctionBuilder
 from nnjit.codegen.wasm.legalize import legal, stored
 from nnjit.codegen.wasm.module import kernel_function, kernel_module
 from nnjit.codegen.wasm.target import Target
-from nnjit.codegen.wasm.values import Key, Values, split
+from nnjit.codegen.wasm.values import Key, Values
 
+_LOADS = facts(("load",))
 HOISTED = 12
 """Loop invariants kept in v128 locals at most, fewer where accumulators already fill the registers."""
 
@@ -45,7 +46,6 @@ class _Emitter:
         self.units = nest.tiles
         self.memo: dict[Expr, Expr] = {}
         self._found: dict[int, tuple[list[Stmt], tuple[Key, ...]]] = {}
-        self._read: dict[Expr, tuple[Key, ...]] = {}
 
     def function(self) -> FunctionBuilder:
         b, v = self.b, self.v
@@ -180,38 +180,23 @@ class _Emitter:
         if known is not None:
             return known[1]
         keys: dict[Key, None] = {}
+        seen: set[Expr] = set()
         for s in body:
             if isinstance(s, For):
                 keys |= dict.fromkeys(self._keys(s.body))
             elif isinstance(s, If):
                 keys |= dict.fromkeys((*self._keys(s.then), *self._keys(s.orelse)))
             elif isinstance(s, Where):
-                keys |= dict.fromkeys((*self._loads(s.cond), *self._keys(s.then)))
-            elif isinstance(s, (Set, Store)):
-                if isinstance(s, Store):
-                    keys[s.operand, split(s.index)[0]] = None
-                    for a, _ in s.index.terms:
-                        if not isinstance(a, str):
-                            keys |= dict.fromkeys(self._loads(a))
-                keys |= dict.fromkeys(self._loads(s.value))
+                _add_loads([s.cond], keys, seen)
+                keys |= dict.fromkeys(self._keys(s.then))
+            elif isinstance(s, Set):
+                _add_loads([s.value], keys, seen)
+            elif isinstance(s, Store):
+                keys[s.operand, s.index.split()[0]] = None
+                _add_loads([s.value, *_run_time(s.index)[::-1]], keys, seen)
         # the block is kept with its keys: an id must not come back for another list
         self._found[id(body)] = body, tuple(keys)
         return self._found[id(body)][1]
-
-    def _loads(self, e: Expr) -> tuple[Key, ...]:
-        known = self._read.get(e)
-        if known is None:
-            keys: dict[Key, None] = {}
-            if e.op == "load":
-                keys[e.attr.operand, split(e.attr.index)[0]] = None
-            for i in indices(e):
-                for a, _ in i.terms:
-                    if not isinstance(a, str):
-                        keys |= dict.fromkeys(self._loads(a))
-            for a in e.args:
-                keys |= dict.fromkeys(self._loads(a))
-            known = self._read[e] = tuple(keys)
-        return known
 
     def _pointer(self, key: Key, new: set[str]) -> None:
         """A local with the address of `key`, from the nearest pointer of an outer scope."""
@@ -292,11 +277,12 @@ class _Emitter:
             return []
         stmts = [t for t in s.body if isinstance(t, (Set, Store)) and t.lanes == 4]
         written = {"%" + t.reg for t in s.body if isinstance(t, Set)} | {s.var}
-        stored_to = {t.operand for t in s.body if isinstance(t, Store)}
+        stored_to = facts(tuple({t.operand for t in s.body if isinstance(t, Store)}))
         room = min(HOISTED, 14 - len(written))
         made: list[Expr] = []
+        seen: set[Expr] = set()
         for t in stmts:
-            for e in _invariants(t.value, written, stored_to):
+            for e in _invariants(t.value, written, stored_to, seen):
                 if len(made) >= room:
                     return made
                 if e not in self.v.hoisted:
@@ -305,23 +291,39 @@ class _Emitter:
         return made
 
 
-def _invariants(root: Expr, written: set[str], stored_to: set[int]) -> Iterator[Expr]:
-    """Maximal subexpressions that do not change in a loop and are worth a register."""
-    seen: set[Expr] = set()
+def _invariants(root: Expr, written: set[str], stored_to: int, seen: set[Expr]) -> Iterator[Expr]:
+    """Maximal subexpressions that do not change in a loop and are worth a register, but for those in `seen`."""
     stack = [root]
     while stack:
         e = stack.pop()
         if e in seen:
             continue
         seen.add(e)
-        clean = not (e.axes() & written) and not any(
-            x.op == "load" and x.attr.operand in stored_to for x in (e, *walk(e))
-        )
-        if clean:
+        if not e.facts & stored_to and e.axes().isdisjoint(written):
             if e.op != "reg" and e.dtype not in WIDE:
                 yield e
+        else:
+            stack += e.args[::-1]
+
+
+def _add_loads(stack: list[Expr], keys: dict[Key, None], seen: set[Expr]) -> None:
+    """The keys of every load below the expressions, the last first, that is not in `seen`."""
+    while stack:
+        e = stack.pop()
+        if not e.facts & _LOADS or e in seen:
             continue
-        stack.extend(reversed(e.args))
+        seen.add(e)
+        stack += e.args[::-1]
+        if e.op == "load":
+            keys[e.attr.operand, e.attr.index.split()[0]] = None
+        if e.facts & GATHER:
+            for i in indices(e)[::-1]:
+                stack += _run_time(i)[::-1]
+
+
+def _run_time(i: Index) -> list[Expr]:
+    """The terms of an index that are not axes."""
+    return [] if i.plain else [a for a, _ in i.terms if not isinstance(a, str)]
 
 
 def _axes(atom: str | Expr) -> frozenset[str]:

@@ -20,6 +20,7 @@ from nnjit.codegen.expr import (
     cast,
     compare,
     const,
+    facts,
     op,
     rewrite,
     select,
@@ -29,8 +30,12 @@ from nnjit.codegen.functions import as_f32, atan, decay, erf, exp, f32, i32, log
 
 def legal(e: Expr, memo: dict[Expr, Expr]) -> Expr:
     """`e` with only operations that `ops` or the emitter itself know. `memo` is shared between calls."""
+    if not e.facts & _RULED:
+        return e
 
     def step(x: Expr) -> Expr | None:
+        if not x.facts & _RULED:
+            return x
         if x.op == "load" and x.dtype in ("f16", "bf16"):
             return legal(_load_half(x), memo)
         if x.op == "cast" and x.dtype in ("f16", "bf16"):
@@ -129,6 +134,8 @@ _RULES: dict[str, Callable[[Expr], Expr | None]] = {
     "sin": _float_only(lambda x: trig(x, 0)), "cos": _float_only(lambda x: trig(x, 1)), "atan": _float_only(atan),
     "pow": power, "div": _division, "rem": _remainder, "mod": _remainder, "max": _extreme, "min": _extreme,
 }  # fmt: skip
+_RULED = facts((*_RULES, "f16", "bf16"))
+"""What an expression has none of, here or below, is legal as it is."""
 
 
 # ---- 16-bit floats: registers hold f32, memory holds bits ----
