@@ -308,7 +308,7 @@ export class Plans {
     const result = await client.run(this.id, plan.key, /** @type {any} */ (toFeeds(inputs, feeds, onGpu)), options);
     const made = new Map(computed.map((name, i) => [name, given[i] ?? fromOutput(refs[i], result.outputs[i])]));
     const values = fetch.map((name) => (name in plan.constants ? fromValue(plan.constants[name]) : (made.get(name) ?? null)));
-    return { values, ms: result.ms, segments: result.segments, caller: 'caller' in result && result.caller };
+    return { values, ms: result.ms, segments: result.segments, caller: Boolean('caller' in result && result.caller) };
   }
 
   /** Where an output goes that no tensor waits for. @param {string} name */
