@@ -26,6 +26,7 @@ from nnjit.codegen.expr import (
     select,
 )
 from nnjit.codegen.functions import as_f32, atan, decay, erf, exp, f32, i32, log, power, tanh, trig
+from nnjit.codegen.wasm.requantise import rounded_byte
 
 
 def legal(e: Expr, memo: dict[Expr, Expr]) -> Expr:
@@ -133,6 +134,7 @@ _RULES: dict[str, Callable[[Expr], Expr | None]] = {
     "tanh": _float_only(tanh, functions64.tanh), "erf": _float_only(erf),
     "sin": _float_only(lambda x: trig(x, 0)), "cos": _float_only(lambda x: trig(x, 1)), "atan": _float_only(atan),
     "pow": power, "div": _division, "rem": _remainder, "mod": _remainder, "max": _extreme, "min": _extreme,
+    "cast": rounded_byte,
 }  # fmt: skip
 _RULED = facts((*_RULES, "f16", "bf16"))
 """What an expression has none of, here or below, is legal as it is."""

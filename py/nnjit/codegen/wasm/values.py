@@ -17,8 +17,10 @@ from nnjit.codegen.wasm.access import store_vector, store_widened, vector_load
 from nnjit.codegen.wasm.builder import FunctionBuilder
 from nnjit.codegen.wasm.convert import cast_scalar, cast_vector, limits, widens
 from nnjit.codegen.wasm.groups import dot, dot_order, group_load
+from nnjit.codegen.wasm.joined import Joined
 from nnjit.codegen.wasm.legalize import const_bytes
 from nnjit.codegen.wasm.ops import LOADS, STORES, kind, narrow, scalar_op, vector_op
+from nnjit.codegen.wasm.requantise import is_byte
 from nnjit.codegen.wasm.strided import Strided, family, pushed
 from nnjit.codegen.wasm.target import Target
 from nnjit.codegen.wasm.uses import Uses
@@ -57,6 +59,7 @@ class Values:
         self.outer_uses: dict[Expr, int] = {}
         self.outer_kept: dict[Expr, int] = {}
         self.strided: Strided | None = None
+        self.joined: Joined | None = None
 
     # ---- statements ----
 
@@ -67,6 +70,7 @@ class Values:
         uses = Uses(stmts)
         shared: dict[Expr, int] = {}
         strided = self.strided = Strided(self, uses, stmts) if self.lanes > 1 else None
+        self.joined = Joined(self, stmts, uses.read) if self.lanes > 1 else None
         for s, mine in zip(stmts, uses.own, strict=True):
             self.uses = mine
             self.kept = {}
@@ -137,6 +141,8 @@ class Values:
             self.b.release(value)
             return
         if self.strided is not None and self.strided.store(s, value):
+            return
+        if self.joined is not None and self.joined.store(s, value):
             return
         at = self.place(s.operand, terms, s.index.const * size)
         store_vector(self.b, dtype, value, at, s.count, lane * size)
@@ -432,6 +438,8 @@ class Values:
             b.op("v128.bitselect")
         elif e.op in ("cast", "bitcast"):
             self.value(e.args[0])
+            if e.op == "cast" and e.dtype in ("i8", "u8") and is_byte(e.args[0], e.dtype):
+                return
             held = limits(e.args[0]) if e.args[0].dtype == "f32" else None
             cast_vector(b, e.args[0].dtype, e.dtype, e.op == "bitcast", held, self.target.relaxed)
         elif e.op == "fma":
