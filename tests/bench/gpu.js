@@ -24,6 +24,9 @@ async function start() {
 /** Numbers in -0.5 .. 0.5 that gpu.py could make too: element i of stream s. @param {number} i @param {number} s */
 const number = (i, s) => ((((i + s * 7919) * 2654435761) >>> 8) & 0xffff) / 65536 - 0.5;
 
+/** Four bytes in a word, element i of stream s. @param {number} i @param {number} s */
+const word = (i, s) => Math.imul((i + s * 7919) ^ 0x5bd1e995, 2654435761) ^ (i >>> 3);
+
 /** @param {number} count @param {number} stream */
 function numbers(count, stream) {
   const out = new Float32Array(count);
@@ -41,6 +44,7 @@ function filledBuffer(nbytes, dtype, size, stream) {
   if (!buffer) {
     buffer = gpu.device.createBuffer({ size: nbytes, usage: STORAGE | COPY_SRC | COPY_DST });
     let data = /** @type {ArrayBufferView} */ (numbers(size, stream));
+    if (dtype === 'i32') data = Int32Array.from({ length: size }, (_, i) => word(i, stream));
     if (dtype === 'f16') data = new (/** @type {any} */ (globalThis).Float16Array)(data);
     const bytes = new Uint8Array(data.buffer, 0, data.byteLength - (data.byteLength % 4));
     gpu.device.queue.writeBuffer(buffer, 0, bytes);
@@ -71,7 +75,8 @@ async function timeShader(shader, product, how) {
   gpu.device.pushErrorScope('validation');
   try {
     const timed = await clock.time((pass) => kernel.encode(pass, group), { samples: 3, sampleMs: 3, limitMs: 400, ...how });
-    const error = product ? await wrong(buffers[2], shader.bindings[2], product) : 0;
+    const check = shader.bindings[0].dtype === 'i32' ? wrongBytes : wrong;
+    const error = product ? await check(buffers[2], shader.bindings[2], product) : 0;
     return { ...timed, compileMs, error };
   } finally {
     const scope = await gpu.device.popErrorScope();
@@ -95,6 +100,21 @@ async function wrong(buffer, binding, { m, k, n, right }) {
     most = Math.max(most, Math.abs(found[at] - sum));
   }
   return most / Math.sqrt(k);
+}
+
+/** The same of i8 in words along the sum, on both sides, where sums are exact. @param {GPUBuffer} buffer @param {any} binding @param {any} product */
+async function wrongBytes(buffer, binding, { m, k, n }) {
+  const found = new Int32Array((await readBuffer(gpu.device, buffer, m * n * 4)).buffer);
+  const byte = (/** @type {number} */ i, /** @type {number} */ s) => (word(i >> 2, s) << (24 - 8 * (i & 3))) >> 24;
+  let most = 0;
+  for (let i = 0; i < 64; i++) {
+    const at = Math.floor(((i * 2654435761) % 2 ** 32) / 2 ** 32 * m * n);
+    const [row, column] = [Math.floor(at / n), at % n];
+    let sum = 0;
+    for (let j = 0; j < k; j++) sum += byte(row * k + j, 0) * byte(column * k + j, 1);
+    most = Math.max(most, Math.abs(found[at] - sum));
+  }
+  return most;
 }
 
 /** Bytes a second of reading and writing 256 MiB. @param {Shader} shader */
@@ -175,17 +195,21 @@ async function tfProduct({ m, k, n, right }, queued) {
   }
 }
 
-/** A model of two inputs whose tensors stay on the device. @param {string} url @param {number[][]} dims @param {string} type @param {number} queued */
-async function ortProduct(url, dims, type, queued) {
-  await loadOrt();
-  const session = await ort.InferenceSession.create(url, { executionProviders: ['webgpu'], preferredOutputLocation: 'gpu-buffer' });
-  const device = await ort.env.webgpu.device;
-  const feeds = Object.fromEntries(session.inputNames.map((/** @type {string} */ name, /** @type {number} */ i) => {
+/**
+ * A model whose tensors stay on the device: ms a run over `queued` runs, and the first values of its first output.
+ * @param {'nnjit' | 'onnxruntime-web'} name @param {string} url @param {number[][]} dims of the inputs, in order
+ * @param {string} type @param {number} queued
+ */
+async function resident(name, url, dims, type, queued) {
+  const api = await library(name);
+  const session = await api.InferenceSession.create(url, { executionProviders: ['webgpu'], preferredOutputLocation: 'gpu-buffer' });
+  const device = await api.env.webgpu.device;
+  const feeds = Object.fromEntries(session.inputNames.map((/** @type {string} */ input, /** @type {number} */ i) => {
     const data = numbers(dims[i].reduce((x, y) => x * y), i);
     const values = type === 'float16' ? new (/** @type {any} */ (globalThis).Float16Array)(data) : data;
     const buffer = device.createBuffer({ size: Math.ceil(values.byteLength / 16) * 16, usage: STORAGE | COPY_SRC | COPY_DST });
     device.queue.writeBuffer(buffer, 0, values);
-    return [name, ort.Tensor.fromGpuBuffer(buffer, { dataType: type, dims: dims[i] })];
+    return [input, api.Tensor.fromGpuBuffer(buffer, { dataType: type, dims: dims[i] })];
   }));
   /** @type {any[]} */
   let made = [];
@@ -200,11 +224,25 @@ async function ortProduct(url, dims, type, queued) {
     made = [];
   };
   try {
-    return await wall(call, finish, queued);
+    const first = /** @type {any} */ (Object.values(await session.run(feeds))[0]);
+    const head = Array.from((await first.getData(true)).slice(0, 64), Number);
+    const ms = await wall(call, finish, queued);
+    return { ms, head, ...(name === 'nnjit' ? { backend: session.backend, steps: session.stats().compile.steps } : {}) };
   } finally {
     Object.values(feeds).forEach((/** @type {any} */ tensor) => tensor.gpuBuffer?.destroy());
     await session.release();
   }
+}
+
+/** @param {'nnjit' | 'onnxruntime-web'} name @returns {Promise<any>} */
+async function library(name) {
+  if (name !== 'nnjit') {
+    await loadOrt();
+    return ort;
+  }
+  const api = (await import(/** @type {string} */ ('/nnjit.js'))).default;
+  await api.ready;
+  return api;
 }
 
 /**
@@ -214,17 +252,10 @@ async function ortProduct(url, dims, type, queued) {
  */
 async function model(name, url, inputs, blobUrl, repeats) {
   const blob = new Uint8Array(await (await fetch(blobUrl)).arrayBuffer());
-  let api = ort;
-  if (name === 'nnjit') {
-    const module = await import(/** @type {string} */ ('/nnjit.js'));
-    api = module.default;
-    await api.ready;
-  } else {
-    await loadOrt();
-    api = ort;
-  }
+  const api = await library(name);
   const start = performance.now();
   const session = await api.InferenceSession.create(url, { executionProviders: ['webgpu'] });
+  const createMs = performance.now() - start;
   const feeds = Object.fromEntries(Object.entries(inputs).map(([n, head]) => [n, decode(head, blob, api.Tensor)]));
   const results = await session.run(feeds);
   const firstMs = performance.now() - start;
@@ -243,7 +274,7 @@ async function model(name, url, inputs, blobUrl, repeats) {
     elsewhere: session.placement().filter((/** @type {any} */ row) => row.backend === 'reference').length } : {};
   await session.release();
   const later = samples.sort((a, b) => a - b);
-  return { firstMs, ms: later[later.length >> 1], min: later[0], max: later[later.length - 1], heads, ...facts };
+  return { createMs, firstMs, ms: later[later.length >> 1], min: later[0], max: later[later.length - 1], heads, ...facts };
 }
 
-Object.assign(globalThis, { bench: { start, timeShader, copyRate, tfProduct, ortProduct, model, forget } });
+Object.assign(globalThis, { bench: { start, timeShader, copyRate, tfProduct, resident, model, forget } });

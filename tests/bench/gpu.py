@@ -1,7 +1,7 @@
 """WebGPU side by side, in one page: shaders by timestamp queries, peers and models by the wall clock.
 
     python3 serve.py bench --gpu                     everything
-    python3 serve.py bench --gpu products,models     parts: products, vectors, rows, models
+    python3 serve.py bench --gpu products,models     parts: products, bytes, vectors, attention, dispatch, models
     python3 serve.py bench --gpu models --models resnet-50,gpt2
 
 The browser and the adapter that is expected come from NNJIT_DEVICE_* (tests/device/conftest.py). Writes
@@ -18,19 +18,22 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from onnx import TensorProto, helper
 from playwright.sync_api import Page, sync_playwright
 
+from nnjit import frontend
 from nnjit.codegen.expr import Index, acc, cast, load, op
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.canonical import canonical
+from nnjit.codegen.schedule.gpu_attention import attentions
 from nnjit.codegen.schedule.gpu_products import products
 from nnjit.codegen.schedule.gpu_rules import gpu_schedule
 from nnjit.codegen.schedule.steps import Schedule, describe
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
 from nnjit.codegen.wgsl.emit import emit
 from nnjit.codegen.wgsl.target import WgslTarget
+from nnjit.runtime.gpu_compile import compile_gpu
+from nnjit.runtime.gpu_memory import GpuMemory
 from tests.device.conftest import ADAPTER, executable, flags, vendor
 from tests.models import catalogue
 from tests.support.browser import Lab
@@ -42,7 +45,8 @@ SHAPES = (
     (4096, 4096, 4096), (127, 511, 1023), (1, 768, 3072), (17, 1000, 333), (384, 64, 384), (50, 2048, 1000),
     (3136, 64, 64), (12544, 27, 32), (49, 960, 160),
 )  # fmt: skip
-PARTS = ("products", "vectors", "rows", "models")
+PARTS = ("products", "bytes", "vectors", "attention", "dispatch", "models")
+HEADS = ((12, 1024, 64), (32, 2048, 128), (12, 384, 64))
 MODELS = ("mobilenet-v2", "resnet-50", "t5-small", "gpt2", "roberta-base", "bart-base")
 Say = Callable[[str], None]
 
@@ -50,16 +54,18 @@ Say = Callable[[str], None]
 def product_spec(
     m: int, k: int, n: int, dtype: str = "f32", right: str = "kn", constant: bool = False
 ) -> KernelSpec:
-    """c[m, n] = sum over k of a[m, k] * b[k, n], or b[n, k]; sums in f32."""
+    """c[m, n] = sum over k of a[m, k] * b[k, n], or b[n, k]; sums in f32, of i8 in i32."""
+    wide = "i32" if dtype == "i8" else "f32"
+    result = wide if dtype == "i8" else dtype
     at = Index(0, {"k": n, "n": 1} if right == "kn" else {"n": k, "k": 1})
     a, b = load(0, Index(0, {"m": k, "k": 1}), dtype), load(1, at, dtype)
-    body = op("mul", cast(a, "f32"), cast(b, "f32"))
+    body = op("mul", cast(a, wide), cast(b, wide))
     out = Index(0, {"m": n, "n": 1})
-    stage = Stage((), (Axis("k", k),), "sum", body, cast(acc("f32"), dtype), 2, out)
+    stage = Stage((), (Axis("k", k),), "sum", body, cast(acc(wide), result), 2, out)
     operands = (
         Operand(dtype, m * k, "in"),
         Operand(dtype, k * n, "in", constant),
-        Operand(dtype, m * n, "out"),
+        Operand(result, m * n, "out"),
     )
     return canonical(KernelSpec(f"{dtype}_product", (Axis("m", m), Axis("n", n)), (stage,), operands))
 
@@ -90,7 +96,9 @@ class Bench:
         self.result: dict[str, Any] = {}
         self.save: Callable[[], None] = lambda: None
 
-    def product(self, m: int, k: int, n: int, dtype: str, right: str, most: int) -> dict[str, Any]:
+    def product(
+        self, m: int, k: int, n: int, dtype: str, right: str, most: int, peers: bool = True
+    ) -> dict[str, Any]:
         """All candidates of a shape, the peers beside them."""
         spec, how = product_spec(m, k, n, dtype, right), {"m": m, "k": k, "n": n, "right": right}
         flops = 2 * m * k * n
@@ -104,13 +112,13 @@ class Bench:
             except Exception as error:  # a shader that the driver refuses is a line in the record
                 one["failed"] = str(error)[:400]
             row["candidates"].append(one)
-        limit = 2e-3 if dtype == "f16" else 1e-4
+        limit = 2e-3 if dtype == "f16" else 1e-4  # of i8: exact
         good = [c for c in row["candidates"] if "ms" in c and c["error"] < limit]
         first = row["candidates"][0]
         row["default"] = first["ms"] if first in good else None
         row["best"] = min((c["ms"] for c in good), default=None)
         queued = 50 if flops < 2e10 else 20
-        if self.options.peers:
+        if self.options.peers and peers:
             if dtype == "f32":
                 row["tfjs"] = self._peer("([p, q]) => bench.tfProduct(p, q)", [how, queued])
             row["onnxruntime-web"] = self._ort(m, k, n, dtype, right, queued)
@@ -142,7 +150,21 @@ class Bench:
         url = self.lab.site.put("~/bench-product.onnx", model.SerializeToString())
         url = f"{url}?{m}.{k}.{n}.{dtype}.{right}"
         name = "float16" if dtype == "f16" else "float32"
-        return self._peer("(a) => bench.ortProduct(...a)", [url, dims, name, queued])
+        found = self._resident("onnxruntime-web", url, dims, name, queued)
+        return found["ms"] if found else None
+
+    def _resident(
+        self, library: str, url: str, dims: list[list[int]], dtype: str, queued: int
+    ) -> dict[str, Any] | None:
+        """Runs whose tensors stay on the device; None for a library that cannot."""
+        try:
+            found: dict[str, Any] = self.page.evaluate(
+                "(a) => bench.resident(...a)", [library, url, dims, dtype, queued]
+            )
+            return found
+        except Exception as error:
+            self.say(f"  {library} failed: {str(error)[:300]}")
+            return None
 
     def products(self) -> None:
         most = self.options.candidates
@@ -168,12 +190,66 @@ class Bench:
                 rows.append(row)
         self.result["vectors"] = rows
 
-    def rows(self) -> None:
-        """Softmax and attention as models of their own, by the wall clock."""
+    def bytes(self) -> None:
+        """Products of i8 with sums of i32, words on both sides as a kernel before made them."""
+        rows = []
+        for m, k, n in ((4096, 4096, 4096), (1024, 1024, 1024), (640, 768, 2304), (128, 768, 3072)):
+            row = self.product(m, k, n, "i8", "nk", self.options.candidates, peers=False)
+            rows.append(row)
+        self.result["products i8"] = rows
+
+    def attention(self) -> None:
+        """softmax(q k' / sqrt(d)) v: every candidate by timestamps, then a model of it with tensors on the device."""
         out = []
-        for heads, length, depth in ((12, 1024, 64), (32, 2048, 128)):
-            out.append(self._model(f"attention {heads}x{length}x{depth}", *attention(heads, length, depth)))
-        self.result["attention"] = out
+        for dtype in ("f32", "f16") if self.target.half else ("f32",):
+            for heads, length, depth in HEADS:
+                out.append(self._attention(dtype, heads, length, depth))
+                self.result["attention"] = out
+                self.save()
+
+    def _attention(self, dtype: str, heads: int, length: int, depth: int) -> dict[str, Any]:
+        data, flops = attention(heads, length, depth, dtype), 4 * heads * length * length * depth
+        row: dict[str, Any] = {"shape": [heads, length, depth], "dtype": dtype, "candidates": []}
+        shape = [1, heads, length, depth]
+        graph = frontend.load(frontend.BytesSource(data, "m.onnx"), {}).bind(
+            dict.fromkeys("qkv", tuple(shape))
+        )
+        spec = compile_gpu(graph, self.target, GpuMemory()).kernel_of(0).spec
+        for schedule in islice(attentions(spec, self.target), self.options.candidates):
+            one: dict[str, Any] = {"schedule": describe(schedule)}
+            try:
+                shader = emit(apply(spec, schedule), self.target)
+                one |= self.page.evaluate("([s]) => bench.timeShader(s, null, {})", [shader.to_js()])
+                one["tflops"] = flops / one["ms"] / 1e9
+            except Exception as error:
+                one["failed"] = str(error)[:400]
+            self.say(f"  {one['schedule']}: {one.get('tflops', 0):.1f} TFLOP/s")
+            row["candidates"].append(one)
+        self.page.evaluate("bench.forget()")
+        url = self.lab.site.put(f"~/attention-{dtype}-{heads}-{length}-{depth}.onnx", data)
+        kind = "float16" if dtype == "f16" else "float32"
+        libraries = ("nnjit", "onnxruntime-web") if self.options.peers else ("nnjit",)
+        for library in libraries:
+            row[library] = self._resident(library, url, [shape] * 3, kind, 20)
+        ours, theirs = (row.get(n) or {} for n in ("nnjit", "onnxruntime-web"))
+        if "ms" in ours and "ms" in theirs:
+            row["difference"] = _difference(ours["head"], theirs["head"])
+        text = "  ".join(f"{n} {row[n]['ms']:.3f} ms" for n in libraries if row[n])
+        self.say(f"attention {dtype} {heads}x{length}x{depth}: {text}  difference {row.get('difference')}")
+        return row
+
+    def dispatch(self) -> None:
+        """Steps of models whose kernels are short, queued one run after another: what a step takes at most."""
+        rows = []
+        for name in ("mobilenet-v2", "resnet-50"):
+            entry = catalogue.MODELS[name]
+            url = self.lab.site.put(f"~/{name}.onnx", entry.path().read_bytes())
+            found = self._resident("nnjit", url, [[1, 3, 224, 224]], "float32", 100)
+            if found:
+                found["us a step"] = 1e3 * found["ms"] / found["steps"]
+                rows.append({"model": name, **found})
+                self.say(f"{name}: {found['ms']:.3f} ms a run, {found['us a step']:.2f} us a step")
+        self.result["dispatch"] = rows
 
     def models(self) -> None:
         self.result["models"] = []
@@ -216,22 +292,21 @@ def _difference(ours: list[float | None], theirs: list[float | None]) -> float:
     )
 
 
-def attention(heads: int, length: int, depth: int) -> tuple[bytes, dict[str, Any]]:
+def attention(heads: int, length: int, depth: int, dtype: str) -> bytes:
     """softmax(q k' / sqrt(d)) v over [1, heads, length, depth]."""
-    node = helper.make_node
+    node, kind = helper.make_node, TensorProto.FLOAT16 if dtype == "f16" else TensorProto.FLOAT
     nodes = [
         node("Transpose", ["k"], ["kt"], perm=[0, 1, 3, 2]), node("MatMul", ["q", "kt"], ["s"]),
         node("Mul", ["s", "root"], ["t"]),
         node("Softmax", ["t"], ["p"]), node("MatMul", ["p", "v"], ["y"]),
     ]  # fmt: skip
     shape = [1, heads, length, depth]
-    info = [helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n in "qkvy"]
-    root = helper.make_tensor("root", TensorProto.FLOAT, [], [depth**-0.5])
+    info = [helper.make_tensor_value_info(n, kind, shape) for n in "qkvy"]
+    root = helper.make_tensor("root", kind, [], [depth**-0.5])
     graph = helper.make_graph(nodes, "attention", info[:3], info[3:], [root])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    rng = np.random.default_rng(0)
     data: bytes = model.SerializeToString()
-    return data, {n: rng.normal(0, 1, shape).astype(np.float32) for n in "qkv"}
+    return data
 
 
 def main(arguments: list[str], say: Say = print) -> int:

@@ -13,6 +13,9 @@ import { COPY_DST, COPY_SRC, STORAGE } from './shader.js';
 /** @typedef {{host: import('../host.js').Host, signal: AbortSignal, progress: import('../types.d.ts').Progress}} Context */
 /** @typedef {{kernel: ShaderKernel, group: GPUBindGroup}} Bound */
 
+/** Runs whose results stay on the device, in its queue at a time. */
+const QUEUED = 2;
+
 export class LoadedPlan {
   /** @type {Bound[]} one a step */
   steps = [];
@@ -20,6 +23,8 @@ export class LoadedPlan {
   values = new Map();
   /** @type {Set<string>} */
   #hosted;
+  /** @type {Promise<unknown>[]} */
+  #flight = [];
   /** Whether a run of it has been looked at for errors. */
   proven = false;
   /** Where outputs are read back, made at the first run. @type {GPUBuffer | null} */
@@ -45,6 +50,12 @@ export class LoadedPlan {
     const found = this.buffers[at];
     check(found !== null && found !== undefined, 'BAD_PLAN', `Plan "${this.key}" uses buffer ${at} after it was freed.`);
     return found;
+  }
+
+  /** When another run may be queued. @param {Promise<unknown>} done when the device is through with the last one */
+  async queued(done) {
+    this.#flight.push(done);
+    if (this.#flight.length > QUEUED) await this.#flight.shift();
   }
 
   /** @param {ShaderKernel} kernel @param {GpuBinding[]} bindings */

@@ -100,8 +100,8 @@ export async function run(device, loaded, session, feeds, { fetch, into = [], st
     wanted.forEach(({ at, place }) => {
       outputs[at] = place ?? new Uint8Array(0);
     });
-    // nothing to read: the run is over when the device is done with it
-    await device.queue.onSubmittedWorkDone();
+    // nothing to read: what stays on the device is there for whoever is queued next, and few runs wait at a time
+    await loaded.queued(device.queue.onSubmittedWorkDone());
   }
   segments.push({ kind: 'readback', ms: performance.now() - waited });
   return { outputs, ms: performance.now() - start, segments };
