@@ -158,6 +158,16 @@ def log_lines(name: str, args: argparse.Namespace, found: dict[str, Any]) -> lis
                           "ms": detail["ms"], "ok": event["verdict"] == "timed"})  # fmt: skip
         elif event["kind"] == "trial":
             lines.append({"kind": "trial", "at": event["at"], **detail, "text": event["text"]})
+        elif event["kind"] in ("form", "plan"):
+            lines.append(
+                {
+                    "kind": event["kind"],
+                    "at": event["at"],
+                    "name": event["name"],
+                    "text": event["text"],
+                    **detail,
+                }
+            )
         elif event["kind"] == "swap":
             lines.append({"kind": "swap", "at": event["at"], "key": detail["key"], "text": event["text"],
                           "gained": event["gained"]})  # fmt: skip

@@ -40,6 +40,8 @@ export class Plans {
   #engineGeneration = 0;
   /** How the session's memory was made. */
   memory = { shared: false, threads: 1 };
+  /** A plan is being compiled or loaded. */
+  preparing = false;
   /** Plans made so far: a run that raised this was a cold one. */
   compiled = 0;
   /** @type {Description} */
@@ -149,12 +151,15 @@ export class Plans {
     }
     if (stranded) await this.#reopen(progress, signal);
     try {
+      this.preparing = true;
       return await this.#prepare(request, progress, signal);
     } catch (error) {
       // What earlier shapes left behind may be what does not fit: once more, alone in a fresh memory.
       if (!this.#plans.size || !['OUT_OF_MEMORY', 'MODEL_TOO_LARGE'].includes(asFailure(error).code)) throw error;
       await this.#reopen(progress, signal);
-      return this.#prepare(request, progress, signal);
+      return await this.#prepare(request, progress, signal);
+    } finally {
+      this.preparing = false;
     }
   }
 
@@ -162,7 +167,7 @@ export class Plans {
   async #prepare({ shapes, values }, progress, signal) {
     const small = [...values].filter(([, tensor]) => byteLength(tensor) <= SMALL);
     // What is in the engine, so that Python takes back a plan that never got there.
-    const loaded = [...this.#plans.values()].map((plan) => plan.key);
+    const { loaded } = this;
     const answer = await getCompiler().call(
       'prepare',
       { session: this.id, shapes, values: Object.fromEntries(small.map(([name, tensor]) => [name, toValue(tensor)])), loaded },
@@ -257,6 +262,20 @@ export class Plans {
     } finally {
       for (const source of [this.model, ...this.external]) source.drop();
     }
+  }
+
+  /** Keys of the plans that the engine has. */
+  get loaded() {
+    return [...this.#plans.values()].map((plan) => plan.key);
+  }
+
+  /**
+   * The engine has put another plan in the place of this one.
+   * @param {string} key @param {Plan} plan @param {PlacedNode[]} placement @param {{compileMs: number, initMs: number, bytes: number}} load
+   */
+  replaced(key, plan, placement, load) {
+    const held = [...this.#plans.values()].find((each) => each.key === key);
+    if (held) Object.assign(held, { facts: factsOf(plan), placement, load });
   }
 
   /** The plan used last. @returns {Prepared | undefined} */

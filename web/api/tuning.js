@@ -5,6 +5,7 @@ import { reportRecords, sharedRecords } from './records.js';
 import { asFailure, failure } from './errors.js';
 import { log } from './env.js';
 import { profile } from './inspect.js';
+import { relink } from './relink.js';
 import { clearRecords, saveRecords } from './tuning-store.js';
 import { getEngine } from './workers.js';
 
@@ -13,13 +14,15 @@ import { getEngine } from './workers.js';
  * @typedef {'off' | 'idle' | 'now'} Mode
  * @typedef {'off' | 'waiting' | 'running' | 'paused' | 'resting' | 'done' | 'failed'} State
  * @typedef {{mode: Mode, budgetMs: number, cacheUrl: string, share: boolean}} TuneOptions
- * @typedef {{at: number, kind: 'trial' | 'swap' | 'kernel' | 'state', name: string, step: number, text: string, verdict: string,
+ * @typedef {{at: number, kind: 'trial' | 'swap' | 'kernel' | 'form' | 'plan' | 'state', name: string, step: number, text: string, verdict: string,
  *   ratio: number, gained: number, detail: Record<string, any>}} TuningEvent
  * @typedef {{key: string, name: string, step: number, count: number, raw: number, listed: number, boundMs: number, ms: number, firstMs: number,
  *   share: number, tried: number, left: number, closed: string, serving: string, dropped: number}} KernelStatus
  * @typedef {{mode: Mode, state: State, running: boolean, reason: string, candidates: number, timed: number, kept: number, dropped: number,
  *   spentMs: number, testedMs: number, delayedMs: number, budgetMs: number, speedup: number, leftMs: number, device: string,
- *   kernels: KernelStatus[]}} TuningStatus
+ *   kernels: KernelStatus[], forms: FormStatus[], phase: string, notes: string[]}} TuningStatus
+ * @typedef {{key: string, name: string, step: number, count: number, nodes: string[], text: string, shareMs: number, verdict: string,
+ *   reason: string, ms: number, ratio: number, kept: boolean}} FormStatus
  */
 
 /** Trials take turns among the sessions of a page. */
@@ -31,6 +34,9 @@ const [STREAM_MS, SHORT_MS, SPACING_MS] = [50, 60, 2000];
 const MOST_EVENTS = 4000;
 /** How long to wait for an inference that tells where the time goes. */
 const SURVEY_MS = 2000;
+/** Between two parts of a lowering under a stream of runs. */
+const PART_REST_MS = 30;
+const NOTHING = { gained: 1, leftMs: 0, modelMs: 0, kernels: [], forms: [], phase: '', notes: [] };
 let labs = 0;
 
 export class Tuning {
@@ -47,7 +53,7 @@ export class Tuning {
   #testedMs = 0;
   #delayedMs = 0;
   /** @type {Record<string, any>} */
-  #latest = { gained: 1, leftMs: 0, kernels: [] };
+  #latest = { ...NOTHING };
   /** @type {AbortController | null} of the loop that runs */
   #loop = null;
   /** @type {Promise<void>} */
@@ -55,6 +61,8 @@ export class Tuning {
   #started = 0;
   #lastRun = { at: -Infinity, ms: 0 };
   #lastAsk = -Infinity;
+  /** Python has said that it is not done yet. */
+  #working = false;
   /** The plan that is, or was, tuned. */
   #key = '';
   /** @type {Set<(event: TuningEvent) => void>} */
@@ -76,11 +84,11 @@ export class Tuning {
   /** @returns {TuningStatus} */
   status() {
     const { mode, budgetMs } = this.#options;
-    const { gained, leftMs, kernels } = this.#latest;
+    const { gained, leftMs, kernels, forms, phase, notes } = this.#latest;
     const spentMs = this.#spentMs + (this.#loop ? performance.now() - this.#started : 0);
     return {
       mode, state: this.#state, running: this.#state === 'running', reason: this.#reason, ...this.#counts, spentMs,
-      testedMs: this.#testedMs, delayedMs: this.#delayedMs, budgetMs, speedup: gained, leftMs, device: this.#device, kernels,
+      testedMs: this.#testedMs, delayedMs: this.#delayedMs, budgetMs, speedup: gained, leftMs, device: this.#device, kernels, forms, phase, notes,
     };
   }
 
@@ -154,21 +162,31 @@ export class Tuning {
     await clearRecords(this.#device || await deviceClass(this.#threads));
     if (plan && this.#state !== 'off') {
       const { client } = await getEngine();
-      await this.#queue(async () => {
+      if (await this.#ask('restore', plan.key)) await this.#restore(client, plan.key);
+      else await this.#queue(async () => {
         for (;;) {
           const [adoption] = await this.#ask('reset', plan.key);
           if (!adoption) break;
           await client.adopt(this.#plans.id, plan.key, { ...adoption, lab: '' });
         }
-        await this.#ask('drop', plan.key);
       });
+      await this.#ask('drop', plan.key);
     }
     this.#counts = { candidates: 0, timed: 0, kept: 0, dropped: 0 };
-    this.#latest = { gained: 1, leftMs: 0, kernels: [] };
+    this.#latest = { ...NOTHING };
     this.#spentMs = this.#testedMs = this.#delayedMs = 0;
     this.events = [];
     this.#enter('off', '');
     this.#options.mode = 'off';
+  }
+
+  /** The plan is linked anew as it was at first. @param {import('../engine/client.js').EngineClient} client @param {string} key */
+  async #restore(client, key) {
+    for (;;) {
+      const todo = await this.#ask('next', key);
+      if (todo.do === 'link') await this.#relink(client, key, new AbortController().signal, true);
+      if (todo.do !== 'work') return;
+    }
   }
 
   /** What this session's tuning found, a record a line: see docs/records.md. @returns {Promise<string>} */
@@ -276,12 +294,28 @@ export class Tuning {
 
   /** One thing to do, and its report. @param {import('../engine/client.js').EngineClient} client @param {string} lab @param {string} key @param {AbortSignal} signal @returns {Promise<string>} why it is over, or '' */
   async #step(client, lab, key, signal) {
-    await this.#calm(signal);
+    if (this.#working) await this.#breathe();
+    else await this.#calm(signal);
     const todo = await this.#ask('next', key);
+    this.#working = todo.do === 'work';
+    if (this.#working) return '';
     for (const line of todo.skipped) this.#tell({ kind: 'trial', name: line.name, step: line.step, text: line.text, verdict: line.verdict, detail: line });
     if (todo.do === 'done') return todo.reason;
     await client.pace({ mode: this.#options.mode === 'now' ? 'now' : 'idle' });
+    if (todo.do === 'link') {
+      await this.#relink(client, key, signal);
+      return '';
+    }
     const { name, step } = todo.job;
+    if (todo.do === 'pair') {
+      const report = await client.labPair(lab, todo.pair, signal);
+      this.#count(report);
+      const { line } = await this.#ask('paired', key, { report });
+      this.#delayedMs = (await client.pace()).delayedMs;
+      this.#latest = { ...this.#latest, ...await this.#ask('status', key) };
+      this.#tell({ kind: 'form', name, step, text: todo.schedule, verdict: line.verdict, ratio: line.ratio, detail: line });
+      return '';
+    }
     if (todo.do === 'setup') {
       const { ms, busyMs, samples } = await client.labSetup(lab, todo.setup, signal);
       this.#testedMs += busyMs;
@@ -291,17 +325,46 @@ export class Tuning {
       return '';
     }
     const report = await client.labTrial(lab, todo.trial, signal);
-    this.#testedMs += report.busyMs;
+    this.#count(report);
     const { won, line } = await this.#ask('report', key, { report });
-    this.#counts.candidates++;
-    if (report.verdict === 'timed' || report.verdict === 'slow') this.#counts.timed++;
-    else this.#counts.dropped++;
     const adopted = won ? await this.#adopt(client, lab, key, signal) : 0;
     if (adopted) Object.assign(line, { adopted: true, adoptedRatio: adopted });
     this.#delayedMs = (await client.pace()).delayedMs;
     if (this.#counts.candidates % 4 === 0 || won) this.#latest = { ...this.#latest, ...await this.#ask('status', key) };
     this.#tell({ kind: 'trial', name, step, text: todo.schedule, verdict: line.verdict, ratio: line.ratio, detail: line });
     return '';
+  }
+
+  /** @param {import('../engine/types.js').LabReport} report of a candidate, kernel or form */
+  #count({ verdict, busyMs }) {
+    this.#testedMs += busyMs;
+    this.#counts.candidates++;
+    if (verdict === 'timed' || verdict === 'slow') this.#counts.timed++;
+    else this.#counts.dropped++;
+  }
+
+  /** Python was at work a moment ago and has more to do: a stream of runs gets its cores back in between. */
+  async #breathe() {
+    if (this.#options.mode === 'idle' && performance.now() - this.#lastRun.at < STREAM_MS) await pause(PART_REST_MS);
+  }
+
+  /**
+   * Another plan takes this one's place, or does not.
+   * @param {import('../engine/client.js').EngineClient} client @param {string} key @param {AbortSignal} signal @param {boolean} [atOnce]
+   */
+  async #relink(client, key, signal, atOnce = this.#options.mode === 'now') {
+    const reason = await relink(this.#plans, client, key, {
+      ask: (method, args) => this.#ask(method, key, args),
+      queue: this.#queue,
+      signal,
+      modelMs: this.#latest.modelMs,
+      idleMs: () => (atOnce ? Infinity : performance.now() - this.#lastRun.at),
+    });
+    const { phase } = this.#latest;
+    this.#latest = { ...this.#latest, ...await this.#ask('status', key) };
+    if (reason && !signal.aborted) log('info', `tuning: the plan stays as it was linked: ${reason}`);
+    this.#tell({ kind: 'plan', name: reason ? 'kept' : 'replaced', text: reason, gained: this.#latest.gained, detail: { phase } });
+    if (!reason && this.#latest.phase === 'kernels') await this.#survey(client, key, signal);
   }
 
   /** The last candidate is verified whole and takes over between two runs. @param {import('../engine/client.js').EngineClient} client @param {string} lab @param {string} key @param {AbortSignal} signal @returns {Promise<number>} its time over the one before it; 0 if it may not serve */

@@ -12,6 +12,9 @@ import { buffers, own } from './values.js';
 /** @typedef {import('./types.d.ts').Plan} Plan */
 /** @typedef {import('./types.d.ts').Progress} Progress */
 
+/** A third of the time that fast code takes to come. */
+const WARM_MS = 8;
+
 export class EngineClient {
   #calls;
   #runs;
@@ -177,6 +180,16 @@ export class EngineClient {
 
   /**
    * @param {string} id
+   * @param {import('./types.d.ts').LabPair} pair
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<import('./types.d.ts').LabReport>} base: the serving way's times, mine: the other's
+   */
+  labPair(id, pair, signal) {
+    return this.#calls.call('labPair', [id, pair], { signal });
+  }
+
+  /**
+   * @param {string} id
    * @param {AbortSignal} [signal]
    * @returns {Promise<import('./types.d.ts').LabConfirmation>} of the last candidate, verified whole and timed again
    */
@@ -201,6 +214,66 @@ export class EngineClient {
    */
   adopt(id, key, adoption) {
     return this.#inLane(id, () => this.#calls.call('adopt', [id, key, adoption]));
+  }
+
+  /**
+   * Loads a plan beside the one whose place it is to take: runs go on meanwhile, also while its module is compiled.
+   * @param {string} id
+   * @param {Plan} plan
+   * @param {Blob[]} sources
+   * @param {AbortSignal} [signal]
+   */
+  async loadBeside(id, plan, sources, signal) {
+    await this.#calls.call('stagePlan', [id, plan.key, plan.module], { signal });
+    return this.loadPlan(id, plan, sources, signal ? { signal } : {});
+  }
+
+  /**
+   * Has fast code made for a plan that does not serve yet, in slices between runs.
+   * @param {string} id
+   * @param {string} key the plan's
+   * @param {number[]} steps that may run by themselves
+   * @param {AbortSignal} [signal]
+   */
+  async warmPlan(id, key, steps, signal) {
+    for (let pass = 0; pass < 3; pass++) {
+      for (let at = 0; at < steps.length;) {
+        await this.#calls.call('gap', [], { signal });
+        at = await this.#inLane(id, () => this.#calls.call('warmSteps', [id, key, steps, at]));
+      }
+      await new Promise((resolve) => { setTimeout(resolve, WARM_MS); });
+    }
+  }
+
+  /**
+   * Both plans on the same feeds.
+   * @param {string} id
+   * @param {string} serving key
+   * @param {string} key of the plan that is to take its place
+   * @param {Feed[]} feeds
+   * @param {import('./types.d.ts').Agreement[]} outputs
+   * @returns {Promise<{ok: boolean, worst: number, reason: string, ms: number[]}>} ms: of each
+   */
+  verifyPlan(id, serving, key, feeds, outputs) {
+    const packed = feeds.map((feed) => own(feed));
+    return this.#inLane(id, () => this.#calls.call('verifyPlan', [id, serving, key, packed, outputs]));
+  }
+
+  /**
+   * Between two runs: a plan takes the place, and the key, of another, which is dropped.
+   * @param {string} id
+   * @param {string} serving key
+   * @param {string} key of the plan that takes over
+   * @returns {Promise<void>}
+   */
+  replacePlan(id, serving, key) {
+    return this.#inLane(id, async (lane) => {
+      await this.#calls.call('replacePlan', [id, serving, key]);
+      const loaded = lane?.plans.get(key);
+      if (!lane || !loaded) return;
+      lane.plans.delete(key);
+      lane.plans.set(serving, { ...loaded, key: serving });
+    });
   }
 
   /**

@@ -6,9 +6,12 @@ import { NnjitError, asError, check } from './errors.js';
 import { probe } from './features.js';
 import { Host } from './host.js';
 import { Lab } from './lab.js';
-import { loadPlan } from './load.js';
+import { compile, loadPlan } from './load.js';
+import { microbench } from './microbench.js';
+import { tryPair } from './pair.js';
 import { Pace } from './pace.js';
 import { Pool } from './pool.js';
+import { replacePlan, verifyPlan, warmSteps } from './replace.js';
 import { profile, run } from './run.js';
 import { Session } from './session.js';
 import { adopt, swapSlot, timeSlot } from './tune.js';
@@ -211,7 +214,16 @@ const methods = {
    * @param {import('./types.d.ts').LabWork} work
    */
   labMeasure({ signal }, id, work) {
-    return lab(id).measure(work, signal);
+    return microbench(lab(id).bench, work, signal);
+  },
+
+  /**
+   * @param {Call} call
+   * @param {string} id
+   * @param {import('./types.d.ts').LabPair} pair
+   */
+  labPair({ signal }, id, pair) {
+    return tryPair(lab(id).bench, pair, signal);
   },
 
   /**
@@ -227,9 +239,9 @@ const methods = {
    * @param {string} id
    */
   async closeLab(_call, id) {
-    const closed = lab(id);
+    const { bench } = lab(id);
     labs.delete(id);
-    return { freed: await closed.session.release() };
+    return { freed: await bench.session.release() };
   },
 
   /**
@@ -241,6 +253,57 @@ const methods = {
   adopt(_call, id, key, adoption) {
     const target = session(id);
     return target.inOrder(() => adopt(target, key, adoption, adoption.lab ? lab(adoption.lab) : null));
+  },
+
+  /**
+   * @param {Call} _call
+   * @param {string} id
+   * @param {string} key
+   * @param {Uint8Array} bytes
+   */
+  async stagePlan(_call, id, key, bytes) {
+    session(id).staged.set(key, await compile(bytes));
+  },
+
+  /** @param {Call} call resolves when no inference is under way or about to begin */
+  async gap({ signal }) {
+    await pace.gap(signal);
+  },
+
+  /**
+   * @param {Call} _call
+   * @param {string} id
+   * @param {string} key
+   * @param {number[]} steps
+   * @param {number} from
+   */
+  warmSteps(_call, id, key, steps, from) {
+    const target = session(id);
+    return target.inOrder(() => warmSteps(target, key, steps, from, pace));
+  },
+
+  /**
+   * @param {Call} call
+   * @param {string} id
+   * @param {string} serving
+   * @param {string} key
+   * @param {Feed[]} feeds
+   * @param {import('./types.d.ts').Agreement[]} outputs
+   */
+  verifyPlan({ signal }, id, serving, key, feeds, outputs) {
+    const target = session(id);
+    return target.inOrder(() => verifyPlan(target, serving, key, feeds, outputs, { host, signal }, pace));
+  },
+
+  /**
+   * @param {Call} _call
+   * @param {string} id
+   * @param {string} serving
+   * @param {string} key
+   */
+  replacePlan(_call, id, serving, key) {
+    const target = session(id);
+    return target.inOrder(() => replacePlan(target, serving, key));
   },
 
   /**

@@ -39,6 +39,8 @@ export class Session {
   plans = new Map();
   /** Numbers of the plans that the caller's thread may run too. @type {Set<number>} */
   lent = new Set();
+  /** Modules compiled ahead of their plans, by the plan's key. @type {Map<string, WebAssembly.Module>} */
+  staged = new Map();
   #tail = Promise.resolve();
 
   /**
@@ -205,6 +207,7 @@ export class Session {
   async release() {
     const { bytes } = this.memory;
     this.plans.clear();
+    this.staged.clear();
     await this.mail({ op: 'dropSession', session: this.no });
     return bytes;
   }

@@ -42,6 +42,11 @@ export interface Step {
   stride?: number;
   /** Long enough to wake sleeping threads for; default true. */
   wake?: boolean;
+  /** Neighbours with the same number, not 0, are the body of a loop: all of them `times` times, default 1. */
+  loop?: number;
+  times?: number;
+  /** Bytes from one turn's operand pointers to the next one's. */
+  advance?: number;
   name: string;
   kernel: string;
   nodes: string[];
@@ -149,6 +154,39 @@ export interface LabKernel {
   /** Kernels that fill its panels, run once before. */
   packs: LabPack[];
 }
+/** The numbers that judge candidates (py/nnjit/tune/policy.py says what each means). */
+export interface LabPolicy {
+  tierMs: number;
+  grains: number;
+  sampleMs: number;
+  hopeless: number;
+  stuck: number;
+  stuckMs: number;
+  behind: number;
+  late: number;
+  lookMs: number;
+  sliceMs: number;
+  again: number;
+}
+/** A part of a model as a plan in a lab's memory; `pattern` is repeated over a constant. */
+export interface LabPlan {
+  module: Uint8Array;
+  tableBase: number;
+  slots: number;
+  steps: Step[];
+  init: (InitItem | ({ kind: 'pattern' } & LabFill))[];
+}
+/** Two ways to do the same: the serving one, another. */
+export interface LabPair {
+  pages: number;
+  plans: [LabPlan, LabPlan];
+  fills: LabFill[];
+  outputs: LabOutput[];
+  rounds: number;
+  policy: LabPolicy;
+}
+/** How near an output of a plan must be to that of the plan in whose place it comes. */
+export interface Agreement { name: string; kind: string; tolerance: { absolute: number; relative: number } }
 export type LabPack = Omit<LabKernel, 'packs'>;
 /** Kernels to time by themselves; `fill`: a region to write once before. */
 export interface LabWork {
@@ -156,6 +194,7 @@ export interface LabWork {
   fill: [number, number];
   kernels: LabKernel[];
   reads: { address: number; length: number }[];
+  policy: LabPolicy;
 }
 export interface LabConfirmation {
   ok: boolean;
@@ -181,6 +220,7 @@ export interface LabSetup {
   outputs: LabOutput[];
   /** Places whose bytes come back, to compare with the definition. */
   probes: { address: number; length: number }[];
+  policy: LabPolicy;
 }
 export interface LabTrial { kernel: LabKernel; rounds: number }
 export interface LabReport {

@@ -22,7 +22,7 @@ from nnjit.runtime.memory import SessionMemory
 from nnjit.runtime.plan import Plan, TensorRef
 from nnjit.runtime.tensor_types import short_name
 from nnjit.tune.bench import ELEMENT_KINDS, gather_operands
-from nnjit.tune.policy import MORE_BYTES, MORE_SHARE, PART_MS
+from nnjit.tune.policy import MORE_BYTES, MORE_SHARE, PART_MS, VERIFY_MS
 
 if TYPE_CHECKING:
     from nnjit.runtime.session import CompilerSession
@@ -99,6 +99,7 @@ class Relinking:
             "outputs": agreement(made),
             "placement": placement.of_plan(session.model, lowered.graph, made),
             "moreBytes": more,
+            "verifyMs": VERIFY_MS,
             "reason": "",
         }
 

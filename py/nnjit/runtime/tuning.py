@@ -22,7 +22,7 @@ from nnjit.runtime.repack import Refused, Repacking
 from nnjit.tune import oracle, schedules
 from nnjit.tune.bench import Bench, fill_pattern, gather_operands
 from nnjit.tune.device import DeviceFacts
-from nnjit.tune.policy import LAB, ROUNDS
+from nnjit.tune.policy import ROUNDS
 from nnjit.tune.records import Record, Timing, spec_text
 from nnjit.tune.search import Job, Search, Trial
 from nnjit.tune.space import LIMIT, space_of
@@ -166,7 +166,7 @@ class Tuning:
         self.pending_probes = [] if slot.job.ms else oracle.probes(slot.spec)
         setup = slot.laid.setup(slot.job.serving, [(p.operand, p.at) for p in self.pending_probes])
         self.bench_of = slot
-        return {**setup, "policy": LAB}
+        return setup
 
     def _candidate(self, slot: Slot) -> dict[str, Any] | None:
         schedule = self.search.take(slot.job)

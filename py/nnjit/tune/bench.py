@@ -25,6 +25,7 @@ from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm.emit import emit_module
 from nnjit.codegen.wasm.target import Target
 from nnjit.codegen.wasm.team import CONTROL_END
+from nnjit.tune.policy import LAB
 
 FIRST = CONTROL_END
 """Below lie the null guard and the control words, as in every session's memory."""
@@ -99,6 +100,7 @@ class Bench:
             "kernel": kernel,
             "outputs": outputs,
             "probes": places,
+            "policy": LAB,
         }
 
     def candidate(self, schedule: Schedule) -> tuple[dict[str, Any], float]:

@@ -41,6 +41,8 @@ LAB = {
     "late": 1.3,
     # what a first look at a candidate's outputs may take; a winner is verified whole
     "lookMs": 6.0,
+    # steps of a plan that are run without a look at whether an inference waits (ms, but never less than a step)
+    "sliceMs": 3.0,
     # rounds of the second duel
     "again": 5,
 }

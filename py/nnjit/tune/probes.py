@@ -24,6 +24,7 @@ from nnjit.codegen.wasm.planfn import PlanStep, plan_module
 from nnjit.codegen.wasm.target import Target
 from nnjit.codegen.wasm.team import CONTROL_END
 from nnjit.tune.device import DeviceFacts
+from nnjit.tune.policy import LAB
 
 CHAINS = (8, 10, 12, 13)
 STEPS = 12
@@ -75,6 +76,7 @@ class Probing:
             "fill": [FIRST, SIZES[-1] + 4096],
             "barriers": self._barriers(),
             "reads": [{"address": LAST + SHOWN, "length": 4}],
+            "policy": LAB,
         }
 
     def _barriers(self) -> dict[str, Any] | None:

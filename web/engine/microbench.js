@@ -1,0 +1,54 @@
+// Kernels timed by themselves, for the device's facts: nothing serves meanwhile that they could be compared with.
+
+/** @typedef {import('./lab-bench.js').LabBench} LabBench */
+/** @typedef {import('./lab-bench.js').Ready} Ready */
+
+const MEASURED = 3;
+
+/**
+ * Rounds are doubled until a call shows on the clock.
+ * @param {LabBench} bench
+ * @param {import('./types.d.ts').LabWork} work
+ * @param {AbortSignal} signal
+ * @returns {Promise<{times: Record<string, number>, values: number[][]}>} ms of one round, by name; the bytes asked for
+ */
+export async function microbench(bench, { pages, fill: [address, nbytes], kernels, reads, policy }, signal) {
+  const { memory } = bench.session;
+  bench.policy = policy;
+  memory.ensure(pages);
+  memory.fill(address, nbytes, 0); // fresh pages would all be one page of zeros
+  /** @type {Ready[]} */
+  const ready = [];
+  for (const [i, kernel] of kernels.entries()) {
+    memory.write(kernel.args, new Uint8Array(Uint32Array.from(kernel.pointers).buffer));
+    const no = MEASURED + i;
+    const compiled = await bench.compile(kernel.module, signal);
+    await bench.mail(no, compiled);
+    ready.push({ ...kernel, no, compiled });
+  }
+  const each = bench.sampleMs;
+  const start = performance.now();
+  const rounds = ready.map((kernel) => (kernel.parallel ? kernel.tiles * bench.session.threads : kernel.tiles));
+  /** @param {number} i */
+  const call = async (i) => {
+    const { args, pointers } = ready[i];
+    memory.write(args, new Uint8Array(Uint32Array.from(pointers).buffer));
+    return bench.slice(signal, () => bench.call(ready[i], 0, rounds[i]));
+  };
+  for (let pass = 0; pass < 3; pass++) for (let i = 0; i < ready.length; i++) await call(i);
+  const left = start + policy.tierMs - performance.now();
+  if (left > 0) await bench.pace.rest(left, signal);
+  /** @type {Record<string, number>} */
+  const times = {};
+  for (let i = 0; i < ready.length; i++) {
+    let ms = await call(i);
+    while (ms < each && rounds[i] < 1 << 24) {
+      rounds[i] *= ms > each / 8 ? 2 : 4;
+      ms = await call(i);
+    }
+    for (let n = 0; n < 5; n++) ms = Math.min(ms, await call(i));
+    times[ready[i].name ?? String(i)] = ms / rounds[i];
+  }
+  for (const { no } of ready) await bench.mail(no, null);
+  return { times, values: reads.map(({ address: at, length }) => [...memory.read(at, length)]) };
+}

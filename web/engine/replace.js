@@ -1,0 +1,86 @@
+// A plan that takes another's place in a running session: its fast code is made ahead, it is held against the serving
+// plan, and then it gets its key, between two runs.
+
+import { compare } from './compare.js';
+import { UNWRITTEN } from './lab-bench.js';
+import { run } from './run.js';
+
+/** @typedef {import('./session.js').Session} Session */
+/** @typedef {import('./pace.js').Pace} Pace */
+
+/** How long kernels are called in one go, and each of them. */
+const [SLICE_MS, EACH_MS] = [3, 0.6];
+
+/**
+ * Calls the kernels of some steps on a few of their tiles, on whatever lies in the arena, which is free between runs.
+ * @param {Session} session
+ * @param {string} key
+ * @param {number[]} steps
+ * @param {number} from index in `steps`
+ * @param {Pace} pace
+ * @returns {Promise<number>} where to go on
+ */
+export async function warmSteps(session, key, steps, from, pace) {
+  const plan = session.plan(key);
+  const start = performance.now();
+  let at = from;
+  for (; at < steps.length && performance.now() - start < SLICE_MS; at++) {
+    const step = plan.steps[steps[at]];
+    const few = { ...step, tiles: Math.min(step.tiles, step.parallel === false ? 1 : session.threads) };
+    const until = performance.now() + EACH_MS;
+    do await session.callStep(plan, few); while (performance.now() < until);
+  }
+  pace.spent(start, performance.now() - start);
+  return at;
+}
+
+/**
+ * Runs both plans on the same feeds and compares what they give.
+ * @param {Session} session
+ * @param {string} serving
+ * @param {string} key
+ * @param {import('./types.d.ts').Feed[]} feeds
+ * @param {import('./types.d.ts').Agreement[]} outputs
+ * @param {import('./run.js').Context} context
+ * @param {Pace} pace
+ * @returns {Promise<{ok: boolean, worst: number, reason: string, ms: number[]}>}
+ */
+export async function verifyPlan(session, serving, key, feeds, outputs, context, pace) {
+  const start = performance.now();
+  const found = { ok: true, worst: 0, reason: '', ms: [0, 0] };
+  try {
+    const base = await run(session, serving, feeds, undefined, false, context);
+    const mine = await run(session, key, feeds, undefined, false, context);
+    found.ms = [base.ms, mine.ms];
+    outputs.forEach(({ name, kind, tolerance }, i) => {
+      const [a, b] = [base.outputs[i], mine.outputs[i]];
+      if (!found.ok || !(a instanceof Uint8Array) || !(b instanceof Uint8Array)) return;
+      const { worst, at, wanted, got } = compare(whole(a), whole(b), { kind, tolerance, whole: true, unwritten: UNWRITTEN });
+      found.worst = Math.max(found.worst, worst);
+      if (at < 0 && a.length === b.length) return;
+      found.ok = false;
+      found.reason = `output "${name}" has ${got} instead of ${wanted} at byte ${at}`;
+    });
+  } catch (cause) {
+    found.ok = false;
+    found.reason = cause instanceof Error ? cause.message : String(cause);
+  }
+  pace.spent(start, performance.now() - start);
+  return found;
+}
+
+/** @param {Uint8Array} bytes @returns {Uint8Array<ArrayBuffer>} that owns its buffer */
+const whole = (bytes) => (bytes.byteLength === bytes.buffer.byteLength ? /** @type {any} */ (bytes) : bytes.slice());
+
+/**
+ * @param {Session} session
+ * @param {string} serving
+ * @param {string} key
+ */
+export async function replacePlan(session, serving, key) {
+  const next = session.plan(key);
+  await session.dropPlan(serving);
+  session.plans.delete(key);
+  next.key = serving;
+  session.plans.set(serving, next);
+}
