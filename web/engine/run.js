@@ -9,6 +9,7 @@ import { asBytes, feedBytes, fetched } from './values.js';
 /** @typedef {import('./session.js').Session} Session */
 /** @typedef {import('./session.js').LoadedPlan} LoadedPlan */
 /** @typedef {import('./types.d.ts').Feed} Feed */
+/** @typedef {import('./types.d.ts').Step} Step */
 /** @typedef {import('./types.d.ts').HostCall} HostCall */
 /** @typedef {import('./types.d.ts').HostValue} HostValue */
 /** @typedef {Map<string, HostValue>} Values */
@@ -53,8 +54,32 @@ export async function run(session, key, feeds, fetch, direct, context) {
  * @param {import('./types.d.ts').StepMs[]} times gets the slowest thread's time of each
  */
 async function stepByStep(session, plan, first, last, times) {
-  for (let step = first; step < last; step++) {
-    times.push({ step, ms: Math.max(...await session.callStep(plan, plan.steps[step])) });
+  /** @type {Map<number, number>} */
+  const found = new Map();
+  for (const [step, call] of inOrder(plan.steps, first, last)) {
+    found.set(step, (found.get(step) ?? 0) + Math.max(...await session.callStep(plan, call)));
+  }
+  for (const [step, ms] of found) times.push({ step, ms });
+}
+
+/**
+ * Steps first .. last-1 as a run does them: those of a loop again and again, each turn with its own operands.
+ * @param {Step[]} steps
+ * @param {number} first
+ * @param {number} last
+ * @returns {Generator<[number, Step]>} the number of each, and what to call
+ */
+function* inOrder(steps, first, last) {
+  for (let at = first, end; at < last; at = end) {
+    const { loop = 0, times = 1 } = steps[at];
+    end = at + 1;
+    while (loop && end < last && steps[end].loop === loop) end++;
+    for (let turn = 0; turn < times; turn++) {
+      for (let number = at; number < end; number++) {
+        const step = steps[number];
+        yield [number, turn ? { ...step, args: step.args + turn * (step.advance ?? 0) } : step];
+      }
+    }
   }
 }
 
@@ -84,10 +109,13 @@ export async function profile(session, key, feeds, repeats, context) {
     const values = new Map();
     storeFeeds(session, plan, feeds, values, false);
     await runSegments(session, plan, values, context, async (first, last) => {
-      for (let step = first; step < last; step++) {
-        const ms = await session.callStep(plan, plan.steps[step]);
-        ms.forEach((time, thread) => times[step][thread].push(time));
+      /** @type {Map<number, number[]>} */
+      const found = new Map();
+      for (const [step, call] of inOrder(plan.steps, first, last)) {
+        const ms = await session.callStep(plan, call);
+        found.set(step, ms.map((time, thread) => time + (found.get(step)?.[thread] ?? 0)));
       }
+      for (const [step, ms] of found) ms.forEach((time, thread) => times[step][thread].push(time));
     });
     await turn();
   }

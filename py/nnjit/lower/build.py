@@ -43,6 +43,7 @@ from nnjit.lower.regions import Region, fuse
 from nnjit.lower.registry import ALGORITHMS, COMPOSITES, COMPUTE, VIEWS, Computation, Unsupported, kind
 from nnjit.lower.sharing import shared_constants
 from nnjit.lower.tensors import Buffer, Tensors
+from nnjit.lower.turns import Loop
 
 LINE = 64
 """Bytes of a cache line: what two threads write lies at least this far apart."""
@@ -69,6 +70,9 @@ class Kernel:
     """0 for a kernel that was emitted before."""
     anchor: Node | None = None
     """Of the region that it computes, or a part of it."""
+    loop: Loop | None = None
+    moves: tuple[int, ...] = ()
+    """In a loop: elements by which each place moves from one turn to the next."""
 
     @property
     def reads(self) -> list[Buffer]:
@@ -280,7 +284,7 @@ class Build:
         if spec.scratch >= 0:
             places[spec.scratch] = (self._scratch(spec, schedule), 0)
         took = 1e3 * (time.perf_counter() - start) if new else 0.0
-        self.steps.append(Kernel(spec, schedule, places, nodes, once, code, tiles, took, self.anchor))
+        self.steps.append(Kernel(spec, schedule, places, nodes, once, code, tiles, took, anchor=self.anchor))
 
     def _scratch(self, spec: KernelSpec, schedule: Schedule) -> Buffer:
         """Scratch memory for every thread, each thread's in cache lines of its own."""

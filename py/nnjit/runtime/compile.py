@@ -25,6 +25,7 @@ from nnjit.lower.build import Chosen, HostCall, Kernel, Lowered, lower
 from nnjit.lower.forms import Forms
 from nnjit.lower.registry import has_kernel
 from nnjit.lower.tensors import Buffer
+from nnjit.lower.turns import Loop
 from nnjit.runtime.inplace import reuse
 from nnjit.runtime.link import Link, root_of
 from nnjit.runtime.memory import LIMIT, SessionMemory, Span, place
@@ -90,6 +91,8 @@ def primitive(graph: Graph) -> Graph:
 class Linker(Link):
     """Addresses, argument blocks and steps of a lowered graph."""
 
+    loops = True
+
     def __init__(self, lowered: Lowered, target: Target, memory: SessionMemory, key: str) -> None:
         super().__init__(lowered)
         self.target, self.memory, self.key = target, memory, key
@@ -124,8 +127,11 @@ class Linker(Link):
                 hint="use smaller input shapes or a model with smaller weights",
             )
         flags = [
-            PlanStep(s.slot, s.args, s.tiles, s.parallel, s.barrier, s.stride, s.unit, s.wake) for s in steps
-        ]
+            PlanStep(
+                s.slot, s.args, s.tiles, s.parallel, s.barrier, s.stride, s.unit, s.wake, s.loop, s.times, s.advance
+            )
+            for s in steps
+        ]  # fmt: skip
         module = plan_module(self.functions, flags, self.slot_base, self.target.shared)
         self.memory.next_slot = self.slot_base + len(self.functions)
         return Plan(
@@ -223,9 +229,13 @@ class Linker(Link):
             for thread in range(1, self.target.threads):
                 blocks.append(list(pointers))
                 blocks[-1][s.spec.scratch] += thread * each
-        address = self.memory.take(4 * len(blocks) * len(pointers))
+        words = np.array(blocks, np.int64)[None]
+        if s.loop is not None:  # blocks for each turn
+            by = [n * SIZES[o.dtype] for n, o in zip(s.moves, s.spec.operands, strict=True)]
+            words = words + np.arange(s.loop.times)[:, None, None] * np.array(by)
+        address = self.memory.take(4 * words.size)
         self.pointers[address] = tuple(pointers)
-        data = np.array(blocks, np.uint32).tobytes()
+        data = words.astype(np.uint32).tobytes()
         self.init.append({"kind": "bytes", "address": address, "data": data, "first": True})
         return self.slot_base + at, address
 
@@ -233,7 +243,8 @@ class Linker(Link):
         steps: list[Step] = []
         segments: list[dict[str, Any]] = []
         pending: list[tuple[set[tuple[int, int]], set[tuple[int, int]]]] = []
-        first = 0
+        first = count = 0
+        loop: Loop | None = None
         for s in self.run:
             if isinstance(s, HostCall):
                 if len(steps) > first:
@@ -251,13 +262,21 @@ class Linker(Link):
             tiles = _tiles(s)
             spec = s.spec
             how = share(spec, tiles, self.target.threads)
-            self.ns += how.ns
+            times = s.loop.times if s.loop else 1
+            if s.loop is not None and s.loop is not loop:
+                count += 1
+            loop = s.loop
+            each = 4 * len(spec.operands)
+            self.ns += how.ns * times
             steps.append(
-                Step(slot, args, tiles, how.parallel, False, spec.name,
-                     f"{spec.name}_{spec.key[:6]}", [n.name for n in s.nodes], flops(s),
-                     sum(o.size * SIZES[o.dtype] for o in spec.operands if o.role != "scratch"),
-                     4 * len(spec.operands) if spec.scratch >= 0 else 0, how.unit, how.wake)
+                Step(slot, args, tiles, how.parallel, loop is not None, spec.name,
+                     f"{spec.name}_{spec.key[:6]}", [n.name for n in s.nodes], times * flops(s),
+                     times * sum(o.size * SIZES[o.dtype] for o in spec.operands if o.role != "scratch"),
+                     each if spec.scratch >= 0 else 0, how.unit, how.wake, count if loop else 0, times,
+                     each * (self.target.threads if spec.scratch >= 0 else 1) if loop else 0)
             )  # fmt: skip
+            if loop is not None:  # the next turn waits for this one
+                pending = []
         if len(steps) > first:
             segments.append({"kind": "wasm", "first": first, "last": len(steps)})
         return steps, segments

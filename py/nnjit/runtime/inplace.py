@@ -12,6 +12,7 @@ from nnjit.codegen.dtypes import SIZES
 from nnjit.codegen.expr import walk
 from nnjit.lower.build import HostCall, Kernel
 from nnjit.lower.tensors import Buffer
+from nnjit.lower.turns import loops
 
 
 def reuse(steps: Sequence[Kernel | HostCall], pinned: set[Buffer]) -> dict[Buffer, Buffer]:
@@ -23,9 +24,12 @@ def reuse(steps: Sequence[Kernel | HostCall], pinned: set[Buffer]) -> dict[Buffe
             last[b] = i
         for b in s.writes:
             first_write.setdefault(b, i)
+    for begin, end in loops(list(steps)):
+        for s in steps[begin : end + 1]:
+            last |= {b: max(last[b], end) for b in (*s.reads, *s.writes)}
     alias: dict[Buffer, Buffer] = {}
     for i, s in enumerate(steps):
-        if isinstance(s, HostCall) or len(s.writes) != 1:
+        if isinstance(s, HostCall) or len(s.writes) != 1 or s.loop is not None:
             continue
         out = s.writes[0]
         if out in pinned or out in alias or out.constant or first_write[out] != i:

@@ -13,17 +13,21 @@ from nnjit.codegen.dtypes import SIZES
 from nnjit.graph.ir import Value
 from nnjit.lower.build import HostCall, Kernel, Lowered
 from nnjit.lower.tensors import Buffer
+from nnjit.lower.turns import loops, unrolled
 from nnjit.runtime.memory import Span
 from nnjit.runtime.plan import HostSite
 
 
 class Link:
-    """`run`: the steps of an inference. `once`: those done at load."""
+    """`run`: the steps of an inference. `once`: those done at load. `loops`: whether the target's plans have loops."""
+
+    loops = False
 
     def __init__(self, lowered: Lowered) -> None:
         self.lowered = lowered
-        self.once = [s for s in lowered.steps if s.once]
-        self.run = [s for s in lowered.steps if not s.once]
+        self.once = unrolled(s for s in lowered.steps if s.once)
+        run = [s for s in lowered.steps if not s.once]
+        self.run = run if self.loops else unrolled(run)
         self.host_calls: dict[str, HostSite] = {}
 
     def _ref(self, v: Value, name: str = "") -> Any:
@@ -80,6 +84,12 @@ class Link:
         for v in self.lowered.graph.outputs:
             if v in places:
                 touch(places[v].buffer, end)
+        for first, last in loops(self.run):
+            # a later turn may read what any step of an earlier one has left
+            for i in range(first, last + 1):
+                for b in (*self.run[i].reads, *self.run[i].writes):
+                    touch(b, first)
+                    touch(b, last)
         return spans
 
     def _constants(self) -> tuple[list[Buffer], dict[Buffer, Span]]:

@@ -51,8 +51,9 @@ class Step:
     """call table[slot](args, begin, end) over `tiles` tiles; parallel: threads share them.
 
     barrier: all threads wait for each other after it. flops, bytes: what one run of the step does and touches,
-    at least. stride: thread t passes args + t * stride. unit: tiles that a thread takes together; wake: worth
-    waking sleeping threads for."""
+    at least. Neighbours with the same `loop` (not 0) are done in turn, all of them `times` times; in turn t they
+    pass args + t * advance. stride: thread n passes args + n * stride. unit: tiles that a thread takes together;
+    wake: worth waking sleeping threads for."""
 
     slot: int
     args: int
@@ -67,6 +68,9 @@ class Step:
     stride: int = 0
     unit: int = 1
     wake: bool = True
+    loop: int = 0
+    times: int = 1
+    advance: int = 0
 
     def to_js(self) -> dict[str, Any]:
         return asdict(self)

@@ -72,7 +72,8 @@ class Repacking:
                     done[source] = place
                 now = self.plan.steps[step]
                 blocks = range(self.target.threads) if now.stride else (0,)
-                words = [now.args + 4 * operand + now.stride * thread for thread in blocks]
+                words = [now.args + 4 * operand + now.stride * thread + now.advance * turn
+                         for turn in range(now.times) for thread in blocks]  # fmt: skip
                 next(r for r in repacks if r["source"] == source)["words"] += words
                 self._moves.append((step, operand, done[source]))
         return repacks

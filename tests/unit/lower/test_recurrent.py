@@ -6,7 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper, numpy_helper
 
+from nnjit.codegen.wgsl.target import WgslTarget
+from nnjit.frontend import BytesSource, load
+from nnjit.runtime.gpu_compile import compile_gpu
+from nnjit.runtime.gpu_memory import GpuMemory
+from nnjit.runtime.local import LocalSession
+from nnjit.runtime.plan import Plan
 from tests.support.single import model_of, native, on_kernels
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -72,3 +79,68 @@ def test_layout_with_the_batch_first(op: str) -> None:
     expected = native(model_of(op, turned, outputs, {"hidden_size": 6}, weights, order), turned)
     np.testing.assert_allclose(got["Y"], expected["Y"].transpose(2, 0, 1, 3), rtol=1e-4, atol=2e-6)
     np.testing.assert_allclose(got["Y_h"], expected["Y_h"].swapaxes(0, 1), rtol=1e-4, atol=2e-6)
+
+
+def stacked(time: int, constant: bool = False) -> tuple[bytes, dict[str, Any]]:
+    """LSTM (both ways), GRU and RNN one behind the other, so that loops share the arena; `constant`: done at load."""
+    rng = np.random.default_rng(9)
+    width, nodes, weights = 5, [], {}
+    for n, (op, hidden) in enumerate((("LSTM", 6), ("GRU", 4), ("RNN", 7))):
+        ways = 2 if op == "LSTM" else 1
+        for name, shape in (
+            ("w", (ways, GATES[op] * hidden, width)),
+            ("r", (ways, GATES[op] * hidden, hidden)),
+        ):
+            weights[f"{name}{n}"] = rng.normal(0, 0.4, shape).astype(np.float32)
+        way = "bidirectional" if ways == 2 else "reverse"
+        source = "x" if n == 0 else f"m{n - 1}"
+        nodes.append(
+            helper.make_node(op, [source, f"w{n}", f"r{n}"], [f"y{n}"], hidden_size=hidden, direction=way)
+        )
+        nodes.append(helper.make_node("Transpose", [f"y{n}"], [f"t{n}"], perm=[0, 2, 1, 3]))
+        nodes.append(helper.make_node("Reshape", [f"t{n}", f"s{n}"], [f"m{n}"]))
+        width = ways * hidden
+        weights[f"s{n}"] = np.array([0, 0, width], np.int64)
+    nodes.append(helper.make_node("Add", ["m2", "z"], ["y"]))
+    feeds = {"z": rng.normal(0, 1, (7,)).astype(np.float32)}
+    x = rng.normal(0, 1, (time, 3, 5)).astype(np.float32)
+    (weights if constant else feeds)["x"] = x
+    inputs = [helper.make_tensor_value_info(n, 1, list(v.shape)) for n, v in feeds.items()]
+    outputs = [helper.make_tensor_value_info("y", 1, None)]
+    given = [numpy_helper.from_array(v, n) for n, v in weights.items()]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, given)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    return model.SerializeToString(), feeds
+
+
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize("time", [2, 7, 120])
+def test_loops_behind_one_another(time: int, constant: bool) -> None:
+    model, feeds = stacked(time, constant)
+    got, expected = on_kernels(model, feeds), native(model, feeds)
+    np.testing.assert_allclose(got["y"], expected["y"], rtol=1e-3, atol=1e-4)
+
+
+def test_a_long_sequence_is_no_larger_plan() -> None:
+    short, long = (plan_of(time) for time in (3, 900))
+    assert len(short.steps) == len(long.steps)
+    assert len(long.module) < 1.1 * len(short.module)  # tails differ, and numbers are longer
+    turning = [s for s in long.steps if s.loop]
+    assert {s.times for s in turning} == {900} and len({s.loop for s in turning}) == 4
+
+
+def plan_of(time: int) -> Plan:
+    model, feeds = stacked(time)
+    session = LocalSession(model)
+    session.run(feeds)
+    assert session.last is not None
+    return session.last
+
+
+def test_a_gpu_plan_has_each_turn_written_out() -> None:
+    model, feeds = stacked(4)
+    loaded = load(BytesSource(model, "m.onnx"), {})
+    graph = loaded.bind({n: v.shape for n, v in feeds.items()})
+    plan = compile_gpu(graph, WgslTarget(), GpuMemory())
+    names = [s.name for s in plan.steps]
+    assert sum("lstm_gates" in n for n in names) == 2 * 4 and sum("rnn_gates" in n for n in names) == 4

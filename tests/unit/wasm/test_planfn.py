@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -85,6 +86,9 @@ steps_strategy = st.lists(
         st.integers(0, MAX_TILES - 1),
         st.booleans(),
         st.booleans(),
+        loop=st.just(0),
+        times=st.just(1),
+        advance=st.just(0),
     ),
     max_size=20,
 )
@@ -99,6 +103,44 @@ def test_unshared_does_the_range_in_order(engine: Any, steps: list[PlanStep], fi
     thread.record(calls)
     thread.run(0, 1, first, last)
     assert calls == [(s.slot, s.args, 0, s.tiles) for s in steps[first:last]]
+
+
+def turns(steps: Sequence[PlanStep], first: int, last: int) -> list[Call]:
+    """The calls of a run: steps of one loop are done in turn, again and again."""
+    calls: list[Call] = []
+    for _, group in groupby(list(enumerate(steps))[first:last], lambda item: item[1].loop or -item[0] - 1):
+        body = [s for _, s in group]
+        for turn in range(body[0].times):
+            calls += [(s.slot, s.args + turn * s.advance, 0, s.tiles) for s in body if s.tiles]
+    return calls
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), min_size=1, max_size=6), st.booleans(),
+       st.integers(0, 16), st.integers(0, 16), st.booleans())  # fmt: skip
+def test_loops_do_their_steps_in_turn(
+    engine: Any, parts: list[tuple[int, int]], shared: bool, first: int, last: int, parallel: bool
+) -> None:
+    """parts: (steps of a loop, its turns), or a single step for 0. Ranges may begin and end inside a loop."""
+    steps: list[PlanStep] = []
+    for loop, (size, times) in enumerate(parts, 1):
+        for _ in range(max(1, size)):
+            at = 64 * (len(steps) + 1)
+            inside = (loop, times, 4096) if size else (0, 1, 0)
+            steps.append(PlanStep(len(steps) % SLOTS, at, 3, parallel, True, 0, 1, True, *inside))
+    last = min(last, len(steps))
+    module = wasmtime.Module(engine, plan_module([], steps, 0, shared=shared))
+    calls: list[Call] = []
+    thread = Thread(engine, module, make_memory(engine) if shared else None)
+    thread.record(calls)
+    thread.run(0, 1, first, last)
+    assert calls == turns(steps, first, last)
+
+
+def test_a_long_loop_is_no_more_code(engine: Any) -> None:
+    loops = ([PlanStep(0, 64, 5, loop=1, times=n, advance=64)] * 3 for n in (2, 60))
+    one, many = (len(plan_module([], steps, 0, True)) for steps in loops)
+    assert one == many
 
 
 def test_unshared_has_no_atomics() -> None:

@@ -1,7 +1,7 @@
 """LSTM, GRU and RNN: one product for the inputs of all time steps, then a few small kernels a step.
 
 The states of all steps are kept in a buffer [time + 1, batch, hidden]. The kernels of the first step are
-emitted once and repeated at other addresses.
+the body of a loop of the plan: each turn does them one step further.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from nnjit.lower.ops.pointwise import like, text
 from nnjit.lower.ops.recurrent_functions import Activation, activations
 from nnjit.lower.registry import Computation, Unsupported, composite
 from nnjit.lower.tensors import Buffer
+from nnjit.lower.turns import Loop
 
 if TYPE_CHECKING:
     from nnjit.lower.build import Build
@@ -276,8 +277,8 @@ def _states(
 
 
 def _repeat(build: Build, cell: Cell, mark: int, time: int) -> None:
-    """The kernels of the first step (those that depend on it) again for each step after it."""
-    from nnjit.lower.build import Kernel
+    """The kernels of the first step (those that depend on it) become a loop over all steps, after the others."""
+    from nnjit.lower.build import HostCall, Kernel
 
     moves: dict[Buffer, int] = {}
     for value in (cell.inputs, cell.states, cell.memory, cell.clock):
@@ -292,10 +293,13 @@ def _repeat(build: Build, cell: Cell, mark: int, time: int) -> None:
         if isinstance(k, Kernel) and (changing & {*k.reads, *k.writes}):
             changing.update(k.writes)
             repeated.append(k)
-    for t in range(1, time):
-        for k in repeated:
-            places = [(b, at + t * moves.get(b, 0)) for b, at in k.places]
-            build.steps.append(replace(k, places=places, emit_ms=0.0))
+    if time > 1:
+        body = set(map(id, repeated))
+        loop = Loop(time)
+        turning: list[Kernel | HostCall] = [
+            replace(k, loop=loop, moves=tuple(moves.get(b, 0) for b, _ in k.places)) for k in repeated
+        ]
+        build.steps[mark:] = [k for k in build.steps[mark:] if id(k) not in body] + turning
 
 
 def _results(build: Build, node: Node, cell: Cell, outputs: list[Value | None], time: int) -> None:
