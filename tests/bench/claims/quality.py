@@ -1,7 +1,8 @@
 """Is the best of a few dozen as good as the best of all? Thirty kernels, every schedule of their raw spaces timed.
 
     python3 serve.py bench --claims screen [TEXT]    every distinct code once, a kernel a line: minutes each, resumable
-    python3 serve.py bench --claims quality [TEXT]   all listed and the fastest others again, then the best in turn
+    python3 serve.py bench --claims quality [TEXT]   all listed and the fastest others again, then the best in turn;
+                                                     without TEXT those that are missing
 
 Takes specs.py; `screen` appends to results/claims/screen.jsonl what it cost and each choice's time over the default's,
 `quality` writes results/claims/quality.json: best of the list over best of all, and the best of the list's first N.
@@ -156,13 +157,15 @@ def choice_at(space: Space, number: int) -> dict[str, Any]:
 
 
 def quality(text: str = "") -> int:
-    """The finals; prints a line a kernel and the geometric means."""
-    rows = []
-    if QUALITY.exists():
-        rows = [r for r in json.loads(QUALITY.read_text()) if text not in r["spec"]]
+    """The finals of kernels whose name holds `text`; without it, of those that had none yet. Prints a line a kernel
+    and the geometric means."""
+    rows = json.loads(QUALITY.read_text()) if QUALITY.exists() else []
+    if text:
+        rows = [r for r in rows if text not in r["spec"]]
+    done = {r["spec"] for r in rows}
     with stands() as (_, page):
         for name, row in screened().items():
-            if text in name:
+            if text in name and name not in done:
                 rows.append(final_one(page, name, row["times"]))
                 print(final_line(rows[-1]), flush=True)
                 QUALITY.write_text("[\n" + ",\n".join(json.dumps(r) for r in rows) + "\n]\n")
