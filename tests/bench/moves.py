@@ -26,12 +26,7 @@ def memory_ops() -> list[Op]:
     """All rows; flops count each input element once."""
     rng = np.random.default_rng(5)
     rows = [*windows(rng), *reductions(rng), *moves(rng), *norms(rng)]
-    made = [
-        inside_as(name, node, image, weights)
-        if node.op_type == "Transpose"
-        else inside(name, node, image, weights, float(image.size))
-        for name, node, image, weights in rows
-    ]
+    made = [inside(name, node, image, weights, float(image.size)) for name, node, image, weights in rows]
     return made + typed(rng) + recurrent(rng)
 
 
