@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nnjit.codegen.expr import Expr, Index, cast, const, load, op
+from nnjit.codegen.expr import Index, const, load
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.steps import Tile, Vectorize
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from math import inf
 
 from nnjit.codegen.expr import Access, Expr, Index, indices, load, rewrite, walk
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
@@ -86,6 +87,8 @@ def _merge(spec: KernelSpec, outer: Axis, inner: Axis) -> KernelSpec:
 
 
 def _replaced(spec: KernelSpec, env: dict[str, Index], gone: set[str]) -> KernelSpec:
+    from nnjit.codegen.schedule.apply import identity  # which builds on this module
+
     memo: dict[Expr, Expr] = {}
 
     def go(e: Expr) -> Expr:
@@ -102,6 +105,8 @@ def _replaced(spec: KernelSpec, env: dict[str, Index], gone: set[str]) -> Kernel
             term = go(body)
             if s.terms is not None:  # stored first, then read: it may lie where it was computed from
                 at = s.terms[1].subst(env, go)
+                if s.running == "before":
+                    term = identity(s.combine, term.dtype)
                 stages.append(Stage(kept(s.axes), (), "", None, term, s.terms[0], at))
                 term = load(s.terms[0], at, term.dtype)
             result = rewrite(result, {}, lambda e, term=term: term if e.op == "acc" else None)  # type: ignore[misc]
@@ -109,21 +114,28 @@ def _replaced(spec: KernelSpec, env: dict[str, Index], gone: set[str]) -> Kernel
         terms = None if s.terms is None or body is None else (s.terms[0], s.terms[1].subst(env, go))
         stages.append(
             Stage(kept(s.axes), reduce, s.combine if body is not None else "", None if body is None else go(body),
-                  result, s.out, s.index.subst(env, go), s.keep, terms)
+                  result, s.out, s.index.subst(env, go), s.keep, terms, s.running if body is not None else "")
         )  # fmt: skip
     useful = tuple((name, go(bound)) for name, bound in spec.useful if name not in gone)
     return KernelSpec(spec.name, kept(spec.axes), tuple(stages), spec.operands, useful)
 
 
 def rebased(spec: KernelSpec) -> tuple[KernelSpec, list[int]]:
-    """The spec with each operand's pointer at the first element it touches, and how far each pointer moves.
+    """The spec with each operand from the first to the last element that it touches, and how far each pointer moves.
 
     a[i + 640] -> a[i], 640 elements on: the same work on another part of a buffer is then the same kernel."""
     starts: dict[int, int] = {}
+    ends: dict[int, float] = {}
+    extents: dict[str, int] = {}
+    for a in (a for s in spec.stages for a in (*spec.axes, *s.axes, *s.reduce)):
+        extents[a.name] = max(a.extent, extents.get(a.name, 1))
 
     def seen(operand: int, i: Index) -> None:
-        low = i.const if all(isinstance(a, str) and c > 0 for a, c in i.terms) else 0
+        known = all(isinstance(a, str) and c > 0 for a, c in i.terms)
+        low = i.const if known else 0
         starts[operand] = max(0, min(starts.get(operand, low), low))
+        end = low + 1 + sum(c * (extents.get(a, 1) - 1) for a, c in i.terms if isinstance(a, str))
+        ends[operand] = max(ends.get(operand, 0.0), end if known else inf)
 
     for s in spec.stages:
         if not s.keep:
@@ -134,8 +146,13 @@ def rebased(spec: KernelSpec) -> tuple[KernelSpec, list[int]]:
         if e.op == "load":
             seen(e.attr.operand, e.attr.index)
     moved = [0 if o.role == "scratch" else starts.get(n, 0) for n, o in enumerate(spec.operands)]
+    sizes = [
+        o.size if o.role == "scratch" else int(max(1, min(o.size, ends.get(n, inf)) - moved[n]))
+        for n, o in enumerate(spec.operands)
+    ]
     if not any(moved):
-        return spec, moved
+        operands = tuple(replace(o, size=n) for o, n in zip(spec.operands, sizes, strict=True))
+        return replace(spec, operands=operands), moved
     memo: dict[Expr, Expr] = {}
 
     def leaf(e: Expr) -> Expr | None:
@@ -159,6 +176,6 @@ def rebased(spec: KernelSpec) -> tuple[KernelSpec, list[int]]:
         )
         for s in spec.stages
     )
-    operands = tuple(replace(o, size=max(1, o.size - m)) for o, m in zip(spec.operands, moved, strict=True))
+    operands = tuple(replace(o, size=n) for o, n in zip(spec.operands, sizes, strict=True))
     useful = tuple((name, go(bound)) for name, bound in spec.useful)
     return replace(spec, stages=stages, operands=operands, useful=useful), moved

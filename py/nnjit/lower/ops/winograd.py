@@ -10,10 +10,10 @@ m^2 r^2 terms. Tiles that reach past the output get kernels of their own that st
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product as combinations
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from nnjit.codegen.expr import Expr, Index, acc, const, local, op
 from nnjit.codegen.schedule.facts import LANES
@@ -30,7 +30,9 @@ from nnjit.lower.regions import Region
 from nnjit.lower.registry import Computation, algorithm
 
 if TYPE_CHECKING:
-    from nnjit.lower.build import Build
+    from nnjit.lower.build import Build, HostCall, Kernel
+
+    Step: TypeAlias = "Kernel | HostCall"
 
 
 FLOPS, BYTES, MOVED = 61.0, 10.0, 0.2
@@ -86,11 +88,44 @@ def winograd(build: Build, region: Region) -> bool:
         for d in range(len(x) - 2)
     ]
     work = _Work(build, region, dims, _weights(build, node, dims))
-    for band in bands(x[0], dims, x[1], y[1]):
-        work.inputs(band)
-        work.products(band)
-        work.outputs(band)
+    every = bands(x[0], dims, x[1], y[1])
+    done: list[list[Step]] = []
+    for n, band in enumerate(every):
+        start = len(build.steps)
+        alike = (
+            n > 2 and len({(b.image, b.rows) for b in (*every[1:3], band)}) == 1 and _inside(band, dims[0])
+        )
+        moved = _moved(done[1], done[2], n - 1) if alike else None
+        if moved is None:
+            work.inputs(band)
+            work.products(band)
+            work.outputs(band)
+        else:
+            build.steps += moved
+        done.append(build.steps[start:])
     return True
+
+
+def _inside(band: Band, d: Tiling) -> bool:
+    """Whether a band ends before the border of the input and the last outputs."""
+    end = (band.first + band.rows) * d.m
+    return end <= d.out and end + d.r - 1 - d.pad <= d.extent
+
+
+def _moved(first: Sequence[Step], second: Sequence[Step], n: int) -> list[Step] | None:
+    """The steps of a band n places after `first`, if these and the next band's differ in their places only: rows lie
+    equally far apart, so every band is as far on as the second from the first."""
+    from nnjit.lower.build import HostCall  # which imports this module
+
+    out: list[Step] = []
+    for a, b in zip(first, second, strict=False):
+        if isinstance(a, HostCall) or isinstance(b, HostCall) or a.spec != b.spec or a.schedule != b.schedule:
+            return None
+        if any(p[0] is not q[0] for p, q in zip(a.places, b.places, strict=True)):
+            return None
+        places = [(p[0], p[1] + n * (q[1] - p[1])) for p, q in zip(a.places, b.places, strict=True)]
+        out.append(replace(b, places=places, emit_ms=0.0))
+    return out if len(first) == len(second) else None
 
 
 @dataclass(frozen=True)
