@@ -43,7 +43,9 @@ class Stage:
     `body` is reduced over `reduce` by `combine`; `result` (which reads the reduction as `acc`) is stored
     to operand `out` at `index`, or kept in the local `keep` for later stages. Without `reduce`, `result`
     alone is evaluated. `axes` are this stage's own spatial axes, none if it keeps a local. With `terms`, each
-    value of `body` is also stored: to that operand, at that index, which has all axes of `reduce`.
+    value of `body` is also stored: to that operand, at that index, which has all axes of `reduce`. If `running` is
+    "after", what is stored there is the reduction up to this term instead, with "before" up to the one ahead of it:
+    the terms are taken in the order of `reduce`, a single axis, then.
 
     sum over k of a[m,k]*b[k,n], then relu:
         Stage(axes=(), reduce=(Axis("k", 64),), combine="sum", body=a*b, result=max(acc, 0), out=2, index=...)
@@ -58,6 +60,7 @@ class Stage:
     index: Index = field(default_factory=Index)
     keep: str = ""
     terms: tuple[int, Index] | None = None
+    running: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,8 @@ class KernelSpec:
                 red = " ".join(f"{a.name}:{a.extent}" for a in s.reduce)
                 lines.append(f"  acc = {s.combine} over {red} of {s.body}")
             if s.terms is not None:
-                lines.append(f"  ${s.terms[0]}[{s.terms[1]}] = %term")
+                what = f"%acc {s.running}" if s.running else "%term"
+                lines.append(f"  ${s.terms[0]}[{s.terms[1]}] = {what}")
             target = f"%{s.keep}" if s.keep else f"${s.out}[{s.index}]"
             lines.append(f"  {target} = {s.result}" + (f" over {over}" if over else ""))
         for name, bound in self.useful:

@@ -61,7 +61,7 @@ class Repeated:
 
 def probes(spec: KernelSpec, count: int = 3) -> list[Probe]:
     """`count` elements of each stage that stores to fixed places, the last one among them; none of a costly one."""
-    if spec.scratch >= 0 or any(s.terms is not None and not s.keep for s in spec.stages):
+    if spec.scratch >= 0 or any(s.running or (s.terms is not None and not s.keep) for s in spec.stages):
         return []
     draw = random.Random(spec.key)
     found: list[Probe] = []

@@ -146,3 +146,19 @@ def test_depth_and_space(op: str, mode: str) -> None:
     x = numbers(1, (2, 12, 6, 4))
     attrs: dict[str, Any] = {"blocksize": 2} | ({"mode": mode} if op == "DepthToSpace" else {})
     check(op, {"x": x}, attrs)
+
+
+@SETTINGS
+@given(
+    shape=st.lists(st.integers(1, 23), min_size=1, max_size=3), axis=st.integers(0, 2), exclusive=st.booleans(),
+    reverse=st.booleans(), dtype=st.sampled_from((np.float32, np.int32, np.int64, np.float64)), seed=SEEDS,
+)  # fmt: skip
+def test_running_totals(
+    shape: list[int], axis: int, exclusive: bool, reverse: bool, dtype: Any, seed: int
+) -> None:
+    """Lanes across rows or along columns, whole and with tails: bit for bit, since terms are added in order."""
+    axis %= len(shape)
+    x = np.random.default_rng(seed).integers(-50, 50, shape).astype(dtype)
+    attrs = {"exclusive": int(exclusive), "reverse": int(reverse)}
+    model = model_of("CumSum", {"x": x}, [("y", dtype)], attrs, {"axis": np.int64(axis)})
+    np.testing.assert_array_equal(on_kernels(model, {"x": x})["y"], native(model, {"x": x})["y"])

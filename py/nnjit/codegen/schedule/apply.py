@@ -524,6 +524,7 @@ def _reduction(s: Stage, n: int, o: Options, copies: list[Copy], wide: str, read
     zero = identity(s.combine, dtype)
     lanes = o.lanes[wide] if wide else 0
     parts = o.partial.get(wide, 1)
+    check(not (s.running and wide), "the terms of a running total come one after the other")
     out: list[Stmt] = []
     for c in copies:
         for p in range(parts):
@@ -543,6 +544,13 @@ def _reduction(s: Stage, n: int, o: Options, copies: list[Copy], wide: str, read
             term = reader.value(body, c, here)
             if real < (lanes or c.lanes):
                 term = within(term, real)
+            if s.running:
+                name, width = f"acc{n}{c.suffix}", lanes or c.lanes
+                place = reader.index(s.terms[0], s.terms[1], c, here)  # type: ignore[index]
+                store = Store(s.terms[0], place, reg(name, dtype), width, real)  # type: ignore[index]
+                update = Set(name, combined(s.combine, reg(name, dtype), term), width)
+                stmts += [update, store] if s.running == "after" else [store, update]
+                continue
             if s.terms is not None:
                 stmts.append(Set(f"term{n}", term, lanes or c.lanes))
                 term = reg(f"term{n}", dtype)

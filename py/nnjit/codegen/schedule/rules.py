@@ -1,6 +1,6 @@
 """default_schedule(spec, target): the first rule that knows the spec answers; the last one always does.
 
-    RULES = [widened, attention, depthwise, int8, nbits, inner, contraction, rows, elementwise]
+    RULES = [widened, attention, scan, depthwise, int8, nbits, inner, contraction, rows, elementwise]
 
 Numbers come from the target: SIMD registers that do not spill, threads. Sums of products have files of
 their own, `contraction`, `inner`, `int8` and `depthwise`.
@@ -16,6 +16,7 @@ from nnjit.codegen.schedule.guards import borders
 from nnjit.codegen.schedule.inner import inner
 from nnjit.codegen.schedule.int8 import int8
 from nnjit.codegen.schedule.nbits import nbits
+from nnjit.codegen.schedule.scan import scan
 from nnjit.codegen.schedule.steps import (
     Order,
     Parallel,
@@ -42,7 +43,7 @@ BLOCK = 16
 
 def default_schedule(spec: KernelSpec, target: Target) -> Schedule:
     """A good schedule without measuring: the best guess of the space."""
-    for rule in (widened, attention, depthwise, int8, nbits, inner, contraction, rows):
+    for rule in (widened, attention, scan, depthwise, int8, nbits, inner, contraction, rows):
         found = rule(spec, target)
         if found is not None:
             return found

@@ -74,7 +74,12 @@ class Windows:
         self.bounds = [(self.spatial[d], x[2 + d]) for d in range(n) if win.begin[d] or win.after[d]]
         self.place = [*outer, *self.spatial]
         self.at = [*outer, *(Index.of(f"o{a}") for a in names)]
-        self.layout = Layout.channels_last(y)
+        self.shape = y
+
+    def layout(self, ctx: Context, x: Value) -> Layout | None:
+        """Channels stay last where they are; else who reads the output says, and rows are as good as any."""
+        _, source = ctx.tensors.place(x)
+        return Layout.channels_last(self.shape) if source.strides[1] == 1 else None
 
     def read(self, ctx: Context, x: Value, other: float) -> Expr:
         """The element at `place`, `other` outside of the input."""
@@ -107,7 +112,7 @@ def max_pool(ctx: Context, node: Node, out: int) -> Computation:
             reduce=w.reduce,
             combine="max",
             body=v,
-            layout=w.layout,
+            layout=w.layout(ctx, x),
             name="maxpool",
         )
     # the place counts over all of the input, its last dimension fastest, or with storage_order 1 its first
@@ -122,7 +127,7 @@ def max_pool(ctx: Context, node: Node, out: int) -> Computation:
     body = select(here, axis(flat), const(LIMITS["i32"][1], "i32"))
     return Computation(
         w.axes, w.at, cast(acc("i32"), "i64"), stages=[top], reduce=w.reduce, combine="min", body=body,
-        layout=w.layout, name="maxpool_index",
+        layout=w.layout(ctx, x), name="maxpool_index",
     )  # fmt: skip
 
 
@@ -145,7 +150,7 @@ def average_pool(ctx: Context, node: Node, out: int) -> Computation:
     value = op("div", acc(wide), count)
     return Computation(
         w.axes, w.at, cast(value, x.dtype), stages=stages, reduce=w.reduce, combine="sum",
-        body=cast(w.read(ctx, x, 0), wide), layout=w.layout, name="avgpool",
+        body=cast(w.read(ctx, x, 0), wide), layout=w.layout(ctx, x), name="avgpool",
     )  # fmt: skip
 
 
@@ -156,7 +161,7 @@ def lp_pool(ctx: Context, node: Node, out: int) -> Computation:
     assert x is not None
     body, value = norm_terms(cast(w.read(ctx, x, 0), accumulate(x.dtype)), node.attrs.get("p", 2))
     return Computation(
-        w.axes, w.at, cast(value, x.dtype), reduce=w.reduce, combine="sum", body=body, layout=w.layout,
+        w.axes, w.at, cast(value, x.dtype), reduce=w.reduce, combine="sum", body=body, layout=w.layout(ctx, x),
         name="lppool",
     )  # fmt: skip
 

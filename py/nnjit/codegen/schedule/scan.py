@@ -1,0 +1,50 @@
+"""The schedule of running totals: terms one after the other, four rows (or columns) at a time in the lanes.
+
+Takes a spec, gives a Schedule, or None where no stage keeps a running total. Where the totals lie side by side in
+memory, lanes are the rows next to each other: reads and stores of four steps are then 4x4 blocks, transposed in
+registers.
+"""
+
+from __future__ import annotations
+
+from nnjit.codegen.schedule.facts import LANES, narrow_types, reads, spread
+from nnjit.codegen.schedule.steps import Order, Parallel, Schedule, Step, Tile, Unroll, Vectorize
+from nnjit.codegen.spec import Axis, KernelSpec, Stage
+from nnjit.codegen.wasm.target import Target
+
+CHAINS = 4
+"""Vectors of totals side by side: an addition takes four cycles, and two can begin in each."""
+
+
+def scan(spec: KernelSpec, target: Target) -> Schedule | None:
+    stage = next((s for s in spec.stages if s.running), None)
+    if stage is None or stage.terms is None:
+        return None
+    (along,) = stage.reduce
+    order = [a.name for a in spec.axes]
+    lanes = _lanes(spec, stage, along)
+    steps: list[Step] = [Unroll(along.name, LANES)]
+    tiles: dict[str, int] = {}
+    if lanes is not None:
+        across = abs(stage.terms[1].coeff(lanes.name)) != 1
+        tile = LANES * min(2 if across else CHAINS, lanes.extent // LANES)
+        tiles[lanes.name] = tile
+        order = [n for n in order if n != lanes.name] + [lanes.name]
+        steps += [Tile(lanes.name, tile), Vectorize(lanes.name, LANES)]
+    return (*steps, Order(tuple(order)), Parallel(tuple(spread(spec, order, tiles, target))))
+
+
+def _lanes(spec: KernelSpec, stage: Stage, along: Axis) -> Axis | None:
+    """The shared axis with the smallest step in memory, where the types fit four lanes and no place is known
+    at run time only."""
+    assert stage.terms is not None and stage.body is not None
+    gathers = any(not isinstance(x, str) for r in reads(stage.body) for x, _ in r.index.terms)
+    guards = any(r.guard for r in reads(stage.body))
+    if gathers or guards or not all(narrow_types(spec, s) for s in spec.stages):
+        return None
+    index = stage.terms[1]
+    long = [a for a in spec.axes if a.extent >= LANES and index.coeff(a.name)]
+    return min(long, key=lambda a: abs(index.coeff(a.name)), default=None)
+
+
+__all__ = ["scan"]
