@@ -15,8 +15,9 @@ from nnjit.codegen.loops import Decode, For, If, Nest, Set, Stmt, Store, Where, 
 from nnjit.codegen.wasm.builder import FunctionBuilder
 from nnjit.codegen.wasm.legalize import legal, stored
 from nnjit.codegen.wasm.module import kernel_function, kernel_module
+from nnjit.codegen.wasm.places import Key
 from nnjit.codegen.wasm.target import Target
-from nnjit.codegen.wasm.values import Key, Values
+from nnjit.codegen.wasm.values import Values
 
 _LOADS = facts(("load",))
 HOISTED = 12

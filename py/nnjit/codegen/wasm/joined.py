@@ -13,7 +13,7 @@ from nnjit.codegen.expr import LANE, Atom
 from nnjit.codegen.loops import Set, Store
 
 if TYPE_CHECKING:
-    from nnjit.codegen.wasm.values import Values
+    from nnjit.codegen.wasm.places import Places
 
 Place = tuple[int, tuple[tuple[Atom, int], ...]]
 """An operand and the terms of an index into it."""
@@ -22,7 +22,7 @@ Place = tuple[int, tuple[tuple[Atom, int], ...]]
 class Joined:
     """The stores of one run of statements that have neighbours. `v` prints."""
 
-    def __init__(self, v: Values, stmts: Iterable[Set | Store], read: set[int]) -> None:
+    def __init__(self, v: Places, stmts: Iterable[Set | Store], read: set[int]) -> None:
         self.v = v
         self.groups: dict[tuple[Place, int], tuple[int, int]] = {}
         self.waiting: dict[tuple[Place, int], int] = {}

@@ -23,7 +23,7 @@ from nnjit.codegen.wasm.access import store_vector, vector_load
 from nnjit.codegen.wasm.uses import Uses
 
 if TYPE_CHECKING:
-    from nnjit.codegen.wasm.values import Values
+    from nnjit.codegen.wasm.places import Places
 
 Family = tuple[int, tuple[tuple[Atom, int], ...], int, str]
 """Accesses that differ in their constant only: operand, terms without LANE, elements between lanes, element type."""
@@ -45,14 +45,14 @@ def family(operand: int, index_terms: tuple[tuple[Atom, int], ...], dtype: str) 
     return None if lane in (0, 1) else (operand, tuple(terms), lane, dtype)
 
 
-def shuffled(v: Values, left: int, right: int, order: Iterable[int]) -> None:
+def shuffled(v: Places, left: int, right: int, order: Iterable[int]) -> None:
     """Pushes four of the eight lanes of two locals."""
     v.b.get(left)
     v.b.get(right)
     v.b.shuffle([4 * o + k for o in order for k in range(4)])
 
 
-def transposed(v: Values, rows: list[int]) -> None:
+def transposed(v: Places, rows: list[int]) -> None:
     """The locals `rows` as a 4x4 matrix, transposed in place."""
     b = v.b
     parts = []
@@ -74,7 +74,7 @@ def transposed(v: Values, rows: list[int]) -> None:
 class Strided:
     """The accesses of one run of statements with lanes apart. `v` prints; values are kept in its locals."""
 
-    def __init__(self, v: Values, uses: Uses, stmts: Iterable[Set | Store]) -> None:
+    def __init__(self, v: Places, uses: Uses, stmts: Iterable[Set | Store]) -> None:
         self.v = v
         self.consts: dict[Family, set[int]] = {}
         self.made: dict[tuple[Family, int], int] = {}
@@ -202,14 +202,14 @@ class Strided:
         store_vector(self.v.b, dtype, local, at, 4, size)
 
 
-def contiguous(v: Values, of: Family, const: int) -> None:
+def contiguous(v: Places, of: Family, const: int) -> None:
     """Pushes four neighbours in memory."""
     operand, terms, _, dtype = of
     size = SIZES[v.operands[operand].dtype]
     vector_load(v.b, dtype, size, lambda: v.place(operand, terms, const * size))
 
 
-def pushed(v: Values, of: Family, const: int, run: Strided | None) -> bool:
+def pushed(v: Places, of: Family, const: int, run: Strided | None) -> bool:
     """Pushes a load with lanes 2, 3 or -1 apart, sharing its contiguous parts with the run's others."""
     apart = of[2]
     if apart not in (2, 3, -1):
