@@ -80,3 +80,29 @@ def language() -> tuple[bytes, dict[str, Any]]:
     }  # fmt: skip
     feeds = {"ids": RNG.integers(0, 23, (2, 7))}
     return model_of(nodes, feeds, weights, ["y"]), feeds
+
+
+def several_forms() -> tuple[bytes, dict[str, Any]]:
+    """Nodes that can be lowered in several ways: three convolutions of 3x3, two of them alike, and attention."""
+    n = helper.make_node
+    nodes = [
+        n("Conv", ["x", "w0", "b0"], ["a"], pads=[1, 1, 1, 1]),
+        n("Relu", ["a"], ["b"]),
+        n("Conv", ["b", "w1"], ["c"], pads=[1, 1, 1, 1]),
+        n("Sigmoid", ["c"], ["d"]),
+        n("Conv", ["d", "w2"], ["e"], pads=[1, 1, 1, 1]),
+        n("Add", ["e", "b"], ["image"]),
+        n("Transpose", ["k"], ["t"], perm=[0, 1, 3, 2]),
+        n("MatMul", ["q", "t"], ["s"]),
+        n("Mul", ["s", "scale"], ["m"]),
+        n("Softmax", ["m"], ["p"], axis=-1),
+        n("MatMul", ["p", "v"], ["o"]),
+        n("Transpose", ["o"], ["seen"], perm=[0, 2, 1, 3]),
+        n("Relu", ["seen"], ["y"]),
+    ]
+    weights = {
+        "w0": normal(24, 16, 3, 3), "b0": normal(24), "w1": normal(24, 24, 3, 3) / 8, "w2": normal(24, 24, 3, 3) / 8,
+        "scale": np.float32([0.25]),
+    }  # fmt: skip
+    feeds = {"x": normal(1, 16, 22, 19), **{name: normal(1, 3, 21, 16) for name in "qkv"}}
+    return model_of(nodes, feeds, weights, ["image", "y"]), feeds

@@ -50,8 +50,7 @@ class WasmLab:
         self.ensure(setup["pages"])
         self.outputs = setup["outputs"]
         for fill in setup["fills"]:
-            data = np.resize(np.frombuffer(fill["pattern"], np.uint8), fill["nbytes"])
-            self.memory.write(self.store, data.tobytes(), fill["address"])
+            self.fill(fill)
         self.blank("address")
         self.run(setup["kernel"])
         return [
@@ -72,6 +71,52 @@ class WasmLab:
         if worst > 1:
             return {"verdict": "wrong", "reason": f"{worst} tolerances", "base": [], "mine": []}
         return {"verdict": "timed", "base": [base] * 5, "mine": [ms] * 5, "checked": 1, "worst": worst}
+
+    def pair(self, pair: dict[str, Any], ratio: float = 1.0) -> dict[str, Any]:
+        """Two ways of a part of a model, run twice on the same inputs: the other takes `ratio` of the time."""
+        self.ensure(pair["pages"])
+        self.outputs = pair["outputs"]
+        self.blank("address")
+        self.blank("other")
+        slots = sum(p["slots"] for p in pair["plans"])
+        table = wasmtime.Table(
+            self.store, wasmtime.TableType(wasmtime.ValType.funcref(), wasmtime.Limits(slots, None)), None
+        )
+        runs = []
+        for plan in pair["plans"]:
+            module = wasmtime.Module(self.store.engine, plan["module"])
+            imports = [table if i.name == "table" else self.memory for i in module.imports]
+            runs.append(
+                (
+                    wasmtime.Instance(self.store, module, imports).exports(self.store)["run"],
+                    len(plan["steps"]),
+                )
+            )
+            for item in plan["init"]:
+                if item["kind"] == "step":
+                    kernel = table.get(self.store, item["slot"])
+                    kernel(self.store, item["args"], 0, item["tiles"])  # type: ignore[operator,misc]
+                else:
+                    self.fill(item)
+        for fill in pair["fills"]:
+            self.fill(fill)
+        try:
+            for _ in range(2):  # the inputs must still be there
+                for run, steps in runs:
+                    run(self.store, 0, 1, 0, steps)  # type: ignore[operator]
+        except wasmtime.Trap as error:
+            return {"verdict": "trap", "reason": str(error), "base": [], "mine": []}
+        worst = self.worst()
+        if worst > 1:
+            return {"verdict": "wrong", "reason": f"{worst} tolerances", "base": [], "mine": []}
+        return {"verdict": "timed", "base": [1.0] * 7, "mine": [ratio] * 7, "checked": 1, "worst": worst}
+
+    def fill(self, fill: dict[str, Any]) -> None:
+        """Writes bytes, or a pattern over and over."""
+        data = fill.get("data")
+        if data is None:
+            data = np.resize(np.frombuffer(fill["pattern"], np.uint8), fill["nbytes"]).tobytes()
+        self.memory.write(self.store, bytes(data), fill["address"])
 
     def worst(self) -> float:
         """The largest difference of the two outputs in units of the tolerance."""

@@ -118,11 +118,9 @@ class Forming:
             self._parts = self._other.parts()
         until = time.perf_counter() + PART_MS / 1e3
         try:
-            while time.perf_counter() < until:
-                if next(self._parts, None) is None:
-                    break
-            else:
-                return {"do": "work", "what": "other forms"}
+            while next(self._parts, None) is not None:
+                if time.perf_counter() >= until:
+                    return {"do": "work", "what": "other forms"}
         except NnjitError as error:
             self._end(str(error))
             return None

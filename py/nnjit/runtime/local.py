@@ -92,6 +92,10 @@ class LocalSession:
             graph = self.model.bind(shapes=shapes, values=needed)
         self._graph = graph
         plan = compile_plan(graph, self.target, self.memory_map, key=key, forms=self.forms)
+        return self.load(plan)
+
+    def load(self, plan: Plan) -> tuple[Plan, Any, HostCalls, dict[str, Any]]:
+        """A plan placed in this session's memory, ready to run under its key."""
         self.memory.grow(self.store, max(0, plan.pages - self.memory.size(self.store)))
         size = self.table.size(self.store)
         if plan.table_base + plan.slots > size:
@@ -102,8 +106,8 @@ class LocalSession:
         host, kept = HostCalls(plan.host_calls), {}  # type: ignore[var-annotated]
         for item in plan.init:
             self._init(item, host, kept)
-        self.plans[key] = plan, instance.exports(self.store)["run"], host, kept
-        return self.plans[key]
+        self.plans[plan.key] = plan, instance.exports(self.store)["run"], host, kept
+        return self.plans[plan.key]
 
     def _init(self, item: dict[str, Any], host: HostCalls, kept: dict[str, Any]) -> None:
         if item["kind"] == "bytes":

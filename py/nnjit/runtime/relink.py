@@ -64,13 +64,13 @@ class Relinking:
         assert self._parts is not None
         until = time.perf_counter() + PART_MS / 1e3
         try:
-            while time.perf_counter() < until:
-                if next(self._parts, None) is None:
-                    return {"do": "link"}
+            while next(self._parts, None) is not None:
+                if time.perf_counter() >= until:
+                    return {"do": "work", "what": "one module"}
         except NnjitError as error:
             self.reason = str(error)
             return None
-        return {"do": "work", "what": "one module"}
+        return {"do": "link"}
 
     def link(self, loaded: Sequence[str]) -> dict[str, Any]:
         """{plan, warm, outputs, placement}, or {reason}. loaded: the session's plans that the engine has."""

@@ -1,0 +1,274 @@
+"""Forms as candidates, without a browser: both ways of each node under wasmtime, plans replaced, memory given back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nnjit.frontend import BytesSource, load
+from nnjit.lower.build import Lowered
+from nnjit.lower.forms import Forms
+from nnjit.runtime import groups, relink
+from nnjit.runtime.course import CHANGE, END, KERNELS, UNITE, Course
+from nnjit.runtime.forming import Forming
+from nnjit.runtime.groups import PairBench, differences
+from nnjit.runtime.local import LocalSession
+from nnjit.runtime.memory import SessionMemory
+from nnjit.runtime.plan import Plan
+from nnjit.runtime.session import CompilerSession, Options
+from nnjit.runtime.tuning import Tuning
+from nnjit.tune.device import DeviceFacts
+from tests.support.small_models import several_forms
+from tests.support.tuning_lab import WasmLab, adopt
+
+FACTS = DeviceFacts(fma_gflops=5e4, muladd_gflops=5e4, bandwidth=((1 << 30, 5e4),))
+MODEL, FEEDS = several_forms()
+SHAPES = {name: value.shape for name, value in FEEDS.items()}
+
+
+class Pair:
+    """The compiler's session and an engine's under wasmtime, over one map of the memory."""
+
+    def __init__(self, model: bytes = MODEL, feeds: dict[str, Any] = FEEDS) -> None:
+        self.feeds = feeds
+        self.session = CompilerSession(load(BytesSource(model, "m.onnx"), {}), Options())
+        shapes = {name: value.shape for name, value in feeds.items()}
+        self.prepared, _ = self.session.prepare(shapes, {})
+        self.key = self.prepared.key
+        self.engine = LocalSession(model)
+        self.load(self.plan, self.key)
+
+    @property
+    def plan(self) -> Plan:
+        assert isinstance(self.prepared.plan, Plan)
+        return self.prepared.plan
+
+    @property
+    def memory(self) -> SessionMemory:
+        assert isinstance(self.session.memory, SessionMemory)
+        return self.session.memory
+
+    def load(self, plan: Plan, key: str) -> None:
+        self.engine.load(plan)
+        self.engine.plans[key] = self.engine.plans[plan.key]
+
+    def run(self) -> dict[str, Any]:
+        return self.engine.run(self.feeds)
+
+    def course(self) -> Course:
+        made = lambda plan: Tuning(plan, lambda: self.memory, self.session.options.target, FACTS)  # noqa: E731
+        return Course(self.session, self.key, made)
+
+    def go(
+        self,
+        course: Course,
+        ratio: Callable[[dict[str, Any]], float],
+        clock: Callable[[str], float] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Drives the course to its end, as the page does; what was done. Without a clock kernels are left alone."""
+        lab = WasmLab()
+        done: list[dict[str, Any]] = []
+        course.surveyed([{"step": i, "ms": 1.0} for i in range(len(self.plan.steps))])
+        for _ in range(4000):
+            todo = course.next()
+            if todo["do"] == "done":
+                return done
+            if todo["do"] == "pair":
+                found = course.forming.report(lab.pair(todo["pair"], ratio(todo["job"])))
+                done.append({"do": "pair", **found["line"]})
+            elif todo["do"] == "link":
+                linked = course.link([self.key])
+                done.append({"do": "link", "reason": linked["reason"]})
+                if not linked["reason"]:
+                    made = course.relinking.made
+                    assert made is not None
+                    done[-1]["loads"] = [i["kind"] for i in made.init if i["kind"] != "bytes"]
+                    self.load(made, self.key)
+                    done[-1].update(course.replaced())
+            elif todo["do"] == "setup":
+                if clock is None:
+                    for other in course.tuning.search.jobs:
+                        other.closed = "left alone"
+                    continue
+                job = course.tuning.by_key[todo["job"]["key"]].job
+                assert course.tuning.measured(job.ms or 1.0, lab.setup(todo["setup"]))["ok"]
+            elif todo["do"] == "trial":
+                assert clock is not None
+                report = lab.trial(todo["trial"], clock(todo["schedule"]), 1.0)
+                if course.tuning.report(report)["won"]:
+                    adoption = course.tuning.adoption(
+                        {"ok": True, **{k: report[k] for k in ("base", "mine")}}
+                    )
+                    if adoption is not None:
+                        adopt(self.engine, course.tuning, adoption, todo["trial"]["kernel"]["module"])
+                        course.tuning.adopted_now()
+                        done.append({"do": "swap"})
+        raise AssertionError("it did not end")
+
+
+def test_both_ways_of_each_node_agree() -> None:
+    """Winograd and direct, fused and split: the same numbers from the same inputs, run after run."""
+    pair = Pair()
+    done = pair.go(pair.course(), lambda job: 1.0)
+    tried = [d for d in done if d["do"] == "pair"]
+    assert {d["verdict"] for d in tried} == {"timed"}
+    assert sorted({d["name"] for d in tried}) == ["Conv", "ScaledDotProductAttention"]
+    assert not any(d["do"] == "link" for d in done), "nothing won, so the plan must stay"
+
+
+def test_forms_that_win_change_the_plan() -> None:
+    pair = Pair()
+    wanted = pair.run()
+    before = {k.spec.name for k in pair.plan.kernels}
+    course = pair.course()
+    done = pair.go(course, lambda job: 0.5)
+    links = [d for d in done if d["do"] == "link"]
+    assert [link["phase"] for link in links] == [CHANGE]
+    after = {k.spec.name for k in pair.plan.kernels}
+    assert before != after and any("attention_softmax" in name for name in after - before)
+    for name, value in pair.run().items():
+        np.testing.assert_allclose(value, wanted[name], atol=1e-3 * np.abs(wanted[name]).max())
+    # what was found is known: a plan made with it asks no more
+    again = Forming(pair.plan, pair.session.options.target, course.forms, course.chosen)
+    assert again.next() is None and again.reason == "no node has another form"
+    assert course.status()["gained"] > 1
+
+
+def test_one_question_has_one_answer() -> None:
+    """Two alike convolutions, with other neighbours: the time of both decides, not the last one looked at."""
+    pair = Pair()
+    course = pair.course()
+    seen: list[str] = []
+
+    def ratio(job: dict[str, Any]) -> float:
+        if job["name"] != "Conv":
+            return 1.0
+        seen.append(job["key"])
+        return 0.5 if len(seen) % 2 else 0.96
+
+    pair.go(course, ratio)
+    for contest in course.forming.contests:
+        for q, form in contest.group.answers.items():
+            assert course.forming.answers[q] in (form, contest.group.was[q])
+
+
+def test_what_won_is_one_module_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels swapped slot by slot, their panels made over; then a plan that finds those panels and loads nothing."""
+    pair = Pair()
+    wanted = pair.run()
+    monkeypatch.setattr("nnjit.tune.search.PATIENCE", 2)
+    tried: list[str] = []
+
+    def clock(text: str) -> float:
+        """Every second one of the first twenty wins."""
+        tried.append(text)
+        return 0.9 if len(tried) % 2 and len(tried) < 20 else 2.0
+
+    course = pair.course()
+    done = pair.go(course, lambda job: 1.0, clock)
+    assert sum(d["do"] == "swap" for d in done) > 4
+    (link,) = [d for d in done if d["do"] == "link"]
+    assert link["phase"] == UNITE and course.state == END
+    assert link["loads"] == [], "weights that lie in memory were loaded again"
+    for kernel in pair.plan.kernels:
+        slot = course.tuning.by_key[kernel.spec.key]
+        assert kernel.schedule == slot.job.serving and pair.plan.kernel_of(slot.steps[0]) is kernel
+    for name, value in pair.run().items():
+        np.testing.assert_allclose(value, wanted[name], atol=1e-4)
+    # and back to what it was at first
+    first = {k.spec.key: k.schedule for k in Pair().plan.kernels}
+    assert course.reset()
+    back = pair.go(course, lambda job: 1.0)
+    assert [d["do"] for d in back] == ["link"]
+    assert all(k.schedule == first[k.spec.key] for k in pair.plan.kernels)
+    for name, value in pair.run().items():
+        np.testing.assert_allclose(value, wanted[name], atol=1e-4)
+
+
+def test_a_form_with_wrong_numbers_never_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other side is made to leave some of its work undone: it is found out, recorded, and not tried again."""
+    real = PairBench.setup
+
+    def broken(self: PairBench) -> dict[str, Any]:
+        found = real(self)
+        for o in found["outputs"]:
+            o["other"] += 64  # not where it writes
+        return found
+
+    monkeypatch.setattr(PairBench, "setup", broken)
+    pair = Pair()
+    course = pair.course()
+    done = pair.go(course, lambda job: 0.5)
+    assert {d["verdict"] for d in done if d["do"] == "pair"} == {"wrong"}
+    assert not any(d["do"] == "link" for d in done) and not course.forming.answers
+    unfit = set(course.forming.failures())
+    assert unfit
+    monkeypatch.undo()
+    again = Forming(pair.plan, pair.session.options.target, Forms(), course.chosen, unfit.__contains__)
+    assert again.next() is None
+
+
+def test_a_plan_that_would_take_too_much_memory_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relink, "MORE_BYTES", 64)
+    monkeypatch.setattr(relink, "MORE_SHARE", 0.0)
+    pair = Pair()
+    top, steps = pair.memory.top, len(pair.plan.steps)
+    course = pair.course()
+    done = pair.go(course, lambda job: 0.5)
+    links = [d for d in done if d["do"] == "link"]
+    assert links and all("more memory" in link["reason"] for link in links)
+    assert pair.memory.top == top and len(pair.plan.steps) == steps and course.state == END
+
+
+def test_a_plan_that_the_engine_refuses_leaves_no_trace() -> None:
+    pair = Pair()
+    state = pair.memory.state()
+    course = pair.course()
+    lab = WasmLab()
+    while (todo := course.next())["do"] != "link":
+        if todo["do"] == "pair":
+            course.forming.report(lab.pair(todo["pair"], 0.5))
+    assert not course.link([pair.key])["reason"]
+    assert pair.memory.state() != state
+    course.refused("no memory")
+    assert pair.memory.state() == state and course.state == KERNELS
+    assert "no memory" in course.status()["notes"]
+
+
+def test_lowering_goes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With no time to spend, each call does one region; inferences have the cores in between."""
+    monkeypatch.setattr("nnjit.runtime.forming.PART_MS", 0.0)
+    pair = Pair()
+    course = pair.course()
+    calls = 0
+    while course.next()["do"] == "work":
+        calls += 1
+    assert calls >= 3
+
+
+def test_groups_are_refused_where_layouts_differ() -> None:
+    """A pair needs inputs that lie alike on both sides."""
+    pair = Pair()
+    base = pair.plan.lowered
+    assert isinstance(base, Lowered)
+    mine = _other(base)
+    found = differences(base, mine)
+    assert found
+    group = found[0]
+    for b in {b for s in group.base for b in s.reads if not b.constant}:
+        for v in list(mine.tensors.places):
+            if base.tensors.places.get(v) and base.tensors.places[v].buffer is b:
+                del mine.tensors.places[v]
+    with pytest.raises(groups.Refused):
+        PairBench(group, base, mine, mine.outputs, pair.session.options.target)
+
+
+def _other(base: Lowered) -> Lowered:
+    from nnjit.codegen.wasm.target import Target
+    from nnjit.lower.build import lower
+
+    base.graph.outputs[:] = base.outputs
+    return lower(base.graph, Target(), forms=Forms(other=True))
