@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from nnjit.lower.tensors import Buffer
+
 if TYPE_CHECKING:
-    from nnjit.lower.build import HostCall, Kernel
+    from nnjit.lower.build import Build, HostCall, Kernel
 
 
 @dataclass(eq=False, slots=True)
@@ -20,6 +22,29 @@ class Loop:
     """`times` turns; each does all kernels that refer to this object, in their order."""
 
     times: int
+
+
+def repeat(build: Build, mark: int, times: int, moves: dict[Buffer, int], fixed: frozenset[Buffer]) -> None:
+    """The kernels from `mark` on become a loop: those that read or write a buffer of `moves` (elements it moves by each
+    turn), or what such a kernel makes. The others are done once, ahead of it. `fixed`: buffers of `moves` that hold
+    nothing a turn makes, so that reading them alone does not put a kernel into the loop."""
+    from nnjit.lower.build import Kernel
+
+    changing = set(moves) - fixed
+    body: list[Kernel] = []
+    before: list[Kernel | HostCall] = []
+    for k in build.steps[mark:]:
+        if isinstance(k, Kernel) and (changing & {*k.reads, *k.writes}):
+            changing.update(k.writes)
+            body.append(k)
+        else:
+            before.append(k)
+    loop = Loop(times) if times > 1 else None
+    build.steps[mark:] = before
+    for k in body:
+        build.steps.append(
+            replace(k, loop=loop, moves=tuple(moves.get(b, 0) for b, _ in k.places) if loop else ())
+        )
 
 
 def unrolled(steps: Iterable[Kernel | HostCall]) -> list[Kernel | HostCall]:

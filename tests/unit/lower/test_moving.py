@@ -162,3 +162,22 @@ def test_running_totals(
     attrs = {"exclusive": int(exclusive), "reverse": int(reverse)}
     model = model_of("CumSum", {"x": x}, [("y", dtype)], attrs, {"axis": np.int64(axis)})
     np.testing.assert_array_equal(on_kernels(model, {"x": x})["y"], native(model, {"x": x})["y"])
+
+
+@SETTINGS
+@given(
+    shape=st.lists(st.integers(1, 30), min_size=1, max_size=3), axis=st.integers(0, 2), k=st.integers(1, 14),
+    largest=st.booleans(), dtype=st.sampled_from((np.float32, np.int32, np.int64)), seed=SEEDS,
+)  # fmt: skip
+def test_the_few_best(shape: list[int], axis: int, k: int, largest: bool, dtype: Any, seed: int) -> None:
+    """Few out of many: one after the other, the earlier of equal ones first; infinities count."""
+    axis %= len(shape)
+    shape[axis] += 2 * k
+    x = np.random.default_rng(seed).integers(-9, 9, shape).astype(dtype)
+    if dtype is np.float32 and seed % 2:
+        x[x == 3], x[x == -3] = np.inf, -np.inf
+    attrs = {"axis": axis, "largest": int(largest), "sorted": 1}
+    model = model_of("TopK", {"x": x}, [("y", dtype), ("i", np.int64)], attrs, {"k": np.array([k])})
+    got, expected = on_kernels(model, {"x": x}), native(model, {"x": x})
+    np.testing.assert_array_equal(got["y"], expected["y"])
+    np.testing.assert_array_equal(got["i"], expected["i"])

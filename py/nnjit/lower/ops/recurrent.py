@@ -7,7 +7,7 @@ the body of a loop of the plan: each turn does them one step further.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +22,7 @@ from nnjit.lower.ops.pointwise import like, text
 from nnjit.lower.ops.recurrent_functions import Activation, activations
 from nnjit.lower.registry import Computation, Unsupported, composite
 from nnjit.lower.tensors import Buffer
-from nnjit.lower.turns import Loop
+from nnjit.lower.turns import repeat
 
 if TYPE_CHECKING:
     from nnjit.lower.build import Build
@@ -277,29 +277,15 @@ def _states(
 
 
 def _repeat(build: Build, cell: Cell, mark: int, time: int) -> None:
-    """The kernels of the first step (those that depend on it) become a loop over all steps, after the others."""
-    from nnjit.lower.build import HostCall, Kernel
-
+    """The kernels of the first step become a loop over all steps; what does not depend on it (a weight that is packed)
+    is done once."""
     moves: dict[Buffer, int] = {}
     for value in (cell.inputs, cell.states, cell.memory, cell.clock):
         if value is not None:
             buffer, layout = build.tensors.place(value)
             back = cell.backward and value in (cell.inputs, cell.clock)
             moves[buffer] = -layout.strides[0] if back else layout.strides[0]
-    changing = set(moves) - {build.tensors.place(cell.clock)[0]}
-    repeated: list[Kernel] = []
-    for k in build.steps[mark:]:
-        # a weight that is packed is packed once
-        if isinstance(k, Kernel) and (changing & {*k.reads, *k.writes}):
-            changing.update(k.writes)
-            repeated.append(k)
-    if time > 1:
-        body = set(map(id, repeated))
-        loop = Loop(time)
-        turning: list[Kernel | HostCall] = [
-            replace(k, loop=loop, moves=tuple(moves.get(b, 0) for b, _ in k.places)) for k in repeated
-        ]
-        build.steps[mark:] = [k for k in build.steps[mark:] if id(k) not in body] + turning
+    repeat(build, mark, time, moves, frozenset({build.tensors.place(cell.clock)[0]}))
 
 
 def _results(build: Build, node: Node, cell: Cell, outputs: list[Value | None], time: int) -> None:
