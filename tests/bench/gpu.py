@@ -216,25 +216,32 @@ class Bench:
         )
         spec = compile_gpu(graph, self.target, GpuMemory()).kernel_of(0).spec
         for schedule in islice(attentions(spec, self.target), self.options.candidates):
-            one: dict[str, Any] = {"schedule": describe(schedule)}
-            try:
-                shader = emit(apply(spec, schedule), self.target)
-                one |= self.page.evaluate("([s]) => bench.timeShader(s, null, {})", [shader.to_js()])
-                one["tflops"] = flops / one["ms"] / 1e9
-            except Exception as error:
-                one["failed"] = str(error)[:400]
+            shader = emit(apply(spec, schedule), self.target)
+            row["candidates"].append({"schedule": describe(schedule), "shader": shader.to_js()})
+        # in two rounds: a device that slows down for some seconds would judge whoever comes then
+        for _ in range(2):
+            for one in row["candidates"]:
+                try:
+                    timed = self.page.evaluate("([s]) => bench.timeShader(s, null, {})", [one["shader"]])
+                    one["ms"] = min(timed["ms"], one.get("ms", timed["ms"]))
+                    one["tflops"] = flops / one["ms"] / 1e9
+                except Exception as error:
+                    one["failed"] = str(error)[:400]
+        for one in row["candidates"]:
+            del one["shader"]
             self.say(f"  {one['schedule']}: {one.get('tflops', 0):.1f} TFLOP/s")
-            row["candidates"].append(one)
         self.page.evaluate("bench.forget()")
         url = self.lab.site.put(f"~/attention-{dtype}-{heads}-{length}-{depth}.onnx", data)
         kind = "float16" if dtype == "f16" else "float32"
         libraries = ("nnjit", "onnxruntime-web") if self.options.peers else ("nnjit",)
-        for library in libraries:
-            row[library] = self._resident(library, url, [shape] * 3, kind, 20)
+        for library in (*libraries, *libraries):
+            found = self._resident(library, url, [shape] * 3, kind, 20)
+            if found and found["ms"] < (row.get(library) or found)["ms"] + 1e-9:
+                row[library] = found
         ours, theirs = (row.get(n) or {} for n in ("nnjit", "onnxruntime-web"))
         if "ms" in ours and "ms" in theirs:
             row["difference"] = _difference(ours["head"], theirs["head"])
-        text = "  ".join(f"{n} {row[n]['ms']:.3f} ms" for n in libraries if row[n])
+        text = "  ".join(f"{n} {row[n]['ms']:.3f} ms" for n in libraries if row.get(n))
         self.say(f"attention {dtype} {heads}x{length}x{depth}: {text}  difference {row.get('difference')}")
         return row
 

@@ -10,8 +10,8 @@ import pytest
 
 from tests.browser.api_page import Api
 from tests.device.running import on_device
+from tests.support.attention_models import LOW, model
 from tests.support.single import native
-from tests.unit.lower.test_attention import LOW, model
 
 RNG = np.random.default_rng(31)
 Shape = tuple[int, int, int, int, int, int, int]

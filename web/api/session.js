@@ -9,7 +9,7 @@ import { openSource } from './sources.js';
 import { Tensor } from './tensor.js';
 import { Tuning } from './tuning.js';
 import { copyInto, fromValue, toValue } from './values.js';
-import { getCompiler, getEngine } from './workers.js';
+import { getCompiler, getEngine, getGpu } from './workers.js';
 
 /**
  * @typedef {import('./feeds.js').Feed} Feed
@@ -282,7 +282,9 @@ const metadata = ({ name, kind, type, dims, optional }) =>
 async function openModel(from, options) {
   const { progress, signal } = options;
   getCompiler();
-  if (options.provider === 'wasm') void getEngine().catch(() => undefined); // both start while the model is on its way
+  // all start while the model is on its way
+  if (options.provider === 'wasm') void getEngine().catch(() => undefined);
+  if (options.provider === 'webgpu') void getGpu().catch(() => undefined);
   const [model, ...external] = await openAll(from, options);
   const plans = new Plans(model, external, options);
   for (;;) {

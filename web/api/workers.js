@@ -77,7 +77,18 @@ async function startEngine() {
  * The GPU, asked for at first use and again after its device was lost. Rejects with NO_GPU where there is none.
  * @returns {Promise<Gpu>}
  */
-export async function getGpu() {
+export function getGpu() {
+  asking ??= currentGpu().finally(() => {
+    asking = undefined;
+  });
+  return asking;
+}
+
+/** Whoever asks meanwhile gets the same answer. @type {Promise<Gpu> | undefined} */
+let asking;
+
+/** @returns {Promise<Gpu>} */
+async function currentGpu() {
   const running = await gpu?.catch(() => undefined);
   const theirs = env.webgpu.device && env.webgpu.device !== running?.client.gpu.device;
   if (!running || running.client.death || theirs) {

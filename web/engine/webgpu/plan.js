@@ -14,7 +14,7 @@ import { COPY_DST, COPY_SRC, STORAGE } from './shader.js';
 /** @typedef {{kernel: ShaderKernel, group: GPUBindGroup}} Bound */
 
 /** Runs whose results stay on the device, in its queue at a time. */
-const QUEUED = 2;
+const QUEUED = 16;
 
 export class LoadedPlan {
   /** @type {Bound[]} one a step */
