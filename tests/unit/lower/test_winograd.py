@@ -82,19 +82,21 @@ def test_convolutions(data: Any, tile: int, small_bands: bool, residual: bool, s
     """Any size around the tiles, any pads, one to three dimensions, bands of one row of tiles."""
     rng, draw = np.random.default_rng(seed), data.draw
     n = draw(st.integers(1, 3))
-    kernel = [draw(st.sampled_from([3, 3, 1])) for _ in range(n)]
-    assume(3 in kernel)
+    kernel = [draw(st.sampled_from([3, 3, 5, 1])) for _ in range(n)]
+    assume(3 in kernel or 5 in kernel)
+    dilations = [draw(st.sampled_from([1, 1, 2, 3])) for _ in range(n)]
     pads = [draw(st.integers(0, 2)) for _ in range(2 * n)]
     side = st.integers(1, 14 if n < 3 else 6)
     extents = [draw(side) for _ in range(n)]
-    assume(all(e + pads[d] + pads[d + n] >= k for d, (e, k) in enumerate(zip(extents, kernel, strict=True))))
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    assume(all(e + pads[d] + pads[d + n] >= r for d, (e, r) in enumerate(zip(extents, reach, strict=True))))
     ins, outs = draw(st.sampled_from([1, 3, 4, 8, 9])), draw(st.sampled_from([1, 2, 4, 7, 8]))
     x = rng.normal(size=(draw(st.integers(1, 2)), ins, *extents)).astype(np.float32)
     w = rng.normal(size=(outs, ins, *kernel)).astype(np.float32)
-    model = fused(x, w, {"pads": pads}, residual)
+    model = fused(x, w, {"pads": pads, "dilations": dilations}, residual)
     feeds = {"x": x}
     if residual:
-        out = [e + pads[d] + pads[d + n] - kernel[d] + 1 for d, e in enumerate(extents)]
+        out = [e + pads[d] + pads[d + n] - reach[d] + 1 for d, e in enumerate(extents)]
         feeds["more"] = rng.normal(size=(len(x), outs, *out)).astype(np.float32)
     whole, tiles = winograd.WHOLE, winograd.TILES
     try:
@@ -123,7 +125,8 @@ def test_auto_takes_it_where_it_is_faster() -> None:
     assert not kernels_of((1, 64, 28, 28), 64, "direct")
     assert not kernels_of((1, 3, 32, 32), 8, "auto"), "few channels: the transforms cost more than they save"
     assert not kernels_of((1, 64, 28, 28), 64, "winograd", strides=[2, 2])
-    assert not kernels_of((1, 64, 28, 28), 64, "winograd", dilations=[2, 2])
+    assert kernels_of((1, 64, 28, 28), 64, "winograd", dilations=[2, 2])
+    assert not kernels_of((1, 64, 28, 28), 64, "winograd", dilations=[4, 4]), "phases of different lengths"
 
 
 def test_accuracy_over_many_channels() -> None:

@@ -4,7 +4,8 @@
     P[f, tile, o] = sum over i of V[f, tile, i] U[f, i, o]      y = A' P A, bias and epilogue, for each tile
 
 A tile is m outputs along each dimension; a product has (m + r - 1)^2 frequencies where the direct sum has
-m^2 r^2 terms. Tiles that reach past the output get kernels of their own that store what is inside.
+m^2 r^2 terms. Tiles that reach past the output get kernels of their own that store what is inside. A dilation of
+d is d by d plain convolutions, one for each phase of the output: `p` in the loops.
 """
 
 from __future__ import annotations
@@ -52,17 +53,28 @@ OFF_PAGE = 32
 
 @dataclass(frozen=True)
 class Tiling:
-    """One spatial dimension: tiles of m outputs under a window of r taps over `extent` inputs."""
+    """One spatial dimension: tiles of m outputs under a window of r taps over `extent` inputs, for each of `phases`
+    phases with `out` outputs each."""
 
     extent: int
     out: int
     pad: int
     m: int
     r: int
+    phases: int = 1
 
     @property
     def tiles(self) -> int:
         return -(-self.out // self.m)
+
+    def place(self, name: str, at: int) -> Index:
+        """Element `at` of a tile, counted from the first tile's start."""
+        terms = {f"t{name}": self.m * self.phases}
+        return Index(at * self.phases, terms | ({f"p{name}": 1} if self.phases > 1 else {}))
+
+    def end(self, first: int, count: int) -> int:
+        """The place after the last input that tiles first, first + 1 ... read."""
+        return ((first + count - 1) * self.m + self.reach) * self.phases - self.pad
 
     @property
     def reach(self) -> int:
@@ -83,10 +95,10 @@ def winograd(build: Build, region: Region) -> bool:
         return False
     x, w, y = shape_of(node.inputs[0]), shape_of(node.inputs[1]), shape_of(node.outputs[0])
     win = Window(node, x[2:], w[2:], y[2:])
-    dims = [
-        Tiling(x[2 + d], y[2 + d], win.begin[d], m if w[2 + d] > 1 else 1, w[2 + d])
-        for d in range(len(x) - 2)
-    ]
+    dims = []
+    for d, r in enumerate(w[2:]):
+        phases = win.dilations[d] if r > 1 else 1
+        dims.append(Tiling(x[2 + d], y[2 + d] // phases, win.begin[d], outputs(m, r), r, phases))
     work = _Work(build, region, dims, _weights(build, node, dims))
     every = bands(x[0], dims, x[1], y[1])
     done: list[list[Step]] = []
@@ -108,8 +120,7 @@ def winograd(build: Build, region: Region) -> bool:
 
 def _inside(band: Band, d: Tiling) -> bool:
     """Whether a band ends before the border of the input and the last outputs."""
-    end = (band.first + band.rows) * d.m
-    return end <= d.out and end + d.r - 1 - d.pad <= d.extent
+    return (band.first + band.rows) * d.m <= d.out and d.end(band.first, band.rows) <= d.extent
 
 
 def _moved(first: Sequence[Step], second: Sequence[Step], n: int) -> list[Step] | None:
@@ -140,11 +151,12 @@ class Band:
 
 def bands(batch: int, dims: Sequence[Tiling], ins: int, outs: int) -> list[Band]:
     """All at once if the transforms are small; else parts whose transforms stay in cache between the steps."""
-    row = 4 * prod(d.reach for d in dims) * prod(d.tiles for d in dims[1:]) * (ins + outs)
+    across = prod(d.tiles for d in dims[1:]) * prod(d.phases for d in dims)
+    row = 4 * prod(d.reach for d in dims) * across * (ins + outs)
     rows = dims[0].tiles
     if batch * rows * row <= WHOLE:
         return [Band(0, batch, 0, rows)]
-    size = max(1, BAND // row, -(-MIN_TILES // prod(d.tiles for d in dims[1:])))
+    size = max(1, BAND // row, -(-MIN_TILES // across))
     parts = -(-rows // size)
     size = -(-rows // parts)
     return [
@@ -161,13 +173,15 @@ def tile_of(build: Build, node: Node) -> int:
     if x.dtype != "f32" or node.attrs.get("group", 1) != 1:
         return 0
     kernel, y = shape_of(w)[2:], shape_of(node.outputs[0])
-    plain = all(s == 1 for name in ("strides", "dilations") for s in node.attrs.get(name) or [1])
-    if not 1 <= len(kernel) <= 3 or not plain or not set(kernel) <= {1, 3} or 3 not in kernel or 0 in y:
+    phases = [d if k > 1 else 1 for d, k in zip(node.attrs.get("dilations") or [1] * 3, kernel, strict=False)]
+    plain = all(s == 1 for s in node.attrs.get("strides") or [1])
+    plain = plain and not any(e % d for e, d in zip(y[2:], phases, strict=False))
+    if not 1 <= len(kernel) <= 3 or not plain or not set(kernel) <= {1, 3, 5} or {1} == set(kernel) or 0 in y:
         return 0
     if not build.tensors.place(w)[0].constant:
         return 0
     direct = direct_time(y, shape_of(w))
-    times = {m: winograd_time(y, shape_of(w), m) for m in TILES}
+    times = {m: winograd_time(y, shape_of(w), m, phases) for m in TILES}
     # a larger tile has more weights and more rounding: it must be clearly faster
     order = TILES if times[TILES[0]] < 0.9 * times[TILES[1]] else TILES[1:]
     rule = 0
@@ -187,15 +201,20 @@ def tile_of(build: Build, node: Node) -> int:
     return m
 
 
+def outputs(m: int, taps: int) -> int:
+    """Outputs of a tile under so many taps: m under three; under five as many as make six frequencies."""
+    return {1: 1, 3: m, 5: 2}[taps]
+
+
 def growth(w: Sequence[int], m: int) -> int:
     """Bytes that the transformed weights of tiles of m outputs take more than the weights."""
-    return 4 * prod(w[:2]) * (prod(m + 2 if k == 3 else 1 for k in w[2:]) - prod(w[2:]))
+    return 4 * prod(w[:2]) * (prod(outputs(m, k) + k - 1 for k in w[2:]) - prod(w[2:]))
 
 
 def _affordable(build: Build, more: int) -> bool:
     """Few layers of a model have most of its weights, and gain least by a transform: they stay as they are."""
     return (
-        more <= max(LAYER_SHARE * build.weights, SMALL / 4)
+        more <= max(LAYER_SHARE * build.weights, SMALL / 2)
         and build.grown + more <= MODEL_SHARE * build.weights + SMALL
     )
 
@@ -206,10 +225,12 @@ def direct_time(y: Sequence[int], w: Sequence[int]) -> float:
     return _product_time(rows, prod(w[1:]), w[0])
 
 
-def winograd_time(y: Sequence[int], w: Sequence[int], m: int) -> float:
+def winograd_time(y: Sequence[int], w: Sequence[int], m: int, phases: Sequence[int] = (1, 1, 1)) -> float:
     """Modelled nanoseconds with tiles of m outputs."""
-    reach = prod(m + 2 if k == 3 else 1 for k in w[2:])
-    tiles = y[0] * prod(-(-e // m) if k == 3 else e for e, k in zip(y[2:], w[2:], strict=True))
+    reach = prod(outputs(m, k) + k - 1 for k in w[2:])
+    tiles = y[0]
+    for e, k, p in zip(y[2:], w[2:], phases, strict=False):
+        tiles *= p * -(-e // p // outputs(m, k))
     return reach * _product_time(tiles, w[1], w[0]) + MOVED * reach * tiles * (w[0] + w[1])
 
 
@@ -331,13 +352,13 @@ class _Work:
         patch = {}
         for at in combinations(*(range(d.reach) for d in dims)):
             place = [
-                Index(first * d.m + e - d.pad, {f"t{a}": d.m})
+                d.place(a, first * d.m + e) + -d.pad
                 for e, a, d, first in zip(at, names, dims, firsts, strict=True)
             ]
             bounds = [
                 (p, d.extent)
                 for p, d, first, count in zip(place, dims, firsts, counts, strict=True)
-                if first * d.m < d.pad or (first + count - 1) * d.m + d.reach - d.pad > d.extent
+                if first * d.m * d.phases < d.pad or d.end(first, count) > d.extent
             ]
             at_x = [b, c, *place]
             patch[at] = ctx.read_padded(x, at_x, bounds, const(0, x.dtype)) if bounds else ctx.read(x, at_x)
@@ -346,7 +367,7 @@ class _Work:
         stages = Stages()
         for f, v in enumerate(stages.transformed([d.matrices.inputs for d in dims], patch).values()):
             stages.store(v, layout.index([Index(f), tile, c]))
-        axes = [Axis("b", band.images), *(Axis(f"t{a}", n) for a, n in zip(names, counts, strict=True))]
+        axes = [*self._outer(band), *(Axis(f"t{a}", n) for a, n in zip(names, counts, strict=True))]
         self._emit(ctx, [*axes, Axis("c", ins)], stages.all, made, "winograd_inputs", [self.node])
 
     def products(self, band: Band) -> None:
@@ -397,7 +418,7 @@ class _Work:
             value = stages.share(values[at] if bias is None else op("add", values[at], ctx.read(bias, [o])))
             idx = [b, o]
             idx += [
-                Index(first * d.m + e, {f"t{a}": d.m})
+                d.place(a, first * d.m + e)
                 for e, a, d, (first, _, _) in zip(at, names, dims, chosen, strict=True)
             ]
             ctx.inside = {node.outputs[0]: value}
@@ -405,7 +426,7 @@ class _Work:
                 ctx.inside[n.outputs[0]] = ctx.element(n, idx)
             stages.store(ctx.inside[region.output], self.layout.index(idx))
         axes = [
-            Axis("b", band.images),
+            *self._outer(band),
             *(Axis(f"t{a}", n) for a, (_, n, _) in zip(names, chosen, strict=True)),
         ]
         name = "winograd_" + "_".join(n.op.lower() for n in region.nodes)
@@ -422,14 +443,23 @@ class _Work:
         return made[tiles]
 
     def _tile(self, counts: Sequence[int], firsts: Sequence[int] | None = None) -> Index:
-        """The number of a tile in its band: image, then the dimensions, the last one fastest."""
+        """The number of a tile in its band: image, phases, then the dimensions, the last one fastest."""
         out, stride = Index(), 1
         for a, count, first in reversed(
             list(zip(self.names, counts, firsts or [0] * len(counts), strict=True))
         ):
             out = out + Index(first * stride, {f"t{a}": stride})
             stride *= count
+        for a, d in zip(self.names, self.dims, strict=True):
+            if d.phases > 1:
+                out = out + Index(0, {f"p{a}": stride})
+                stride *= d.phases
         return out + Index(0, {"b": stride})
+
+    def _outer(self, band: Band) -> list[Axis]:
+        """Images, and phases where there are several."""
+        phases = [Axis(f"p{a}", d.phases) for a, d in zip(self.names, self.dims, strict=True) if d.phases > 1]
+        return [Axis("b", band.images), *phases]
 
     def _emit(
         self,
@@ -447,4 +477,4 @@ class _Work:
 
 
 def _tiles(band: Band, dims: Sequence[Tiling]) -> int:
-    return band.images * band.rows * prod(d.tiles for d in dims[1:])
+    return band.images * band.rows * prod(d.tiles for d in dims[1:]) * prod(d.phases for d in dims)
