@@ -36,6 +36,7 @@ from nnjit.lower.backend import (
 )
 from nnjit.lower.context import Context
 from nnjit.lower.forms import Choice, Forms
+from nnjit.lower.joining import place_in_reader
 from nnjit.lower.layout import Layout
 from nnjit.lower.layouts import preferred
 from nnjit.lower.ops.attention import OP as ATTENTION
@@ -472,7 +473,12 @@ class Build:
         c.value = ctx.inside[out]
         once = all(n.once for n in r.nodes)
         layout = Layout.row_major(out.shape) if out in self.outputs else preferred(r, c, self.tensors)
-        buffer = self.buffer(out, layout, once)
+        joined = place_in_reader(self, out, layout, once)
+        if joined is not None:
+            buffer, layout = joined.buffer, joined.layout
+            self.tensors.put(out, buffer, layout)
+        else:
+            buffer = self.buffer(out, layout, once)
         self.emit(ctx, c, out.dtype, buffer, layout, list(r.nodes), once)
 
     def _outputs(self) -> None:

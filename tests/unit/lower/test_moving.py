@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from onnx import helper, numpy_helper
 
+from nnjit.runtime.local import LocalSession
 from tests.support.single import model_of, native, on_kernels
 from tests.unit.lower.test_windows import check
 
@@ -181,3 +183,79 @@ def test_the_few_best(shape: list[int], axis: int, k: int, largest: bool, dtype:
     got, expected = on_kernels(model, {"x": x}), native(model, {"x": x})
     np.testing.assert_array_equal(got["y"], expected["y"])
     np.testing.assert_array_equal(got["i"], expected["i"])
+
+
+@SETTINGS
+@given(
+    parts=st.lists(st.tuples(st.integers(1, 9), st.sampled_from("krvct")), min_size=1, max_size=5),
+    axis=st.integers(0, 2), used=st.booleans(), seed=SEEDS,
+)  # fmt: skip
+def test_parts_of_a_concat(parts: list[tuple[int, str]], axis: int, used: bool, seed: int) -> None:
+    """Parts that kernels make, that are read elsewhere too, views, constants and feeds, and one twice."""
+    rng = np.random.default_rng(seed)
+    feeds, weights, nodes, names = {}, {}, [], []
+    for n, (size, how) in enumerate(parts):
+        shape = [3, 5, 4]
+        shape[axis] = size
+        x = rng.normal(size=shape if how != "v" else shape[::-1]).astype(np.float32)
+        (weights if how == "c" else feeds)[f"x{n}"] = x
+        name = f"x{n}"
+        if how in "kr":
+            nodes.append(helper.make_node("Mul", [name, name], [f"k{n}"]))
+            name = f"k{n}"
+        elif how == "v":
+            nodes.append(helper.make_node("Transpose", [name], [f"v{n}"], perm=[2, 1, 0]))
+            name = f"v{n}"
+        if how == "r":
+            nodes.append(helper.make_node("ReduceSum", [name], [f"r{n}"], keepdims=0))
+        names += [name, name] if how == "t" else [name]
+    nodes.append(helper.make_node("Concat", names, ["y"], axis=axis))
+    nodes.append(helper.make_node("Relu", ["y"], ["z"]))
+    outputs = ["z", *(f"r{n}" for n, (_, how) in enumerate(parts) if how == "r"), *(["y"] if used else [])]
+    if not feeds:
+        return
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info(n, 1, list(v.shape)) for n, v in feeds.items()],
+        [helper.make_tensor_value_info(n, 1, None) for n in outputs],
+        [numpy_helper.from_array(v, n) for n, v in weights.items()],
+    )  # fmt: skip
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    model = made.SerializeToString()
+    got, expected = on_kernels(model, feeds), native(model, feeds)
+    for name in outputs:
+        np.testing.assert_allclose(got[name], expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_kernels_write_where_a_concat_has_it(axis: int) -> None:
+    nodes = [
+        helper.make_node("Exp", ["x"], ["a"]),
+        helper.make_node("Neg", ["x"], ["b"]),
+        helper.make_node("Concat", ["a", "b"], ["c"], axis=axis),
+        helper.make_node("Softmax", ["c"], ["y"]),
+    ]
+    x = np.random.default_rng(1).normal(size=(3, 5, 8)).astype(np.float32)
+    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", 1, [3, 5, 8])],
+                              [helper.make_tensor_value_info("y", 1, None)])  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    session = LocalSession(model.SerializeToString())
+    got = session.run({"x": x})
+    assert session.last is not None and len(session.last.steps) == 3
+    np.testing.assert_allclose(
+        got["y"], native(model.SerializeToString(), {"x": x})["y"], rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("mode", ["reflect", "edge", "wrap"])
+def test_a_kernel_writes_into_the_middle_of_what_is_padded(mode: str) -> None:
+    x, pads = np.random.default_rng(2).normal(size=(2, 5, 7)).astype(np.float32), [0, 2, 3, 1, 0, 4]
+    nodes = [helper.make_node("Exp", ["x"], ["a"]), helper.make_node("Pad", ["a", "p"], ["y"], mode=mode)]
+    if mode == "reflect":
+        pads[0] = pads[3] = 1
+    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", 1, list(x.shape))],
+                              [helper.make_tensor_value_info("y", 1, None)],
+                              [numpy_helper.from_array(np.array(pads, np.int64), "p")])  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    got = on_kernels(model.SerializeToString(), {"x": x})["y"]
+    expected = np.pad(np.exp(x), np.array(pads).reshape(2, -1).T, mode=mode)  # type: ignore[call-overload]
+    np.testing.assert_allclose(got, expected, rtol=1e-5)

@@ -71,7 +71,7 @@ def rows(spec: KernelSpec, target: Target) -> Schedule | None:
             if spatial:
                 steps.append(Tile(name, 16 if extent >= 16 else LANES))
     elif narrow and shared is not None and shared.extent >= LANES:
-        wide = 4 * LANES if shared.extent >= 16 and len(spec.stages) == 1 else LANES
+        wide = 4 * LANES if shared.extent >= 16 and len(spec.stages) <= 2 else LANES
         steps += [Vectorize(shared.name, LANES), Tile(shared.name, wide)]
         tiles[shared.name] = wide
     for s in spec.stages:

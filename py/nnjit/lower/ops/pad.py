@@ -55,7 +55,8 @@ def pad_from_itself(build: Build, node: Node) -> None:
         raise Unsupported(f"Pad with mode {mode}")
     x = node.inputs[0]
     assert x is not None
-    y = output(build, node)
+    made = build.tensors.places.get(node.outputs[0])
+    y = node.outputs[0] if made is not None else output(build, node)
     source, whole = layout_of(build, x), layout_of(build, y)
     begins: list[int] = []
     for d, (before, after) in enumerate(pads_of(node)):
@@ -67,7 +68,8 @@ def pad_from_itself(build: Build, node: Node) -> None:
     filled = whole
     for d, begin in enumerate(begins):
         filled = filled.sliced(d, begin, 1, source.shape[d])
-    copy(build, node, part(build, x, source), part(build, y, filled))
+    if made is None or layout_of(build, x) != filled or build.tensors.places[x].buffer is not made.buffer:
+        copy(build, node, part(build, x, source), part(build, y, filled))
     for d, begin in enumerate(begins):
         end = begin + source.shape[d]
         # all of the dimensions before d, the middle of those after it

@@ -143,13 +143,20 @@ def arg_extreme(ctx: Context, node: Node, out: int) -> Computation:
         raise Unsupported(f"{node.op} over an empty axis" if x.dtype != "bool" else f"{node.op} of bool")
     kept, gone, idx, at = split_axes(x.shape, [d])
     v = ctx.read(x, idx)
-    top = keep("top", gone, "max" if node.op == "ArgMax" else "min", v, acc(v.dtype))
+    # a NaN is no extreme; of a row that has nothing else, the place is at one end
+    extreme = ("p" if v.dtype in FLOATS else "") + ("max" if node.op == "ArgMax" else "min")
+    top = keep("top", gone, extreme, v, acc(v.dtype))
     last = node.attrs.get("select_last_index", 0)
     here = compare("eq", v, local("top", v.dtype))
     body = select(here, axis(f"r{d}"), const(-1 if last else LIMITS["i32"][1], "i32"))
     if not node.attrs.get("keepdims", 1):
         at = [i for n, i in enumerate(at) if n != d]
+    end = (
+        op("max", acc("i32"), const(0, "i32"))
+        if last
+        else op("min", acc("i32"), const(x.shape[d] - 1, "i32"))
+    )
     return Computation(
-        kept, at, cast(acc("i32"), "i64"), stages=[top], reduce=gone, combine="max" if last else "min",
+        kept, at, cast(end, "i64"), stages=[top], reduce=gone, combine="max" if last else "min",
         body=body, name=node.op.lower(),
     )  # fmt: skip

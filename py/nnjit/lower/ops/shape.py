@@ -69,18 +69,22 @@ def split(node: Node, x: Layout, out: int = 0) -> Layout:
 
 @composite("Concat")
 def concat(build: Build, node: Node) -> None:
-    """Each input is written to its slice of the output."""
+    """Each input is written to its slice of the output, if the kernel that made it has not done so."""
     y = node.outputs[0]
     assert y.shape is not None
     d = node.attrs["axis"] % len(y.shape)
-    layout = _common_order([v for v in node.inputs if v is not None], build, y.shape)
-    if y in build.outputs:
-        layout = Layout.row_major(y.shape)
-    buffer = build.buffer(y, layout, node.once)
+    if y not in build.tensors.places:
+        layout = _common_order([v for v in node.inputs if v is not None], build, y.shape)
+        if y in build.outputs:
+            layout = Layout.row_major(y.shape)
+        build.buffer(y, layout, node.once)
+    buffer, layout = build.tensors.place(y)
     start = 0
     for v in node.inputs:
         assert v is not None and v.shape is not None
-        build.copy_into(v, buffer, layout.sliced(d, start, 1, v.shape[d]), [node], node.once)
+        place = build.tensors.places.get(v)
+        if place is None or place.buffer is not buffer:
+            build.copy_into(v, buffer, layout.sliced(d, start, 1, v.shape[d]), [node], node.once)
         start += v.shape[d]
 
 
