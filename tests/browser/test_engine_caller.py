@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from .engine_plans import PAGE, Toy, one_kernel, rotate_plan, scale, scale_plan, spin, trap_plan
+from .engine_plans import PAGE, Toy, one_kernel, rotate_add, rotate_plan, scale, scale_plan, spin, trap_plan
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -94,9 +94,9 @@ def test_all_at_once_is_done_in_order_with_feeds_as_they_were(engine: Page) -> N
           const late = failure(client.run('s', 'p', [x]));
           const runs = await Promise.all(asked);
           await Promise.all([swap, timing, load, back, release]);
-          const result = [runs.map((r) => [...new Set(floats(r.outputs[0]))][0]), runs.map((r) => r.caller ?? false), (await late).code];
+          const { code } = await late;
           client.terminate();
-          return result;
+          return [runs.map((r) => [...new Set(floats(r.outputs[0]))][0]), runs.map((r) => r.caller ?? false), code];
         }""",
         {"high": high, "other": one_kernel(scale("other", 10.0, 16), True)},
     )
@@ -235,7 +235,7 @@ def test_a_plan_that_takes_too_long_goes_back_to_the_engine(engine: Page) -> Non
 
 
 def test_who_runs_nothing_here(engine: Page) -> None:
-    """A session that says so, a plan with host calls, a plan without a bound, unshared memory."""
+    """A session that says so, a plan without a bound, one in an unshared memory too large for a copy."""
     started(engine, scale_plan("p", True, [2.0]), runOn="worker")
     callers = engine.evaluate(
         """async ({ plain, unshared }) => {
@@ -252,9 +252,81 @@ def test_who_runs_nothing_here(engine: Page) -> None:
           client.terminate();
           return callers;
         }""",
-        {"plain": scale_plan("p", True, [2.0]), "unshared": scale_plan("p", False, [2.0])},
+        {
+            "plain": scale_plan("p", True, [2.0]),
+            "unshared": {**scale_plan("p", False, [2.0]), "pages": 300},
+        },
     )
     assert callers == [False, False, False]
+
+
+def test_a_memory_that_is_not_shared_has_a_copy_here(engine: Page) -> None:
+    """Constants and kernels that change later change in the copy too; a memory that outgrows it ends that."""
+    toy = Toy("p", False)
+    x, y = toy.tensor("x", "int32", 8), toy.tensor("y", "int32", 8)
+    toy.step(toy.kernel(rotate_add("rotate", 8, 5)), toy.args(x["address"], y["address"]), 8)
+    toy.inputs.append(x)
+    toy.outputs.append(y)
+    trap = trap_plan("trap", False, 3, 8, "unreachable")
+    large = scale_plan("large", False, [2.0], base=300 * PAGE, table_base=3)
+    for step in trap["steps"]:
+        assert step["slot"] < 3
+    got = engine.evaluate(
+        """async ({ plan, next, trap, large, other }) => {
+          const client = await EngineClient.start({ threads: 2 });
+          await client.createSession('s', { shared: false });
+          const x = i32([0, 1, 2, 3, 4, 5, 6, 7]);
+          const load = (p) => client.loadPlan('s', revive({ ...p, callerMs: 60000 }));
+          const runs = [];
+          const run = async (key, ...feeds) => {
+            const { outputs, caller } = await client.run('s', key, feeds.length ? feeds : [x]);
+            runs.push([caller ?? false, ints(outputs[0])]);
+          };
+          const adopt = (place) => client.adopt('s', 'p',
+            { lab: '', slot: 0, pages: 1, repacks: [{ kernels: [], words: [next.word], place }] });
+          await load(plan); await run('p'); await run('p');
+          await client.swapSlot('s', 'p', 0, revive(other)); await run('p');
+          await load(next); await run('next'); await run('next'); await run('p');
+          await adopt(next.place);
+          await run('p'); await run('next');
+          await client.loadPlan('s', revive(large));
+          await run('p');
+          await adopt(next.was);
+          await run('p'); await run('next');
+          await client.createSession('t', { shared: false });
+          await client.loadPlan('t', revive({ ...trap, callerMs: 60000 }));
+          await client.run('t', 'trap', [i32([0]), x]);
+          const error = await failure(client.run('t', 'trap', [i32([1]), x]));
+          const after = await client.run('t', 'trap', [i32([0]), x]);
+          const result = { runs, error, after: [after.caller, ints(after.outputs[0])] };
+          await client.releaseSession('s');
+          client.terminate();
+          return result;
+        }""",
+        {"plan": toy.plan(), "next": _next(toy), "trap": trap, "large": large,
+         "other": one_kernel(rotate_add("other", 8, 9), False)},
+    )  # fmt: skip
+    x8 = np.arange(8)
+    five, nine, elsewhere = np.roll(x8, -1) + 5, np.roll(x8, -1) + 9, np.zeros(8, int) + 5
+    expected = [(False, five), (True, five), (True, nine), (False, five), (True, five), (True, nine),
+                (True, five), (True, elsewhere), (True, five), (False, five), (False, five)]  # fmt: skip
+    assert [caller for caller, _ in got["runs"]] == [caller for caller, _ in expected]
+    for (_, values), (_, wanted) in zip(got["runs"], expected, strict=True):
+        np.testing.assert_array_equal(values, wanted)
+    assert got["error"]["code"] == "KERNEL_TRAP" and got["error"]["fields"]["name"] == "harmful"
+    assert got["after"] == [True, (np.roll(x8, -2) + 2).tolist()]
+
+
+def _next(first: Toy) -> dict[str, Any]:
+    """A second plan of the session, behind the first, with its input. `word` points to that; `place` are zeros."""
+    toy = Toy("next", False, base=first.top, table_base=1)
+    x = first.inputs[0]
+    zeros, y = toy.tensor("zeros", "int32", 8), toy.tensor("y", "int32", 8)
+    args = toy.args(x["address"], y["address"])
+    toy.step(toy.kernel(rotate_add("rotate", 8, 5)), args, 8)
+    toy.inputs.append(x)
+    toy.outputs.append(y)
+    return {**toy.plan(), "word": args, "place": zeros["address"], "was": x["address"]}
 
 
 def test_a_survey_is_of_the_next_run(engine: Page) -> None:

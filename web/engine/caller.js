@@ -1,8 +1,10 @@
 // The caller's own thread carries out short plans: what a message to the engine and back costs is saved. It has
 // instances of its own over the sessions' shared memories, and leads the pool's threads where a plan is long enough
-// for more than one. It never sleeps: where the team is not to be had it does all the work itself.
+// for more than one. It never sleeps: where the team is not to be had it does all the work itself. Of a small memory
+// that cannot be shared it has a copy.
 
 import { Control, RUN } from './control.js';
+import { PAGE } from './memory.js';
 import { Replica } from './replica.js';
 import { countLong } from './steps.js';
 import { turn } from './turns.js';
@@ -52,21 +54,48 @@ export class Caller {
   #turnEnd = null;
 
   /**
-   * @param {SharedArrayBuffer} control the pool's
+   * @param {SharedArrayBuffer | null} control the pool's, if it can be shared
    * @param {number} threads
    */
   constructor(control, threads) {
-    this.#control = new Control(threads, control);
+    this.#control = control ? new Control(threads, control) : Control.create(1, false);
   }
 
   /** @param {Mail} mail */
   apply(mail) {
     try {
-      this.#replica.apply(mail);
+      if (mail.op === 'own') this.#own(mail.session);
+      else if (mail.op === 'copy') this.#copy(mail);
+      else this.#replica.apply(mail);
     } catch {
       // It cannot be linked here: the engine runs it, as if there were no caller.
       if ('plan' in mail) this.#replica.apply({ op: 'dropPlan', session: mail.session, plan: mail.plan });
     }
+  }
+
+  /** A memory for a session whose own cannot be shared. @param {number} session */
+  #own(session) {
+    if (!this.memory(session)) this.#replica.apply({ op: 'session', session, memory: new WebAssembly.Memory({ initial: 1 }) });
+  }
+
+  /**
+   * The engine's memory of a session as it is now, in this thread's own.
+   * @param {Extract<Mail, {op: 'copy'}>} mail
+   */
+  #copy({ session, bytes }) {
+    const memory = this.memory(session);
+    if (!memory) return;
+    const more = bytes.byteLength - memory.buffer.byteLength;
+    if (more > 0) memory.grow(more / PAGE);
+    new Uint8Array(memory.buffer).set(new Uint8Array(bytes));
+  }
+
+  /**
+   * @param {number} session
+   * @returns {WebAssembly.Memory | undefined} what its runs here work on
+   */
+  memory(session) {
+    return this.#replica.sessions.get(session)?.memory;
   }
 
   /** @param {number} session */

@@ -29,10 +29,10 @@ export class EngineClient {
    */
   constructor(calls, { info, control }) {
     this.#calls = calls;
-    this.#caller = control && new Caller(control, info.threads);
+    this.#caller = new Caller(control, info.threads);
     this.#runs = new Runs(calls, this.#caller);
     this.info = info;
-    calls.onMail = (mail) => this.#caller?.apply(mail);
+    calls.onMail = (mail) => this.#caller.apply(mail);
   }
 
   /**
@@ -71,7 +71,9 @@ export class EngineClient {
     return this.#inLane(id, async (lane) => {
       const { no, ...loaded } = await this.#calls.call('loadPlan', [id, plan, sources], { signal, progress: onProgress });
       const { key, inputs, outputs } = plan;
-      if (lane) lane.plans.set(key, { key, inputs, outputs, short: this.#caller?.short(plan, lane.no, no) ?? null });
+      if (!lane) return loaded;
+      if (!lane.direct) lane.memory = this.#caller.memory(lane.no) ?? null;
+      lane.plans.set(key, { key, inputs, outputs, short: this.#caller.short(plan, lane.no, no) });
       return loaded;
     });
   }
@@ -313,7 +315,7 @@ export class EngineClient {
   releaseSession(id) {
     return this.#inLane(id, async (lane) => {
       const freed = await this.#calls.call('releaseSession', [id]);
-      if (lane) this.#caller?.drop(lane.no);
+      if (lane) this.#caller.drop(lane.no);
       lane?.closed();
       return freed;
     });

@@ -76,8 +76,9 @@ const methods = {
     check(!shared || info.sharedMemory, 'BAD_PLAN',
       'Memory cannot be shared here: the page is not cross-origin isolated.');
     const many = shared ? Math.min(Math.max(1, Math.floor(threads)), info.threads) : 1;
-    const lends = shared && runOn === 'auto';
-    const made = new Session(id, pool, { shared, threads: many, maxPages }, lends ? (mail) => port.postMessage({ id: 0, mail }) : null);
+    const tell = (/** @type {import('./types.d.ts').Mail} */ mail, /** @type {Transferable[]} */ transfer = []) =>
+      port.postMessage({ id: 0, mail }, transfer);
+    const made = new Session(id, pool, { shared, threads: many, maxPages }, runOn === 'auto' ? tell : null);
     sessions.set(id, made);
     try {
       await made.open();

@@ -1,5 +1,5 @@
-// A session as its caller sees it: the line in which its calls wait, and its memory where that is shared. Who is
-// at the head of the line may write feeds into the memory and read outputs out of it: nothing else is under way.
+// A session as its caller sees it: the line in which its calls wait, and its memory, shared or the caller's copy. Who
+// is at the head of the line may write feeds into the memory and read outputs out of it: nothing else is under way.
 
 import { collect } from './garbage.js';
 
@@ -11,12 +11,14 @@ export class Lane {
   /** @type {(() => void)[]} */
   #waiting = [];
   #view = new Uint8Array(0);
-  /** @type {WebAssembly.Memory | null} */
-  #memory = null;
+  /** The engine's if it is shared, else the caller's copy, if there is one. @type {WebAssembly.Memory | null} */
+  memory = null;
   /** A call is under way; whoever comes now waits. */
   busy = false;
   /** The engine has this session. */
   open = false;
+  /** The engine's memory is here too: feeds and outputs need no messages. */
+  direct = false;
   /** The session's number in mail. */
   no = -1;
   threads = 1;
@@ -44,24 +46,20 @@ export class Lane {
   /** @param {{memory?: WebAssembly.Memory, no: number, threads: number}} made memory: if it is shared */
   opened({ memory, no, threads }) {
     this.open = true;
+    this.direct = memory !== undefined;
     this.no = no;
     this.threads = threads;
-    this.#memory = memory ?? null;
+    this.memory = memory ?? null;
   }
 
   /** Lets go of the memory, so that it can be freed. */
   closed() {
-    const { direct } = this;
-    this.open = false;
-    this.#memory = null;
+    const held = this.memory !== null;
+    this.open = this.direct = false;
+    this.memory = null;
     this.#view = new Uint8Array(0);
     this.plans.clear();
-    if (direct) collect();
-  }
-
-  /** Feeds and outputs need no messages. */
-  get direct() {
-    return this.#memory !== null;
+    if (held) collect();
   }
 
   /**
@@ -71,10 +69,10 @@ export class Lane {
    */
   bytes(address, length) {
     const end = address + length;
-    if (this.#memory && end > this.#view.byteLength) {
+    if (this.memory && end > this.#view.byteLength) { // also one that has grown and lost its buffer
       // The engine has grown it: the old buffer keeps its length, and grow(0) makes the new one known here.
-      if (this.#memory.buffer.byteLength < end) this.#memory.grow(0);
-      this.#view = new Uint8Array(this.#memory.buffer);
+      if (this.memory.buffer.byteLength < end) this.memory.grow(0);
+      this.#view = new Uint8Array(this.memory.buffer);
     }
     return this.#view.subarray(address, end);
   }

@@ -42,13 +42,14 @@ export async function loadPlan(session, plan, sources, context) {
     long: countLong(plan.steps),
   };
   const { tableBase, slots } = plan;
-  if (plan.callerMs) session.lent.add(loaded.no);
+  if (plan.callerMs) session.lend(loaded.no, plan.pages);
   try {
     await session.mail({ op: 'plan', session: session.no, plan: loaded.no, module, tableBase, slots });
     context.progress('compile', 1, 1);
     const compiled = performance.now();
     await initialize(session, loaded, plan.init, sources, context);
     session.plans.set(plan.key, loaded);
+    if (session.lent.has(loaded.no)) session.copy();
     return { compileMs: compiled - started, initMs: performance.now() - compiled, bytes: session.memory.bytes, no: loaded.no };
   } catch (cause) {
     await session.mail({ op: 'dropPlan', session: session.no, plan: loaded.no });

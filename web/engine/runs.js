@@ -19,7 +19,7 @@ const LARGE = 1 << 18;
 export class Runs {
   /**
    * @param {import('./calls.js').Calls} calls
-   * @param {import('./caller.js').Caller | null} caller
+   * @param {import('./caller.js').Caller} caller
    */
   constructor(calls, caller) {
     this.calls = calls;
@@ -36,18 +36,17 @@ export class Runs {
    * @returns {Promise<RunResult>}
    */
   async run(lane, id, key, feeds, options) {
-    const plan = lane?.direct ? lane.plans.get(key) : undefined;
+    const plan = lane?.plans.get(key);
     if (!lane || !plan) return this.#byMessage(id, key, feeds, options);
     const { short } = plan;
-    if (short && this.caller?.takes(lane.no, short)) return this.#here(this.caller, lane, id, plan, short, feeds, options);
-    const result = await this.#inEngine(lane, id, plan, feeds, options);
-    if (short) this.caller?.ran(short, result.ms);
+    if (short && this.caller.takes(lane.no, short)) return this.#here(lane, id, plan, short, feeds, options);
+    const result = await (lane.direct ? this.#inEngine(lane, id, plan, feeds, options) : this.#byMessage(id, key, feeds, options));
+    if (short) this.caller.ran(short, result.ms);
     return result;
   }
 
   /**
    * On this thread.
-   * @param {import('./caller.js').Caller} caller
    * @param {Lane} lane
    * @param {string} id
    * @param {KnownPlan} plan
@@ -56,7 +55,8 @@ export class Runs {
    * @param {RunOptions} options
    * @returns {Promise<RunResult>}
    */
-  async #here(caller, lane, id, plan, short, feeds, options) {
+  async #here(lane, id, plan, short, feeds, options) {
+    const { caller } = this;
     const outputs = begin(lane, plan, feeds, options);
     const pause = caller.pause();
     if (pause) await pause;
@@ -68,22 +68,21 @@ export class Runs {
     } catch (cause) {
       if (cause instanceof Lost) throw this.calls.die(cause.message);
       if (!(cause instanceof CallTrapped)) throw cause;
-      return await this.#explain(caller, id, plan.key, cause.how);
+      return await this.#explain(id, plan.key, cause.how);
     }
   }
 
   /**
-   * @param {import('./caller.js').Caller} caller
    * @param {string} id
    * @param {string} key
    * @param {CallTrapped['how']} how
    * @returns {Promise<RunResult>} rejects with what the engine makes of the trap, once all threads have left the run
    */
-  async #explain(caller, id, key, how) {
+  async #explain(id, key, how) {
     try {
       return await this.calls.call('calledTrapped', [id, key, how]);
     } finally {
-      if (how.threads > 1) caller.give();
+      if (how.threads > 1) this.caller.give();
     }
   }
 

@@ -2,7 +2,7 @@
 
 import { CALL, CANDIDATE, RUN } from './control.js';
 import { NnjitError, asError, check, throwIfAborted } from './errors.js';
-import { SessionMemory } from './memory.js';
+import { PAGE, SessionMemory } from './memory.js';
 import { JobTrapped } from './pool.js';
 import { turn } from './turns.js';
 
@@ -14,7 +14,10 @@ import { turn } from './turns.js';
 /** @typedef {import('./types.d.ts').Trap} Trap */
 
 /** What the caller's thread must have done too before its next run. It drops sessions itself. */
-const FOR_CALLER = new Set(['session', 'plan', 'swap', 'dropPlan']);
+const FOR_CALLER = new Set(['plan', 'swap', 'dropPlan']);
+
+/** A memory of more than 16 MiB is not copied to the caller. */
+const COPY_PAGES = 256;
 
 /**
  * What is kept of a plan once it is loaded: no module bytes, no constants.
@@ -47,7 +50,7 @@ export class Session {
    * @param {string} id
    * @param {import('./pool.js').Pool} pool
    * @param {{shared: boolean, threads: number, maxPages?: number}} options
-   * @param {((mail: Mail) => void) | null} [caller] takes the mail for the caller's thread; null: that runs nothing
+   * @param {((mail: Mail, transfer?: Transferable[]) => void) | null} [caller] takes the mail for the caller's thread; null: that runs nothing
    */
   constructor(id, pool, { shared, threads, maxPages }, caller = null) {
     this.id = id;
@@ -59,6 +62,29 @@ export class Session {
     this.memory = new SessionMemory(shared, maxPages);
   }
 
+  /**
+   * The plan may run on the caller's thread too. A memory that cannot be shared has to be small enough for a copy.
+   * @param {number} plan its number
+   * @param {number} pages
+   */
+  lend(plan, pages) {
+    if (!this.caller || (!this.shared && pages > COPY_PAGES)) return;
+    if (!this.shared && !this.lent.size) this.caller({ op: 'own', session: this.no });
+    this.lent.add(plan);
+  }
+
+  /** What was changed in memory for good, the caller's copy must have too. */
+  copy() {
+    if (!this.caller || this.shared || !this.lent.size) return;
+    if (this.memory.bytes > COPY_PAGES * PAGE) {
+      for (const plan of this.lent) this.caller({ op: 'dropPlan', session: this.no, plan });
+      this.lent.clear();
+      return;
+    }
+    const bytes = this.memory.view.slice().buffer;
+    this.caller({ op: 'copy', session: this.no, bytes }, [bytes]);
+  }
+
   /** Tells the threads. */
   open() {
     return this.mail({ op: 'session', session: this.no, memory: this.memory.memory });
@@ -66,7 +92,7 @@ export class Session {
 
   /** @param {Mail} mail */
   mail(mail) {
-    if (this.caller && FOR_CALLER.has(mail.op) && (!('plan' in mail) || this.lent.has(mail.plan))) this.caller(mail);
+    if (this.caller && ('plan' in mail ? this.lent.has(mail.plan) && FOR_CALLER.has(mail.op) : this.shared && mail.op === 'session')) this.caller(mail);
     return this.pool.broadcast(mail, this.threads);
   }
 

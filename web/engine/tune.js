@@ -53,6 +53,7 @@ export async function adopt(session, key, { slot, pages, repacks }, lab) {
   }
   if (work.length) await session.mail({ op: 'candidate', session: session.no, plan: plan.no, module: null });
   await session.mail({ op: 'swap', session: session.no, plan: plan.no, slot, module });
+  if (work.length) session.copy();
 }
 
 /**

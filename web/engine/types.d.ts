@@ -104,7 +104,7 @@ export interface SessionOptions {
   shared?: boolean;
   threads?: number;
   maxPages?: number;
-  /** 'auto': short plans run on the caller's thread where memory is shared; 'worker': all run in the engine's. */
+  /** 'auto': short plans run on the caller's thread; 'worker': all run in the engine's. */
   runOn?: 'auto' | 'worker';
 }
 export interface SessionInfo { shared: boolean; threads: number; maxPages: number }
@@ -254,6 +254,8 @@ export type Progress = (stage: string, done: number, total: number) => void;
 /** What every thread is told about sessions and modules; see replica.js. */
 export type Mail =
   | { op: 'session'; session: number; memory: WebAssembly.Memory }
+  | { op: 'own'; session: number }
+  | { op: 'copy'; session: number; bytes: ArrayBuffer }
   | { op: 'plan'; session: number; plan: number; module: WebAssembly.Module; tableBase: number; slots: number }
   | { op: 'swap'; session: number; plan: number; slot: number; module: WebAssembly.Module | null }
   | { op: 'candidate'; session: number; plan: number; module: WebAssembly.Module | null }
