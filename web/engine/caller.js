@@ -25,15 +25,18 @@ import { turn } from './turns.js';
 /** A run of the threads did not come to its end: one of them does not answer. */
 export class Lost extends Error {}
 
-/** A run that threw, here or in a thread that was called. The caller still has the team, if it had it. */
+/** A run that threw, here or in a thread that was called. All have left it. */
 export class CallTrapped extends Error {
-  /** @param {{first: number, last: number, threads: number, trap: Trap | null}} how trap: this thread's own */
+  /** @param {{first: number, last: number, trap: Trap | null, others: number[]}} how
+   *    trap: this thread's own; others: the threads that trapped too */
   constructor(how) {
     super('A kernel stopped.');
     this.how = how;
   }
 }
 
+/** After a trap the threads leave at once, or within the 50 ms that they may sleep. */
+const PATIENCE_MS = 3000;
 /** ABORT when the leader has waited too long; see team.py. */
 const LOST = 2;
 /** Fresh code is slow for its first runs: so long a plan is not judged ... */
@@ -170,11 +173,6 @@ export class Caller {
     return ms;
   }
 
-  /** Gives the team back after a trap. */
-  give() {
-    this.#control.give();
-  }
-
   /**
    * @param {number} session
    * @param {number} plan
@@ -189,16 +187,23 @@ export class Caller {
       this.#replica.opens(job);
       this.#control.start(job);
     }
+    /** @type {Trap | null} */
+    let trap = null;
     try {
       this.#replica.execute(job);
     } catch (cause) {
-      throw new CallTrapped({ first, last, threads, trap: this.#replica.explain(job, cause) });
+      trap = this.#replica.explain(job, cause);
     }
-    if (threads === 1) return;
+    if (threads === 1) {
+      if (trap) throw new CallTrapped({ first, last, trap, others: [] });
+      return;
+    }
     const aborted = this.#replica.aborted(job);
-    if (aborted === LOST) throw new Lost('A thread of the engine does not answer.');
-    if (aborted) throw new CallTrapped({ first, last, threads, trap: null });
+    if (aborted === LOST || (aborted && !this.#control.left(PATIENCE_MS))) throw new Lost('A thread of the engine does not answer.');
+    const others = aborted ? this.#control.trapped(threads) : [];
+    if (aborted) this.#replica.rests(job);
     this.#control.give();
+    if (aborted) throw new CallTrapped({ first, last, trap, others });
   }
 
   /**

@@ -109,6 +109,18 @@ export class Control {
     return false;
   }
 
+  /**
+   * The caller's thread: waits until every thread has left the job that it led.
+   * @param {number} ms at most
+   * @returns {boolean} they have
+   */
+  left(ms) {
+    for (const until = performance.now() + ms; Atomics.load(this.words, REMAINING) !== 0; pause()) {
+      if (performance.now() > until) return false;
+    }
+    return true;
+  }
+
   /** Gives the team back. */
   give() {
     Atomics.store(this.words, this.caller + OWNER, NOBODY);

@@ -124,7 +124,7 @@ const methods = {
    * @param {Call} _call
    * @param {string} id
    * @param {string} key
-   * @param {{first: number, last: number, threads: number, trap: import('./types.d.ts').Trap | null}} how
+   * @param {import('./caller.js').CallTrapped['how']} how
    * @returns {Promise<never>}
    */
   async calledTrapped(_call, id, key, how) {

@@ -83,7 +83,7 @@ export class LabBench {
     const times = await session.pool.dispatch({
       kind: CALL, session: session.no, plan: -1, threads: parallel ? threads : 1, slot, args, first, tiles: count, repeat,
       serial: !parallel, ...(stride ? { stride } : {}),
-    }, () => session.memory.rest());
+    });
     return Math.max(...times);
   }
 

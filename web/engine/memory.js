@@ -113,11 +113,4 @@ export class SessionMemory {
     copy.set(this.view.subarray(address, address + length));
     return copy;
   }
-
-  /** Puts the control words back to rest after a trap, once every thread has left. */
-  rest() {
-    const words = new Int32Array(this.memory.buffer, 0, 256);
-    words[RUNNING] = 0;
-    words[ABORT] = 0;
-  }
 }

@@ -161,10 +161,9 @@ export class Pool {
    * Runs `job` on threads 0 .. job.threads-1 until it is done, without giving up the thread in between. A run
    * shares its steps among those who are there: it is done when its work is, also if a thread has yet to wake up.
    * @param {Job} job
-   * @param {() => void} rest puts the control words back after a trap
    * @returns {Promise<number[]>} ms a thread; of a run, thread 0's alone
    */
-  async dispatch(job, rest) {
+  async dispatch(job) {
     while (this.#mails > 0) await this.#mailing;
     const many = job.threads > 1;
     /** @type {Trap | null} */
@@ -188,25 +187,11 @@ export class Pool {
       if (many) this.control.join();
       others = this.#others(job);
       if (!trap && !others.length) return [ms, ...this.control.times.subarray(1, job.threads)];
-      rest();
+      this.replica.rests(job);
     } finally {
       if (many) this.control.give();
     }
-    throw await this.#trapped(trap, others);
-  }
-
-  /**
-   * A run that the caller's thread led has trapped. It has the team still.
-   * @param {Job} job
-   * @param {Trap | null} trap its own
-   * @param {() => void} rest
-   * @returns {Promise<JobTrapped>}
-   */
-calledTrapped(job, trap, rest) {
-    if (job.threads > 1) this.control.join();
-    const others = this.#others(job);
-    rest();
-    return this.#trapped(trap, others);
+    throw await this.trapped(trap, others);
   }
 
   /**
@@ -219,10 +204,10 @@ calledTrapped(job, trap, rest) {
 
   /**
    * @param {Trap | null} trap the leader's
-   * @param {number[]} others
-   * @returns {Promise<JobTrapped>}
+   * @param {number[]} others threads that trapped too; what happened there they tell by message
+   * @returns {Promise<JobTrapped>} of the first that has one
    */
-  async #trapped(trap, others) {
+  async trapped(trap, others) {
     let first = trap;
     for (const thread of others) {
       const told = await this.#trap(thread);

@@ -159,6 +159,16 @@ export class Replica {
   }
 
   /**
+   * Puts a memory's control words back to rest after a trap, once every thread has left the job.
+   * @param {Job} job
+   */
+  rests(job) {
+    const words = wordsOf(this.#session(job.session));
+    words[RUNNING] = 0;
+    words[ABORT] = 0;
+  }
+
+  /**
    * This thread's share of a job.
    * @param {Job} job
    * @returns {number} ms

@@ -68,21 +68,7 @@ export class Runs {
     } catch (cause) {
       if (cause instanceof Lost) throw this.calls.die(cause.message);
       if (!(cause instanceof CallTrapped)) throw cause;
-      return await this.#explain(id, plan.key, cause.how);
-    }
-  }
-
-  /**
-   * @param {string} id
-   * @param {string} key
-   * @param {CallTrapped['how']} how
-   * @returns {Promise<RunResult>} rejects with what the engine makes of the trap, once all threads have left the run
-   */
-  async #explain(id, key, how) {
-    try {
-      return await this.calls.call('calledTrapped', [id, key, how]);
-    } finally {
-      if (how.threads > 1) this.caller.give();
+      return await this.calls.call('calledTrapped', [id, plan.key, cause.how]); // rejects with what the engine knows of it
     }
   }
 

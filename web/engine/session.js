@@ -145,13 +145,12 @@ export class Session {
   /**
    * A run of steps that the caller's thread led has trapped.
    * @param {LoadedPlan} plan
-   * @param {{first: number, last: number, threads: number, trap: Trap | null}} how trap: the caller's own
-   * @returns {Promise<NnjitError>} when all threads have left it
+   * @param {import('./caller.js').CallTrapped['how']} how
+   * @returns {Promise<NnjitError>}
    */
-  async calledTrapped(plan, { first, last, threads, trap }) {
-    const job = { ...this.#steps(plan, first, last), threads, session: this.no, plan: plan.no };
-    const { trap: found } = await this.pool.calledTrapped(job, trap, () => this.memory.rest());
-    return this.#explain(job, plan, found);
+  async calledTrapped(plan, { first, last, trap, others }) {
+    const found = await this.pool.trapped(trap, others);
+    return this.#explain(this.#steps(plan, first, last), plan, found.trap);
   }
 
   /**
@@ -182,7 +181,7 @@ export class Session {
    */
   async #dispatch(job, plan) {
     try {
-      return await this.pool.dispatch({ ...job, session: this.no, plan: plan.no }, () => this.memory.rest());
+      return await this.pool.dispatch({ ...job, session: this.no, plan: plan.no });
     } catch (cause) {
       throw cause instanceof JobTrapped ? this.#explain(job, plan, cause.trap) : asError(cause);
     }
