@@ -202,36 +202,45 @@ def test_the_team_serves_the_caller_and_the_engine_by_turns(engine: Page) -> Non
 
 
 def test_a_plan_that_takes_too_long_goes_back_to_the_engine(engine: Page) -> None:
-    toy = Toy("slow", True)
+    """It stays there while its runs are long; it comes when they are short, and returns for good."""
+    toy = Toy("p", True)
     out = toy.tensor("out", "int32", 1)
-    toy.step(toy.kernel(spin("spin", 10_000_000)), toy.args(out["address"]), 4, parallel=False)
+    toy.step(toy.kernel(spin("long", 20_000_000)), toy.args(out["address"]), 4, parallel=False)
     toy.outputs.append(out)
     started(engine, None, 1)
-    runs, far = engine.evaluate(
-        """async (plan) => {
-          await client.loadPlan('s', revive(plan));
-          let ms = 0;
-          for (let i = 0; i < 6; i++) ({ ms } = await client.run('s', 'slow', []));
-          await client.dropPlan('s', 'slow');
-          const with_bound = async (callerMs, most) => {
-            await client.loadPlan('s', revive({ ...plan, callerMs }));
-            const runs = [];
-            for (let i = 0; i < most; i++) {
-              runs.push((await client.run('s', 'slow', [])).caller ?? false);
-              if (runs.length > 2 && !runs.at(-1)) break;
+    kernels = {
+        name: one_kernel(spin(name, turns), True) for name, turns in (("short", 1000), ("longer", 40_000_000))
+    }
+    callers, outputs = engine.evaluate(
+        """async ({ plan, short, longer }) => {
+          // 80 million turns never take less than a millisecond; 4,000 take 3 us, and now and then perhaps more
+          await client.loadPlan('s', revive({ ...plan, callerMs: 1 }));
+          const callers = [];
+          const outputs = [];
+          const run = async (most, until) => {
+            const found = [];
+            for (let i = 0; i < most && found.at(-1) !== until; i++) {
+              const { caller, outputs: [turns] } = await client.run('s', 'p', []);
+              found.push(caller ?? false);
+              outputs.push(ints(turns)[0]);
             }
-            await client.dropPlan('s', 'slow');
-            return runs;
+            callers.push(found);
           };
-          // a bound that it misses by a factor of three, and one that it misses by far
-          const result = [await with_bound(ms / 3, 100), await with_bound(ms / 1000, 3)];
+          await run(4);
+          await client.swapSlot('s', 'p', 0, revive(short));
+          await run(500, true);
+          await client.swapSlot('s', 'p', 0, revive(longer));
+          await run(100, false);
+          await client.swapSlot('s', 'p', 0, revive(short));
+          await run(4);
           client.terminate();
-          return result;
+          return [callers, outputs];
         }""",
-        toy.plan(),
+        {"plan": toy.plan(), **kernels},
     )
-    assert not runs[0] and runs[1] and not runs[-1] and all(runs[1:-1])
-    assert far == [False, False, False]
+    slow, fast, slower, after = callers
+    assert slow == [False] * 4 and fast[-1] and not slower[-1] and all(slower[:-1]) and after == [False] * 4
+    assert outputs[0] == 20_000_000 and outputs[4] == 1000 and outputs[-1] == 1000
 
 
 def test_who_runs_nothing_here(engine: Page) -> None:

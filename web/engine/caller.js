@@ -20,6 +20,7 @@ import { turn } from './turns.js';
  * @property {number} since when it first ran here; 0: it has not yet
  * @property {number} over runs in a row that took longer
  * @property {boolean} elsewhere the next run goes to the engine
+ * @property {boolean} never all do
  */
 
 /** A run of the threads did not come to its end: one of them does not answer. */
@@ -39,12 +40,10 @@ export class CallTrapped extends Error {
 const PATIENCE_MS = 3000;
 /** ABORT when the leader has waited too long; see team.py. */
 const LOST = 2;
-/** Fresh code is slow for its first runs: so long a plan is not judged ... */
+/** The first runs here may be slow: so long a plan is not judged ... */
 const FRESH_MS = 60;
 /** ... and then so many runs in a row must be too long before it goes back to the engine. */
 const TOO_LONG = 4;
-/** A first run of more than so many times the bound is enough by itself. */
-const FAR_OFF = 10;
 /** So many ms after the first run of a turn the page gets another: a loop of awaits would never give it one. */
 const STREAK_MS = 8;
 
@@ -121,8 +120,8 @@ export class Caller {
       if (part.kind !== 'wasm') return null;
       parts.push({ first: part.first, last: part.last, many: long[part.last] > long[part.first] });
     }
-    // The first run shows the engine how long it takes, and leaves code that is ready to call.
-    return { no, boundMs: callerMs, segments: parts, since: 0, over: 0, elsewhere: true };
+    // The first run shows in the engine how long it takes, and leaves code that is ready to call.
+    return { no, boundMs: callerMs, segments: parts, since: 0, over: 0, elsewhere: true, never: false };
   }
 
   /**
@@ -135,12 +134,12 @@ export class Caller {
   }
 
   /**
-   * Word of a run in the engine: the next one may come here.
+   * Word of a run in the engine: the next one comes here if that one was short enough.
    * @param {ShortPlan} plan
    * @param {number} ms
    */
   ran(plan, ms) {
-    if (plan.over < TOO_LONG && ms < FAR_OFF * plan.boundMs) plan.elsewhere = false;
+    if (!plan.never && ms <= plan.boundMs) plan.elsewhere = false;
   }
 
   /** Before a run. @returns {Promise<void> | null} the page's next turn, where it should have one first */
@@ -213,7 +212,7 @@ export class Caller {
    */
   #judge(plan, start, ms) {
     plan.since ||= start;
-    plan.over = ms > plan.boundMs && (start - plan.since > FRESH_MS || ms > FAR_OFF * plan.boundMs) ? plan.over + 1 : 0;
-    if (plan.over >= TOO_LONG) plan.elsewhere = true;
+    plan.over = ms > plan.boundMs && start - plan.since > FRESH_MS ? plan.over + 1 : 0;
+    if (plan.over >= TOO_LONG) plan.elsewhere = plan.never = true;
   }
 }

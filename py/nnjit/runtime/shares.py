@@ -22,6 +22,8 @@ UNIT_NS = 3_000
 
 CALLER_MS = 4.0
 """A run of at most so long may be done on the thread that asks for it, in general a page's: a quarter of a frame."""
+CALLER_GUESS = 5.0
+"""How much too long a guess may be: products of bytes run at several times the rate of floats."""
 CALLER_MODULE = 1 << 22
 """Bytes of a plan module that a page may link while it waits; browsers set a limit at 8 MiB."""
 
@@ -53,8 +55,10 @@ def share(spec: KernelSpec, tiles: int, threads: int) -> Share:
 
 
 def caller_ms(ns: float, module_bytes: int) -> float:
-    """How long a plan that takes about `ns` may take on its caller's thread, in ms; 0: it should not run there."""
-    return CALLER_MS if ns <= 1e6 * CALLER_MS and module_bytes <= CALLER_MODULE else 0.0
+    """How long a plan that takes about `ns` may take on its caller's thread, in ms; 0: it should not run there.
+
+    The engine goes by what it measures; the guess keeps those away that cannot come near the bound."""
+    return CALLER_MS if ns <= 1e6 * CALLER_GUESS * CALLER_MS and module_bytes <= CALLER_MODULE else 0.0
 
 
 def nanoseconds(spec: KernelSpec) -> float:
