@@ -53,12 +53,12 @@ def test_steps_keep_their_order_when_the_caller_leads(engine: Page, threads: int
           const x = i32(Array.from({ length: count }, (_, i) => i));
           const outputs = [];
           let callers = 0;
-          for (let i = 0; i < 60; i++) {
+          for (let i = 0; i < 300; i++) {
             const run = await client.run('s', 'r', [x]);
             callers += run.caller ? 1 : 0;
             outputs.push(ints(run.outputs[0]).join());
-            // now and then the threads have gone to sleep
-            if (i % 10 === 9) await new Promise((resolve) => { setTimeout(resolve, 3); });
+            // now and then the threads have gone to sleep; else they may come late to a run that is the same again
+            if (i % 40 === 39) await new Promise((resolve) => { setTimeout(resolve, 3); });
           }
           client.terminate();
           return [[...new Set(outputs)], callers];
@@ -66,7 +66,7 @@ def test_steps_keep_their_order_when_the_caller_leads(engine: Page, threads: int
         count,
     )
     expected = np.roll(np.arange(count), -steps) + steps
-    assert outputs == [",".join(map(str, expected))] and callers == 59
+    assert outputs == [",".join(map(str, expected))] and callers == 299
 
 
 def test_all_at_once_is_done_in_order_with_feeds_as_they_were(engine: Page) -> None:
@@ -217,7 +217,7 @@ def test_a_plan_that_takes_too_long_goes_back_to_the_engine(engine: Page) -> Non
           await client.loadPlan('s', revive({ ...plan, callerMs: 1 }));
           const callers = [];
           const outputs = [];
-          const run = async (most, until) => {
+          const run = async (most, until = null) => {
             const found = [];
             for (let i = 0; i < most && found.at(-1) !== until; i++) {
               const { caller, outputs: [turns] } = await client.run('s', 'p', []);

@@ -180,12 +180,14 @@ export class Caller {
    * @param {number} wanted threads
    */
   #steps(session, plan, first, last, wanted) {
-    const threads = wanted > 1 && this.#control.tryTake() ? wanted : 1;
-    const job = { kind: RUN, session, plan, threads, first, last };
-    if (threads > 1) {
+    const job = { kind: RUN, session, plan, threads: wanted, first, last };
+    if (wanted > 1 && this.#control.tryTake(job)) {
       this.#replica.opens(job);
       this.#control.start(job);
+    } else {
+      job.threads = 1;
     }
+    const { threads } = job;
     /** @type {Trap | null} */
     let trap = null;
     try {

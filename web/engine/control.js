@@ -23,6 +23,7 @@ const FIELDS = 1;
 const SIGNAL = 0;
 const COMMAND = 1;
 const TRAPPED = 2;
+const LEFT = 3;
 
 /** Words of the caller's line: who has the team, whether a run is under way there, how many there were. */
 const OWNER = 0;
@@ -35,6 +36,8 @@ const CALLER = 2;
 
 /** Loop turns before a thread goes to sleep: some 10-20 microseconds, the length of a short step. */
 const SPINS = 1500;
+/** The caller's, before it works alone. */
+const FEW_SPINS = 150;
 
 /** Atomics.pause tells the core that this is a spin loop; not every browser has it yet. */
 const pause = /** @type {{pause?: () => void}} */ (/** @type {unknown} */ (Atomics)).pause ?? (() => {});
@@ -93,19 +96,20 @@ export class Control {
   }
 
   /**
-   * The caller's thread, which may not block: takes the team if it is free and at rest, or soon is.
+   * The caller's thread, which may not block: takes the team if it is free and ready for a job, or soon is.
+   * @param {Job} job a run
    * @returns {boolean}
    */
-  tryTake() {
+  tryTake(job) {
     const { words } = this;
     const at = this.caller + OWNER;
     let mine = false;
-    for (let spins = 0; spins < SPINS; spins++) {
+    for (let spins = 0; spins < FEW_SPINS; spins++) {
       mine ||= Atomics.compareExchange(words, at, NOBODY, CALLER) === NOBODY;
-      if (mine && Atomics.load(words, REMAINING) === 0) return true;
+      if (mine && (Atomics.load(words, REMAINING) === 0 || this.expects(job))) return true;
       pause();
     }
-    if (mine) this.give(); // a thread that slept through the last job has yet to look at it
+    if (mine) this.give();
     return false;
   }
 
@@ -154,11 +158,30 @@ export class Control {
   // --- the leader ---
 
   /**
-   * Hands `job` to threads 1 .. job.threads-1.
+   * A thread slept through the last job, which was the same run: it will find this one as it would have found that.
+   * @param {Job} job
+   * @returns {boolean}
+   */
+  expects({ kind, session, plan, threads, first = 0, last = 0 }) {
+    const { words } = this;
+    const told = [kind, session, plan, threads, first, last];
+    return kind === RUN && Atomics.load(words, REMAINING) !== 0 && told.every((value, i) => words[FIELDS + i] === value);
+  }
+
+  /**
+   * Hands `job` to threads 1 .. job.threads-1; where one of them has yet to look at the same run, to those who have left.
    * @param {Job} job
    */
   start(job) {
     const { words } = this;
+    if (this.expects(job)) {
+      for (let thread = 1; thread < job.threads; thread++) {
+        if (Atomics.exchange(words, this.#line(thread) + LEFT, 0) === 0) continue;
+        Atomics.add(words, REMAINING, 1);
+        this.signal(thread, JOB);
+      }
+      return;
+    }
     words[FIELDS] = job.kind;
     words[FIELDS + 1] = job.session;
     words[FIELDS + 2] = job.plan;
@@ -172,7 +195,10 @@ export class Control {
     words[FIELDS + 10] = job.serial ? 1 : 0;
     words[FIELDS + 11] = job.stride ?? 0;
     Atomics.store(words, REMAINING, job.threads - 1);
-    for (let thread = 1; thread < job.threads; thread++) this.signal(thread, JOB);
+    for (let thread = 1; thread < job.threads; thread++) {
+      Atomics.store(words, this.#line(thread) + LEFT, 0);
+      this.signal(thread, JOB);
+    }
   }
 
   /**
@@ -251,7 +277,8 @@ export class Control {
   finish(thread, ms, trapped) {
     this.times[thread] = ms;
     this.words[this.#line(thread) + TRAPPED] = trapped ? 1 : 0;
-    // the atomic subtraction publishes the two plain stores above
+    // before the subtraction: who is called again in between is counted in again. It publishes the plain stores above
+    Atomics.store(this.words, this.#line(thread) + LEFT, 1);
     if (Atomics.sub(this.words, REMAINING, 1) === 1) Atomics.notify(this.words, REMAINING);
   }
 }

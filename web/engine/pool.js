@@ -172,7 +172,7 @@ export class Pool {
     let others = [];
     if (many) this.control.take();
     try {
-      this.control.join();
+      if (!many || !this.control.expects(job)) this.control.join();
       if (many) {
         this.replica.opens(job);
         this.control.start(job);
