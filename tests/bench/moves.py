@@ -7,6 +7,7 @@ time goes into carrying tensors in and out of a library. Sizes are those at whic
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -23,11 +24,11 @@ def integers(*values: int) -> np.ndarray:
 
 
 def memory_ops() -> list[Op]:
-    """All rows; flops count each input element once."""
+    """All rows, of the kind "memory" but for the recurrent ones; flops count each input element once."""
     rng = np.random.default_rng(5)
     rows = [*windows(rng), *reductions(rng), *moves(rng), *norms(rng)]
     made = [inside(name, node, image, weights, float(image.size)) for name, node, image, weights in rows]
-    return made + typed(rng) + recurrent(rng)
+    return [replace(op, kind="memory") for op in made + typed(rng)] + recurrent(rng)
 
 
 def windows(rng: np.random.Generator) -> list[Row]:

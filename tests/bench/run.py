@@ -2,6 +2,7 @@
 
     python3 serve.py bench                          operators and all models, at one and two threads
     python3 serve.py bench --ops gemm               operators whose name holds `gemm`, no models
+    python3 serve.py bench --ops memory             all that memory bounds: moves, reductions, pooling, norms, scans
     python3 serve.py bench --models resnet-50,minilm --threads 1 --repeats 30
     python3 serve.py bench --layers 'conv 1x'       convolutions and quantised layers against the machine's limits
     python3 serve.py bench --leak magika            50 rounds of create, run, release: memory before and after
@@ -135,7 +136,9 @@ def chosen(args: argparse.Namespace) -> list[tuple[str, Op | catalogue.Model, in
     both = args.models is None and args.ops is None
     jobs: list[tuple[str, Op | catalogue.Model, int]] = []
     if both or args.ops is not None:
-        jobs += [(name, op, 0) for name, op in all_ops().items() if (args.ops or "") in name]
+        jobs += [
+            (name, op, 0) for name, op in all_ops().items() if (args.ops or "") in name or args.ops == op.kind
+        ]
     if both or args.models is not None:
         groups = {"small": catalogue.SMALL, "all": list(catalogue.MODELS)}
         names = groups.get(args.models or "all") or args.models.split(",")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nnjit.codegen.dtypes import SIZES
+from nnjit.codegen.wasm.target import Target
 from nnjit.graph.ir import Node, Value
 from nnjit.lower.layout import Layout
 from nnjit.lower.ops.compose import shape_of
@@ -26,6 +28,8 @@ def place_in_reader(build: Build, value: Value, layout: Layout, once: bool) -> P
     node = value.users[0]
     if node.op not in ("Concat", "Pad") or node.once != once or kind(node) != "composite":
         return None
+    if SIZES[value.dtype] < 4 and not isinstance(build.target, Target):
+        return None  # a shader stores whole words: what shares one with another part it cannot
     begins = begins_of(node, value)
     whole, shape = node.outputs[0], shape_of(node.outputs[0])
     if begins is None or 0 in shape or whole.dtype != value.dtype:
