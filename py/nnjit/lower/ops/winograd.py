@@ -16,7 +16,7 @@ from itertools import product as combinations
 from math import prod
 from typing import TYPE_CHECKING, TypeAlias
 
-from nnjit.codegen.expr import Expr, Index, acc, const, local, op
+from nnjit.codegen.expr import Atom, Expr, Index, acc, const, local, op
 from nnjit.codegen.schedule.facts import LANES
 from nnjit.codegen.spec import Axis, Stage
 from nnjit.codegen.wasm.target import Target
@@ -69,7 +69,7 @@ class Tiling:
 
     def place(self, name: str, at: int) -> Index:
         """Element `at` of a tile, counted from the first tile's start."""
-        terms = {f"t{name}": self.m * self.phases}
+        terms: dict[Atom, int] = {f"t{name}": self.m * self.phases}
         return Index(at * self.phases, terms | ({f"p{name}": 1} if self.phases > 1 else {}))
 
     def end(self, first: int, count: int) -> int:
