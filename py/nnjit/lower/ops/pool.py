@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING
 
-from nnjit.codegen.dtypes import LIMITS
+from nnjit.codegen.dtypes import FLOATS, LIMITS
 from nnjit.codegen.expr import Expr, Index, acc, axis, cast, compare, const, local, op, select
 from nnjit.codegen.spec import Axis
 from nnjit.graph.ir import Node, Value
@@ -103,6 +103,7 @@ def max_pool(ctx: Context, node: Node, out: int) -> Computation:
     x, w = node.inputs[0], Windows(node)
     assert x is not None
     low, _ = LIMITS.get(x.dtype, (-math.inf, 0))
+    largest = "pmax" if x.dtype in FLOATS else "max"  # a NaN is not the largest, as in onnxruntime
     v = w.read(ctx, x, low)
     if out == 0:
         return Computation(
@@ -110,7 +111,7 @@ def max_pool(ctx: Context, node: Node, out: int) -> Computation:
             w.at,
             acc(x.dtype),
             reduce=w.reduce,
-            combine="max",
+            combine=largest,
             body=v,
             layout=w.layout(ctx, x),
             name="maxpool",
@@ -119,7 +120,7 @@ def max_pool(ctx: Context, node: Node, out: int) -> Computation:
     extents = w.x[2:][::-1] if node.attrs.get("storage_order", 0) else w.x[2:]
     place = w.place[:2] + (w.spatial[::-1] if node.attrs.get("storage_order", 0) else w.spatial)
     flat = Layout.row_major((*w.x[:2], *extents)).index(place)
-    top = keep("top", w.reduce, "max", v, acc(x.dtype))
+    top = keep("top", w.reduce, largest, v, acc(x.dtype))
     here = compare("eq", v, local("top", x.dtype))
     if w.bounds:
         zero = [0] * len(extents)
