@@ -27,7 +27,12 @@ def memory_ops() -> list[Op]:
     """All rows, of the kind "memory" but for the recurrent ones; flops count each input element once."""
     rng = np.random.default_rng(5)
     rows = [*windows(rng), *reductions(rng), *moves(rng), *norms(rng)]
-    made = [inside(name, node, image, weights, float(image.size)) for name, node, image, weights in rows]
+    made = [
+        inside_as(name, node, image, weights)
+        if node.op_type == "Transpose"
+        else inside(name, node, image, weights, float(image.size))
+        for name, node, image, weights in rows
+    ]
     return [replace(op, kind="memory") for op in made + typed(rng)] + recurrent(rng)
 
 
@@ -130,21 +135,27 @@ def inside_as(
     node: onnx.NodeProto,
     image: np.ndarray,
     weights: dict[str, np.ndarray],
-    before: int,
-    after: bool,
+    before: int = TensorProto.FLOAT,
+    after: bool = False,
 ) -> Op:
-    """As `inside`, for a node whose input has another type than f32 (`before`: ONNX's number) or whose output has."""
+    """As `inside`, for a node whose input has another type than f32 (`before`: ONNX's number) or whose output has. A
+    Transpose is followed by the addition of something computed: right in front of a maximum of everything it would be
+    left out."""
     nodes = [
         of("Mul", ["image", "x"], ["m"]),
         of("Cast", ["m"], ["a"], to=before),
         node,
         *([of("Cast", ["b"], ["c"], to=TensorProto.FLOAT)] if after else []),
-        of("ReduceMax", ["c" if after else "b"], ["y"], keepdims=0),
     ]
+    last, given = "c" if after else "b", {**weights, "image": image}
+    if node.op_type == "Transpose":
+        perm = next(list(a.ints) for a in node.attribute if a.name == "perm")
+        given["other"] = np.ascontiguousarray(image.transpose(perm)) - 1
+        nodes += [of("Mul", ["other", "x"], ["o"]), of("Add", [last, "o"], ["d"])]
+        last = "d"
+    nodes.append(of("ReduceMax", [last], ["y"], keepdims=0))
     one = np.ones((1,), np.float32)
-    return Op(
-        name, "layer", build(nodes, one, {**weights, "image": image}), {"x": one}, {}, float(image.size)
-    )
+    return Op(name, "layer", build(nodes, one, given), {"x": one}, {}, float(image.size))
 
 
 def typed(rng: np.random.Generator) -> list[Op]:

@@ -12,8 +12,8 @@ from nnjit.codegen.schedule.steps import Order, Parallel, Schedule, Step, Tile, 
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
 from nnjit.codegen.wasm.target import Target
 
-CHAINS = 4
-"""Vectors of totals side by side: an addition takes four cycles, and two can begin in each."""
+CHAINS = 12
+"""Vectors of totals side by side at most: that many registers, and longer pieces of each row."""
 
 
 def scan(spec: KernelSpec, target: Target) -> Schedule | None:
@@ -26,8 +26,13 @@ def scan(spec: KernelSpec, target: Target) -> Schedule | None:
     steps: list[Step] = [Unroll(along.name, LANES)]
     tiles: dict[str, int] = {}
     if lanes is not None:
-        across = abs(stage.terms[1].coeff(lanes.name)) != 1
-        tile = LANES * min(2 if across else CHAINS, lanes.extent // LANES)
+        vectors = lanes.extent // LANES
+        if abs(stage.terms[1].coeff(lanes.name)) != 1:  # blocks to transpose take registers
+            tile = LANES * min(2, vectors)
+        else:  # the number that leaves the fewest columns over
+            tile = LANES * min(
+                range(min(CHAINS, vectors), 0, -1), key=lambda n: vectors % n if n >= 4 else vectors
+            )
         tiles[lanes.name] = tile
         order = [n for n in order if n != lanes.name] + [lanes.name]
         steps += [Tile(lanes.name, tile), Vectorize(lanes.name, LANES)]
