@@ -76,8 +76,13 @@ const methods = {
     check(!shared || info.sharedMemory, 'BAD_PLAN',
       'Memory cannot be shared here: the page is not cross-origin isolated.');
     const many = shared ? Math.min(Math.max(1, Math.floor(threads)), info.threads) : 1;
-    const tell = (/** @type {import('./types.d.ts').Mail} */ mail, /** @type {Transferable[]} */ transfer = []) =>
-      port.postMessage({ id: 0, mail }, transfer);
+    const tell = (/** @type {import('./types.d.ts').Mail} */ mail, /** @type {Transferable[]} */ transfer = []) => {
+      try {
+        port.postMessage({ id: 0, mail }, transfer);
+      } catch (cause) {
+        if (mail.op !== 'plan') throw cause; // modules cannot be sent here: the caller's thread gets none to run
+      }
+    };
     const made = new Session(id, pool, { shared, threads: many, maxPages }, runOn === 'auto' ? tell : null);
     sessions.set(id, made);
     try {
