@@ -91,8 +91,7 @@ class KernelSpec:
                 red = " ".join(f"{a.name}:{a.extent}" for a in s.reduce)
                 lines.append(f"  acc = {s.combine} over {red} of {s.body}")
             if s.terms is not None:
-                what = f"%acc {s.running}" if s.running else "%term"
-                lines.append(f"  ${s.terms[0]}[{s.terms[1]}] = {what}")
+                lines.append(f"  ${s.terms[0]}[{s.terms[1]}] = %{s.running or 'term'}")
             target = f"%{s.keep}" if s.keep else f"${s.out}[{s.index}]"
             lines.append(f"  {target} = {s.result}" + (f" over {over}" if over else ""))
         for name, bound in self.useful:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from nnjit.runtime.local import LocalSession
+from nnjit.tune.spectext import check_text, public_text
 from tests.support.single import model_of, native, on_kernels
 from tests.unit.lower.test_windows import check
 
@@ -259,3 +260,17 @@ def test_a_kernel_writes_into_the_middle_of_what_is_padded(mode: str) -> None:
     got = on_kernels(model.SerializeToString(), {"x": x})["y"]
     expected = np.pad(np.exp(x), np.array(pads).reshape(2, -1).T, mode=mode)  # type: ignore[call-overload]
     np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+def test_running_totals_have_a_text_for_records() -> None:
+    x = np.ones((5, 6), np.float32)
+    for exclusive, word in ((0, "%after"), (1, "%before")):
+        model = model_of(
+            "CumSum", {"x": x}, [("y", np.float32)], {"exclusive": exclusive}, {"axis": np.int64(1)}
+        )
+        session = LocalSession(model)
+        session.run({"x": x})
+        assert session.last is not None
+        text = public_text(session.last.kernel_of(0).spec.describe())
+        check_text(text)
+        assert word in text
