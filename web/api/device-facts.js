@@ -92,12 +92,9 @@ async function barrierTime(client, plan, threads) {
   await client.createSession(id, { shared: true, threads });
   try {
     await client.loadPlan(id, plan);
-    let best = Infinity;
-    for (let i = 0; i < 30; i++) {
-      const { ms } = await client.run(id, plan.key, []);
-      if (i > 5) best = Math.min(best, ms);
-    }
-    return (best * 1000) / plan.steps.length;
+    // all are sent at once: one after another, each would wait for an inference of the page
+    const runs = await Promise.all(Array.from({ length: 30 }, () => client.run(id, plan.key, [])));
+    return (Math.min(...runs.slice(6).map(({ ms }) => ms)) * 1000) / plan.steps.length;
   } finally {
     await client.releaseSession(id);
   }

@@ -12,7 +12,12 @@ const PATIENCE_MS = 40;
 const SHARE = 0.08;
 const LEAST_MS = 0.3;
 const MOST_MS = 4;
+/** A slice that an inference waits for may be longer where inferences are: else long ones leave no time at all. */
+const FORCED_MS = 20;
+/** By mode now: so long, or this share of an inference. */
 const NOW_MS = 8;
+const NOW_SHARE = 0.15;
+const NOW_MOST_MS = 60;
 
 export class Pace {
   /** 'now': use all pauses; 'idle': wait for quiet, and take little under load. @type {'now' | 'idle'} */
@@ -91,14 +96,14 @@ export class Pace {
         continue;
       }
       if (this.#calling()) continue; // it ends soon, or another turn finds it ended
-      if (this.mode === 'now') return NOW_MS;
+      if (this.mode === 'now') return Math.max(NOW_MS, Math.min(NOW_MOST_MS, NOW_SHARE * this.#runMs));
       const now = performance.now();
       const quiet = now - this.#lastEnd;
       if (quiet >= QUIET_MS) return quiet > 10 * QUIET_MS ? MOST_MS : Math.min(MOST_MS, Math.max(1, 0.5 * this.#runMs));
       const due = now - Math.max(asked, this.#lastForced) > PATIENCE_MS;
       if (due && this.delayedMs < this.allowanceMs) {
         this.#lastForced = now;
-        return Math.max(LEAST_MS, Math.min(MOST_MS, SHARE * this.#runMs));
+        return Math.max(LEAST_MS, Math.min(FORCED_MS, SHARE * this.#runMs));
       }
       await pause(Math.min(QUIET_MS - quiet + 0.5, QUIET_MS));
     }

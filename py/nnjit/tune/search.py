@@ -18,6 +18,9 @@ PATIENCE = 14
 """Candidates in a row without a win after which a kernel is left alone: later ones in the list are worse guesses."""
 BATCH = 6
 """Candidates of one kernel before another is looked at: to lay out a kernel's operands takes time, too."""
+HOPE = 0.03
+"""What tuning is believed to win before anything was tried, as a part of the model's time: how much it takes to be
+convinced that there is nothing."""
 AT_BOUND = "at its bound"
 LEAST_SLACK = 0.4
 """Bounds are taken for this much too high at most."""
@@ -70,6 +73,11 @@ class Job:
         each = max(0.0, (self.ms or self.estimate_ms) - NEAR * slack * self.bound_ms)
         return self.count * each * 0.88**self.losses
 
+    def way_ms(self, slack: float) -> float:
+        """From the first schedule to the bound, as far as trials have looked at it."""
+        each = max(0.0, (self.first_ms or self.estimate_ms) - NEAR * slack * self.bound_ms)
+        return self.count * each * (1 - 0.88 ** len(self.trials))
+
     def left(self) -> int:
         return 0 if self.closed else len(self.schedules) - self.next
 
@@ -100,9 +108,18 @@ class Search:
         after = sum(b * j.factor for b, j in zip(before, self.jobs, strict=True))
         return sum(before) / after if after else 1.0
 
+    @property
+    def chance(self) -> float:
+        """How much of a way to a bound may be expected to be gone: what came of those that were looked at. 1 in the
+        beginning; where defaults are as good as it gets, kernel after kernel, the rest is not tried for long."""
+        looked = sum(j.way_ms(self.slack) for j in self.jobs)
+        won = sum(j.count * j.first_ms * (1 - j.factor) for j in self.jobs)
+        hope = HOPE * self.model_ms
+        return min(1.0, (won + hope) / (looked + hope))
+
     def pick(self) -> Job | None:
         """The kernel with the most to gain; the current one keeps its turn for a batch. None: nothing is left."""
-        worth = WORTH * self.model_ms
+        worth = WORTH * self.model_ms / self.chance
         now = self.current
         if now is not None and now.gain_ms(self.slack) > 0 and now.left() and now.batch % BATCH:
             return now

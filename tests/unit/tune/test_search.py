@@ -91,6 +91,14 @@ def test_patience_ends() -> None:
     assert len(order) == PATIENCE and made.closed == "others were no faster"
 
 
+def test_many_kernels_without_a_win_are_not_all_searched() -> None:
+    """Forty alike, none of which gets faster: the search believes it after some. One in two that do: it goes on."""
+    _, order = run([job(f"k{i}", [1.0] + [1.05] * 20) for i in range(40)])
+    stubborn = len({key for key, _ in order})
+    _, order = run([job(f"k{i}", [1.0, 1.05, *([0.7] * (i % 2)), *[1.05] * 20]) for i in range(40)])
+    assert 1 <= stubborn <= 12 and len({key for key, _ in order}) == 40
+
+
 @pytest.mark.parametrize("verdict", ["trap", "wrong", "slow", "refused"])
 def test_what_failed_is_recorded_and_never_tried_again(verdict: str) -> None:
     made, _ = job("a", [1.0, 1.0, 1.0])
