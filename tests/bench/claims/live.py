@@ -162,14 +162,13 @@ def live_line(name: str, f: dict[str, Any]) -> str:
 WAYS: dict[str, dict[str, Any]] = {
     "idle, no pause": {"mode": "idle", "gapMs": 0},
     "idle, 100 ms between": {"mode": "idle", "gapMs": 100},
-    "now, no pause": {"mode": "now", "gapMs": 0},
 }
 
 
 def overhead(*names: str) -> int:
     def one(lab: Lab, name: str) -> None:
         for label, way in WAYS.items():
-            how = {"hold": True, "beforeMs": 5000, "tuneMs": 12000, "afterMs": 5000, **way}
+            how = {"hold": True, "beforeMs": 5000, "tuneMs": 10000, "afterMs": 5000, **way}
             f = keep("overhead", lab, name, how, used(lab, name, **how))
             print(overhead_line(name, label, f), flush=True)
 

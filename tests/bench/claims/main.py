@@ -10,7 +10,7 @@ from tests.bench.claims import live, quality, race, tables
 STUDIES: dict[str, tuple[str, Callable[..., int]]] = {
     "screen": ("every schedule of the raw spaces of thirty kernels, timed once; resumable", quality.screen),
     "quality": ("the best of the list over the best of all", quality.quality),
-    "race": ("the list against a search of 1,000 trials, on the clock; resumable", race.race),
+    "race": ("the list against a search of 1,000 trials; resumable", race.race),
     "live": ("when 95% of the final speed is reached, from the first run on", live.live),
     "overhead": ("what trying candidates adds to the runs, where none may win", live.overhead),
     "second": ("records of one profile taken to another", live.second),
