@@ -151,6 +151,23 @@ def using() -> str:
     return table(head, body) if body else ""
 
 
+BUDGETS = (0.5, 1, 2, 3, 4, 5)
+"""Seconds of tuning."""
+
+
+def budgets() -> str:
+    """Of the recorded logs of `serve.py tune MODEL --gap -1`: the factor that the kernels had won by then."""
+    body = []
+    for path in sorted(FOLDER.parent.glob("tune-*.jsonl")):
+        lines = [json.loads(x) for x in path.read_text().splitlines()]
+        head, swaps = lines[0], [x for x in lines if x["kind"] == "swap"]
+        if head["gapMs"] >= 0 or not swaps:
+            continue
+        won = [max([1.0, *(s["gained"] for s in swaps if s["at"] <= 1000 * b)]) for b in BUDGETS]
+        body.append((head["model"], *(f"{w:.3f}" for w in won)))
+    return table(("model", *(f"{b:g} s" for b in BUDGETS)), body) if body else ""
+
+
 TABLES = {
     "quality": quality,
     "race": racing,
@@ -158,6 +175,7 @@ TABLES = {
     "overhead": costing,
     "second": sharing,
     "patterns": using,
+    "budgets": budgets,
 }
 
 
