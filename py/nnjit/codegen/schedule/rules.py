@@ -63,11 +63,15 @@ def rows(spec: KernelSpec, target: Target) -> Schedule | None:
     narrow = all(narrow_types(spec, s) for s in spec.stages)
     shared = _contiguous(spec, [a for a in spec.axes if a.extent >= 2])
     inner = _inner_axes(spec)
+    along: set[str] = set()
     if narrow and inner and _rowwise(spec, inner):
+        along = set(inner)
         for name, (extent, reduced, spatial) in inner.items():
             steps.append(Vectorize(name, LANES))
             if reduced and extent > 2 * LANES:
-                steps.append(Partial(name, 4 if extent >= 64 else 2))
+                # a maximum that keeps NaNs is some eight instructions, each waiting for the one before
+                slow = any(s.combine in ("max", "min") for s in spec.stages) and extent >= 256
+                steps.append(Partial(name, 8 if slow else 4 if extent >= 64 else 2))
             if spatial:
                 steps.append(Tile(name, 16 if extent >= 16 else LANES))
     elif narrow and shared is not None and shared.extent >= LANES:
@@ -76,7 +80,7 @@ def rows(spec: KernelSpec, target: Target) -> Schedule | None:
         tiles[shared.name] = wide
     for s in spec.stages:
         for r in s.reduce:
-            if r.extent <= 4 and r.name not in inner and Unroll(r.name, r.extent) not in steps:
+            if r.extent <= 4 and r.name not in along and Unroll(r.name, r.extent) not in steps:
                 steps.append(Unroll(r.name, r.extent))
     steps += peels(spec, tiles)
     return (*steps, Parallel(tuple(spread(spec, order, tiles, target))))
@@ -96,11 +100,11 @@ def _inner_axes(spec: KernelSpec) -> dict[str, tuple[int, bool, bool]]:
 
 
 def _innermost(s: Stage, group: tuple[Axis, ...]) -> Axis:
-    root = s.body if s.reduce else s.result
-    for a in group:
-        if any(r.index.coeff(a.name) == 1 for r in reads(root)) and a.extent >= 2:
-            return a
-    return group[-1]
+    found = [{r.index.coeff(a.name) for r in reads(s.body if s.reduce else s.result)} for a in group]
+    side_by_side = [a for a, steps in zip(group, found, strict=True) if 1 in steps and a.extent >= 2]
+    # where several reads have one each, the one that no read jumps along
+    even = [a for a, steps in zip(group, found, strict=True) if a in side_by_side and steps <= {0, 1}]
+    return (even or side_by_side or [group[-1]])[0]
 
 
 def _rowwise(spec: KernelSpec, inner: dict[str, tuple[int, bool, bool]]) -> bool:
