@@ -258,6 +258,28 @@ export interface TunedKernel {
   serving: string;
 }
 
+/** Another way to compute some nodes (Winograd or direct, attention as one kernel or three), as the tuner sees it. */
+export interface TriedForm {
+  key: string;
+  name: string;
+  /** The first step that it would replace, and how many such places there are. */
+  step: number;
+  count: number;
+  nodes: string[];
+  /** As in 'direct instead of winograd'. */
+  text: string;
+  /** ms that an inference spends there; 0 where it is not known. */
+  shareMs: number;
+  /** As of a trial; '' while it was not tried. */
+  verdict: string;
+  reason: string;
+  /** ms of one place as it is served, and the other form's time over it. */
+  ms: number;
+  ratio: number;
+  /** The other form is better here. */
+  kept: boolean;
+}
+
 export interface TuningStatus {
   mode: 'off' | 'idle' | 'now';
   state: 'off' | 'waiting' | 'running' | 'paused' | 'resting' | 'done' | 'failed';
@@ -281,12 +303,18 @@ export interface TuningStatus {
   /** The class of devices that records are kept under. */
   device: string;
   kernels: TunedKernel[];
+  forms: TriedForm[];
+  /** What is under way: forms, change (the plan, to other forms), kernels, unite (all that won in one module), end. */
+  phase: string;
+  /** Why a plan could not be replaced. */
+  notes: string[];
 }
 
 export interface TuningEvent {
   /** ms of tuning. */
   at: number;
-  kind: 'trial' | 'swap' | 'kernel' | 'state';
+  /** trial: a schedule; form: another way to compute a node; swap: a kernel took over; plan: a whole plan did, or did not. */
+  kind: 'trial' | 'swap' | 'kernel' | 'form' | 'plan' | 'state';
   name: string;
   step: number;
   text: string;
@@ -324,6 +352,8 @@ export interface Tuning {
   pause(): Promise<void>;
   /** Back to the first kernels; this device's records are forgotten. */
   reset(): Promise<void>;
+  /** Whether records come from and go to a server, from now on; what was found already is reported at once. */
+  share(options: { cacheUrl?: string; share?: boolean }): Promise<void>;
   /** Records, a line each. */
   export(): Promise<string>;
   import(records: string): Promise<{ taken: number; refused: number }>;

@@ -142,6 +142,24 @@ export class Tuning {
     this.#enter('paused', 'paused');
   }
 
+  /**
+   * Whether records are fetched from and reported to a server, from now on; what was found is reported at once.
+   * @param {{cacheUrl?: string, share?: boolean}} options
+   */
+  async share({ cacheUrl = this.#options.cacheUrl, share = this.#options.share } = {}) {
+    if (typeof cacheUrl !== 'string' || typeof share !== 'boolean') throw failure('BAD_ARGUMENT', 'tuning.share takes { cacheUrl, share }');
+    this.#options = { ...this.#options, cacheUrl, share };
+    const plan = this.#plans.latest;
+    if (this.#state === 'done' && plan?.key === this.#key) await this.#report(plan.key);
+  }
+
+  /** Records, to the server, where the user has agreed to that. @param {string} key */
+  async #report(key) {
+    const { cacheUrl, share } = this.#options;
+    if (!cacheUrl || !share) return;
+    await reportRecords(cacheUrl, (await this.#records(key)).filter((r) => !isForm(r.key)).map(({ line }) => line));
+  }
+
   /** What the search was given and decided, for a log that it can be replayed from. @returns {Promise<Record<string, any>>} */
   async dump() {
     const plan = this.#plans.latest;
@@ -194,7 +212,7 @@ export class Tuning {
     const plan = this.#plans.latest;
     if (!plan || this.#state === 'off') return '';
     const lines = await this.#records(plan.key);
-    return lines.map(({ line }) => `${line}\n`).join('');
+    return lines.filter((r) => !isForm(r.key)).map(({ line }) => `${line}\n`).join('');
   }
 
   /**
@@ -236,7 +254,7 @@ export class Tuning {
 
   /** @param {string} key @param {AbortSignal} signal */
   async #run(key, signal) {
-    await deviceFacts();
+    await deviceFacts({ mode: this.#options.mode === 'now' ? 'now' : 'idle' });
     const { client } = await getEngine();
     this.#device = await deviceClass(this.#threads);
     const { cacheUrl } = this.#options;
@@ -256,7 +274,7 @@ export class Tuning {
         else reason = await this.#turn(() => this.#step(client, lab, key, signal));
       }
       await this.#keep(key);
-      if (cacheUrl && this.#options.share) await reportRecords(cacheUrl, (await this.#records(key)).map(({ line }) => line));
+      await this.#report(key);
       this.#latest = { ...this.#latest, ...await this.#ask('status', key) };
       if (!signal.aborted) this.#enter('done', reason);
     } finally {
@@ -421,6 +439,9 @@ export class Tuning {
     if (this.#state === 'resting' && !signal.aborted) this.#enter('running', '');
   }
 }
+
+/** Answers about forms stay in this browser: a record is about a kernel. @param {string} key */
+const isForm = (key) => key.startsWith('form!');
 
 /** Why now is no time to tune, or ''. */
 async function restReason() {

@@ -25,12 +25,16 @@ export function tuningPanel(runner, fail) {
   const figures = el('dl', { class: 'figures' });
   const chart = el('div', { class: 'chart tuning-chart' });
   const table = el('div', { class: 'scroll' });
+  const forms = el('div', { class: 'scroll' });
   const facts = el('p', { class: 'soft facts' });
   const say = el('p', { class: 'soft', role: 'status' });
   const kernels = new KernelView(runner, fail);
   const go = el('button', { type: 'button', class: 'primary', onclick: () => act(toggle) }, 'Tune');
   const forget = el('button', { type: 'button', onclick: () => act(() => tuning.reset()) }, 'Forget');
   const store = el('button', { type: 'button', onclick: () => act(keep) }, 'Save records');
+  const share = el('input', { type: 'checkbox', id: 'share-records', onchange: () => act(sharing) });
+  const sent = el('pre', { tabIndex: 0 });
+  const shown = el('details', { class: 'sent', ontoggle: () => act(preview) }, el('summary', {}, 'What would be sent'), sent);
   const take = el('input', { type: 'file', accept: '.jsonl,.txt', hidden: true, onchange: () => act(load) });
   const loads = el('button', { type: 'button', onclick: () => take.click() }, 'Load records');
   const panel = el(
@@ -41,7 +45,15 @@ export function tuningPanel(runner, fail) {
     figures,
     chart,
     table,
+    forms,
     facts,
+    el(
+      'div',
+      { class: 'sharing' },
+      el('label', { for: 'share-records' }, share, ' Share what is found with the server of this page'),
+      el('p', { class: 'soft' }, 'Off unless you say so. A record is a kernel’s shape, its schedule and two times under a coarse class of device: no model, no weights, no name.'),
+      shown,
+    ),
     kernels.element,
   );
 
@@ -59,9 +71,23 @@ export function tuningPanel(runner, fail) {
     if (busy(tuning.status())) {
       await tuning.pause();
     } else {
-      await tuning.start({ mode: 'now' });
+      await tuning.start({ mode: 'now', ...shared() });
       announce('Tuning has begun');
     }
+  }
+
+  /** Where records go to and come from; nowhere while the box is not ticked. */
+  const shared = () => (share.checked ? { cacheUrl: new URL('.', document.baseURI).href, share: true } : { cacheUrl: '', share: false });
+
+  /** What was found before the box was ticked goes along at once; unticked, nothing more is sent. */
+  async function sharing() {
+    const { state } = tuning.status();
+    await tuning.share(shared());
+    announce(share.checked ? (state === 'done' ? 'Records were sent' : 'Records will be sent') : 'Nothing is sent');
+  }
+
+  async function preview() {
+    if (shown.open) sent.textContent = (await tuning.export()) || 'Nothing yet: tune first.';
   }
 
   async function keep() {
@@ -87,6 +113,7 @@ export function tuningPanel(runner, fail) {
     say.textContent = sentence(status, runner.session.backend);
     fill(figures, ...numbers(status));
     fill(chart, tuning.events.length > 1 ? plot(tuning.events, status) : '');
+    fill(forms, status.forms.length ? formRows(status) : '');
     fill(table, status.kernels.length ? rows(status, kernels) : '');
     facts.textContent = factsLine(tuning.facts);
   }
@@ -101,10 +128,11 @@ export function tuningPanel(runner, fail) {
 const busy = ({ state }) => state === 'running' || state === 'resting';
 
 /** @param {TuningStatus} status @param {string} backend */
-function sentence({ state, reason, candidates }, backend) {
+function sentence({ state, reason, candidates, phase }, backend) {
   if (backend !== 'wasm') return `Kernels are tuned on the wasm backend; this session runs on ${backend}.`;
   switch (state) {
     case 'running':
+      if (phase === 'change' || phase === 'unite') return 'Linking what was found into one module.';
       return candidates ? 'Trying other schedules between runs; whatever is faster takes over.' : 'Finding out where the time goes.';
     case 'resting':
       return `Resting: ${reason}.`;
@@ -154,7 +182,7 @@ function plot(events, { speedup, candidates, kept }) {
   const dots = [];
   let line = `M${x(0)},${y(1)}`;
   for (const { kind, at, verdict, ratio, name, text, gained } of events) {
-    if (kind === 'trial') {
+    if (kind === 'trial' || kind === 'form') {
       const dropped = !['timed', 'slow'].includes(verdict);
       const dot = svg('circle', {
         cx: x(at), cy: y(ratio || WORST), r: 2.6, class: dropped ? 'try dropped' : ratio && ratio < 1 ? 'try faster' : 'try',
@@ -219,6 +247,31 @@ function rows({ kernels }, view) {
       ),
     ),
     kernels.length > ROWS && el('tfoot', {}, el('tr', {}, el('td', { colSpan: 7 }, `and ${count(kernels.length - ROWS, 'smaller kernel')}`))),
+  );
+}
+
+/** Other ways to compute some nodes. @param {TuningStatus} status */
+function formRows({ forms }) {
+  return el(
+    'table',
+    { class: 'kernels' },
+    el('caption', {}, 'Other forms of nodes'),
+    el('thead', {}, el('tr', {}, ...['node', 'form', 'ms as served', 'its time over that', 'outcome'].map((h) => el('th', { scope: 'col' }, h)))),
+    el(
+      'tbody',
+      {},
+      ...forms.map((form) =>
+        el(
+          'tr',
+          {},
+          el('th', { scope: 'row', title: form.nodes.join(', ') }, form.name, form.count > 1 ? ` ×${form.count}` : ''),
+          el('td', {}, form.text),
+          el('td', { class: 'num' }, form.ms ? ms(form.ms) : '–'),
+          el('td', { class: 'num' }, form.ratio ? `${form.ratio.toFixed(2)}×` : '–'),
+          el('td', {}, form.kept ? 'serves' : form.reason || { '': 'not yet', timed: 'no faster', slow: 'slower' }[form.verdict] || form.verdict),
+        ),
+      ),
+    ),
   );
 }
 

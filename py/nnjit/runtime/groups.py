@@ -24,8 +24,9 @@ from nnjit.runtime.memory import SessionMemory
 from nnjit.runtime.plan import Plan
 from nnjit.tune.bench import ELEMENT_KINDS, MOST_BYTES, fill_pattern, gather_operands
 
-ACTUAL = 1 << 16
-"""Constants in the compiler's memory up to so many bytes keep their values: they may be places, scales or bounds."""
+ACTUAL = 4 << 20
+"""Constants of up to so many bytes keep their values: they may be places, scales, bounds or masks, which a rule has
+read; larger ones are weights."""
 TOLERANCE = {"f32": 1e-3, "f16": 2e-2, "bf16": 1e-1, "f64": 1e-9}
 """In parts of the largest output: another algorithm rounds elsewhere (Winograd's transforms lose some three digits)."""
 
@@ -135,8 +136,8 @@ class Side(Linker):
     def _load(self, b: Buffer) -> None:
         const = b.source
         assert const is not None
-        if const.array is not None and const.nbytes <= ACTUAL:
-            super()._load(b)
+        if const.nbytes <= ACTUAL:
+            self.init.append({"kind": "bytes", "address": self.address[b], "data": const.raw()})
             return
         self.init.append(
             {"kind": "pattern", "address": self.address[b], "nbytes": b.nbytes,
