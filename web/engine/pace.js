@@ -95,7 +95,10 @@ export class Pace {
         await new Promise((resolve) => { this.#waiting.push(() => resolve(undefined)); });
         continue;
       }
-      if (this.#calling()) continue; // it ends soon, or another turn finds it ended
+      if (this.#calling() && performance.now() - asked < PATIENCE_MS) {
+        await pause(1); // no busy waiting: the run may have use for this core. Where runs never end, slices go beside them
+        continue;
+      }
       if (this.mode === 'now') return Math.max(NOW_MS, Math.min(NOW_MOST_MS, NOW_SHARE * this.#runMs));
       const now = performance.now();
       const quiet = now - this.#lastEnd;
