@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nnjit.codegen.wasm.target import Target
 from nnjit.frontend import BytesSource, load
-from nnjit.lower.build import Lowered
+from nnjit.lower.build import Lowered, lower
 from nnjit.lower.forms import Forms
-from nnjit.runtime import groups, relink
+from nnjit.runtime import bridge_tuning, groups, relink
 from nnjit.runtime.course import CHANGE, END, KERNELS, UNITE, Course
 from nnjit.runtime.forming import Forming
 from nnjit.runtime.groups import PairBench, differences
@@ -267,8 +268,33 @@ def test_groups_are_refused_where_layouts_differ() -> None:
 
 
 def _other(base: Lowered) -> Lowered:
-    from nnjit.codegen.wasm.target import Target
-    from nnjit.lower.build import lower
-
     base.graph.outputs[:] = base.outputs
     return lower(base.graph, Target(), forms=Forms(other=True))
+
+
+def test_answers_are_kept_and_corrupt_ones_not_believed() -> None:
+    bridge_tuning.forget({})
+    good = bridge_tuning.form_line("Conv-1", "direct")
+    unfit = bridge_tuning.form_line("Conv-2", "winograd", "unfit")
+    old = good.replace('"compiler": ', '"compiler": 9')
+    corrupt = [good[:-4], "null", "7", "[]", '{"question": "Conv-3"}', "\0", '{"format": 1}']
+    try:
+        told = bridge_tuning.know({"own": [old, *corrupt]})
+        assert told["own"] == 0 and told["refused"] == len(corrupt)
+        assert not bridge_tuning.KNOWN.forms and not bridge_tuning.KNOWN.unfit
+        bridge_tuning.know({"own": [good, unfit]})
+        assert bridge_tuning.KNOWN.forms == {"Conv-1": "direct"} and bridge_tuning.KNOWN.unfit == {
+            "Conv-2 winograd"
+        }
+    finally:
+        bridge_tuning.forget({})
+
+
+def test_an_unknown_form_is_not_lowered() -> None:
+    """Whatever storage says, only what a node can be lowered as counts."""
+    base = Pair().plan.lowered
+    assert isinstance(base, Lowered)
+    answers = {c.question: "by magic" for c in base.choices.values()}
+    base.graph.outputs[:] = base.outputs
+    again = lower(base.graph, Target(), forms=Forms(answers=answers))
+    assert {c.form for c in again.choices.values()} == {c.form for c in base.choices.values()}
