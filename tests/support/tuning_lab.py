@@ -95,7 +95,7 @@ class WasmLab:
             for item in plan["init"]:
                 if item["kind"] == "step":
                     kernel = table.get(self.store, item["slot"])
-                    kernel(self.store, item["args"], 0, item["tiles"])  # type: ignore[operator,misc]
+                    kernel(self.store, item["args"], 0, item["tiles"])  # type: ignore[misc]
                 else:
                     self.fill(item)
         for fill in pair["fills"]:
