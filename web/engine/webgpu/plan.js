@@ -29,6 +29,8 @@ export class LoadedPlan {
   proven = false;
   /** Where outputs are read back, made at the first run. @type {GPUBuffer | null} */
   readback = null;
+  /** @type {import('./wait.js').Waiter | null} */
+  waiter = null;
 
   /**
    * @param {GpuPlan} plan @param {(GPUBuffer | null)[]} buffers null once a staged one is given back

@@ -31,12 +31,13 @@ export function encodeCopies(encoder, wanted, into) {
 /**
  * @param {GPUBuffer} from @param {Wanted[]} wanted
  * @param {(Uint8Array | null)[]} [places] where the bytes go; null or left out: into an array of their own
+ * @param {<T>(work: Promise<T>) => Promise<T>} [wait] for the device
  * @returns {Promise<Uint8Array[]>}
  */
-export async function mapped(from, wanted, places = []) {
+export async function mapped(from, wanted, places = [], wait = (work) => work) {
   const size = bytesToRead(wanted);
   if (!size) return wanted.map((_, i) => places[i] ?? new Uint8Array(0));
-  await from.mapAsync(READ, 0, size);
+  await wait(from.mapAsync(READ, 0, size));
   const all = new Uint8Array(from.getMappedRange(0, size));
   let at = 0;
   const out = wanted.map(({ ref }, i) => {

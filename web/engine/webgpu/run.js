@@ -8,6 +8,7 @@ import { bytesToRead, encodeCopies, mapped, readbackBuffer } from './readback.js
 import { COPY_DST, COPY_SRC, STORAGE } from './shader.js';
 import { asIs, storedBytes } from './stored.js';
 import { StepClock } from './timing.js';
+import { Waiter } from './wait.js';
 
 /** @typedef {import('./plan.js').LoadedPlan} LoadedPlan */
 /** @typedef {import('./types.d.ts').GpuFeed} GpuFeed */
@@ -92,7 +93,9 @@ export async function run(device, loaded, session, feeds, { fetch, into = [], st
   }
   const waited = performance.now();
   if (size && loaded.readback) {
-    const bytes = await mapped(loaded.readback, wanted, wanted.map(({ place }) => place));
+    const waiter = (loaded.waiter ??= new Waiter(!software));
+    const places = wanted.map(({ place }) => place);
+    const bytes = await mapped(loaded.readback, wanted, places, (work) => waiter.until(device, work));
     wanted.forEach(({ at }, i) => {
       outputs[at] = bytes[i];
     });
