@@ -189,10 +189,11 @@ class Toy:
         return address
 
     def step(
-        self, slot: int, args: int, tiles: int, name: str = "", parallel: bool = True, barrier: bool = True
-    ) -> int:
+        self, slot: int, args: int, tiles: int, name: str = "", parallel: bool = True, barrier: bool = True,
+        loop: int = 0, times: int = 1, advance: int = 0,
+    ) -> int:  # fmt: skip
         """Its index."""
-        step = PlanStep(slot, args, tiles, parallel, barrier)
+        step = PlanStep(slot, args, tiles, parallel, barrier, loop=loop, times=times, advance=advance)
         self.steps.append((step, name or f"step{len(self.steps)}"))
         return len(self.steps) - 1
 

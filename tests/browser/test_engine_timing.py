@@ -8,7 +8,7 @@ from playwright.sync_api import Page
 
 from nnjit.codegen.wasm.listing import listing
 
-from .engine_plans import Toy, one_kernel, scale_plan, spin, trap_at
+from .engine_plans import Toy, one_kernel, rotate_add, scale_plan, spin, trap_at
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -75,6 +75,46 @@ def test_a_profile_has_each_step_on_each_thread(engine: Page) -> None:
     assert min(second) > 5 * min(first) and serial[0] > 10 * min(first)
     assert serial[1] == 0  # thread 0 does all of a serial step
     assert profile["runMs"] > 5 * min(first) and [s["kind"] for s in profile["segments"]] == ["wasm"]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_loop_is_done_in_turn_by_runs_and_step_by_step(engine: Page, threads: int) -> None:
+    """states[t + 1] is states[t] turned by two places, plus 11: one step makes half of it, the other the rest."""
+    n, times = 96, 7
+    toy = Toy("p", True)
+    states = toy.tensor("states", "int32", n * (times + 1))
+    half = toy.room(4 * n)
+    rows = [states["address"] + 4 * n * t for t in range(times + 1)]
+    there = toy.args(*(a for t in range(times) for a in (rows[t], half)))
+    back = toy.args(*(a for t in range(times) for a in (half, rows[t + 1])))
+    one, ten = toy.kernel(rotate_add("one", n, 1)), toy.kernel(rotate_add("ten", n, 10))
+    toy.step(one, there, n, loop=1, times=times, advance=8)
+    toy.step(ten, back, n, loop=1, times=times, advance=8)
+    toy.inputs.append({**states, "name": "x"})
+    toy.outputs.append(states)
+    feed = np.zeros((times + 1, n), np.int32)
+    feed[0] = np.arange(n)
+    results = engine.evaluate(
+        """async ([plan, feed, threads]) => {
+          const client = await EngineClient.start({ threads });
+          await client.createSession('s');
+          await client.loadPlan('s', revive(plan));
+          const run = async () => [...ints((await client.run('s', 'p', [Int32Array.from(feed)])).outputs[0])];
+          const plain = await run();
+          const coming = client.survey('s', 'p');
+          const surveyed = await run();
+          const steps = (await coming).map(({ step }) => step);
+          const profile = await client.profile('s', 'p', [Int32Array.from(feed)], 2);
+          client.terminate();
+          return { plain, surveyed, steps, profiled: profile.steps.map(({ step }) => step) };
+        }""",
+        [toy.plan(), feed.reshape(-1).tolist(), threads],
+    )
+    expected = (
+        np.stack([np.roll(np.arange(n), -2 * t) + 11 * t for t in range(times + 1)]).reshape(-1).tolist()
+    )
+    assert results["plain"] == results["surveyed"] == expected
+    assert results["steps"] == results["profiled"] == [0, 1]
 
 
 def test_a_run_tells_its_time(engine: Page) -> None:
