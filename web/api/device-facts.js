@@ -24,14 +24,14 @@ export const tell = (method, args, session = '') =>
 
 /**
  * The facts, measured if this browser has none; the compiler then has them, and the records of earlier visits.
- * @param {{again?: boolean}} [options]
+ * @param {{again?: boolean, mode?: 'idle' | 'now'}} [options] mode: whether inferences may be kept waiting for it
  * @returns {Promise<Facts>}
  */
-export function deviceFacts({ again = false } = {}) {
+export function deviceFacts({ again = false, mode = 'now' } = {}) {
   const now = getCompiler().generation;
   if (again || generation !== now) known = undefined;
   generation = now;
-  known ??= find(again).catch((error) => {
+  known ??= find(again, mode).catch((error) => {
     known = undefined;
     throw error;
   });
@@ -55,18 +55,18 @@ export async function recall(signal, progress) {
   await tell('know', { own: await loadRecords(await deviceClass()) });
 }
 
-/** @param {boolean} again @returns {Promise<Facts>} */
-async function find(again) {
+/** @param {boolean} again @param {'idle' | 'now'} mode @returns {Promise<Facts>} */
+async function find(again, mode) {
   await recall(null, () => undefined);
   if (latest?.measured && !again) return latest;
-  latest = await measure();
+  latest = await measure(mode);
   await saveFacts(await browserKey(), latest);
   await tell('know', { own: await loadRecords(await deviceClass()) });
   return latest;
 }
 
-/** @returns {Promise<Facts>} */
-async function measure() {
+/** @param {'idle' | 'now'} mode @returns {Promise<Facts>} */
+async function measure(mode) {
   const { client } = await getEngine();
   const { threads, relaxed, sharedMemory: shared } = client.info;
   const start = performance.now();
@@ -75,7 +75,7 @@ async function measure() {
   await client.openLab(lab, { shared, threads });
   let barrierUs = 0;
   try {
-    await client.pace({ mode: 'now' });
+    await client.pace({ mode });
     const { times, values } = await client.labMeasure(lab, work);
     if (barriers) barrierUs = await barrierTime(client, barriers, threads);
     const facts = await tell('probed', { times, values, barrierUs });
