@@ -5,6 +5,7 @@ import { Caller } from './caller.js';
 import { Calls } from './calls.js';
 import { Lane } from './lane.js';
 import { Runs } from './runs.js';
+import { Trials } from './trials.js';
 import { buffers, own } from './values.js';
 
 /** @typedef {import('./errors.js').NnjitError} NnjitError */
@@ -12,15 +13,9 @@ import { buffers, own } from './values.js';
 /** @typedef {import('./types.d.ts').Plan} Plan */
 /** @typedef {import('./types.d.ts').Progress} Progress */
 
-/** A third of the time that fast code takes to come. */
-const WARM_MS = 8;
-
-export class EngineClient {
-  #calls;
+export class EngineClient extends Trials {
   #runs;
   #caller;
-  /** @type {Map<string, Lane>} */
-  #lanes = new Map();
 
   /**
    * Use EngineClient.start.
@@ -28,7 +23,7 @@ export class EngineClient {
    * @param {import('./calls.js').Started} started
    */
   constructor(calls, { info, control }) {
-    this.#calls = calls;
+    super(calls);
     this.#caller = new Caller(control, info.threads);
     this.#runs = new Runs(calls, this.#caller);
     this.info = info;
@@ -51,9 +46,9 @@ export class EngineClient {
    * @returns {Promise<import('./types.d.ts').SessionInfo>}
    */
   createSession(id, options = {}) {
-    if (!this.#lanes.has(id)) this.#lanes.set(id, new Lane());
-    return this.#inLane(id, async (lane) => {
-      const { memory, no, ...made } = await this.#calls.call('createSession', [id, options]);
+    if (!this.lanes.has(id)) this.lanes.set(id, new Lane());
+    return this.inLane(id, async (lane) => {
+      const { memory, no, ...made } = await this.calls.call('createSession', [id, options]);
       lane?.opened({ memory, no, threads: made.threads });
       return made;
     });
@@ -68,8 +63,8 @@ export class EngineClient {
    * @returns {Promise<import('./types.d.ts').LoadResult>}
    */
   loadPlan(id, plan, sources = [], { onProgress, signal } = {}) {
-    return this.#inLane(id, async (lane) => {
-      const { no, ...loaded } = await this.#calls.call('loadPlan', [id, plan, sources], { signal, progress: onProgress });
+    return this.inLane(id, async (lane) => {
+      const { no, ...loaded } = await this.calls.call('loadPlan', [id, plan, sources], { signal, progress: onProgress });
       const { key, inputs, outputs } = plan;
       if (!lane) return loaded;
       if (!lane.direct) lane.memory = this.#caller.memory(lane.no) ?? null;
@@ -88,8 +83,8 @@ export class EngineClient {
    *   host value
    */
   run(id, key, feeds, options = {}) {
-    const given = this.#lanes.get(id)?.busy ? feeds.map((feed) => own(feed, options.transfer)) : feeds;
-    return this.#inLane(id, (lane) => this.#runs.run(lane, id, key, given, options));
+    const given = this.lanes.get(id)?.busy ? feeds.map((feed) => own(feed, options.transfer)) : feeds;
+    return this.inLane(id, (lane) => this.#runs.run(lane, id, key, given, options));
   }
 
   /**
@@ -102,8 +97,8 @@ export class EngineClient {
    */
   profile(id, key, feeds, repeats, { signal } = {}) {
     const packed = feeds.map((feed) => own(feed));
-    return this.#inLane(id, () =>
-      this.#calls.call('profile', [id, key, packed, repeats], { signal, transfer: buffers(packed) }));
+    return this.inLane(id, () =>
+      this.calls.call('profile', [id, key, packed, repeats], { signal, transfer: buffers(packed) }));
   }
 
   /**
@@ -114,7 +109,7 @@ export class EngineClient {
    * @returns {Promise<void>}
    */
   swapSlot(id, key, slot, moduleBytes) {
-    return this.#inLane(id, () => this.#calls.call('swapSlot', [id, key, slot, moduleBytes]));
+    return this.inLane(id, () => this.calls.call('swapSlot', [id, key, slot, moduleBytes]));
   }
 
   /**
@@ -126,7 +121,7 @@ export class EngineClient {
    * @returns {Promise<import('./types.d.ts').TimingResult>}
    */
   timeSlot(id, key, step, { signal, ...options } = {}) {
-    return this.#inLane(id, () => this.#calls.call('timeSlot', [id, key, step, options], { signal }));
+    return this.inLane(id, () => this.calls.call('timeSlot', [id, key, step, options], { signal }));
   }
 
   /**
@@ -135,87 +130,9 @@ export class EngineClient {
    * @returns {Promise<import('./types.d.ts').StepMs[]>} what each step took in the next inference, whenever that is
    */
   survey(id, key) {
-    const short = this.#lanes.get(id)?.plans.get(key)?.short;
+    const short = this.lanes.get(id)?.plans.get(key)?.short;
     if (short) short.elsewhere = true; // the engine does the next one
-    return this.#calls.call('survey', [id, key]);
-  }
-
-  /**
-   * A lab: a memory of its own to try kernels in; see lab.js.
-   * @param {string} id
-   * @param {{shared: boolean, threads: number, maxPages?: number}} options
-   * @returns {Promise<void>}
-   */
-  openLab(id, options) {
-    return this.#calls.call('openLab', [id, options]);
-  }
-
-  /**
-   * @param {string} id
-   * @param {import('./types.d.ts').LabSetup} setup
-   * @param {AbortSignal} [signal]
-   * @returns {Promise<{ms: number, busyMs: number, samples: number[][]}>}
-   */
-  labSetup(id, setup, signal) {
-    return this.#calls.call('labSetup', [id, setup], { signal });
-  }
-
-  /**
-   * @param {string} id
-   * @param {import('./types.d.ts').LabTrial} trial
-   * @param {AbortSignal} [signal]
-   * @returns {Promise<import('./types.d.ts').LabReport>}
-   */
-  labTrial(id, trial, signal) {
-    return this.#calls.call('labTrial', [id, trial], { signal });
-  }
-
-  /**
-   * @param {string} id
-   * @param {import('./types.d.ts').LabWork} work
-   * @param {AbortSignal} [signal]
-   * @returns {Promise<{times: Record<string, number>, values: number[][]}>} ms of a round of each kernel, by name
-   */
-  labMeasure(id, work, signal) {
-    return this.#calls.call('labMeasure', [id, work], { signal });
-  }
-
-  /**
-   * @param {string} id
-   * @param {import('./types.d.ts').LabPair} pair
-   * @param {AbortSignal} [signal]
-   * @returns {Promise<import('./types.d.ts').LabReport>} base: the serving way's times, mine: the other's
-   */
-  labPair(id, pair, signal) {
-    return this.#calls.call('labPair', [id, pair], { signal });
-  }
-
-  /**
-   * @param {string} id
-   * @param {AbortSignal} [signal]
-   * @returns {Promise<import('./types.d.ts').LabConfirmation>} of the last candidate, verified whole and timed again
-   */
-  labConfirm(id, signal) {
-    return this.#calls.call('labConfirm', [id], { signal });
-  }
-
-  /**
-   * @param {string} id
-   * @returns {Promise<{freed: number}>}
-   */
-  closeLab(id) {
-    return this.#calls.call('closeLab', [id]);
-  }
-
-  /**
-   * Between two inferences: the lab's last candidate takes over a slot, its constants' panels made over.
-   * @param {string} id
-   * @param {string} key the plan's
-   * @param {import('./types.d.ts').Adoption} adoption
-   * @returns {Promise<void>}
-   */
-  adopt(id, key, adoption) {
-    return this.#inLane(id, () => this.#calls.call('adopt', [id, key, adoption]));
+    return this.calls.call('survey', [id, key]);
   }
 
   /**
@@ -226,64 +143,8 @@ export class EngineClient {
    * @param {AbortSignal} [signal]
    */
   async loadBeside(id, plan, sources, signal) {
-    await this.#calls.call('stagePlan', [id, plan.key, plan.module], { signal });
+    await this.calls.call('stagePlan', [id, plan.key, plan.module], { signal });
     return this.loadPlan(id, plan, sources, signal ? { signal } : {});
-  }
-
-  /**
-   * Has fast code made for a plan that does not serve yet, in slices between runs.
-   * @param {string} id
-   * @param {string} key the plan's
-   * @param {number[]} steps that may run by themselves
-   * @param {AbortSignal} [signal]
-   */
-  async warmPlan(id, key, steps, signal) {
-    for (let pass = 0; pass < 3; pass++) {
-      for (let at = 0; at < steps.length;) {
-        await this.#calls.call('gap', [], { signal });
-        at = await this.#inLane(id, () => this.#calls.call('warmSteps', [id, key, steps, at]));
-      }
-      await new Promise((resolve) => { setTimeout(resolve, WARM_MS); });
-    }
-  }
-
-  /**
-   * Both plans on the same feeds.
-   * @param {string} id
-   * @param {string} serving key
-   * @param {string} key of the plan that is to take its place
-   * @param {Feed[]} feeds
-   * @param {import('./types.d.ts').Agreement[]} outputs
-   * @returns {Promise<{ok: boolean, worst: number, reason: string, ms: number[]}>} ms: of each
-   */
-  verifyPlan(id, serving, key, feeds, outputs) {
-    const packed = feeds.map((feed) => own(feed));
-    return this.#inLane(id, () => this.#calls.call('verifyPlan', [id, serving, key, packed, outputs]));
-  }
-
-  /**
-   * Between two runs: a plan takes the place, and the key, of another, which is dropped.
-   * @param {string} id
-   * @param {string} serving key
-   * @param {string} key of the plan that takes over
-   * @returns {Promise<void>}
-   */
-  replacePlan(id, serving, key) {
-    return this.#inLane(id, async (lane) => {
-      await this.#calls.call('replacePlan', [id, serving, key]);
-      const loaded = lane?.plans.get(key);
-      if (!lane || !loaded) return;
-      lane.plans.delete(key);
-      lane.plans.set(serving, { ...loaded, key: serving });
-    });
-  }
-
-  /**
-   * @param {{mode?: 'now' | 'idle', allowanceMs?: number}} [change]
-   * @returns {Promise<import('./types.d.ts').PaceReport>}
-   */
-  pace(change) {
-    return this.#calls.call('pace', [change]);
   }
 
   /**
@@ -293,7 +154,7 @@ export class EngineClient {
    * @returns {Promise<Uint8Array<ArrayBuffer>>}
    */
   readMemory(id, address, length) {
-    return this.#inLane(id, () => this.#calls.call('readMemory', [id, address, length]));
+    return this.inLane(id, () => this.calls.call('readMemory', [id, address, length]));
   }
 
   /**
@@ -302,8 +163,8 @@ export class EngineClient {
    * @returns {Promise<void>}
    */
   dropPlan(id, key) {
-    return this.#inLane(id, async (lane) => {
-      await this.#calls.call('dropPlan', [id, key]);
+    return this.inLane(id, async (lane) => {
+      await this.calls.call('dropPlan', [id, key]);
       lane?.plans.delete(key);
     });
   }
@@ -313,8 +174,8 @@ export class EngineClient {
    * @returns {Promise<{freed: number}>} bytes of memory given back
    */
   releaseSession(id) {
-    return this.#inLane(id, async (lane) => {
-      const freed = await this.#calls.call('releaseSession', [id]);
+    return this.inLane(id, async (lane) => {
+      const freed = await this.calls.call('releaseSession', [id]);
       if (lane) this.#caller.drop(lane.no);
       lane?.closed();
       return freed;
@@ -323,7 +184,7 @@ export class EngineClient {
 
   /** @returns {Promise<import('./types.d.ts').MemoryReport>} */
   memory() {
-    return this.#calls.call('memory', []);
+    return this.calls.call('memory', []);
   }
 
   /**
@@ -331,7 +192,7 @@ export class EngineClient {
    * @returns {Promise<void>}
    */
   connectHost(port) {
-    return this.#calls.call('connectHost', [port], { transfer: [port] });
+    return this.calls.call('connectHost', [port], { transfer: [port] });
   }
 
   /**
@@ -339,28 +200,11 @@ export class EngineClient {
    * @returns {() => void} unsubscribes
    */
   onDeath(callback) {
-    return this.#calls.onDeath(callback);
+    return this.calls.onDeath(callback);
   }
 
   /** Ends the engine and its threads; pending calls are rejected. */
   terminate() {
-    this.#calls.end();
-  }
-
-  /**
-   * Does `work` after all that was asked of this session before.
-   * @template T
-   * @param {string} id
-   * @param {(lane: Lane | undefined) => Promise<T>} work no lane: there is no such session, and the engine will say so
-   * @returns {Promise<T>}
-   */
-  #inLane(id, work) {
-    const lane = this.#lanes.get(id);
-    if (!lane) return work(undefined);
-    const leave = () => {
-      lane.leave();
-      if (!lane.busy && !lane.open) this.#lanes.delete(id);
-    };
-    return lane.enter(() => work(lane).finally(leave));
+    this.calls.end();
   }
 }

@@ -1,0 +1,171 @@
+// What the tuner asks of the engine: kernels tried in a lab, winners put in place between two runs, whole plans
+// that take another's place. Also the line in which every call on a session waits.
+
+import { own } from './values.js';
+
+/** @typedef {import('./lane.js').Lane} Lane */
+/** @typedef {import('./types.d.ts').Feed} Feed */
+
+/** A third of the time that fast code takes to come. */
+const WARM_MS = 8;
+
+export class Trials {
+  /** @type {Map<string, Lane>} */
+  lanes = new Map();
+
+  /** @param {import('./calls.js').Calls} calls */
+  constructor(calls) {
+    this.calls = calls;
+  }
+
+  /**
+   * A lab: a memory of its own to try kernels in; see lab.js.
+   * @param {string} id
+   * @param {{shared: boolean, threads: number, maxPages?: number}} options
+   * @returns {Promise<void>}
+   */
+  openLab(id, options) {
+    return this.calls.call('openLab', [id, options]);
+  }
+
+  /**
+   * @param {string} id
+   * @param {import('./types.d.ts').LabSetup} setup
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<{ms: number, busyMs: number, samples: number[][]}>}
+   */
+  labSetup(id, setup, signal) {
+    return this.calls.call('labSetup', [id, setup], { signal });
+  }
+
+  /**
+   * @param {string} id
+   * @param {import('./types.d.ts').LabTrial} trial
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<import('./types.d.ts').LabReport>}
+   */
+  labTrial(id, trial, signal) {
+    return this.calls.call('labTrial', [id, trial], { signal });
+  }
+
+  /**
+   * @param {string} id
+   * @param {import('./types.d.ts').LabWork} work
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<{times: Record<string, number>, values: number[][]}>} ms of a round of each kernel, by name
+   */
+  labMeasure(id, work, signal) {
+    return this.calls.call('labMeasure', [id, work], { signal });
+  }
+
+  /**
+   * @param {string} id
+   * @param {import('./types.d.ts').LabPair} pair
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<import('./types.d.ts').LabReport>} base: the serving way's times, mine: the other's
+   */
+  labPair(id, pair, signal) {
+    return this.calls.call('labPair', [id, pair], { signal });
+  }
+
+  /**
+   * @param {string} id
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<import('./types.d.ts').LabConfirmation>} of the last candidate, verified whole and timed again
+   */
+  labConfirm(id, signal) {
+    return this.calls.call('labConfirm', [id], { signal });
+  }
+
+  /**
+   * @param {string} id
+   * @returns {Promise<{freed: number}>}
+   */
+  closeLab(id) {
+    return this.calls.call('closeLab', [id]);
+  }
+
+  /**
+   * Between two inferences: the lab's last candidate takes over a slot, its constants' panels made over.
+   * @param {string} id
+   * @param {string} key the plan's
+   * @param {import('./types.d.ts').Adoption} adoption
+   * @returns {Promise<void>}
+   */
+  adopt(id, key, adoption) {
+    return this.inLane(id, () => this.calls.call('adopt', [id, key, adoption]));
+  }
+
+  /**
+   * Has fast code made for a plan that does not serve yet, in slices between runs.
+   * @param {string} id
+   * @param {string} key the plan's
+   * @param {number[]} steps that may run by themselves
+   * @param {AbortSignal} [signal]
+   */
+  async warmPlan(id, key, steps, signal) {
+    for (let pass = 0; pass < 3; pass++) {
+      for (let at = 0; at < steps.length;) {
+        await this.calls.call('gap', [], { signal });
+        at = await this.inLane(id, () => this.calls.call('warmSteps', [id, key, steps, at]));
+      }
+      await new Promise((resolve) => { setTimeout(resolve, WARM_MS); });
+    }
+  }
+
+  /**
+   * Both plans on the same feeds.
+   * @param {string} id
+   * @param {string} serving key
+   * @param {string} key of the plan that is to take its place
+   * @param {Feed[]} feeds
+   * @param {import('./types.d.ts').Agreement[]} outputs
+   * @returns {Promise<{ok: boolean, worst: number, reason: string, ms: number[]}>} ms: of each
+   */
+  verifyPlan(id, serving, key, feeds, outputs) {
+    const packed = feeds.map((feed) => own(feed));
+    return this.inLane(id, () => this.calls.call('verifyPlan', [id, serving, key, packed, outputs]));
+  }
+
+  /**
+   * Between two runs: a plan takes the place, and the key, of another, which is dropped.
+   * @param {string} id
+   * @param {string} serving key
+   * @param {string} key of the plan that takes over
+   * @returns {Promise<void>}
+   */
+  replacePlan(id, serving, key) {
+    return this.inLane(id, async (lane) => {
+      await this.calls.call('replacePlan', [id, serving, key]);
+      const loaded = lane?.plans.get(key);
+      if (!lane || !loaded) return;
+      lane.plans.delete(key);
+      lane.plans.set(serving, { ...loaded, key: serving });
+    });
+  }
+
+  /**
+   * @param {{mode?: 'now' | 'idle', allowanceMs?: number}} [change]
+   * @returns {Promise<import('./types.d.ts').PaceReport>}
+   */
+  pace(change) {
+    return this.calls.call('pace', [change]);
+  }
+
+  /**
+   * Does `work` after all that was asked of this session before.
+   * @template T
+   * @param {string} id
+   * @param {(lane: Lane | undefined) => Promise<T>} work no lane: there is no such session, and the engine will say so
+   * @returns {Promise<T>}
+   */
+  inLane(id, work) {
+    const lane = this.lanes.get(id);
+    if (!lane) return work(undefined);
+    const leave = () => {
+      lane.leave();
+      if (!lane.busy && !lane.open) this.lanes.delete(id);
+    };
+    return lane.enter(() => work(lane).finally(leave));
+  }
+}
