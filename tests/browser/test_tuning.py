@@ -15,7 +15,15 @@ from nnjit.codegen.expr import Index, const, load, op
 from nnjit.codegen.schedule.steps import Parallel, Tile, Vectorize
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
 from nnjit.codegen.wasm.target import Target
+from nnjit.frontend import BytesSource
+from nnjit.frontend import load as load_model
+from nnjit.lower.build import lower
+from nnjit.lower.forms import Forms
+from nnjit.runtime.compile import primitive
+from nnjit.runtime.groups import PairBench, differences
 from nnjit.tune.bench import Bench
+from nnjit.tune.policy import LAB
+from tests.support.small_models import several_forms
 
 from .api_page import BOOT, Api, model
 
@@ -277,4 +285,135 @@ def test_tune_options_are_checked(tuned: Api) -> None:
         "7",
     ):
         assert tuned.failure(f"await create(arg, {{ tune: {body} }})", path)["code"] == "BAD_OPTION"
-    assert tuned.run("async (path) => (await create(path, { tune: 'idle' })).tuning.status().mode", path) == "idle"
+    assert (
+        tuned.run("async (path) => (await create(path, { tune: 'idle' })).tuning.status().mode", path)
+        == "idle"
+    )
+
+
+BREAKS = {
+    "trap": """(module (import "env" "memory" (memory 0 65536 shared)) (import "env" "table" (table 0 funcref))
+        (func (export "run") (param i32 i32 i32 i32) unreachable))""",
+    "idle": """(module (import "env" "memory" (memory 0 65536 shared)) (import "env" "table" (table 0 funcref))
+        (func (export "run") (param i32 i32 i32 i32)))""",
+}
+
+
+def pairs() -> list[dict[str, Any]]:
+    """Both ways of each node of a model that has several, for the engine's lab."""
+    code, feeds = several_forms()
+    graph = primitive(
+        load_model(BytesSource(code, "m.onnx"), {}).bind(shapes={n: a.shape for n, a in feeds.items()})
+    )
+    base = lower(graph, TARGET)
+    graph.outputs[:] = base.outputs
+    mine = lower(graph, TARGET, forms=Forms(other=True))
+    return [
+        {**PairBench(group, base, mine, base.outputs, TARGET).setup(), "rounds": 3, "policy": LAB}
+        for group in differences(base, mine)
+    ]
+
+
+def test_a_faulty_form_gets_its_verdict_and_nothing_else(engine: Page) -> None:
+    """What traps, or leaves its outputs unwritten, is found in the lab; the lab goes on with the next."""
+    made = pairs()
+    broken = []
+    for text in BREAKS.values():
+        base, mine = made[0]["plans"]
+        # no kernel is to be called: what makes its constants would be called by slot
+        other = {**mine, "module": bytes(wasmtime.wat2wasm(text)), "init": []}
+        broken.append(revivable({**made[0], "plans": [base, other]}))
+    broken.append(revivable({**made[0], "plans": [base, {**mine, "module": b"\0asm\1\0\0\0\xff"}]}))
+    got = engine.evaluate(
+        """async ([good, bad]) => {
+          const engine = await EngineClient.start({ threads: 2 });
+          await engine.openLab('lab', { shared: true, threads: 2 });
+          await engine.pace({ mode: 'now' });
+          const verdicts = [];
+          for (const pair of bad) verdicts.push((await engine.labPair('lab', revive(pair))).verdict);
+          const reports = [];
+          for (const pair of good) reports.push(await engine.labPair('lab', revive(pair)));
+          await engine.closeLab('lab');
+          engine.terminate();
+          return { verdicts, reports };
+        }""",
+        [[revivable(pair) for pair in made], broken],
+    )
+    assert got["verdicts"] == ["trap", "wrong", "refused"]
+    for report in got["reports"]:
+        assert report["verdict"] in ("timed", "slow"), report["reason"]
+        assert report["checked"] > 0 and report["worst"] <= 1
+        assert all(ms > 0 for ms in report["base"] + report["mine"])
+
+
+def test_a_plan_is_replaced_while_it_serves(tuned: Api) -> None:
+    """Every other form is made to win: the plan changes between two runs, and back at a reset; no result is off."""
+    code, feeds = several_forms()
+    tuned.run("""() => nnjit.python(`
+import nnjit.runtime.forming as forming
+held = forming.Forming.answers
+forming.Forming.answers = property(lambda self: {
+    q: form for c in self.contests if c.verdict in ("timed", "slow") for q, form in c.group.answers.items()})
+`)""")
+    got = tuned.run(
+        """async ([path, dims]) => {
+          const feeds = (seed) => Object.fromEntries(Object.entries(dims).map(([name, shape]) => {
+            const length = shape.reduce((n, d) => n * d, 1);
+            const data = Float32Array.from({ length }, (_, i) => Math.sin(i * seed + name.length));
+            return [name, T('float32', data, shape)];
+          }));
+          const off = (a, b) => Math.max(...Object.keys(b).map((name) => worst(a[name].data, b[name].data)));
+          const session = await create(path);
+          const wanted = [await session.run(feeds(1)), await session.run(feeds(2))];
+          const before = session.placement().map(({ kernel }) => kernel);
+          await session.tuning.start({ mode: 'now' });
+          let error = 0;
+          let runs = 0;
+          const replaced = () => session.tuning.events.find(({ kind }) => kind === 'plan');
+          const until = performance.now() + 30000;
+          while (performance.now() < until && (!replaced() || runs < 4)) {
+            error = Math.max(error, off(await session.run(feeds(1 + (runs % 2))), wanted[runs % 2]));
+            runs++;
+            await wait(2);
+          }
+          await session.tuning.pause();
+          error = Math.max(error, off(await session.run(feeds(1)), wanted[0]));
+          const after = session.placement().map(({ kernel }) => kernel);
+          const { forms } = session.tuning.status();
+          const event = replaced();
+          await session.tuning.reset();
+          const exact = off(await session.run(feeds(2)), wanted[1]);
+          const back = session.placement().map(({ kernel }) => kernel);
+          await session.release();
+          return { error, runs, event, before, after, back, forms, exact };
+        }""",
+        [tuned.put("forms.onnx", code), {name: list(a.shape) for name, a in feeds.items()}],
+    )
+    tuned.run("() => nnjit.python('forming.Forming.answers = held')")
+    assert got["event"]["name"] == "replaced", got["event"]
+    assert {form["verdict"] for form in got["forms"]} <= {"timed", "slow"} and len(got["forms"]) >= 2
+    assert got["after"] != got["before"] and got["back"] == got["before"]
+    assert got["error"] < 1e-3 and got["exact"] < 1e-6
+
+
+def test_a_full_disk_costs_memory_of_it_only(tuned: Api) -> None:
+    """Nothing can be stored: tuning goes on to its end, and results are right."""
+    got = tuned.run(
+        """async (path) => {
+          const { put } = IDBObjectStore.prototype;
+          IDBObjectStore.prototype.put = () => { throw new DOMException('the disk is full', 'QuotaExceededError'); };
+          try {
+            const session = await create(path);
+            const wanted = (await session.run({ x: feed(5) })).y.data;
+            await session.tuning.start({ mode: 'now', budgetMs: 1200 });
+            const { state, reason } = await session.tuning.finished();
+            const error = worst((await session.run({ x: feed(5) })).y.data, wanted);
+            await session.release();
+            return { state, reason, error };
+          } finally {
+            IDBObjectStore.prototype.put = put;
+          }
+        }""",
+        tuned.put("net.onnx", net()),
+    )
+    assert got["state"] == "done" and got["error"] < 1e-5, got
