@@ -12,6 +12,7 @@ from dataclasses import replace
 from math import inf
 
 from nnjit.codegen.expr import Access, Expr, Index, indices, load, rewrite, walk
+from nnjit.codegen.schedule.reduction import identity
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
 
 
@@ -87,7 +88,6 @@ def _merge(spec: KernelSpec, outer: Axis, inner: Axis) -> KernelSpec:
 
 
 def _replaced(spec: KernelSpec, env: dict[str, Index], gone: set[str]) -> KernelSpec:
-    from nnjit.codegen.schedule.apply import identity  # which builds on this module
 
     memo: dict[Expr, Expr] = {}
 

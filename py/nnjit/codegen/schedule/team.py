@@ -13,6 +13,7 @@ from nnjit.codegen.dtypes import WIDE
 from nnjit.codegen.expr import Expr, Index, axis, compare, const, load, reg, rewrite
 from nnjit.codegen.loops import THREAD, Barrier, Decode, For, Nest, Set, Stmt, Store, Where
 from nnjit.codegen.schedule.group_steps import Team
+from nnjit.codegen.schedule.reduction import combined, identity
 from nnjit.codegen.schedule.steps import Order, Parallel, Schedule, Vectorize, check
 from nnjit.codegen.schedule.workgroup_plan import Env, Run
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
@@ -79,8 +80,6 @@ class _Row:
         return out
 
     def _reduction(self, s: Stage, n: int, env: Env) -> list[Stmt]:
-        from nnjit.codegen.schedule.apply import combined, identity
-
         assert s.body is not None
         dtype = s.body.dtype
         array = self._array(dtype)
