@@ -58,3 +58,30 @@ def test_convolutions(gpu: Api) -> None:
         assert not ran.elsewhere
         wanted = native(data, feeds)["y"].astype(int)
         assert np.abs(ran.outputs["y"].astype(int) - wanted).max() <= 1
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("rows", [1, 9])
+def test_weights_in_blocks(gpu: Api, bits: int, rows: int) -> None:
+    """y[m, n] = sum over k of a[m, k] * (q[n, k] - zero) * scale[n, k // 32], q unpacked where it is read."""
+    k, n, block = 96, 20, 32
+    q = RNG.integers(0, 1 << bits, (n, k)).astype(np.uint8)
+    packed = q if bits == 8 else (q[:, 0::2] | (q[:, 1::2] << 4)).astype(np.uint8)
+    scales = RNG.uniform(0.01, 0.05, (n, k // block)).astype(np.float32)
+    feeds = {"a": RNG.normal(0, 1, (rows, k)).astype(np.float32)}
+    node = helper.make_node(
+        "MatMulNBits", ["a", "b", "s"], ["y"], domain="com.microsoft", K=k, N=n, bits=bits, block_size=block
+    )
+    kept = [
+        numpy_helper.from_array(packed.reshape(n, k // block, -1), "b"),
+        numpy_helper.from_array(scales, "s"),
+    ]
+    inputs = [helper.make_tensor_value_info("a", TensorProto.FLOAT, [rows, k])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [rows, n])]
+    graph = helper.make_graph([node], "g", inputs, outputs, kept)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    data = helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
+    ran = on_device(gpu, data, feeds)
+    assert not ran.elsewhere
+    weights = (q.astype(np.float64) - (1 << (bits - 1))) * np.repeat(scales, block, axis=1)
+    np.testing.assert_allclose(ran.outputs["y"], feeds["a"] @ weights.T, rtol=1e-4, atol=1e-4)
