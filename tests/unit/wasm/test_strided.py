@@ -13,11 +13,12 @@ from nnjit.codegen.dtypes import NUMPY
 from nnjit.codegen.expr import Expr, Index, acc, axis, cast, const, guarded, load
 from nnjit.codegen.interp import run
 from nnjit.codegen.schedule.apply import apply
-from nnjit.codegen.schedule.steps import Parallel, Schedule, Tile, Unroll, Vectorize
+from nnjit.codegen.schedule.steps import Order, Parallel, Schedule, Tile, Unroll, Vectorize
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
 from nnjit.codegen.wasm.emit import emit
 from nnjit.codegen.wasm.listing import listing
 from nnjit.codegen.wasm.target import Target
+from tests.support import specs
 from tests.support.kernels import run_nest
 
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
@@ -126,3 +127,20 @@ def test_smaller_integers_stored_as_64_bits(n: int, apart: int, tile: int, dtype
     value = cast(axis(Index(-3, {"q": 5})) if dtype == "i32" else load(0, Index.of("q"), dtype), "i64")
     spec = copy(value, {"q": n}, Index(0, {"q": apart}), n, dtype)
     agree(spec, (Tile("q", tile), Vectorize("q"), Parallel(("q",))), [numbers(dtype, n)])
+
+
+def test_what_the_run_writes_is_read_anew() -> None:
+    """Scores, their exponentials in the same places, then the weighted sum: all in one run of statements."""
+    spec, inputs = specs.attention(np.random.default_rng(0), 1, 1, 4, 2, 1, 1)
+    schedule = (
+        Tile("m", 4),
+        Vectorize("m", 4),
+        Unroll("r", 2),
+        Unroll("k", 2),
+        Order(("h", "g", "m")),
+        Parallel(()),
+    )
+    nest = apply(spec, schedule)
+    buffers = specs.allocate(spec, inputs, nest.operands[spec.scratch].size)
+    found = run_nest(nest, Target(), [b.reshape(-1) for b in (*inputs, *buffers[len(inputs) :])])
+    np.testing.assert_allclose(found[-1], specs.evaluate(spec, inputs)[0], rtol=2e-5)
