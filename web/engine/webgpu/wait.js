@@ -5,7 +5,7 @@
 
 /** Runs that are waited for in each way before one is chosen; the best of the last so many counts. */
 const TRIES = 3;
-/** Each so manieth run is waited for in the other way. */
+/** One run in so many is waited for in the other way. */
 const AGAIN = 16;
 /** Milliseconds from one empty submission to the next, and for how long there are any. */
 const EVERY = 0.2;
