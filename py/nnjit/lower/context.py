@@ -14,7 +14,7 @@ from nnjit.lower.registry import INJECTIVE, POINTWISE, Unsupported, kind
 from nnjit.lower.tensors import Buffer
 
 if TYPE_CHECKING:
-    from nnjit.lower.build import Build
+    from nnjit.lower.kernels import Kernels
     from nnjit.lower.ops.linear import Window
 
 
@@ -32,7 +32,7 @@ class Bound:
 class Context:
     """Operands in the order of first use. `inside` holds values computed in this kernel (an epilogue's)."""
 
-    def __init__(self, build: Build) -> None:
+    def __init__(self, build: Kernels) -> None:
         self.build = build
         self.tensors = build.tensors
         self.bound: list[Bound] = []

@@ -7,29 +7,21 @@ what is done once at load.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from nnjit.lower.lowered import HostCall, Kernel, Loop
 from nnjit.lower.tensors import Buffer
 
 if TYPE_CHECKING:
-    from nnjit.lower.build import Build, HostCall, Kernel
-
-
-@dataclass(eq=False, slots=True)
-class Loop:
-    """`times` turns; each does all kernels that refer to this object, in their order."""
-
-    times: int
+    from nnjit.lower.build import Build
 
 
 def repeat(build: Build, mark: int, times: int, moves: dict[Buffer, int], fixed: frozenset[Buffer]) -> None:
     """The kernels from `mark` on become a loop: those that read or write a buffer of `moves` (elements it moves by each
     turn), or what such a kernel makes. The others are done once, ahead of it. `fixed`: buffers of `moves` that hold
     nothing a turn makes, so that reading them alone does not put a kernel into the loop."""
-    from nnjit.lower.build import Kernel
-
     changing = set(moves) - fixed
     body: list[Kernel] = []
     before: list[Kernel | HostCall] = []

@@ -21,11 +21,11 @@ from nnjit.frontend.expand import expand
 from nnjit.graph.infer import mark_once
 from nnjit.graph.ir import Graph, Value
 from nnjit.graph.passes import PASSES
-from nnjit.lower.build import Chosen, HostCall, Kernel, Lowered, lower
+from nnjit.lower.build import lower
 from nnjit.lower.forms import Forms
+from nnjit.lower.lowered import Chosen, HostCall, Kernel, Loop, Lowered
 from nnjit.lower.registry import has_kernel
 from nnjit.lower.tensors import Buffer
-from nnjit.lower.turns import Loop
 from nnjit.runtime.inplace import reuse
 from nnjit.runtime.link import Link, root_of
 from nnjit.runtime.memory import LIMIT, SessionMemory, Span, place

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from nnjit.codegen.schedule.steps import Schedule
 from nnjit.codegen.spec import KernelSpec
-from nnjit.lower.build import Chosen
 from nnjit.lower.forms import Forms
+from nnjit.lower.lowered import Chosen
 from nnjit.runtime.forming import Forming
 from nnjit.runtime.plan import Plan
 from nnjit.runtime.relink import Relinking

@@ -16,8 +16,9 @@ from typing import Any
 
 from nnjit.codegen.wasm.target import Target
 from nnjit.errors import NnjitError
-from nnjit.lower.build import Build, Chosen, HostCall, Lowered
+from nnjit.lower.build import Build
 from nnjit.lower.forms import Forms
+from nnjit.lower.lowered import Chosen, HostCall, Lowered
 from nnjit.runtime.groups import Group, PairBench, Refused, differences
 from nnjit.runtime.plan import Plan
 from nnjit.tune.policy import LAB, PAIR_ROUNDS, PAIR_WIN, PART_MS, WORTH

@@ -20,7 +20,8 @@ from nnjit.codegen.wgsl.types import stored_bytes, stored_type
 from nnjit.errors import CompileError, OutOfMemory
 from nnjit.graph.ir import Graph, Value
 from nnjit.lower.backend import Code
-from nnjit.lower.build import HostCall, Kernel, Lowered, lower
+from nnjit.lower.build import lower
+from nnjit.lower.lowered import HostCall, Kernel, Lowered
 from nnjit.lower.tensors import Buffer
 from nnjit.runtime.compile import flops, primitive
 from nnjit.runtime.gpu_memory import GpuMemory, padded, shared

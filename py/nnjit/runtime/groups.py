@@ -17,7 +17,7 @@ from nnjit.codegen.dtypes import FLOATS, SIZES
 from nnjit.codegen.schedule.steps import Schedule, ScheduleError, describe
 from nnjit.codegen.wasm.target import Target
 from nnjit.graph.ir import Const, Graph, Node, Value
-from nnjit.lower.build import HostCall, Kernel, Lowered
+from nnjit.lower.lowered import HostCall, Kernel, Lowered
 from nnjit.lower.tensors import Buffer
 from nnjit.runtime.compile import Linker
 from nnjit.runtime.memory import SessionMemory

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from nnjit.codegen.dtypes import SIZES
 from nnjit.codegen.expr import walk
-from nnjit.lower.build import HostCall, Kernel
+from nnjit.lower.lowered import HostCall, Kernel
 from nnjit.lower.tensors import Buffer
 from nnjit.lower.turns import loops
 

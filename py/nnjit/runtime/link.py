@@ -11,7 +11,7 @@ from typing import Any
 
 from nnjit.codegen.dtypes import SIZES
 from nnjit.graph.ir import Value
-from nnjit.lower.build import HostCall, Kernel, Lowered
+from nnjit.lower.lowered import HostCall, Kernel, Lowered
 from nnjit.lower.tensors import Buffer
 from nnjit.lower.turns import loops, unrolled
 from nnjit.runtime.memory import Span

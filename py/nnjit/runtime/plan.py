@@ -13,7 +13,7 @@ from nnjit.codegen.schedule.steps import Schedule
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm.target import Target
 from nnjit.graph.ir import Node, Value
-from nnjit.lower.build import Lowered
+from nnjit.lower.lowered import Lowered
 
 PLAN_VERSION = 1
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from nnjit.codegen.dtypes import FLOATS, SIZES
 from nnjit.errors import NnjitError
-from nnjit.lower.build import Build, Chosen, Lowered
+from nnjit.lower.build import Build
 from nnjit.lower.forms import Forms
+from nnjit.lower.lowered import Chosen, Lowered
 from nnjit.runtime import placement
 from nnjit.runtime.compile import link_plan
 from nnjit.runtime.groups import TOLERANCE

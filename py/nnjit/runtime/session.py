@@ -27,8 +27,8 @@ from ..graph.dtypes import Array
 from ..graph.ir import Graph
 from ..graph.model import Model
 from ..graph.signature import TensorInfo
-from ..lower.build import Chosen
 from ..lower.forms import Forms
+from ..lower.lowered import Chosen
 from . import placement, shape_inputs
 from .compile import compile_plan
 from .course import Course

@@ -10,7 +10,8 @@ from nnjit.codegen.schedule.steps import Pack
 from nnjit.codegen.wasm.target import Target
 from nnjit.frontend import BytesSource, load
 from nnjit.lower import sharing
-from nnjit.lower.build import Kernel, lower
+from nnjit.lower.build import lower
+from nnjit.lower.lowered import Kernel
 from nnjit.runtime.local import LocalSession
 
 WORDS, WIDTH, LENGTH = 4099, 68, 21

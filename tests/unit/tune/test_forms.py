@@ -10,8 +10,9 @@ import pytest
 
 from nnjit.codegen.wasm.target import Target
 from nnjit.frontend import BytesSource, load
-from nnjit.lower.build import Lowered, lower
+from nnjit.lower.build import lower
 from nnjit.lower.forms import Forms
+from nnjit.lower.lowered import Lowered
 from nnjit.runtime import bridge_tuning, groups, relink
 from nnjit.runtime.course import CHANGE, END, KERNELS, UNITE, Course
 from nnjit.runtime.forming import Forming

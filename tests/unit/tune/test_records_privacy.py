@@ -13,7 +13,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from nnjit.frontend import BytesSource, load
-from nnjit.lower.build import Kernel, lower
+from nnjit.lower.build import lower
+from nnjit.lower.lowered import Kernel
 from nnjit.runtime.plan import Target
 from nnjit.tune.device_class import wasm_device
 from nnjit.tune.records import MAX_BYTES, TARGETS, VERDICTS, Record, Timing, encode, spec_text

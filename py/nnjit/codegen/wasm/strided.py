@@ -104,7 +104,9 @@ class Strided:
         if found is None:
             return False
         if const not in self.consts.get(found, ()):
-            return pushed(self.v, found, const, None)  # a statement of the run writes there: nothing may be kept
+            return pushed(
+                self.v, found, const, None
+            )  # a statement of the run writes there: nothing may be kept
         if (found, const) not in self.made and not self._block(found, const):
             return pushed(self.v, found, const, self)
         self.v.b.get(self.made[found, const])

@@ -15,6 +15,7 @@ from nnjit.lower.registry import Computation, Unsupported
 
 if TYPE_CHECKING:
     from nnjit.lower.build import Build
+    from nnjit.lower.kernels import Kernels
 
 Rule = Callable[[Context], Computation]
 Element = Callable[[Context, Sequence[Index]], Expr]
@@ -63,7 +64,7 @@ def reshaped(build: Build, node: Node, value: Value | None, shape: Sequence[int]
     return part(build, value, layout)
 
 
-def constant(build: Build, node: Node, stem: str, array: Any) -> Value:
+def constant(build: Kernels, node: Node, stem: str, array: Any) -> Value:
     """A constant made while lowering (a table of indices or weights)."""
     return Value.constant(f"{node.outputs[0].name}/{stem}", np.ascontiguousarray(array))
 

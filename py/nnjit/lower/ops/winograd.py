@@ -24,6 +24,7 @@ from nnjit.graph.ir import Node, Value
 from nnjit.lower.context import Context
 from nnjit.lower.layout import Layout
 from nnjit.lower.layouts import preferred
+from nnjit.lower.lowered import HostCall, Kernel
 from nnjit.lower.ops.compose import shape_of
 from nnjit.lower.ops.cooktoom import Matrices, Matrix, applied, matrices
 from nnjit.lower.ops.linear import SPATIAL, Window
@@ -31,9 +32,9 @@ from nnjit.lower.regions import Region
 from nnjit.lower.registry import Computation, algorithm
 
 if TYPE_CHECKING:
-    from nnjit.lower.build import Build, HostCall, Kernel
+    from nnjit.lower.build import Build
 
-    Step: TypeAlias = "Kernel | HostCall"
+Step: TypeAlias = Kernel | HostCall
 
 
 FLOPS, BYTES, MOVED = 61.0, 10.0, 0.2
@@ -126,8 +127,6 @@ def _inside(band: Band, d: Tiling) -> bool:
 def _moved(first: Sequence[Step], second: Sequence[Step], n: int) -> list[Step] | None:
     """The steps of a band n places after `first`, if these and the next band's differ in their places only: rows lie
     equally far apart, so every band is as far on as the second from the first."""
-    from nnjit.lower.build import HostCall  # which imports this module
-
     out: list[Step] = []
     for a, b in zip(first, second, strict=False):
         if isinstance(a, HostCall) or isinstance(b, HostCall) or a.spec != b.spec or a.schedule != b.schedule:

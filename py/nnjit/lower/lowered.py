@@ -1,0 +1,78 @@
+"""What lowering gives: steps over buffers. A kernel with its spec, schedule and operands, or a call of the reference;
+kernels that are repeated share a `Loop`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from nnjit.codegen.schedule.steps import Schedule
+from nnjit.codegen.spec import KernelSpec
+from nnjit.graph.ir import Graph, Node, Value
+from nnjit.lower.backend import Code
+from nnjit.lower.forms import Choice
+from nnjit.lower.tensors import Buffer, Tensors
+
+Chosen: TypeAlias = "Callable[[KernelSpec], Schedule | None]"
+
+
+@dataclass(eq=False, slots=True)
+class Loop:
+    """`times` turns; each does all kernels that refer to this object, in their order."""
+
+    times: int
+
+
+@dataclass(slots=True)
+class Kernel:
+    """A step that runs a kernel: operand i is `places[i]` = (buffer, element offset)."""
+
+    spec: KernelSpec
+    schedule: Schedule
+    places: list[tuple[Buffer, int]]
+    nodes: list[Node]
+    once: bool
+    code: Code
+    tiles: int
+    emit_ms: float
+    """0 for a kernel that was emitted before."""
+    anchor: Node | None = None
+    """Of the region that it computes, or a part of it."""
+    loop: Loop | None = None
+    moves: tuple[int, ...] = ()
+    """In a loop: elements by which each place moves from one turn to the next."""
+
+    @property
+    def reads(self) -> list[Buffer]:
+        return [b for (b, _), o in zip(self.places, self.spec.operands, strict=True) if o.role == "in"]
+
+    @property
+    def writes(self) -> list[Buffer]:
+        return [b for (b, _), o in zip(self.places, self.spec.operands, strict=True) if o.role != "in"]
+
+
+@dataclass(slots=True)
+class HostCall:
+    """Nodes that run on the reference: their inputs are shipped from memory (or from earlier host calls)."""
+
+    nodes: list[Node]
+    inputs: list[Value]
+    outputs: list[Value]
+    reason: str
+    once: bool = False
+    reads: list[Buffer] = field(default_factory=list)
+    writes: list[Buffer] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Lowered:
+    graph: Graph
+    steps: list[Kernel | HostCall]
+    tensors: Tensors
+    reasons: dict[Node, str]
+    """Why a node runs on the reference."""
+    choices: dict[Node, Choice] = field(default_factory=dict)
+    """Of nodes that have several forms, which they got."""
+    outputs: list[Value] = field(default_factory=list)
+    """The graph's outputs as they were: lowering puts copies in the place of some."""
