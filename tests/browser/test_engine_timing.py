@@ -42,7 +42,7 @@ def test_a_slot_is_timed_and_a_candidate_in_its_place(engine: Page, threads: int
     assert base["threads"] == threads and len(base["samples"]) == 5
     assert base["min"] <= base["median"] <= base["max"]
     assert base["median"] * base["inner"] > 20 * base["grainMs"]  # the clock's grain does not show
-    assert 3 < slower["min"] / base["min"] < 30  # ten, on a machine that has other work too
+    assert slower["min"] > 2 * base["min"]  # ten times the work; other work on the machine only adds
     assert value == after == 2_001
     assert trapped["code"] == "KERNEL_TRAP" and trapped["fields"]["step"] == 0
 
