@@ -250,9 +250,8 @@ def test_tuning_keeps_out_of_the_way(tuned: Api) -> None:
         }""",
         tuned.put("net.onnx", net()),
     )
-    assert (
-        got["steady"]["delayedMs"] < 800
-    )  # an allowance of 500, and the slice that ends it, however long the machine takes
+    # an allowance of 500, and the slice that ends it, however long the machine takes
+    assert got["steady"]["delayedMs"] < 800
     if got["hidden"]["state"] != "done":
         assert got["hidden"]["state"] == "resting" and got["hidden"]["reason"] == "the page is hidden"
         assert got["still"]["candidates"] == got["hidden"]["candidates"]
