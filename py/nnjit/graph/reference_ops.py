@@ -37,7 +37,7 @@ class _Control(_Op):
         return tuple(self.execute(list(args), dict(context or {}), linked_attributes))
 
     def execute(self, args: list[Any], context: dict[str, Any], attributes: Any) -> list[Any]:
-        raise NotImplementedError
+        raise NotImplementedError  # what an operator does with its bodies is its own
 
     @staticmethod
     def body_run(body: Any, feeds: dict[str, Any], attributes: Any) -> list[Any]:

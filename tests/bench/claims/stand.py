@@ -6,7 +6,6 @@ browser runs without V8's first compiler, so nothing has to be warmed up: a fres
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from nnjit.codegen.schedule.steps import Schedule, ScheduleError
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm.target import Target
 from nnjit.tune.bench import Bench
+from tests.bench.spaces import plain
 from tests.support.browser import Lab, started
 
 FLAGS = ("--js-flags=--no-liftoff --no-wasm-tier-up --no-wasm-lazy-compilation",)
@@ -80,12 +80,3 @@ def stands() -> Iterator[tuple[Lab, Any]]:
         page = lab.page()
         page.evaluate("async () => { window.stand = await import('/t/bench/claims/stand.js'); }")
         yield lab, page
-
-
-def plain(value: Any) -> Any:
-    """Bytes as base64, for JSON."""
-    if isinstance(value, bytes):
-        return {"$base64": base64.b64encode(value).decode()}
-    if isinstance(value, dict):
-        return {k: plain(v) for k, v in value.items()}
-    return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
