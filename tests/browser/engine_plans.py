@@ -14,7 +14,7 @@ import numpy as np
 from nnjit.codegen.wasm.builder import FunctionBuilder
 from nnjit.codegen.wasm.module import kernel_function, kernel_module
 from nnjit.codegen.wasm.planfn import PlanStep, plan_module
-from nnjit.codegen.wasm.team import CONTROL_END
+from nnjit.codegen.wasm.team_words import CONTROL_END
 
 PAGE = 65536
 FIRST_ADDRESS = CONTROL_END

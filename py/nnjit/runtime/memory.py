@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from nnjit.codegen.wasm.team import CONTROL_END
+from nnjit.codegen.wasm.team_words import CONTROL_END
 
 PAGE = 65536
 ALIGN = 64
 SLACK = 64
 """Bytes that a vector load may read past a buffer's end."""
 FIRST = CONTROL_END
-"""Below lie the null guard and the control words (codegen/wasm/team.py)."""
+"""Below lie the null guard and the control words (codegen/wasm/team_words.py)."""
 LIMIT = 65536 * PAGE
 
 

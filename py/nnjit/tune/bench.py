@@ -24,7 +24,7 @@ from nnjit.codegen.schedule.steps import Pack, Schedule, ScheduleError, Tile
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm.emit import emit_module
 from nnjit.codegen.wasm.target import Target
-from nnjit.codegen.wasm.team import CONTROL_END
+from nnjit.codegen.wasm.team_words import CONTROL_END
 from nnjit.tune.policy import LAB
 
 FIRST = CONTROL_END

@@ -22,9 +22,9 @@ from nnjit.codegen.wasm.emit import emit_module
 from nnjit.codegen.wasm.module import kernel_function, kernel_module
 from nnjit.codegen.wasm.planfn import PlanStep, plan_module
 from nnjit.codegen.wasm.target import Target
-from nnjit.codegen.wasm.team import CONTROL_END
+from nnjit.codegen.wasm.team_words import CONTROL_END
 from nnjit.tune.device import DeviceFacts
-from nnjit.tune.policy import LAB
+from nnjit.tune.policy import LAB, PROBING
 
 CHAINS = (8, 10, 12, 13)
 STEPS = 12
@@ -76,7 +76,7 @@ class Probing:
             "fill": [FIRST, SIZES[-1] + 4096],
             "barriers": self._barriers(),
             "reads": [{"address": LAST + SHOWN, "length": 4}],
-            "policy": LAB,
+            "policy": {**LAB, "pace": PROBING},
         }
 
     def _barriers(self) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ from nnjit.codegen.wasm import team
 from nnjit.codegen.wasm.builder import FunctionBuilder
 from nnjit.codegen.wasm.module import kernel_function
 from nnjit.codegen.wasm.planfn import MAX_TILES, PlanStep, plan_module
-from nnjit.codegen.wasm.team import ABORT, AWAKE, CONTROL_END, LOST, RUNNING, SLEEPERS
+from nnjit.codegen.wasm.team_words import ABORT, AWAKE, CONTROL_END, LOST, RUNNING, SLEEPERS
 from nnjit.errors import CompileError
 
 from .conftest import make_memory

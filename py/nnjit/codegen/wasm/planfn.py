@@ -17,7 +17,8 @@ from typing import NamedTuple
 from ...errors import CompileError
 from .builder import FunctionBuilder, Label
 from .module import KERNEL_PARAMS, ModuleBuilder
-from .team import CURRENT, DONE, EXPECTED, MAX_UNITS, SPIN, Team
+from .team import SPIN, Team
+from .team_words import CURRENT, DONE, EXPECTED, MAX_UNITS
 
 MAX_TILES = 1 << 25  # times up to 128 threads, fits an unsigned i32
 
