@@ -21,7 +21,7 @@ from nnjit.errors import CompileError, OutOfMemory
 from nnjit.graph.ir import Graph, Value
 from nnjit.lower.backend import Code
 from nnjit.lower.build import lower
-from nnjit.lower.lowered import HostCall, Kernel, Lowered
+from nnjit.lower.lowered import Chosen, HostCall, Kernel, Lowered
 from nnjit.lower.tensors import Buffer
 from nnjit.runtime.compile import flops, primitive
 from nnjit.runtime.gpu_memory import GpuMemory, padded, shared
@@ -37,14 +37,20 @@ Progress = Callable[..., None]
 
 
 def compile_gpu(
-    graph: Graph, target: WgslTarget, memory: GpuMemory, progress: Progress | None = None, key: str = ""
+    graph: Graph,
+    target: WgslTarget,
+    memory: GpuMemory,
+    progress: Progress | None = None,
+    key: str = "",
+    chosen: Chosen | None = None,
 ) -> GpuPlan:
-    """The plan of `graph`; its constants get ids in `memory`, which is left as it was on failure.
+    """The plan of `graph`; its constants get ids in `memory`, which is left as it was on failure. chosen: gives
+    schedules that replace the rules' own.
 
     Raises OutOfMemory where a tensor is larger than the device's buffers, CompileError for a bug of the compiler."""
     clock = [time.perf_counter()]
     report = (lambda i, n: progress("compile", i, n)) if progress else None
-    lowered = lower(primitive(graph), target, report, made=_telling(progress) if progress else None)
+    lowered = lower(primitive(graph), target, report, chosen, made=_telling(progress) if progress else None)
     clock.append(time.perf_counter())
     saved = dict(memory.constants), memory.next
     try:
@@ -171,9 +177,10 @@ class _Linker(Link):
 
     # ---- steps ----
 
-    def _bind(self, s: Kernel) -> tuple[int, list[GpuBinding]]:
-        """The shader of a step and its bindings. Operands that share a buffer which the step writes share a binding;
-        one that does not begin at an aligned place is read from the aligned place before it."""
+    def _bind(self, s: Kernel) -> tuple[int, list[GpuBinding], Moves]:
+        """The shader of a step, its bindings, and where operands lie in them. Operands that share a buffer which the
+        step writes share a binding; one that does not begin at an aligned place is read from the aligned place
+        before it."""
         groups: dict[object, list[int]] = {}
         low = _lowest(s.spec)
         operands = s.code.bindings if isinstance(s.code, Shader) else ()
@@ -181,7 +188,7 @@ class _Linker(Link):
         for i, (b, offset) in enumerate(s.places):
             number = self.number[b]
             groups.setdefault((number,) if number in written else (number, offset, i), []).append(i)
-        moves: list[tuple[int, int]] = [(0, 0)] * len(s.places)
+        places: list[tuple[int, int]] = [(0, 0)] * len(s.places)
         bindings = []
         for at, members in enumerate(groups.values()):
             size = self._element(operands[members[0]].dtype)
@@ -190,18 +197,18 @@ class _Linker(Link):
             end = 0
             for i in members:
                 begin = s.places[i][1] * size
-                moves[i] = at, (begin - start) // size
+                places[i] = at, (begin - start) // size
                 end = max(end, begin + operands[i].size * size)
             number = self.number[s.places[members[0]][0]]
             bindings.append(
                 GpuBinding(number, start, min(padded(end - start), self.buffers[number].nbytes - start))
             )
-        plain = all(move == (i, 0) for i, move in enumerate(moves))
-        shader, _, _ = emitted(s.spec, s.schedule, self.target, () if plain else Moves(moves))
+        moves = () if all(place == (i, 0) for i, place in enumerate(places)) else tuple(places)
+        shader, _, _ = emitted(s.spec, s.schedule, self.target, moves)
         at = self.shaders.setdefault(shader, len(self.shaders))
         if at == len(self.kernels):
             self.kernels.append(KernelInfo(s.spec, s.schedule, len(shader.wgsl)))
-        return at, bindings
+        return at, bindings, moves
 
     def _steps(self) -> tuple[list[GpuStep], list[dict[str, Any]]]:
         steps: list[GpuStep] = []
@@ -218,12 +225,12 @@ class _Linker(Link):
                 first = len(steps)
                 segments.append({**self._host(s), "kind": "host"})
                 continue
-            shader, bindings = self._bind(s)
+            shader, bindings, moves = self._bind(s)
             spec = s.spec
             touched = sum(o.size * self._element(o.dtype) for o in spec.operands)
             steps.append(
                 GpuStep(shader, bindings, spec.name, f"{spec.name}_{spec.key[:6]}", [n.name for n in s.nodes],
-                        flops(s), touched)
+                        flops(s), touched, moves)
             )  # fmt: skip
         close()
         return steps, segments
@@ -253,7 +260,7 @@ class _Linker(Link):
             if isinstance(s, HostCall):
                 self.init.append({**self._host(s), "kind": "host"})
             else:
-                shader, bindings = self._bind(s)
+                shader, bindings, _ = self._bind(s)
                 places = [[b.buffer, b.offset, b.size] for b in bindings]
                 self.init.append({"kind": "step", "shader": shader, "bindings": places})
             for b, span in staged.items():

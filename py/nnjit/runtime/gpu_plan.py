@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from nnjit.codegen.wgsl.cache import Moves
 from nnjit.codegen.wgsl.emit import Shader
 from nnjit.runtime.plan import PLAN_VERSION, HostRef, HostSite, KernelInfo
 
@@ -61,7 +62,8 @@ class GpuBinding:
 
 @dataclass(slots=True)
 class GpuStep:
-    """Dispatches shader number `shader` over its bindings. flops, bytes: of one run, at least."""
+    """Dispatches shader number `shader` over its bindings. flops, bytes: of one run, at least. moves: where the
+    operands lie in the bindings (see wgsl/cache.py); none if each has its own from the start."""
 
     shader: int
     bindings: list[GpuBinding]
@@ -70,6 +72,7 @@ class GpuStep:
     nodes: list[str]
     flops: int
     bytes: int
+    moves: Moves = ()
 
     def to_js(self) -> dict[str, Any]:
         return {

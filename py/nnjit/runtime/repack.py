@@ -53,11 +53,11 @@ class Repacking:
     ) -> list[dict[str, Any]]:
         """Nothing where the panels are the same. Raises Refused."""
         self._moves, self._held, self._top = [], [], self.memory.top
-        old, new = _packs(before), _packs(after)
+        old, new = packs_of(before), packs_of(after)
         repacks: list[dict[str, Any]] = []
         for operand in sorted({*old, *new}):
             o, n = old.get(operand), new.get(operand)
-            if o and n and _shape(spec, before, o) == _shape(spec, after, n):
+            if o and n and pack_shape(spec, before, o) == pack_shape(spec, after, n):
                 continue
             if not spec.operands[operand].const:
                 raise Refused("another step makes its panels")
@@ -167,7 +167,8 @@ def unpacking(spec: KernelSpec, schedule: Schedule, pack: Pack) -> list[KernelSp
     return found
 
 
-def _packs(schedule: Schedule) -> dict[int, Pack]:
+def packs_of(schedule: Schedule) -> dict[int, Pack]:
+    """The packed operands of a schedule."""
     return {s.operand: s for s in schedule if isinstance(s, Pack)}
 
 
@@ -175,7 +176,8 @@ def _tile(schedule: Schedule, pack: Pack) -> int:
     return next((s.factor for s in schedule if isinstance(s, Tile) and s.axis == pack.axis), 1)
 
 
-def _shape(spec: KernelSpec, schedule: Schedule, pack: Pack) -> tuple[str, int, int]:
+def pack_shape(spec: KernelSpec, schedule: Schedule, pack: Pack) -> tuple[str, int, int]:
+    """Equal for panels that lie the same: axis, tile, group."""
     return pack.axis, clipped(spec, pack, _tile(schedule, pack)), pack.group
 
 

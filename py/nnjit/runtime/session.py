@@ -200,7 +200,7 @@ class CompilerSession:
     def _planned(self, graph: Graph, progress: Progress | None, key: str) -> Plan | GpuPlan:
         if isinstance(self._memory, GpuMemory):
             assert self.options.gpu is not None
-            return compile_gpu(graph, self.options.gpu, self._memory, progress, key)
+            return compile_gpu(graph, self.options.gpu, self._memory, progress, key, self.chosen)
         return compile_plan(graph, self.options.target, self._memory, progress, key, self.chosen, self.forms)
 
     def _on_reference(self, key: str, graph: Graph, reason: str) -> Prepared:

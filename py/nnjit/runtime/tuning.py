@@ -1,53 +1,32 @@
-"""Tuning a plan: the session's side of the tuner. Decides what the page should do next, as plain data.
+"""Tuning a plan for WebAssembly: the session's side of the tuner.
 
-Takes a compiled plan, the device's facts and earlier decisions; `next()` gives one thing to do (lay out a kernel, try
-a candidate, stop), the page has the engine do it and hands the report back. A winner becomes an `Adoption`: the slot
-it takes and the panels to make over. Runs on any Python: the browser is the caller's business.
+Takes a compiled plan, the device's facts and earlier decisions; says how a kernel is laid out in the lab, and how a
+winner takes its slot, with the panels to make over. What is tried and what came of it: `candidates`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
-from nnjit.codegen.schedule.steps import Pack, Schedule, ScheduleError, Tile, describe
+from nnjit.codegen.schedule.steps import Pack, Schedule, Tile
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm.target import Target
-from nnjit.errors import NnjitError, RecordError, SessionError
+from nnjit.runtime.candidates import Candidates, Laid, Slot
 from nnjit.runtime.memory import SessionMemory
 from nnjit.runtime.plan import KernelInfo, Plan
-from nnjit.runtime.repack import Refused, Repacking
-from nnjit.tune import oracle, schedules
-from nnjit.tune.bench import Bench, fill_pattern, gather_operands
+from nnjit.runtime.repack import Repacking
+from nnjit.tune.bench import Bench
 from nnjit.tune.device import DeviceFacts
-from nnjit.tune.policy import ROUNDS
-from nnjit.tune.records import Record, Timing, spec_text
-from nnjit.tune.search import Job, Search, Trial
-from nnjit.tune.space import LIMIT, space_of
-
-FAILURES = ("wrong", "trap", "refused")
-"""Verdicts that are recorded so that the schedule is not tried again."""
+from nnjit.tune.search import Job
+from nnjit.tune.space import Space, space_of
 
 
-@dataclass(slots=True)
-class Slot:
-    """A kernel of the plan: its steps (indices), and the same thing as the search sees it."""
+class Tuning(Candidates):
+    """See the module. alone: there is no other plan."""
 
-    number: int
-    spec: KernelSpec
-    steps: list[int]
-    job: Job
-    laid: Bench | None = None
-    known: bool = False
-    """Its schedule comes from a record."""
-
-
-class Tuning:
-    """See the module. own: what this browser found for a spec before, which its plan was then compiled with: one test
-    against the default is all it gets. offered: what others found, tried first. failed: what is not tried again.
-    alone: there is no other plan."""
+    backend = "wasm"
+    repacking: Repacking
 
     def __init__(
         self,
@@ -63,19 +42,8 @@ class Tuning:
         self.plan, self.memory, self.facts = plan, memory, facts
         self.target = target
         self.space_target = facts.target(target)
-        self.own, self.offered, self.failed = own, offered, failed
-        self.slots = self._slots()
-        self.search = Search([s.job for s in self.slots])
-        self.by_key = {s.job.key: s for s in self.slots}
+        super().__init__(self._slots(), own, offered, failed)
         self.repacking = Repacking(plan, memory, target, alone)
-        self.now: tuple[Slot, Schedule, float] | None = None
-        self.winner: Trial | None = None
-        self.bench_of: Slot | None = None
-        self.pending_probes: list[oracle.Probe] = []
-        self.adopted: list[Slot] = []
-        self.skipped: list[dict[str, Any]] = []
-
-    # ---- what there is to tune ----
 
     def _slots(self) -> list[Slot]:
         """A slot for each kernel of the plan; the lists of schedules are made when a slot is first looked at."""
@@ -100,20 +68,8 @@ class Tuning:
             found.append(Slot(number, info.spec, at, job))
         return found
 
-    def _list(self, slot: Slot) -> None:
-        """The schedules of a slot: records first, then the lite space, those that its place in the plan allows."""
-        space = space_of(slot.spec, self.space_target, self.facts)
-        wanted = [slot.job.serving]
-        slot.job.raw = space.raw
-        if self.own(slot.spec) == slot.job.serving:
-            slot.known = True
-            wanted.append(space.default)
-        else:
-            wanted += [s for s in self.offered(slot.spec) if space.fits(s)]
-            wanted += space.lite(checked=False)
-        failed = self.failed(slot.spec)
-        usable = [s for s in dict.fromkeys(wanted) if s not in failed and self._usable(slot, s)][:LIMIT]
-        slot.job.schedules, slot.job.next = usable, 0
+    def _space(self, spec: KernelSpec) -> Space:
+        return space_of(spec, self.space_target, self.facts)
 
     def _usable(self, slot: Slot, schedule: Schedule) -> bool:
         """Panels of an activation are made by a step before this one, in the tiles that it was compiled for."""
@@ -122,235 +78,16 @@ class Tuning:
             slot.spec.operands[i].const or mine.get(i) == theirs.get(i) for i in (*mine, *theirs)
         )  # fmt: skip
 
-    def surveyed(self, steps: Sequence[Mapping[str, Any]]) -> None:
-        """Times of steps in a real inference, [{step, ms}]: where the model's time goes, kernels not tried yet too."""
-        ms = {int(s["step"]): float(s["ms"]) for s in steps}
-        for slot in self.slots:
-            found = [ms[i] for i in slot.steps if i in ms]
-            if found:
-                slot.job.estimate_ms = max(sum(found) / len(found), 1e-5)
-
-    # ---- what to do next ----
-
-    def next(self) -> dict[str, Any]:
-        """{do: 'setup' | 'trial' | 'done', ...}: for the lab. skipped: candidates that did not fit, for the log."""
-        self.skipped = []
-        return {**self._next(), "skipped": self.skipped}
-
-    def _next(self) -> dict[str, Any]:
-        while True:
-            job = self.search.pick()
-            if job is None:
-                return {"do": "done", "reason": "nothing is left to gain"}
-            slot = self.by_key[job.key]
-            if len(job.schedules) == 1 and not job.trials:
-                self._list(slot)
-                if len(job.schedules) == 1:
-                    self.search.close(job, "known" if slot.known else "one schedule")
-                    continue
-            try:
-                if slot is not self.bench_of:
-                    return {"do": "setup", "job": self._about(slot), "setup": self._lay(slot)}
-                made = self._candidate(slot)
-            except ScheduleError as error:
-                self.search.close(job, str(error))
-                continue
-            if made is not None:
-                return made
-
-    def _lay(self, slot: Slot) -> dict[str, Any]:
-        """Lays the slot's operands out in the lab, and the serving kernel with them."""
-        self.bench_of = None
+    def _bench(self, slot: Slot) -> Laid:
         step = self.plan.steps[slot.steps[0]]
-        slot.laid = Bench(slot.spec, self.target, step.tiles, step.parallel)
-        self.pending_probes = [] if slot.job.ms else oracle.probes(slot.spec)
-        setup = slot.laid.setup(slot.job.serving, [(p.operand, p.at) for p in self.pending_probes])
-        self.bench_of = slot
-        return setup
+        return Bench(slot.spec, self.target, step.tiles, step.parallel)
 
-    def _candidate(self, slot: Slot) -> dict[str, Any] | None:
-        schedule = self.search.take(slot.job)
-        if schedule is None or slot.laid is None:
-            return None
-        try:
-            kernel, emit_ms = slot.laid.candidate(schedule)
-        except (ScheduleError, NnjitError) as error:
-            self.search.record(slot.job, schedule, {"verdict": "illegal", "reason": str(error)})
-            self.skipped.append({**self._about(slot), "text": describe(schedule), "verdict": "illegal"})
-            return None
-        self.now = slot, schedule, emit_ms
-        trial = {"kernel": kernel, "rounds": ROUNDS}
-        return {
-            "do": "trial",
-            "job": self._about(slot),
-            "schedule": describe(schedule),
-            "emitMs": emit_ms,
-            "trial": trial,
-        }
-
-    def _about(self, slot: Slot) -> dict[str, Any]:
-        job = slot.job
-        return {"key": job.key, "name": job.name, "step": slot.steps[0], "count": job.count, "raw": job.raw,
-                "listed": len(job.schedules), "boundMs": job.bound_ms}  # fmt: skip
-
-    # ---- what came of it ----
-
-    def measured(self, ms: float, samples: list[list[int]]) -> dict[str, Any]:
-        """The lab has laid out a kernel: its time, and its values at the probes, which must be what the spec says."""
-        slot = self._laid()
-        wrong = self._disagreement(slot, samples)
-        if wrong:
-            self.search.close(slot.job, wrong)
-            return {"ok": False, "reason": wrong}
-        self.search.timed(slot.job, ms)
-        return {"ok": True, "reason": "", "ms": ms}
-
-    def _disagreement(self, slot: Slot, samples: list[list[int]]) -> str:
-        spec = slot.spec
-        indices = gather_operands(spec)
-        patterns = {
-            i: fill_pattern(o.dtype, i, i in indices) for i, o in enumerate(spec.operands) if o.role == "in"
-        }
-        for probe, sample in zip(self.pending_probes, samples, strict=False):
-            dtype = spec.operands[probe.operand].dtype
-            wanted = oracle.expected(spec, probe, patterns)
-            got = oracle.decoded(bytes(sample), dtype)
-            if not oracle.agrees(got, wanted, spec, dtype):
-                return f"the serving kernel gives {got} where its definition gives {wanted}"
-        return ""
-
-    def _laid(self) -> Slot:
-        if self.bench_of is None:
-            raise SessionError("Nothing is laid out in the lab")
-        return self.bench_of
-
-    def report(self, report: Mapping[str, Any]) -> dict[str, Any]:
-        """A trial's outcome: {won, ...} and the line for the log."""
-        if self.now is None:
-            raise SessionError("No candidate is being tried")
-        slot, schedule, emit_ms = self.now
-        trial = self.search.record(slot.job, schedule, dict(report))
-        self.winner = trial if trial.won else None
-        line = {
-            **self._about(slot),
-            "schedule": schedules.to_json(schedule),
-            "text": describe(schedule),
-            "emitMs": emit_ms,
-            "compileMs": report.get("compileMs", 0.0),
-            "checked": report.get("checked", 0),
-            "worst": report.get("worst", 0.0),
-            "base": list(report.get("base") or ()),
-            "mine": list(report.get("mine") or ()),
-            "busyMs": report.get("busyMs", 0.0),
-            "verdict": trial.verdict,
-            "reason": report.get("reason", ""),
-            "ratio": trial.ratio,
-            "won": trial.won,
-        }
-        return {"won": trial.won, "line": line, "gained": self.search.gained}
-
-    def adoption(self, confirmed: Mapping[str, Any]) -> dict[str, Any] | None:
-        """What the engine must do so that the last winner serves; None where it failed its last check or cannot."""
-        if self.winner is None or self.now is None:
-            return None
-        slot, schedule, _ = self.now
-        verdict = "" if confirmed["ok"] else "wrong"
-        if not verdict and not self.search.again(self.winner, confirmed["base"], confirmed["mine"]):
-            verdict = "timed"
-        if verdict:
-            self.search.refuse(slot.job, self.winner, verdict)
-            self.winner = None
-            return None
-        try:
-            repacks = self.repacking.plan_for(slot.steps, slot.spec, slot.job.serving, schedule)
-        except Refused as error:
-            self.search.refuse(slot.job, self.winner, f"refused: {error}")
-            return None
+    def _swap(self, slot: Slot, before: Schedule, after: Schedule) -> dict[str, Any]:
+        repacks = self.repacking.plan_for(slot.steps, slot.spec, before, after)
         return {"slot": slot.number, "pages": self.memory().pages, "repacks": repacks}
 
-    def adopted_now(self) -> dict[str, Any]:
-        """The engine has swapped: the winner serves, here and in the record."""
-        assert self.winner is not None and self.now is not None
-        slot, schedule, _ = self.now
-        self.repacking.commit()
-        self.search.adopt(slot.job, self.winner)
-        ratio = self.winner.ratio
+    def _serves(self, slot: Slot, schedule: Schedule) -> None:
         self._kernel(slot).schedule = schedule
-        if slot.laid is not None:
-            slot.laid.keep()
-        if slot not in self.adopted:
-            self.adopted.append(slot)
-        self.winner = None
-        return {
-            "gained": self.search.gained,
-            "ratio": ratio,
-            "swapped": {**self._about(slot), "serving": describe(schedule)},
-        }
-
-    def not_adopted(self, reason: str) -> None:
-        """The engine could not swap; the serving kernel stays."""
-        if self.winner is not None and self.now is not None:
-            self.repacking.undo()
-            self.search.refuse(self.now[0].job, self.winner, f"refused: {reason}")
-            self.bench_of = None  # the lab may have promoted it: lay out anew
-            self.winner = None
-
-    # ---- what is known ----
-
-    def status(self) -> dict[str, Any]:
-        """Counts and times, and a row for each kernel, the most expensive first."""
-        search = self.search
-        rows = []
-        for slot in sorted(self.slots, key=lambda s: -s.job.share_ms):
-            job = slot.job
-            rows.append(
-                {**self._about(slot), "ms": job.ms, "firstMs": job.first_ms, "share": job.share_ms / search.model_ms,
-                 "tried": len(job.trials), "left": job.left(), "closed": job.closed, "serving": describe(job.serving),
-                 "dropped": sum(t.verdict not in ("timed", "slow") for t in job.trials)}
-            )  # fmt: skip
-        return {
-            "kernels": rows,
-            "tried": sum(len(s.job.trials) for s in self.slots),
-            "kept": len(self.adopted),
-            "modelMs": search.model_ms,
-            "gained": search.gained,
-            "leftMs": search.left_ms,
-        }
-
-    def dump(self) -> dict[str, Any]:
-        """All the search was given, for a log that it can be replayed from: each job's list of schedules as texts."""
-        jobs = [
-            {"key": j.key, "name": j.name, "count": j.count, "boundMs": j.bound_ms, "estimateMs": j.estimate_ms,
-             "raw": j.raw, "schedules": [describe(s) for s in j.schedules], "closed": j.closed}
-            for j in self.search.jobs
-        ]  # fmt: skip
-        return {"jobs": jobs, "gained": self.search.gained}
-
-    def records(self, device: str) -> list[Record]:
-        """What was learnt: for each kernel that was tried, the schedule that serves and how it did; what failed."""
-        found = []
-        for slot in self.slots:
-            job = slot.job
-            if (
-                job.trials
-                and job.ms
-                and job.first_ms
-                and (slot.known or job.closed or job.serving != job.first)
-            ):
-                mine, first = Timing.of([1e3 * job.ms]), Timing.of([1e3 * job.first_ms])
-                with suppress(RecordError):  # a spec that the record's form has no room for
-                    text = spec_text(slot.spec)
-                    found.append(Record("wasm", device, text, job.serving, "timed", mine, first))
-            for trial in job.trials:
-                if trial.verdict in FAILURES:
-                    with suppress(RecordError):
-                        text = spec_text(slot.spec)
-                        found.append(Record("wasm", device, text, trial.schedule, trial.verdict))
-        return found
-
-    def relay(self) -> None:
-        """The lab is a new one: whatever was laid out there is gone."""
-        self.bench_of = self.now = self.winner = None
 
     def relinked(self, plan: Plan) -> None:
         """The same kernels serve from another plan: what is known of them stays."""
@@ -363,28 +100,6 @@ class Tuning:
         self.slots = [s for s in self.slots if s.job.key in fresh]
         self.repacking = Repacking(plan, self.memory, self.target, self.repacking.alone)
         self.relay()
-
-    def forget(self) -> None:
-        """Every kernel is to have the schedule that it came with."""
-        for slot in self.slots:
-            slot.job.serving = slot.job.first
-        self.relay()
-
-    def reset(self) -> list[dict[str, Any]]:
-        """Adoptions (without a candidate) that bring back the kernels the plan came with. Ask again after each: the
-        list is empty when none is left."""
-        for slot in self.slots:
-            if slot.job.serving == slot.job.first:
-                continue
-            try:
-                repacks = self.repacking.plan_for(slot.steps, slot.spec, slot.job.serving, slot.job.first)
-            except Refused:
-                continue
-            self.repacking.commit()
-            slot.job.serving = slot.job.first
-            self._kernel(slot).schedule = slot.job.first
-            return [{"slot": slot.number, "pages": self.memory().pages, "repacks": repacks}]
-        return []
 
     def _kernel(self, slot: Slot) -> KernelInfo:
         return self.plan.kernels[slot.number - self.plan.table_base]

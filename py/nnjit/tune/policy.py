@@ -17,6 +17,21 @@ AGAIN = 0.985
 """In the second duel, which keeps out who was only lucky in the first."""
 WORTH = 0.004
 """A kernel is worth trying while what it may gain is this part of the model's time."""
+FACTS_MS = 3000.0
+"""In mode idle the first candidates wait so long for the device's facts; then typical ones serve until they are there."""
+PAUSE_MS, PATIENCE_MS = 1000.0, 60_000.0
+"""Without a run for so long counts as a pause for work that cannot be cut into slices; how long one is waited for."""
+STREAM = {
+    # runs that follow each other within streamMs are a stream; of runs below shortMs a candidate each spacingMs at
+    # most, because Python writes it beside the engine's threads; between two parts of a lowering restMs
+    "streamMs": 50.0,
+    "shortMs": 60.0,
+    "spacingMs": 2000.0,
+    "restMs": 30.0,
+    # how long an inference is waited for that tells where the time goes
+    "surveyMs": 2000.0,
+}
+"""How the page keeps Python's work away from a stream of inferences."""
 PART_MS = 6.0
 """Milliseconds of Python at a time while a graph is lowered beside inferences."""
 MORE_BYTES, MORE_SHARE = 64 << 20, 0.25
@@ -24,7 +39,36 @@ MORE_BYTES, MORE_SHARE = 64 << 20, 0.25
 VERIFY_MS = 400.0
 """Under a stream of inferences a whole plan is verified only if that takes less than this."""
 
-LAB = {
+PACE = {
+    # by mode now: a slice is so long, or this part of an inference, at most so long
+    "nowMs": 8.0,
+    "nowShare": 0.15,
+    "nowMostMs": 120.0,
+    # a pause between inferences of this length counts as idle; a slice in one
+    "quietMs": 12.0,
+    "idleMs": 4.0,
+    # runs on the caller's thread that never end are not waited for longer
+    "patienceMs": 40.0,
+    # of a stream without pauses: this part of what inferences take, in slices of at most this part of one ...
+    "share": 0.08,
+    "part": 0.2,
+    "mostMs": 60.0,
+    # ... but no work can be cut into less than this; where that is more than such a part, one slice comes in so many
+    # inferences, so few that their 99th percentile does not show it
+    "unitMs": 1.0,
+    "rareRuns": 150,
+    "rareMs": 6.0,
+    # what all inferences of a session may wait in all, and of that in slices that come although there is no pause
+    "allowanceMs": 400.0,
+    "streamMs": 300.0,
+    # nothing is begun with less than this left, or twice the longest piece of work so far: the machine may be busy
+    "reserveMs": 50.0,
+}
+"""When the engine's lab may use the engine for a session's candidates."""
+PROBING = {**PACE, "allowanceMs": 100.0, "streamMs": 0.0}
+"""The same while the device's facts are measured: in pauses only. With the session's own allowance 500 ms in all."""
+
+LAB: dict[str, object] = {
     # a fresh kernel's fast code arrives 8-20 ms after its first calls; slow machines get a second wait
     "tierMs": 22.0,
     # a sample lasts this many grains of the clock, and no less than sampleMs
@@ -45,4 +89,23 @@ LAB = {
     "sliceMs": 3.0,
     # rounds of the second duel
     "again": 5,
+    "pace": PACE,
 }
+
+GPU_LAB = {
+    # a reading lasts so long on the device, past the grain of its clock; a timestamp is rounded to 0.066 ms
+    "sampleMs": 3.0,
+    # the same where there are no timestamps: browsers tell of finished work a few ms late
+    "wallMs": 25.0,
+    # a kernel is repeated at most so often for a reading
+    "most": 512,
+    # beyond this multiple of the serving kernel's time a candidate is not looked at any longer
+    "hopeless": 1.6,
+    # two rounds in which the candidate's best is this much over the serving kernel's worst end a duel
+    "behind": 1.15,
+    # bytes of each output that a first look compares, in three pieces; a winner is compared whole
+    "lookBytes": 3 << 18,
+    # rounds of the second duel
+    "again": 5,
+}
+"""What the lab for GPUs gets, in place of LAB."""

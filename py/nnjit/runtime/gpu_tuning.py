@@ -1,0 +1,149 @@
+"""Tuning a plan for WebGPU: the session's side of the tuner, and its course from beginning to end.
+
+Takes a compiled plan, the device's facts and earlier decisions; says how a kernel is laid out in the lab, and how a
+winner takes the place of a shader. What is tried and what came of it: `candidates`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nnjit.codegen.schedule.group_steps import Words
+from nnjit.codegen.schedule.steps import Schedule
+from nnjit.codegen.spec import KernelSpec
+from nnjit.codegen.wgsl.cache import emitted
+from nnjit.codegen.wgsl.target import WgslTarget
+from nnjit.runtime.candidates import Candidates, Laid, Slot
+from nnjit.runtime.gpu_bench import GpuBench
+from nnjit.runtime.gpu_memory import GpuMemory
+from nnjit.runtime.gpu_plan import GpuPlan
+from nnjit.runtime.gpu_repack import GpuRepacking
+from nnjit.runtime.plan import KernelInfo
+from nnjit.runtime.repack import pack_shape, packs_of
+from nnjit.tune.gpu_device import GpuFacts
+from nnjit.tune.search import Job
+from nnjit.tune.space import Space
+from nnjit.tune.space_gpu import gpu_space
+
+if TYPE_CHECKING:
+    from nnjit.runtime.session import CompilerSession
+
+
+class GpuTuning(Candidates):
+    """See the module. alone: there is no other plan."""
+
+    backend = "webgpu"
+    repacking: GpuRepacking
+
+    def __init__(
+        self,
+        plan: GpuPlan,
+        memory: Callable[[], GpuMemory],
+        target: WgslTarget,
+        facts: GpuFacts,
+        own: Callable[[KernelSpec], Schedule | None] = lambda spec: None,
+        offered: Callable[[KernelSpec], list[Schedule]] = lambda spec: [],
+        failed: Callable[[KernelSpec], set[Schedule]] = lambda spec: set(),
+        alone: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.plan, self.target, self.facts = plan, target, facts
+        super().__init__(self._slots(), own, offered, failed)
+        self.repacking = GpuRepacking(plan, memory, target, alone)
+
+    def _slots(self) -> list[Slot]:
+        """A slot for each spec and schedule of the plan's steps, whatever shaders their bindings make of it."""
+        steps: dict[tuple[str, Schedule], list[int]] = {}
+        for i in range(len(self.plan.steps)):
+            info = self.plan.kernel_of(i)
+            steps.setdefault((info.spec.key, info.schedule), []).append(i)
+        found: dict[str, Slot] = {}
+        for at in steps.values():
+            info = self.plan.kernel_of(at[0])
+            if info.spec.key in found:
+                continue  # the same kernel by another schedule: there is one to a spec in the search
+            bound = self.facts.bound_ms(info.spec, self.target)
+            job = Job(
+                key=info.spec.key,
+                name=info.spec.name,
+                count=len(at),
+                bound_ms=bound,
+                schedules=[info.schedule],
+                serving=info.schedule,
+                first=info.schedule,
+                # until it is timed: what a good kernel takes, and not less than a dispatch costs
+                estimate_ms=max(1.6 * bound, 0.002),
+            )
+            found[info.spec.key] = Slot(at[0], info.spec, at, job)
+        return list(found.values())
+
+    def _space(self, spec: KernelSpec) -> Space:
+        return gpu_space(spec, self.target)
+
+    def _usable(self, slot: Slot, schedule: Schedule) -> bool:
+        """Words, and panels of an activation, are made by a step before this one as the plan was compiled."""
+        spec, serving = slot.spec, slot.job.serving
+        if [s for s in schedule if isinstance(s, Words)] != [s for s in serving if isinstance(s, Words)]:
+            return False
+        mine, theirs = packs_of(schedule), packs_of(serving)
+        if set(mine) != set(theirs):
+            return False
+        return all(
+            spec.operands[i].const
+            or pack_shape(spec, schedule, mine[i]) == pack_shape(spec, serving, theirs[i])
+            for i in mine
+        )
+
+    def _bench(self, slot: Slot) -> Laid:
+        return GpuBench(slot.spec, self.target)
+
+    def _swap(self, slot: Slot, before: Schedule, after: Schedule) -> dict[str, Any]:
+        return self.repacking.plan_for(slot.steps, slot.spec, before, after)
+
+    def _serves(self, slot: Slot, schedule: Schedule) -> None:
+        """The plan's steps name the shader that they have now."""
+        for number in slot.steps:
+            step = self.plan.steps[number]
+            shader = emitted(slot.spec, schedule, self.target, step.moves)[0]
+            if shader not in self.plan.shaders:
+                self.plan.shaders.append(shader)
+                self.plan.kernels.append(KernelInfo(slot.spec, schedule, len(shader.wgsl)))
+            step.shader = self.plan.shaders.index(shader)
+
+
+class NoForms:
+    """Nodes of a GPU plan keep their forms."""
+
+    answers: Mapping[str, str] = {}
+
+    def failures(self) -> list[str]:
+        return []
+
+
+class GpuCourse:
+    """The tuning of one GPU plan: its kernels, and that is all. As `course.Course` otherwise."""
+
+    def __init__(self, session: CompilerSession, key: str, make: Callable[[GpuPlan], GpuTuning]) -> None:
+        self.session, self.key = session, key
+        plan = session.plan(key).plan
+        assert isinstance(plan, GpuPlan)
+        self.first: dict[str, Schedule] = {k.spec.key: k.schedule for k in plan.kernels}
+        self.tuning = make(plan)
+        self.forming = NoForms()
+
+    def surveyed(self, steps: Sequence[Mapping[str, Any]]) -> None:
+        self.tuning.surveyed(steps)
+
+    def next(self) -> dict[str, Any]:
+        """{do: 'setup' | 'trial' | 'done', ...}."""
+        return {**self.tuning.next(), "phase": "kernels"}
+
+    def relay(self) -> None:
+        self.tuning.relay()
+
+    def reset(self) -> bool:
+        """Nothing was linked anew: the kernels are brought back one by one."""
+        return False
+
+    def status(self) -> dict[str, Any]:
+        return {**self.tuning.status(), "phase": "kernels", "forms": [], "notes": []}

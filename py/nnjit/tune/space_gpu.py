@@ -1,0 +1,298 @@
+"""The space of a KernelSpec on a GPU: workgroup and register tiles, depth, slices of the sum, double buffering.
+
+`gpu_space(spec, target)` gives a Space like those for WebAssembly: knobs, what rules and a cost model leave of them,
+the rules' own schedule first. Products are tiled anew from the schedule that the rules made, whatever else it says
+(fused axes, words, subgroup matrices, panels).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nnjit.codegen.schedule import gpu_attention, gpu_products, gpu_rules
+from nnjit.codegen.schedule.attention import shape as attention_shape
+from nnjit.codegen.schedule.facts import LANES
+from nnjit.codegen.schedule.gpu_products import Product, Shape
+from nnjit.codegen.schedule.group_steps import Cache, Matrix, Online, Team, Threads, Words
+from nnjit.codegen.schedule.steps import Block, Schedule, Step, Tile, Unroll
+from nnjit.codegen.schedule.words import GROUP
+from nnjit.codegen.spec import Axis, KernelSpec
+from nnjit.codegen.wgsl.target import WgslTarget
+from nnjit.tune.space import Choice, Knob, Space
+
+MOST_SUMS = 128
+"""Sums that a thread keeps in registers, at most."""
+BLOCK = 16
+"""Rows and columns of a subgroup matrix."""
+
+
+def gpu_space(spec: KernelSpec, target: WgslTarget) -> Space:
+    """The schedules of `spec` that may be worth a try on a device, the rules' own first.
+
+    Raises UnsupportedExpr for a spec that has no schedule there at all."""
+    default = gpu_rules.gpu_schedule(spec, target)
+    for found in (
+        _attention(spec, default, target),
+        _tiled(spec, default, target),
+        _side_by_side(spec, default, target),
+    ):
+        if found is not None:
+            return found
+    return _rows(spec, default, target)
+
+
+# ---- products through shared arrays ----
+
+
+@dataclass(frozen=True, slots=True)
+class _Retiled:
+    """A schedule of a product taken apart: the axes it tiles, and the steps that stay as they are."""
+
+    row: str
+    column: str
+    depth: str
+    schedule: Schedule
+    subgroup: int
+    """Threads that share a matrix; 0 where sums are in registers of their own."""
+
+    @staticmethod
+    def of(schedule: Schedule) -> _Retiled | None:
+        cache = next((s for s in schedule if isinstance(s, Cache)), None)
+        tiles = [s.axis for s in schedule if isinstance(s, Tile)]
+        if cache is None or len(tiles) != 2:
+            return None
+        matrix = next((s for s in schedule if isinstance(s, Matrix)), None)
+        return _Retiled(tiles[0], tiles[1], cache.axis, schedule, matrix.subgroup if matrix else 0)
+
+    def build(self, shape: Shape, block: int) -> Schedule:
+        """The same schedule with another tile; block: tiles of rows that stand together, 1 for none."""
+        steps: list[Step] = []
+        for s in self.schedule:
+            if isinstance(s, Tile):
+                s = replace(s, factor=shape.rows if s.axis == self.row else shape.columns)
+            elif isinstance(s, Threads):
+                if s.axis == self.depth:
+                    continue
+                s = replace(s, count=shape.down if s.axis == self.row else shape.across)
+            elif isinstance(s, Cache):
+                if shape.slices > 1:
+                    steps.append(Threads(self.depth, shape.slices))
+                s = replace(s, depth=shape.depth, ahead=shape.ahead)
+            elif isinstance(s, Block):
+                continue
+            steps.append(s)
+        if block > 1:
+            steps.append(Block(self.row, block * shape.rows))
+        return tuple(steps)
+
+    def shape(self) -> Shape:
+        """The tile that the schedule has."""
+        tile = {s.axis: s.factor for s in self.schedule if isinstance(s, Tile)}
+        threads = {s.axis: s.count for s in self.schedule if isinstance(s, Threads)}
+        cache = next(s for s in self.schedule if isinstance(s, Cache))
+        return Shape(
+            tile[self.row], threads.get(self.row, 1), tile[self.column], threads.get(self.column, 1), cache.depth,
+            threads.get(self.depth, 1), cache.ahead,
+        )  # fmt: skip
+
+
+def _tiled(spec: KernelSpec, default: Schedule, target: WgslTarget) -> Space | None:
+    p, tiled = gpu_products.roles(spec), _Retiled.of(default)
+    if p is None or tiled is None:
+        return None
+    if any(isinstance(s, Words) for s in default):
+        last = p.reduce[-1]
+        p = replace(p, reduce=(*p.reduce[:-1], Axis(last.name, -(-last.extent // GROUP))))
+    own, matrices = tiled.shape(), tiled.subgroup > 0
+    blocks = [s.size // own.rows for s in default if isinstance(s, Block)]
+
+    def knob(name: str, first: Any, others: Iterable[Any]) -> Knob:
+        return Knob(name, tuple(dict.fromkeys((first, *others))))
+
+    knobs = (
+        knob("rows", own.rows, (32, 64, 128) if matrices else (8, 16, 32, 64, 128)),
+        knob("down", own.down, (1, 2, 4) if matrices else (2, 4, 8, 16)),
+        knob("columns", own.columns, (32, 64, 128)),
+        knob("across", own.across, (1, 2, 4) if matrices else (8, 16)),
+        knob("depth", own.depth, (16, 32) if matrices else (8, 16, 32)),
+        knob("slices", own.slices, () if matrices else (1, 2, 4)),
+        knob("ahead", own.ahead, (True, False)),
+        knob("block", blocks[0] if blocks else 1, (1, 4, 8)),
+    )
+
+    def shape_of(c: Choice) -> Shape:
+        return Shape(c["rows"], c["down"], c["columns"], c["across"], c["depth"], c["slices"], c["ahead"])
+
+    def build(c: Choice) -> Schedule:
+        return tiled.build(shape_of(c), c["block"])
+
+    def cost(c: Choice) -> float | None:
+        s = shape_of(c)
+        tiles = -(-p.m // s.rows)
+        blocked = c["block"] > 1 and (tiles % c["block"] or tiles <= c["block"])
+        if blocked or not _possible(s, tiled.subgroup, target) or (s.ahead and p.k <= s.depth):
+            return None
+        if (p.m <= s.rows // 2 and s.rows > 16) or (p.column.extent <= s.columns // 2 and s.columns > 32):
+            return None  # half of each tile would be nothing
+        found = _matrix_cost(p, s, target) if matrices else gpu_products.cost(p, s, target)
+        # with blocks the factors of a tile's neighbours are in the caches; how much that is worth, tests tell
+        return found * (1.0 if (c["block"] > 1) == (tiles > 8) else 1.01)
+
+    return Space(spec, "matrices" if matrices else "tiles", default, knobs, build, cost)
+
+
+def _possible(s: Shape, subgroup: int, target: WgslTarget) -> bool:
+    """Whether a workgroup of the device can have the tile."""
+    threads = s.threads * (subgroup or 1)
+    if not 32 <= threads <= target.max_workgroup or s.shared_bytes() > target.max_shared_bytes:
+        return False
+    if subgroup:
+        tall, wide = s.rows // s.down, s.columns // s.across
+        return tall % BLOCK == 0 and wide % BLOCK == 0 and tall * wide <= 64 * 64 and s.depth % BLOCK == 0
+    if s.rows % s.down or s.columns % (LANES * s.across) or s.depth % (LANES * s.slices):
+        return False
+    return s.rows // s.down * (s.columns // s.across) <= MOST_SUMS
+
+
+def _matrix_cost(p: Product, s: Shape, target: WgslTarget) -> float:
+    """As gpu_products ranks its seven tiles, with a rate for those between: larger tiles of a subgroup read less for
+    each product, and four subgroups hide each other's waits."""
+    area = s.rows // s.down * (s.columns // s.across)
+    groups = s.down * s.across
+    rate: float = 220 * (area / 4096) ** 0.28 * min(1.0, groups / 4) ** 0.6 * (1.0 if s.depth >= 32 else 0.87)
+    units = max(1, target.invocations // 128)
+    tiles = p.batches * -(-p.m // s.rows) * -(-p.column.extent // s.columns)
+    share = -(-tiles // units) if tiles < 8 * units else tiles / units
+    late = 1.0 if s.ahead else 1.02
+    steps = -(-p.k // s.depth) * s.depth + 32
+    return share * s.rows * s.columns * steps / rate * (1 + 4 / (groups * min(share, 4))) * late
+
+
+# ---- products of a few rows ----
+
+
+def _side_by_side(spec: KernelSpec, default: Schedule, target: WgslTarget) -> Space | None:
+    """Threads along the columns, slices of the sum, elements of it that are read at once."""
+    p = gpu_products.roles(spec)
+    tile = [s for s in default if isinstance(s, Tile)]
+    unroll = next((s for s in default if isinstance(s, Unroll)), None)
+    if (
+        p is None
+        or p.m > gpu_products.FEW_ROWS
+        or unroll is None
+        or not tile
+        or tile[-1].axis != p.column.name
+    ):
+        return None
+    threads = {s.axis: s.count for s in default if isinstance(s, Threads)}
+    side, slices = threads.get(p.column.name, 1), threads.get(unroll.axis, 1)
+    column = p.column.name
+    knobs = (
+        Knob("side", tuple(dict.fromkeys((side, 2, 4, 8, 16, 32, 64)))),
+        Knob("slices", tuple(dict.fromkeys((slices, 1, 2, 4, 8, 16, 32, 64)))),
+        Knob("unroll", tuple(dict.fromkeys((unroll.factor, 1, 2, 4, 8)))),
+    )
+
+    def build(c: Choice) -> Schedule:
+        steps: list[Step] = []
+        for s in default:
+            if isinstance(s, Tile) and s.axis == column:
+                s = replace(s, factor=LANES * c["side"])
+            elif isinstance(s, Threads) and s.axis == column:
+                s = replace(s, count=c["side"])
+            elif isinstance(s, Threads):
+                continue
+            elif isinstance(s, Unroll):
+                if c["slices"] > 1:
+                    steps.append(Threads(unroll.axis, c["slices"]))
+                s = replace(s, factor=c["unroll"])
+            steps.append(s)
+        return tuple(steps)
+
+    def cost(c: Choice) -> float | None:
+        side, slices, each = c["side"], c["slices"], c["unroll"]
+        if (
+            not 32 <= side * slices <= target.max_workgroup
+            or 16 * p.m * side * slices > target.max_shared_bytes
+        ):
+            return None
+        if slices * each > p.k and slices > 1:
+            return None
+        groups = p.batches * -(-p.column.extent // (LANES * side))
+        # bytes under way hide the latency of memory; a segment of 128 bytes is the least that is read
+        waiting: int = groups * side * slices * each
+        found: float = (
+            max(1.0, 4 * target.invocations / waiting) * max(1.0, 8 / side) * (1 + 0.02 * slices / 8)
+        )
+        return found
+
+    return Space(spec, "row", default, knobs, build, cost)
+
+
+# ---- attention ----
+
+
+def _attention(spec: KernelSpec, default: Schedule, target: WgslTarget) -> Space | None:
+    online = next((s for s in default if isinstance(s, Online)), None)
+    s = attention_shape(spec) if spec.scratch >= 0 else None
+    if online is None or s is None:
+        return None
+    knobs = (
+        Knob("rows", tuple(dict.fromkeys((online.rows, 8, 16, 32, 64, 128)))),
+        Knob("down", tuple(dict.fromkeys((online.down, 2, 4, 8, 16)))),
+        Knob("keys", tuple(dict.fromkeys((online.keys, 32, 64, 128)))),
+        Knob("across", tuple(dict.fromkeys((online.across, 8, 16)))),
+        Knob("depth", tuple(dict.fromkeys((online.depth, 8, 16, 32)))),
+    )
+
+    def step(c: Choice) -> Online:
+        return Online(online.axis, c["rows"], c["down"], c["keys"], c["across"], c["depth"])
+
+    def cost(c: Choice) -> float | None:
+        t = step(c)
+        wide = -(-s.last.axes[0].extent // LANES // t.across) or 1
+        if t.rows % t.down or t.keys % (LANES * t.across) or t.keys % t.depth or t.depth % LANES:
+            return None
+        if t.rows // t.down * (t.keys // LANES // t.across + wide) > 48 or t.down * t.across < 32:
+            return None
+        if (
+            t.down * t.across > target.max_workgroup
+            or gpu_attention.shared_bytes(t, s) > target.max_shared_bytes
+        ):
+            return None
+        return gpu_attention.cost(s, t, target)
+
+    return Space(spec, "attention", default, knobs, lambda c: (step(c),), cost)
+
+
+# ---- reductions, norms, element-wise kernels ----
+
+
+def _rows(spec: KernelSpec, default: Schedule, target: WgslTarget) -> Space:
+    """What each rule would make of it: a team of threads a row, a row or a vector of results an invocation; and teams
+    of other sizes."""
+    ways: dict[Schedule, None] = {default: None}
+    if spec.scratch < 0:
+        for rule in (gpu_rules.team, gpu_rules.columns, gpu_rules.rows):
+            found = rule(spec, target)
+            if found is not None:
+                ways[found] = None
+        ways[gpu_rules.elementwise(spec, target)] = None
+    for way in list(ways):
+        team = next((s for s in way if isinstance(s, Team)), None)
+        if team is None:
+            continue
+        for threads in (team.threads // 2, 2 * team.threads, team.threads // 4, 4 * team.threads):
+            if 16 <= threads <= target.max_workgroup:
+                ways[tuple(replace(s, threads=threads) if isinstance(s, Team) else s for s in way)] = None
+    listed = tuple(ways)
+
+    def build(c: Choice) -> Schedule:
+        way: Schedule = c["way"]
+        return way
+
+    return Space(
+        spec, "rows", default, (Knob("way", listed),), build, lambda c: float(listed.index(c["way"]))
+    )
