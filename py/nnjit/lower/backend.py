@@ -11,8 +11,10 @@ from typing import TypeAlias
 from nnjit.codegen.dtypes import SIZES
 from nnjit.codegen.schedule import inner
 from nnjit.codegen.schedule.gpu_attention import FEW_ROWS
+from nnjit.codegen.schedule.gpu_products import split_of
 from nnjit.codegen.schedule.gpu_rules import gpu_schedule, plain
 from nnjit.codegen.schedule.rules import default_schedule
+from nnjit.codegen.schedule.split import Split
 from nnjit.codegen.schedule.steps import Schedule
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm import cache as wasm
@@ -41,6 +43,11 @@ def schedule_of(spec: KernelSpec, target: AnyTarget) -> Schedule:
 def in_place(spec: KernelSpec, target: AnyTarget) -> Schedule | None:
     """A schedule of a product that reads its constant where it lies; None if there is none as fast as panels."""
     return None if isinstance(target, WgslTarget) else inner.in_place(spec, target)
+
+
+def split_sum(spec: KernelSpec, target: AnyTarget) -> Split | None:
+    """How a sum is divided into kernels, where a GPU would have too little to do at a time."""
+    return split_of(spec, target) if isinstance(target, WgslTarget) else None
 
 
 def plain_schedule(spec: KernelSpec, target: AnyTarget) -> Schedule:

@@ -17,12 +17,13 @@ from nnjit.codegen.schedule.canonical import canonical, rebased
 from nnjit.codegen.schedule.group_steps import Words
 from nnjit.codegen.schedule.legal import fits
 from nnjit.codegen.schedule.pack import clipped, pack_kernel
+from nnjit.codegen.schedule.split import Halves, halves
 from nnjit.codegen.schedule.steps import Pack, Schedule, ScheduleError, Tile
 from nnjit.codegen.schedule.words import word_kernel
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
 from nnjit.codegen.wasm.target import Target
 from nnjit.graph.ir import Graph, Node, Value
-from nnjit.lower.backend import AnyTarget, Code, emitted, in_place, plain_schedule, schedule_of
+from nnjit.lower.backend import AnyTarget, Code, emitted, in_place, plain_schedule, schedule_of, split_sum
 from nnjit.lower.context import Context
 from nnjit.lower.layout import Layout
 from nnjit.lower.lowered import Chosen, HostCall, Kernel
@@ -151,11 +152,21 @@ class Kernels:
         A rule's schedule that turns out not to fit costs speed, never the node: plain loops always do."""
         spec = canonical(spec)
         mark = len(self.steps)
+        split = split_sum(spec, self.target) if self.chosen(spec) is None else None
         try:
+            if split is not None:
+                self._halves(halves(spec, split), places, nodes, once)
+                return
             self._scheduled(spec, self._schedule(spec, places), list(places), nodes, once)
         except ScheduleError:
             self.undo(mark)
             self._scheduled(spec, plain_schedule(spec, self.target), places, nodes, once)
+
+    def _halves(self, two: Halves, places: list[tuple[Buffer, int]], nodes: list[Node], once: bool) -> None:
+        """The two kernels of a sum that is split, and the buffer between them."""
+        between = Buffer(two.partial.name, two.size * SIZES[two.dtype], once), 0
+        for spec, operands in ((two.partial, two.first), (two.total, two.second)):
+            self.kernel(spec, [between if n < 0 else places[n] for n in operands], nodes, once)
 
     def _schedule(self, spec: KernelSpec, places: list[tuple[Buffer, int]]) -> Schedule:
         """The one chosen before for this spec, if it fits, or the default; without panels of a constant that is in

@@ -15,6 +15,7 @@ from nnjit.codegen.expr import Access, Expr
 from nnjit.codegen.schedule.dots import factor
 from nnjit.codegen.schedule.facts import LANES, narrow_types, reads, values
 from nnjit.codegen.schedule.group_steps import Cache, Fuse, Matrix, Team, Threads, Words
+from nnjit.codegen.schedule.split import PART, Split
 from nnjit.codegen.schedule.steps import Block, Pack, Schedule, Step, Tile, Unroll, Vectorize
 from nnjit.codegen.schedule.words import GROUP, layout
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
@@ -177,6 +178,52 @@ def cost(p: Product, s: Shape, target: WgslTarget) -> float:
     return share * s.rows * s.columns * steps * (1 + own + group) * slices * depth * late * (1 + 2 / warps)
 
 
+PARTS = (2, 3, 4, 6, 8, 12, 16)
+WORTH = 0.9
+"""What a split must come to at most."""
+DEEP = 128
+"""Elements of a sum that each of its parts has at least."""
+RATE = 185_000
+"""Units of `cost` that an H200 does in a microsecond."""
+LAUNCH = 2.5
+"""Microseconds that a kernel more takes."""
+STREAM = 2.5e6
+"""Bytes that it reads in a microsecond."""
+
+
+def split_of(spec: KernelSpec, target: WgslTarget) -> Split | None:
+    """How the sum of a product with too few tiles to keep the device busy is divided into kernels side by side; None
+    where adding up what they found would take longer than that saves."""
+    p = roles(spec)
+    if p is None or p.m <= FEW_ROWS or spec.useful or any(a.name == PART for a in spec.axes):
+        return None
+    shapes = [s for s in SHAPES if _fits(s, target)]
+    body = spec.stages[0].body
+    if not shapes or body is None or body.dtype != "f32" or _matrices(body, target):
+        return None
+    least, found = min(cost(p, s, target) for s in shapes), None
+    points = 4 * p.m * p.column.extent * p.batches
+    for axis in p.reduce:
+        for parts in PARTS:
+            length = axis.extent // parts
+            if (
+                axis.extent % (parts * LANES)
+                or p.k // parts < DEEP
+                or parts * points > target.max_binding_bytes
+            ):
+                continue
+            part = replace(
+                p,
+                batch=(Axis(PART, parts), *p.batch),
+                reduce=tuple(Axis(a.name, length) if a is axis else a for a in p.reduce),
+            )
+            more = RATE * (LAUNCH + parts * points / STREAM)
+            each = min(cost(part, s, target) for s in shapes) + more
+            if each < WORTH * least:
+                least, found = each / WORTH, Split(axis.name, parts)
+    return found
+
+
 MatrixTile: TypeAlias = tuple[int, int, int, int, int, float]
 MATRIX_TILES: tuple[MatrixTile, ...] = (
     (128, 2, 128, 2, 32, 220.0), (128, 2, 64, 2, 32, 180.0), (64, 2, 128, 2, 32, 180.0), (64, 2, 64, 2, 32, 150.0),
@@ -196,11 +243,16 @@ def _matrix_cost(p: Product, tile: MatrixTile, target: WgslTarget) -> float:
     return share * rows * columns * (-(-p.k // depth) * depth + 32) / rate * (1 + 4 / groups)
 
 
+def _matrices(body: Expr, target: WgslTarget) -> bool:
+    """Whether the device multiplies such factors in subgroup matrices."""
+    usable = target.half and ("f16", "f32", 16, 16, 16) in target.matrices and target.subgroup == 32
+    return usable and all(_is_half(e) for e in body.args)
+
+
 def _in_matrices(spec: KernelSpec, p: Product, target: WgslTarget) -> Iterator[Schedule]:
     """Factors of f16 on a device that multiplies subgroup matrices of them with sums in f32."""
     body = spec.stages[0].body
-    usable = target.half and ("f16", "f32", 16, 16, 16) in target.matrices and target.subgroup == 32
-    if not usable or body is None or not all(_is_half(e) for e in body.args):
+    if body is None or not _matrices(body, target):
         return
     for rows, down, columns, across, depth, _ in sorted(
         MATRIX_TILES, key=lambda t: _matrix_cost(p, t, target)
