@@ -16,30 +16,31 @@ from nnjit.codegen.schedule.steps import Schedule, describe
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm.emit import emit
 from nnjit.codegen.wasm.listing import listing
+from nnjit.codegen.wgsl.cache import emitted
 from nnjit.errors import SessionError
+from nnjit.runtime.candidates import Candidates
 from nnjit.runtime.course import Course
+from nnjit.runtime.gpu_memory import GpuMemory
+from nnjit.runtime.gpu_plan import GpuPlan
+from nnjit.runtime.gpu_tuning import GpuCourse, GpuTuning
 from nnjit.runtime.memory import SessionMemory
 from nnjit.runtime.plan import Plan
 from nnjit.runtime.session import CompilerSession, Options
 from nnjit.runtime.tuning import Tuning
 from nnjit.tune import records
 from nnjit.tune.device import DeviceFacts
-from nnjit.tune.device_class import engine_of, wasm_device
+from nnjit.tune.device_class import engine_of, gpu_device, wasm_device
+from nnjit.tune.gpu_device import GpuFacts, Probe, facts_of, probes
 from nnjit.tune.probes import Probing
 
 
-class Known:
-    """What is known of this device, whatever the session."""
+class Found:
+    """Records for one backend: of this browser, of others, and what failed here."""
 
     def __init__(self) -> None:
-        self.facts = DeviceFacts()
         self.own: dict[str, records.Record] = {}
         self.bad: dict[str, set[Schedule]] = {}
         self.shared: dict[str, list[records.Record]] = {}
-        self.probing: Probing | None = None
-        self.forms: dict[str, str] = {}
-        self.unfit: set[str] = set()
-        """"question form" of each that went wrong."""
 
     def chosen(self, spec: KernelSpec) -> Schedule | None:
         """The best schedule that this browser found for a spec, on an earlier visit."""
@@ -59,13 +60,44 @@ class Known:
         key = records.spec_key(records.spec_text(spec))
         return [r.schedule for r in self.shared.get(key, []) if r.verdict == "timed"]
 
+    def keep(self, r: records.Record) -> None:
+        """A record of this browser."""
+        if r.verdict == "timed":
+            self.own[r.key] = r
+        else:
+            self.bad.setdefault(r.key, set()).add(r.schedule)
+
+
+class Known:
+    """What is known of this device, whatever the session."""
+
+    def __init__(self) -> None:
+        self.facts = DeviceFacts()
+        self.gpu = GpuFacts()
+        self.probing: Probing | None = None
+        self.gpu_probes: list[Probe] = []
+        self.forget()
+
+    def forget(self) -> None:
+        """Drops all records."""
+        self.found = {"wasm": Found(), "webgpu": Found()}
+        self.forms: dict[str, str] = {}
+        self.unfit: set[str] = set()
+        """"question form" of each that went wrong."""
+
 
 KNOWN = Known()
 
 
 def device_name(args: Mapping[str, Any]) -> str:
-    """The class of this device, from what the page tells."""
+    """The class of this device, from what the page tells; gpu: facts of the adapter, for a class of GPUs."""
     engine, version = engine_of(args["userAgent"])
+    gpu = args.get("gpu")
+    if gpu is not None:
+        half = "shader-f16" in gpu["features"]
+        return gpu_device(
+            engine, version, gpu["vendor"], gpu["architecture"], int(gpu["subgroup"]), half
+        ).name
     facts = KNOWN.facts
     madd = "none"
     if args["relaxed"]:
@@ -76,22 +108,23 @@ def device_name(args: Mapping[str, Any]) -> str:
 
 
 def know(args: Mapping[str, Any]) -> dict[str, Any]:
-    """{facts, own, shared}: stored facts (or null), record lines of this browser, record lines of a server."""
+    """{facts, gpu, own, shared}: stored facts (or null), record lines of this browser, record lines of a server."""
     if args.get("facts") is not None:
         KNOWN.facts = DeviceFacts.read(args["facts"])
+    if args.get("gpu") is not None:
+        KNOWN.gpu = GpuFacts.read(args["gpu"])
     lines = [line for line in args.get("own") or () if not read_form(line)]
     own, bad = records.decode_lines("\n".join(lines))
     own = [r for r in own if r.compiler == records.COMPILER]
-    KNOWN.own |= {r.key: r for r in own if r.verdict == "timed"}
     for r in own:
-        if r.verdict != "timed":
-            KNOWN.bad.setdefault(r.key, set()).add(r.schedule)
+        KNOWN.found[r.target].keep(r)
     shared, more = records.decode_lines("\n".join(args.get("shared") or ()))
     for r in shared:
         if r.compiler == records.COMPILER:
-            KNOWN.shared.setdefault(r.key, []).append(r)
+            KNOWN.found[r.target].shared.setdefault(r.key, []).append(r)
     return {
         "facts": KNOWN.facts.to_json(),
+        "gpu": KNOWN.gpu.to_json(),
         "own": len(own),
         "shared": len(shared),
         "refused": len(bad) + len(more),
@@ -100,11 +133,7 @@ def know(args: Mapping[str, Any]) -> dict[str, Any]:
 
 def forget(args: Mapping[str, Any]) -> bool:
     """Drops all records: later plans start from the default schedules."""
-    KNOWN.own.clear()
-    KNOWN.bad.clear()
-    KNOWN.forms.clear()
-    KNOWN.unfit.clear()
-    KNOWN.shared.clear()
+    KNOWN.forget()
     return True
 
 
@@ -134,25 +163,50 @@ def open_tuning(session: CompilerSession, args: Mapping[str, Any]) -> dict[str, 
     found = session.tunings.get(key)
     if found is None:
         plan = session.plan(key).plan
-        if not isinstance(plan, Plan):
-            raise SessionError("Only plans of the wasm backend are tuned", plan=key)
         for gone in [k for k in session.tunings if k not in session.plans]:
             del session.tunings[gone]
-
-        def memory() -> SessionMemory:
-            assert isinstance(session.memory, SessionMemory)
-            return session.memory
-
-        def make(plan: Plan) -> Tuning:
-            return Tuning(
-                plan, memory, session.options.target, KNOWN.facts, own=KNOWN.chosen, offered=KNOWN.offered,
-                failed=KNOWN.failed, alone=lambda: len(session.plans) == 1,
-            )  # fmt: skip
-
-        found = Course(session, key, make, KNOWN.unfit.__contains__)
+        if isinstance(plan, Plan):
+            found = _wasm_course(session, key)
+        elif isinstance(plan, GpuPlan):
+            found = _gpu_course(session, key)
+        else:
+            raise SessionError("A model on the reference has no kernels to tune", plan=key)
         session.tunings[key] = found
     found.relay()
     return found.status()
+
+
+def _wasm_course(session: CompilerSession, key: str) -> Course:
+    known = KNOWN.found["wasm"]
+
+    def memory() -> SessionMemory:
+        assert isinstance(session.memory, SessionMemory)
+        return session.memory
+
+    def make(plan: Plan) -> Tuning:
+        return Tuning(
+            plan, memory, session.options.target, KNOWN.facts, own=known.chosen, offered=known.offered,
+            failed=known.failed, alone=lambda: len(session.plans) == 1,
+        )  # fmt: skip
+
+    return Course(session, key, make, KNOWN.unfit.__contains__)
+
+
+def _gpu_course(session: CompilerSession, key: str) -> GpuCourse:
+    known = KNOWN.found["webgpu"]
+
+    def memory() -> GpuMemory:
+        assert isinstance(session.memory, GpuMemory)
+        return session.memory
+
+    def make(plan: GpuPlan) -> GpuTuning:
+        assert session.options.gpu is not None
+        return GpuTuning(
+            plan, memory, session.options.gpu, KNOWN.gpu, own=known.chosen, offered=known.offered,
+            failed=known.failed, alone=lambda: len(session.plans) == 1,
+        )  # fmt: skip
+
+    return GpuCourse(session, key, make)
 
 
 def with_facts(options: Options) -> Options:
@@ -162,12 +216,12 @@ def with_facts(options: Options) -> Options:
 
 def prefer(session: CompilerSession) -> bool:
     """Plans of this session that are made from now on take the schedules found on earlier visits."""
-    session.chosen = KNOWN.chosen
+    session.chosen = KNOWN.found["webgpu" if session.options.gpu is not None else "wasm"].chosen
     session.forms = replace(session.forms, answers=dict(KNOWN.forms))
     return True
 
 
-def course_of(session: CompilerSession, args: Mapping[str, Any]) -> Course:
+def course_of(session: CompilerSession, args: Mapping[str, Any]) -> Course | GpuCourse:
     found = session.tunings.get(str(args["key"]))
     if found is None:
         raise SessionError("This plan is not being tuned", plan=str(args["key"]))
@@ -181,7 +235,11 @@ def before(session: CompilerSession, key: str, step: int) -> dict[str, str]:
     first = course.first.get(slot.spec.key) if course and slot else None
     if slot is None or first is None or slot.job.serving == first:
         return {}
-    code = listing(emit(apply(slot.spec, first), session.options.target))
+    gpu = session.options.gpu
+    if gpu is not None:
+        code = emitted(slot.spec, first, gpu)[0].wgsl
+    else:
+        code = listing(emit(apply(slot.spec, first), session.options.target))
     return {"scheduleBefore": describe(first), "listingBefore": code}
 
 
@@ -196,10 +254,8 @@ def record_lines(session: CompilerSession, args: Mapping[str, Any]) -> list[dict
         lines.append({"key": f"form!{failed}", "line": form_line(question, form, "unfit")})
     for r in course.tuning.records(str(args["device"])):
         name = r.key
-        if r.verdict == "timed":
-            KNOWN.own[r.key] = r
-        else:
-            KNOWN.bad.setdefault(r.key, set()).add(r.schedule)
+        KNOWN.found[r.target].keep(r)
+        if r.verdict != "timed":
             name += "!" + hashlib.sha256(repr(r.schedule).encode()).hexdigest()[:12]
         lines.append({"key": name, "line": records.encode(r)})
     return lines
@@ -221,6 +277,22 @@ def probed(args: Mapping[str, Any]) -> dict[str, Any]:
     return KNOWN.facts.to_json()
 
 
+def gpu_probing(session: CompilerSession) -> list[dict[str, Any]]:
+    """The microbenchmarks' shaders for the GPU of a session."""
+    if session.options.gpu is None:
+        raise SessionError("This session is not on WebGPU")
+    KNOWN.gpu_probes = probes(session.options.gpu)
+    return [p.to_js() for p in KNOWN.gpu_probes]
+
+
+def gpu_probed(args: Mapping[str, Any]) -> dict[str, Any]:
+    """What the engine measured, ms by name, becomes this GPU's facts."""
+    if not KNOWN.gpu_probes:
+        raise SessionError("No microbenchmarks were asked for")
+    KNOWN.gpu = facts_of(KNOWN.gpu_probes, args["ms"])
+    return KNOWN.gpu.to_json()
+
+
 def methods(session: Callable[[Any], CompilerSession]) -> dict[str, Callable[[Any, Any], Any]]:
     """The table for bridge.METHODS; arguments come as JSON text under `json`."""
 
@@ -228,11 +300,21 @@ def methods(session: Callable[[Any], CompilerSession]) -> dict[str, Callable[[An
         found: dict[str, Any] = json.loads(str(args.json))
         return found
 
-    def on_course(call: Callable[[Course, dict[str, Any]], Any]) -> Callable[[Any, Any], Any]:
+    def on_any(call: Callable[[Course | GpuCourse, dict[str, Any]], Any]) -> Callable[[Any, Any], Any]:
         return lambda args, _: call(course_of(session(args), a := plain(args)), a)
 
-    def on_tuning(call: Callable[[Tuning, dict[str, Any]], Any]) -> Callable[[Any, Any], Any]:
-        return on_course(lambda course, a: call(course.tuning, a))
+    def on_course(call: Callable[[Course, dict[str, Any]], Any]) -> Callable[[Any, Any], Any]:
+        """What only plans for WebAssembly have."""
+
+        def checked(course: Course | GpuCourse, a: dict[str, Any]) -> Any:
+            if not isinstance(course, Course):
+                raise SessionError("Plans on WebGPU keep their forms", plan=course.key)
+            return call(course, a)
+
+        return on_any(checked)
+
+    def on_tuning(call: Callable[[Candidates, dict[str, Any]], Any]) -> Callable[[Any, Any], Any]:
+        return on_any(lambda course, a: call(course.tuning, a))
 
     return {
         "tune.know": lambda args, _: know(plain(args)),
@@ -240,23 +322,25 @@ def methods(session: Callable[[Any], CompilerSession]) -> dict[str, Callable[[An
         "tune.device": lambda args, _: device_name(plain(args)),
         "tune.probing": lambda args, _: probing(plain(args)),
         "tune.probed": lambda args, _: probed(plain(args)),
+        "tune.gpuProbing": lambda args, _: gpu_probing(session(args)),
+        "tune.gpuProbed": lambda args, _: gpu_probed(plain(args)),
         "tune.prefer": lambda args, _: prefer(session(args)),
         "tune.open": lambda args, _: open_tuning(session(args), plain(args)),
         "tune.records": lambda args, _: record_lines(session(args), plain(args)),
-        "tune.surveyed": on_course(lambda c, a: c.surveyed(a["steps"])),
-        "tune.next": on_course(lambda c, a: c.next()),
+        "tune.surveyed": on_any(lambda c, a: c.surveyed(a["steps"])),
+        "tune.next": on_any(lambda c, a: c.next()),
         "tune.paired": on_course(lambda c, a: c.forming.report(a["report"])),
         "tune.link": on_course(lambda c, a: c.link(a["loaded"])),
         "tune.replaced": on_course(lambda c, a: c.replaced()),
         "tune.unlinked": on_course(lambda c, a: c.refused(str(a["reason"]))),
-        "tune.restore": on_course(lambda c, a: c.reset()),
+        "tune.restore": on_any(lambda c, a: c.reset()),
         "tune.measured": on_tuning(lambda t, a: t.measured(float(a["ms"]), a["samples"])),
         "tune.report": on_tuning(lambda t, a: t.report(a["report"])),
         "tune.adoption": on_tuning(lambda t, a: t.adoption(a["confirmed"])),
         "tune.adopted": on_tuning(lambda t, a: t.adopted_now()),
         "tune.refused": on_tuning(lambda t, a: t.not_adopted(str(a["reason"]))),
         "tune.dump": on_tuning(lambda t, a: t.dump()),
-        "tune.status": on_course(lambda c, a: c.status()),
+        "tune.status": on_any(lambda c, a: c.status()),
         "tune.reset": on_tuning(lambda t, a: t.reset()),
         "tune.drop": lambda args, _: session(args).tunings.pop(str(plain(args)["key"]), None) is not None,
     }

@@ -35,6 +35,7 @@ from .course import Course
 from .gpu_compile import compile_gpu
 from .gpu_memory import GpuMemory
 from .gpu_plan import GpuPlan
+from .gpu_tuning import GpuCourse
 from .host import HostCalls, WholeGraph
 from .memory import SessionMemory
 from .plan import Plan
@@ -113,7 +114,7 @@ class CompilerSession:
         self.value_inputs: tuple[str, ...] = ()
         self.chosen: Chosen | None = None
         self.forms = Forms(options.convolution)
-        self.tunings: dict[str, Course] = {}
+        self.tunings: dict[str, Course | GpuCourse] = {}
         self._memory: SessionMemory | GpuMemory = GpuMemory() if options.gpu else SessionMemory()
         # The plan made last and the memory before it, until the page says that it is loaded.
         self._unloaded: tuple[str, SessionMemory | GpuMemory] = "", self._memory
