@@ -298,8 +298,9 @@ export interface TuningStatus {
   budgetMs: number;
   /** Of all kernels together, over those the plan came with. */
   speedup: number;
-  /** What an inference could still gain, at most. */
+  /** What an inference could still gain, at most; and what its kernels take. */
   leftMs: number;
+  modelMs: number;
   /** The class of devices that records are kept under. */
   device: string;
   kernels: TunedKernel[];

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from .api_page import Api, model, tiny, tiny_weight, two_outputs
+from .api_page import Api, model, reshaped, tiny, tiny_weight, two_outputs
 
 F = TensorProto.FLOAT
 
@@ -93,6 +93,31 @@ def test_device_tells_features_and_reasons(api: Api) -> None:
     assert set(device["why"]) <= {"isolated", "threads", "simd", "relaxedSimd", "webgpu"}
     assert bool(device["why"].get("webgpu")) != device["webgpu"]
     assert api.run("() => nnjit.env.versions.nnjit")
+
+
+def test_made_up_feeds_are_for_the_plan_used_last(api: Api) -> None:
+    """Neither an input whose values decide shapes nor one that nothing reads makes a second plan."""
+    unused = tiny()
+    unused.graph.input.append(helper.make_tensor_value_info("rate", TensorProto.INT64, []))
+    got = api.run(
+        """async ([first, second]) => {
+          const shaped = await create(first);
+          const shape = new BigInt64Array([2n, 3n]);
+          await shaped.run({ x: T('float32', new Float32Array(6), [6]), shape: T('int64', shape, [2]) });
+          shape.fill(1n); // the caller's own again
+          const idle = await create(second);
+          await idle.run({ x: T('float32', new Float32Array(8), [2, 4]), rate: T('int64', new BigInt64Array(1), []) });
+          const found = [];
+          for (const session of [shaped, idle]) {
+            const { steps } = await session.profile();
+            found.push([steps.length > 0, session.stats().plans]);
+            await session.release();
+          }
+          return found;
+        }""",
+        [api.put("reshaped.onnx", reshaped()), api.put("unused.onnx", unused)],
+    )
+    assert got == [[True, 1], [True, 1]]
 
 
 def test_help_names_what_there_is(api: Api) -> None:

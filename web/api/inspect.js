@@ -19,11 +19,12 @@ import { getEngine, getGpu } from './workers.js';
  * @returns {Promise<Profile | ChromeTrace>}
  */
 export async function profile(plans, { feeds, repeats, format, signal }) {
-  const latest = plans.latest;
-  if (!feeds && !latest) throw failure('NO_PLAN', 'Nothing was compiled yet', { hint: 'run the session once, or give profile() feeds' });
-  const used = feeds ?? generateFeeds(plans.description.inputs, latest?.facts?.inputs ?? []);
-  const plan = await plans.get(requestOf(used), () => undefined, signal);
+  // Made-up feeds are for the plan used last: values that decide its shapes, and inputs it has no use for, are not among them.
+  const request = feeds ? requestOf(feeds) : plans.latest?.request;
+  if (!request) throw failure('NO_PLAN', 'Nothing was compiled yet', { hint: 'run the session once, or give profile() feeds' });
+  const plan = await plans.get(request, () => undefined, signal);
   if (!plan.facts) throw failure('NOT_AVAILABLE', 'The reference backend has no steps to time', { hint: plan.reason });
+  const used = feeds ?? generateFeeds(plans.description.inputs, plan.facts.inputs);
   const gpu = plan.backend === 'webgpu';
   const { client } = gpu ? await getGpu() : await getEngine();
   const measured = await client.profile(plans.id, plan.key, toFeeds(plan.facts.inputs, used, gpu), repeats, signal ? { signal } : {});

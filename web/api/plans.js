@@ -20,7 +20,8 @@ import { bytesOf, fromValue, toValue } from './values.js';
  *   once?: boolean, reason?: string}} PlacedNode
  * @typedef {Pick<Plan, 'inputs' | 'outputs' | 'steps' | 'segments' | 'stats' | 'threads'> & {host: boolean}} PlanFacts
  * @typedef {{key: string, backend: 'webgpu' | 'wasm' | 'reference', reason: string, constants: Record<string, import('./values.js').Value>, placement: PlacedNode[], facts: PlanFacts | null,
- *   seconds: Record<string, number>, load: {compileMs: number, initMs: number, bytes: number} | null}} Prepared
+ *   seconds: Record<string, number>, load: {compileMs: number, initMs: number, bytes: number} | null, request: Request}} Prepared
+ *   request: what it was asked for with, so that it can be asked for again
  * @typedef {{name: string, inputs: import('./feeds.js').Declared[], outputs: import('./feeds.js').Declared[],
  *   opset: Record<string, number>, nodes: number, parameterBytes: number, files: string[],
  *   static: Record<string, number[]> | null}} Description
@@ -175,8 +176,10 @@ export class Plans {
     );
     this.#valueInputs = answer.valueInputs;
     for (const key of answer.evicted) await this.#drop(key);
+    const deciding = small.filter(([name]) => this.#valueInputs.includes(name));
+    const request = { shapes, values: new Map(deciding.map(([name, t]) => [name, new Tensor(t.type, t.data.slice(), t.dims)])) };
     /** @type {Prepared} */
-    const prepared = { ...answer, facts: answer.plan && factsOf(answer.plan), load: null };
+    const prepared = { ...answer, facts: answer.plan && factsOf(answer.plan), load: null, request };
     if (answer.plan) prepared.load = await this.#load(answer.plan, progress, signal);
     else if (this.options.provider !== 'reference') log('warning', `${this.description.name} runs on the reference: ${answer.reason}`);
     this.#plans.set(this.#key({ shapes, values }), prepared);

@@ -74,7 +74,7 @@ export function tell(error) {
 export function report(told, what) {
   const { versions } = nnjit.env;
   return [
-    `nnjit ${versions.nnjit || '?'} could not ${what}`,
+    `nnjit ${versions.nnjit || 'not up yet'} could not ${what}`,
     `code     ${told.code}`,
     `message  ${told.message}`,
     ...told.where.map(([key, value]) => `${key.padEnd(8)} ${value}`),
@@ -82,7 +82,7 @@ export function report(told, what) {
     `page     ${location.href}`,
     `browser  ${navigator.userAgent}`,
     `cores    ${navigator.hardwareConcurrency}, isolated ${globalThis.crossOriginIsolated}, WebGPU ${'gpu' in navigator}`,
-    `pyodide  ${versions.pyodide || '?'}`,
+    `pyodide  ${versions.pyodide || 'not up yet'}`,
     ...(told.detail ? ['', told.detail] : []),
   ].join('\n');
 }
@@ -94,14 +94,18 @@ export function report(told, what) {
  */
 export function showFailure(error, what, { kept = '', remedies = [] } = {}) {
   const told = tell(error);
-  const text = report(told, what);
   const host = byId('failures');
   const close = () => {
     card.remove();
     byId('main').focus({ preventScroll: true });
   };
   const copy = el('button', { type: 'button' }, 'Copy report');
-  copy.onclick = () => copyFrom(copy, text);
+  // Made when it is asked for: the compiler, whose version it names, may not have been up when this went wrong.
+  const whole = el('pre', { tabIndex: 0 }, report(told, what));
+  const renew = () => {
+    whole.textContent = report(told, what);
+  };
+  copy.onclick = () => copyFrom(copy, report(told, what));
   const card = el(
     'article',
     { class: 'failure', role: 'alert', tabIndex: -1, 'data-code': told.code },
@@ -143,7 +147,7 @@ export function showFailure(error, what, { kept = '', remedies = [] } = {}) {
       ),
       copy,
     ),
-    el('details', {}, el('summary', {}, 'The whole report'), el('pre', { tabIndex: 0 }, text)),
+    el('details', { ontoggle: renew }, el('summary', {}, 'The whole report'), whole),
   );
   card.addEventListener('keydown', (event) => {
     if (event.key === 'Escape') close();

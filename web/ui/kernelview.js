@@ -112,15 +112,14 @@ export class KernelView {
    * @param {string} text
    */
   #listing(label, text) {
-    const copy = el('button', { type: 'button', class: 'link' }, 'copy');
+    const copy = el('button', { type: 'button', class: 'link copy' }, 'copy');
     copy.onclick = () => copyFrom(copy, text);
     // Short texts are read at once; a listing of thousands of lines waits until it is wanted.
     return el(
       'details',
       { open: text.split('\n').length < 40 },
       el('summary', {}, label, ' ', el('small', {}, count(text.split('\n').length, 'line'))),
-      copy,
-      el('pre', { tabIndex: 0 }, text),
+      el('div', { class: 'listing' }, el('pre', { tabIndex: 0 }, text), copy),
     );
   }
 }

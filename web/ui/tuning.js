@@ -1,18 +1,14 @@
 // The tuner as one sees it: what it tried over time, what it kept, what is left to gain, and the controls. Takes a
 // Runner; listens to session.tuning.
-import { announce, el, fill, paced, save, svg } from './dom.js';
+import { announce, el, fill, paced, save } from './dom.js';
 import { count, ms } from './format.js';
 import { KernelView } from './kernelview.js';
+import { tuningPlot } from './tuningplot.js';
 
 /** @typedef {import('./runner.js').Runner} Runner */
-/** @typedef {import('../nnjit.js').TuningEvent} TuningEvent */
 /** @typedef {import('../nnjit.js').TuningStatus} TuningStatus */
 /** @typedef {import('../nnjit.js').DeviceFacts} DeviceFacts */
 
-const WIDTH = 640;
-const HEIGHT = 150;
-/** Ratios shown: faster than this is drawn at the top, slower at the bottom. */
-const [BEST, WORST] = [0.5, 1.75];
 const ROWS = 12;
 
 /**
@@ -112,7 +108,7 @@ export function tuningPanel(runner, fail) {
     store.disabled = !status.candidates;
     say.textContent = sentence(status, runner.session.backend);
     fill(figures, ...numbers(status));
-    fill(chart, tuning.events.length > 1 ? plot(tuning.events, status) : '');
+    fill(chart, tuning.events.length > 1 ? tuningPlot(tuning.events, status) : '');
     fill(forms, status.forms.length ? formRows(status) : '');
     fill(table, status.kernels.length ? rows(status, kernels) : '');
     facts.textContent = factsLine(tuning.facts);
@@ -148,10 +144,9 @@ function sentence({ state, reason, candidates, phase }, backend) {
 }
 
 /** @param {TuningStatus} status */
-function numbers({ state, speedup, candidates, kept, dropped, spentMs, delayedMs, leftMs, kernels }) {
+function numbers({ state, speedup, candidates, kept, dropped, spentMs, delayedMs, leftMs, modelMs }) {
   if (state === 'off') return [];
-  const model = kernels.reduce((sum, kernel) => sum + kernel.count * (kernel.ms || 0), 0);
-  const left = model > 0 ? Math.min(99, (100 * leftMs) / model) : 0;
+  const left = modelMs > 0 ? (100 * leftMs) / modelMs : 0;
   return [
     figure('kernels’ speed-up', `${speedup.toFixed(2)}×`, 'lead'),
     figure('candidates tried', String(candidates)),
@@ -159,67 +154,12 @@ function numbers({ state, speedup, candidates, kept, dropped, spentMs, delayedMs
     figure('dropped', String(dropped)),
     figure('time spent', ms(spentMs)),
     figure('added to runs', ms(delayedMs)),
-    figure('left to gain, at most', `${left.toFixed(0)} %`),
+    figure('left to gain, at most', `${left.toFixed(left < 10 ? 1 : 0)} %`),
   ];
 }
 
 /** @param {string} label @param {string} text @param {string} [kind] */
 const figure = (label, text, kind = '') => el('div', { class: kind }, el('dt', {}, label), el('dd', { class: 'num' }, text));
-
-/**
- * Candidates as dots (time beside the kernel that served, faster is higher), swaps as rings, and the kernels'
- * speed-up so far as a line.
- * @param {readonly TuningEvent[]} events
- * @param {TuningStatus} status
- */
-function plot(events, { speedup, candidates, kept }) {
-  const end = Math.max(1, ...events.map((event) => event.at));
-  const x = (/** @type {number} */ at) => 6 + (at / end) * (WIDTH - 12);
-  const y = (/** @type {number} */ ratio) => {
-    const place = (Math.min(WORST, Math.max(BEST, ratio)) - BEST) / (WORST - BEST);
-    return 8 + place * (HEIGHT - 16);
-  };
-  const dots = [];
-  let line = `M${x(0)},${y(1)}`;
-  for (const { kind, at, verdict, ratio, name, text, gained } of events) {
-    if (kind === 'trial' || kind === 'form') {
-      const dropped = !['timed', 'slow'].includes(verdict);
-      const dot = svg('circle', {
-        cx: x(at), cy: y(ratio || WORST), r: 2.6, class: dropped ? 'try dropped' : ratio && ratio < 1 ? 'try faster' : 'try',
-      });
-      dots.push(titled(dot, `${name}: ${text}\n${ratio ? `${ratio.toFixed(2)} of the time` : verdict}`));
-    } else if (kind === 'swap') {
-      line += `H${x(at)}V${y(1 / gained)}`;
-      dots.push(titled(svg('circle', { cx: x(at), cy: y(1 / gained), r: 5, class: 'swap' }), `${name} swapped in: ${text}`));
-    }
-  }
-  line += `H${x(end)}`;
-  const label = `${count(candidates, 'candidate')} over ${ms(end)}, ${kept} swapped in, kernels ${speedup.toFixed(2)} times as fast as at first`;
-  return el(
-    'figure',
-    {},
-    svg(
-      'svg',
-      { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', role: 'img', 'aria-label': label },
-      svg('line', { x1: 0, x2: WIDTH, y1: y(1), y2: y(1), class: 'median' }),
-      svg('path', { d: line, class: 'best' }),
-      ...dots,
-    ),
-    el(
-      'figcaption',
-      {},
-      'Each dot is a candidate: above the dashed line it was faster than the kernel that served. Rings are swaps; the line is the kernels’ time so far.',
-    ),
-  );
-}
-
-/** @param {SVGElement} shape @param {string} text */
-function titled(shape, text) {
-  const title = svg('title');
-  title.textContent = text;
-  shape.append(title);
-  return shape;
-}
 
 /** @param {TuningStatus} status @param {KernelView} view */
 function rows({ kernels }, view) {
