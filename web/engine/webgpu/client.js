@@ -4,9 +4,12 @@
 import { NnjitError, asError, check } from '../errors.js';
 import { Host } from '../host.js';
 import { GpuDevice } from './device.js';
+import { GpuLab } from './lab.js';
+import { GpuPace } from './pace.js';
 import { loadPlan } from './plan.js';
 import { profile, run } from './run.js';
 import { Pipelines } from './shader.js';
+import { measure } from './timing.js';
 
 /** @typedef {import('./types.d.ts').GpuPlan} GpuPlan */
 /** @typedef {import('./types.d.ts').GpuFeed} GpuFeed */
@@ -20,6 +23,10 @@ export class GpuClient {
   #host = new Host();
   /** @type {Map<string, GpuSession>} */
   #sessions = new Map();
+
+  #pace = new GpuPace();
+  /** @type {Map<string, GpuLab>} */
+  #labs = new Map();
 
   /** @param {GpuDevice} gpu */
   constructor(gpu) {
@@ -75,7 +82,9 @@ export class GpuClient {
    */
   run(id, key, feeds, { signal = never, ...options } = {}) {
     const context = { host: this.#host, signal };
-    return this.#guard(() => run(this.gpu.device, this.#plan(id, key), id, feeds, options, context, this.facts.software));
+    this.#pace.began();
+    return this.#guard(() => run(this.gpu.device, this.#plan(id, key), id, feeds, options, context, this.facts.software))
+      .finally(() => this.#pace.ended());
   }
 
   /**
@@ -93,6 +102,75 @@ export class GpuClient {
     session.plans.get(key)?.destroy();
     session.plans.delete(key);
     this.#forget(session);
+  }
+
+  // ---- the tuner's: as EngineClient has them ----
+
+  /** Cores of this machine: Python writes candidates beside the runs. */
+  info = { hardwareConcurrency: globalThis.navigator?.hardwareConcurrency ?? 1 };
+
+  /** @param {{mode?: 'now' | 'idle'}} [how] @returns {Promise<{delayedMs: number, delayed: number, leftMs: number}>} leftMs: what runs may still be kept waiting */
+  async pace({ mode } = {}) {
+    if (mode) this.#pace.mode = mode;
+    const { delayedMs, delayed, leftMs } = this.#pace;
+    return { delayedMs, delayed, leftMs };
+  }
+
+  /** Steps of a run cannot be timed apart without slowing it: the device's facts say what a kernel should take. @returns {Promise<never>} */
+  async survey() {
+    throw new NnjitError('NOT_AVAILABLE', 'Steps of a run on WebGPU are not timed one by one');
+  }
+
+  /** @param {string} lab */
+  async openLab(lab) {
+    this.#labs.set(lab, new GpuLab(this.gpu.device, this.#pace));
+  }
+
+  /** @param {string} lab */
+  async closeLab(lab) {
+    this.#labs.get(lab)?.close();
+    this.#labs.delete(lab);
+  }
+
+  /** @param {string} lab @param {import('./types.d.ts').GpuLabSetup} setup @param {AbortSignal} [signal] */
+  labSetup(lab, setup, signal = never) {
+    return this.#guard(() => this.#lab(lab).setup(setup, signal));
+  }
+
+  /** @param {string} lab @param {{kernel: import('./types.d.ts').GpuLabKernel, rounds: number}} trial @param {AbortSignal} [signal] */
+  labTrial(lab, trial, signal = never) {
+    return this.#guard(() => this.#lab(lab).trial(trial, signal));
+  }
+
+  /** @param {string} lab @param {AbortSignal} [signal] */
+  labConfirm(lab, signal = never) {
+    return this.#guard(() => this.#lab(lab).confirm(signal));
+  }
+
+  /**
+   * A winner serves, from the next run on; no run may be under way.
+   * @param {string} id @param {string} key @param {import('./types.d.ts').GpuAdoption} adoption
+   */
+  async adopt(id, key, adoption) {
+    const session = this.#session(id);
+    await this.#guard(() => this.#plan(id, key).adopt(this.gpu.device, session.pipelines, session.constants, adoption));
+    if (adoption.lab) this.#labs.get(adoption.lab)?.promote();
+    this.#forget(session);
+  }
+
+  /**
+   * Times of shaders over buffers of their own, ms of a dispatch: microbenchmarks.
+   * @param {{name: string, shader: import('./shader.js').Shader}[]} probes @param {AbortSignal} [signal] @returns {Promise<Record<string, number>>}
+   */
+  measure(probes, signal = never) {
+    return this.#guard(() => measure(this.gpu.device, probes, this.#pace, signal));
+  }
+
+  /** @param {string} lab */
+  #lab(lab) {
+    const found = this.#labs.get(lab);
+    check(found !== undefined, 'UNKNOWN_SESSION', `There is no lab "${lab}".`, { session: lab });
+    return found;
   }
 
   /**

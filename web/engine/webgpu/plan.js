@@ -65,6 +65,51 @@ export class LoadedPlan {
     return kernel.bind(bindings.map(([at, offset, size]) => ({ buffer: this.buffer(at), offset, size })));
   }
 
+  /**
+   * Steps get other shaders, between two runs, with the constants these read made over first. Nothing has changed where
+   * it fails.
+   * @param {GPUDevice} device @param {Pipelines} pipelines @param {Map<number, GPUBuffer>} constants @param {import('./types.d.ts').GpuAdoption} adoption
+   */
+  async adopt(device, pipelines, constants, { steps, buffers, work, free }) {
+    const kernels = await Promise.all([...steps, ...work].map(({ shader }) => pipelines.get(shader)));
+    device.pushErrorScope('out-of-memory');
+    device.pushErrorScope('validation');
+    const before = this.buffers.length;
+    const made = buffers.map(({ nbytes }, i) => device.createBuffer({ label: `${this.key} ${before + i}`, size: nbytes, usage: STORAGE | COPY_SRC | COPY_DST }));
+    this.buffers.push(...made);
+    const encoder = device.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    work.forEach(({ bindings }, i) => kernels[steps.length + i].encode(pass, this.bind(kernels[steps.length + i], bindings)));
+    pass.end();
+    const bound = steps.map(({ bindings }, i) => ({ kernel: kernels[i], group: this.bind(kernels[i], bindings) }));
+    device.queue.submit([encoder.finish()]);
+    const wrong = [await device.popErrorScope(), await device.popErrorScope()].find(Boolean);
+    if (wrong) {
+      this.buffers.length = before;
+      for (const buffer of made) buffer.destroy();
+      throw new NnjitError('BAD_PLAN', `The device refused a kernel for plan "${this.key}": ${wrong.message}`, { plan: this.key });
+    }
+    steps.forEach(({ step }, i) => {
+      this.steps[step] = bound[i];
+    });
+    this.plan.buffers = [...this.plan.buffers, ...buffers];
+    buffers.forEach(({ constant, staged }, i) => {
+      if (staged) this.#give(before + i);
+      else if (constant >= 0) constants.set(constant, made[i]);
+    });
+    for (const at of free) {
+      constants.delete(this.plan.buffers[at].constant);
+      this.#give(at);
+    }
+    this.proven = false; // the next run is looked at
+  }
+
+  /** @param {number} at */
+  #give(at) {
+    this.buffers[at]?.destroy(); // after what was submitted
+    this.buffers[at] = null;
+  }
+
   /** Gives back all but the session's constants. */
   destroy() {
     this.plan.buffers.forEach(({ constant }, i) => {

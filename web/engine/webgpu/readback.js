@@ -66,6 +66,20 @@ export async function readTensors(device, wanted) {
   }
 }
 
+/** Bytes of any buffer with usage COPY_SRC, from and to whole words. @param {GPUDevice} device @param {GPUBuffer} buffer @param {number} from @param {number} length */
+export async function readBytes(device, buffer, from, length) {
+  const staging = readbackBuffer(device, length);
+  const encoder = device.createCommandEncoder();
+  encoder.copyBufferToBuffer(buffer, from, staging, 0, length);
+  device.queue.submit([encoder.finish()]);
+  try {
+    await staging.mapAsync(READ);
+    return new Uint8Array(staging.getMappedRange().slice(0, length));
+  } finally {
+    staging.destroy();
+  }
+}
+
 /** The first bytes of any buffer with usage COPY_SRC. @param {GPUDevice} device @param {GPUBuffer} buffer @param {number} nbytes */
 export async function readBuffer(device, buffer, nbytes) {
   const ref = { name: buffer.label, type: 'float32', dims: [], buffer: 0, nbytes, stored: 'f32' };

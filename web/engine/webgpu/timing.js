@@ -1,9 +1,13 @@
 // Times of work on the device: by timestamp queries where it has them, by the wall clock where not. Browsers round
 // timestamps (Chrome to 65,536 ns unless developer features are on), so work is repeated past that grain.
 
-const [QUERY_RESOLVE, COPY_SRC, COPY_DST, MAP_READ] = [0x200, 0x4, 0x8, 0x1];
+import { COPY_DST, COPY_SRC, MAP_READ, STORAGE, ShaderKernel } from './shader.js';
+
+const QUERY_RESOLVE = 0x200;
 /** A sample lasts at least this long: thirty grains. */
 const SAMPLE_MS = 2;
+/** The same by the wall clock: browsers tell of finished work some milliseconds late. */
+const WALL_MS = 25;
 const MOST = 4096;
 
 /** @typedef {(pass: GPUComputePassEncoder) => void} Work */
@@ -27,20 +31,25 @@ export class StepClock {
   async time(work, { samples = 5, sampleMs = SAMPLE_MS, limitMs = 1000 } = {}) {
     const begun = performance.now();
     let inner = 1;
-    let took = await this.#once(work, inner); // and warm
+    let took = await this.sample(work, inner); // and warm
     while (took < sampleMs && inner < MOST) {
       inner = Math.min(MOST, Math.max(inner * 2, Math.ceil((inner * sampleMs * 1.1) / Math.max(took, sampleMs / 64))));
-      took = await this.#once(work, inner);
+      took = await this.sample(work, inner);
     }
     const found = [took / inner];
-    while (found.length < samples && performance.now() - begun < limitMs) found.push((await this.#once(work, inner)) / inner);
+    while (found.length < samples && performance.now() - begun < limitMs) found.push((await this.sample(work, inner)) / inner);
     const sorted = [...found].sort((a, b) => a - b);
     const ms = sorted[sorted.length >> 1];
     return { ms, min: sorted[0], max: sorted[sorted.length - 1], samples: found, inner, clock: this.queries ? 'timestamp' : 'wall' };
   }
 
+  /** Whether times are the device's own. */
+  get precise() {
+    return this.queries !== undefined;
+  }
+
   /** @param {Work} work @param {number} inner @returns {Promise<number>} ms of all repetitions */
-  async #once(work, inner) {
+  async sample(work, inner) {
     const { device, queries, resolved, staging } = this;
     const encoder = device.createCommandEncoder();
     const pass = encoder.beginComputePass(queries
@@ -67,4 +76,34 @@ export class StepClock {
     this.resolved?.destroy();
     this.staging?.destroy();
   }
+}
+
+/**
+ * Microbenchmarks: each shader over buffers of its own, its fastest sample.
+ * @param {GPUDevice} device @param {{name: string, shader: import('./shader.js').Shader}[]} probes
+ * @param {import('./pace.js').GpuPace} pace @param {AbortSignal} signal @returns {Promise<Record<string, number>>} ms of a dispatch
+ */
+export async function measure(device, probes, pace, signal) {
+  const clock = new StepClock(device);
+  /** @type {Record<string, number>} */
+  const found = {};
+  try {
+    for (const { name, shader } of probes) {
+      const kernel = await ShaderKernel.create(device, shader);
+      const buffers = shader.bindings.map(({ nbytes }) => device.createBuffer({ size: nbytes, usage: STORAGE }));
+      const group = kernel.bind(buffers.map((buffer) => ({ buffer })));
+      await pace.gap(signal);
+      const start = performance.now();
+      try {
+        const { min } = await clock.time((pass) => kernel.encode(pass, group), { sampleMs: clock.precise ? SAMPLE_MS : WALL_MS });
+        found[name] = min;
+      } finally {
+        pace.spent(start, performance.now());
+        for (const buffer of buffers) buffer.destroy();
+      }
+    }
+  } finally {
+    clock.destroy();
+  }
+  return found;
 }

@@ -79,3 +79,47 @@ export interface GpuFacts {
   matrices: [string, string, number, number, number][];
   timestamps: boolean;
 }
+
+/** A kernel's operands in the lab. pattern, type, stored: what fills an input; kind, tolerance, used: how an output is compared. */
+export interface GpuLabOperand {
+  role: 'in' | 'out' | string;
+  nbytes: number;
+  type: string;
+  stored: string;
+  pattern?: Uint8Array;
+  kind?: string;
+  tolerance?: { absolute: number; relative: number };
+  used?: number;
+}
+
+/** A shader, and those that fill the panels it reads. */
+export interface GpuLabKernel { shader: Shader; packs: { operand: number; nbytes: number; shader: Shader }[] }
+
+/** The numbers that judge: py/nnjit/tune/policy.py, GPU_LAB. */
+export interface GpuLabPolicy {
+  sampleMs: number;
+  wallMs: number;
+  most: number;
+  hopeless: number;
+  behind: number;
+  lookBytes: number;
+  again: number;
+}
+
+export interface GpuLabSetup {
+  operands: GpuLabOperand[];
+  kernel: GpuLabKernel;
+  probes: { operand: number; at: number }[];
+  policy: GpuLabPolicy;
+}
+
+/** What makes a winner serve: new buffers (after the plan's own), shaders that fill them, each step's new shader, and
+ * buffers that nothing reads any more. */
+export interface GpuAdoption {
+  steps: { step: number; shader: Shader; bindings: GpuBinding[] }[];
+  buffers: GpuPlan['buffers'];
+  work: { shader: Shader; bindings: GpuBinding[] }[];
+  free: number[];
+  /** The lab whose candidate it is; '' for none. */
+  lab: string;
+}
