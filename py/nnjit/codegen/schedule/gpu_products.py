@@ -362,7 +362,7 @@ def _few_rows(spec: KernelSpec, p: Product, target: WgslTarget) -> Iterator[Sche
         k = "sum"
         row.append(Fuse(tuple(a.name for a in p.reduce), k))
     for side, slices, unroll in SIDE_BY_SIDE:
-        sums = 16 * p.m * side
+        sums = 16 * p.m * side * (slices - 1)
         fits = side * slices <= target.max_workgroup and sums <= target.max_shared_bytes
         if fits and (slices * unroll <= p.k or slices == 1):
             own = (Threads(k, slices),) if slices > 1 else ()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, load, reg, rewrite, walk
+from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, load, op, reg, rewrite, walk
 from nnjit.codegen.loops import THREAD, Barrier, Decode, For, Nest, Set, Stmt, Store, Where
 from nnjit.codegen.schedule.fills import Fill, Grid, Space, add_product, or_zero, products, staged
 from nnjit.codegen.schedule.group_steps import Cache
@@ -266,11 +266,13 @@ class Product:
     # ---- the end ----
 
     def _combined(self) -> list[Stmt]:
-        """The sums of all slices added up in the threads of the first."""
+        """The sums of all slices added up in the threads of the first. Beside arrays of factors there is room for one
+        slice at a time; without them all are stored at once."""
         if self.slices == 1:
             return []
-        operand = len(self.spec.operands) + len(self.shared)
-        self.shared.append(Operand(self.dtype, self.tall * self.wide * self.own * LANES, "shared"))
+        operand, room = len(self.spec.operands) + len(self.shared), self.tall * self.wide * self.own * LANES
+        at_once = 1 if self.shared else self.slices - 1
+        self.shared.append(Operand(self.dtype, at_once * room, "shared"))
         mine = Index(0, {"tn": 1} if self.across > 1 else ()) + Index(
             0, {"tm": self.across} if self.down > 1 else ()
         )
@@ -279,15 +281,26 @@ class Product:
             for i in range(self.tall)
             for j in range(self.wide)
         ]
-        out: list[Stmt] = []
-        for s in range(1, self.slices):
-            give: list[Stmt] = [Store(operand, at, reg(r, self.dtype), LANES, LANES) for r, at in places]
-            take: list[Stmt] = [
-                Set(r, Expr("add", self.dtype, (reg(r, self.dtype), load(operand, at, self.dtype))), LANES)
+
+        def give(first: Index) -> list[Stmt]:
+            return [Store(operand, first + at, reg(r, self.dtype), LANES, LANES) for r, at in places]
+
+        def take(first: int) -> list[Stmt]:
+            return [
+                Set(r, op("add", reg(r, self.dtype), load(operand, at + first, self.dtype)), LANES)
                 for r, at in places
             ]
+
+        if at_once > 1:
+            all_but_one = compare("ge", axis("ks"), const(1, "i32"))
+            sums = [s for n in range(at_once) for s in take(n * room)]
+            return [
+                Where(all_but_one, give(Index(-room, {"ks": room}))), Barrier(), Where(_is("ks", 0), sums),
+            ]  # fmt: skip
+        out: list[Stmt] = []
+        for s in range(1, self.slices):
             out += [Barrier()] if s > 1 else []
-            out += [Where(_is("ks", s), give), Barrier(), Where(_is("ks", 0), take)]
+            out += [Where(_is("ks", s), give(Index())), Barrier(), Where(_is("ks", 0), take(0))]
         return out
 
     def _stores(self) -> list[Stmt]:
