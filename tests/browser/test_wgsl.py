@@ -33,6 +33,7 @@ from nnjit.codegen.expr import (
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.gpu_rules import gpu_schedule
+from nnjit.codegen.schedule.group_steps import Team
 from nnjit.codegen.schedule.steps import (
     Order,
     Pack,
@@ -185,6 +186,21 @@ def test_layer_norm(run: Run, rows: int, n: int) -> None:
     v = x.astype(np.float64)
     wanted = (v - v.mean(1, keepdims=True)) / np.sqrt(v.var(1, keepdims=True) + 1e-5) * weight + bias
     check(run, (spec, [x, weight, bias]), 1e-5, wanted=wanted)  # 33 additions twice, then a division
+
+
+def test_rows_in_subgroups(run: Run, gpu: Page) -> None:
+    sizes = gpu.evaluate(
+        "navigator.gpu.requestAdapter().then((a) => [a.info.subgroupMinSize, a.info.subgroupMaxSize])"
+    )
+    assert sizes == [4, 4], "of SwiftShader"
+    for n in (7, 33):
+        for case in (
+            specs.softmax(RNG, 5, n),
+            specs.layer_norm(RNG, 5, n),
+            specs.reduction(RNG, 3, 2, n, "max", "f32", "c"),
+        ):
+            for team in (Team(4, 4), Team(16, 4)):
+                check(run, case, 1e-5, (team,))
 
 
 @pytest.mark.parametrize(

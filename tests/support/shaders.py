@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 SET_UP = """async () => {
   const adapter = await navigator.gpu.requestAdapter();
-  const device = await adapter.requestDevice();
+  const requiredFeatures = ['subgroups'].filter((name) => adapter.features.has(name));
+  const device = await adapter.requestDevice({ requiredFeatures });
   const errors = [];
   device.addEventListener('uncapturederror', (e) => errors.push(e.error.message));
   const { runShader } = await import('/engine/webgpu/shader.js');

@@ -29,6 +29,7 @@ from nnjit.codegen.loops import (
     Put,
     Set,
     Stmt,
+    Swap,
     Where,
     Zeros,
 )
@@ -61,7 +62,7 @@ def _together(nest: Nest, buffers: list[Array], tile: int) -> None:
     ]
     everyone = [_Machine(nest, buffers + fresh) for _ in range(nest.threads)]
     for number, machine in enumerate(everyone):
-        machine.vars[THREAD] = number
+        machine.vars[THREAD], machine.team = number, everyone
     runs = [machine.block(nest.body, tile, tile + 1) for machine in everyone]
     while runs:
         going = [run for run in runs if next(run, False)]
@@ -75,6 +76,7 @@ class _Machine:
         self.nest, self.buffers = nest, buffers
         self.vars: dict[str, int] = {}
         self.regs: dict[str, Array] = {}
+        self.team: list[_Machine] = []
         self.lanes = 1
 
     def run(self, body: list[Stmt], begin: int, end: int) -> None:
@@ -103,6 +105,11 @@ class _Machine:
                     yield from self.block(s.then, begin, end)
             elif isinstance(s, Barrier):
                 yield True
+            elif isinstance(s, Swap):
+                yield True  # until all have come this far
+                other = self.team[self.vars[THREAD] ^ s.bit].regs[s.source]
+                yield True  # until all have read
+                self.regs[s.reg] = other
             elif isinstance(s, MATRICES):
                 self.matrix(s)
             elif isinstance(s, Set):

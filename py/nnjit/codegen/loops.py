@@ -86,6 +86,17 @@ class Barrier:
 
 
 @dataclass(slots=True)
+class Swap:
+    """Register `reg` takes what register `source` holds in the thread whose number differs in the one bit `bit`, which
+    is of the same subgroup. All threads of the tile come here, as to a barrier; both registers have one lane."""
+
+    reg: str
+    source: str
+    bit: int
+    dtype: str
+
+
+@dataclass(slots=True)
 class Zeros:
     """Matrix register `reg` becomes rows x columns zeros. Matrices belong to a subgroup: `subgroup` threads with
     consecutive numbers, all of which do the same to them."""
@@ -133,7 +144,7 @@ class Put:
 
 
 MATRICES = (Zeros, Fetch, Multiply, Put)
-Stmt: TypeAlias = "For | Decode | If | Set | Store | Where | Barrier | Zeros | Fetch | Multiply | Put"
+Stmt: TypeAlias = "For | Decode | If | Set | Store | Where | Barrier | Swap | Zeros | Fetch | Multiply | Put"
 
 
 @dataclass(slots=True)
@@ -211,6 +222,8 @@ def _lines(body: list[Stmt], depth: int) -> list[str]:
             out += _lines(s.then, depth + 1)
         elif isinstance(s, Barrier):
             out.append(f"{pad}barrier")
+        elif isinstance(s, Swap):
+            out.append(f"{pad}%{s.reg} = %{s.source} of thread ^ {s.bit}")
         elif isinstance(s, Zeros):
             out.append(f"{pad}%{s.reg} = {s.dtype} zeros {s.rows}x{s.columns}")
         elif isinstance(s, Fetch):

@@ -139,7 +139,21 @@ def _inner(spec: KernelSpec) -> list[str]:
 def test_reductions(combine: str, over: str) -> None:
     for dtype in ("f32", "i32", "u32"):
         spec, inputs = specs.reduction(RNG, 3, 2, 9, combine, dtype, over)
-        check(spec, (Team(4),), inputs)
+        for team in (Team(4), Team(4, 4), Team(8, 2), Team(4, 32)):
+            check(spec, (team,), inputs)
+
+
+@pytest.mark.parametrize("n", [1, 7, 16, 33])
+def test_rows_in_subgroups(n: int) -> None:
+    """Threads of a subgroup swap registers; a NaN and the largest are found by every one of them."""
+    for spec, inputs in (specs.softmax(RNG, 3, n), specs.layer_norm(RNG, 3, n)):
+        for team in (Team(4, 4), Team(16, 4), Team(8, 32)):
+            check(spec, (team,), inputs, 1e-5)
+    spec, (x,) = specs.reduction(RNG, 3, 2, n, "max", "f32", "c")
+    x.reshape(-1)[0] = np.nan
+    check(spec, (Team(8, 4),), [x])
+    with pytest.raises(ScheduleError):
+        check(spec, (Team(8, 3),), [x])
 
 
 @settings(max_examples=25, deadline=None)

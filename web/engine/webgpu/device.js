@@ -96,6 +96,7 @@ function factsOf(device, info) {
   return {
     vendor, architecture, description, software, features, limits,
     subgroup: any.subgroupMinSize ?? 0,
+    subgroupMax: any.subgroupMaxSize ?? 0,
     invocations: software ? BUSY.software : BUSY.gpu,
     matrices: configs.map((/** @type {any} */ c) => [c.componentType, c.resultComponentType, c.M, c.N, c.K]),
     timestamps: features.includes('timestamp-query'),

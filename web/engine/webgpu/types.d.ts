@@ -73,6 +73,7 @@ export interface GpuFacts {
   limits: Record<string, number>;
   /** Invocations that run in lockstep, 0 where the adapter does not tell. */
   subgroup: number;
+  subgroupMax: number;
   /** How many invocations keep the device busy. */
   invocations: number;
   /** Subgroup matrices: component, result, m, n, k. */

@@ -344,7 +344,7 @@ def _few_rows(spec: KernelSpec, p: Product, target: WgslTarget) -> Iterator[Sche
         vectors = p.k // (LANES if wide else 1)
         for threads in (64, 32, 128, 256):
             if threads <= target.max_workgroup and (threads <= 32 or threads <= vectors):
-                yield (Team(threads), *wide)
+                yield (Team(threads, target.lockstep), *wide)
         return
     if p.column.extent < LANES:
         return

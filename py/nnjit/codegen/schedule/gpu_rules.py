@@ -70,7 +70,7 @@ def team(spec: KernelSpec, target: WgslTarget) -> Schedule | None:
     threads = 32
     while threads * 2 <= min(target.max_workgroup, 256) and threads * 2 <= vectors:
         threads *= 2
-    return (Team(threads), *wide)
+    return (Team(threads, target.lockstep), *wide)
 
 
 def _lane_steps(s: Stage, inner: dict[str, Axis]) -> bool:

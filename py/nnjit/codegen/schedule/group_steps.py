@@ -55,12 +55,14 @@ class Cache:
 @dataclass(frozen=True, slots=True)
 class Team:
     """`threads` threads do one point of the shared axes: each takes every `threads`-th (vector) of a stage's own or
-    reduced axes; what they reduced is combined in shared memory, and all of them know it then."""
+    reduced axes; what they reduced is combined by way of shared memory, and all of them know it then. Within each
+    `subgroup` threads, which run in lockstep, they combine it without (1: the device has no such)."""
 
     threads: int
+    subgroup: int = 1
 
     def __str__(self) -> str:
-        return f"team {self.threads}"
+        return f"team {self.threads}" + (f" in subgroups of {self.subgroup}" if self.subgroup > 1 else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from math import prod
 
 from nnjit.codegen.dtypes import WIDE
 from nnjit.codegen.expr import Expr, Index, axis, compare, const, load, reg, rewrite
-from nnjit.codegen.loops import THREAD, Barrier, Decode, For, Nest, Set, Stmt, Store, Where
+from nnjit.codegen.loops import THREAD, Barrier, Decode, For, Nest, Set, Stmt, Store, Swap, Where
 from nnjit.codegen.schedule.group_steps import Team
 from nnjit.codegen.schedule.reduction import combined, identity
 from nnjit.codegen.schedule.steps import Order, Parallel, Schedule, Vectorize, check
@@ -23,22 +23,23 @@ LANES = 4
 
 def teamed(spec: KernelSpec, schedule: Schedule) -> Nest:
     """The nest of `spec` with a team of threads for each point of its shared axes."""
-    threads, wide = 0, set()
+    threads, subgroup, wide = 0, 1, set()
     for s in schedule:
         if isinstance(s, Team):
-            threads = s.threads
+            threads, subgroup = s.threads, min(s.subgroup, s.threads)
         elif isinstance(s, Vectorize):
             check(s.lanes == LANES, f"{s.lanes} lanes")
             wide.add(s.axis)
         else:
             check(isinstance(s, (Order, Parallel)), f"{s} in a team's schedule")
     check(threads >= 2 and threads & (threads - 1) == 0, "a team is a power of two")
-    return _Row(spec, threads, wide).nest()
+    check(subgroup >= 1 and subgroup & (subgroup - 1) == 0, "a subgroup is a power of two")
+    return _Row(spec, threads, subgroup, wide).nest()
 
 
 class _Row:
-    def __init__(self, spec: KernelSpec, threads: int, wide: set[str]) -> None:
-        self.spec, self.threads, self.wide = spec, threads, wide
+    def __init__(self, spec: KernelSpec, threads: int, subgroup: int, wide: set[str]) -> None:
+        self.spec, self.threads, self.subgroup, self.wide = spec, threads, subgroup, wide
         self.shared: dict[str, int] = {}
 
     def nest(self) -> Nest:
@@ -59,7 +60,6 @@ class _Row:
 
     def _array(self, dtype: str) -> int:
         """The shared array of a type, made at its first use."""
-        check(dtype != "bool" and dtype not in WIDE, f"a team's values of {dtype}")
         return len(self.spec.operands) + self.shared.setdefault(dtype, len(self.shared))
 
     def _turns(self, axes: tuple[Axis, ...], name: str, step: Callable[[Env, int], list[Stmt]]) -> list[Stmt]:
@@ -82,7 +82,7 @@ class _Row:
     def _reduction(self, s: Stage, n: int, env: Env) -> list[Stmt]:
         assert s.body is not None
         dtype = s.body.dtype
-        array = self._array(dtype)
+        check(dtype != "bool" and dtype not in WIDE, f"a team's values of {dtype}")
         name, zero = f"acc{n}", identity(s.combine, dtype)
         acc = reg(name, dtype)
         body = s.body
@@ -99,7 +99,9 @@ class _Row:
             out.append(
                 Set(one, Expr("lane", dtype, (Expr(f"lanes_{s.combine}", dtype, (acc,), lanes),), 0), 1)
             )
-        mine = Index(0, {THREAD: 1})
+        if self.subgroup > 1:
+            return out + self._in_subgroups(s.combine, n, one, dtype)
+        array, mine = self._array(dtype), Index(0, {THREAD: 1})
         out += [Store(array, mine, reg(one, dtype), 1, 1), Barrier()]
         half = self.threads // 2
         while half:
@@ -109,6 +111,31 @@ class _Row:
             half //= 2
         # all have read it before the array is used again
         return [*out, Set(f"acc{n}.all", load(array, Index(0), dtype), 1), Barrier()]
+
+    def _in_subgroups(self, combine: str, n: int, one: str, dtype: str) -> list[Stmt]:
+        """Halves swap what they have, until all threads of a subgroup have everything; then, by way of a shared array,
+        each reads what the subgroups have."""
+        name, other = f"acc{n}.all", f"acc{n}.other"
+        out: list[Stmt] = [Set(name, reg(one, dtype), 1)]
+        bit = self.subgroup // 2
+        while bit:
+            out.append(Swap(other, name, bit, dtype))
+            out.append(Set(name, combined(combine, reg(name, dtype), reg(other, dtype)), 1))
+            bit //= 2
+        groups = self.threads // self.subgroup
+        if groups == 1:
+            return out
+        array = self._array(dtype)
+        number = Expr("div", "i32", (axis(THREAD), const(self.subgroup, "i32")))
+        first = compare(
+            "eq", Expr("rem", "i32", (axis(THREAD), const(self.subgroup, "i32"))), const(0, "i32")
+        )
+        out += [Where(first, [Store(array, Index(0, {number: 1}), reg(name, dtype), 1, 1)]), Barrier()]
+        total: Expr = load(array, Index(0), dtype)
+        for g in range(1, groups):
+            total = combined(combine, total, load(array, Index(g), dtype))
+        # all have read it before the array is used again
+        return [*out, Set(name, total, 1), Barrier()]
 
     def _result(self, s: Stage, n: int, env: Env) -> list[Stmt]:
         dtype = s.body.dtype if s.body is not None else ""

@@ -26,6 +26,7 @@ from nnjit.codegen.loops import (
     Set,
     Stmt,
     Store,
+    Swap,
     Where,
     Zeros,
     mapped,
@@ -160,6 +161,8 @@ class _Emitter:
             # an offset by the subgroup's number is the same in all its threads, but the language cannot know
             head += "diagnostic(off, chromium.subgroup_matrix_uniformity);\n"
             head += "enable chromium_experimental_subgroup_matrix;\n"
+        if "subgroupShuffle" in text:
+            head += "enable subgroups;\n"
         buffers = self._buffers()
         if "f16" in buffers or "vec4h" in buffers:
             head += "enable f16;\n"
@@ -218,6 +221,8 @@ class _Emitter:
                 out.append(pad + "}")
             elif isinstance(s, Barrier):
                 out.append(pad + "workgroupBarrier();")
+            elif isinstance(s, Swap):
+                out += [pad + line for line in self.v.swapped(s)]
             elif isinstance(s, MATRICES):
                 out += [pad + line for line in self._matrix(s)]
             else:

@@ -34,6 +34,12 @@ class WgslTarget:
         return "s8"
 
     @property
+    def lockstep(self) -> int:
+        """Threads with consecutive numbers that can swap registers: a subgroup, where all of them are as large and
+        the device has the instructions; else 1."""
+        return self.subgroup if "subgroups" in self.features else 1
+
+    @property
     def half(self) -> bool:
         """Whether f16 is a type of the device."""
         return "shader-f16" in self.features
@@ -42,6 +48,9 @@ class WgslTarget:
     def read(facts: Mapping[str, Any]) -> WgslTarget:
         """From what web/engine/webgpu/device.js says of an adapter."""
         limits = facts["limits"]
+        features = frozenset(str(f) for f in facts.get("features", ()))
+        if facts.get("subgroup") != facts.get("subgroupMax"):
+            features -= {"subgroups"}  # a thread's number does not say then which subgroup it is of
         return WgslTarget(
             subgroup=int(facts.get("subgroup") or 32),
             invocations=int(facts.get("invocations") or 16384),
@@ -52,7 +61,7 @@ class WgslTarget:
             max_buffer_bytes=int(limits["maxBufferSize"]),
             max_shared_bytes=int(limits["maxComputeWorkgroupStorageSize"]),
             offset_alignment=int(limits["minStorageBufferOffsetAlignment"]),
-            features=frozenset(str(f) for f in facts.get("features", ())),
+            features=features,
             matrices=tuple(
                 (str(c), str(r), int(m), int(n), int(k)) for c, r, m, n, k in facts.get("matrices", ())
             ),

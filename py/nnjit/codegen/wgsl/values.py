@@ -8,7 +8,7 @@ from functools import partial
 
 from nnjit.codegen.dtypes import INTS
 from nnjit.codegen.expr import LANE, Expr, Index, UnsupportedExpr, cast, compare, const
-from nnjit.codegen.loops import Set, Store
+from nnjit.codegen.loops import Set, Store, Swap
 from nnjit.codegen.wgsl import wide
 from nnjit.codegen.wgsl.access import Access, Register, without_lane
 from nnjit.codegen.wgsl.legalize import stored
@@ -61,6 +61,15 @@ class Values(Access):
             self.line(f"for (var {name} = 0; {name} < min({extent}, {end}); {name}++) {{")
 
         return self.twice(walk)
+
+    def swapped(self, s: Swap) -> list[str]:
+        """The line of a Swap."""
+        have, text = self.regs.get(s.reg), f"subgroupShuffleXor({self.regs[s.source].name}, {s.bit}u)"
+        if have is not None:
+            return [f"{have.name} = {text};"]
+        name = self._fresh(s.reg)
+        self.regs[s.reg] = Register(name, 1, s.dtype)
+        return [f"var {name}: {register_type(s.dtype, 1)} = {text};"]
 
     def placed(self, at: Index, line: Callable[[str], str]) -> list[str]:
         """The lines of a statement that takes a scalar index as a u32."""
