@@ -117,6 +117,64 @@ async function wrongBytes(buffer, binding, { m, k, n }) {
   return most;
 }
 
+/**
+ * Times a shader whose operand `cold` is another buffer in every turn, as many as no cache holds together. Results lie
+ * apart, so that no dispatch waits for another.
+ * @param {Shader} shader @param {number} cold @param {number} total bytes of all of them
+ * @param {{m: number, k: number, n: number, right: string} | null} product @param {number} bits of weights in words, 0 for none
+ */
+async function timeCold(shader, cold, total, product, bits) {
+  const kernel = await ShaderKernel.create(gpu.device, shader);
+  const made = /** @type {GPUBuffer[]} */ ([]);
+  const groups = [];
+  const [first, ...rest] = Array.from({ length: Math.ceil(total / shader.bindings[cold].nbytes) }, () => shader.bindings.map((b, i) => {
+    if (b.role === 'in' && i !== cold) return filledBuffer(b.nbytes, b.dtype, b.size, i);
+    const buffer = gpu.device.createBuffer({ size: b.nbytes, usage: STORAGE | COPY_SRC | COPY_DST });
+    made.push(buffer);
+    return buffer;
+  }));
+  const encoder = gpu.device.createCommandEncoder();
+  const b = shader.bindings[cold];
+  for (const set of [first, ...rest]) {
+    encoder.copyBufferToBuffer(filledBuffer(b.nbytes, b.dtype, b.size, cold), 0, set[cold], 0, b.nbytes);
+    groups.push(kernel.bind(set.map((buffer) => ({ buffer }))));
+  }
+  gpu.device.queue.submit([encoder.finish()]);
+  const clock = new StepClock(gpu.device);
+  gpu.device.pushErrorScope('validation');
+  try {
+    const timed = await clock.time((pass) => groups.forEach((group) => kernel.encode(pass, group)), { samples: 5, sampleMs: 3, limitMs: 400 });
+    const out = shader.bindings.length - 1;
+    const error = bits && product ? await wrongBits(first[out], shader.bindings[1], product, bits)
+      : product ? await wrong(first[out], shader.bindings[out], product) : 0;
+    const each = (/** @type {number} */ ms) => ms / groups.length;
+    return { ...timed, ms: each(timed.ms), min: each(timed.min), max: each(timed.max), samples: timed.samples.map(each), buffers: groups.length, error };
+  } finally {
+    const scope = await gpu.device.popErrorScope();
+    clock.destroy();
+    made.forEach((buffer) => buffer.destroy());
+    if (scope) throw new Error(scope.message);
+  }
+}
+
+/** As `wrong`, of weights in words: (code - middle) * scale. @param {GPUBuffer} buffer @param {any} binding of the words @param {any} product @param {number} bits */
+async function wrongBits(buffer, binding, { k, n }, bits) {
+  const found = new Float32Array((await readBuffer(gpu.device, buffer, n * 4)).buffer);
+  const each = 32 / bits;
+  let most = 0;
+  for (let i = 0; i < 64; i++) {
+    const column = Math.floor(((i * 2654435761) % 2 ** 32) / 2 ** 32 * n);
+    let sum = 0;
+    for (let j = 0; j < k; j++) {
+      const at = column * (binding.size / n) + Math.floor(j / each);
+      const code = (word(at, 1) >>> (bits * (j % each))) & (2 ** bits - 1);
+      sum += number(j, 0) * (code - 2 ** (bits - 1)) * number(column * (k / 32) + Math.floor(j / 32), 2);
+    }
+    most = Math.max(most, Math.abs(found[column] - sum));
+  }
+  return most / Math.sqrt(k) / 2 ** (bits - 1);
+}
+
 /** Bytes a second of reading and writing 256 MiB. @param {Shader} shader */
 async function copyRate(shader) {
   const { ms } = await timeShader(shader, null, { samples: 5 });
@@ -277,4 +335,4 @@ async function model(name, url, inputs, blobUrl, repeats) {
   return { createMs, firstMs, ms: later[later.length >> 1], min: later[0], max: later[later.length - 1], heads, ...facts };
 }
 
-Object.assign(globalThis, { bench: { start, timeShader, copyRate, tfProduct, resident, model, forget } });
+Object.assign(globalThis, { bench: { start, timeShader, timeCold, copyRate, tfProduct, resident, model, forget } });

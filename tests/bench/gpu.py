@@ -22,7 +22,7 @@ from onnx import TensorProto, helper
 from playwright.sync_api import Page, sync_playwright
 
 from nnjit import frontend
-from nnjit.codegen.expr import Index, acc, cast, load, op
+from nnjit.codegen.expr import Expr, Index, acc, axis, cast, const, load, op
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.gpu_attention import attentions
@@ -46,6 +46,8 @@ SHAPES = (
     (3136, 64, 64), (12544, 27, 32), (49, 960, 160),
 )  # fmt: skip
 PARTS = ("products", "bytes", "vectors", "attention", "dispatch", "models")
+BLOCK = 32
+"""Weights of a few bits that share a scale."""
 HEADS = ((12, 1024, 64), (32, 2048, 128), (12, 384, 64))
 MODELS = ("mobilenet-v2", "resnet-50", "t5-small", "gpt2", "roberta-base", "bart-base")
 Say = Callable[[str], None]
@@ -68,6 +70,25 @@ def product_spec(
         Operand(result, m * n, "out"),
     )
     return canonical(KernelSpec(f"{dtype}_product", (Axis("m", m), Axis("n", n)), (stage,), operands))
+
+
+def bits_spec(k: int, n: int, bits: int) -> KernelSpec:
+    """y[n] = sum over k of a[k] * (code[n, k] - middle) * scale[n, k / 32], codes in words as MatMulNBits has them."""
+    each, middle = 32 // bits, 1 << (bits - 1)
+    words = BLOCK // each
+    word = load(1, Index(0, {"n": k // each, "block": words, "word": 1}), "i32")
+    shifted = Expr("shr", "i32", (word, axis(Index(0, {"bit": bits}))))
+    code = cast(op("band", shifted, const((1 << bits) - 1, "i32")), "f32")
+    scale = load(2, Index(0, {"n": k // BLOCK, "block": 1}), "f32")
+    right = Expr("fma", "f32", (code, scale, op("mul", const(-float(middle), "f32"), scale)))
+    left = load(0, Index(0, {"block": BLOCK, "word": each, "bit": 1}), "f32")
+    reduce = (Axis("block", k // BLOCK), Axis("word", words), Axis("bit", each))
+    stage = Stage((), reduce, "sum", op("mul", left, right), acc("f32"), 3, Index.of("n"))
+    operands = (
+        Operand("f32", k, "in"), Operand("i32", n * k // each, "in", True),
+        Operand("f32", n * (k // BLOCK), "in", True), Operand("f32", n, "out"),
+    )  # fmt: skip
+    return KernelSpec(f"product_{bits}bits", (Axis("n", n),), (stage,), operands)
 
 
 def copy_spec(size: int) -> KernelSpec:
@@ -174,21 +195,55 @@ class Bench:
             self.result["products f16"] = [self.product(*s, "f16", "kn", min(most, 6)) for s in big]
 
     def vectors(self) -> None:
+        """A row by a matrix: each time another one, so that none comes out of a cache."""
         size = min(64 << 20, self.target.max_binding_bytes // 8)
         copy = copy_spec(size)
         shader = emit(apply(copy, gpu_schedule(copy, self.target)), self.target)
         rate = self.page.evaluate("(s) => bench.copyRate(s)", shader.to_js())
         self.result["copy GB/s"] = rate
         self.say(f"copy: {rate:.0f} GB/s")
-        rows = []
-        for dtype in ("f32", "f16") if self.target.half else ("f32",):
-            for right in ("kn", "nk"):
-                row = self.product(1, 4096, 4096, dtype, right, self.options.candidates)
-                size = 4096 * 4096 * (4 if dtype == "f32" else 2)
-                row["GB/s"] = size / row["best"] / 1e6 if row["best"] else None
-                self.say(f"  best: {row['GB/s'] or 0:.0f} GB/s")
-                rows.append(row)
-        self.result["vectors"] = rows
+        self.result["vectors"] = rows = []
+        k = n = self.options.vector
+        for dtype in ("f32", "f16", "4 bits", "8 bits"):
+            if dtype == "f16" and not self.target.half:
+                continue
+            for right in ("kn", "nk") if dtype[0] == "f" else ("nk",):
+                rows.append(self._vector(dtype, right, k, n))
+                self.save()
+
+    def _vector(self, dtype: str, right: str, k: int, n: int) -> dict[str, Any]:
+        bits = int(dtype[0]) if dtype[0] != "f" else 0
+        spec = bits_spec(k, n, bits) if bits else product_spec(1, k, n, dtype, right, constant=True)
+        nbytes = k * n * (bits or int(dtype[1:])) // 8 + (4 * n * (k // BLOCK) if bits else 0)
+        how = {"m": 1, "k": k, "n": n, "right": right}
+        row: dict[str, Any] = {
+            "shape": [1, k, n],
+            "dtype": dtype,
+            "right": right,
+            "nbytes": nbytes,
+            "candidates": [],
+        }
+        for schedule in candidates(spec, self.target, self.options.vectors):
+            shader = emit(apply(spec, schedule), self.target)
+            one: dict[str, Any] = {"schedule": describe(schedule)}
+            try:
+                arguments = [shader.to_js(), 1, self.options.cold << 20, how, bits]
+                one |= self.page.evaluate("(a) => bench.timeCold(...a)", arguments)
+                one["GB/s"] = nbytes / one["ms"] / 1e6
+            except Exception as error:
+                one["failed"] = str(error)[:400]
+            row["candidates"].append(one)
+        good = [
+            c["GB/s"]
+            for c in row["candidates"]
+            if "ms" in c and c["error"] < (2e-3 if dtype == "f16" else 1e-4)
+        ]
+        first = row["candidates"][0]
+        row["default"], row["best"] = first.get("GB/s"), max(good, default=None)
+        self.page.evaluate("bench.forget()")
+        rates = "  ".join(f"{x} {row[x]:.0f}" for x in ("default", "best") if row[x])
+        self.say(f"row by {k}x{n} {dtype} {right}: {rates} GB/s")
+        return row
 
     def bytes(self) -> None:
         """Products of i8 with sums of i32, words on both sides as a kernel before made them."""
@@ -323,6 +378,9 @@ def main(arguments: list[str], say: Say = print) -> int:
     parser.add_argument(
         "--candidates", type=int, default=12, help="schedules timed a shape; default %(default)s"
     )
+    parser.add_argument("--vectors", type=int, default=12, help="the same of a row by a matrix")
+    parser.add_argument("--vector", type=int, default=4096, help="rows and columns of that matrix")
+    parser.add_argument("--cold", type=int, default=1024, help="MiB of matrices read in turn")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--no-peers", dest="peers", action="store_false")
     parser.add_argument("--out", type=Path, default=RESULTS)

@@ -14,7 +14,7 @@ from nnjit.codegen.dtypes import WIDE
 from nnjit.codegen.expr import Access, Expr
 from nnjit.codegen.schedule.dots import factor
 from nnjit.codegen.schedule.facts import LANES, narrow_types, reads, values
-from nnjit.codegen.schedule.group_steps import Cache, Fuse, Matrix, Team, Threads, Words
+from nnjit.codegen.schedule.group_steps import Along, Cache, Fuse, Matrix, Team, Threads, Words
 from nnjit.codegen.schedule.split import PART, Split
 from nnjit.codegen.schedule.steps import Block, Pack, Schedule, Step, Tile, Unroll, Vectorize
 from nnjit.codegen.schedule.words import GROUP, layout
@@ -262,6 +262,8 @@ def _in_matrices(spec: KernelSpec, p: Product, target: WgslTarget) -> Iterator[S
             yield (*scheduled(spec, p, shape), Matrix(16, 16, 16, target.subgroup))
 
 
+BLOCK = 32
+"""Weights of a few bits that usually share a scale."""
 WORDS = 8
 """Words of a sum from which they are worth making."""
 
@@ -336,6 +338,7 @@ def _packs(spec: KernelSpec, p: Product) -> list[Step]:
 def _few_rows(spec: KernelSpec, p: Product, target: WgslTarget) -> Iterator[Schedule]:
     """A row or a few: the other factor is read once, as fast as memory gives it. Where its neighbours lie along the
     sum a team takes each column, else threads lie side by side along the columns and in slices along the sum."""
+    yield from _teams_of_columns(p, target)
     along = all(r.index.coeff(p.reduce[-1].name) == 1 for r in p.right)
     across = all(r.index.coeff(p.column.name) == 1 for r in p.right)
     if along and not across and p.k >= 32:
@@ -370,6 +373,31 @@ def _few_rows(spec: KernelSpec, p: Product, target: WgslTarget) -> Iterator[Sche
                 *row, Tile(p.column.name, LANES * side), Threads(p.column.name, side), Vectorize(p.column.name), *own,
                 Unroll(k, unroll),
             )  # fmt: skip
+
+
+def _teams_of_columns(p: Product, target: WgslTarget) -> Iterator[Schedule]:
+    """Teams that do some columns at once, where the weights lie along the sum, or words of them do."""
+    last = p.reduce[-1]
+    if last.extent % LANES or any(r.index.coeff(p.column.name) == 1 for r in p.right):
+        return
+    if all(r.index.coeff(last.name) == 1 and not r.guard for r in p.right):
+        spans = tuple(s for s in (LANES, 2 * LANES, 4 * LANES) if last.extent % s == 0)
+    elif len(p.reduce) > 1 and any(r.index.coeff(p.reduce[-2].name) == 1 for r in p.right):
+        block = p.reduce[-2].extent * last.extent
+        spans = (block, last.extent) if block <= 4 * BLOCK else (last.extent,)
+    else:
+        return
+    for span in spans:
+        for columns in (4, 2, 1, 8):
+            for threads in (32, 64, 128):
+                few = threads > 32 and threads * span > p.k
+                if (
+                    threads <= target.max_workgroup
+                    and p.m * columns <= 32
+                    and not few
+                    and columns <= p.column.extent
+                ):
+                    yield (Along(p.column.name, columns, threads, span, target.lockstep),)
 
 
 def _steps(p: Product) -> bool:

@@ -99,6 +99,21 @@ class Online:
 
 
 @dataclass(frozen=True, slots=True)
+class Along:
+    """A row or a few by a matrix whose weights lie along the sum: a team of `threads` threads does `columns` columns of
+    `axis` at a time, each thread `span` neighbours of the sum in turn. `subgroup` as in Team."""
+
+    axis: str
+    columns: int
+    threads: int
+    span: int
+    subgroup: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.axis} tile {self.columns} · along the sum by {self.threads} x {self.span}"
+
+
+@dataclass(frozen=True, slots=True)
 class Words:
     """An operand of i8 is read from words, four neighbours along the sum in each (see `words`)."""
 
@@ -108,5 +123,5 @@ class Words:
         return f"words of ${self.operand}"
 
 
-GROUP_STEPS = (Fuse, Threads, Cache, Team, Matrix, Online, Words)
-GroupStep = Fuse | Threads | Cache | Team | Matrix | Online | Words
+GROUP_STEPS = (Fuse, Threads, Cache, Team, Matrix, Online, Along, Words)
+GroupStep = Fuse | Threads | Cache | Team | Matrix | Online | Along | Words

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from math import prod
 
 from nnjit.codegen.dtypes import WIDE
-from nnjit.codegen.expr import Expr, Index, axis, compare, const, load, reg, rewrite
-from nnjit.codegen.loops import THREAD, Barrier, Decode, For, Nest, Set, Stmt, Store, Swap, Where
+from nnjit.codegen.expr import Expr, Index, axis, compare, const, reg, rewrite
+from nnjit.codegen.loops import THREAD, Decode, For, Nest, Set, Stmt, Store, Where
 from nnjit.codegen.schedule.group_steps import Team
+from nnjit.codegen.schedule.meeting import met, room
 from nnjit.codegen.schedule.reduction import combined, identity
 from nnjit.codegen.schedule.steps import Order, Parallel, Schedule, Vectorize, check
 from nnjit.codegen.schedule.workgroup_plan import Env, Run
@@ -83,59 +84,20 @@ class _Row:
         assert s.body is not None
         dtype = s.body.dtype
         check(dtype != "bool" and dtype not in WIDE, f"a team's values of {dtype}")
-        name, zero = f"acc{n}", identity(s.combine, dtype)
-        acc = reg(name, dtype)
-        body = s.body
+        name, body = f"acc{n}", s.body
+        lanes = LANES if s.reduce[-1].name in self.wide else 1
+        own = f"{name}.v" if lanes > 1 else name
 
         def step(at: Env, lanes: int) -> list[Stmt]:
             term = rewrite(body, {**env, **at}, _local)
-            return [Set(name, combined(s.combine, acc, term), lanes)]
+            return [Set(own, combined(s.combine, reg(own, dtype), term), lanes)]
 
-        lanes = LANES if s.reduce[-1].name in self.wide else 1
-        out: list[Stmt] = [Set(name, zero, lanes), *self._turns(s.reduce, f"r{n}", step)]
-        one = name
+        out: list[Stmt] = [Set(own, identity(s.combine, dtype), lanes), *self._turns(s.reduce, f"r{n}", step)]
         if lanes > 1:
-            one = f"{name}.s"
-            out.append(
-                Set(one, Expr("lane", dtype, (Expr(f"lanes_{s.combine}", dtype, (acc,), lanes),), 0), 1)
-            )
-        if self.subgroup > 1:
-            return out + self._in_subgroups(s.combine, n, one, dtype)
-        array, mine = self._array(dtype), Index(0, {THREAD: 1})
-        out += [Store(array, mine, reg(one, dtype), 1, 1), Barrier()]
-        half = self.threads // 2
-        while half:
-            both = combined(s.combine, load(array, mine, dtype), load(array, mine + half, dtype))
-            here = compare("lt", axis(mine), const(half, "i32"))
-            out += [Where(here, [Store(array, mine, both, 1, 1)]), Barrier()]
-            half //= 2
-        # all have read it before the array is used again
-        return [*out, Set(f"acc{n}.all", load(array, Index(0), dtype), 1), Barrier()]
-
-    def _in_subgroups(self, combine: str, n: int, one: str, dtype: str) -> list[Stmt]:
-        """Halves swap what they have, until all threads of a subgroup have everything; then, by way of a shared array,
-        each reads what the subgroups have."""
-        name, other = f"acc{n}.all", f"acc{n}.other"
-        out: list[Stmt] = [Set(name, reg(one, dtype), 1)]
-        bit = self.subgroup // 2
-        while bit:
-            out.append(Swap(other, name, bit, dtype))
-            out.append(Set(name, combined(combine, reg(name, dtype), reg(other, dtype)), 1))
-            bit //= 2
-        groups = self.threads // self.subgroup
-        if groups == 1:
-            return out
-        array = self._array(dtype)
-        number = Expr("div", "i32", (axis(THREAD), const(self.subgroup, "i32")))
-        first = compare(
-            "eq", Expr("rem", "i32", (axis(THREAD), const(self.subgroup, "i32"))), const(0, "i32")
-        )
-        out += [Where(first, [Store(array, Index(0, {number: 1}), reg(name, dtype), 1, 1)]), Barrier()]
-        total: Expr = load(array, Index(0), dtype)
-        for g in range(1, groups):
-            total = combined(combine, total, load(array, Index(g), dtype))
-        # all have read it before the array is used again
-        return [*out, Set(name, total, 1), Barrier()]
+            one = Expr(f"lanes_{s.combine}", dtype, (reg(own, dtype),), lanes)
+            out.append(Set(name, Expr("lane", dtype, (one,), 0), 1))
+        array = self._array(dtype) if room(self.threads, self.subgroup) else -1
+        return [*out, *met(s.combine, [name], dtype, self.threads, self.subgroup, array)]
 
     def _result(self, s: Stage, n: int, env: Env) -> list[Stmt]:
         dtype = s.body.dtype if s.body is not None else ""

@@ -1,0 +1,235 @@
+"""along(spec, schedule): a row or a few by a matrix whose weights lie along the sum, from the step Along.
+
+Each thread of a team takes a span of the sum, multiplies it by some columns at once, so that what it has read of the
+rows serves for all of them, and goes on to the next span. At the end the team adds up what its threads have found.
+
+    for s in spans, by threads: a = x[s]; acc0 += a * w[column, s]; acc1 += a * w[column + 1, s]; ...
+
+Weights of a few bits lie in words, each with several neighbours along the sum: a span is then a block of whole words,
+read four at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import product
+
+from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, reg, rewrite, walk
+from nnjit.codegen.loops import THREAD, Decode, For, Nest, Set, Stmt, Store, Where
+from nnjit.codegen.schedule.fills import add_product
+from nnjit.codegen.schedule.group_steps import Along
+from nnjit.codegen.schedule.meeting import met, room
+from nnjit.codegen.schedule.steps import Schedule, check
+from nnjit.codegen.schedule.workgroup_plan import LANES, Env, Run
+from nnjit.codegen.spec import Axis, KernelSpec, Operand
+
+
+def along(spec: KernelSpec, schedule: Schedule) -> Nest:
+    """The nest of a product of few rows; ScheduleError for any other spec, or spans that do not divide the sum."""
+    check(len(schedule) == 1 and isinstance(schedule[0], Along), "one step that says all")
+    step = schedule[0]
+    assert isinstance(step, Along)
+    return _Rows(spec, step).nest()
+
+
+class _Rows:
+    def __init__(self, spec: KernelSpec, step: Along) -> None:
+        check(len(spec.stages) == 1, "a product of one stage")
+        (s,) = spec.stages
+        self.spec, self.step, self.stage = spec, step, s
+        check(
+            s.combine == "sum" and s.body is not None and s.body.op == "mul" and not s.axes,
+            "a sum of products",
+        )
+        assert s.body is not None
+        self.dtype = s.body.dtype
+        check(self.dtype in ("f32", "i32", "u32"), f"sums of {self.dtype}")
+        column = next((a for a in spec.axes if a.name == step.axis), None)
+        check(column is not None, f"no axis {step.axis}")
+        assert column is not None
+        self.column = column
+        follows = [column.name in e.axes() for e in s.body.args]
+        check(follows[0] != follows[1], "one factor follows the columns")
+        self.left, self.right = (s.body.args[1], s.body.args[0]) if follows[0] else s.body.args
+        beside = self.left.axes() - self.right.axes()
+        self.rows = tuple(a for a in spec.axes if a.name in beside)
+        self.batch = tuple(a for a in spec.axes if a is not column and a not in self.rows)
+        self.points = [
+            dict(zip((a.name for a in self.rows), map(Index, at), strict=True))
+            for at in product(*(range(a.extent) for a in self.rows))
+        ]
+        check(step.threads >= 2 and step.threads & (step.threads - 1) == 0, "a team is a power of two")
+        self.subgroup = min(step.subgroup, step.threads)
+        check(self.subgroup >= 1 and self.subgroup & (self.subgroup - 1) == 0, "a subgroup is a power of two")
+        check(len(self.points) * step.columns <= 32, "sums that fit registers")
+        self._spans()
+
+    def _spans(self) -> None:
+        """The axes whose elements the threads share out, and those that each does in full; of a single one a thread
+        does `step.span` elements at a time."""
+        reduce, span = self.stage.reduce, self.step.span
+        check(reduce[-1].extent % LANES == 0, f"{reduce[-1].name} is made of whole vectors")
+        inner: tuple[Axis, ...] = ()
+        size = 1
+        while size < span and len(inner) < len(reduce):
+            a = reduce[-1 - len(inner)]
+            if size * a.extent > span:
+                break
+            inner, size = (a, *inner), size * a.extent
+        self.chunk = span // size  # of the innermost axis that is shared out
+        check(size * self.chunk == span and span % LANES == 0, "a span of whole vectors")
+        outer = reduce[: len(reduce) - len(inner)]
+        check(self.chunk == 1 or (not inner and bool(outer)), "a span ends with an axis")
+        if self.chunk > 1:
+            check(outer[-1].extent % self.chunk == 0, "whole spans")
+            outer = (*outer[:-1], replace(outer[-1], extent=outer[-1].extent // self.chunk))
+        self.outer, self.inner = Run("sum", outer), inner
+        self.spans = self.outer.extent
+
+    # ---- the nest ----
+
+    def nest(self) -> Nest:
+        step, spec = self.step, self.spec
+        columns = -(-self.column.extent // step.columns)
+        counts = [("column", columns), *((f"{a.name}.b", a.extent) for a in reversed(self.batch))]
+        body: list[Stmt] = []
+        self.base: dict[str, Index] = {}
+        div = 1
+        for name, n in counts:
+            self.base[name] = Index.of(name) if n > 1 else Index(0)
+            body += [Decode(name, "p", div, n)] if n > 1 else []
+            div *= n
+        names = [self._sum(r, c) for r in range(len(self.points)) for c in range(step.columns)]
+        body += [Set(name, const(0, self.dtype), LANES) for name in names]
+        body += self._turns()
+        for name in names:
+            vector = Expr("lanes_sum", self.dtype, (reg(name, self.dtype),), LANES)
+            body.append(Set(f"{name}.s", Expr("lane", self.dtype, (vector,), 0), 1))
+        size = room(step.threads, self.subgroup) * len(names)
+        body += met(
+            "sum", [f"{n}.s" for n in names], self.dtype, step.threads, self.subgroup, len(spec.operands)
+        )
+        body += self._results()
+        shared = (Operand(self.dtype, size, "shared"),) if size else ()
+        return Nest(spec.name, spec.operands, div, [For("p", div, body, "parallel")], step.threads, shared)
+
+    def _sum(self, row: int, column: int) -> str:
+        return f"acc.{row}.{column}"
+
+    def _turns(self) -> list[Stmt]:
+        """All threads take the next spans: whole rounds in a loop, then one for some of them."""
+        full, rest = divmod(self.spans, self.step.threads)
+        out: list[Stmt] = []
+        if full:
+            at = Index(0, {THREAD: 1}) + Index(0, {"k.o": self.step.threads} if full > 1 else ())
+            one = self._span(at)
+            out += [For("k.o", full, one)] if full > 1 else one
+        if rest:
+            last = self._span(Index(full * self.step.threads, {THREAD: 1}))
+            out.append(Where(compare("lt", axis(THREAD), const(rest, "i32")), last))
+        return out
+
+    def _env(self, column: int) -> Env:
+        env = {a.name: self.base[f"{a.name}.b"] for a in self.batch}
+        env[self.column.name] = self.base["column"] * self.step.columns + column
+        return env
+
+    def _span(self, number: Index) -> list[Stmt]:
+        """The products of one span."""
+        shared = self.outer.at(number) if self.outer.parts else {}
+        words = self._words()
+        out: list[Stmt] = []
+        for operand, name in words:
+            for c in range(self.step.columns):
+                out += self._fetched(operand, name, {**self._env(c), **shared}, c)
+        for inside in self._vectors():
+            here = {**shared, **inside}
+            if self.chunk > 1:
+                name = self.outer.parts[-1].name
+                here[name] = shared[name] * self.chunk + inside[name]
+            for r, point in enumerate(self.points):
+                value = rewrite(self.left, {**self._env(0), **point, **here})
+                out.append(Set(f"a.{r}", value, LANES))
+            for c in range(self.step.columns):
+                value = rewrite(self.right, {**self._env(c), **here}, self._word_of(words, inside, c))
+                out.append(Set(f"b.{c}", value, LANES))
+                for r in range(len(self.points)):
+                    out.append(
+                        add_product(self._sum(r, c), reg(f"a.{r}", self.dtype), reg(f"b.{c}", self.dtype))
+                    )
+        return out
+
+    def _vectors(self) -> Iterator[Env]:
+        """Where the axes inside a span are at each of its vectors; of a chunk, how far into it."""
+        lane = Index(0, {LANE: 1})
+        if self.chunk > 1:
+            for n in range(0, self.chunk, LANES):
+                yield {self.outer.parts[-1].name: lane + n}
+            return
+        *before, last = self.inner
+        for at in product(*(range(a.extent) for a in before)):
+            for n in range(0, last.extent, LANES):
+                yield {**{a.name: Index(i) for a, i in zip(before, at, strict=True)}, last.name: lane + n}
+
+    # ---- words, read four at a time ----
+
+    def _words(self) -> list[tuple[Expr, str]]:
+        """Reads of the right factor that are the same in all lanes and neighbours along the axis before the last."""
+        if len(self.inner) < 2 or self.inner[-2].extent % LANES:
+            return []
+        name, lanes = self.inner[-2].name, self.inner[-1].name
+        reads = dict.fromkeys(e for e in walk(self.right) if e.op == "load")
+        return [
+            (e, name)
+            for e in reads
+            if e.attr.index.coeff(name) == 1
+            and lanes not in e.axes()
+            and not e.attr.guard
+            and e.dtype in ("i32", "u32", "f32")
+        ]
+
+    def _fetched(self, word: Expr, name: str, env: Env, column: int) -> list[Stmt]:
+        """Registers w.OPERAND.COLUMN.n, each with four words."""
+        extent = next(a.extent for a in self.inner if a.name == name)
+        out: list[Stmt] = []
+        before = {a.name: Index(0) for a in self.inner[:-2]}
+        check(not before, "words of the innermost two axes")
+        for n in range(0, extent, LANES):
+            value = rewrite(word, {**env, name: Index(n, {LANE: 1})})
+            out.append(Set(f"w.{word.attr.operand}.{column}.{n // LANES}", value, LANES))
+        return out
+
+    def _word_of(
+        self, words: list[tuple[Expr, str]], inside: Env, column: int
+    ) -> Callable[[Expr], Expr | None]:
+        """What stands for a read of a word at one place of a span."""
+        known = dict(words)
+
+        def leaf(e: Expr) -> Expr | None:
+            if e not in known:
+                return None
+            n = inside[known[e]].const
+            four = reg(f"w.{e.attr.operand}.{column}.{n // LANES}", e.dtype)
+            return Expr("lane", e.dtype, (four,), n % LANES)
+
+        return leaf
+
+    # ---- the end ----
+
+    def _results(self) -> list[Stmt]:
+        """One thread works out the results and stores them."""
+        s = self.stage
+        out: list[Stmt] = []
+        tail = self.column.extent % self.step.columns != 0
+        for c in range(self.step.columns):
+            line: list[Stmt] = []
+            for r, point in enumerate(self.points):
+                env = {**self._env(c), **point}
+                total = reg(f"{self._sum(r, c)}.s.all", self.dtype)
+                value = rewrite(s.result, env, lambda e, total=total: total if e.op == "acc" else None)  # type: ignore[misc]
+                index = s.index.subst(env, lambda e, env=env: rewrite(e, env))  # type: ignore[misc]
+                line.append(Store(s.out, index, value, 1, 1))
+            at = axis(self.base["column"] * self.step.columns + c)
+            out += [Where(compare("lt", at, const(self.column.extent, "i32")), line)] if tail else line
+        return [Where(compare("eq", axis(THREAD), const(0, "i32")), out)]

@@ -1,0 +1,109 @@
+"""A few rows by a matrix whose weights lie along the sum: the nest under the interpreter against the spec's meaning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nnjit.codegen.expr import Expr, Index, acc, axis, cast, const, load, op
+from nnjit.codegen.loops import Swap
+from nnjit.codegen.schedule.apply import apply
+from nnjit.codegen.schedule.canonical import canonical
+from nnjit.codegen.schedule.group_steps import Along
+from nnjit.codegen.schedule.steps import ScheduleError
+from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
+from tests.support import specs
+from tests.support.schedules import agree, interpreted
+
+
+def check(spec: KernelSpec, step: Along, inputs: list[Any]) -> None:
+    """Whole numbers, so that the order of the sums makes no difference."""
+    agree(
+        interpreted(spec, (step,), inputs),
+        specs.evaluate(spec, inputs),
+        0.0,
+        f"{spec.describe()}\n{step}",
+        spec,
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    m=st.integers(1, 4), n=st.integers(1, 9), spans=st.integers(1, 9), span=st.sampled_from([4, 8, 12]),
+    columns=st.integers(1, 5), threads=st.sampled_from([2, 4, 8]), subgroup=st.sampled_from([1, 2, 4, 32]),
+    bias=st.booleans(), dtype=st.sampled_from(["f32", "f16", "i32"]),
+)  # fmt: skip
+def test_products(
+    m: int, n: int, spans: int, span: int, columns: int, threads: int, subgroup: int, bias: bool, dtype: str
+) -> None:
+    rng = np.random.default_rng(m)
+    spec, inputs = specs.matmul(rng, m, n, spans * span, dtype, bias=bias, transposed=True)
+    if n > 1:
+        check(canonical(spec), Along("n", columns, threads, span, subgroup), inputs)
+    spec, inputs = specs.matmul(rng, m, n, spans * span, dtype, batch=2, bias=bias, transposed=True)
+    check(spec, Along("n", columns, threads, span, subgroup), inputs)
+
+
+def packed(
+    rng: np.random.Generator, m: int, n: int, blocks: int, words: int, bits: int
+) -> tuple[KernelSpec, list[Any]]:
+    """y[m, n] = sum over k of a[m, k] * (code[n, k] - 3) * scale[n, block], the codes in words of 32 bits."""
+    each = 32 // bits
+    k = blocks * words * each
+    word = load(1, Index(0, {"n": blocks * words, "block": words, "word": 1}), "i32")
+    code = cast(
+        op("band", Expr("shr", "i32", (word, axis(Index(0, {"bit": bits})))), const((1 << bits) - 1, "i32")),
+        "f32",
+    )
+    right = op("mul", op("sub", code, const(3.0, "f32")), load(2, Index(0, {"n": blocks, "block": 1}), "f32"))
+    left = load(0, Index(0, {"m": k, "block": words * each, "word": each, "bit": 1}), "f32")
+    reduce = (Axis("block", blocks), Axis("word", words), Axis("bit", each))
+    stage = Stage((), reduce, "sum", op("mul", left, right), acc("f32"), 3, Index(0, {"m": n, "n": 1}))
+    operands = (
+        Operand("f32", m * k, "in"), Operand("i32", n * blocks * words, "in", True),
+        Operand("f32", n * blocks, "in", True), Operand("f32", m * n, "out"),
+    )  # fmt: skip
+    inputs = [
+        specs.whole(rng, (m, k), "f32"), rng.integers(-(2**31), 2**31, n * blocks * words).astype(np.int32),
+        specs.whole(rng, (n, blocks), "f32", 2),
+    ]  # fmt: skip
+    return KernelSpec("packed", (Axis("m", m), Axis("n", n)), (stage,), operands), inputs
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize(
+    ("m", "n", "blocks", "words"), [(1, 5, 3, 4), (2, 4, 9, 8), (1, 1, 8, 2), (3, 2, 1, 1)]
+)
+def test_weights_in_words(bits: int, m: int, n: int, blocks: int, words: int) -> None:
+    spec, inputs = packed(np.random.default_rng(5), m, n, blocks, words, bits)
+    for span in (32 // bits, words * 32 // bits):
+        for subgroup in (1, 4):
+            check(spec, Along("n", 2, 4, span, subgroup), inputs)
+
+
+def test_words_are_read_four_at_a_time() -> None:
+    spec, _ = packed(np.random.default_rng(5), 1, 4, 8, 4, 4)
+    assert "%w.1.0.0 x4 = $1[" in str(apply(spec, (Along("n", 2, 4, 32),)))
+    assert "%w.1" not in str(apply(spec, (Along("n", 2, 4, 8),)))
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    spec, _ = specs.matmul(np.random.default_rng(5), 2, 4, 24, transposed=True)
+    softmax, _ = specs.softmax(np.random.default_rng(5), 4, 12)
+    for step in (
+        Along("n", 2, 4, 7),
+        Along("n", 2, 4, 16),
+        Along("n", 2, 3, 8),
+        Along("k", 2, 4, 8),
+        Along("n", 20, 4, 8),
+    ):
+        with pytest.raises(ScheduleError):
+            apply(spec, (step,))
+    with pytest.raises(ScheduleError):
+        apply(softmax, (Along("n", 2, 4, 4),))
+    nest = apply(spec, (Along("n", 2, 4, 8, 4),))
+    assert not nest.shared and any(isinstance(s, Swap) for s in nest.body[0].body)  # type: ignore[union-attr]
