@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nnjit.codegen.expr import Expr, Index, cast, load
+from nnjit.codegen.expr import Expr, Index, acc, cast, load, local
 from nnjit.codegen.schedule.apply import apply
+from nnjit.codegen.schedule.rules import default_schedule
 from nnjit.codegen.schedule.steps import (
     Order,
     Pack,
@@ -106,6 +107,22 @@ def test_an_operand_read_where_its_axis_is_reduced_is_not_packed() -> None:
     spec, _ = specs.softmax(RNG, 2, 8)
     with pytest.raises(ScheduleError, match="has no tiles"):
         apply(spec, (Tile("r", 4), Pack(0, "r")))
+
+
+def test_a_place_that_a_stage_found_has_no_lanes() -> None:
+    """Each lane's place was taken for that of the first: TopK along columns read other columns' blocks."""
+    first = Stage(
+        (), (Axis("r", 6),), "sum", load(0, Index(0, {"m": 6, "r": 1}), "i32"), acc("i32"), keep="at"
+    )
+    found = Index(0, {local("at", "i32"): 1})
+    last = Stage((), (), "", None, load(1, found, "f32"), 2, Index.of("m"))
+    operands = (Operand("i32", 48, "in"), Operand("f32", 99, "in"), Operand("f32", 8, "out"))
+    spec = KernelSpec("places", (Axis("m", 8),), (first, last), operands)
+    with pytest.raises(ScheduleError, match="find places"):
+        apply(spec, (Tile("m", 4), Vectorize("m", 4)))
+    inputs = [RNG.integers(0, 16, 48).astype(np.int32), RNG.normal(size=99).astype(np.float32)]
+    schedule = default_schedule(spec, Target())
+    agree(interpreted(spec, schedule, inputs), specs.evaluate(spec, inputs), 0.0, describe(schedule))
 
 
 @pytest.mark.parametrize("extent", [1, 3, 5])

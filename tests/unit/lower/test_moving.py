@@ -176,14 +176,57 @@ def test_the_few_best(shape: list[int], axis: int, k: int, largest: bool, dtype:
     """Few out of many: one after the other, the earlier of equal ones first; infinities count."""
     axis %= len(shape)
     shape[axis] += 2 * k
-    x = np.random.default_rng(seed).integers(-9, 9, shape).astype(dtype)
+    _few_best(shape, axis, k, largest, dtype, seed, 9)
+
+
+def _few_best(shape: list[int], axis: int, k: int, largest: bool, dtype: Any, seed: int, values: int) -> None:
+    x = np.random.default_rng(seed).integers(-values, values, shape).astype(dtype)
     if dtype is np.float32 and seed % 2:
-        x[x == 3], x[x == -3] = np.inf, -np.inf
+        x[x == values // 3], x[x == -(values // 3)] = np.inf, -np.inf
     attrs = {"axis": axis, "largest": int(largest), "sorted": 1}
     model = model_of("TopK", {"x": x}, [("y", dtype), ("i", np.int64)], attrs, {"k": np.array([k])})
     got, expected = on_kernels(model, {"x": x}), native(model, {"x": x})
     np.testing.assert_array_equal(got["y"], expected["y"])
     np.testing.assert_array_equal(got["i"], expected["i"])
+
+
+@SETTINGS
+@given(
+    rest=st.lists(st.integers(1, 7), max_size=2), axis=st.integers(0, 2), n=st.integers(64, 700), k=st.integers(1, 40),
+    largest=st.booleans(), dtype=st.sampled_from((np.float32, np.int32, np.int64)),
+    values=st.sampled_from((2, 9, 100_000)), seed=SEEDS,
+)  # fmt: skip
+def test_the_few_best_of_blocks(
+    rest: list[int], axis: int, n: int, k: int, largest: bool, dtype: Any, values: int, seed: int
+) -> None:
+    """Rows long enough for blocks: whole ones and a shorter one at the end; one block holding all the best, or equal
+    values everywhere, as a masked row has."""
+    axis %= len(rest) + 1
+    _few_best([*rest[:axis], n, *rest[axis:]], axis, k, largest, dtype, seed, values)
+
+
+@pytest.mark.parametrize("largest", [False, True])
+def test_the_best_all_in_one_block(largest: bool) -> None:
+    """A block that gives all k but one, in a row where nothing else is finite, then equal values of later blocks."""
+    x = np.full((1, 1030), -np.inf if largest else np.inf, np.float32)
+    x[0, 40:70] = np.arange(30) % 7
+    attrs = {"axis": 1, "largest": int(largest), "sorted": 1}
+    model = model_of("TopK", {"x": x}, [("y", np.float32), ("i", np.int64)], attrs, {"k": np.array([31])})
+    got, expected = on_kernels(model, {"x": x}), native(model, {"x": x})
+    np.testing.assert_array_equal(got["y"], expected["y"])
+    np.testing.assert_array_equal(got["i"], expected["i"])
+
+
+def test_nans_are_not_among_the_best() -> None:
+    x = np.random.default_rng(3).normal(size=(2, 1030)).astype(np.float32)
+    x[:, ::5] = np.nan
+    attrs = {"axis": 1, "largest": 1, "sorted": 1}
+    model = model_of("TopK", {"x": x}, [("y", np.float32), ("i", np.int64)], attrs, {"k": np.array([9])})
+    got = on_kernels(model, {"x": x})
+    clean = np.where(np.isnan(x), -np.inf, x)
+    places = np.argsort(-clean, axis=1, kind="stable")[:, :9]
+    np.testing.assert_array_equal(got["i"], places)
+    np.testing.assert_array_equal(got["y"], np.take_along_axis(x, places, 1))
 
 
 @SETTINGS

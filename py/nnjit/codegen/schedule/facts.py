@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nnjit.codegen.dtypes import WIDE
-from nnjit.codegen.expr import Access, Expr, walk
+from nnjit.codegen.expr import GATHER, Access, Expr, indices, walk
 from nnjit.codegen.spec import KernelSpec, Stage
 from nnjit.codegen.wasm.convert import widens
 from nnjit.codegen.wasm.target import Target
@@ -18,6 +18,17 @@ def reads(root: Expr | None) -> list[Access]:
         if e.op == "load":
             out[e.attr] = None
     return list(out)
+
+
+def kept_places(spec: KernelSpec) -> bool:
+    """Whether stages read or write at places that other stages found: such a place has one lane."""
+    found = [s.index for s in spec.stages]
+    for s in spec.stages:
+        for root in (s.body, s.result):
+            if root is not None and root.facts & GATHER:
+                found += [i for e in walk(root) for i in indices(e)]
+    atoms = {a for i in found if not i.plain for a, _ in i.terms if not isinstance(a, str)}
+    return any(name.startswith("%") for a in atoms for name in a.axes())
 
 
 def narrow_types(spec: KernelSpec, s: Stage) -> bool:

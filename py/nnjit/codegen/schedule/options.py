@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from nnjit.codegen.expr import Expr, Index
+from nnjit.codegen.schedule.facts import kept_places
 from nnjit.codegen.schedule.pack import fitting
 from nnjit.codegen.schedule.steps import (
     Block,
@@ -130,6 +131,8 @@ def check_options(spec: KernelSpec, o: Options) -> None:
         "distributed axes come last in the order",
     )
     check(not o.granule or spec.useful != (), f"nothing of {spec.name} may be skipped")
+    if any(o.lanes.get(name, 1) > 1 for name in shared):
+        check(not kept_places(spec), f"stages of {spec.name} find places, which have no lanes")
     for s in spec.stages:
         wide = [a.name for a in (*spec.axes, *s.axes, *s.reduce) if o.lanes.get(a.name, 1) > 1]
         check(len(wide) <= 1, f"two vectorised axes {wide} in one stage")

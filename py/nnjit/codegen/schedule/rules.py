@@ -11,7 +11,7 @@ from __future__ import annotations
 from nnjit.codegen.schedule.attention import attention
 from nnjit.codegen.schedule.contraction import contraction
 from nnjit.codegen.schedule.depthwise import depthwise
-from nnjit.codegen.schedule.facts import LANES, narrow_types, reads, spread, values
+from nnjit.codegen.schedule.facts import LANES, kept_places, narrow_types, reads, spread, values
 from nnjit.codegen.schedule.guards import borders
 from nnjit.codegen.schedule.inner import inner
 from nnjit.codegen.schedule.int8 import int8
@@ -74,7 +74,7 @@ def rows(spec: KernelSpec, target: Target) -> Schedule | None:
                 steps.append(Partial(name, 8 if slow else 4 if extent >= 64 else 2))
             if spatial:
                 steps.append(Tile(name, 16 if extent >= 16 else LANES))
-    elif narrow and shared is not None and shared.extent >= LANES:
+    elif narrow and shared is not None and shared.extent >= LANES and not kept_places(spec):
         wide = 4 * LANES if shared.extent >= 16 and len(spec.stages) <= 2 else LANES
         steps += [Vectorize(shared.name, LANES), Tile(shared.name, wide)]
         tiles[shared.name] = wide
