@@ -1,15 +1,17 @@
 // A page that is used as the study says while its sessions are tuned; gives every run and every event with its time.
-// Made for live.py.
+// Made for use.py.
 
 /**
- * @typedef {{url: string, threads: number, mode: 'idle' | 'now', hold: boolean, beforeMs: number, tuneMs: number, leastMs: number, afterMs: number,
- *   gapMs: number, burst: number, pauseMs: number, sessions: number, changeMs: number, records: string}} How
- *   hold: candidates are tried but none may win, so that runs differ by the tuner's doing only. beforeMs: use without
- *   tuning first; 0: tuning is asked for at create. tuneMs, leastMs: at most and at least so long with tuning. gapMs: between
- *   runs; burst, pauseMs: so many runs, then a pause. sessions: how many are used in turn. changeMs: after so long
- *   comes the next of the shapes. records: text of tuning.export() to start from
+ * @typedef {{url: string, python: string[], threads: number, mode: 'idle' | 'now', hold: boolean, beforeMs: number, tuneMs: number,
+ *   leastMs: number, afterMs: number, gapMs: number, burst: number, pauseMs: number, sessions: number, changeMs: number, records: string}} How
+ *   python: what the compiler's Python does first. hold: candidates are tried but none may win, so that runs differ by the tuner's
+ *   doing only. beforeMs: use without tuning first; 0: tuning is asked for at create. tuneMs, leastMs: at most and at least so long
+ *   with tuning. gapMs: between runs (after tuning at most AFTER_GAP_MS); burst, pauseMs: so many runs, then a pause. sessions: how
+ *   many are used in turn. changeMs: after so long comes the next of the shapes. records: text of tuning.export() to start from
  * @typedef {{at: number, ms: number, shape: number}} Run
  */
+
+const AFTER_GAP_MS = 20;
 
 /** @param {How} how */
 export async function live(how) {
@@ -21,8 +23,10 @@ export async function live(how) {
   /** @type {Record<string, any>[]} */
   const feeds = head.shapes.map((/** @type {Record<string, any>} */ given) =>
     Object.fromEntries(Object.entries(given).map(([n, value]) => [n, decode(value, blob, nnjit.Tensor)])));
+  for (const code of how.python) await nnjit.python(code);
   if (how.hold) await nnjit.python('import nnjit.tune.search as search; search.WIN = 0.0');
-  const options = how.beforeMs ? {} : { tune: { mode: how.mode } };
+  /** @type {Record<string, any>} */
+  const options = { executionProviders: ['wasm'], ...(how.beforeMs ? {} : { tune: { mode: how.mode } }) };
   /** @type {any[]} */
   const sessions = [];
   for (let i = 0; i < how.sessions; i++) sessions.push(await nnjit.InferenceSession.create(head.job.url, options));
@@ -39,6 +43,7 @@ export async function live(how) {
   let runs = [];
   let done = 0;
   const shape = () => (how.changeMs ? Math.floor((performance.now() - origin) / how.changeMs) % feeds.length : 0);
+  let over = false;
   const once = async () => {
     const which = shape();
     const start = performance.now();
@@ -46,7 +51,8 @@ export async function live(how) {
     const end = performance.now();
     runs.push({ at: start - origin, ms: end - start, shape: which });
     done += 1;
-    const gap = how.burst && done % how.burst === 0 ? how.pauseMs : how.gapMs;
+    const usual = how.burst && done % how.burst === 0 ? how.pauseMs : how.gapMs;
+    const gap = over ? Math.min(how.gapMs, AFTER_GAP_MS) : usual;
     if (gap) await pause(gap);
   };
   /** @param {number} ms @param {() => boolean} [more] */
@@ -70,6 +76,7 @@ export async function live(how) {
   const status = sessions.map((session) => session.tuning.status());
   const tunedMs = performance.now() - began;
   for (const session of sessions) await session.tuning.pause();
+  over = true;
   await use(300);
   const after = await use(how.afterMs);
   const records = await sessions[0].tuning.export();

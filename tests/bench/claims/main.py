@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from tests.bench.claims import live, quality, race, tables
+from tests.bench.claims import live, quality, race, tables, together
 
 STUDIES: dict[str, tuple[str, Callable[..., int]]] = {
     "screen": ("every schedule of the raw spaces of thirty kernels, timed once; resumable", quality.screen),
@@ -13,8 +13,13 @@ STUDIES: dict[str, tuple[str, Callable[..., int]]] = {
     "race": ("the list against a search of 1,000 trials; resumable", race.race),
     "live": ("when 95% of the final speed is reached, from the first run on", live.live),
     "overhead": ("what trying candidates adds to the runs, where none may win", live.overhead),
-    "second": ("records of one profile taken to another", live.second),
-    "patterns": ("bursts, rare runs, two sessions, changing shapes", live.patterns),
+    "second": ("a profile's next visit, and its records in another profile", live.second),
+    "patterns": ("bursts, rare runs, two sessions, growing batches", live.patterns),
+    "sizes": ("what the length of a kernel's list buys", live.sizes),
+    "together": (
+        "one of the five before for several models at once, each on cores of its own",
+        together.together,
+    ),
     "tables": ("what was found, as tables; `tables docs` writes them into docs/tuning.md", tables.tables),
 }
 

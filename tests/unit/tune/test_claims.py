@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import pytest
 
+from nnjit.codegen.wasm.target import Target
+from nnjit.runtime import tuning
+from nnjit.runtime.local import LocalSession
 from nnjit.tune.space import LIMIT, space_of
-from tests.bench.claims.live import reached, trials_until_swap
+from tests.bench.claims import handicap
+from tests.bench.claims.live import asked
 from tests.bench.claims.quality import choice_at
 from tests.bench.claims.race import RANDOM, Evolution
 from tests.bench.claims.specs import SPECS
 from tests.bench.claims.stand import TARGET
+from tests.bench.claims.together import commands, seats
+from tests.bench.claims.use import reached, speed_at, start_ms, trials_until_swap
+from tests.support.single import model_of
 
 
 @pytest.mark.parametrize("name", list(SPECS)[::6])
@@ -79,3 +88,78 @@ def test_tests_count_up_to_the_last_swap_of_a_kernel() -> None:
         event("trial", "a"),
     ]
     assert trials_until_swap(log) == {"a": 2}
+
+
+def test_a_speed_is_that_of_the_runs_that_had_ended() -> None:
+    found = runs(*[20] * 10, *[10] * 10)  # a run each 100 ms
+    assert speed_at(found, 0.01) is None
+    assert speed_at(found, 1.0) == 20 and speed_at(found, 1.2) == 20 and speed_at(found, 1.21) == 10
+
+
+def test_the_start_is_judged_when_code_is_warm() -> None:
+    cold = {"at": 0.0, "ms": 150.0, "shape": 0}
+    found = {"first": cold, "during": runs(90, 90, 90, 90, 20, 20, 20, 20, 20, 90), "after": []}
+    assert start_ms(found) == 20  # from 450 ms on: the runs at 500 ms and later
+    assert start_ms({**found, "during": [], "after": runs(*[90] * 5, *[30] * 5)}) == 30
+
+
+def test_arguments_of_a_study() -> None:
+    names, ways = asked(["a", "start=drawn,blind", "b", "gapMs=0,20", "hold=true"])
+    assert names == ["a", "b"] and len(ways) == 4
+    assert ways[1] == {"start": "drawn", "gapMs": 20, "hold": True}
+    assert asked(["a"]) == (["a"], [{}])
+    with pytest.raises(ValueError, match="no key 'gap'"):
+        asked(["gap=3"])
+    assert commands("live", ("a", "b", "limit=2,4")) == [
+        ["live", n, f"limit={x}"] for n in "ab" for x in (2, 4)
+    ]
+
+
+def test_cores_are_dealt_out_without_overlap() -> None:
+    assert seats(list(range(16)), "3", 9) == [{3 * i, 3 * i + 1, 3 * i + 2} for i in range(5)]
+    dealt = seats(list(range(16)), "all", 6)
+    assert [len(s) for s in dealt] == [3, 3, 3, 3, 2, 2] and set().union(*dealt) == set(range(16))
+    with pytest.raises(ValueError, match="too few"):
+        seats([0, 1], "all", 3)
+    with pytest.raises(ValueError, match="too few"):
+        seats([0, 1], "3", 1)
+
+
+@pytest.mark.parametrize("name", list(SPECS)[::4])
+def test_a_drawn_start_fits_and_the_tuner_may_leave_it(name: str) -> None:
+    spec, target = SPECS[name], TARGET
+    start = handicap.drawn(spec, target)
+    space = space_of(spec, target)
+    assert start != space.default and space.fits(start) and start == handicap.drawn(spec, target)
+    for s in space.lite():
+        assert handicap.takes_its_place(spec, s, start) == handicap.takes_its_place(spec, s, space.default)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., None]]:
+    yield handicap.begin
+    handicap.begin("rules")
+
+
+def test_plans_and_lists_follow_the_start(start: Callable[..., None]) -> None:
+    x = np.random.default_rng(0).standard_normal((33, 40), dtype=np.float32)
+    w = np.random.default_rng(1).standard_normal((40, 70), dtype=np.float32)
+    model = model_of("MatMul", {"x": x}, [("y", np.float32)], constants={"w": w})
+    schedules = {}
+    for name in handicap.STARTS:
+        start(name)
+        session = LocalSession(model, target=Target())
+        (y,) = session.run({"x": x}).values()
+        np.testing.assert_allclose(y, x @ w, rtol=1e-4, atol=1e-4)
+        schedules[name] = session._plan({"x": x})[0].kernel_of(0).schedule
+    assert schedules["drawn"] == schedules["blind"] != schedules["rules"] != schedules["eight"]
+    spec = SPECS["dense 37x101x53 odd"]
+    listed = space_of(spec, TARGET).lite()  # "blind" is the last that began
+    start("drawn", 7)
+    known = space_of(spec, TARGET).lite()
+    assert set(listed) == set(known) and listed != known
+    assert tuning.LIMIT == 7
+    start("rules")
+    assert tuning.LIMIT == LIMIT
+    with pytest.raises(ValueError, match="no start"):
+        start("other")

@@ -1,0 +1,75 @@
+"""Starts that the rules would not make, so that a study shows what the tuner does where they are wrong.
+
+`begin(start, limit)` runs in the compiler's own Python, before a session is made: plans are then scheduled by that
+start, and the tuner has at most `limit` schedules a kernel. What the tuner knows and how it judges stays as it is,
+except for "blind".
+
+    rules   as always
+    eight   plans for eight vector registers, as if on an old x86; the tuner has the device's own facts
+    drawn   each kernel starts with a schedule drawn from its raw space, by its text: the same in every run
+    blind   drawn, and the tuner's lists are shuffled: their order knows nothing
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from nnjit.codegen.schedule.steps import Pack, Schedule
+from nnjit.codegen.spec import KernelSpec
+from nnjit.codegen.wasm.target import Target
+from nnjit.lower import kernels
+from nnjit.lower.backend import AnyTarget, schedule_of
+from nnjit.runtime import tuning
+from nnjit.tune import space
+
+STARTS = ("rules", "eight", "drawn", "blind")
+FEW = 8
+DRAWS = 40
+"""So many choices are looked at; where none fits the kernel's place in a plan it keeps the rules' schedule."""
+lite = space.Space.lite
+
+
+def few_registers(spec: KernelSpec, target: AnyTarget) -> Schedule:
+    """The rules', for FEW vector registers."""
+    return schedule_of(spec, replace(target, registers=FEW) if isinstance(target, Target) else target)
+
+
+def drawn(spec: KernelSpec, target: AnyTarget) -> Schedule:
+    """A schedule of the raw space that fits, each as likely as any other."""
+    rules = schedule_of(spec, target)
+    if not isinstance(target, Target) or spec.name.startswith(("pack", "unpack")):
+        return rules
+    found = space.space_of(spec, target)
+    dice = random.Random(spec.key)
+    for _ in range(DRAWS if found.raw > 1 else 0):
+        schedule = found.build({k.name: dice.choice(k.values) for k in found.knobs})
+        if schedule != rules and takes_its_place(spec, schedule, rules) and found.fits(schedule):
+            return schedule
+    return rules
+
+
+def takes_its_place(spec: KernelSpec, schedule: Schedule, rules: Schedule) -> bool:
+    """Whether the tuner may get from one to the other: the same operands are packed, and panels of an activation,
+    which another step makes, are the same ones."""
+    packed = [sorted(s.operand for s in made if isinstance(s, Pack)) for made in (schedule, rules)]
+    mine, theirs = tuning.panels_of(schedule), tuning.panels_of(rules)
+    made = [i for i in theirs if not spec.operands[i].const]
+    return packed[0] == packed[1] and all(mine[i] == theirs[i] for i in made)
+
+
+def shuffled(self: space.Space, limit: int = space.LIMIT, checked: bool = True) -> list[Schedule]:
+    """The list in an order that knows nothing."""
+    listed = lite(self, limit, checked)
+    random.Random(self.spec.key).shuffle(listed)
+    return listed
+
+
+def begin(start: str, limit: int = 0) -> None:
+    """See the module. limit: 0 for the tuner's own."""
+    if start not in STARTS:
+        raise ValueError(f"no start {start!r}: {', '.join(STARTS)}")
+    schedules = {"rules": schedule_of, "eight": few_registers}
+    setattr(kernels, "schedule_of", schedules.get(start, drawn))  # noqa: B010  (mypy knows it as a function)
+    setattr(space.Space, "lite", shuffled if start == "blind" else lite)  # noqa: B010
+    setattr(tuning, "LIMIT", limit or space.LIMIT)  # noqa: B010
