@@ -55,7 +55,9 @@ export function checkPanel(runner, fail) {
     button.disabled = !runner.last;
   }
 
-  runner.addEventListener('run', show);
+  runner.addEventListener('run', () => {
+    if (button.disabled) show();
+  });
   show();
   return el(
     'section',

@@ -37,14 +37,8 @@ export function latencyPanel(runner, fail) {
     series = true;
     stop = false;
     try {
-      for (let i = 0; i < SERIES && !stop; i++) {
-        again.textContent = `Stop (${i + 1} of ${SERIES})`;
-        await runner.run(feeds, { repeat: true });
-        // One frame between runs: the page stays alive and the bars are seen to grow.
-        await new Promise((next) => {
-          setTimeout(next, 0);
-        });
-      }
+      again.textContent = 'Stop';
+      await runner.series(feeds, SERIES, () => !stop);
       announce(`Median ${ms(quantile(runner.warm, 0.5))} over ${count(runner.warm.length, 'run')}`);
     } catch (error) {
       fail(error);

@@ -1,5 +1,6 @@
 // Runs one open model and remembers how it went. Takes feeds, returns outputs; panels listen to its events:
-// 'run' after each run, 'busy' when one starts or ends.
+// 'run' after each run, 'busy' when the first starts or the last ends.
+import { turn } from '../engine/turns.js';
 import { nnjit } from './api.js';
 
 /** @typedef {import('./api.js').Values} Values */
@@ -85,6 +86,25 @@ export class Runner extends EventTarget {
   }
 
   /**
+   * The same run again and again, for its time. What draws at each change of 'busy' sees one: drawing takes a core.
+   * @param {Values} feeds
+   * @param {number} times
+   * @param {() => boolean} more asked before each run
+   */
+  async series(feeds, times, more) {
+    this.#mark(1);
+    try {
+      for (let i = 0; i < times && more(); i++) {
+        await this.run(feeds, { repeat: true });
+        // The page stays alive and the bars are seen to grow; a timer would put 4 ms of sleep between the runs.
+        await turn();
+      }
+    } finally {
+      this.#mark(-1);
+    }
+  }
+
+  /**
    * Every output's distance from onnx.reference on the same feeds.
    * @param {Values} feeds
    * @param {AbortSignal} signal
@@ -96,8 +116,9 @@ export class Runner extends EventTarget {
 
   /** @param {number} step */
   #mark(step) {
+    const before = this.busy;
     this.pending += step;
-    this.dispatchEvent(new Event('busy'));
+    if (this.busy !== before) this.dispatchEvent(new Event('busy'));
   }
 
   /** @param {Run} run */

@@ -154,7 +154,7 @@ function numbers({ state, speedup, candidates, kept, dropped, spentMs, delayedMs
     figure('dropped', String(dropped)),
     figure('time spent', ms(spentMs)),
     figure('added to runs', ms(delayedMs)),
-    figure('left to gain, at most', `${left.toFixed(left < 10 ? 1 : 0)} %`),
+    figure('left to gain', `${left.toFixed(left < 10 ? 1 : 0)} %`),
   ];
 }
 
