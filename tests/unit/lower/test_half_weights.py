@@ -9,8 +9,8 @@ from onnx import helper, numpy_helper
 from nnjit.runtime.local import LocalSession
 
 
-@pytest.mark.parametrize("rows", [1, 3, 40])
-@pytest.mark.parametrize("columns", [64, 61])
+@pytest.mark.parametrize("rows", [1, 3, 13, 40])
+@pytest.mark.parametrize("columns", [64, 61, 48])
 def test_f16(rows: int, columns: int) -> None:
     rng = np.random.default_rng(1)
     x = rng.normal(size=(rows, 512)).astype(np.float16)

@@ -67,7 +67,7 @@ def packed(codes: Any, bits: int) -> Any:
 @SETTINGS
 @given(
     st.sampled_from([(1,), (3,), (1, 1), (2, 4), (13,), (3, 7)]), st.sampled_from([16, 40, 64, 100, 256]),
-    st.sampled_from([1, 2, 4, 7, 8, 17]), st.sampled_from([4, 8]), st.sampled_from([16, 32, 64, 256]),
+    st.sampled_from([1, 2, 4, 7, 8, 17, 24, 48]), st.sampled_from([4, 8]), st.sampled_from([16, 32, 64, 256]),
     st.sampled_from(["absent", "packed", "float"]), st.booleans(), st.integers(0, 1000),
 )  # fmt: skip
 def test_against_numpy(rows: tuple[int, ...], k: int, n: int, bits: int, block: int, zero: str, bias: bool,

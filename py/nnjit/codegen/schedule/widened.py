@@ -28,7 +28,7 @@ def widened(spec: KernelSpec, target: Target) -> Schedule | None:
         return None
     rows = [x for x in s.axes if x is not column and x != column]
     m = max(rows, key=lambda x: x.extent)
-    mr, _, _ = register_tile(m.extent, column.extent, target)
+    mr, _, _ = register_tile(m.extent, column.extent, target, either=True)
     steps: list[Step] = [
         Tile(column.name, column.extent),
         Vectorize(column.name, LANES),

@@ -13,7 +13,7 @@ from nnjit.graph.ir import Node, Value
 from nnjit.lower.context import Context
 from nnjit.lower.layout import Layout
 from nnjit.lower.ops.compose import shape_of
-from nnjit.lower.ops.widened import COLUMN, as_rows, many_rows, tiled_product
+from nnjit.lower.ops.widened import as_rows, column_of, many_rows, tile_columns, tiled_product
 from nnjit.lower.registry import Computation, Unsupported, computation
 
 
@@ -32,7 +32,8 @@ def matmul_nbits(ctx: Context, node: Node, out: int) -> Computation:
     axes, lead = ctx.axes(shape_of(a)[:-1])
     place = Index(0, {"block": block, "word": each, "bit": 1})
     apart = many_rows(ctx, a, n)
-    column = COLUMN if apart else Index.of("n") if n > 1 else Index()
+    tile = tile_columns(n, blocks * block)
+    column = column_of(tile) if apart else Index.of("n") if n > 1 else Index()
     word = _word(ctx, b, column * (blocks * words) + Index(0, {"block": words, "word": 1}))
     shift = axis(Index(0, {"bit": bits}))
     code = cast(op("band", Expr("shr", "i32", (word, shift)), const((1 << bits) - 1, "i32")), "f32")
@@ -45,7 +46,7 @@ def matmul_nbits(ctx: Context, node: Node, out: int) -> Computation:
     reduce = [Axis("block", blocks), Axis("word", words), Axis("bit", each)]
     a = as_rows(ctx, a, blocks * block)
     if apart:
-        return tiled_product(ctx, node, a, n, reduce, right, node.input(5))
+        return tiled_product(ctx, node, a, n, reduce, right, tile, node.input(5))
     left = ctx.read(a, [*lead, place])
     value: Expr = acc("f32")
     if node.input(5) is not None:

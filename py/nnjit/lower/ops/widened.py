@@ -20,7 +20,11 @@ from nnjit.lower.ops.compose import shape_of
 from nnjit.lower.registry import Computation
 
 COLUMNS = 8
-"""Columns of a tile: two vectors, which six rows of accumulators fill the registers with."""
+"""Columns of a tile: two vectors, which six rows of accumulators fill the registers with ..."""
+WIDE_COLUMNS = 24
+"""... or six, for two rows: the faster tile where it divides the weights' columns,"""
+WIDE_BYTES = 160 * 1024
+"""and a widened one leaves a second-level cache room for the rows that pass by."""
 ROWS = 12
 """Rows from which widening apart pays: a register tile of six rows would widen twice."""
 NARROW = frozenset({"i8", "u8", "f16", "bf16"})
@@ -34,12 +38,19 @@ def widened(ctx: Context, node: Node) -> Computation | None:
     k, n = shape_of(b) if len(shape_of(b)) == 2 else (0, 0)
     if w is None or w.const is None or w.dtype not in NARROW or k < COLUMNS or not many_rows(ctx, a, n):
         return None
-    weight = cast(ctx.read(w, [Index.of("kk"), COLUMN]), "f32")
-    return tiled_product(ctx, node, as_rows(ctx, a, k), n, [Axis("kk", k)], weight)
+    tile = tile_columns(n, k)
+    weight = cast(ctx.read(w, [Index.of("kk"), column_of(tile)]), "f32")
+    return tiled_product(ctx, node, as_rows(ctx, a, k), n, [Axis("kk", k)], weight, tile)
 
 
-COLUMN = Index(0, {"nt": COLUMNS, "j": 1})
-"""The column of the weights in terms of the tile and the place in it."""
+def tile_columns(n: int, k: int) -> int:
+    """Columns that are widened together."""
+    return WIDE_COLUMNS if n % WIDE_COLUMNS == 0 and 4 * k * WIDE_COLUMNS <= WIDE_BYTES else COLUMNS
+
+
+def column_of(tile: int) -> Index:
+    """The column of the weights in terms of the tile of so many and the place in it."""
+    return Index(0, {"nt": tile, "j": 1})
 
 
 def many_rows(ctx: Context, a: Value, n: int) -> bool:
@@ -50,24 +61,31 @@ def many_rows(ctx: Context, a: Value, n: int) -> bool:
 
 
 def tiled_product(
-    ctx: Context, node: Node, a: Value, n: int, along: Sequence[Axis], weight: Expr, bias: Value | None = None
+    ctx: Context,
+    node: Node,
+    a: Value,
+    n: int,
+    along: Sequence[Axis],
+    weight: Expr,
+    columns: int,
+    bias: Value | None = None,
 ) -> Computation:
-    """The product of the rows of `a` with n columns of `weight`, which is written in terms of COLUMN and of the axes
-    `along`: those of the sum, outermost first."""
+    """The product of the rows of `a` with n columns of `weight`, which is written in terms of column_of(columns) and of
+    the axes `along`: those of the sum, outermost first."""
     own, lead = ctx.axes(shape_of(a)[:-1], "m")
     k = prod(x.extent for x in along)
-    tile, place, step = ctx.scratch("f32", k * COLUMNS), Index.of("j"), COLUMNS
+    tile, place, step = ctx.scratch("f32", k * columns), Index.of("j"), columns
     for x in reversed(along):
         place, step = place + Index(0, {x.name: step}), step * x.extent
-    widen = Stage((*along, Axis("j", COLUMNS)), (), "", None, weight, tile, place)
-    body = op("mul", ctx.read(a, [*lead, Index.of("k")]), load(tile, Index(0, {"k": COLUMNS, "j": 1}), "f32"))
+    widen = Stage((*along, Axis("j", columns)), (), "", None, weight, tile, place)
+    body = op("mul", ctx.read(a, [*lead, Index.of("k")]), load(tile, Index(0, {"k": columns, "j": 1}), "f32"))
     value = acc("f32")
     if bias is not None:
-        value = op("add", value, cast(ctx.read(bias, [COLUMN]), "f32"))
+        value = op("add", value, cast(ctx.read(bias, [column_of(columns)]), "f32"))
     value = cast(value, node.outputs[0].dtype)
     return Computation(
-        [Axis("nt", n // COLUMNS)], [*lead, COLUMN], value, [*own, Axis("j", COLUMNS)], [Axis("k", k)], "sum", body,
-        [widen], name=f"{node.op.lower()}_widened",
+        [Axis("nt", n // columns)], [*lead, column_of(columns)], value, [*own, Axis("j", columns)], [Axis("k", k)],
+        "sum", body, [widen], name=f"{node.op.lower()}_widened",
     )  # fmt: skip
 
 
