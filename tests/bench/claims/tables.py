@@ -11,11 +11,16 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from nnjit.tune.space import LIMIT
 from tests.bench.claims import race
+from tests.bench.claims.handicap import STARTS
+from tests.bench.claims.live import MODELS
 from tests.bench.claims.quality import FIRST, FOLDER, QUALITY, geomean
+from tests.bench.claims.use import SECONDS
 from tests.bench.report import write_section
 
 DOCS = Path(__file__).parents[3] / "docs" / "tuning.md"
+ORDER = tuple(reversed(MODELS))
 KINDS = ("dense", "scores", "conv", "depthwise")
 
 
@@ -81,17 +86,52 @@ def racing() -> str:
     return table(head, body)
 
 
+def seconds(ms: float | None, none: str) -> str:
+    return none if ms is None else f"{ms / 1e3:.1f}"
+
+
+def lives() -> list[dict[str, Any]]:
+    """What `live` found, and the first use of each `second`, which is one of the same kind."""
+    firsts = [r for r in latest("second", second_key) if r["how"]["use"] == "first"]
+    rows = [*latest("live", lambda r: (r["model"], r["how"]["start"], r["how"]["gapMs"])), *firsts]
+    return sorted(
+        rows, key=lambda r: (STARTS.index(r["how"]["start"]), r["how"]["gapMs"], ORDER.index(r["model"]))
+    )
+
+
 def living() -> str:
-    rows = latest("live", lambda r: r["model"])
+    rows = lives()
+    ruled = {r["model"]: r["figures"]["finalMs"] for r in rows if r["how"]["start"] == "rules"}
     body = []
     for r in rows:
-        f = r["figures"]
-        at = "never" if f["reachedMs"] is None else f"{f['reachedMs'] / 1e3:.1f}"
-        swap = "none" if f["lastSwapMs"] is None else f"{f['lastSwapMs'] / 1e3:.1f}"
-        body.append((r["model"], f"{f['firstMs'] / 1e3:.1f}", at, swap, f["tried"], f["kept"],
-                     f"{f['tuneMs'] / 1e3:.1f}", f"{f['finalMs']:.1f}"))  # fmt: skip
-    head = ("model", "first run, s", "95% of final speed after, s", "last swap after, s", "tried", "kept",
-            "tuned for, s", "final, ms a run")  # fmt: skip
+        f, rules = r["figures"], ruled.get(r["model"])
+        body.append((r["how"]["start"], r["how"]["gapMs"], r["model"], f"{f['firstMs'] / 1e3:.1f}",
+                     seconds(f["reachedMs"], "never"), seconds(f["lastSwapMs"], "none"), f["tried"], f["kept"],
+                     f"{f['tuneMs'] / 1e3:.1f}", f"{f['startMs']:.1f}", f"{f['finalMs']:.1f}",
+                     f"{100 * rules / f['finalMs']:.0f}%" if rules else ""))  # fmt: skip
+    head = ("start", "ms between runs", "model", "first run, s", "95% of final speed after, s", "last swap after, s",
+            "tried", "kept", "tuned for, s", "start, ms a run", "final", "of the rules' speed")  # fmt: skip
+    return table(head, body) if body else ""
+
+
+def curve(f: dict[str, Any]) -> list[str]:
+    """The part of the final speed that runs had by each of SECONDS."""
+    return [f"{100 * f['finalMs'] / ms:.0f}%" if (ms := f["atMs"][str(s)]) else "" for s in SECONDS]
+
+
+def budgets() -> str:
+    rows = [r for r in lives() if r["how"]["start"] != "rules"]
+    body = [
+        (
+            r["how"]["start"],
+            r["how"]["gapMs"],
+            r["model"],
+            f"{r['figures']['finalMs']:.1f}",
+            *curve(r["figures"]),
+        )
+        for r in rows
+    ]
+    head = ("start", "ms between runs", "model", "final, ms a run", *(f"{s} s" for s in SECONDS))
     return table(head, body) if body else ""
 
 
@@ -102,70 +142,69 @@ def costing() -> str:
         f, how = r["figures"], r["how"]
         use = f"{how['mode']}, {how['gapMs']} ms between" if how["gapMs"] else f"{how['mode']}, no pause"
         body.append((r["model"], use, f["runs"], f["tried"], f"{f['delayedMs']:.0f}", f"{f['addedMs']:+.0f}",
-                     f"{f['quietP50']:.2f}, {f['duringP50']:.2f}", f"{f['quietP99']:.2f}, {f['duringP99']:.2f}",
+                     f"{f['driftMs']:+.0f}", f"{f['quietP50']:.2f}, {f['duringP50']:.2f}",
+                     f"{f['quietP99']:.2f}, {f['duringP99']:.2f}",
                      f"{f['duringP99'] / f['quietP99']:.2f}"))  # fmt: skip
-    head = ("model", "use", "runs", "tried", "waited, ms", "longer in all, ms", "p50 without, with",
-            "p99 without, with",
-            "p99 ratio")  # fmt: skip
+    head = ("model", "use", "runs", "tried", "waited, ms", "longer in all, ms", "drift, ms", "p50 without, with",
+            "p99 without, with", "p99 ratio")  # fmt: skip
     return table(head, body) if body else ""
+
+
+def second_key(row: dict[str, Any]) -> tuple[str, ...]:
+    return row["model"], row["how"]["start"], row["how"]["use"]
 
 
 def sharing() -> str:
-    rows = latest("second", lambda r: (r["model"], r["how"]["profile"]))
-    pairs = [
-        (one, two)
-        for one in rows
-        for two in rows
-        if one["model"] == two["model"] and one["how"]["profile"] == 1 and two["how"]["profile"] == 2
-    ]
+    rows = {second_key(r): r["figures"] for r in latest("second", second_key)}
     body = []
-    for one, two in pairs:
-        a, b = one["figures"], two["figures"]
-        body.append((one["model"], a["tried"], a["kept"], f"{a['startMs']:.2f}, {a['finalMs']:.2f}", b["tried"],
-                     b["kept"], max(two["tests"].values(), default=0), f"{b['startMs']:.2f}, {b['finalMs']:.2f}",
-                     f"{100 * b['finalMs'] / b['startMs']:.1f}%"))  # fmt: skip
-    head = ("model", "first: tried", "kept", "start, end, ms", "second: tried", "kept", "tests until a swap, most",
-            "start, end, ms", "starts at")  # fmt: skip
+    for model, start, use in rows:
+        uses = [rows.get((model, start, u)) for u in ("first", "again", "other", "alone")]
+        if use != "first" or None in uses:
+            continue
+        first, again, other, alone = (f for f in uses if f)
+        tuned = first["finalMs"]
+
+        def of(ms: float, tuned: float = tuned) -> str:
+            return f"{100 * tuned / ms:.0f}%"
+
+        body.append((start, model, first["tried"], first["kept"], f"{first['startMs']:.1f}, {tuned:.1f}",
+                     of(again["startMs"]), of(other["startMs"]), f"{other['tried']} in {other['tuneMs'] / 1e3:.1f} s",
+                     of(other["finalMs"]), of(alone["finalMs"])))  # fmt: skip
+    head = ("start", "model", "first profile: tried", "kept", "start, end, ms", "its next visit starts at",
+            "second profile starts at", "tests, one a kernel at most", "then", "the same without records")  # fmt: skip
     return table(head, body) if body else ""
+
+
+USES = {"sustained": "run after run", "bursts": "ten runs, a second's pause", "rare": "a run every 15 s",
+        "sessions": "two sessions in turn", "batches": "batch 1, 2, 3, each 8 s"}  # fmt: skip
 
 
 def using() -> str:
-    rows = latest("patterns", lambda r: (r["model"], r["how"]["label"]))
+    rows = latest("patterns", lambda r: (r["model"], r["how"]["start"], r["how"]["pattern"]))
     body = [
-        (r["model"], r["how"]["label"], f["runs"], f["tried"], f["kept"], f"{f['tuneMs'] / 1e3:.1f}",
-         f"{f['delayedMs']:.0f}", f"{f['duringP50']:.2f}", f"{f['duringP99']:.2f}", f"{f['finalMs']:.2f}")
+        (r["model"], r["how"]["start"], USES[r["how"]["pattern"]], f["runs"], f["tried"], f["kept"],
+         f"{f['tuneMs'] / 1e3:.0f}", f["state"], f"{f['delayedMs']:.0f}", f"{f['startMs']:.1f}",
+         f"{f['duringP50']:.1f}", f"{f['duringP99']:.1f}", f"{f['finalMs']:.1f}")
         for r in rows for f in [r["figures"]]
     ]  # fmt: skip
-    head = (
-        "model",
-        "use",
-        "runs",
-        "tried",
-        "kept",
-        "tuned for, s",
-        "waited, ms",
-        "p50, ms",
-        "p99, ms",
-        "after, ms",
-    )
+    head = ("model", "start", "use", "runs", "tried", "kept", "for, s", "then", "waited, ms", "start, ms a run",
+            "p50", "p99", "after")  # fmt: skip
     return table(head, body) if body else ""
 
 
-BUDGETS = (0.5, 1, 2, 3, 4, 5)
-"""Seconds of tuning."""
-
-
-def budgets() -> str:
-    """Of the recorded logs of `serve.py tune MODEL --gap -1`: the factor that the kernels had won by then."""
-    body = []
-    for path in sorted(FOLDER.parent.glob("tune-*.jsonl")):
-        lines = [json.loads(x) for x in path.read_text().splitlines()]
-        head, swaps = lines[0], [x for x in lines if x["kind"] == "swap"]
-        if head["gapMs"] >= 0 or not swaps:
-            continue
-        won = [max([1.0, *(s["gained"] for s in swaps if s["at"] <= 1000 * b)]) for b in BUDGETS]
-        body.append((head["model"], *(f"{w:.3f}" for w in won)))
-    return table(("model", *(f"{b:g} s" for b in BUDGETS)), body) if body else ""
+def lengths() -> str:
+    """What comes of lists of at most so many schedules."""
+    rows = latest("sizes", lambda r: (r["model"], r["how"]["start"], r["how"]["limit"]))
+    body = [
+        (r["model"], r["how"]["start"], r["how"]["limit"] or LIMIT, f["tried"], f["kept"],
+         f"{f['tuneMs'] / 1e3:.1f}", f["reason"] or f["state"], f"{f['startMs']:.1f}",
+         f"{f['finalMs']:.1f}", *curve(f)[:-1])
+        for r in sorted(rows, key=lambda r: (r["model"], r["how"]["start"], r["how"]["limit"] or LIMIT))
+        for f in [r["figures"]]
+    ]  # fmt: skip
+    head = ("model", "start", "listed at most", "tried", "kept", "tuned for, s", "then", "start, ms a run", "final",
+            *(f"{s} s" for s in SECONDS[:-1]))  # fmt: skip
+    return table(head, body) if body else ""
 
 
 TABLES = {
@@ -176,6 +215,7 @@ TABLES = {
     "second": sharing,
     "patterns": using,
     "budgets": budgets,
+    "sizes": lengths,
 }
 
 

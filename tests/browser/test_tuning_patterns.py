@@ -1,0 +1,98 @@
+"""A session whose batch grows while it is tuned, from a start with everything to gain: results stay right."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from tests.bench.claims import handicap
+
+from .api_page import BOOT, Api, model
+
+if TYPE_CHECKING:
+    from nnjit.devtools.httpd import Server
+
+F = TensorProto.FLOAT
+BATCHES = (1, 2, 5)
+ROWS, WIDE = 48, 80
+
+
+def layers() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(7)
+    return {n: (rng.standard_normal((WIDE, WIDE)) / 9).astype(np.float32) for n in ("v", "w")}
+
+
+def net() -> Any:
+    """y = tanh(softmax(x v) w + x) of any number of matrices x."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "v"], ["a"]),
+        helper.make_node("Softmax", ["a"], ["b"]),
+        helper.make_node("MatMul", ["b", "w"], ["c"]),
+        helper.make_node("Add", ["c", "x"], ["d"]),
+        helper.make_node("Tanh", ["d"], ["y"]),
+    ]
+    return model(nodes, {"x": (F, ["n", ROWS, WIDE])}, {"y": (F, ["n", ROWS, WIDE])}, layers())
+
+
+def answer(batch: int) -> np.ndarray:
+    weights = layers()
+    x = np.sin(np.arange(batch * ROWS * WIDE, dtype=np.float64) * 0.37).reshape(batch, ROWS, WIDE)
+    a = x @ weights["v"]
+    e = np.exp(a - a.max(-1, keepdims=True))
+    return np.asarray(np.tanh(e / e.sum(-1, keepdims=True) @ weights["w"] + x))
+
+
+@pytest.fixture(scope="module")
+def slow(new_page: Any, server: Server) -> Iterator[Api]:
+    """A page whose plans start with schedules drawn by lot, and whose lists are in no order."""
+    with new_page(allowed=[".*"]) as page:
+        made = Api(page, server)
+        page.evaluate(BOOT)
+        made.run("async (code) => { await nnjit.python(code); }", inspect.getsource(handicap))
+        made.run("async () => { await nnjit.python('begin(\"blind\")'); }")
+        yield made
+
+
+def test_batches_grow_while_kernels_are_tuned(slow: Api) -> None:
+    """Each shape's plan is tuned when it is used; an earlier one still serves, as it was left."""
+    got = slow.run(
+        """async ([path, batches, rows, wide]) => {
+          // kernels of this size may be at their bound from the start; they are tried all the same
+          await nnjit.python('import nnjit.tune.search as s; s.WORTH = s.NEAR = 0');
+          const session = await create(path, { tune: { mode: 'now' } });
+          const values = (n) => Float32Array.from({ length: n * rows * wide }, (_, i) => Math.sin(i * 0.37));
+          const seen = [];
+          for (const n of [...batches, batches[0]]) {
+            const x = T('float32', values(n), [n, rows, wide]);
+            const before = session.tuning.status().candidates;
+            const wanted = seen.length < batches.length ? before + 4 : 0;
+            const until = performance.now() + 20000;
+            let [y, moved] = [null, 0];
+            for (let runs = 0; runs < 20 || session.tuning.status().candidates < wanted; runs++) {
+              const { data } = (await session.run({ x })).y;
+              if (y) moved = data.reduce((worst, v, i) => Math.max(worst, Math.abs(v - y[i])), moved);
+              y = data;
+              if (performance.now() > until) break;
+              await new Promise((resolve) => { setTimeout(resolve, 5); });
+            }
+            const { state, reason, candidates, notes } = session.tuning.status();
+            seen.push({ n, y: [...y], moved, state, reason, tried: candidates - before, notes });
+          }
+          await session.tuning.pause();
+          await session.release();
+          return seen;
+        }""",
+        [slow.put("batches.onnx", net()), list(BATCHES), ROWS, WIDE],
+    )
+    assert [s["n"] for s in got] == [*BATCHES, BATCHES[0]]
+    for s in got:
+        wanted = answer(s["n"])
+        # sums of 80 terms in another order
+        np.testing.assert_allclose(np.reshape(s["y"], wanted.shape), wanted, atol=2e-5)
+        assert s["moved"] < 2e-5 and s["state"] in ("running", "done"), s
+    assert all(s["tried"] >= 4 for s in got[:-1]), [(s["tried"], s["state"], s["reason"]) for s in got]
