@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -186,6 +187,46 @@ def test_layer_norm(run: Run, rows: int, n: int) -> None:
     v = x.astype(np.float64)
     wanted = (v - v.mean(1, keepdims=True)) / np.sqrt(v.var(1, keepdims=True) + 1e-5) * weight + bias
     check(run, (spec, [x, weight, bias]), 1e-5, wanted=wanted)  # 33 additions twice, then a division
+
+
+@pytest.mark.parametrize("dtype", ["i8", "u8"])
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(("m", "n", "k"), [(1, 8, 32), (9, 12, 16), (3, 5, 7), (17, 36, 40)])
+def test_weights_of_bytes_stay_four_to_a_word(
+    run: Run, m: int, n: int, k: int, transposed: bool, dtype: str
+) -> None:
+    """By vectors where all reads are whole words, else each byte by itself."""
+    spec, (a, _) = specs.matmul(RNG, m, n, k, transposed=transposed)
+    (stage,) = spec.stages
+    assert stage.body is not None
+    left, right = stage.body.args
+    body = op("mul", left, cast(load(1, right.attr.index, dtype), "f32"))
+    packed = Operand(dtype, n * k, "in", True, True)
+    spec = replace(
+        spec, stages=(replace(stage, body=body),), operands=(spec.operands[0], packed, spec.operands[2])
+    )
+    low, high = (-128, 128) if dtype == "i8" else (0, 256)
+    check(run, (spec, [a, RNG.integers(low, high, n * k).astype(NUMPY[dtype])]))
+
+
+def test_gathered_bytes(run: Run) -> None:
+    """A table of bytes read at places that are known at run time only, scalars and rows."""
+    table, places = RNG.integers(0, 256, 77).astype(np.uint8), RNG.integers(0, 7, 9).astype(np.int32)
+    for width in (1, 4, 11):
+        row = load(0, Index.of("i"), "i32")
+        value = load(1, Index(0, {row: width, "j": 1}), "u8")
+        operands = (
+            Operand("i32", 9, "in"),
+            Operand("u8", 7 * width, "in", True, True),
+            Operand("i32", 9 * width, "out"),
+        )
+        stage = Stage((), (), "", None, cast(value, "i32"), 2, Index(0, {"i": width, "j": 1}))
+        spec = KernelSpec("bytes", (Axis("i", 9), Axis("j", width)), (stage,), operands)
+        check(
+            run,
+            (spec, [places, table[: 7 * width]]),
+            wanted=table[: 7 * width].reshape(7, width)[places].astype(np.int32),
+        )
 
 
 def test_rows_in_subgroups(run: Run, gpu: Page) -> None:

@@ -40,7 +40,8 @@ def set_up(page: Page) -> None:
 
 def run(page: Page, shader: Shader, arrays: Sequence[Any]) -> list[Any]:
     """The output buffers, in operand order, of `shader` over the flat arrays of all operands."""
-    contents = [base64.b64encode(_stored(a).tobytes()).decode() for a in arrays]
+    stored = [a if b.packed else _stored(a) for a, b in zip(arrays, shader.bindings, strict=True)]
+    contents = [base64.b64encode(a.tobytes()).decode() for a in stored]
     texts = page.evaluate("([shader, contents]) => shade(shader, contents)", [shader.to_js(), contents])
     outputs = [b for b in shader.bindings if b.role == "out"]
     out = []

@@ -28,12 +28,16 @@ class Operand:
 
     A "scratch" operand is memory of each point of the shared axes by itself: `size` elements that stages of the
     point write and later ones read, at indices that count from the point's own start. Nothing of it is left
-    after. The schedule says how many points have theirs at a time; each thread has its own."""
+    after. The schedule says how many points have theirs at a time; each thread has its own.
+
+    `packed`: elements of 8 bits, read only, lie four to a word as they do in the model; a GPU otherwise gives each of
+    them a word of its own, because it cannot store a byte."""
 
     dtype: str
     size: int
     role: str  # "in" | "out" | "scratch"
     const: bool = False
+    packed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,9 @@ class KernelSpec:
         """The spec as text, complete: equal texts are equal specs."""
         lines = [f"{self.name} over " + " ".join(f"{a.name}:{a.extent}" for a in self.axes)]
         for i, o in enumerate(self.operands):
-            lines.append(f"  ${i} {o.role} {o.dtype}[{o.size}]{' const' if o.const else ''}")
+            lines.append(
+                f"  ${i} {o.role} {o.dtype}[{o.size}]{' const' if o.const else ''}{' packed' if o.packed else ''}"
+            )
         for s in self.stages:
             over = " ".join(f"{a.name}:{a.extent}" for a in s.axes)
             if s.body is not None:

@@ -35,6 +35,11 @@ def stores(target: AnyTarget, dtype: str) -> bool:
     return dtype in STORED if isinstance(target, WgslTarget) else dtype in SIZES
 
 
+def packs_bytes(target: AnyTarget) -> bool:
+    """Whether bytes would take a word each, so that those which are only read are left four to a word."""
+    return isinstance(target, WgslTarget)
+
+
 def schedule_of(spec: KernelSpec, target: AnyTarget) -> Schedule:
     """A good schedule without measuring."""
     return gpu_schedule(spec, target) if isinstance(target, WgslTarget) else default_schedule(spec, target)

@@ -10,6 +10,7 @@ from nnjit.codegen.dtypes import SIZES
 from nnjit.codegen.expr import Expr, Index, const, guarded, load
 from nnjit.codegen.spec import Axis, Operand
 from nnjit.graph.ir import Node, Value
+from nnjit.lower.backend import packs_bytes
 from nnjit.lower.registry import INJECTIVE, POINTWISE, Unsupported, kind
 from nnjit.lower.tensors import Buffer
 
@@ -130,7 +131,12 @@ class Context:
         self.bound.append(Bound(Buffer("scratch", 0), 0, dtype, size, "scratch"))
         return len(self.bound) - 1
 
+    def _packed(self, b: Bound) -> bool:
+        """Whether a GPU has an operand as the bytes of the model: constants that no kernel makes."""
+        return b.dtype in ("i8", "u8") and b.buffer.source is not None and packs_bytes(self.build.target)
+
     def operands(self) -> tuple[Operand, ...]:
         return tuple(
-            Operand(b.dtype, b.size, b.role, b.role == "in" and b.buffer.constant) for b in self.bound
+            Operand(b.dtype, b.size, b.role, b.role == "in" and b.buffer.constant, self._packed(b))
+            for b in self.bound
         )

@@ -21,7 +21,7 @@ from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wgsl.cache import emitted
 from nnjit.codegen.wgsl.emit import Shader
 from nnjit.codegen.wgsl.target import WgslTarget
-from nnjit.codegen.wgsl.types import stored_bytes, stored_type
+from nnjit.codegen.wgsl.types import operand_bytes, stored_as
 from nnjit.runtime.gpu_memory import padded
 from nnjit.runtime.tensor_types import api_name
 from nnjit.tune.bench import (
@@ -46,7 +46,7 @@ class GpuBench:
     """Of each operand's buffer."""
 
     def __post_init__(self) -> None:
-        self.nbytes = [padded(o.size * stored_bytes(o.dtype, self.target.half)) for o in self.spec.operands]
+        self.nbytes = [padded(operand_bytes(o, self.target.half)) for o in self.spec.operands]
         twice = sum(
             n * (2 if o.role == "out" else 1) for n, o in zip(self.nbytes, self.spec.operands, strict=True)
         )
@@ -59,13 +59,13 @@ class GpuBench:
         operands = []
         for i, o in enumerate(self.spec.operands):
             made: dict[str, Any] = {"role": o.role, "nbytes": self.nbytes[i], "type": api_name(o.dtype),
-                                    "stored": stored_type(o.dtype, self.target.half)}  # fmt: skip
+                                    "stored": stored_as(o, self.target.half)}  # fmt: skip
             if o.role == "in":
                 made["pattern"] = fill_pattern(o.dtype, i, i in indices)
             if o.role == "out":
                 made["kind"] = o.dtype if o.dtype in FLOATS else ELEMENT_KINDS[SIZES[o.dtype]]
                 made["tolerance"] = tolerance(self.spec, o.dtype)
-                made["used"] = o.size * stored_bytes(o.dtype, self.target.half)
+                made["used"] = operand_bytes(o, self.target.half)
             operands.append(made)
         return {
             "operands": operands,
@@ -90,7 +90,7 @@ class GpuBench:
             if isinstance(step, (Pack, Words)):
                 packed = panels_kernel(self.spec, schedule, step)
                 out = packed.operands[1]
-                nbytes = padded(out.size * stored_bytes(out.dtype, self.target.half))
+                nbytes = padded(operand_bytes(out, self.target.half))
                 packs.append({"operand": step.operand, "nbytes": nbytes,
                               "shader": default_shader(packed, self.target).to_js()})  # fmt: skip
         shader, _, _ = emitted(self.spec, schedule, self.target)

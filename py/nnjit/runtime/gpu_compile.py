@@ -16,7 +16,7 @@ from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wgsl.cache import Moves, emitted
 from nnjit.codegen.wgsl.emit import Shader
 from nnjit.codegen.wgsl.target import WgslTarget
-from nnjit.codegen.wgsl.types import stored_bytes, stored_type
+from nnjit.codegen.wgsl.types import operand_bytes, stored_bytes, stored_type
 from nnjit.errors import CompileError, OutOfMemory
 from nnjit.graph.ir import Graph, Value
 from nnjit.lower.backend import Code
@@ -84,6 +84,7 @@ class _Linker(Link):
     def __init__(self, lowered: Lowered, target: WgslTarget, memory: GpuMemory, key: str) -> None:
         super().__init__(lowered)
         self.target, self.memory, self.key = target, memory, key
+        self.packed: set[Buffer] = set()
         self.dtypes = self._element_types()
         self.number: dict[Buffer, int] = {}
         self.buffers: list[GpuBuffer] = []
@@ -134,6 +135,8 @@ class _Linker(Link):
             if isinstance(s, Kernel) and isinstance(s.code, Shader):
                 for (b, _), bound in zip(s.places, s.code.bindings, strict=True):
                     put(b, bound.dtype)
+                    if bound.packed:
+                        self.packed.add(b)
         for v, place in self.lowered.tensors.places.items():
             if v.dtype in SIZES:
                 found.setdefault(place.buffer, v.dtype)
@@ -144,7 +147,7 @@ class _Linker(Link):
 
     def _nbytes(self, b: Buffer) -> int:
         dtype = self.dtypes[b]
-        return padded(-(-b.nbytes // SIZES[dtype]) * self._element(dtype))
+        return padded(-(-b.nbytes // SIZES[dtype]) * (1 if b in self.packed else self._element(dtype)))
 
     def _checked(self, nbytes: int, constant: int = -1, staged: bool = False) -> GpuBuffer:
         limit = self.target.max_buffer_bytes
@@ -191,7 +194,8 @@ class _Linker(Link):
         places: list[tuple[int, int]] = [(0, 0)] * len(s.places)
         bindings = []
         for at, members in enumerate(groups.values()):
-            size = self._element(operands[members[0]].dtype)
+            one = operands[members[0]]
+            size = 1 if one.packed else self._element(one.dtype)
             first = min(s.places[i][1] + low.get(i, 0) for i in members) * size
             start = max(first, 0) // self.target.offset_alignment * self.target.offset_alignment
             end = 0
@@ -227,7 +231,7 @@ class _Linker(Link):
                 continue
             shader, bindings, moves = self._bind(s)
             spec = s.spec
-            touched = sum(o.size * self._element(o.dtype) for o in spec.operands)
+            touched = sum(operand_bytes(o, self.target.half) for o in spec.operands)
             steps.append(
                 GpuStep(shader, bindings, spec.name, f"{spec.name}_{spec.key[:6]}", [n.name for n in s.nodes],
                         flops(s), touched, moves)
@@ -278,7 +282,7 @@ class _Linker(Link):
         to = {
             "buffer": self.number[b],
             "type": api_name(dtype),
-            "stored": stored_type(dtype, self.target.half),
+            "stored": "bytes" if b in self.packed else stored_type(dtype, self.target.half),
         }
         r = const.range
         if const.array is None and r is not None:

@@ -112,6 +112,8 @@ class GpuRepacking:
     ) -> GpuBinding:  # fmt: skip
         """Where a constant lies for the new schedule; appends the shaders that put it there to `work`."""
         memory = self._memory()
+        if spec.operands[operand].packed:
+            raise Refused("its bytes lie four to a word")
         size = stored_bytes(spec.operands[operand].dtype, self.target.half)
         plain = padded(spec.operands[operand].size * size)
         if new is None:

@@ -13,7 +13,7 @@ from typing import Any
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wgsl.emit import ENTRY_POINT, Binding, Shader
 from nnjit.codegen.wgsl.target import WgslTarget
-from nnjit.codegen.wgsl.types import stored_bytes
+from nnjit.codegen.wgsl.types import operand_bytes
 from nnjit.tune.device import flops
 
 VERSION = 1
@@ -54,9 +54,7 @@ class GpuFacts:
     def bound_ms(self, spec: KernelSpec, target: WgslTarget) -> float:
         """No kernel of `spec` takes less: f32 arithmetic at peak, each byte moved once, a dispatch. Where subgroup
         matrices may do the arithmetic, the bytes alone."""
-        touched = sum(
-            o.size * stored_bytes(o.dtype, target.half) for o in spec.operands if o.role != "scratch"
-        )
+        touched = sum(operand_bytes(o, target.half) for o in spec.operands if o.role != "scratch")
         narrow = any(o.dtype in ("f16", "i8", "u8") for o in spec.operands)
         work = 0.0 if target.matrices and narrow else flops(spec) / (self.gflops * 1e6)
         return max(work, touched / (max(self.near, self.gbytes) * 1e6), self.dispatch_us / 1e3)

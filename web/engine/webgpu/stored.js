@@ -1,5 +1,6 @@
 // Elements of ONNX's types as storage buffers hold them: WGSL has no bytes and no 16-bit integers, so these take four
-// bytes each there. Takes and gives bytes; what is stored as it is passes through without a copy.
+// bytes each there, but for constants of one byte ("bytes": they lie four to a word). Takes and gives bytes; what is
+// stored as it is passes through without a copy.
 
 /** @typedef {Int8Array | Uint8Array | Int16Array | Uint16Array} Narrow */
 
@@ -10,7 +11,7 @@ const NARROW = {
 };
 
 /** Whether a tensor's bytes are its bytes in a buffer. @param {string} type @param {string} stored */
-export const asIs = (type, stored) => !(type in NARROW) || stored === 'f16';
+export const asIs = (type, stored) => !(type in NARROW) || stored === 'f16' || stored === 'bytes';
 
 /** Bytes in the model for an element. @param {string} type */
 export const elementBytes = (type) => NARROW[type]?.BYTES_PER_ELEMENT ?? 4;

@@ -324,13 +324,15 @@ def _tiled(p: Product, shape: Shape) -> Schedule:
 
 
 def _packs(spec: KernelSpec, p: Product) -> list[Step]:
-    """A constant that is not contiguous along the columns is put into panels."""
+    """A constant that is not contiguous along the columns is put into panels; bytes in words stay as they are, because
+    panels of them would take four times the memory."""
     if len(p.right) != 1:
         return []
     (r,) = p.right
     plain = not r.guard and all(isinstance(a, str) for a, _ in r.index.terms)
     contiguous = r.index.coeff(p.column.name) == 1 and p.column.extent % LANES == 0
-    if not spec.operands[r.operand].const or not plain or contiguous:
+    o = spec.operands[r.operand]
+    if not o.const or o.packed or not plain or contiguous:
         return []
     return [Pack(r.operand, p.column.name)]
 

@@ -104,7 +104,7 @@ def packed_spec(spec: KernelSpec, pack: Pack, tile: int) -> KernelSpec:
         for s in spec.stages
     )
     operands = list(spec.operands)
-    operands[pack.operand] = replace(operands[pack.operand], size=p.size)
+    operands[pack.operand] = replace(operands[pack.operand], size=p.size, packed=False)
     return replace(spec, stages=stages, operands=tuple(operands))
 
 

@@ -95,7 +95,7 @@ def worded(spec: KernelSpec, operands: Sequence[int]) -> KernelSpec:
         assert read is not None
         number = read.attr.operand
         made = layout(spec, number)
-        kept[number] = replace(kept[number], dtype="i32", size=made.size)
+        kept[number] = replace(kept[number], dtype="i32", size=made.size, packed=False)
         sides.append(load(number, made.at, "i8x4"))
     last = s.reduce[-1]
     reduce = (*s.reduce[:-1], Axis(last.name, -(-last.extent // GROUP)))

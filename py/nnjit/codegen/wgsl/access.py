@@ -126,6 +126,8 @@ class Access(Sharing):
         operand, i = e.attr.operand, e.attr.index
         o, name = self.operands[operand], self.buffer(operand)
         terms, step = without_lane(i), i.coeff(LANE)
+        if o.packed:
+            return self._bytes(e, lanes)
         if operand in self.wide:
             text = f"{name}[{self.element(tuple((a, c // 4) for a, c in terms), i.const // 4)}]"
             return f"vec4f({text})" if self.is_half(o.dtype) and e.dtype != "half" else text
@@ -147,6 +149,26 @@ class Access(Sharing):
         if o.dtype != "bool":
             return text
         return f"({text} != 0u)" if lanes == 1 else f"({text} != vec4u())"
+
+    def _bytes(self, e: Expr, lanes: int) -> str:
+        """Elements of 8 bits out of words: four neighbours of one by one instruction, others each by itself."""
+        operand, i = e.attr.operand, e.attr.index
+        o, name = self.operands[operand], self.buffer(operand)
+        terms, step = without_lane(i), i.coeff(LANE)
+        signed = o.dtype == "i8"
+        if operand in self.wide:
+            word = f"{name}[{self.element(tuple((a, c // 4) for a, c in terms), i.const // 4)}]"
+            return f"unpack4x{'I' if signed else 'U'}8({word})"
+        if lanes > 1 and any(self.varies(a) for a, _ in terms):
+            places = self.scattered(i)
+            at = [f"{places}.{c}" for c in "xyzw"]
+        else:
+            texts = [self.element(terms, i.const + step * n) for n in range(lanes if step else 1)]
+            at = [t if t.isidentifier() or t.isdigit() else f"({t})" for t in texts]
+        words = [f"{name}[{t} >> 2u]" for t in at]
+        words = [f"bitcast<i32>({w})" for w in words] if signed else words
+        taken = [f"extractBits({w}, 8u * (u32({t}) & 3u), 8u)" for w, t in zip(words, at, strict=True)]
+        return taken[0] if lanes == 1 else f"{register_type(e.dtype, lanes)}({', '.join(taken)})"
 
 
 def without_lane(i: Index) -> Terms:

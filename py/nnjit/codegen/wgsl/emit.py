@@ -35,7 +35,7 @@ from nnjit.codegen.spec import Operand
 from nnjit.codegen.wgsl.legalize import legal
 from nnjit.codegen.wgsl.names import Names
 from nnjit.codegen.wgsl.target import WgslTarget
-from nnjit.codegen.wgsl.types import HELPERS, stored_bytes, stored_type
+from nnjit.codegen.wgsl.types import HELPERS, operand_bytes, stored_bytes, stored_type
 from nnjit.codegen.wgsl.values import Values
 from nnjit.codegen.wgsl.wide import used
 
@@ -51,6 +51,7 @@ class Binding:
     role: str  # "in" | "out"
     size: int
     nbytes: int
+    packed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +85,7 @@ def emit(nest: Nest, target: WgslTarget) -> Shader:
     if len(nest.operands) > target.max_bindings:
         raise UnsupportedExpr(f"{len(nest.operands)} buffers, the device binds {target.max_bindings}")
     bindings = tuple(
-        Binding(i, o.dtype, o.role, o.size, _nbytes(o.dtype, o.size, target))
-        for i, o in enumerate(nest.operands)
+        Binding(i, o.dtype, o.role, o.size, _nbytes(o, target), o.packed) for i, o in enumerate(nest.operands)
     )
     if nest.threads > target.max_workgroup:
         raise UnsupportedExpr(f"{nest.threads} threads, a workgroup has {target.max_workgroup}")
@@ -104,8 +104,8 @@ def _padded(nbytes: int) -> int:
     return -(-nbytes // 16) * 16
 
 
-def _nbytes(dtype: str, size: int, target: WgslTarget) -> int:
-    nbytes = _padded(max(size, 1) * stored_bytes(dtype, target.half))
+def _nbytes(o: Operand, target: WgslTarget) -> int:
+    nbytes = _padded(max(operand_bytes(o, target.half), 1))
     if nbytes > target.max_binding_bytes:
         raise UnsupportedExpr(f"a buffer of {nbytes} bytes, the device binds {target.max_binding_bytes}")
     return nbytes
@@ -173,7 +173,9 @@ class _Emitter:
         for i, o in enumerate((*self.nest.operands, *self.nest.shared)):
             element = stored_type(o.dtype, self.half)
             size = o.size
-            if i in self.wide:
+            if o.packed:
+                element, size = "u32", -(-size // 4)
+            elif i in self.wide:
                 element, size = f"vec4{'h' if element == 'f16' else element[0]}", -(-size // 4)
             name = self.v.buffer(i)
             if o.role == "shared":

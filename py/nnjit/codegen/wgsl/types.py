@@ -2,7 +2,7 @@
 
 f32, i32, u32 are themselves. A bool is a u32 of 0 or 1 in a buffer. i64 and u64 are pairs of i32, low word first;
 their arithmetic is in `wide`. Narrow types are rewritten by `narrow` before anything is printed: an element takes four
-bytes in a buffer, but f16 two where the device has it. f64 is unsupported.
+bytes in a buffer, but f16 two where the device has it, and constants of 8 bits one, four to a u32. f64 is unsupported.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from nnjit.codegen.expr import UnsupportedExpr
+from nnjit.codegen.spec import Operand
 
 SCALARS = {
     "f32": "f32", "i32": "i32", "u32": "u32", "bool": "bool", "i64": "vec2i", "u64": "vec2i", "half": "f16",
@@ -66,6 +67,16 @@ def stored_type(dtype: str, half: bool = False) -> str:
 def stored_bytes(dtype: str, half: bool = False) -> int:
     """Bytes of an element in a storage buffer."""
     return STORED_BYTES[stored_type(dtype, half)]
+
+
+def stored_as(o: Operand, half: bool = False) -> str:
+    """The element of an operand's buffer: "bytes" of those that lie four to a word."""
+    return "bytes" if o.packed else stored_type(o.dtype, half)
+
+
+def operand_bytes(o: Operand, half: bool = False) -> int:
+    """Bytes of an operand, not rounded up to whole words."""
+    return o.size * (1 if o.packed else stored_bytes(o.dtype, half))
 
 
 def literal(value: float | int | bool, dtype: str) -> str:
