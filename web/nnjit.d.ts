@@ -191,6 +191,8 @@ export interface ProfiledStep {
   nodes: string[];
   /** Median milliseconds of the slowest thread. */
   ms: number;
+  /** Their mean: over many runs right also where a step is shorter than the clock's grain. */
+  mean: number;
   perThread: number[];
   share: number;
   gflops: number | null;

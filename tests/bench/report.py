@@ -83,14 +83,21 @@ def of_bound(row: dict[str, Any], peak: float, time: str = "median") -> str:
     return f"{100 * row['flops'] / ms / 1e6 / peak:.0f}%"
 
 
-def ceiling(row: dict[str, Any], peak: float) -> float | None:
-    """onnxruntime-web's time over the shortest that the peak (or the read bandwidth) allows."""
-    theirs = row["results"].get("onnxruntime-web", {}).get("median")
+def ceiling(row: dict[str, Any], peak: float, theirs: float | None = None) -> float | None:
+    """A peer's time (onnxruntime-web's where none is given) over the shortest that the peak (or the read bandwidth)
+    allows."""
+    theirs = theirs or row["results"].get("onnxruntime-web", {}).get("median")
     if not theirs or not row["flops"]:
         return None
     if row.get("bandwidth"):
         return float(theirs * 1e6 * row["bandwidth"] / row["streamed"])
     return float(theirs * 1e6 * peak / row["flops"])
+
+
+def best_peer(row: dict[str, Any], threads: int, cores: int) -> float | None:
+    """The shortest time of the peers that used as many threads; jax-js always takes all cores."""
+    peers = [p for p in PEERS if p != "jax-js" or threads == cores]
+    return min((ms for p in peers if (ms := row["results"].get(p, {}).get("median"))), default=None)
 
 
 def plan_flops(results: dict[str, Any]) -> float:
@@ -114,8 +121,51 @@ def markdown(data: dict[str, Any]) -> str:
             rows = [r for r in run["rows"] if r["kind"] == kind]
             if rows:
                 text += f"\n### {title}\n\n" + table(rows, run["peak"])
+                text += over_best(rows, run, about.get("cores", 0))
         text += compile_table([r for r in run["rows"] if r["kind"] == "model"])
-    return text
+    return text + two_over_one(data["runs"])
+
+
+def over_best(rows: list[dict[str, Any]], run: dict[str, Any], cores: int) -> str:
+    """How much faster than the fastest peer of each row, and how much faster the peak would be."""
+    pairs = []
+    for row in rows:
+        theirs = best_peer(row, run["threads"], cores)
+        ours = row["results"].get("nnjit", {}).get("median")
+        most = ceiling(row, run["peak"], theirs) if theirs else None
+        if theirs and ours and most:
+            pairs.append((theirs / ours, most))
+    if not pairs:
+        return ""
+    reached, possible = (geometric_mean(column) for column in zip(*pairs, strict=True))
+    return (
+        f"Over the fastest peer of each row at as many threads: geometric mean {reached:.2f}; 100% of the peak (of"
+        f" the read bandwidth) with no\ncopies at all would be {possible:.2f}.\n"
+    )
+
+
+def two_over_one(runs: list[dict[str, Any]]) -> str:
+    """What the second thread brings: models that were measured with one and with two."""
+    by_threads = {run["threads"]: run for run in runs}
+    if not {1, 2} <= by_threads.keys():
+        return ""
+    one, two = ({row["name"]: row for row in by_threads[n]["rows"] if row["kind"] == "model"} for n in (1, 2))
+    lines = []
+    for name in one.keys() & two.keys():
+        times = [[r["results"].get(x, {}).get("median") for r in (one[name], two[name])]
+                 for x in ("nnjit", "onnxruntime-web")]  # fmt: skip
+        if not all(times[0]):
+            continue
+        cells = [f"{a / b:.2f}" if a and b else "–" for a, b in times]
+        lines.append((list(one).index(name), f"| {name} | {' | '.join(cells)} |\n"))
+    if not lines:
+        return ""
+    gain = by_threads[2]["peak"] / by_threads[1]["peak"]
+    return (
+        "\n## Two threads over one\n\nTime with one thread over time with two; the multiply-add loops gain"
+        f" {gain:.2f}.\n\n| | nnjit | onnxruntime-web |\n|---|---|---|\n"
+        + "".join(text for _, text in sorted(lines))
+    )
 
 
 def table(rows: list[dict[str, Any]], peak: float) -> str:

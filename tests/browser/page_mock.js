@@ -175,6 +175,7 @@ class InferenceSession {
           share: 0.2,
           gflops: null,
           gbytes: 1,
+          mean: 0.4,
           perThread: [0.4],
         },
         {
@@ -186,6 +187,7 @@ class InferenceSession {
           share: 0.8,
           gflops: 40,
           gbytes: 1,
+          mean: 1.6,
           perThread: [1.6],
         },
       ],

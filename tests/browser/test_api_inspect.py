@@ -49,7 +49,7 @@ def test_every_step_is_timed_and_explained(api: Api) -> None:
     steps = got["table"]["steps"]
     timed = {n for s in steps for n in s["nodes"]}
     assert {"first", "second"} <= timed
-    assert all(s["ms"] >= 0 and len(s["perThread"]) >= 1 for s in steps) and got["table"]["runMs"] > 0
+    assert all(s["ms"] >= 0 and s["mean"] > 0 and len(s["perThread"]) >= 1 for s in steps) and got["table"]["runMs"] > 0
     assert sum(s["share"] for s in steps) == pytest.approx(1)
     assert any(s["gflops"] for s in steps)
     events = got["trace"]["traceEvents"]

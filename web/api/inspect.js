@@ -7,7 +7,7 @@ import { getEngine, getGpu } from './workers.js';
 /**
  * @typedef {import('./feeds.js').Feed} Feed
  * @typedef {import('./plans.js').Plans} Plans
- * @typedef {{step: number, name: string, kernel: string, nodes: string[], ms: number, perThread: number[], share: number,
+ * @typedef {{step: number, name: string, kernel: string, nodes: string[], ms: number, mean: number, perThread: number[], share: number,
  *   gflops: number | null, gbytes: number | null}} ProfiledStep
  * @typedef {{runMs: number, steps: ProfiledStep[], segments: {kind: string, ms: number}[], repeats: number}} Profile
  * @typedef {{traceEvents: Record<string, unknown>[], displayTimeUnit: 'ms'}} ChromeTrace
@@ -32,12 +32,13 @@ export async function profile(plans, { feeds, repeats, format, signal }) {
   const wall = measured.steps.map(({ ms }) => Math.max(0, ...ms));
   const total = wall.reduce((n, ms) => n + ms, 0);
   /** @type {ProfiledStep[]} */
-  const steps = measured.steps.map(({ step, ms }, i) => ({
+  const steps = measured.steps.map(({ step, ms, mean }, i) => ({
     step,
     name: facts[step].name,
     kernel: facts[step].kernel,
     nodes: facts[step].nodes,
     ms: wall[i],
+    mean: Math.max(0, ...mean),
     perThread: ms,
     share: total > 0 ? wall[i] / total : 0,
     gflops: rate(facts[step].flops, wall[i]),
