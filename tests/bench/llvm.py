@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import exp, log
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
 from nnjit.codegen.schedule.apply import apply
@@ -246,15 +246,25 @@ def versions() -> dict[str, str]:
 def table(data: dict[str, Any]) -> str:
     s = data["summary"]
     emission = f"emission in Pyodide ({s['of which emission']:.1f})"
+    rows = [Row(**fields) for fields in data["rows"]]
+    direct = [r.direct_ms for r in rows]
+    others = (
+        ("clang -O3 and wasm-ld", "clang", [r.clang_ms for r in rows]),
+        ("emcc -O3", "emcc", [r.emcc_ms for r in rows]),
+    )
     lines = [
         f"{s['candidates']} candidates of {len(SPECS)} specs; p50 of each way to compile one, "
         f"Chromium {data['browser']}, {data['date']}:",
         "",
-        "| way | ms | times the direct |",
-        "|---|---|---|",
-        f"| direct: {emission} and WebAssembly.compile | {s['direct p50 ms']:.1f} | 1 |",
-        f"| clang -O3 and wasm-ld | {s['clang p50 ms']:.0f} | {s['clang / direct']:.0f} |",
-        f"| emcc -O3 | {s['emcc p50 ms']:.0f} | {s['emcc / direct']:.0f} |",
+        "| way | p50, ms | quarters, ms | p50 over the direct p50 | each candidate's own quotient: p50, quarters |",
+        "|---|---|---|---|---|",
+        f"| direct: {emission} and WebAssembly.compile | {s['direct p50 ms']:.1f} | {spread(direct, 1)} | 1 | |",
+        *(
+            f"| {way} | {s[f'{key} p50 ms']:.0f} | {spread(ms, 0)} | {s[f'{key} / direct']:.0f} | "
+            f"{median(own):.0f}, {spread(own, 0)} |"
+            for way, key, ms in others
+            for own in [[a / b for a, b in zip(ms, direct, strict=True)]]
+        ),
         "",
         "Time of clang's code (with or without loop strength reduction, whichever is faster) over that of the direct",
         "code, in one page in turn (above 1: the direct code is faster):",
@@ -263,10 +273,12 @@ def table(data: dict[str, Any]) -> str:
         "|---|---|---|---|",
     ]
     for kind in ("product", "convolution", "depthwise", ""):
-        ratios = [r.ratio for r in map(_row, data["rows"]) if r.spec.startswith(kind)]
+        ratios = [r.ratio for r in rows if r.spec.startswith(kind)]
         lines.append(f"| {kind or 'all'} | {geomean(ratios):.2f} | {min(ratios):.2f} | {max(ratios):.2f} |")
     return "\n".join(lines)
 
 
-def _row(fields: dict[str, Any]) -> Row:
-    return Row(**fields)
+def spread(values: Sequence[float], digits: int) -> str:
+    """The quartiles, lower and upper."""
+    low, _, high = quantiles(values, n=4)
+    return f"{low:.{digits}f} to {high:.{digits}f}"
