@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from nnjit.runtime.shares import CALLER_FRESH_MS, CALLER_TRIES
+
 from .engine_plans import PAGE, Toy, one_kernel, rotate_add, rotate_plan, scale, scale_plan, spin, trap_plan
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+JUDGED = {"callerFreshMs": CALLER_FRESH_MS, "callerTries": CALLER_TRIES}
 THREADS = pytest.mark.parametrize("threads", [1, 2, 3])
 
 START = """async ({ plan, threads = 2, runOn = 'auto' }) => {
@@ -23,7 +26,7 @@ START = """async ({ plan, threads = 2, runOn = 'auto' }) => {
 
 def started(page: Page, plan: dict[str, Any] | None, threads: int = 2, **options: Any) -> None:
     """One session 's' with one plan that the caller's thread may run for a minute, if the plan does not say else."""
-    given = None if plan is None else {"callerMs": 60_000, **plan}
+    given = None if plan is None else {"callerMs": 60_000, **JUDGED, **plan}
     page.evaluate(START, {"plan": given, "threads": threads, **options})
 
 
@@ -212,9 +215,9 @@ def test_a_plan_that_takes_too_long_goes_back_to_the_engine(engine: Page) -> Non
         name: one_kernel(spin(name, turns), True) for name, turns in (("short", 1000), ("longer", 40_000_000))
     }
     callers, outputs = engine.evaluate(
-        """async ({ plan, short, longer }) => {
+        """async ({ plan, short, longer, judged }) => {
           // 80 million turns never take less than a millisecond; 4,000 take 3 us, and now and then perhaps more
-          await client.loadPlan('s', revive({ ...plan, callerMs: 1 }));
+          await client.loadPlan('s', revive({ ...plan, ...judged, callerMs: 1 }));
           const callers = [];
           const outputs = [];
           const run = async (most, until = null) => {
@@ -236,7 +239,7 @@ def test_a_plan_that_takes_too_long_goes_back_to_the_engine(engine: Page) -> Non
           client.terminate();
           return [callers, outputs];
         }""",
-        {"plan": toy.plan(), **kernels},
+        {"plan": toy.plan(), "judged": JUDGED, **kernels},
     )
     slow, fast, slower, after = callers
     assert slow == [False] * 4 and fast[-1] and not slower[-1] and all(slower[:-1]) and after == [False] * 4

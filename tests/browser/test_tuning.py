@@ -20,9 +20,10 @@ from nnjit.frontend import load as load_model
 from nnjit.lower.build import lower
 from nnjit.lower.forms import Forms
 from nnjit.runtime.compile import primitive
-from nnjit.runtime.groups import PairBench, differences
+from nnjit.runtime.groups import differences
+from nnjit.runtime.pair_bench import PairBench
 from nnjit.tune.bench import Bench
-from nnjit.tune.policy import LAB
+from nnjit.tune.policy import LAB, PACE, PROBING
 from tests.support.small_models import several_forms
 
 from .api_page import BOOT, Api, model
@@ -250,8 +251,8 @@ def test_tuning_keeps_out_of_the_way(tuned: Api) -> None:
         }""",
         tuned.put("net.onnx", net()),
     )
-    # an allowance of 500, and the slice that ends it, however long the machine takes
-    assert got["steady"]["delayedMs"] < 800
+    # slices beside a stream end far below it, so that one that the machine holds up is within it, too
+    assert got["steady"]["delayedMs"] <= PACE["allowanceMs"] + PROBING["allowanceMs"] == 500
     if got["hidden"]["state"] != "done":
         assert got["hidden"]["state"] == "resting" and got["hidden"]["reason"] == "the page is hidden"
         assert got["still"]["candidates"] == got["hidden"]["candidates"]
@@ -310,7 +311,7 @@ def pairs() -> list[dict[str, Any]]:
     )
     base = lower(graph, TARGET)
     graph.outputs[:] = base.outputs
-    mine = lower(graph, TARGET, forms=Forms(other=True))
+    mine = lower(graph, TARGET, forms=Forms(other="algorithm"))
     return [
         {**PairBench(group, base, mine, base.outputs, TARGET).setup(), "rounds": 3, "policy": LAB}
         for group in differences(base, mine)

@@ -83,7 +83,8 @@ def language() -> tuple[bytes, dict[str, Any]]:
 
 
 def several_forms() -> tuple[bytes, dict[str, Any]]:
-    """Nodes that can be lowered in several ways: three convolutions of 3x3, two of them alike, and attention."""
+    """Nodes that can be lowered in several ways: three convolutions of 3x3, two of them alike, and attention; a product
+    with a costly epilogue, a sum of what is computed where it is read, a convolution that a product reads."""
     n = helper.make_node
     nodes = [
         n("Conv", ["x", "w0", "b0"], ["a"], pads=[1, 1, 1, 1]),
@@ -99,10 +100,23 @@ def several_forms() -> tuple[bytes, dict[str, Any]]:
         n("MatMul", ["p", "v"], ["o"]),
         n("Transpose", ["o"], ["seen"], perm=[0, 2, 1, 3]),
         n("Relu", ["seen"], ["y"]),
+        n("MatMul", ["rows", "w3"], ["r"]),
+        n("Gelu", ["r"], ["g"]),
+        n("MatMul", ["g", "w4"], ["z"]),
+        n("Exp", ["rows"], ["f"]),
+        n("ReduceMean", ["f", "last"], ["sums"]),
+        n("Conv", ["x", "w5"], ["h"], strides=[2, 2]),
+        n("Reshape", ["h", "flat"], ["i"]),
+        n("MatMul", ["i", "w6"], ["classes"]),
     ]
     weights = {
         "w0": normal(24, 16, 3, 3), "b0": normal(24), "w1": normal(24, 24, 3, 3) / 8, "w2": normal(24, 24, 3, 3) / 8,
-        "scale": np.float32([0.25]),
+        "scale": np.float32([0.25]), "w3": normal(32, 48), "w4": normal(48, 24), "last": np.int64([-1]),
+        "w5": normal(12, 16, 1, 1), "flat": np.int64([1, -1]), "w6": normal(1320, 7) / 8,
     }  # fmt: skip
-    feeds = {"x": normal(1, 16, 22, 19), **{name: normal(1, 3, 21, 16) for name in "qkv"}}
-    return model_of(nodes, feeds, weights, ["image", "y"]), feeds
+    feeds = {
+        "x": normal(1, 16, 22, 19),
+        **{name: normal(1, 3, 21, 16) for name in "qkv"},
+        "rows": normal(37, 32),
+    }
+    return model_of(nodes, feeds, weights, ["image", "y", "z", "sums", "classes"]), feeds

@@ -75,13 +75,12 @@ async function measure(mode) {
   await client.openLab(lab, { shared, threads });
   let barrierUs = 0;
   try {
-    await client.pace({ mode });
+    await client.pace({ mode }, lab);
     const { times, values } = await client.labMeasure(lab, work);
     if (barriers) barrierUs = await barrierTime(client, barriers, threads);
     const facts = await tell('probed', { times, values, barrierUs });
     return { ...facts, tookMs: Math.round(performance.now() - start) };
   } finally {
-    await client.pace({ mode: 'idle' });
     await client.closeLab(lab);
   }
 }

@@ -7,30 +7,26 @@ import { toFeeds } from './plans.js';
 /**
  * @typedef {import('./plans.js').Plans} Plans
  * @typedef {{reason: string, plan: import('../engine/types.js').Plan, warm: number[], outputs: import('../engine/types.js').Agreement[],
- *   placement: import('./plans.js').PlacedNode[], verifyMs: number}} Linked
+ *   placement: import('./plans.js').PlacedNode[], pace: import('../engine/types.js').PacePolicy, pauseMs: number, patienceMs: number}} Linked pauseMs: without a run for so
+ *   long counts as a pause; patienceMs: one is waited for so long, then the old plan stays
  */
-
-/** How long without a run counts as a pause long enough for one that cannot be cut into slices. */
-const PAUSE_MS = 1000;
-/** A pause is waited for so long; then the old plan stays. */
-const PATIENCE_MS = 60_000;
 
 /**
  * @param {Plans} plans
  * @param {import('../engine/client.js').EngineClient} client
  * @param {string} key the plan's
  * @param {{ask: (method: string, args?: Record<string, unknown>) => Promise<any>, queue: <T>(work: () => Promise<T>) => Promise<T>,
- *   signal: AbortSignal, modelMs: number, idleMs: () => number}} how idleMs: how long ago the last run ended; Infinity: no
- *   pause is asked for
+ *   signal: AbortSignal, lab: string, modelMs: number, mayMs: () => Promise<number>, idleMs: () => number}} how lab: in whose
+ *   name; mayMs: how long inferences may still wait; idleMs: how long ago the last run ended; Infinity: no pause is asked for
  * @returns {Promise<string>} why the old plan stays; '' if the new one serves
  */
-export async function relink(plans, client, key, { ask, queue, signal, modelMs, idleMs }) {
+export async function relink(plans, client, key, { ask, queue, signal, lab, modelMs, mayMs, idleMs }) {
   while (plans.preparing && !signal.aborted) await pause(20); // what is being loaded must be known to be there, or not
   if (signal.aborted) return 'interrupted';
   /** @type {Linked} */
   const linked = await ask('link', { loaded: plans.loaded });
   if (linked.reason) return linked.reason;
-  const { plan, warm, outputs, placement, verifyMs } = linked;
+  const { plan, warm, outputs, placement, pace, pauseMs, patienceMs } = linked;
   const { id } = plans;
   let loaded = false;
   /** @param {string} reason */
@@ -40,11 +36,11 @@ export async function relink(plans, client, key, { ask, queue, signal, modelMs, 
     return reason;
   };
   try {
-    const load = await client.loadBeside(id, plan, plans.blobs, signal);
+    const load = await client.loadBeside(id, plan, plans.blobs, lab, signal);
     loaded = true;
-    await client.warmPlan(id, plan.key, warm, signal);
-    const until = performance.now() + PATIENCE_MS;
-    while (2 * modelMs > verifyMs && idleMs() < PAUSE_MS) {
+    await client.warmPlan(id, plan.key, lab, warm, pace, signal);
+    const until = performance.now() + patienceMs;
+    while (idleMs() < pauseMs && 2 * modelMs > 0.8 * await mayMs()) {
       if (signal.aborted) return await give('interrupted');
       if (performance.now() > until) return await give('no pause was long enough to verify the new plan');
       await pause(50);
@@ -53,7 +49,7 @@ export async function relink(plans, client, key, { ask, queue, signal, modelMs, 
       const serving = plans.latest;
       if (serving?.key !== key || !serving.facts) return give('the input shapes changed');
       const feeds = generateFeeds(plans.description.inputs, serving.facts.inputs);
-      const seen = await client.verifyPlan(id, key, plan.key, toFeeds(serving.facts.inputs, feeds), outputs);
+      const seen = await client.verifyPlan(id, key, plan.key, lab, toFeeds(serving.facts.inputs, feeds), outputs);
       if (!seen.ok) return give(seen.reason);
       await client.replacePlan(id, key, plan.key);
       loaded = false;

@@ -16,7 +16,10 @@ import { turn } from './turns.js';
  * @typedef {object} ShortPlan
  * @property {number} no
  * @property {number} boundMs a run may take so long here
+ * @property {number} freshMs the first ones are not judged for so long
+ * @property {number} tries runs in a row that must be too long before the plan goes back to the engine
  * @property {{first: number, last: number, many: boolean}[]} segments many: long enough to call the threads
+ * @property {number} usualMs what a run takes here where the tuner leaves it alone; 0: not known
  * @property {number} since when it first ran here; 0: it has not yet
  * @property {number} over runs in a row that took longer
  * @property {boolean} elsewhere the next run goes to the engine
@@ -40,10 +43,6 @@ export class CallTrapped extends Error {
 const PATIENCE_MS = 3000;
 /** ABORT when the leader has waited too long; see team.py. */
 const LOST = 2;
-/** The first runs here may be slow: so long a plan is not judged ... */
-const FRESH_MS = 60;
-/** ... and then so many runs in a row must be too long before it goes back to the engine. */
-const TOO_LONG = 4;
 /** So many ms after the first run of a turn the page gets another: a loop of awaits would never give it one. */
 const STREAK_MS = 8;
 
@@ -111,7 +110,7 @@ export class Caller {
    * @param {number} no the plan's number
    * @returns {ShortPlan | null} null: this thread may not run it
    */
-  short({ callerMs, steps, segments }, session, no) {
+  short({ callerMs, callerFreshMs = 0, callerTries = 1, steps, segments }, session, no) {
     if (!callerMs || !this.#replica.sessions.get(session)?.plans.has(no)) return null;
     const long = countLong(steps);
     /** @type {ShortPlan['segments']} */
@@ -121,7 +120,10 @@ export class Caller {
       parts.push({ first: part.first, last: part.last, many: long[part.last] > long[part.first] });
     }
     // The first run shows in the engine how long it takes, and leaves code that is ready to call.
-    return { no, boundMs: callerMs, segments: parts, since: 0, over: 0, elsewhere: true, never: false };
+    return {
+      no, boundMs: callerMs, freshMs: callerFreshMs, tries: callerTries, segments: parts, usualMs: 0, since: 0, over: 0,
+      elsewhere: true, never: false,
+    };
   }
 
   /**
@@ -160,6 +162,7 @@ export class Caller {
    */
   run(session, plan, threads) {
     const control = this.#control;
+    const slices = control.slices;
     const start = performance.now();
     control.callBegins();
     try {
@@ -168,6 +171,11 @@ export class Caller {
       control.callEnded(performance.now() - start);
     }
     const ms = performance.now() - start;
+    if (slices & 1 || control.slices !== slices) {
+      if (plan.usualMs) control.callWaited(Math.max(0, ms - plan.usualMs));
+    } else {
+      plan.usualMs = plan.usualMs ? 0.8 * plan.usualMs + 0.2 * ms : ms;
+    }
     this.#judge(plan, start, ms);
     return ms;
   }
@@ -214,7 +222,7 @@ export class Caller {
    */
   #judge(plan, start, ms) {
     plan.since ||= start;
-    plan.over = ms > plan.boundMs && start - plan.since > FRESH_MS ? plan.over + 1 : 0;
-    if (plan.over >= TOO_LONG) plan.elsewhere = plan.never = true;
+    plan.over = ms > plan.boundMs && start - plan.since > plan.freshMs ? plan.over + 1 : 0;
+    if (plan.over >= plan.tries) plan.elsewhere = plan.never = true;
   }
 }

@@ -58,13 +58,13 @@ export class EngineClient extends Trials {
    * @param {string} id
    * @param {Plan} plan
    * @param {Blob[]} [sources] the files that the plan's init list reads
-   * @param {{onProgress?: Progress, signal?: AbortSignal}} [options]
+   * @param {{onProgress?: Progress, signal?: AbortSignal, lab?: string}} [options] lab: in whose name, where it is the tuner's
    *   stages: 'compile', 'load' (bytes of ranges), 'init' (steps). A cancelled load leaves earlier plans intact.
    * @returns {Promise<import('./types.d.ts').LoadResult>}
    */
-  loadPlan(id, plan, sources = [], { onProgress, signal } = {}) {
+  loadPlan(id, plan, sources = [], { onProgress, signal, lab } = {}) {
     return this.inLane(id, async (lane) => {
-      const { no, ...loaded } = await this.calls.call('loadPlan', [id, plan, sources], { signal, progress: onProgress });
+      const { no, ...loaded } = await this.calls.call('loadPlan', [id, plan, sources, lab], { signal, progress: onProgress });
       const { key, inputs, outputs } = plan;
       if (!lane) return loaded;
       if (!lane.direct) lane.memory = this.#caller.memory(lane.no) ?? null;
@@ -140,11 +140,12 @@ export class EngineClient extends Trials {
    * @param {string} id
    * @param {Plan} plan
    * @param {Blob[]} sources
+   * @param {string} lab in whose name
    * @param {AbortSignal} [signal]
    */
-  async loadBeside(id, plan, sources, signal) {
+  async loadBeside(id, plan, sources, lab, signal) {
     await this.calls.call('stagePlan', [id, plan.key, plan.module], { signal });
-    return this.loadPlan(id, plan, sources, signal ? { signal } : {});
+    return this.loadPlan(id, plan, sources, signal ? { signal, lab } : { lab });
   }
 
   /**

@@ -25,10 +25,12 @@ const COMMAND = 1;
 const TRAPPED = 2;
 const LEFT = 3;
 
-/** Words of the caller's line: who has the team, whether a run is under way there, how many there were. */
+/** Words of the caller's line: who has the team, whether a run is under way there, how many there were; and how many
+ * slices the tuner has begun and ended. */
 const OWNER = 0;
 const CALLING = 1;
 const CALLS = 2;
+const SLICES = 3;
 
 const NOBODY = 0;
 const ENGINE = 1;
@@ -56,14 +58,15 @@ export class Control {
     this.words = new Int32Array(buffer, 0, LINE * (threads + 2));
     /** What each thread's share of the last job took, in ms. */
     this.times = new Float64Array(buffer, 4 * LINE * (threads + 2), threads);
-    /** When the caller's last run ended, by the clock of all threads, and what it took. */
-    this.called = new Float64Array(buffer, 4 * LINE * (threads + 2) + 8 * threads, 2);
+    /** When the caller's last run ended, by the clock of all threads, what it took, and by how much all of them were
+     * longer than usual because slices of the tuner met them. */
+    this.called = new Float64Array(buffer, 4 * LINE * (threads + 2) + 8 * threads, 3);
     this.caller = LINE * (threads + 1);
   }
 
   /** @param {number} threads */
   static bytes(threads) {
-    return 4 * LINE * (threads + 2) + 8 * (threads + 2);
+    return 4 * LINE * (threads + 2) + 8 * (threads + 3);
   }
 
   /**
@@ -143,6 +146,23 @@ export class Control {
     this.called[1] = ms;
     Atomics.add(this.words, this.caller + CALLS, 1);
     Atomics.store(this.words, this.caller + CALLING, 0);
+  }
+
+  /** The caller's thread: a run took so much longer for the tuner's sake. @param {number} ms */
+  callWaited(ms) {
+    this.called[2] += ms;
+  }
+
+  /** A slice of the tuner begins or ends. @param {boolean} begins */
+  slice(begins) {
+    const { words } = this;
+    const at = this.caller + SLICES;
+    if (begins === ((Atomics.load(words, at) & 1) === 0)) Atomics.add(words, at, 1);
+  }
+
+  /** How many slices have begun and ended: odd while one is under way. */
+  get slices() {
+    return Atomics.load(this.words, this.caller + SLICES);
   }
 
   /** A run is under way on the caller's thread. */

@@ -100,10 +100,12 @@ const methods = {
    * @param {string} id
    * @param {Plan} plan
    * @param {Blob[]} sources
+   * @param {string} [labId] of the tuner, where it loads a plan beside the one that serves
    */
-  loadPlan({ signal, cancel, progress }, id, plan, sources) {
+  loadPlan({ signal, cancel, progress }, id, plan, sources, labId) {
     const target = session(id);
-    return target.inOrder(() => loadPlan(target, plan, sources, { host, signal, progress }), cancel);
+    const load = () => loadPlan(target, plan, sources, { host, signal, progress });
+    return target.inOrder(() => (labId ? pace.during(lab(labId).bench.allowance, load) : load()), cancel);
   },
 
   /**
@@ -116,9 +118,13 @@ const methods = {
    */
   async run({ signal, cancel, at }, id, key, feeds, fetch, direct) {
     const target = session(id);
-    const start = pace.began(at);
+    let start = NaN;
+    pace.came();
     try {
-      return await target.inOrder(() => run(target, key, feeds, fetch, direct, { host, signal }), cancel);
+      return await target.inOrder(() => {
+        start = pace.begins(at);
+        return run(target, key, feeds, fetch, direct, { host, signal });
+      }, cancel);
     } finally {
       pace.ended(start);
     }
@@ -271,21 +277,28 @@ const methods = {
     session(id).staged.set(key, await compile(bytes));
   },
 
-  /** @param {Call} call resolves when no inference is under way or about to begin */
-  async gap({ signal }) {
-    await pace.gap(signal);
+  /**
+   * Resolves when no inference is under way or about to begin.
+   * @param {Call} call
+   * @param {string} labId
+   * @param {import('./types.d.ts').PacePolicy} policy
+   */
+  async gap({ signal }, labId, policy) {
+    await pace.gap(lab(labId).bench.allowance, policy, signal);
   },
 
   /**
    * @param {Call} _call
    * @param {string} id
    * @param {string} key
+   * @param {string} labId
    * @param {number[]} steps
    * @param {number} from
    */
-  warmSteps(_call, id, key, steps, from) {
+  warmSteps(_call, id, key, labId, steps, from) {
     const target = session(id);
-    return target.inOrder(() => warmSteps(target, key, steps, from, pace));
+    const { allowance } = lab(labId).bench;
+    return target.inOrder(() => pace.during(allowance, () => warmSteps(target, key, steps, from)));
   },
 
   /**
@@ -293,12 +306,14 @@ const methods = {
    * @param {string} id
    * @param {string} serving
    * @param {string} key
+   * @param {string} labId
    * @param {Feed[]} feeds
    * @param {import('./types.d.ts').Agreement[]} outputs
    */
-  verifyPlan({ signal }, id, serving, key, feeds, outputs) {
+  verifyPlan({ signal }, id, serving, key, labId, feeds, outputs) {
     const target = session(id);
-    return target.inOrder(() => verifyPlan(target, serving, key, feeds, outputs, { host, signal }, pace));
+    const { allowance } = lab(labId).bench;
+    return target.inOrder(() => pace.during(allowance, () => verifyPlan(target, serving, key, feeds, outputs, { host, signal })));
   },
 
   /**
@@ -314,13 +329,21 @@ const methods = {
 
   /**
    * @param {Call} _call
-   * @param {{mode?: 'now' | 'idle', allowanceMs?: number}} [change]
+   * @param {{mode?: 'now' | 'idle'}} [change]
+   * @param {string} [labId] default all labs, and those that are opened later
    * @returns {Promise<import('./types.d.ts').PaceReport>}
    */
-  async pace(_call, change = {}) {
-    Object.assign(pace, change);
-    const { delayedMs, delayed } = pace;
-    return { delayedMs, delayed };
+  async pace(_call, { mode } = {}, labId = '') {
+    const asked = labId ? [lab(labId)] : [...labs.values()];
+    if (mode && !labId) pace.mode = mode;
+    const found = { delayedMs: 0, delayed: 0, leftMs: Infinity };
+    for (const { bench: { allowance, policy } } of asked) {
+      if (mode) allowance.mode = mode;
+      found.delayedMs += allowance.delayedMs;
+      found.delayed += allowance.delayed;
+      if (policy) found.leftMs = Math.min(found.leftMs, allowance.leftMs(policy.pace));
+    }
+    return found;
   },
 
   /**

@@ -39,6 +39,7 @@ export class LabBench {
   constructor(session, pace, grainMs) {
     this.session = session;
     this.pace = pace;
+    this.allowance = pace.allowance();
     this.grainMs = grainMs;
   }
 
@@ -56,16 +57,14 @@ export class LabBench {
   async slice(signal, work) {
     let left = this.#windowEnd - performance.now();
     if (left <= 0) {
-      left = await this.pace.gap(signal);
+      left = await this.pace.gap(this.allowance, this.policy.pace, signal);
       this.#windowEnd = performance.now() + left;
     }
     const start = performance.now();
     try {
-      return await work(left);
+      return await this.pace.during(this.allowance, () => work(left));
     } finally {
-      const took = performance.now() - start;
-      this.busyMs += took;
-      this.pace.spent(start, took);
+      this.busyMs += performance.now() - start;
     }
   }
 
@@ -170,7 +169,7 @@ export class LabBench {
     }), signal);
   }
 
-  /** Three times some work in slices, spread over the time that fast code takes to come. @param {() => Promise<unknown>} some @param {AbortSignal} signal */
+  /** Up to three times some work in slices, spread over the time that fast code takes to come. @param {() => Promise<unknown>} some @param {AbortSignal} signal */
   async warm(some, signal) {
     const { tierMs } = this.policy;
     const start = performance.now();
@@ -179,6 +178,7 @@ export class LabBench {
       this.#windowEnd = 0;
       const left = start + (tierMs * i) / 3 - performance.now();
       if (left > 0) await this.pace.rest(left, signal);
+      else if (i === 2 && left < -tierMs) break; // long inferences came in between
     }
   }
 

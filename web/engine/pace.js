@@ -1,92 +1,123 @@
 // When the tuner may use the engine: between inferences, in slices. Takes word of every inference that begins and
-// ends, here or on the caller's thread; says how long the next slice may be, and counts what inferences waited for.
+// ends, here or on the caller's thread, and of every slice; tells each lab's allowance what inferences waited for it.
 
+import { Allowance } from './allowance.js';
 import { throwIfAborted } from './errors.js';
 import { turn } from './turns.js';
 
-/** A pause between inferences of this length counts as idle. */
-const QUIET_MS = 12;
-/** Under steady load a slice comes at most so often ... */
-const PATIENCE_MS = 40;
-/** ... and takes at most this share of an inference. */
-const SHARE = 0.08;
-const LEAST_MS = 0.3;
-const MOST_MS = 4;
-/** A slice that an inference waits for may be longer where inferences are: else long ones leave no time at all. */
-const FORCED_MS = 20;
-/** By mode now: so long, or this share of an inference. */
-const NOW_MS = 8;
-const NOW_SHARE = 0.15;
-const NOW_MOST_MS = 60;
+/** @typedef {import('./types.d.ts').PacePolicy} PacePolicy */
+/** @typedef {{start: number, end: number, allowance: Allowance}} Slice */
+
+/** Slices with less than this between them were one to whoever waited. */
+const SEAM_MS = 0.05;
+const MOST_SLICES = 500;
 
 export class Pace {
-  /** 'now': use all pauses; 'idle': wait for quiet, and take little under load. @type {'now' | 'idle'} */
+  /** Of labs that are opened from now on. @type {'now' | 'idle'} */
   mode = 'idle';
-  /** ms that inferences waited for slices, and how many did */
-  delayedMs = 0;
-  delayed = 0;
-  /** At most so many ms of delay in all; then only quiet times are used. */
-  allowanceMs = 500;
   #running = 0;
   #lastEnd = -Infinity;
-  #lastForced = -Infinity;
   #runMs = 0;
-  #sliceStart = 0;
-  #sliceEnd = -Infinity;
+  #totalMs = 0;
+  #runs = 0;
+  /** Those that an inference may have waited for, oldest first. @type {Slice[]} */
+  #slices = [];
   /** @type {(() => void)[]} */
   #waiting = [];
-  /** The caller's runs that have been counted in. */
+  /** The caller's runs that have been counted in, and what they waited for. */
   #calls = 0;
+  #callsDelayed = 0;
 
   /** @param {import('./control.js').Control} control where the caller's thread tells of its runs */
   constructor(control) {
     this.control = control;
   }
 
-  /** @param {number} sentAt when the caller sent it, as performance.timeOrigin + performance.now() */
-  began(sentAt) {
-    this.#running++;
-    const sent = sentAt - performance.timeOrigin;
-    if (sentAt && sent > this.#sliceStart && sent < this.#sliceEnd) {
-      this.delayedMs += this.#sliceEnd - sent;
-      this.delayed++;
-    }
-    return performance.now();
+  /** @returns {Allowance} for a lab */
+  allowance() {
+    return new Allowance(this.mode);
   }
 
-  /** @param {number} start what began() returned */
+  /** An inference was sent: no slice begins before it has ended. */
+  came() {
+    this.#running++;
+  }
+
+  /** It begins. @param {number} sentAt when the caller sent it, as performance.timeOrigin + performance.now(); 0: not known */
+  begins(sentAt) {
+    const now = performance.now();
+    const sent = sentAt - performance.timeOrigin;
+    if (!sentAt) return now;
+    /** @type {Map<Allowance, number>} */
+    const waited = new Map();
+    for (const { start, end, allowance } of this.#slices) {
+      const ms = Math.min(end, now) - Math.max(start, sent);
+      if (ms > 0) waited.set(allowance, (waited.get(allowance) ?? 0) + ms);
+    }
+    for (const [allowance, ms] of waited) allowance.waited(ms);
+    return now;
+  }
+
+  /** @param {number} start what begins() returned; NaN: it never began */
   ended(start) {
     this.#running--;
-    this.#count(performance.now(), performance.now() - start);
-    if (this.#running === 0) for (const wake of this.#waiting.splice(0)) wake();
+    if (start >= 0) this.#count(performance.now(), performance.now() - start, 1);
+    if (this.#running > 0) return;
+    this.#slices.length = 0;
+    for (const wake of this.#waiting.splice(0)) wake();
   }
 
-  /** @param {number} end @param {number} ms of a run */
-  #count(end, ms) {
+  /** @param {number} end @param {number} ms of a run @param {number} runs */
+  #count(end, ms, runs) {
     this.#lastEnd = Math.max(this.#lastEnd, end);
     this.#runMs = this.#runMs ? 0.8 * this.#runMs + 0.2 * ms : ms;
+    this.#totalMs += ms * runs;
+    this.#runs += runs;
   }
 
-  /** Takes note of runs on the caller's thread. @returns {boolean} one is under way */
-  #calling() {
+  /** Takes note of runs on the caller's thread. @param {Allowance} allowance whose slices they met @returns {boolean} one is under way */
+  #calling(allowance) {
     const { calls, called, calling } = this.control;
-    if (calls !== this.#calls) this.#count(called[0] - performance.timeOrigin, called[1]);
+    if (calls !== this.#calls) this.#count(called[0] - performance.timeOrigin, called[1], calls - this.#calls);
     this.#calls = calls;
+    const waited = called[2] - this.#callsDelayed;
+    if (waited > 0) allowance.waited(waited);
+    this.#callsDelayed = called[2];
     return calling;
   }
 
-  /** @param {number} start @param {number} took */
-  spent(start, took) {
-    this.#sliceStart = start;
-    this.#sliceEnd = start + took;
+  /** Work for a lab was done. @param {number} start @param {number} took @param {Allowance} allowance */
+  spent(start, took, allowance) {
+    const end = start + took;
+    const last = this.#slices.at(-1);
+    if (last && last.allowance === allowance && start - last.end < SEAM_MS) last.end = end;
+    else this.#slices.push({ start, end, allowance });
+    if (this.#slices.length > MOST_SLICES) this.#slices.shift();
+    allowance.took(took);
+  }
+
+  /**
+   * `work` counts as the lab's.
+   * @template T
+   * @param {Allowance} allowance @param {() => Promise<T> | T} work @returns {Promise<T>}
+   */
+  async during(allowance, work) {
+    const start = performance.now();
+    this.control.slice(true);
+    try {
+      return await work();
+    } finally {
+      this.control.slice(false);
+      this.spent(start, performance.now() - start, allowance);
+    }
   }
 
   /**
    * Waits until a slice may begin.
-   * @param {AbortSignal} signal
+   * @param {Allowance} allowance @param {PacePolicy} policy @param {AbortSignal} signal
    * @returns {Promise<number>} ms that it may take
    */
-  async gap(signal) {
+  async gap(allowance, policy, signal) {
     const asked = performance.now();
     for (;;) {
       await turn(); // an inference that was sent meanwhile goes first
@@ -95,21 +126,21 @@ export class Pace {
         await new Promise((resolve) => { this.#waiting.push(() => resolve(undefined)); });
         continue;
       }
-      if (this.#calling() && performance.now() - asked < PATIENCE_MS) {
+      if (this.#calling(allowance) && performance.now() - asked < policy.patienceMs) {
         await pause(1); // no busy waiting: the run may have use for this core. Where runs never end, slices go beside them
         continue;
       }
-      if (this.mode === 'now') return Math.max(NOW_MS, Math.min(NOW_MOST_MS, NOW_SHARE * this.#runMs));
-      const now = performance.now();
-      const quiet = now - this.#lastEnd;
-      if (quiet >= QUIET_MS) return quiet > 10 * QUIET_MS ? MOST_MS : Math.min(MOST_MS, Math.max(1, 0.5 * this.#runMs));
-      const due = now - Math.max(asked, this.#lastForced) > PATIENCE_MS;
-      if (due && this.delayedMs < this.allowanceMs) {
-        this.#lastForced = now;
-        return Math.max(LEAST_MS, Math.min(FORCED_MS, SHARE * this.#runMs));
-      }
-      await pause(Math.min(QUIET_MS - quiet + 0.5, QUIET_MS));
+      const quietMs = performance.now() - this.#lastEnd;
+      const ms = allowance.grant(policy, { quietMs, runMs: this.#runMs, totalMs: this.#totalMs, runs: this.#runs });
+      if (ms) return ms;
+      if (this.control.calls === this.#calls && quietMs < policy.quietMs) await this.#next(policy.quietMs - quietMs + 0.5);
+      else await pause(1);
     }
+  }
+
+  /** Until the next inference has ended, or for so long. @param {number} ms */
+  async #next(ms) {
+    await Promise.race([pause(ms), new Promise((resolve) => { this.#waiting.push(() => resolve(undefined)); })]);
   }
 
   /** Lets time pass without using the engine. @param {number} ms @param {AbortSignal} signal */

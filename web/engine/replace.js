@@ -6,7 +6,6 @@ import { UNWRITTEN } from './lab-bench.js';
 import { run } from './run.js';
 
 /** @typedef {import('./session.js').Session} Session */
-/** @typedef {import('./pace.js').Pace} Pace */
 
 /** How long kernels are called in one go, and each of them. */
 const [SLICE_MS, EACH_MS] = [3, 0.6];
@@ -17,10 +16,9 @@ const [SLICE_MS, EACH_MS] = [3, 0.6];
  * @param {string} key
  * @param {number[]} steps
  * @param {number} from index in `steps`
- * @param {Pace} pace
  * @returns {Promise<number>} where to go on
  */
-export async function warmSteps(session, key, steps, from, pace) {
+export async function warmSteps(session, key, steps, from) {
   const plan = session.plan(key);
   const start = performance.now();
   let at = from;
@@ -30,7 +28,6 @@ export async function warmSteps(session, key, steps, from, pace) {
     const until = performance.now() + EACH_MS;
     do await session.callStep(plan, few); while (performance.now() < until);
   }
-  pace.spent(start, performance.now() - start);
   return at;
 }
 
@@ -42,11 +39,9 @@ export async function warmSteps(session, key, steps, from, pace) {
  * @param {import('./types.d.ts').Feed[]} feeds
  * @param {import('./types.d.ts').Agreement[]} outputs
  * @param {import('./run.js').Context} context
- * @param {Pace} pace
  * @returns {Promise<{ok: boolean, worst: number, reason: string, ms: number[]}>}
  */
-export async function verifyPlan(session, serving, key, feeds, outputs, context, pace) {
-  const start = performance.now();
+export async function verifyPlan(session, serving, key, feeds, outputs, context) {
   const found = { ok: true, worst: 0, reason: '', ms: [0, 0] };
   try {
     const base = await run(session, serving, feeds, undefined, false, context);
@@ -65,7 +60,6 @@ export async function verifyPlan(session, serving, key, feeds, outputs, context,
     found.ok = false;
     found.reason = cause instanceof Error ? cause.message : String(cause);
   }
-  pace.spent(start, performance.now() - start);
   return found;
 }
 

@@ -100,14 +100,16 @@ export class Trials {
    * Has fast code made for a plan that does not serve yet, in slices between runs.
    * @param {string} id
    * @param {string} key the plan's
+   * @param {string} lab in whose name
    * @param {number[]} steps that may run by themselves
+   * @param {import('./types.d.ts').PacePolicy} pace
    * @param {AbortSignal} [signal]
    */
-  async warmPlan(id, key, steps, signal) {
+  async warmPlan(id, key, lab, steps, pace, signal) {
     for (let pass = 0; pass < 3; pass++) {
       for (let at = 0; at < steps.length;) {
-        await this.calls.call('gap', [], { signal });
-        at = await this.inLane(id, () => this.calls.call('warmSteps', [id, key, steps, at]));
+        await this.calls.call('gap', [lab, pace], { signal });
+        at = await this.inLane(id, () => this.calls.call('warmSteps', [id, key, lab, steps, at]));
       }
       await new Promise((resolve) => { setTimeout(resolve, WARM_MS); });
     }
@@ -118,13 +120,14 @@ export class Trials {
    * @param {string} id
    * @param {string} serving key
    * @param {string} key of the plan that is to take its place
+   * @param {string} lab in whose name
    * @param {Feed[]} feeds
    * @param {import('./types.d.ts').Agreement[]} outputs
    * @returns {Promise<{ok: boolean, worst: number, reason: string, ms: number[]}>} ms: of each
    */
-  verifyPlan(id, serving, key, feeds, outputs) {
+  verifyPlan(id, serving, key, lab, feeds, outputs) {
     const packed = feeds.map((feed) => own(feed));
-    return this.inLane(id, () => this.calls.call('verifyPlan', [id, serving, key, packed, outputs]));
+    return this.inLane(id, () => this.calls.call('verifyPlan', [id, serving, key, lab, packed, outputs]));
   }
 
   /**
@@ -145,11 +148,12 @@ export class Trials {
   }
 
   /**
-   * @param {{mode?: 'now' | 'idle', allowanceMs?: number}} [change]
+   * @param {{mode?: 'now' | 'idle'}} [change]
+   * @param {string} [lab] default all labs, and those that are opened later
    * @returns {Promise<import('./types.d.ts').PaceReport>}
    */
-  pace(change) {
-    return this.calls.call('pace', [change]);
+  pace(change, lab) {
+    return this.calls.call('pace', [change, lab]);
   }
 
   /**

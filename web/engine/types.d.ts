@@ -81,6 +81,9 @@ export interface Plan {
   outputs: ValueRef[];
   /** The caller's own thread may run it if that takes at most so many ms; 0 or left out: it never does. */
   callerMs?: number;
+  /** No run is judged for so long after the first one there; so many in a row must then be too long (default 0, 1). */
+  callerFreshMs?: number;
+  callerTries?: number;
   stats?: Record<string, unknown>;
 }
 
@@ -167,6 +170,25 @@ export interface LabPolicy {
   lookMs: number;
   sliceMs: number;
   again: number;
+  pace: PacePolicy;
+}
+/** When a lab may use the engine, and for how long: see py/nnjit/tune/policy.py. Shares are parts of an inference. */
+export interface PacePolicy {
+  nowMs: number;
+  nowShare: number;
+  nowMostMs: number;
+  quietMs: number;
+  idleMs: number;
+  patienceMs: number;
+  share: number;
+  part: number;
+  unitMs: number;
+  mostMs: number;
+  rareRuns: number;
+  rareMs: number;
+  allowanceMs: number;
+  streamMs: number;
+  reserveMs: number;
 }
 /** A part of a model as a plan in a lab's memory; `pattern` is repeated over a constant. */
 export interface LabPlan {
@@ -244,7 +266,8 @@ export interface Repack {
   words: number[];
 }
 export interface Adoption { lab: string; slot: number; pages: number; repacks: Repack[] }
-export interface PaceReport { delayedMs: number; delayed: number }
+/** leftMs: what inferences may still wait for the lab, or for the one of several that has the least. */
+export interface PaceReport { delayedMs: number; delayed: number; leftMs: number }
 
 export interface SessionMemory { id: string; bytes: number; shared: boolean; threads: number; plans: string[] }
 export interface MemoryReport { sessions: SessionMemory[]; total: number }

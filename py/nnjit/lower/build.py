@@ -10,20 +10,28 @@ from collections.abc import Callable, Iterator, Sequence
 
 from nnjit.codegen.dtypes import SIZES
 from nnjit.codegen.expr import UnsupportedExpr
+from nnjit.codegen.wasm.target import Target
 from nnjit.graph.ir import Graph, Node, Value
 from nnjit.lower import ops  # noqa: F401  (fills the registry)
 from nnjit.lower.backend import AnyTarget, Code, attention_forms, stores
 from nnjit.lower.context import Context
-from nnjit.lower.forms import Choice, Forms
+from nnjit.lower.forms import ALGORITHM, FUSION, ORDER, Choice, Forms
 from nnjit.lower.joining import place_in_reader
 from nnjit.lower.kernels import Kernels
 from nnjit.lower.layout import Layout
-from nnjit.lower.layouts import preferred
+from nnjit.lower.layouts import other_readers, preferred
 from nnjit.lower.lowered import Chosen, HostCall, Lowered
 from nnjit.lower.ops.attention import OP as ATTENTION
 from nnjit.lower.regions import Region, fuse
 from nnjit.lower.registry import ALGORITHMS, COMPOSITES, COMPUTE, VIEWS, Computation, Unsupported, kind
 from nnjit.lower.tensors import Buffer
+
+COSTLY = frozenset({
+    "Erf", "Exp", "Tanh", "Sigmoid", "Softplus", "Gelu", "Mish", "Swish", "HardSwish", "Elu", "Selu", "Celu", "Log",
+    "Pow", "Sin", "Cos", "QuickGelu", "Softsign", "Sqrt", "Div",
+})  # fmt: skip
+LONG = 4
+"""Nodes after an anchor from which its kernel may be crowded."""
 
 
 class Build(Kernels):
@@ -35,16 +43,18 @@ class Build(Kernels):
         super().__init__(graph, target, chosen)
         self.graph = graph
         self.forms = forms or Forms()
-        self.choices: dict[Node, Choice] = {}
+        self.choices: dict[tuple[Node, str], Choice] = {}
         self.weights = sum(v.const.nbytes for v in graph.constants() if v.const is not None)
         self.grown = 0  # bytes that weights kept in another form take more
         self.reasons: dict[Node, str] = {}
         self.given = list(graph.outputs)
         self.outputs = set(graph.outputs)
 
-    def form(self, node: Node, rule: str, options: Sequence[str]) -> str:
-        """Which of `options` a node is lowered as; `rule`: the one to expect the most of."""
-        choice = self.choices[node] = self.forms.choose(node, rule, options)
+    def form(
+        self, node: Node, rule: str, options: Sequence[str], about: str = ALGORITHM, detail: str = ""
+    ) -> str:
+        """Which of `options` a node is lowered as; `rule`: the one to expect the most of. See `Forms.choose`."""
+        choice = self.choices[node, about] = self.forms.choose(node, rule, options, about, detail)
         return choice.form
 
     def run(self, progress: Callable[[int, int], None] | None = None) -> Lowered:
@@ -55,7 +65,9 @@ class Build(Kernels):
 
     def lowered(self) -> Lowered:
         """What came of it, after the last part."""
-        return Lowered(self.graph, self.steps, self.tensors, self.reasons, self.choices, self.given)
+        return Lowered(
+            self.graph, self.steps, self.tensors, self.reasons, self.choices, self.given, self.forms.shares()
+        )
 
     def parts(self) -> Iterator[tuple[int, int]]:
         """Lowers region by region, so that a caller may do other things in between; (done, of how many)."""
@@ -67,7 +79,10 @@ class Build(Kernels):
             self.graph, lambda n: "host" if n in refused or not self._storable(n) else self._kind(n)
         )
         for i, r in enumerate(regions):
-            self._region(r)
+            if self._fused(r):
+                self._region(r)
+            else:
+                self._one_by_one(r)
             yield i + 1, len(regions)
         self.anchor = None
         self._outputs()
@@ -101,12 +116,26 @@ class Build(Kernels):
                 self._apart(r)
             elif len(r.nodes) > 1 or r.inlined:
                 # without the epilogue the anchor may do, and if not, only the anchor goes to the reference
-                for n in (*reversed(r.inlined), *r.nodes):
-                    live = next((v for v in n.outputs if v.name), n.outputs[0])
-                    self._region(Region(n, [n], n.outputs[r.out] if n is r.anchor else live, kind(n),
-                                        r.out if n is r.anchor else 0))  # fmt: skip
+                self._one_by_one(r)
             else:
                 self._host(r.nodes, str(e))
+
+    def _fused(self, r: Region) -> bool:
+        """Whether a region is one kernel: it need not be where an epilogue is costly or long, or computed again."""
+        if r.kind != "computation" or r.anchor.once or not isinstance(self.target, Target):
+            return True
+        after = [n.op for n in r.nodes[1:]]
+        if not r.inlined and len(after) < LONG and not COSTLY & set(after):
+            return True
+        detail = repr((after, [n.op for n in r.inlined]))
+        return self.form(r.anchor, "fused", ("fused", "apart"), FUSION, detail) == "fused"
+
+    def _one_by_one(self, r: Region) -> None:
+        """Each node of a region as a kernel of its own."""
+        for n in (*reversed(r.inlined), *r.nodes):
+            live = next((v for v in n.outputs if v.name), n.outputs[0])
+            self._region(Region(n, [n], n.outputs[r.out] if n is r.anchor else live, kind(n),
+                                r.out if n is r.anchor else 0))  # fmt: skip
 
     def _apart(self, r: Region) -> None:
         """A node that would not fit one kernel, as the several that it is composed of; what was fused with it follows
@@ -193,6 +222,11 @@ class Build(Kernels):
         c.value = ctx.inside[out]
         once = all(n.once for n in r.nodes)
         layout = Layout.row_major(out.shape) if out in self.outputs else preferred(r, c, self.tensors)
+        if anchor.op == "Conv" and out not in self.outputs and other_readers(out):
+            rule = "rows" if layout.dense else "channels"
+            asked = self.form(anchor, rule, ("channels", "rows"), ORDER, repr([n.op for n in out.users]))
+            orders = {"channels": Layout.channels_last, "rows": Layout.row_major}
+            layout = layout if asked == rule else orders[asked](out.shape)
         joined = place_in_reader(self, out, layout, once)
         if joined is not None:
             buffer, layout = joined.buffer, joined.layout

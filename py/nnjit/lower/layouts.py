@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from nnjit.graph.ir import Value
 from nnjit.lower.layout import Layout
 from nnjit.lower.regions import Region
-from nnjit.lower.registry import Computation
+from nnjit.lower.registry import Computation, kind
 from nnjit.lower.tensors import Tensors
 
+IN_ORDER = frozenset(
+    {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "Resize", "Concat", "Pad"}
+)
+"""What reads images in whatever order convolutions write them."""
 CHANNELS = 8
 """Channels from which a convolution wants them side by side."""
 
@@ -37,6 +43,14 @@ def _for_convolution(out: Value) -> bool:
     shape = out.shape or ()
     readers = {u.op for u in out.users} == {"Conv"} and all(u.inputs[0] is out for u in out.users)
     return readers and len(shape) > 2 and shape[1] >= CHANNELS
+
+
+def other_readers(out: Value) -> bool:
+    """Whether channels and places are read by something that may like another order than convolutions do."""
+    shape = out.shape or ()
+    if len(shape) < 3 or shape[1] < 2 or prod(shape[2:]) < 2:
+        return False
+    return any(n.op not in IN_ORDER and kind(n) != "pointwise" for n in out.users)
 
 
 def transposed_reader(out: Value) -> Layout | None:

@@ -42,6 +42,8 @@ class Kernel:
     loop: Loop | None = None
     moves: tuple[int, ...] = ()
     """In a loop: elements by which each place moves from one turn to the next."""
+    threads: str = ""
+    """"alone" on one, shared by "all", or as the rules for shares say."""
 
     @property
     def reads(self) -> list[Buffer]:
@@ -72,7 +74,9 @@ class Lowered:
     tensors: Tensors
     reasons: dict[Node, str]
     """Why a node runs on the reference."""
-    choices: dict[Node, Choice] = field(default_factory=dict)
-    """Of nodes that have several forms, which they got."""
+    choices: dict[tuple[Node, str], Choice] = field(default_factory=dict)
+    """Of nodes that have several forms, which they got; by node and matter."""
     outputs: list[Value] = field(default_factory=list)
     """The graph's outputs as they were: lowering puts copies in the place of some."""
+    shares: dict[str, str] = field(default_factory=dict)
+    """Key of a spec -> whether its steps are done "alone" or by "all" threads, where that was measured."""

@@ -27,7 +27,7 @@ from nnjit.runtime.memory import SessionMemory
 from nnjit.runtime.plan import Plan
 from nnjit.runtime.session import CompilerSession, Options
 from nnjit.runtime.tuning import Tuning
-from nnjit.tune import records
+from nnjit.tune import policy, records
 from nnjit.tune.device import DeviceFacts
 from nnjit.tune.device_class import engine_of, gpu_device, wasm_device
 from nnjit.tune.gpu_device import GpuFacts, Probe, facts_of, probes
@@ -173,7 +173,7 @@ def open_tuning(session: CompilerSession, args: Mapping[str, Any]) -> dict[str, 
             raise SessionError("A model on the reference has no kernels to tune", plan=key)
         session.tunings[key] = found
     found.relay()
-    return found.status()
+    return {**found.status(), "stream": policy.STREAM}
 
 
 def _wasm_course(session: CompilerSession, key: str) -> Course:
@@ -324,11 +324,12 @@ def methods(session: Callable[[Any], CompilerSession]) -> dict[str, Callable[[An
         "tune.probed": lambda args, _: probed(plain(args)),
         "tune.gpuProbing": lambda args, _: gpu_probing(session(args)),
         "tune.gpuProbed": lambda args, _: gpu_probed(plain(args)),
+        "tune.policy": lambda args, _: {"factsMs": policy.FACTS_MS},
         "tune.prefer": lambda args, _: prefer(session(args)),
         "tune.open": lambda args, _: open_tuning(session(args), plain(args)),
         "tune.records": lambda args, _: record_lines(session(args), plain(args)),
         "tune.surveyed": on_any(lambda c, a: c.surveyed(a["steps"])),
-        "tune.next": on_any(lambda c, a: c.next()),
+        "tune.next": on_any(lambda c, a: c.next(a.get("most"))),
         "tune.paired": on_course(lambda c, a: c.forming.report(a["report"])),
         "tune.link": on_course(lambda c, a: c.link(a["loaded"])),
         "tune.replaced": on_course(lambda c, a: c.replaced()),

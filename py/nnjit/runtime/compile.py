@@ -261,7 +261,7 @@ class Linker(Link):
             pending.append((reads, writes))
             tiles = _tiles(s)
             spec = s.spec
-            how = share(spec, tiles, self.target.threads)
+            how = share(spec, tiles, self.target.threads, s.threads or self.lowered.shares.get(spec.key, ""))
             times = s.loop.times if s.loop else 1
             if s.loop is not None and s.loop is not loop:
                 count += 1

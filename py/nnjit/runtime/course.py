@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 FORMS, CHANGE, KERNELS, UNITE, END = "forms", "change", "kernels", "unite", "end"
 
 
+PATIENCE = 120
+"""How often a pause is waited for in which forms that were put off could be tried."""
+
+
 class Course:
     """See the module. make: a Tuning for a plan. failed: whether "question form" went wrong here before."""
 
@@ -44,6 +48,9 @@ class Course:
         self.changed = False
         """Another plan than the first one serves."""
         self.notes: list[str] = []
+        self._applied: dict[str, str] = {}
+        """The answers of the last plan that was begun."""
+        self._waits = 0
 
     def surveyed(self, steps: Sequence[Mapping[str, Any]]) -> None:
         """Times of the steps in a real inference."""
@@ -53,13 +60,15 @@ class Course:
 
     # ---- what to do next ----
 
-    def next(self) -> dict[str, Any]:
-        """{do, ...}: 'work' (ask again), 'pair', 'setup' and 'trial' for the lab, 'link' (call `link`), 'done'."""
+    def next(self, most_ms: float | None = None) -> dict[str, Any]:
+        """{do, ...}: 'work' (ask again), 'pair', 'setup' and 'trial' for the lab, 'link' (call `link`), 'wait' (ask
+        again later), 'done'. most_ms: under a stream of inferences, what the lab may take for one thing."""
         while True:
             if self.state == FORMS:
-                found = self.forming.next()
+                found = self.forming.next(most_ms)
                 if found is None:
-                    self._go(CHANGE if self.forming.wins else KERNELS)
+                    known = self.forming.answers == self._applied
+                    self._go(KERNELS if known or not self.forming.wins else CHANGE)
             elif self.state in (CHANGE, UNITE):
                 found = self._relink()
                 if found is None:
@@ -69,8 +78,7 @@ class Course:
                 found = self.tuning.next()
                 if found["do"] == "done":
                     self.reason = str(found["reason"])
-                    self._go(UNITE if self.tuning.adopted else END)
-                    found = None
+                    found = self._after_kernels(most_ms)
             else:
                 found = {"do": "done", "reason": self.reason}
             if found is not None:
@@ -78,12 +86,24 @@ class Course:
 
     reason = "nothing is left to gain"
 
+    def _after_kernels(self, most_ms: float | None) -> dict[str, Any] | None:
+        """Forms that were put off have their turn when there is a pause."""
+        if self.forming.put_off and self._waits < PATIENCE:
+            if most_ms is not None and self.forming.least_ms > most_ms:
+                self._waits += 1
+                return {"do": "wait"}
+            self._go(FORMS)
+            return None
+        self._go(UNITE if self.tuning.adopted else END)
+        return None
+
     def _go(self, state: str) -> None:
         self.state, self.begun = state, False
 
     def _relink(self) -> dict[str, Any] | None:
         if not self.begun:
             self.begun = True
+            self._applied = self.forming.answers
             if not self.relinking.begin(self.winners, self.forms):
                 return None
         return self.relinking.next()

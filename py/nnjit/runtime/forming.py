@@ -1,15 +1,16 @@
 """Forming: which form each node of a plan should have, found by trying the others: Winograd or direct, attention as
-one kernel or three.
+one kernel or three, an epilogue fused or not, the order of an output, a step on one thread or on all.
 
-Takes a plan with what it was lowered from; `next()` gives a thing to do, or None at the end. The graph is lowered once
-more with all the other forms, a little at a time; where the steps differ, both ways are laid out in the lab, held
-against each other and timed in turn. `answers` then says, by question, what to lower the graph with.
+Takes a plan with what it was lowered from; `next()` gives a thing to do, or None at the end. For each matter in turn
+the graph is lowered once more with all the other forms of it, a little at a time; where the steps differ, both ways
+are laid out in the lab, held against each other and timed in turn. `answers` then says, by question, what to lower the
+graph with.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -17,13 +18,17 @@ from typing import Any
 from nnjit.codegen.wasm.target import Target
 from nnjit.errors import NnjitError
 from nnjit.lower.build import Build
-from nnjit.lower.forms import Forms
+from nnjit.lower.forms import LOWERED, Forms
 from nnjit.lower.lowered import Chosen, HostCall, Lowered
-from nnjit.runtime.groups import Group, PairBench, Refused, differences
+from nnjit.runtime.common_values import Refused
+from nnjit.runtime.groups import Group, differences, sharing
+from nnjit.runtime.pair_bench import PairBench
 from nnjit.runtime.plan import Plan
 from nnjit.tune.policy import LAB, PAIR_ROUNDS, PAIR_WIN, PART_MS, WORTH
 
 FAILURES = ("wrong", "trap", "refused")
+LEAST_MS = 0.7
+"""What one reading of a group takes at least."""
 
 
 @dataclass(slots=True)
@@ -31,6 +36,7 @@ class Contest:
     """Alike groups. ratio: the other form's time over the serving one's; verdict as of a candidate."""
 
     group: Group
+    other: Lowered
     count: int
     share_ms: float
     verdict: str = ""
@@ -39,6 +45,11 @@ class Contest:
     ratio: float = 0.0
     base: list[float] = field(default_factory=list)
     mine: list[float] = field(default_factory=list)
+
+    @property
+    def lab_ms(self) -> float:
+        """About what it takes to try it: both ways, for what they give, for their fast code, then in rounds."""
+        return 2 * max(self.share_ms / self.count * self.group.repeated, LEAST_MS) * (5 + PAIR_ROUNDS)
 
     @property
     def won(self) -> bool:
@@ -60,13 +71,22 @@ class Forming:
         self._base = plan.lowered
         self._other: Build | None = None
         self._parts: Iterator[Any] | None = None
-        self._mine: Lowered | None = None
+        self._about: list[str] = []
+        """Matters that are yet to be looked at; the first one now."""
         self._now: Contest | None = None
         self._over = False
         if self._base is None or any(isinstance(s, HostCall) for s in self._base.steps):
             self._end("parts of the model run on the reference")
-        elif not any(self._open(q.question, q.options, q.form) for q in self._base.choices.values()):
-            self._end("no node has another form")
+        else:
+            asked = {
+                about
+                for (_, about), q in self._base.choices.items()
+                if self._open(q.question, q.options, q.form)
+            }
+            self._about = [about for about in LOWERED if about in asked]
+            self._shares()
+            if not self._about and not self.contests:
+                self._end("no node has another form")
 
     def _open(self, question: str, options: tuple[str, ...], form: str) -> bool:
         others = [o for o in options if o != form]
@@ -76,27 +96,30 @@ class Forming:
 
     def _end(self, reason: str) -> None:
         self._over, self.reason = True, reason
-        self._parts = self._other = self._mine = None
+        self._parts = self._other = None
 
     def surveyed(self, ms: Mapping[int, float]) -> None:
         """Times of steps in a real inference."""
         self.step_ms = dict(ms)
+        if not self._over:
+            self._shares()
 
     # ---- what to do next ----
 
-    def next(self) -> dict[str, Any] | None:
-        """{do: 'work'}: ask again, {do: 'pair', pair, job}: for the lab; None: all is known."""
+    def next(self, most_ms: float | None = None) -> dict[str, Any] | None:
+        """{do: 'work'}: ask again, {do: 'pair', pair, job}: for the lab; None: all is known, or is put off because it
+        would take the lab more than `most_ms` of what a stream of inferences may still wait."""
         if self._over:
             return None
-        if self._mine is None:
+        if self._about:
             return self._lower()
         for contest in self.contests:
-            if contest.verdict:
+            if contest.verdict or (most_ms is not None and contest.lab_ms > most_ms):
                 continue
             try:
                 assert self._base is not None
                 bench = PairBench(
-                    contest.group, self._base, self._mine, self._mine.graph.outputs, self.target
+                    contest.group, self._base, contest.other, contest.other.graph.outputs, self.target
                 )
             except (Refused, NnjitError) as error:
                 contest.verdict, contest.reason = "illegal", str(error)
@@ -104,8 +127,19 @@ class Forming:
             self._now = contest
             pair = {**bench.setup(), "rounds": PAIR_ROUNDS, "policy": LAB}
             return {"do": "pair", "job": self.about(contest), "schedule": contest.group.text, "pair": pair}
-        self._end("")
+        if not self.put_off:
+            self._end("")
         return None
+
+    @property
+    def put_off(self) -> bool:
+        """Whether something is left to try."""
+        return not self._over and any(not c.verdict for c in self.contests)
+
+    @property
+    def least_ms(self) -> float:
+        """What the next thing takes the lab."""
+        return min((c.lab_ms for c in self.contests if not c.verdict), default=0.0)
 
     def _lower(self) -> dict[str, Any] | None:
         """A part of the other lowering: at most PART_MS at a time, so that inferences keep their cores."""
@@ -114,7 +148,7 @@ class Forming:
         if self._parts is None:
             graph.outputs[:] = self._base.outputs
             self._other = Build(
-                graph, self.target, self.chosen, Forms("auto", self.forms.answers, other=True)
+                graph, self.target, self.chosen, Forms("auto", self.forms.answers, other=self._about[0])
             )
             self._parts = self._other.parts()
         until = time.perf_counter() + PART_MS / 1e3
@@ -122,28 +156,34 @@ class Forming:
             while next(self._parts, None) is not None:
                 if time.perf_counter() >= until:
                     return {"do": "work", "what": "other forms"}
+            assert self._other is not None
+            mine = self._other.lowered()
+            self._compare(differences(self._base, mine), mine)
         except NnjitError as error:
-            self._end(str(error))
-            return None
-        assert self._other is not None
-        self._mine = self._other.lowered()
-        self._compare()
+            self.reason = str(error)
+        self._parts = self._other = None
+        self._about.pop(0)
         return {"do": "work", "what": "other forms"}
 
-    def _compare(self) -> None:
-        """The contests, those with the most to gain first."""
-        assert self._base is not None and self._mine is not None
+    def _shares(self) -> None:
+        """The contests about threads: they need no other lowering, and the times of the steps."""
+        assert self._base is not None
+        self.contests = [c for c in self.contests if c.other is not self._base]
+        self._compare(sharing(self._base, self.target), self._base)
+
+    def _compare(self, groups: Iterable[Group], mine: Lowered) -> None:
+        """More contests, those with the most to gain first."""
         alike: dict[str, Contest] = {}
-        for group in differences(self._base, self._mine):
+        for group in groups:
             if not all(self._open(q, (was, group.answers[q]), was) for q, was in group.was.items()):
                 continue
-            ms = sum(self.step_ms.get(group.at + i, 0.0) for i in range(len(group.base)))
-            contest = alike.setdefault(group.key, Contest(group, 0, 0.0))
+            ms = sum(self.step_ms.get(group.at + i, 0.0) for i in range(group.steps))
+            contest = alike.setdefault(group.key, Contest(group, mine, 0, 0.0))
             contest.count += 1
             contest.share_ms += ms
         total = sum(self.step_ms.values())
         worth = [c for c in alike.values() if not total or c.share_ms > 4 * WORTH * total]
-        self.contests = sorted(worth, key=lambda c: -c.share_ms)
+        self.contests = sorted([*self.contests, *worth], key=lambda c: -c.share_ms)
 
     def about(self, c: Contest) -> dict[str, Any]:
         """A contest as the page shows it."""
@@ -161,7 +201,7 @@ class Forming:
         c.verdict, c.reason = str(report["verdict"]), str(report.get("reason", ""))
         c.base, c.mine = list(report.get("base") or ()), list(report.get("mine") or ())
         if c.verdict == "timed" and c.base and len(c.base) == len(c.mine):
-            c.base_ms = median(c.base)
+            c.base_ms = median(c.base) / c.group.repeated
             c.ratio = median(b / a for a, b in zip(c.base, c.mine, strict=True) if a > 0)
         line = {
             **self.about(c),

@@ -134,7 +134,7 @@ class GpuCourse:
     def surveyed(self, steps: Sequence[Mapping[str, Any]]) -> None:
         self.tuning.surveyed(steps)
 
-    def next(self) -> dict[str, Any]:
+    def next(self, most_ms: float | None = None) -> dict[str, Any]:
         """{do: 'setup' | 'trial' | 'done', ...}."""
         return {**self.tuning.next(), "phase": "kernels"}
 

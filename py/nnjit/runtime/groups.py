@@ -1,57 +1,53 @@
-"""Groups: where two lowerings of one graph differ, node by node, and both ways as small plans for the lab.
+"""Groups: where two lowerings of one graph differ, node by node, and steps that could be shared otherwise.
 
-Takes two `Lowered` of the same Graph object; gives a Group for each place where their steps differ. `PairBench` lays
-both sides of one out in a memory of their own: the same weights and the same activations, made up, and the outputs
-that must agree.
+Takes two `Lowered` of the same Graph object; gives a Group for each place where their steps differ because a node has
+another form (`differences`), and one for each step of which it is not clear whether sharing it pays (`sharing`).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
-from typing import Any
+from typing import TypeAlias
 
-from nnjit.codegen.dtypes import FLOATS, SIZES
-from nnjit.codegen.schedule.steps import Schedule, ScheduleError, describe
+from nnjit.codegen.schedule.steps import Schedule, describe
 from nnjit.codegen.wasm.target import Target
-from nnjit.graph.ir import Const, Graph, Node, Value
+from nnjit.graph.ir import Node
+from nnjit.lower.forms import LOWERED, ORDER, share_question
 from nnjit.lower.lowered import HostCall, Kernel, Lowered
-from nnjit.lower.tensors import Buffer
-from nnjit.runtime.compile import Linker
-from nnjit.runtime.memory import SessionMemory
-from nnjit.runtime.plan import Plan
-from nnjit.tune.bench import ELEMENT_KINDS, MOST_BYTES, fill_pattern, gather_operands
+from nnjit.runtime.common_values import Refused, Shared
+from nnjit.runtime.shares import questionable, share
 
-ACTUAL = 4 << 20
-"""Constants of up to so many bytes keep their values: they may be places, scales, bounds or masks, which a rule has
-read; larger ones are weights."""
-TOLERANCE = {"f32": 1e-3, "f16": 2e-2, "bf16": 1e-1, "f64": 1e-9}
-"""In parts of the largest output: another algorithm rounds elsewhere (Winograd's transforms lose some three digits)."""
-
-
-class Refused(ScheduleError):
-    """These two ways cannot be held against each other in the lab."""
+MOST_READERS = 8
+"""Places after a reordered output among which all that see its order must lie."""
 
 
 @dataclass(slots=True)
 class Group:
     """Steps of the same nodes, both ways. answers: the forms of `mine`, by question; was: those of `base`.
-    at: where the first of base lies among the run's kernels."""
+    at: where the first of base lies among the run's kernels; steps: how many of these they are."""
 
     anchors: list[Node | None]
     base: list[Kernel]
     mine: list[Kernel]
     at: int
+    steps: int
     answers: dict[str, str] = field(default_factory=dict)
     was: dict[str, str] = field(default_factory=dict)
+    reordered: bool = False
+    """One of the answers is about the order of an output."""
 
     @property
     def key(self) -> str:
         """Alike groups have one key."""
         text = repr([[_ident(s) for s in side] for side in (self.base, self.mine)])
         return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+    @property
+    def repeated(self) -> float:
+        """How many times as long as in an inference it takes in the lab."""
+        return len(self.base) / self.steps
 
     @property
     def name(self) -> str:
@@ -75,37 +71,89 @@ def differences(base: Lowered, mine: Lowered) -> list[Group]:
     """The places where two lowerings of a graph differ because a node has another form."""
     a, b = _by_anchor(base), _by_anchor(mine)
     groups: list[Group] = []
-    matcher = SequenceMatcher(None, [n for n, _ in a], [n for n, _ in b], autojunk=False)
-    starts = [0]
-    for _, steps in a:
-        starts.append(starts[-1] + sum(isinstance(s, Kernel) for s in steps))
-    for tag, i, i2, j, j2 in matcher.get_opcodes():
-        pairs = [(i, i2, j, j2)]
-        if tag == "equal":
-            pairs = [(i + n, i + n + 1, j + n, j + n + 1) for n in range(i2 - i)]
-        for p, p2, q, q2 in pairs:
-            left = [s for _, steps in a[p:p2] for s in steps]
-            right = [s for _, steps in b[q:q2] for s in steps]
-            if [_ident(s) for s in left] == [_ident(s) for s in right]:
-                continue
-            anchors = list(dict.fromkeys([n for n, _ in (*a[p:p2], *b[q:q2])]))
-            kernels = [[s for s in side if isinstance(s, Kernel)] for side in (left, right)]
-            if len(kernels[0]) < len(left) or len(kernels[1]) < len(right):
-                continue
-            group = Group(anchors, kernels[0], kernels[1], starts[p])
-            for n in anchors:
-                if n in base.choices and n in mine.choices:
-                    was, now = base.choices[n], mine.choices[n]
-                    if was.form != now.form:
-                        group.answers[now.question] = now.form
-                        group.was[now.question] = was.form
-            if group.answers and group.base and group.mine:
-                groups.append(group)
+    places = _places(a, b)
+    done = 0
+    for at, (p, p2, q, q2) in enumerate(places):
+        if at < done:
+            continue
+        group = _group(base, mine, a, b, (p, p2, q, q2))
+        if group is None:
+            continue
+        if group.reordered:  # what reads another order is another kernel: both count
+            for more in range(at, min(at + MOST_READERS, len(places))):
+                grown = _group(base, mine, a, b, (p, places[more][1], q, places[more][3]))
+                if grown is not None and _separate(grown, base, mine):
+                    group, done = grown, more + 1
+                    break
+        groups.append(group)
     return groups
 
 
-def _by_anchor(lowered: Lowered) -> list[tuple[Node | None, list[Kernel | HostCall]]]:
-    found: list[tuple[Node | None, list[Kernel | HostCall]]] = []
+def _group(
+    base: Lowered, mine: Lowered, a: Anchored, b: Anchored, at: tuple[int, int, int, int]
+) -> Group | None:
+    """Steps [p, p2) of a beside [q, q2) of b; None where they are the same, or have no other form of a node."""
+    p, p2, q, q2 = at
+    left = [s for _, steps in a[p:p2] for s in steps]
+    right = [s for _, steps in b[q:q2] for s in steps]
+    if [_ident(s) for s in left] == [_ident(s) for s in right]:
+        return None
+    anchors = list(dict.fromkeys([n for n, _ in (*a[p:p2], *b[q:q2])]))
+    kernels = [[s for s in side if isinstance(s, Kernel)] for side in (left, right)]
+    if len(kernels[0]) < len(left) or len(kernels[1]) < len(right):
+        return None
+    start = sum(isinstance(s, Kernel) for _, steps in a[:p] for s in steps)
+    group = Group(anchors, kernels[0], kernels[1], start, len(kernels[0]))
+    for n in (n for n in anchors if n is not None):
+        for about in LOWERED:
+            was, now = base.choices.get((n, about)), mine.choices.get((n, about))
+            if was is not None and now is not None and was.form != now.form:
+                group.answers[now.question] = now.form
+                group.was[now.question] = was.form
+                group.reordered |= about == ORDER
+    return group if group.answers and group.base and group.mine else None
+
+
+def _separate(group: Group, base: Lowered, mine: Lowered) -> bool:
+    """Whether the rest of the model does not see which way is taken."""
+    try:
+        Shared((group.base, group.mine), base, mine, set(mine.graph.outputs))
+    except Refused:
+        return False
+    return True
+
+
+Anchored: TypeAlias = "list[tuple[Node | None, list[Kernel | HostCall]]]"
+
+
+def _places(a: Anchored, b: Anchored) -> list[tuple[int, int, int, int]]:
+    """[p, p2) of a beside [q, q2) of b. What only one side has, because there it is a kernel of its own, belongs to
+    the kernel before it that computes it on the other side, or else to the one after it, which computes it again."""
+    found: list[tuple[int, int, int, int]] = []
+    matcher = SequenceMatcher(None, [n for n, _ in a], [n for n, _ in b], autojunk=False)
+    before = False  # what comes next belongs to the one before it
+    for tag, i, i2, j, j2 in matcher.get_opcodes():
+        if tag == "equal":
+            pairs = [(i + n, i + n + 1, j + n, j + n + 1) for n in range(i2 - i)]
+            if before:
+                p, _, q, _ = found.pop()
+                pairs[0] = p, i + 1, q, j + 1
+            found += pairs
+            before = False
+            continue
+        alone = {n for n, _ in (*a[i:i2], *b[j:j2])}
+        last = found[-1] if found else (0, 0, 0, 0)
+        beside = (*a[last[0] : last[1]], *b[last[2] : last[3]])
+        if found and tag != "replace" and any(alone & set(s.nodes) for _, steps in beside for s in steps):
+            found[-1] = last[0], i2, last[2], j2
+        else:
+            found.append((i, i2, j, j2))
+            before = tag != "replace"
+    return found
+
+
+def _by_anchor(lowered: Lowered) -> Anchored:
+    found: Anchored = []
     for s in lowered.steps:
         if s.once:
             continue
@@ -117,169 +165,32 @@ def _by_anchor(lowered: Lowered) -> list[tuple[Node | None, list[Kernel | HostCa
     return found
 
 
-def _ident(s: Kernel | HostCall) -> tuple[str, Schedule]:
-    return (s.spec.key, s.schedule) if isinstance(s, Kernel) else ("host", ())
+def _ident(s: Kernel | HostCall) -> tuple[str, Schedule, str]:
+    return (s.spec.key, s.schedule, s.threads) if isinstance(s, Kernel) else ("host", (), "")
 
 
-class Side(Linker):
-    """One way of a group as a plan of its own. Inputs and outputs stay where they are from before the first step to
-    after the last, so that the steps may run again and again."""
-
-    def __init__(
-        self, whole: Lowered, steps: Sequence[Kernel], inputs: Sequence[Value], outputs: Sequence[Value],
-        target: Target, memory: SessionMemory,
-    ) -> None:  # fmt: skip
-        graph = Graph("group", inputs, [*inputs, *outputs])
-        made = Lowered(graph, [*_makers(whole, steps), *steps], whole.tensors, {})
-        super().__init__(made, target, memory, f"lab {memory.next_slot}")
-
-    def _load(self, b: Buffer) -> None:
-        const = b.source
-        assert const is not None
-        if const.nbytes <= ACTUAL:
-            self.init.append({"kind": "bytes", "address": self.address[b], "data": const.raw()})
-            return
-        self.init.append(
-            {"kind": "pattern", "address": self.address[b], "nbytes": b.nbytes,
-             "pattern": fill_pattern(const.dtype, _seed(const), False)}
-        )  # fmt: skip
+REPEATED = 16
+"""A short step is timed so often in a row, as the steps of a model follow each other; once alone, to call the threads
+would be most of its time."""
 
 
-def _seed(const: Const) -> int:
-    """The same for the same weights, whichever side reads them."""
-    r = const.range
-    if r is not None:
-        return (r.file * 1000003 + r.start) % (1 << 31)
-    return const.nbytes
-
-
-def _makers(whole: Lowered, steps: Iterable[Kernel]) -> list[Kernel]:
-    """The steps at load that make what `steps` read."""
-    wanted = {b for s in steps for b in s.reads if b.constant and b.source is None}
-    found: list[Kernel] = []
-    for s in reversed(whole.steps):
-        if s.once and any(b in wanted for b in s.writes):
-            if not isinstance(s, Kernel):
-                raise Refused("a constant of it is made on the reference")
-            found.append(s)
-            wanted |= {b for b in s.reads if b.constant and b.source is None}
-    return found[::-1]
-
-
-class PairBench:
-    """Both ways of a group in one memory. Raises Refused where they have no inputs or outputs in common."""
-
-    def __init__(self, group: Group, base: Lowered, mine: Lowered, outputs: Sequence[Value], target: Target):
-        self.group, self.base, self.mine = group, base, mine
-        self.shared = _Shared(group, base, mine, set(outputs))
-        memory = SessionMemory()
-        sides = []
-        for whole, steps in ((base, group.base), (mine, group.mine)):
-            memory.arena = (0, 0)  # the other side's activations stay
-            side = Side(whole, steps, self.shared.inputs, self.shared.outputs, target, memory)
-            sides.append((side, side.plan()))
-            if memory.top > MOST_BYTES:
-                raise Refused(f"it needs more than {MOST_BYTES >> 20} MiB to be tried out")
-        self.sides = sides
-        self.pages = memory.pages
-
-    def setup(self) -> dict[str, Any]:
-        """What the lab needs: memory, both plans, what fills the activations, which outputs must agree."""
-        return {
-            "pages": self.pages,
-            "plans": [_lab_plan(plan) for _, plan in self.sides],
-            "fills": [fill for side, _ in self.sides for fill in self._fills(side)],
-            "outputs": self._outputs(),
-        }
-
-    def _fills(self, side: Side) -> list[dict[str, Any]]:
-        found = []
-        places = _read_as_places(side.run)
-        for seed, v in enumerate(self.shared.inputs):
-            buffer = side.lowered.tensors.places[v].buffer
-            pattern = fill_pattern(v.dtype, seed, buffer in places)
-            found.append({"address": side.address[buffer], "nbytes": buffer.nbytes, "pattern": pattern})
-        return found
-
-    def _outputs(self) -> list[dict[str, Any]]:
-        (base, _), (mine, _) = self.sides
-        found = []
-        for v in self.shared.outputs:
-            a, b = (s.lowered.tensors.places[v].buffer for s in (base, mine))
-            step = TOLERANCE.get(v.dtype, 0.0)
-            found.append(
-                {"address": base.address[a], "other": mine.address[b], "nbytes": a.nbytes,
-                 "kind": v.dtype if v.dtype in FLOATS else ELEMENT_KINDS[SIZES[v.dtype]],
-                 "tolerance": {"absolute": step, "relative": step if step else 0.0}}
-            )  # fmt: skip
-        return found
-
-
-def _lab_plan(plan: Plan) -> dict[str, Any]:
-    return {
-        "module": plan.module,
-        "tableBase": plan.table_base,
-        "slots": plan.slots,
-        "steps": [s.to_js() for s in plan.steps],
-        "init": plan.init,
-    }
-
-
-def _read_as_places(steps: Iterable[Kernel | HostCall]) -> set[Buffer]:
-    """Buffers whose values are places in others."""
-    found = set()
-    for s in steps:
-        if isinstance(s, Kernel):
-            found |= {s.places[i][0] for i in gather_operands(s.spec)}
-    return found
-
-
-class _Shared:
-    """Values through which both sides get the same inputs, and those that both compute."""
-
-    def __init__(self, group: Group, base: Lowered, mine: Lowered, leaving: set[Value]) -> None:
-        self.base, self.mine = base, mine
-        self.inputs: list[Value] = []
-        self.outputs: list[Value] = []
-        written = [{b for s in steps for b in s.writes} for steps in (group.base, group.mine)]
-        known = self._pairs()
-        for whole, steps, side in ((base, group.base, 0), (mine, group.mine, 1)):
-            for s in steps:
-                for b in s.reads:
-                    if b.constant or b in written[side]:
-                        continue
-                    found = next((v for v in known if whole.tensors.places[v].buffer is b), None)
-                    if found is None:
-                        raise Refused(f"{b.name} lies otherwise on one side")
-                    if found not in self.inputs:
-                        self.inputs.append(found)
-        mine_too = [v for v in known if mine.tensors.places[v].buffer in written[1]]
-        needed = _read_outside(base, group.base) | {base.tensors.places[v].buffer for v in leaving
-                                                    if v in base.tensors.places}  # fmt: skip
-        for b in written[0]:
-            found = next((v for v in mine_too if base.tensors.places[v].buffer is b), None)
-            if found is not None:
-                self.outputs.append(found)
-            elif b in needed:
-                raise Refused(f"{b.name} lies otherwise on one side")
-        if not self.outputs:
-            raise Refused("they have no output in common")
-
-    def _pairs(self) -> list[Value]:
-        """Values that lie in the same order on both sides, each in a buffer of its own."""
-        found = []
-        for v, place in self.base.tensors.places.items():
-            other = self.mine.tensors.places.get(v)
-            if other is None or place.buffer.constant or other.buffer.constant:
-                continue
-            if place.layout == other.layout and place.buffer.nbytes == other.buffer.nbytes:
-                found.append(v)
-        return found
-
-
-def _read_outside(whole: Lowered, steps: Sequence[Kernel]) -> set[Buffer]:
-    inside = {id(s) for s in steps}
-    return {b for s in whole.steps if id(s) not in inside for b in s.reads}
-
-
-__all__ = ["Group", "PairBench", "Refused", "differences"]
+def sharing(base: Lowered, target: Target) -> list[Group]:
+    """For each step of which it is not clear whether sharing it pays: as it is, and the other way."""
+    if not target.shared or target.threads < 2:
+        return []
+    groups = []
+    at = -1
+    for s in base.steps:
+        if isinstance(s, HostCall) or s.once:
+            continue
+        at += 1
+        if s.loop is not None or not questionable(s.spec, s.tiles, target.threads):
+            continue
+        asked = share_question(s.spec.key)
+        now = share(s.spec, s.tiles, target.threads, base.shares.get(s.spec.key, ""))
+        was, other = ("all", "alone") if now.parallel else ("alone", "all")
+        mine = replace(s, threads=other)
+        group = Group([s.anchor], [s] * REPEATED, [mine] * REPEATED, at, 1)
+        group.answers[asked], group.was[asked] = other, was
+        groups.append(group)
+    return groups

@@ -14,6 +14,7 @@ from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm.target import Target
 from nnjit.graph.ir import Node, Value
 from nnjit.lower.lowered import Lowered
+from nnjit.runtime.shares import CALLER_FRESH_MS, CALLER_TRIES
 
 PLAN_VERSION = 1
 
@@ -142,6 +143,8 @@ class Plan:
             "inputs": [r.to_js() for r in self.inputs],
             "outputs": [r.to_js() for r in self.outputs],
             "callerMs": self.caller_ms,
+            "callerFreshMs": CALLER_FRESH_MS,
+            "callerTries": CALLER_TRIES,
             "stats": self.stats,
         }
 

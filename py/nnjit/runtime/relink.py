@@ -18,12 +18,12 @@ from nnjit.lower.forms import Forms
 from nnjit.lower.lowered import Chosen, Lowered
 from nnjit.runtime import placement
 from nnjit.runtime.compile import link_plan
-from nnjit.runtime.groups import TOLERANCE
 from nnjit.runtime.memory import SessionMemory
+from nnjit.runtime.pair_bench import TOLERANCE
 from nnjit.runtime.plan import Plan, TensorRef
 from nnjit.runtime.tensor_types import short_name
 from nnjit.tune.bench import ELEMENT_KINDS, gather_operands
-from nnjit.tune.policy import MORE_BYTES, MORE_SHARE, PART_MS, VERIFY_MS
+from nnjit.tune.policy import MORE_BYTES, MORE_SHARE, PACE, PART_MS, PATIENCE_MS, PAUSE_MS
 
 if TYPE_CHECKING:
     from nnjit.runtime.session import CompilerSession
@@ -100,7 +100,9 @@ class Relinking:
             "outputs": agreement(made),
             "placement": placement.of_plan(session.model, lowered.graph, made),
             "moreBytes": more,
-            "verifyMs": VERIFY_MS,
+            "pace": PACE,
+            "pauseMs": PAUSE_MS,
+            "patienceMs": PATIENCE_MS,
             "reason": "",
         }
 

@@ -24,6 +24,10 @@ CALLER_MS = 4.0
 """A run of at most so long may be done on the thread that asks for it, in general a page's: a quarter of a frame."""
 CALLER_GUESS = 5.0
 """How much too long a guess may be: products of bytes run at several times the rate of floats."""
+CALLER_FRESH_MS = 60.0
+"""The first runs there may be slow: for so long none is judged, ..."""
+CALLER_TRIES = 4
+"""... and then so many in a row must take longer than they may before the plan goes back to the engine for good."""
 CALLER_MODULE = 1 << 22
 """Bytes of a plan module that a page may link while it waits; browsers set a limit at 8 MiB."""
 
@@ -45,13 +49,19 @@ class Share(NamedTuple):
     ns: float
 
 
-def share(spec: KernelSpec, tiles: int, threads: int) -> Share:
-    """How `tiles` tiles of a kernel are shared by at most `threads` threads."""
+def share(spec: KernelSpec, tiles: int, threads: int, measured: str = "") -> Share:
+    """How `tiles` tiles of a kernel are shared by at most `threads` threads. measured: "alone" or "all", where the
+    tuner knows which is faster."""
     ns = nanoseconds(spec)
-    if tiles < 2 or threads < 2 or ns < SHARE_NS:
+    if tiles < 2 or threads < 2 or measured == "alone" or (ns < SHARE_NS and measured != "all"):
         return Share(False, 1, False, ns)
     unit = int(min(UNIT_NS * tiles / ns, tiles / (2 * threads)))
-    return Share(True, max(1, unit), ns >= WAKE_NS, ns / min(tiles, threads))
+    return Share(True, max(1, unit), ns >= WAKE_NS or measured == "all", ns / min(tiles, threads))
+
+
+def questionable(spec: KernelSpec, tiles: int, threads: int) -> bool:
+    """Whether the estimate is too near what sharing costs to tell if it pays."""
+    return tiles > 1 and threads > 1 and SHARE_NS / 2 <= nanoseconds(spec) <= 3 * WAKE_NS
 
 
 def caller_ms(ns: float, module_bytes: int) -> float:

@@ -18,9 +18,9 @@ AGAIN = 0.985
 WORTH = 0.004
 """A kernel is worth trying while what it may gain is this part of the model's time."""
 FACTS_MS = 3000.0
-"""In mode idle the first candidates wait so long for the device's facts; then typical ones serve until they are there."""
+"""In mode idle the first candidates wait so long for the device's facts; then typical ones serve instead."""
 PAUSE_MS, PATIENCE_MS = 1000.0, 60_000.0
-"""Without a run for so long counts as a pause for work that cannot be cut into slices; how long one is waited for."""
+"""What cannot be cut into slices takes place so long after the last run; how long such a pause is waited for."""
 STREAM = {
     # runs that follow each other within streamMs are a stream; of runs below shortMs a candidate each spacingMs at
     # most, because Python writes it beside the engine's threads; between two parts of a lowering restMs
@@ -36,8 +36,6 @@ PART_MS = 6.0
 """Milliseconds of Python at a time while a graph is lowered beside inferences."""
 MORE_BYTES, MORE_SHARE = 64 << 20, 0.25
 """What a session's memory may grow by another plan: so many bytes, or this part of it."""
-VERIFY_MS = 400.0
-"""Under a stream of inferences a whole plan is verified only if that takes less than this."""
 
 PACE = {
     # by mode now: a slice is so long, or this part of an inference, at most so long

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,16 +12,20 @@ import pytest
 from nnjit.codegen.wasm.target import Target
 from nnjit.frontend import BytesSource, load
 from nnjit.lower.build import lower
-from nnjit.lower.forms import Forms
+from nnjit.lower.forms import Forms, share_question
 from nnjit.lower.lowered import Lowered
-from nnjit.runtime import bridge_tuning, groups, relink
+from nnjit.runtime import bridge_tuning, relink
+from nnjit.runtime.common_values import Refused
+from nnjit.runtime.compile import compile_plan
 from nnjit.runtime.course import CHANGE, END, KERNELS, UNITE, Course
 from nnjit.runtime.forming import Forming
-from nnjit.runtime.groups import PairBench, differences
+from nnjit.runtime.groups import differences, sharing
 from nnjit.runtime.local import LocalSession
 from nnjit.runtime.memory import SessionMemory
+from nnjit.runtime.pair_bench import PairBench
 from nnjit.runtime.plan import Plan
 from nnjit.runtime.session import CompilerSession, Options
+from nnjit.runtime.shares import share
 from nnjit.runtime.tuning import Tuning
 from nnjit.tune.device import DeviceFacts
 from tests.support.small_models import several_forms
@@ -112,12 +117,19 @@ class Pair:
 
 
 def test_both_ways_of_each_node_agree() -> None:
-    """Winograd and direct, fused and split: the same numbers from the same inputs, run after run."""
+    """Whatever a matter is lowered as: the same numbers from the same inputs, run after run."""
     pair = Pair()
     done = pair.go(pair.course(), lambda job: 1.0)
     tried = [d for d in done if d["do"] == "pair"]
     assert {d["verdict"] for d in tried} == {"timed"}
-    assert sorted({d["name"] for d in tried}) == ["Conv", "ScaledDotProductAttention"]
+    assert {(d["name"], d["text"]) for d in tried} == {
+        ("Conv", "direct instead of winograd"),
+        ("Conv+Reshape+MatMul", "rows instead of channels"),
+        ("Conv+Sigmoid", "apart instead of fused"),
+        ("MatMul+Gelu", "apart instead of fused"),
+        ("ReduceMean+Exp", "apart instead of fused"),
+        ("ScaledDotProductAttention", "split instead of fused"),
+    }
     assert not any(d["do"] == "link" for d in done), "nothing won, so the plan must stay"
 
 
@@ -139,6 +151,79 @@ def test_forms_that_win_change_the_plan() -> None:
     assert course.status()["gained"] > 1
 
 
+def test_each_matter_alone_changes_the_plan() -> None:
+    """Of one matter all forms win, of the others none: the model computes the same, and nothing else has changed."""
+    wanted = Pair().run()
+    for text in ("rows instead of channels", "apart instead of fused", "split instead of fused"):
+        pair = Pair()
+        before = [k.spec.name for k in pair.plan.kernels]
+        course = pair.course()
+        done = pair.go(course, lambda job, text=text: 0.5 if job["text"] == text else 2.0)  # type: ignore[misc]
+        assert [d["reason"] for d in done if d["do"] == "link"] == [""], text
+        assert [k.spec.name for k in pair.plan.kernels] != before, text
+        for name, value in pair.run().items():
+            np.testing.assert_allclose(value, wanted[name], atol=1e-3 * np.abs(wanted[name]).max())
+
+
+SHARED = Target(shared=True, threads=2)
+
+
+def test_steps_near_what_sharing_costs_are_tried_both_ways() -> None:
+    """A measured answer decides whether a step is shared, in the plan and nowhere else; others follow the rules."""
+    session = CompilerSession(load(BytesSource(MODEL, "m.onnx"), {}), Options(target=SHARED))
+    plan = session.prepare(SHAPES, {})[0].plan
+    assert isinstance(plan, Plan) and isinstance(plan.lowered, Lowered)
+    groups = sharing(plan.lowered, SHARED)
+    forms = {form for g in groups for form in g.answers.values()}
+    assert forms == {"alone", "all"}, "the model has steps on both sides of the rule"
+    for group in groups:
+        step = plan.steps[group.at]
+        assert plan.kernel_of(group.at).spec == group.base[0].spec
+        (was,) = group.was.values()
+        assert step.parallel == (was == "all") and group.repeated == len(group.base) > 1
+    # the lab's plans differ in that alone
+    bench = PairBench(groups[0], plan.lowered, plan.lowered, plan.lowered.outputs, SHARED)
+    sides = [{(s["parallel"], s["tiles"]) for s in p["steps"]} for p in bench.setup()["plans"]]
+    assert [len(s) for s in sides] == [1, 1] and sides[0] != sides[1]
+    answers = {q: form for g in groups for q, form in g.answers.items()}
+    session.forms = Forms(answers=answers)
+    tuned = compile_plan(plan.lowered.graph, SHARED, SessionMemory(), key="tuned", forms=session.forms)
+    for i, step in enumerate(tuned.steps):
+        asked = share_question(tuned.kernel_of(i).spec.key)
+        how = share(tuned.kernel_of(i).spec, step.tiles, 2, answers.get(asked, ""))
+        assert (step.parallel, step.unit, step.wake) == (how.parallel, how.unit, how.wake)
+        if asked in answers:
+            assert step.parallel == (answers[asked] == "all")
+
+
+def test_a_share_is_measured_or_by_the_rules() -> None:
+    """No answer takes a step of one tile apart, or a plan of one thread."""
+    spec = Pair().plan.kernels[0].spec
+    for tiles, threads, measured in itertools.product((1, 2, 7), (1, 2, 4), ("", "alone", "all")):
+        how = share(spec, tiles, threads, measured)
+        assert not how.parallel or (tiles > 1 and threads > 1 and measured != "alone")
+        if measured == "all" and tiles > 1 and threads > 1:
+            assert how.parallel and how.wake and 1 <= how.unit <= tiles
+
+
+def test_what_costs_too_much_under_a_stream_waits_for_a_pause() -> None:
+    """Nothing that takes the lab longer than inferences may wait is tried; in a pause it is, before the end."""
+    pair = Pair()
+    course = pair.course()
+    course.surveyed([{"step": i, "ms": 40.0} for i in range(len(pair.plan.steps))])
+    for job in course.tuning.search.jobs:
+        job.closed = "left alone"
+    while (todo := course.next(200.0))["do"] == "work":
+        pass
+    assert todo["do"] == "wait" and course.forming.put_off
+    assert course.next(0.0)["do"] == "wait"
+    assert course.next()["do"] == "pair"
+    course.forming.dropped()
+    for _ in range(200):
+        todo = course.next(200.0)
+    assert todo["do"] == "done", "a pause is not waited for without end"
+
+
 def test_one_question_has_one_answer() -> None:
     """Two alike convolutions, with other neighbours: the time of both decides, not the last one looked at."""
     pair = Pair()
@@ -146,7 +231,7 @@ def test_one_question_has_one_answer() -> None:
     seen: list[str] = []
 
     def ratio(job: dict[str, Any]) -> float:
-        if job["name"] != "Conv":
+        if job["text"] != "direct instead of winograd":
             return 1.0
         seen.append(job["key"])
         return 0.5 if len(seen) % 2 else 0.96
@@ -264,13 +349,13 @@ def test_groups_are_refused_where_layouts_differ() -> None:
         for v in list(mine.tensors.places):
             if base.tensors.places.get(v) and base.tensors.places[v].buffer is b:
                 del mine.tensors.places[v]
-    with pytest.raises(groups.Refused):
+    with pytest.raises(Refused):
         PairBench(group, base, mine, mine.outputs, pair.session.options.target)
 
 
 def _other(base: Lowered) -> Lowered:
     base.graph.outputs[:] = base.outputs
-    return lower(base.graph, Target(), forms=Forms(other=True))
+    return lower(base.graph, Target(), forms=Forms(other="algorithm"))
 
 
 def test_answers_are_kept_and_corrupt_ones_not_believed() -> None:

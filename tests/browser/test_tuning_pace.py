@@ -1,0 +1,140 @@
+"""When the tuner may use the engine, by a clock that the test makes up: what streams of inferences wait for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from nnjit.tune.policy import PACE, PROBING
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+STREAM = """async ([policy, { runMs, gapMs, runs, unitMs, stalls }]) => {
+  const { Allowance } = await import('/engine/allowance.js');
+  const allowance = new Allowance('idle');
+  const waits = [];
+  let worked = 0;
+  let pieces = 0;
+  let spent = '';
+  const traffic = { quietMs: 0, runMs, totalMs: 0, runs: 0 };
+  for (let i = 0; i < runs; i++) {
+    traffic.totalMs += runMs;
+    traffic.runs++;
+    let now = 0; // since the inference's end; the next one is sent after gapMs
+    let done = 0; // when the last piece of work was done
+    for (let free = true; free && !spent;) {
+      traffic.quietMs = now;
+      let granted = 0;
+      try {
+        granted = allowance.grant(policy, traffic);
+      } catch (error) {
+        spent = error.code;
+      }
+      const start = now;
+      // a slice: pieces of work that cannot be cut, until the time that was granted is over
+      while (granted && now - start < granted) {
+        const ms = unitMs + (stalls && pieces % stalls.every === stalls.every - 1 ? stalls.ms : 0);
+        pieces++;
+        now += ms;
+        done = now;
+        worked += ms;
+        allowance.took(ms);
+      }
+      if (!granted) now = now < policy.quietMs ? policy.quietMs : Infinity;
+      free = now < gapMs;
+    }
+    const wait = Math.max(0, done - gapMs);
+    if (wait) allowance.waited(wait);
+    waits.push(wait);
+  }
+  return { waits, worked, spent, delayedMs: allowance.delayedMs };
+}"""
+
+
+def stream(page: Page, policy: Any = PACE, **use: Any) -> dict[str, Any]:
+    how = {"runMs": 6.0, "gapMs": 0.0, "runs": 1000, "unitMs": 0.8, "stalls": None, **use}
+    found: dict[str, Any] = page.evaluate(STREAM, [policy, how])
+    assert found["delayedMs"] == pytest.approx(sum(found["waits"]))
+    return found
+
+
+def test_a_stream_of_inferences_waits_little_and_tests_go_on(page: Page) -> None:
+    """Whatever runs take: work is done within ten seconds, and one run in a hundred at most is a quarter longer."""
+    for run_ms in (0.05, 1.0, 3.0, 6.0, 12.0, 60.0, 600.0):
+        runs = int(min(10_000 / run_ms, 20_000))
+        found = stream(page, runMs=run_ms, runs=runs)
+        least = 20 if run_ms >= 6 else 5
+        assert found["worked"] >= least, (run_ms, found["worked"])
+        late = sum(w > 0.25 * run_ms for w in found["waits"])
+        assert late <= max(1, 0.01 * runs), (run_ms, late, runs)
+        assert found["delayedMs"] <= PACE["allowanceMs"]
+
+
+def test_what_all_wait_for_has_a_limit_whatever_the_machine_does(page: Page) -> None:
+    """Pieces of work that take a hundred times as long, now and then or always.
+
+    Nothing is begun with less left than the reserve, or twice the longest piece so far. So the limit holds for pieces
+    of up to the reserve's 50 ms, and for longer ones that show early."""
+    for run_ms in (0.05, 6.0, 600.0):
+        for stall in (
+            {"every": 1, "ms": 40.0},
+            {"every": 7, "ms": 45.0},
+            {"every": 50, "ms": 49.0},
+            {"every": 3, "ms": 140.0},
+        ):
+            found = stream(page, runMs=run_ms, runs=20_000, stalls=stall)
+            assert found["delayedMs"] <= PACE["allowanceMs"], (run_ms, stall)
+
+
+def test_bursts_may_meet_a_slice_until_the_allowance_is_spent(page: Page) -> None:
+    """Pauses are used; runs that come into one wait a slice at most, and all of them together no more than they may."""
+    found = stream(page, runMs=6.0, gapMs=14.0, runs=20_000)
+    assert found["worked"] > 100 and max(found["waits"]) <= PACE["idleMs"] + 0.8
+    assert found["delayedMs"] <= PACE["allowanceMs"] and found["spent"] == "TUNING_SPENT"
+
+
+def test_facts_are_measured_in_pauses_only(page: Page) -> None:
+    assert stream(page, PROBING, runs=2000)["worked"] == 0
+    assert stream(page, PROBING, gapMs=50.0, runs=20)["worked"] > 100
+
+
+WAITED = """async () => {
+  const { Pace } = await import('/engine/pace.js');
+  const { Control } = await import('/engine/control.js');
+  const control = Control.create(1, false);
+  const pace = new Pace(control);
+  const a = pace.allowance();
+  const b = pace.allowance();
+  const busy = (ms) => { for (const end = performance.now() + ms; performance.now() < end;); };
+  await pace.during(a, () => busy(5));
+  const sent = performance.timeOrigin + performance.now();
+  await pace.during(a, () => busy(20)); // two slices without a seam
+  await pace.during(a, () => busy(20));
+  await pace.during(b, () => busy(10));
+  pace.came();
+  pace.ended(pace.begins(sent));
+  const first = [a.delayedMs, a.delayed, b.delayedMs, b.delayed];
+  pace.came();
+  pace.ended(pace.begins(performance.timeOrigin + performance.now()));
+  const second = [a.delayedMs, b.delayedMs];
+  // a run on the caller's thread that met a slice and took longer than usual
+  control.callBegins();
+  control.callWaited(7);
+  control.callEnded(9);
+  const policy = { patienceMs: 0, allowanceMs: 1e6, reserveMs: 0, quietMs: 0, idleMs: 1, share: 0, part: 0, mostMs: 0,
+    rareMs: 0 };
+  await pace.gap(b, policy, new AbortController().signal);
+  return [first, second, b.delayedMs - second[1]];
+}"""
+
+
+def test_each_lab_counts_what_inferences_waited_for_it(page: Page) -> None:
+    first, second, called = page.evaluate(WAITED)
+    assert first[0] >= 40 and first[1] == 1, (
+        "the slice that began before the inference was sent is none of its wait"
+    )
+    assert first[2] >= 10 and first[3] == 1
+    assert second == [first[0], first[2]], "an inference that is sent later did not wait for them"
+    assert called == pytest.approx(7)

@@ -1,0 +1,54 @@
+// When the tuner rests: while the page is hidden or the battery low, and, beside a stream of inferences, between two
+// pieces of Python's work, which runs on the cores that they use. The numbers are Python's (tune/policy.py, STREAM).
+
+/** @typedef {{streamMs: number, shortMs: number, spacingMs: number, restMs: number, surveyMs: number}} StreamPolicy */
+
+/** On battery below this level nothing is tuned. */
+const LOW_BATTERY = 0.25;
+
+export class Calm {
+  #lastRun = { at: -Infinity, ms: 0 };
+  #lastAsk = -Infinity;
+
+  /** A run has ended. @param {number} ms it took */
+  ran(ms) {
+    this.#lastRun = { at: performance.now(), ms };
+  }
+
+  /** How long ago the last run ended. */
+  get idleMs() {
+    return performance.now() - this.#lastRun.at;
+  }
+
+  /** Runs follow each other. @param {StreamPolicy} policy */
+  stream({ streamMs }) {
+    return this.idleMs < streamMs + this.#lastRun.ms;
+  }
+
+  /**
+   * Before Python writes a candidate: that costs a run or two their core where there are no more. Under a stream of short runs
+   * it must stay rare, so that it does not show in their 99th percentile.
+   * @param {StreamPolicy} policy @param {boolean} crowded the engine's threads have all cores @param {AbortSignal} signal
+   */
+  async before(policy, crowded, signal) {
+    const asked = this.#lastAsk;
+    const short = () => crowded && this.stream(policy) && this.#lastRun.ms < policy.shortMs;
+    while (!signal.aborted && short() && performance.now() - asked < policy.spacingMs) await pause(25);
+    this.#lastAsk = performance.now();
+  }
+
+  /** Python was at work a moment ago and has more to do: a stream of runs gets its cores back in between. @param {StreamPolicy} policy */
+  async between(policy) {
+    if (this.stream(policy)) await pause(policy.restMs);
+  }
+}
+
+/** Why now is no time to tune, or ''. @returns {Promise<string>} */
+export async function restReason() {
+  if (globalThis.document?.visibilityState === 'hidden') return 'the page is hidden';
+  const battery = await /** @type {any} */ (navigator).getBattery?.().catch(() => null);
+  return battery && !battery.charging && battery.level < LOW_BATTERY ? 'the battery is low' : '';
+}
+
+/** @param {number} ms @returns {Promise<void>} */
+export const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });

@@ -1,0 +1,292 @@
+// One stretch of tuning a plan, from the device's facts to the end or a pause. Python says what to do next, the engine's
+// lab does it between inferences, a winner is swapped in; this carries the messages and keeps the budget.
+import { tell } from './device-facts.js';
+import { reportRecords, sharedRecords } from './records.js';
+import { asFailure } from './errors.js';
+import { log } from './env.js';
+import { profile } from './inspect.js';
+import { relink } from './relink.js';
+import { pause, restReason } from './tuning-calm.js';
+import { saveRecords } from './tuning-store.js';
+
+/** @typedef {import('./tuning-ground.js').Ground} Ground */
+/**
+ * @typedef {object} Tuned
+ * @property {import('./plans.js').Plans} plans
+ * @property {<T>(work: () => Promise<T>) => Promise<T>} queue does work between the session's calls
+ * @property {import('./tuning-progress.js').Progress} progress
+ * @property {import('./tuning-calm.js').Calm} calm
+ * @property {() => import('./tuning.js').TuneOptions} options as they are now
+ */
+
+/** Trials take turns among the sessions of a page. */
+let turnstile = Promise.resolve();
+let labs = 0;
+
+export class TuningLoop {
+  /** Python has said that it is not done yet. */
+  #working = false;
+  /** @type {import('./tuning-calm.js').StreamPolicy} */
+  #policy = /** @type {any} */ (null);
+  #lab = `lab-${++labs}`;
+
+  /** @param {Tuned} tuned @param {Ground} ground @param {string} key the plan's @param {AbortSignal} signal */
+  constructor(tuned, ground, key, signal) {
+    this.tuned = tuned;
+    this.ground = ground;
+    this.client = ground.client;
+    this.key = key;
+    this.signal = signal;
+  }
+
+  /** @returns {'now' | 'idle'} */
+  get #mode() {
+    return this.tuned.options().mode === 'now' ? 'now' : 'idle';
+  }
+
+  /** @param {string} method @param {Record<string, unknown>} [args] */
+  #ask(method, args = {}) {
+    return this.tuned.plans.ask(`tune.${method}`, { json: JSON.stringify({ key: this.key, ...args }) });
+  }
+
+  /** Until there is nothing left to do, or the signal. @returns {Promise<string>} why it is over */
+  async run() {
+    const { client, signal, tuned: { plans, progress, options } } = this;
+    await this.#facts();
+    progress.device = await this.ground.device();
+    const { cacheUrl } = options();
+    if (cacheUrl) await tell('know', { shared: await sharedRecords(cacheUrl, progress.device) });
+    const { shared, threads } = plans.memory;
+    await client.openLab(this.#lab, { shared, threads });
+    await client.pace({ mode: this.#mode }, this.#lab);
+    try {
+      const { stream, ...status } = await this.#ask('open');
+      this.#policy = stream;
+      progress.now(status);
+      await this.#survey();
+      const reason = await this.#steps();
+      progress.device = await this.ground.device(); // facts may have come meanwhile
+      await this.#keep();
+      await report(this.tuned, this.key);
+      progress.now(await this.#ask('status'));
+      return signal.aborted ? '' : reason;
+    } finally {
+      await this.#delayed().catch(() => undefined);
+      await client.closeLab(this.#lab).catch(() => undefined);
+    }
+  }
+
+  /**
+   * In mode idle a stream of inferences may leave no time to measure the device. Then typical facts serve, and the tuner's
+   * search puts right what they say of bounds; those of this device come when there is a pause.
+   */
+  async #facts() {
+    const mode = this.#mode;
+    const facts = this.ground.facts({ mode });
+    if (mode === 'now') await facts;
+    const { factsMs } = await tell('policy', {});
+    await Promise.race([facts, pause(factsMs)]);
+    facts.catch((error) => log('info', `tuning: the device was not measured: ${asFailure(error).message}`));
+  }
+
+  /** @returns {Promise<string>} why it is over */
+  async #steps() {
+    const { signal, tuned: { plans, progress, options } } = this;
+    try {
+      for (;;) {
+        await this.#wake();
+        if (signal.aborted) return '';
+        if (plans.latest?.key !== this.key) return 'the input shapes changed';
+        const { budgetMs } = options();
+        if (budgetMs && progress.spentMs >= budgetMs) return 'the budget is used up';
+        const reason = await inTurn(() => this.#step());
+        if (reason) return reason;
+      }
+    } catch (error) {
+      const { code, message } = asFailure(error);
+      if (code !== 'TUNING_SPENT') throw error;
+      return message;
+    }
+  }
+
+  /**
+   * Where the model's time goes. By asking ('now'): one inference on made-up feeds, step by step; else the next real one
+   * is timed so, and until it comes the device's facts say what a kernel should take.
+   */
+  async #survey() {
+    const { client, signal, tuned: { plans, queue } } = this;
+    const told = (/** @type {{step: number, ms: number}[]} */ steps) => this.#ask('surveyed', { steps });
+    if (this.#mode === 'now') {
+      const table = await queue(() => profile(plans, { repeats: 1, format: 'table', signal }));
+      if ('steps' in table) await told(table.steps.map(({ step, ms }) => ({ step, ms })));
+    } else {
+      const coming = client.survey(plans.id, this.key).then(told, () => undefined);
+      await Promise.race([coming, pause(this.#policy.surveyMs)]);
+    }
+  }
+
+  /** One thing to do, and its report. @returns {Promise<string>} why it is over, or '' */
+  async #step() {
+    const { client, signal, tuned: { progress, calm, options } } = this;
+    if (this.#mode === 'idle') {
+      if (this.#working) await calm.between(this.#policy);
+      else await calm.before(this.#policy, client.info.hardwareConcurrency <= this.tuned.plans.memory.threads, signal);
+    }
+    const { leftMs } = await client.pace({ mode: this.#mode }, this.#lab);
+    const busy = this.#mode === 'idle' && calm.stream(this.#policy);
+    const todo = await this.#ask('next', { most: busy ? leftMs / 2 : null });
+    this.#working = todo.do === 'work';
+    for (const line of todo.skipped) progress.tell({ kind: 'trial', name: line.name, step: line.step, text: line.text, verdict: line.verdict, detail: line });
+    if (options().mode === 'off' || signal.aborted) return '';
+    switch (todo.do) {
+      case 'done': return todo.reason;
+      case 'wait': await pause(this.#policy.surveyMs / 4); break;
+      case 'link': await this.#relink(); break;
+      case 'pair': await this.#pair(todo); break;
+      case 'setup': await this.#setup(todo); break;
+      case 'trial': await this.#trial(todo); break;
+    }
+    return '';
+  }
+
+  /** Two ways of a part of the model. @param {any} todo */
+  async #pair({ job, pair, schedule }) {
+    const { progress } = this.tuned;
+    const report = await this.client.labPair(this.#lab, pair, this.signal);
+    progress.count(report);
+    const { line } = await this.#ask('paired', { report });
+    await this.#delayed();
+    progress.now(await this.#ask('status'));
+    progress.tell({ kind: 'form', name: job.name, step: job.step, text: schedule, verdict: line.verdict, ratio: line.ratio, detail: line });
+  }
+
+  /** A kernel is laid out. @param {any} todo */
+  async #setup({ job, setup }) {
+    const { progress } = this.tuned;
+    const { ms, busyMs, samples } = await this.client.labSetup(this.#lab, setup, this.signal);
+    progress.testedMs += busyMs;
+    const answer = await this.#ask('measured', { ms, samples });
+    await this.#delayed();
+    progress.now(await this.#ask('status'));
+    progress.tell({ kind: 'kernel', name: job.name, step: job.step, text: answer.reason, verdict: answer.ok ? 'timed' : 'wrong', detail: { ...job, ms } });
+  }
+
+  /** A candidate. @param {any} todo */
+  async #trial({ job, trial, schedule }) {
+    const { progress } = this.tuned;
+    const report = await this.client.labTrial(this.#lab, trial, this.signal);
+    progress.count(report);
+    const { won, line } = await this.#ask('report', { report });
+    const adopted = won ? await this.#adopt() : 0;
+    if (adopted) Object.assign(line, { adopted: true, adoptedRatio: adopted });
+    await this.#delayed();
+    if (progress.counts.candidates % 4 === 0 || won) progress.now(await this.#ask('status'));
+    progress.tell({ kind: 'trial', name: job.name, step: job.step, text: schedule, verdict: line.verdict, ratio: line.ratio, detail: line });
+  }
+
+  /** Another plan takes this one's place, or does not. */
+  async #relink() {
+    const { client, key, signal, tuned: { plans, queue, progress, calm } } = this;
+    const now = this.#mode === 'now';
+    const reason = await relink(plans, client, key, {
+      ask: (method, args) => this.#ask(method, args),
+      queue, signal, lab: this.#lab,
+      modelMs: progress.latest.modelMs,
+      mayMs: async () => (now ? Infinity : (await client.pace({}, this.#lab)).leftMs),
+      idleMs: () => (now ? Infinity : calm.idleMs),
+    });
+    const { phase } = progress.latest;
+    await this.#delayed();
+    progress.now(await this.#ask('status'));
+    if (reason && !signal.aborted) log('info', `tuning: the plan stays as it was linked: ${reason}`);
+    progress.tell({ kind: 'plan', name: reason ? 'kept' : 'replaced', text: reason, gained: progress.latest.gained, detail: { phase } });
+    if (!reason && progress.latest.phase === 'kernels') await this.#survey();
+  }
+
+  /** The last candidate is verified whole and takes over between two runs. @returns {Promise<number>} its time over the one before it; 0 if it may not serve */
+  async #adopt() {
+    const { client, key, tuned: { plans, queue, progress } } = this;
+    const confirmed = await client.labConfirm(this.#lab, this.signal);
+    const adopted = await queue(async () => {
+      if (plans.latest?.key !== key) return 0;
+      const adoption = await this.#ask('adoption', { confirmed });
+      if (!adoption) {
+        if (!confirmed.ok) progress.counts.dropped++;
+        return 0;
+      }
+      try {
+        await client.adopt(plans.id, key, { ...adoption, lab: this.#lab });
+      } catch (error) {
+        await this.#ask('refused', { reason: asFailure(error).message });
+        throw error;
+      }
+      const { gained, swapped, ratio } = await this.#ask('adopted');
+      progress.counts.kept++;
+      progress.now({ gained });
+      progress.tell({ kind: 'swap', name: swapped.name, step: swapped.step, text: swapped.serving, gained, detail: swapped });
+      return ratio;
+    });
+    if (adopted) await this.#keep();
+    return adopted;
+  }
+
+  /** What inferences waited for the lab so far. */
+  async #delayed() {
+    this.tuned.progress.delayed((await this.client.pace({}, this.#lab)).delayedMs);
+  }
+
+  async #keep() {
+    const { device } = this.tuned.progress;
+    await saveRecords(device, await this.#ask('records', { device }));
+  }
+
+  /** Waits while the page is hidden or the battery is low. */
+  async #wake() {
+    const { signal, tuned: { progress } } = this;
+    for (;;) {
+      const why = await restReason();
+      if (!why || signal.aborted) break;
+      if (progress.state !== 'resting') progress.enter('resting', why);
+      await pause(500);
+    }
+    if (progress.state === 'resting' && !signal.aborted) progress.enter('running', '');
+  }
+
+  /** The plan is linked anew as it was at first. */
+  async restore() {
+    const { client, key, signal, tuned: { plans, queue } } = this;
+    const { shared, threads } = plans.memory;
+    await client.openLab(this.#lab, { shared, threads });
+    try {
+      for (;;) {
+        const todo = await this.#ask('next');
+        if (todo.do === 'link') {
+          const always = { modelMs: 0, mayMs: async () => Infinity, idleMs: () => Infinity };
+          await client.pace({ mode: 'now' }, this.#lab);
+          await relink(plans, client, key, { ask: (method, args) => this.#ask(method, args), queue, signal, lab: this.#lab, ...always });
+        }
+        if (todo.do !== 'work') return;
+      }
+    } finally {
+      await client.closeLab(this.#lab);
+    }
+  }
+}
+
+/** Records, to the server, where the user has agreed to that. @param {Tuned} tuned @param {string} key the plan's */
+export async function report({ plans, progress: { device }, options }, key) {
+  const { cacheUrl, share } = options();
+  if (!cacheUrl || !share) return;
+  const lines = await plans.ask('tune.records', { json: JSON.stringify({ key, device }) });
+  await reportRecords(cacheUrl, kernelLines(lines));
+}
+
+/** Those of kernels: answers about forms stay in this browser. @param {{key: string, line: string}[]} lines @returns {string[]} */
+export const kernelLines = (lines) => lines.filter(({ key }) => !key.startsWith('form!')).map(({ line }) => line);
+
+/** @template T @param {() => Promise<T>} work @returns {Promise<T>} */
+function inTurn(work) {
+  const mine = turnstile.then(work);
+  turnstile = mine.then(() => undefined, () => undefined);
+  return mine;
+}

@@ -1,0 +1,96 @@
+// What one lab may take from the inferences around it: how long its next slice may be, whether it may come while
+// inferences wait for it, and what they have waited for so far. Its numbers come from Python (tune/policy.py, PACE).
+
+import { NnjitError } from './errors.js';
+
+/**
+ * @typedef {import('./types.d.ts').PacePolicy} PacePolicy
+ * @typedef {object} Traffic what is known of the inferences, whoever they belong to
+ * @property {number} quietMs how long ago the last one ended
+ * @property {number} runMs what one takes, about
+ * @property {number} totalMs what all have taken so far
+ * @property {number} runs how many there were
+ */
+
+/** One piece of work and no more. */
+const LEAST_MS = 0.05;
+
+export class Allowance {
+  /** 'now': use every gap; 'idle': pauses, and under a stream of inferences little. @type {'now' | 'idle'} */
+  mode;
+  /** ms that inferences waited for this lab, and how many did */
+  delayedMs = 0;
+  delayed = 0;
+  /** ms that it may still take from a stream; below zero after a piece of work that was longer than meant */
+  #saved = 0;
+  #totalMs = -1;
+  /** Inferences by the last slice that came between two of a stream. */
+  #runs = 0;
+  #forced = false;
+  #longestMs = 0;
+
+  /** @param {'now' | 'idle'} mode */
+  constructor(mode) {
+    this.mode = mode;
+  }
+
+  /**
+   * @param {PacePolicy} policy @param {Traffic} traffic
+   * @returns {number} ms that a slice may take now; 0: not yet
+   * @throws {NnjitError} TUNING_SPENT where no more may be waited for
+   */
+  grant(policy, { quietMs, runMs, totalMs, runs }) {
+    if (this.mode === 'now') return Math.max(policy.nowMs, Math.min(policy.nowMostMs, policy.nowShare * runMs));
+    if (this.leftMs(policy) <= 0) {
+      throw new NnjitError('TUNING_SPENT', `Inferences have waited ${Math.round(this.delayedMs)} ms for the tuner, which is all they should.`);
+    }
+    this.#save(policy, runMs, totalMs);
+    if (quietMs >= policy.quietMs) {
+      this.#forced = false;
+      return quietMs > 10 * policy.quietMs ? policy.idleMs : Math.min(policy.idleMs, Math.max(1, 0.5 * runMs));
+    }
+    const ms = this.#between(policy, runMs, runs);
+    if (ms) {
+      this.#forced = true;
+      this.#runs = runs;
+    }
+    return ms;
+  }
+
+  /** Of a stream without pauses: a little of each inference, or now and then more where they are short. @param {PacePolicy} policy @param {number} runMs @param {number} runs */
+  #between(policy, runMs, runs) {
+    if (this.delayedMs + this.#reserve(policy) >= policy.streamMs || this.#saved < policy.unitMs) return 0;
+    const part = policy.part * runMs - policy.unitMs; // the last piece begins before the end
+    if (part >= 0) return Math.min(this.#saved, Math.max(part, LEAST_MS), policy.mostMs);
+    return runs - this.#runs >= policy.rareRuns ? Math.min(this.#saved, policy.rareMs) : 0;
+  }
+
+  /** A share of what inferences have taken is saved up, for a few slices at most. @param {PacePolicy} policy @param {number} runMs @param {number} totalMs */
+  #save(policy, runMs, totalMs) {
+    const most = Math.max(policy.rareMs, 2 * Math.min(policy.part * runMs, policy.mostMs));
+    if (this.#totalMs >= 0) this.#saved = Math.min(most, this.#saved + policy.share * (totalMs - this.#totalMs));
+    this.#totalMs = totalMs;
+  }
+
+  /** A piece of work was done. @param {number} ms */
+  took(ms) {
+    this.#longestMs = Math.max(this.#longestMs, ms);
+    if (this.#forced) this.#saved -= ms;
+  }
+
+  /** An inference had to wait. @param {number} ms */
+  waited(ms) {
+    this.delayedMs += ms;
+    this.delayed++;
+  }
+
+  /** What a machine that is busy elsewhere may make of one more piece of work. @param {PacePolicy} policy */
+  #reserve(policy) {
+    return Math.max(policy.reserveMs, 2 * this.#longestMs);
+  }
+
+  /** ms that inferences may still wait for this lab; nothing is begun that might end beyond. @param {PacePolicy} policy */
+  leftMs(policy) {
+    return this.mode === 'now' ? Infinity : policy.allowanceMs - this.delayedMs - this.#reserve(policy);
+  }
+}
