@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnjit.codegen.expr import Index, acc, const, load, op
+from nnjit.codegen.schedule import crosswise
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.contraction import (
@@ -97,6 +98,33 @@ def test_inner_products(layout: tuple[str, str], m: int, n: int, k: int, b: int,
         name, rows, data.draw(st.integers(1, 7)), data.draw(st.sampled_from([1, 2, 3, 8])), block
     )
     check(spec, inner_schedule(f, axis, tile, TARGET), inputs)
+
+
+CROSSWISE = [("bmk", "kn", "bmn"), ("mk", "nk", "mn"), ("bmk", "bkn", "bmn"), ("nk", "mk", "mn"),
+             ("xyk", "kpq", "xpyq"), ("mkj", "jkn", "mn")]  # fmt: skip
+"""The last but one is a transposed convolution whose windows do not overlap."""
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(CROSSWISE), EDGES, st.integers(1, 3), EDGES, st.data())
+def test_rows_in_lanes(letters: tuple[str, str, str], m: int, n: int, k: int, data: st.DataObject) -> None:
+    """A few columns: rows that lie apart go into lanes, transposed in registers; rows and terms left over."""
+    extents = {"b": 3, "m": m, "y": m, "n": n, "k": k, "j": max(4, k), "p": 2, "q": 2, "x": 3}
+    spec, inputs = einsum(*letters, extents)
+    c = crosswise.shape_of(spec)
+    if c is None:
+        return
+    vectors = data.draw(st.sampled_from(crosswise.fitting(c, TARGET)))
+    check(spec, crosswise.schedule(c, vectors, TARGET), inputs)
+
+
+def test_rows_in_lanes_are_chosen() -> None:
+    """For one channel behind a polynomial, not for long sums or many columns."""
+    head, _ = einsum("xyk", "kpq", "xpyq", {"x": 32, "y": 32, "k": 24, "p": 2, "q": 2})
+    assert Vectorize("y", 4) in default_schedule(head, TARGET)
+    for n, k in ((1, 768), (4, 24)):
+        spec, _ = einsum("mk", "kn", "mn", {"m": 1000, "k": k, "n": n})
+        assert crosswise.crosswise(spec, TARGET) is None
 
 
 @settings(max_examples=40, deadline=None)

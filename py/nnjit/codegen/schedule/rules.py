@@ -1,15 +1,16 @@
 """default_schedule(spec, target): the first rule that knows the spec answers; the last one always does.
 
-    RULES = [widened, attention, scan, depthwise, int8, nbits, inner, contraction, rows, elementwise]
+    RULES = [widened, attention, scan, depthwise, int8, nbits, crosswise, inner, contraction, rows, elementwise]
 
 Numbers come from the target: SIMD registers that do not spill, threads. Sums of products have files of
-their own, `contraction`, `inner`, `int8` and `depthwise`.
+their own, `contraction`, `inner`, `crosswise`, `int8` and `depthwise`.
 """
 
 from __future__ import annotations
 
 from nnjit.codegen.schedule.attention import attention
 from nnjit.codegen.schedule.contraction import contraction
+from nnjit.codegen.schedule.crosswise import crosswise
 from nnjit.codegen.schedule.depthwise import depthwise
 from nnjit.codegen.schedule.facts import LANES, kept_places, narrow_types, reads, spread, values
 from nnjit.codegen.schedule.guards import borders
@@ -43,7 +44,7 @@ BLOCK = 16
 
 def default_schedule(spec: KernelSpec, target: Target) -> Schedule:
     """A good schedule without measuring: the best guess of the space."""
-    for rule in (widened, attention, scan, depthwise, int8, nbits, inner, contraction, rows):
+    for rule in (widened, attention, scan, depthwise, int8, nbits, crosswise, inner, contraction, rows):
         found = rule(spec, target)
         if found is not None:
             return found
