@@ -9,7 +9,8 @@ from math import prod
 import numpy as np
 import pytest
 
-from nnjit.codegen.expr import Expr, Index, UnsupportedExpr, axis, cast, compare, const, load, op
+from nnjit.codegen.dtypes import NUMPY
+from nnjit.codegen.expr import Expr, Index, UnsupportedExpr, axis, cast, compare, const, load, op, walk
 from nnjit.codegen.loops import For, Nest, Set, Store
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.canonical import canonical
@@ -25,8 +26,9 @@ from nnjit.codegen.schedule.steps import (
     Vectorize,
     describe,
 )
-from nnjit.codegen.spec import KernelSpec, Operand
+from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
 from nnjit.codegen.wgsl.emit import emit
+from nnjit.codegen.wgsl.legalize import legal
 from nnjit.codegen.wgsl.names import KEYWORDS, RESERVED, Names
 from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.codegen.wgsl.types import literal
@@ -229,6 +231,20 @@ def test_lane_numbers_are_worked_out() -> None:
 
 
 # ---- schedules ----
+
+
+@pytest.mark.parametrize("dtype", ["i32", "u32"])
+@pytest.mark.parametrize("mask", [1, 15, 255, 2**23 - 1, 2**23, 2**24 - 1])
+def test_few_bits_become_numbers_without_a_conversion(dtype: str, mask: int) -> None:
+    """What is printed instead is exact; of more bits than a mantissa has it is a conversion."""
+    words = np.array([0, 1, 14, 15, 16, 255, 2**23 - 1, 2**23, 2**23 + 1, 2**31 - 1, 0x4B000000], NUMPY[dtype])
+    value = cast(op("band", load(0, Index.of("i"), dtype), const(mask, dtype)), "f32")
+    printed = legal(value, {})
+    assert any(e.op == "cast" for e in walk(printed)) == (mask >= 2**23)
+    operands = (Operand(dtype, len(words), "in"), Operand("f32", len(words), "out"))
+    stage = Stage((), (), "", None, printed, 1, Index.of("i"))
+    (found,) = specs.evaluate(KernelSpec("bits", (Axis("i", len(words)),), (stage,), operands), [words])
+    np.testing.assert_array_equal(found, (words & mask).astype(np.float32))
 
 
 def test_a_large_product_has_larger_tiles_than_a_small_one() -> None:

@@ -78,6 +78,8 @@ def _rule(x: Expr) -> Expr | None:
         return op("sub", const(0, x.dtype), x.args[0])
     if x.op == "cast" and x.args[0].dtype in ("i64", "u64"):
         return _low_word(x)
+    if x.op == "cast" and x.dtype == "f32" and _is_small(x.args[0]):
+        return _small_number(x.args[0])
     return None
 
 
@@ -126,6 +128,24 @@ def _remainder(x: Expr) -> Expr | None:
     zero = const(0, x.dtype)
     differs = compare("ne", compare("lt", r, zero), compare("lt", b, zero))
     return select(Expr("and", "bool", (compare("ne", r, zero), differs)), op("add", r, b), r)
+
+
+MANTISSA = 23
+
+
+def _is_small(x: Expr) -> bool:
+    """Whether an integer is some bits out of a word, fewer than a float's mantissa has."""
+    bits = x.args[1] if x.op == "band" else x
+    return (
+        x.op == "band" and x.dtype in ("i32", "u32") and bits.op == "const" and 0 <= bits.attr < 1 << MANTISSA
+    )
+
+
+def _small_number(x: Expr) -> Expr:
+    """A float whose mantissa is these bits is 2^23 more than they are. Both steps are exact, and as fast as additions;
+    a conversion takes four times as long on NVIDIA's GPUs."""
+    exponent = const((127 + MANTISSA) << MANTISSA, x.dtype)
+    return op("sub", bitcast(op("bor", x, exponent), "f32"), const(float(1 << MANTISSA), "f32"))
 
 
 def _low_word(x: Expr) -> Expr | None:
