@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,19 @@ ROUNDS = """async ({ plan, shared, rounds }) => {
 }"""
 
 
+def settled(page: Page, enough: int) -> int:
+    """Resident bytes once they are below `enough`; else what they were after twenty seconds of waiting.
+
+    When V8 frees a memory that nobody holds is its own business, and a few sessions' may wait: what is asked
+    for is that nothing keeps them. Each small session that is released makes every thread look again.
+    """
+    until = time.monotonic() + 20
+    while (now := resident(browser_of(page))) >= enough and time.monotonic() < until:
+        page.evaluate("async () => { await client.createSession('s'); await client.releaseSession('s'); }")
+        page.wait_for_timeout(200)
+    return now
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.slow
 @pytest.mark.parametrize("shared", [True, False])
@@ -82,10 +96,9 @@ def test_fifty_rounds_end_where_they_began(alone: Page, shared: bool) -> None:
     engine.evaluate(ROUNDS, arguments)
     before = resident(browser)
     result = engine.evaluate(ROUNDS, {**arguments, "rounds": 50})
-    after = resident(browser)
+    after = settled(engine, before + int(1.5 * ROOM))
     assert result == {"wrong": [], "memory": {"sessions": [], "total": 0}}
-    # A few sessions' worth may wait for the next collection, whose time the browser chooses; fifty would be 3,200 MiB.
-    assert after - before < 6 * ROOM, f"{before / MIB:.0f} MiB before, {after / MIB:.0f} after"
+    assert after - before < 1.5 * ROOM, f"{before / MIB:.0f} MiB before, {after / MIB:.0f} after"
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
