@@ -4,6 +4,7 @@ import { asFailure, failure } from './errors.js';
 import { log } from './env.js';
 import { engineDeath, getCompiler, getEngine, getGpu } from './workers.js';
 import { recall } from './device-facts.js';
+import { recallGpu } from './gpu-facts.js';
 import { Tensor } from './tensor.js';
 import { viewAs } from './types.js';
 import { bytesOf, fromValue, toValue } from './values.js';
@@ -80,6 +81,7 @@ export class Plans {
     this.memory = { shared, threads };
     try {
       if (engine) await recall(signal, progress);
+      if (gpu && this.options.tune.mode !== 'off') await recallGpu(gpu.client);
       this.description = await compiler.call(
         'create',
         {
