@@ -40,19 +40,22 @@ def check(spec: KernelSpec, schedule: Schedule, inputs: list[Any], rtol: float =
 
 
 def product_schedule(
-    rows: tuple[int, int], columns: tuple[int, int], depth: int, slices: int = 1, ahead: bool = False
-) -> Schedule:
+    rows: tuple[int, int], columns: tuple[int, int], depth: int, slices: int = 1, ahead: bool = False,
+    twice: bool = False,
+) -> Schedule:  # fmt: skip
     """(tile, threads) of rows and columns; depth 0: without shared arrays."""
     steps: list[Any] = [Tile("m", rows[0]), Threads("m", rows[1])] if rows[0] else []
     steps += [Tile("n", columns[0]), Threads("n", columns[1]), Vectorize("n")]
     steps += [Threads("k", slices)] if slices > 1 else []
-    return (*steps, Cache("k", depth, ahead) if depth else Unroll("k", 2))
+    return (*steps, Cache("k", depth, ahead, twice) if depth else Unroll("k", 2))
 
 
 SCHEDULES = [
     product_schedule((8, 4), (16, 2), 8),
     product_schedule((8, 2), (16, 4), 16, ahead=True),
     product_schedule((4, 4), (8, 2), 8, slices=2),
+    product_schedule((8, 2), (16, 4), 8, twice=True),
+    product_schedule((4, 2), (8, 1), 8, slices=2, twice=True),
     product_schedule((4, 2), (8, 1), 16, slices=4, ahead=True),
     product_schedule((2, 2), (8, 2), 0),
     product_schedule((4, 1), (8, 2), 0, slices=3),
@@ -161,19 +164,22 @@ def test_rows_in_subgroups(n: int) -> None:
     m=st.integers(1, 20), n=st.integers(1, 20), k=st.integers(1, 20),
     rows=st.sampled_from([(2, 1), (4, 2), (8, 8)]), columns=st.sampled_from([(4, 1), (8, 1), (16, 4)]),
     depth=st.sampled_from([0, 4, 8, 16]), slices=st.sampled_from([1, 2]), ahead=st.booleans(),
+    twice=st.booleans(),
 )  # fmt: skip
 def test_any_schedule(
-    m: int, n: int, k: int, rows: Any, columns: Any, depth: int, slices: int, ahead: bool
-) -> None:
+    m: int, n: int, k: int, rows: Any, columns: Any, depth: int, slices: int, ahead: bool,
+    twice: bool,
+) -> None:  # fmt: skip
     spec, inputs = specs.matmul(np.random.default_rng(m), m, n, k)
     if depth == 4 and slices == 2:
         depth = 8
-    check(spec, product_schedule(rows, columns, depth, slices, ahead), inputs)
+    check(spec, product_schedule(rows, columns, depth, slices, ahead, twice), inputs)
 
 
 MATRICES = [
     (Tile("m", 32), Threads("m", 1), Tile("n", 16), Threads("n", 1), Cache("k", 16)),
     (Tile("m", 16), Threads("m", 1), Tile("n", 64), Threads("n", 2), Cache("k", 32, True)),
+    (Tile("m", 32), Threads("m", 2), Tile("n", 16), Threads("n", 1), Cache("k", 16, True, True)),
 ]
 
 
@@ -203,6 +209,7 @@ WORDS = [
     product_schedule((4, 2), (8, 1), 16, slices=2, ahead=True),
     (*product_schedule((32, 1), (16, 1), 8), Matrix(16, 16, 32, 4)),
     (*product_schedule((16, 1), (64, 2), 16, ahead=True), Matrix(16, 16, 32, 4)),
+    (*product_schedule((32, 1), (16, 1), 8, twice=True), Matrix(16, 16, 32, 4)),
 ]
 
 

@@ -56,13 +56,14 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """A shared array of rows of vectors, `stride` vectors apart."""
+    """A shared array of rows of vectors, `stride` vectors apart, from vector `begin` on."""
 
     operand: int
     stride: int
+    begin: int = 0
 
     def place(self, row: Index, vector: Index) -> Index:
-        return (row * self.stride + vector) * LANES + Index(0, {LANE: 1})
+        return (row * self.stride + vector + self.begin) * LANES + Index(0, {LANE: 1})
 
 
 @dataclass(slots=True)
@@ -71,7 +72,8 @@ class Fill:
 
     `along` is the axis of the vectors: "k" for the left factor, "n" for the right one. Neighbouring threads take
     neighbours in memory: along a row where `contiguous`, else down the rows, which are then one vector longer than
-    they need be, so that stores to a column meet different banks."""
+    they need be, so that stores to a column meet different banks. Of `copies` arrays one is filled while another may
+    still be read."""
 
     name: str
     operand: int
@@ -82,6 +84,7 @@ class Fill:
     along: str
     contiguous: bool
     pad: int = 0
+    copies: int = 1
 
     @property
     def stride(self) -> int:
@@ -89,15 +92,14 @@ class Fill:
 
     @property
     def size(self) -> int:
-        return self.rows * self.stride * LANES
+        return self.copies * self.rows * self.stride * LANES
 
     @property
     def turns(self) -> int:
         return -(-self.rows * self.vectors // self.space.count)
 
-    @property
-    def array(self) -> Shared:
-        return Shared(self.operand, self.stride)
+    def array(self, copy: int = 0) -> Shared:
+        return Shared(self.operand, self.stride, copy * self.rows * self.stride)
 
     def decodes(self) -> list[Stmt]:
         fast = self.vectors if self.contiguous else self.rows
@@ -136,17 +138,19 @@ class Fill:
     def loads(self, step: Index, tail: bool) -> list[Stmt]:
         return [Set(f"{self.name}.t{n}", self._value(n, step, tail), LANES) for n in range(self.turns)]
 
-    def stores(self) -> list[Stmt]:
+    def stores(self, copy: int = 0) -> list[Stmt]:
         return [
-            s for n in range(self.turns) for s in self._store(n, reg(f"{self.name}.t{n}", self.space.dtype))
+            s
+            for n in range(self.turns)
+            for s in self._store(n, reg(f"{self.name}.t{n}", self.space.dtype), copy)
         ]
 
     def direct(self, step: Index, tail: bool) -> list[Stmt]:
         return [s for n in range(self.turns) for s in self._store(n, self._value(n, step, tail))]
 
-    def _store(self, turn: int, value: Expr) -> list[Stmt]:
+    def _store(self, turn: int, value: Expr, copy: int = 0) -> list[Stmt]:
         row, vector, inside = self._at(turn)
-        one = Store(self.operand, self.array.place(row, vector), value, LANES, LANES)
+        one = Store(self.operand, self.array(copy).place(row, vector), value, LANES, LANES)
         return [one] if inside is None else [Where(inside, [one])]
 
 
@@ -167,6 +171,27 @@ def staged(
     if steps == 1:
         return inner
     return [For(var, steps, [*inner, Barrier()])]
+
+
+def alternating(
+    fills: tuple[Fill, ...], space: Space, var: str, sums: Callable[[int], list[Stmt]]
+) -> list[Stmt]:
+    """The same with two copies of each array, which stages fill by turns: threads that are through with one stage store
+    the next, though others still read this one, and meet once a stage. `sums(copy)`: what is done with one of them."""
+    steps = -(-space.length // space.depth)
+    tail = space.extent % space.depth != 0
+
+    def loads(step: Index) -> list[Stmt]:
+        return [s for f in fills for s in f.loads(step, tail)]
+
+    def filled(copy: int) -> list[Stmt]:
+        return [*(s for f in fills for s in f.stores(copy)), Barrier()]
+
+    pairs, rest = divmod(steps, 2)
+    at = Index(0, {var: 2}) if pairs > 1 else Index(0)
+    both = [*filled(0), *loads(at + 1), *sums(0), *filled(1), *loads(at + 2), *sums(1)]
+    out = loads(Index(0)) + ([For(var, pairs, both)] if pairs > 1 else both if pairs else [])
+    return [*out, *filled(0), *sums(0)] if rest else out
 
 
 def or_zero(inside: Expr | None, value: Expr) -> Expr:

@@ -42,14 +42,18 @@ class Cache:
     for k in 64: acc += a[m, k] * b[k, n]   ->
     for k.o in 4: (all threads: A = a[tile, 16 of k]; B = b[16 of k, tile]); barrier; acc += A * B; barrier
 
-    ahead: the next stage is read into registers before the sums of the current one, and stored after them."""
+    ahead: the next stage is read into registers before the sums of the current one, and stored after them. twice: and
+    that into other arrays than those of this stage, so that threads wait for each other once a stage."""
 
     axis: str
     depth: int
     ahead: bool = False
+    twice: bool = False
 
     def __str__(self) -> str:
-        return f"{self.axis} cache {self.depth}" + (" ahead" if self.ahead else "")
+        return f"{self.axis} cache {self.depth}" + (
+            " twice" if self.twice else " ahead" if self.ahead else ""
+        )
 
 
 @dataclass(frozen=True, slots=True)

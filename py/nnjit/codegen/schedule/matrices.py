@@ -77,37 +77,41 @@ class MatrixProduct(Product):
         if self.group > 1:
             return self._cached_words(cache, *self._sides(body))
         a, b = (_half(e) for e in self._sides(body))
-        space, operand = self._space(cache), len(self.spec.operands)
+        space, operand, copies = self._space(cache), len(self.spec.operands), 2 if cache.twice else 1
         along, across = self._contiguous(a, "k"), self._contiguous(b, "n")
-        left = Fill("a", operand, a, space, self.rows, cache.depth // LANES, "k", along, PAD)
-        right = Fill("b", operand + 1, b, space, cache.depth, self.columns // LANES, "n", across, PAD)
+        left = Fill("a", operand, a, space, self.rows, cache.depth // LANES, "k", along, PAD, copies)
+        right = Fill("b", operand + 1, b, space, cache.depth, self.columns // LANES, "n", across, PAD, copies)
         self.shared += [Operand("f16", left.size, "shared"), Operand("f16", right.size, "shared")]
-        return self._staged((left, right), space, cache, self._products(left, right, cache.depth))
+        return self._staged(
+            (left, right), space, cache, lambda copy: self._products(left, right, cache.depth, copy)
+        )
 
     def _cached_words(self, cache: Cache, a: Expr, b: Expr) -> list[Stmt]:
         """Both arrays hold words along the sum: a row for each row, and one for each column."""
-        operand, k = len(self.spec.operands), self.k.extent
+        operand, k, copies = len(self.spec.operands), self.k.extent, 2 if cache.twice else 1
         deep = cache.depth // LANES
         rows = self._space(cache)
         columns = Space(self._column_env, self.count, k, k, cache.depth, self.factor)
-        left = Fill("a", operand, a, rows, self.rows, deep, "k", self._contiguous(a, "k"), PAD)
-        right = Fill("b", operand + 1, b, columns, self.columns, deep, "k", self._contiguous(b, "k"), PAD)
+        left = Fill("a", operand, a, rows, self.rows, deep, "k", self._contiguous(a, "k"), PAD, copies)
+        right = Fill(
+            "b", operand + 1, b, columns, self.columns, deep, "k", self._contiguous(b, "k"), PAD, copies
+        )
         self.shared += [Operand("i32", f.size, "shared") for f in (left, right)]
-        sums = self._products(left, right, cache.depth * self.group)
-        return self._staged((left, right), rows, cache, sums)
+        depth = cache.depth * self.group
+        return self._staged((left, right), rows, cache, lambda copy: self._products(left, right, depth, copy))
 
     def _column_env(self, row: Index | None, column: Index | None, k: Index | None, lanes: str) -> Env:
         """Where the axes are at a column, which takes the row's place."""
         return self._env(column, row, k, lanes)
 
-    def _products(self, left: Fill, right: Fill, depth: int) -> list[Stmt]:
+    def _products(self, left: Fill, right: Fill, depth: int, copy: int) -> list[Stmt]:
         """What a subgroup multiplies in one stage."""
         x = self.matrix
         down, across = (f.stride * LANES * self.group for f in (left, right))
-        row = Index(0, {"group.m": self.tall * x.rows * down})
+        row = Index(copy * left.rows * down, {"group.m": self.tall * x.rows * down})
         dtype, turned = ("i8", True) if self.group > 1 else ("f16", False)
         step = across if turned else 1  # from one column to the next
-        column = Index(0, {"group.n": self.wide * x.columns * step})
+        column = Index(copy * right.rows * across, {"group.n": self.wide * x.columns * step})
         out: list[Stmt] = []
         for k in range(0, depth, x.depth):
             for i in range(self.tall):

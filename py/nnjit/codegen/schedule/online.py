@@ -154,7 +154,7 @@ class _Attention:
     def _scores(self, queries: Fill, keys: Fill) -> list[Stmt]:
         """This block's scores in registers s.i.j, those past the last key minus infinity."""
         k, deep = Index.of("k.i"), self.step.depth // LANES
-        sums: list[Stmt] = products("s", self.grid, queries.array, Index(), keys.array, k, "f32")
+        sums: list[Stmt] = products("s", self.grid, queries.array(), Index(), keys.array(), k, "f32")
         out = self.grid.zeros("s", "f32")
         ahead = self.d.extent > self.step.depth
         out += staged((queries, keys), queries.space, "d.o", ahead, [For("k.i", deep, sums)], Index())
@@ -222,7 +222,7 @@ class _Attention:
         step, deep = self.step, self.step.depth // LANES
         k, slices = Index.of("k.i"), step.keys // step.depth
         begin = Index(0, {"v.o": deep} if slices > 1 else ())
-        sums: list[Stmt] = products("out", self.out, powers, begin, values.array, k, "f32")
+        sums: list[Stmt] = products("out", self.out, powers, begin, values.array(), k, "f32")
         first = Index(0, {"block": slices} if self.blocks > 1 else ())
         return staged((values,), values.space, "v.o", slices > 1, [For("k.i", deep, sums)], first)
 

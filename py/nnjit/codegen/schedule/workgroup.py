@@ -8,11 +8,20 @@ past the end of the reduced axis both factors are zero.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, load, op, reg, rewrite, walk
 from nnjit.codegen.loops import THREAD, Barrier, Decode, For, Nest, Set, Stmt, Store, Where
-from nnjit.codegen.schedule.fills import Fill, Grid, Space, add_product, or_zero, products, staged
+from nnjit.codegen.schedule.fills import (
+    Fill,
+    Grid,
+    Space,
+    add_product,
+    alternating,
+    or_zero,
+    products,
+    staged,
+)
 from nnjit.codegen.schedule.group_steps import Cache
 from nnjit.codegen.schedule.pack import packed_spec
 from nnjit.codegen.schedule.steps import Schedule, check
@@ -185,20 +194,24 @@ class Product:
         a, b = self._sides(body)
         deep = cache.depth // LANES
         space, at = self._space(cache), len(self.spec.operands)
-        left = Fill("a", at, a, space, self.rows, deep, "k", self._contiguous(a, "k"))
+        copies = 2 if cache.twice else 1
+        left = Fill("a", at, a, space, self.rows, deep, "k", self._contiguous(a, "k"), copies=copies)
         across = self._contiguous(b, "n")
-        right = Fill("b", at + 1, b, space, cache.depth, self.columns // LANES, "n", across)
+        right = Fill("b", at + 1, b, space, cache.depth, self.columns // LANES, "n", across, copies=copies)
         self.shared += [Operand(self.held, left.size, "shared"), Operand(self.held, right.size, "shared")]
-        sums = self._sums(left, right, deep)
-        return self._staged((left, right), space, cache, sums)
+        return self._staged((left, right), space, cache, lambda copy: self._sums(left, right, deep, copy))
 
     def _space(self, cache: Cache) -> Space:
         k = self.k.extent
         return Space(self._env, self.count, k, k, cache.depth, self.factor)
 
-    def _staged(self, fills: tuple[Fill, ...], space: Space, cache: Cache, sums: list[Stmt]) -> list[Stmt]:
+    def _staged(
+        self, fills: tuple[Fill, ...], space: Space, cache: Cache, sums: Callable[[int], list[Stmt]]
+    ) -> list[Stmt]:
         decodes = [s for f in fills for s in f.decodes()]
-        return [*decodes, *staged(fills, space, "k.o", cache.ahead, sums, Index())]
+        if cache.twice:
+            return [*decodes, *alternating(fills, space, "k.o", sums)]
+        return [*decodes, *staged(fills, space, "k.o", cache.ahead, sums(0), Index())]
 
     def _sides(self, body: Expr) -> tuple[Expr, Expr]:
         """The factor that follows the rows and the one that follows the columns."""
@@ -217,13 +230,13 @@ class Product:
         names = [run.parts[-1].name, run.parts[-1].name + ".i"]
         return all(any(x.attr.index.coeff(name) == 1 for name in names) for x in _loads(e))
 
-    def _sums(self, left: Fill, right: Fill, deep: int) -> list[Stmt]:
+    def _sums(self, left: Fill, right: Fill, deep: int, copy: int) -> list[Stmt]:
         """Each thread's part of the product of the two shared arrays."""
         share = deep // self.slices
         k = Index.of("k.i") if share > 1 else Index(0)
         if self.slices > 1:
             k = k + Index(0, {"ks": share})
-        out = products("acc", self.grid, left.array, Index(), right.array, k, self.factor)
+        out = products("acc", self.grid, left.array(copy), Index(), right.array(copy), k, self.factor)
         return [For("k.i", share, out)] if share > 1 else out
 
     # ---- without ----
