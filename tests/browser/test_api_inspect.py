@@ -49,7 +49,10 @@ def test_every_step_is_timed_and_explained(api: Api) -> None:
     steps = got["table"]["steps"]
     timed = {n for s in steps for n in s["nodes"]}
     assert {"first", "second"} <= timed
-    assert all(s["ms"] >= 0 and s["mean"] > 0 and len(s["perThread"]) >= 1 for s in steps) and got["table"]["runMs"] > 0
+    assert (
+        all(s["ms"] >= 0 and s["mean"] > 0 and len(s["perThread"]) >= 1 for s in steps)
+        and got["table"]["runMs"] > 0
+    )
     assert sum(s["share"] for s in steps) == pytest.approx(1)
     assert any(s["gflops"] for s in steps)
     events = got["trace"]["traceEvents"]
@@ -84,6 +87,35 @@ def test_one_thread_gives_the_same_numbers(api: Api) -> None:
     one, threads_one, all_, threads = got
     assert threads_one == 1 and threads >= 1
     np.testing.assert_allclose(one, all_, rtol=1e-5, atol=1e-5)
+
+
+def test_a_sum_of_everything_is_shared(api: Api) -> None:
+    """One result: on several threads each has a part of the terms, and a second step adds up what they found."""
+    graph = model(
+        [helper.make_node("ReduceSum", ["x"], ["y"], "all", keepdims=0)],
+        {"x": (F, ["n", 8192])},
+        {"y": (F, [])},
+    )
+    got = api.run(
+        """async (path) => {
+          const x = T('float32', Float32Array.from({ length: 96 * 8192 }, (_, i) => i % 5 - 2), [96, 8192]);
+          const results = [];
+          for (const numThreads of [1, 0]) {
+            const session = await create(path, { numThreads });
+            const sums = [];
+            for (let i = 0; i < 20; i++) sums.push((await session.run({ x })).y.data[0]);
+            const { steps } = await session.profile({ feeds: { x }, repeats: 2 });
+            const { sessions } = (await nnjit.device()).memory;
+            results.push([sums, steps.length, sessions.at(-1).threads]);
+            await session.release();
+          }
+          return results;
+        }""",
+        api.put("all.onnx", graph),
+    )
+    total = sum(i % 5 - 2 for i in range(96 * 8192))
+    assert [sums for sums, _, _ in got] == [[total] * 20] * 2, "whole numbers, exact in any order"
+    assert [steps for _, steps, _ in got] == [1 if threads == 1 else 2 for _, _, threads in got]
 
 
 def test_device_tells_features_and_reasons(api: Api) -> None:

@@ -13,6 +13,7 @@ from nnjit.codegen.schedule import inner
 from nnjit.codegen.schedule.gpu_attention import FEW_ROWS
 from nnjit.codegen.schedule.gpu_products import split_of
 from nnjit.codegen.schedule.gpu_rules import gpu_schedule, plain
+from nnjit.codegen.schedule.parts import parts_of
 from nnjit.codegen.schedule.rules import default_schedule
 from nnjit.codegen.schedule.split import Split
 from nnjit.codegen.schedule.steps import Schedule
@@ -51,8 +52,8 @@ def in_place(spec: KernelSpec, target: AnyTarget) -> Schedule | None:
 
 
 def split_sum(spec: KernelSpec, target: AnyTarget) -> Split | None:
-    """How a sum is divided into kernels, where a GPU would have too little to do at a time."""
-    return split_of(spec, target) if isinstance(target, WgslTarget) else None
+    """How a sum is divided into kernels, where a GPU or several threads would have too little to do at a time."""
+    return split_of(spec, target) if isinstance(target, WgslTarget) else parts_of(spec, target)
 
 
 def plain_schedule(spec: KernelSpec, target: AnyTarget) -> Schedule:

@@ -1,4 +1,4 @@
-"""Sums split among workgroups: both kernels one after the other against what the spec means."""
+"""Reductions in parts, for workgroups and for threads: both kernels one after the other against what the spec means."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ def test_convolutions(axis: str) -> None:
 def test_what_is_no_sum_in_equal_parts_is_refused() -> None:
     spec, _ = specs.matmul(np.random.default_rng(3), 4, 4, 12)
     softmax, _ = specs.softmax(np.random.default_rng(3), 4, 12)
-    largest = replace(spec, stages=(replace(spec.stages[0], combine="max"),))
+    running = replace(spec, stages=(replace(spec.stages[0], running=True),))
     for wrong, split in (
         (spec, Split("k", 5)),
         (spec, Split("m", 2)),
         (softmax, Split("k", 2)),
-        (largest, Split("k", 2)),
+        (running, Split("k", 2)),
     ):
         with pytest.raises(ScheduleError):
             halves(wrong, split)

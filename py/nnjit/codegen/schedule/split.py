@@ -1,11 +1,11 @@
-"""A sum split among workgroups: a product of few tiles and a long sum becomes two kernels.
+"""A reduction in parts: a product of few tiles and a long sum, or a sum of everything, becomes two kernels.
 
     c[m, n] = relu(sum over k:4608 of a[m, k] * b[k, n])   ->
     parts[p, m, n] = sum over k:576 of a[m, 576p + k] * b[576p + k, n]      over p:8
     c[m, n] = relu(sum over p:8 of parts[p, m, n])
 
-WGSL has no sums in memory that many may add to, so what the parts found is added up by a kernel of its own, which also
-does what the product was followed by.
+WGSL has no sums in memory that many may add to, and threads would wait for each other, so what the parts found is
+combined by a kernel of its own, which also does what the reduction was followed by.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from nnjit.codegen.expr import Access, Expr, Index, acc, load, rewrite, walk
 from nnjit.codegen.schedule.steps import check
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
 
+COMBINED = frozenset({"sum", "prod", "max", "min", "pmax", "pmin", "any", "all"})
+"""How terms are combined where any order will do."""
 PART = "part"
-"""The name of the axis over the parts of a sum."""
+"""The name of the axis over the parts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """`axis` of a sum is divided into `parts` of equal length."""
+    """`axis` of a reduction is divided into `parts` of equal length."""
 
     axis: str
     parts: int
@@ -30,8 +32,8 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Halves:
-    """The kernel of the parts and the one that adds them up; `first` and `second` say which operands of the spec
-    theirs are, -1 for the sums between them: `size` elements of `dtype`."""
+    """The kernel of the parts and the one that combines them; `first` and `second` say which operands of the spec
+    theirs are, -1 for the results between them: `size` elements of `dtype`."""
 
     partial: KernelSpec
     total: KernelSpec
@@ -42,13 +44,14 @@ class Halves:
 
 
 def halves(spec: KernelSpec, split: Split) -> Halves:
-    """The two kernels of a sum of one stage; ScheduleError for any other spec, or parts of unequal length."""
+    """The two kernels of a reduction of one stage; ScheduleError for any other spec, or parts of unequal length."""
     check(len(spec.stages) == 1 and not spec.useful, "one stage is split")
     (s,) = spec.stages
-    check(s.combine == "sum" and s.body is not None and not s.axes and s.terms is None, "no sum to split")
+    whole = s.body is not None and not s.axes and s.terms is None and not s.running
+    check(whole and s.combine in COMBINED, "no reduction to split")
     assert s.body is not None
     axis = next((a for a in s.reduce if a.name == split.axis), None)
-    check(axis is not None, f"the sum does not run over {split.axis}")
+    check(axis is not None, f"it does not run over {split.axis}")
     assert axis is not None
     check(split.parts > 1 and axis.extent % split.parts == 0, f"{axis.extent} in {split.parts} parts")
     check(all(a.name != PART for a in (*spec.axes, *s.reduce)), "split already")
@@ -65,7 +68,7 @@ def halves(spec: KernelSpec, split: Split) -> Halves:
     first = _read(body)
     partial = KernelSpec(
         f"{spec.name}_parts", (Axis(PART, split.parts), *spec.axes),
-        (Stage((), reduce, "sum", _renumbered(body, first), acc(s.body.dtype), len(first), at),),
+        (Stage((), reduce, s.combine, _renumbered(body, first), acc(s.body.dtype), len(first), at),),
         (*(spec.operands[n] for n in first), between),
     )  # fmt: skip
 
@@ -73,7 +76,7 @@ def halves(spec: KernelSpec, split: Split) -> Halves:
     numbers = (-1, *second, s.out)
     index = s.index.subst({}, lambda e: _renumbered(e, numbers))
     total = KernelSpec(
-        f"{spec.name}_sum", spec.axes,
+        f"{spec.name}_{s.combine}", spec.axes,
         (replace(s, reduce=(Axis(PART, split.parts),), body=load(0, at, s.body.dtype),
                  result=_renumbered(s.result, numbers), out=len(numbers) - 1, index=index),),
         (replace(between, role="in"), *(spec.operands[n] for n in numbers[1:])),
