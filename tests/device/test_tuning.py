@@ -8,16 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from nnjit.codegen.schedule.gpu_products import products
 from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.runtime.gpu_bench import GpuBench
-from nnjit.tune import oracle
+from nnjit.tune import oracle, records
 from nnjit.tune.bench import fill_pattern
-from tests.browser.api_page import Api
+from tests.browser.api_page import Api, model
 from tests.support import specs
 
 RNG = np.random.default_rng(41)
+F = TensorProto.FLOAT
 
 LAB = """async ([setup, trials]) => {
   const { GpuClient } = await import('/engine/webgpu/client.js');
@@ -96,3 +98,73 @@ def nothing(shader: dict[str, Any]) -> dict[str, Any]:
     """A shader with the same bindings that does nothing."""
     head = shader["wgsl"].split("@compute")[0]
     return {**shader, "wgsl": f"{head}@compute @workgroup_size(1)\nfn {shader['entryPoint']}() {{}}\n"}
+
+
+def net() -> tuple[bytes, dict[str, Any], Any]:
+    """Products by weights that are packed and by some that are not, a softmax, a norm's sums; and what comes out."""
+    w = {
+        n: (RNG.normal(0, 1, s) / 6).astype(np.float32)
+        for n, s in (("v", (40, 36)), ("w", (40, 40)), ("u", (36, 40)))
+    }
+    nodes = [
+        helper.make_node("Gemm", ["x", "v"], ["a"], transB=1),
+        helper.make_node("Softmax", ["a"], ["b"]),
+        helper.make_node("MatMul", ["b", "w"], ["c"]),
+        helper.make_node("Gemm", ["c", "u"], ["d"], transB=1),
+        helper.make_node("Add", ["d", "x"], ["y"]),
+    ]
+    data = model(nodes, {"x": (F, [33, 36])}, {"y": (F, [33, 36])}, w).SerializeToString()
+    x = RNG.normal(0, 1, (33, 36)).astype(np.float32)
+    a = np.exp(x @ w["v"].T)
+    return data, {"x": x}, (a / a.sum(1, keepdims=True)) @ w["w"] @ w["u"].T + x
+
+
+TUNE = """async ([path, x, mode, rules]) => {
+  const nnjit = (await import('/nnjit.js')).default;
+  await nnjit.python(`import nnjit.tune.search as s; s.WIN, s.AGAIN, s.NEAR, s.WORTH = ${rules}`);
+  const session = await create(path, { executionProviders: ['webgpu'], strict: true });
+  try {
+    const run = async () => Array.from((await session.run({ x: T('float32', new Float32Array(x), [33, 36]) })).y.data);
+    const before = await run();
+    await session.tuning.start({ mode, budgetMs: 6000 });
+    const during = [];
+    do {
+      during.push(await run());
+      await new Promise((resolve) => setTimeout(resolve, 40));
+    } while (session.tuning.status().running);
+    const status = await session.tuning.finished();
+    if (status.state !== 'done') throw new Error(`${status.state}: ${status.reason}`);
+    const after = await run();
+    const text = await session.tuning.export();
+    const kernels = [];
+    for (const { step } of status.kernels) kernels.push(await session.kernel(step));
+    await session.tuning.reset();
+    const first = await run();
+    const shader = (text) => text.includes('@compute');
+    const changed = kernels.filter((k) => k.scheduleBefore).map((k) => shader(k.listing) && shader(k.listingBefore));
+    const { backend } = session;
+    return { before, during: [during[0], during.at(-1)], after, first, status, text, backend, changed };
+  } finally {
+    await nnjit.python(`import nnjit.tune.search as s; s.WIN, s.AGAIN, s.NEAR, s.WORTH = 0.975, 0.985, 1.06, 0.004`);
+    await session.release();
+  }
+}"""
+
+
+@pytest.mark.parametrize("mode", ["now", "idle"])
+def test_a_session_is_tuned_between_its_runs(gpu: Api, mode: str) -> None:
+    """Every candidate that is right and not hopeless wins here, so that kernels are swapped again and again."""
+    data, feeds, wanted = net()
+    given = [gpu.put("tuned.onnx", data), feeds["x"].reshape(-1).tolist(), mode, "99, 99, 0, 0"]
+    found = gpu.run(TUNE, given)
+    status = found["status"]
+    assert found["backend"] == "webgpu" and status["state"] == "done", status
+    assert status["device"].startswith("webgpu.v8-")
+    assert status["candidates"] > 0 and status["dropped"] == 0, status
+    assert status["kept"] > 0 and found["changed"] and all(found["changed"])
+    for key in ("before", "after", "first"):
+        np.testing.assert_allclose(np.reshape(found[key], wanted.shape), wanted, rtol=2e-5, atol=2e-5)
+    for values in found["during"]:
+        np.testing.assert_allclose(np.reshape(values, wanted.shape), wanted, rtol=2e-5, atol=2e-5)
+    good, bad = records.decode_lines(found["text"])
+    assert good and not bad and all(r.target == "webgpu" and r.device == status["device"] for r in good)

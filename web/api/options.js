@@ -8,7 +8,7 @@ import { LOG_LEVELS, env, log } from './env.js';
  * @typedef {{path: string, data: import('./sources.js').BytesLike}} ExternalFile
  * @typedef {'webgpu' | 'wasm' | 'reference'} Provider
  * @typedef {'cpu' | 'gpu-buffer'} Location
- * @typedef {{provider: Provider, next: Provider, locations: Location | Record<string, Location>, threads: number, relaxed: boolean, dims: Record<string, number>,
+ * @typedef {{provider: Provider, next: Provider, measured: boolean, locations: Location | Record<string, Location>, threads: number, relaxed: boolean, dims: Record<string, number>,
  *   external: ExternalFile[], progress: Progress, signal: AbortSignal | null, maxPlans: number, strict: boolean, convolution: 'auto' | 'direct' | 'winograd', runOn: 'auto' | 'worker', tune: import('./tuning.js').TuneOptions,
  *   maxMemoryBytes: number | undefined, name: string | undefined}} Options
  */
@@ -74,7 +74,7 @@ function readChoice(option, value, choices) {
 
 /**
  * The first of the list that runs here, and what takes its place where there is no GPU.
- * @param {unknown} list @returns {{provider: Provider, next: Provider}}
+ * @param {unknown} list @returns {{provider: Provider, next: Provider, measured: boolean}} measured: it may run on both, so runs decide
  */
 function readProvider(list = ['wasm']) {
   if (!Array.isArray(list) || !list.length) throw bad('executionProviders', "is a list such as ['webgpu', 'wasm']");
@@ -86,7 +86,7 @@ function readProvider(list = ['wasm']) {
   const known = /** @type {Provider[]} */ (names.filter((name) => PROVIDERS.has(name)));
   if (!known.length) log('warning', `none of [${names.join(', ')}] can run here; using wasm (session.backend says which ran)`);
   const [provider = 'wasm', ...rest] = known;
-  return { provider, next: rest.find((name) => name !== 'webgpu') ?? 'wasm' };
+  return { provider, next: rest.find((name) => name !== 'webgpu') ?? 'wasm', measured: known.includes('webgpu') && known.includes('wasm') };
 }
 
 /** @param {any} given @returns {Location | Record<string, Location>} */

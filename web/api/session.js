@@ -1,6 +1,8 @@
 // InferenceSession as in onnxruntime-web: create from a URL or bytes, run feeds to outputs, release. Runs of one
 // session queue; new input shapes get a plan of their own; what each node became can be asked for.
+import { Backends } from './backends.js';
 import { asFailure, failure, nearestName, throwIfAborted } from './errors.js';
+import { log } from './env.js';
 import { checkFeeds } from './feeds.js';
 import * as inspect from './inspect.js';
 import { readOptions } from './options.js';
@@ -92,7 +94,7 @@ export class InferenceSession {
       request.shapes[name] = [...(given instanceof Tensor ? given.dims : given)];
     }
     await this.#queue(() => this.#plans.get(request, progress, signal));
-    this.tuning.touched();
+    if (!this.#backends?.undecided) this.tuning.touched();
   }
 
   /**
@@ -107,7 +109,28 @@ export class InferenceSession {
     if (this.#released) throw released(this.#plans.id);
     const [wanted, { signal = null, progress = () => undefined }] = this.#readFetches(fetches, options);
     const checked = checkFeeds(this.#plans.description.inputs, feeds);
+    if (this.#backends?.undecided && [...checked.values()].some(onGpu)) await this.#backends.move(this.#around);
     return this.#queue(() => this.#run(checked, wanted, progress, signal));
+  }
+
+  /** Where it is not settled yet which backend serves. */
+  get #backends() {
+    const plans = /** @type {unknown} */ (this.#plans);
+    return plans instanceof Backends ? plans : null;
+  }
+
+  /** @returns {import('./backends.js').Around} */
+  get #around() {
+    return {
+      queue: (work) => this.#queue(work),
+      leave: async () => {
+        const { running } = this.tuning.status();
+        await this.tuning.pause();
+        return () => {
+          if (running) void this.tuning.start().catch((error) => log('warning', error.message));
+        };
+      },
+    };
   }
 
   /**
@@ -130,8 +153,10 @@ export class InferenceSession {
     };
     const { values, ms, segments, caller } = await this.#plans.execute(plan, feeds, wanted, signal).catch(again);
     const end = performance.now();
-    this.tuning.touched(end - start);
-    this.lastRun = { ms: end - start, engineMs: ms, compileMs: ready - start, cold: this.#plans.compiled !== before, thread: caller ? 'caller' : 'worker', segments };
+    const cold = this.#plans.compiled !== before;
+    this.#backends?.ran(cold ? 0 : end - start, this.#around);
+    if (!this.#backends?.undecided) this.tuning.touched(end - start);
+    this.lastRun = { ms: end - start, engineMs: ms, compileMs: ready - start, cold, thread: caller ? 'caller' : 'worker', segments };
     /** @type {Record<string, any>} */
     const outputs = {};
     names.forEach((name, i) => {
@@ -198,7 +223,7 @@ export class InferenceSession {
     });
   }
 
-  /** Why `backend` is not the first provider that was asked for; '' if it is. */
+  /** Why it runs on `backend`: what was measured where it may run on two, or why not on the first that was asked for; '' if there is nothing to say. */
   get backendReason() {
     return this.#plans.latest?.reason || this.#plans.reason;
   }
@@ -283,10 +308,10 @@ async function openModel(from, options) {
   const { progress, signal } = options;
   getCompiler();
   // all start while the model is on its way
-  if (options.provider === 'wasm') void getEngine().catch(() => undefined);
+  if (options.provider === 'wasm' || options.measured) void getEngine().catch(() => undefined);
   if (options.provider === 'webgpu') void getGpu().catch(() => undefined);
   const [model, ...external] = await openAll(from, options);
-  const plans = new Plans(model, external, options);
+  const plans = plansFor(model, external, options);
   for (;;) {
     try {
       await plans.open(progress, signal);
@@ -307,6 +332,16 @@ async function openModel(from, options) {
       );
     }
   }
+}
+
+/**
+ * With both backends allowed runs decide, unless outputs are to stay on the GPU.
+ * @param {import('./sources.js').Source} model @param {import('./sources.js').Source[]} external @param {Options} options @returns {Plans}
+ */
+function plansFor(model, external, options) {
+  const stays = Object.values(typeof options.locations === 'string' ? [options.locations] : options.locations).includes('gpu-buffer');
+  if (!options.measured || stays) return new Plans(model, external, options);
+  return /** @type {Plans} */ (/** @type {unknown} */ (new Backends(model, external, options))); // the same to all who use it
 }
 
 /** Where a missing external file may lie: beside a model that came from a URL. @param {import('./errors.js').NnjitError} error @param {Plans} plans */

@@ -322,6 +322,7 @@ def methods(session: Callable[[Any], CompilerSession]) -> dict[str, Callable[[An
         "tune.device": lambda args, _: device_name(plain(args)),
         "tune.probing": lambda args, _: probing(plain(args)),
         "tune.probed": lambda args, _: probed(plain(args)),
+        "tune.moving": lambda args, _: policy.MOVING,
         "tune.gpuProbing": lambda args, _: gpu_probing(session(args)),
         "tune.gpuProbed": lambda args, _: gpu_probed(plain(args)),
         "tune.policy": lambda args, _: {"factsMs": policy.FACTS_MS},

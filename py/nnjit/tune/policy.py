@@ -107,3 +107,13 @@ GPU_LAB = {
     "again": 5,
 }
 """What the lab for GPUs gets, in place of LAB."""
+
+MOVING = {
+    # runs that each backend is timed by
+    "runs": 3,
+    # a move is made where the GPU takes at most this part of the time
+    "gain": 0.9,
+    # how far outputs may differ, in parts of the largest: products in f16 included, a driver's mistake not
+    "near": 0.02,
+}
+"""When a session that may run on both backends leaves WebAssembly for WebGPU."""
