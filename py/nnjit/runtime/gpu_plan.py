@@ -13,6 +13,19 @@ from nnjit.codegen.wgsl.cache import Moves
 from nnjit.codegen.wgsl.emit import Shader
 from nnjit.runtime.plan import PLAN_VERSION, HostRef, HostSite, KernelInfo
 
+WAIT = {
+    # runs that are waited for in each way, with empty submissions and without, before the faster one stays; the best
+    # of the last so many counts, and one run in so many is waited for in the other way
+    "tries": 3,
+    "again": 16,
+    # ms from one empty submission to the next, and for how long there are any
+    "everyMs": 0.2,
+    "mostMs": 5.0,
+    # a run that usually takes longer is slept through up to so many ms before its end
+    "earlyMs": 2.0,
+}
+"""How the engine waits for a run: browsers look whether a GPU is done when commands come, and else every few ms."""
+
 
 @dataclass(frozen=True, slots=True)
 class GpuBuffer:
@@ -119,5 +132,6 @@ class GpuPlan:
             "init": self.init,
             "inputs": [r.to_js() for r in self.inputs],
             "outputs": [r.to_js() for r in self.outputs],
+            "wait": WAIT,
             "stats": self.stats,
         }

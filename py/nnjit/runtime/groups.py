@@ -192,5 +192,6 @@ def sharing(base: Lowered, target: Target) -> list[Group]:
         mine = replace(s, threads=other)
         group = Group([s.anchor], [s] * REPEATED, [mine] * REPEATED, at, 1)
         group.answers[asked], group.was[asked] = other, was
-        groups.append(group)
+        if _separate(group, base, base):  # not where another step only prepares what it reads
+            groups.append(group)
     return groups

@@ -22,8 +22,8 @@ from nnjit.runtime.plan import Plan
 from nnjit.tune.bench import ELEMENT_KINDS, MOST_BYTES, fill_pattern, gather_operands
 
 ACTUAL = 4 << 20
-"""Constants of up to so many bytes keep their values: they may be places, scales, bounds or masks, which a rule has
-read; larger ones are weights."""
+"""Constants of up to so many bytes keep their values: they may be places, scales or bounds, which a rule has read. So
+do all that a kernel's useful ranges may come from (attention's masks); other large ones are weights."""
 TOLERANCE = {"f32": 1e-3, "f16": 2e-2, "bf16": 1e-1, "f64": 1e-9}
 """In parts of the largest output: another algorithm rounds elsewhere (Winograd's transforms lose some three digits)."""
 
@@ -34,8 +34,9 @@ class Side(Linker):
 
     def __init__(
         self, whole: Lowered, steps: Sequence[Kernel], inputs: Sequence[Value], outputs: Sequence[Value],
-        target: Target, memory: SessionMemory,
+        target: Target, memory: SessionMemory, kept: set[Const],
     ) -> None:  # fmt: skip
+        self.kept = kept
         graph = Graph("group", inputs, [*inputs, *outputs])
         made = Lowered(graph, [*_makers(whole, steps), *steps], whole.tensors, {})
         super().__init__(made, target, memory, f"lab {memory.next_slot}")
@@ -43,7 +44,7 @@ class Side(Linker):
     def _load(self, b: Buffer) -> None:
         const = b.source
         assert const is not None
-        if const.nbytes <= ACTUAL:
+        if const.nbytes <= ACTUAL or const in self.kept:
             self.init.append({"kind": "bytes", "address": self.address[b], "data": const.raw()})
             return
         self.init.append(
@@ -73,6 +74,13 @@ def _makers(whole: Lowered, steps: Iterable[Kernel]) -> list[Kernel]:
     return found[::-1]
 
 
+def _judged(whole: Lowered, steps: Iterable[Kernel]) -> set[Const]:
+    """Constants from which a rule may know where a kernel has anything to do: with others it would do too little."""
+    found = [s for s in steps if s.spec.useful]
+    reads = (b for s in (*_makers(whole, found), *found) for b in s.reads)
+    return {b.source for b in reads if b.source is not None}
+
+
 class PairBench:
     """Both ways of a group in one memory. Raises Refused where they have no inputs or outputs in common."""
 
@@ -81,9 +89,11 @@ class PairBench:
         self.shared = Shared((group.base, group.mine), base, mine, set(outputs))
         memory = SessionMemory()
         sides = []
-        for whole, steps in ((base, group.base), (mine, group.mine)):
+        both = ((base, group.base), (mine, group.mine))
+        kept = {const for whole, steps in both for const in _judged(whole, steps)}
+        for whole, steps in both:
             memory.arena = (0, 0)  # the other side's activations stay
-            side = Side(whole, steps, self.shared.inputs, self.shared.outputs, target, memory)
+            side = Side(whole, steps, self.shared.inputs, self.shared.outputs, target, memory, kept)
             sides.append((side, side.plan()))
             if memory.top > MOST_BYTES:
                 raise Refused(f"it needs more than {MOST_BYTES >> 20} MiB to be tried out")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from nnjit.codegen.wasm.target import Target
 from nnjit.frontend import BytesSource, load
@@ -28,7 +29,7 @@ from nnjit.runtime.session import CompilerSession, Options
 from nnjit.runtime.shares import share
 from nnjit.runtime.tuning import Tuning
 from nnjit.tune.device import DeviceFacts
-from tests.support.small_models import several_forms
+from tests.support.small_models import model_of, normal, several_forms
 from tests.support.tuning_lab import WasmLab, adopt
 
 FACTS = DeviceFacts(fma_gflops=5e4, muladd_gflops=5e4, bandwidth=((1 << 30, 5e4),))
@@ -149,6 +150,28 @@ def test_forms_that_win_change_the_plan() -> None:
     again = Forming(pair.plan, pair.session.options.target, course.forms, course.chosen)
     assert again.next() is None and again.reason == "no node has another form"
     assert course.status()["gained"] > 1
+
+
+def test_a_mask_that_a_rule_has_read_keeps_its_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A constant causal mask tells the fused kernel where to end; made up, the other way would see more than that."""
+    monkeypatch.setattr("nnjit.runtime.pair_bench.ACTUAL", 16)
+    n, length = helper.make_node, 61
+    nodes = [
+        n("Transpose", ["k"], ["t"], perm=[0, 1, 3, 2]),
+        n("MatMul", ["q", "t"], ["s"]),
+        n("Add", ["s", "mask"], ["m"]),
+        n("Softmax", ["m"], ["p"], axis=-1),
+        n("MatMul", ["p", "v"], ["o"]),
+        n("Relu", ["o"], ["y"]),
+    ]
+    mask = np.triu(np.full((1, 1, length, length), np.finfo(np.float32).min), 1)
+    feeds = {name: normal(1, 2, length, 16) for name in "qkv"}
+    pair = Pair(model_of(nodes, feeds, {"mask": mask}, ["y"]), feeds)
+    assert any(k.spec.useful for k in pair.plan.kernels), (
+        "no kernel ends where the mask does: this tests nothing"
+    )
+    done = pair.go(pair.course(), lambda job: 1.0)
+    assert [(d["name"], d["verdict"]) for d in done] == [("ScaledDotProductAttention+Relu", "timed")]
 
 
 def test_each_matter_alone_changes_the_plan() -> None:

@@ -93,7 +93,7 @@ export async function run(device, loaded, session, feeds, { fetch, into = [], st
   }
   const waited = performance.now();
   if (size && loaded.readback) {
-    const waiter = (loaded.waiter ??= new Waiter(!software));
+    const waiter = (loaded.waiter ??= new Waiter(!software, loaded.plan.wait));
     const places = wanted.map(({ place }) => place);
     const bytes = await mapped(loaded.readback, wanted, places, (work) => waiter.until(device, work));
     wanted.forEach(({ at }, i) => {

@@ -57,8 +57,12 @@ export interface GpuPlan {
   init: GpuInitItem[];
   inputs: GpuValueRef[];
   outputs: GpuValueRef[];
+  wait: WaitPolicy;
   stats?: Record<string, unknown>;
 }
+
+/** How the end of a run is waited for: see WAIT in py/nnjit/runtime/gpu_plan.py. */
+export interface WaitPolicy { tries: number; again: number; everyMs: number; mostMs: number; earlyMs: number }
 
 /** What a feed may be: bytes, a value for the reference, or a tensor that lies on this device already. */
 export type GpuFeed = Uint8Array | HostValue | { gpuBuffer: GPUBuffer };

@@ -3,16 +3,6 @@
 // an H200 in Chromium 156 a small run takes 0.6 ms so, and 2.9 ms without; on a software adapter, whose threads want the
 // same cores, it takes longer. So both ways are tried, and the faster one stays; the other gets a chance now and then.
 
-/** Runs that are waited for in each way before one is chosen; the best of the last so many counts. */
-const TRIES = 3;
-/** One run in so many is waited for in the other way. */
-const AGAIN = 16;
-/** Milliseconds from one empty submission to the next, and for how long there are any. */
-const EVERY = 0.2;
-const MOST = 5;
-/** A run that took longer is slept through up to so many milliseconds before its end. */
-const EARLY = 2;
-
 const channel = new MessageChannel();
 /** @type {(() => void)[]} */
 const waiting = [];
@@ -36,9 +26,10 @@ export class Waiter {
   #left = [];
   #runs = 0;
 
-  /** @param {boolean} asks whether asking can help at all */
-  constructor(asks) {
+  /** @param {boolean} asks whether asking can help at all @param {import('./types.d.ts').WaitPolicy} policy */
+  constructor(asks, policy) {
     this.asks = asks;
+    this.policy = policy;
   }
 
   /**
@@ -46,6 +37,7 @@ export class Waiter {
    * @param {{queue: {submit(commands: never[]): void}}} device @param {Promise<T>} promise @returns {Promise<T>}
    */
   async until(device, promise) {
+    const { everyMs, mostMs, earlyMs } = this.policy;
     const begun = performance.now();
     const asking = this.#asking();
     let done = false;
@@ -56,10 +48,10 @@ export class Waiter {
       settled.catch(() => undefined); // it is awaited below
       const known = [...this.#asked, ...this.#left];
       const usual = known.length ? Math.min(...known) : 0;
-      if (usual > EARLY) await Promise.race([settled.catch(() => undefined), sleep(usual - EARLY)]);
-      for (const end = performance.now() + MOST; !done && performance.now() < end;) {
+      if (usual > earlyMs) await Promise.race([settled.catch(() => undefined), sleep(usual - earlyMs)]);
+      for (const end = performance.now() + mostMs; !done && performance.now() < end;) {
         device.queue.submit([]);
-        for (const at = performance.now(); !done && performance.now() - at < EVERY;) await nextTask();
+        for (const at = performance.now(); !done && performance.now() - at < everyMs;) await nextTask();
       }
     }
     const value = await settled;
@@ -70,15 +62,16 @@ export class Waiter {
   /** Turn about at first, then the faster way. The first run is slow however it is waited for, and tells nothing. */
   #asking() {
     if (!this.asks) return false;
+    const { tries, again } = this.policy;
     const run = this.#runs++;
-    if (run <= 2 * TRIES) return run % 2 === 1;
+    if (run <= 2 * tries) return run % 2 === 1;
     const faster = Math.min(...this.#asked) <= Math.min(...this.#left);
-    return run % AGAIN === 0 ? !faster : faster;
+    return run % again === 0 ? !faster : faster;
   }
 
   /** @param {number[]} times @param {number} ms */
   #note(times, ms) {
     times.push(ms);
-    if (times.length > TRIES) times.shift();
+    if (times.length > this.policy.tries) times.shift();
   }
 }
