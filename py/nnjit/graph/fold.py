@@ -20,7 +20,7 @@ from .shape_rules import axis_of
 from .shape_rules_move import slices
 
 LIMIT = 64 * 1024  # elements of a result that is folded
-KEPT = 256  # elements from which a dequantised weight stays bytes: a product may want it so
+KEPT = 32  # elements from which a dequantised weight stays bytes: a product may want it so
 INPUT_LIMIT = 256 * 1024  # elements that may be read for it
 
 Evaluator: TypeAlias = "Callable[[Node, list[Any]], Any]"

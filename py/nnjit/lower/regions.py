@@ -39,7 +39,8 @@ def fuse(graph: Graph, node_kind: Callable[[Node], str] = kind) -> list[Region]:
     kinds = {n: node_kind(n) for n in graph.nodes}
     leaving = set(graph.outputs)
     taken: set[Node] = set()
-    inlined = _inlined(graph, kinds, leaving)
+    narrow = _dequantised(graph, kinds, leaving)
+    inlined = _inlined(graph, kinds, leaving) | narrow
     regions: list[tuple[int, Region]] = []
     for n in graph.nodes:
         if n in taken or n in inlined:
@@ -49,7 +50,8 @@ def fuse(graph: Graph, node_kind: Callable[[Node], str] = kind) -> list[Region]:
             regions.append((order[n], Region(n, [n], n.outputs[live[0] if live else 0], kinds[n])))
             continue
         for i in live:
-            grown = _grow(n, i, order, kinds, leaving, taken | inlined, graph) if len(live) == 1 else []
+            barred = taken | (inlined - narrow)
+            grown = _grow(n, i, order, kinds, leaving, barred, narrow) if len(live) == 1 else []
             nodes = [n, *grown]
             taken.update(nodes)
             output = nodes[-1].outputs[0] if grown else n.outputs[i]
@@ -66,7 +68,7 @@ def _sources(r: Region, inlined: set[Node]) -> list[Node]:
     stack = list(r.nodes)
     while stack:
         for v in stack.pop().inputs:
-            if v is not None and v.producer in inlined and v.producer not in out:
+            if v is not None and v.producer in inlined and v.producer not in (*out, *r.nodes):
                 assert v.producer is not None
                 out.append(v.producer)
                 stack.append(v.producer)
@@ -93,6 +95,23 @@ def _inlined(graph: Graph, kinds: dict[Node, str], leaving: set[Value]) -> set[N
         if user.op in READ_ONCE and kinds[user] == "computation":
             out.add(n)
     return out
+
+
+def _dequantised(graph: Graph, kinds: dict[Node, str], leaving: set[Value]) -> set[Node]:
+    """Each DequantizeLinear of bytes that only pointwise nodes read: done there, since bytes are a quarter of the
+    memory. Behind a QuantizeLinear it joins the kernel if what follows does."""
+    return {
+        n
+        for n in graph.nodes
+        if n.op == "DequantizeLinear"
+        and kinds[n] == "pointwise"
+        and not n.once
+        and n.inputs[0] is not None
+        and n.inputs[0].dtype in ("i8", "u8")
+        and n.outputs[0] not in leaving
+        and bool(n.outputs[0].users)
+        and all(kinds[u] == "pointwise" for u in n.outputs[0].users)
+    }
 
 
 def _widens(n: Node, kinds: dict[Node, str]) -> bool:
@@ -123,9 +142,10 @@ def _single(n: Node) -> bool:
 
 def _grow(
     anchor: Node, out: int, order: dict[Node, int], kinds: dict[Node, str], leaving: set[Value],
-    taken: set[Node], graph: Graph,
+    taken: set[Node], narrow: set[Node],
 ) -> list[Node]:  # fmt: skip
-    """The pointwise nodes after `anchor` that belong to its kernel."""
+    """The pointwise nodes after `anchor` that belong to its kernel; what leaves is not the value of a node of `narrow`,
+    whose readers compute it themselves."""
     start = anchor.outputs[out]
     shape = start.shape
     inside: set[Value] = {start}
@@ -152,7 +172,7 @@ def _grow(
         # a cut is possible where the newest value is the only one that is still read outside
         if not waiting - set(v.users) and not any(x in leaving for x in inside if x is not v):
             readers_inside = all(u in grown for x in inside if x is not v for u in x.users)
-            if readers_inside:
+            if readers_inside and n not in narrow:
                 best = len(grown)
         if v in leaving:
             break

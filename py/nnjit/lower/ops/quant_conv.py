@@ -24,6 +24,7 @@ from nnjit.lower.ops.quant_product import (
     Zero,
     bytes_wanted,
     centred,
+    channels_last,
     first_factor,
     multiplier,
     per_row,
@@ -97,13 +98,11 @@ def _shared(
     ctx: Context, x: Value, zero: Zero, win: Window, y: Sequence[int], per_in: int, groups: int, second: str
 ) -> _Input:
     """Groups of several channels: neighbours along the sum must lie next to each other, for dot products."""
-    shape = shape_of(x)
-    last, taps = _last(ctx, x), win.kernel[-1]
-    by_row = not last and groups == 1 and win.dilations[-1] == 1
+    taps = win.kernel[-1]
+    by_row = not channels_last(ctx, x) and groups == 1 and win.dilations[-1] == 1
     by_row = by_row and per_in * -(-taps // 4) <= taps * -(-per_in // 4)
-    order = None if last or by_row else Layout.channels_last(shape)
     border = _border(win)
-    x, zero = first_factor(ctx, x, zero, bytes_wanted(ctx, x.dtype, second), order, border)
+    x, zero = first_factor(ctx, x, zero, bytes_wanted(ctx, x.dtype, second), not by_row, border)
     read = ctx.read(x, _place(win, per_in, border))
     return _Input(read, zero, "i32", Layout.channels_last(y), by_row)
 
@@ -113,21 +112,16 @@ def _own(ctx: Context, x: Value, zero: Zero, win: Window, y: Sequence[int]) -> _
     shape, at = shape_of(x), _place(win, 1)
     few = prod(win.kernel) <= FEW_TAPS
     kind = "f32" if few else "i32"
-    if _last(ctx, x) and zero.number is not None:
+    if channels_last(ctx, x) and zero.number is not None:
         bounds = [(at[2 + d], n) for d, n in enumerate(shape[2:]) if win.begin[d] or win.after[d]]
         outside = const(zero.number, x.dtype)
         read = ctx.read_padded(x, at, bounds, outside) if bounds else ctx.read(x, at)
         return _Input(read, zero, kind, Layout.channels_last(y))
     # an image as ONNX has it stays so: lanes are neighbours of a row
-    as_is = not _last(ctx, x)
-    layout, border = Layout.row_major(y) if as_is else Layout.channels_last(y), _border(win)
-    x = centred(ctx, x, zero, "f32" if few else "i16", None if as_is else layout, border)
+    last, border = channels_last(ctx, x), _border(win)
+    layout = Layout.channels_last(y) if last else Layout.row_major(y)
+    x = centred(ctx, x, zero, "f32" if few else "i16", last, border)
     return _Input(ctx.read(x, _place(win, 1, border)), Zero(None, 0), kind, layout)
-
-
-def _last(ctx: Context, x: Value) -> bool:
-    """Whether channels lie side by side."""
-    return shape_of(x)[1] == 1 or ctx.tensors.place(x)[1].strides[1] == 1
 
 
 def _border(win: Window) -> Border:

@@ -86,20 +86,25 @@ def bytes_wanted(ctx: Context, first: str, second: str) -> str:
 
 
 def first_factor(
-    ctx: Context, x: Value, zero: Zero, wanted: str, layout: Layout | None = None, border: Border = NO_BORDER
+    ctx: Context, x: Value, zero: Zero, wanted: str, last: bool = False, border: Border = NO_BORDER
 ) -> tuple[Value, Zero]:
-    """`x` as `wanted`: itself, or a copy (in the order of `layout`, with a border of zeros) if any of these differs.
+    """`x` as `wanted`: itself, or a copy with a border of zeros. `last`: channels are to lie side by side.
 
     i8 and u8 become each other by 128 more or less, in the elements and in the zero point alike."""
     shift = 0 if wanted == x.dtype else 128 if wanted == "u8" else -128
     zero = replace(zero, shift=zero.shift + shift)
-    if not shift and layout is None and not any((*border[0], *border[1])):
+    if not shift and not any((*border[0], *border[1])) and not (last and not channels_last(ctx, x)):
         return x, zero
-    return _copied(ctx, x, wanted, shift, zero, layout, border), zero
+    return _copied(ctx, x, wanted, shift, zero, last, border), zero
+
+
+def channels_last(ctx: Context, x: Value) -> bool:
+    """Whether channels lie side by side."""
+    return shape_of(x)[1] == 1 or ctx.tensors.place(x)[1].strides[1] == 1
 
 
 def _copied(
-    ctx: Context, x: Value, dtype: str, shift: int | Zero, zero: Zero, layout: Layout | None, border: Border
+    ctx: Context, x: Value, dtype: str, shift: int | Zero, zero: Zero, last: bool, border: Border
 ) -> Value:
     """x + shift (or x - shift, a zero point) as `dtype`, `zero` being what stands for 0 in it."""
     build, shape = ctx.build, shape_of(x)
@@ -107,7 +112,7 @@ def _copied(
     around = [(b, n, a) for b, n, a in zip(border[0], shape[lead:], border[1], strict=True)]
     wide = (*shape[:lead], *(b + n + a for b, n, a in around))
     made = Value(f"{x.name}/{dtype}", dtype, wide)
-    layout = Layout.row_major(wide) if layout is None else Layout.channels_last(wide)
+    layout = Layout.channels_last(wide) if last else Layout.row_major(wide)
     inner = type(ctx)(build)
     axes, idx = inner.axes(wide)
     at, bounds = list(idx[:lead]), []
@@ -131,9 +136,9 @@ def _copied(
     return made
 
 
-def centred(ctx: Context, x: Value, zero: Zero, dtype: str, layout: Layout | None, border: Border) -> Value:
+def centred(ctx: Context, x: Value, zero: Zero, dtype: str, last: bool, border: Border) -> Value:
     """x - zero as `dtype`, with zeros around: what a depthwise convolution reads, each of its taps a lane's own."""
-    return _copied(ctx, x, dtype, zero, zero, layout, border)
+    return _copied(ctx, x, dtype, zero, zero, last, border)
 
 
 def _as(e: Expr, dtype: str) -> Expr:
