@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 from tests.bench.layers import LAYERS, Layer
 from tests.bench.moves import memory_ops
-from tests.bench.op import OPSET, Op, build, normal
+from tests.bench.narrow import narrow_ops
+from tests.bench.op import Op, build, normal
 
 
 def gemm(m: int, k: int, n: int) -> Op:
@@ -98,67 +99,6 @@ def gelu_chain(rows: int, columns: int) -> Op:
     return Op(f"gelu {rows}x{columns}", "gelu", build(steps, x, w), {"x": x}, w, 30.0 * rows * columns)
 
 
-def quantised(rng: np.random.Generator, terms: int, *weight: int, channels: int = 0) -> dict[str, np.ndarray]:
-    """Scales, zero points and i8 weights of a layer of u8 activations; a scale for each of `channels`, or one."""
-    scale = 0.01 * (0.5 + rng.random(channels)) if channels else np.array(0.01)
-    return {
-        "xs": np.array(0.02, np.float32),
-        "xz": np.array(117, np.uint8),
-        "w": rng.integers(-127, 128, weight).astype(np.int8),
-        "ws": scale.astype(np.float32),
-        "wz": np.zeros(channels or (), np.int8),
-        # a sum of `terms` products of deviations 74 and 73: 5 deviations fill 255 steps
-        "ys": np.array(0.02 * 0.01 * 74 * 73 * terms**0.5 / 50, np.float32),
-        "yz": np.array(128, np.uint8),
-    }
-
-
-QINPUTS = ["x", "xs", "xz", "w", "ws", "wz", "ys", "yz"]
-
-
-def qmatmul(m: int, k: int, n: int) -> Op:
-    rng = np.random.default_rng(m * k + n)
-    x, w = rng.integers(0, 256, (m, k)).astype(np.uint8), quantised(rng, k, k, n)
-    model = build([helper.make_node("QLinearMatMul", QINPUTS, ["y"], name="layer")], x, w)
-    return Op(f"qlinear matmul {m}x{k}x{n}", "qmatmul", model, {"x": x}, w, 2.0 * m * k * n)
-
-
-def qconv(title: str, size: int, cin: int, cout: int, kernel: int, stride: int = 1, groups: int = 1) -> Op:
-    """A layer as quantisers leave it: u8 in and out, i8 weights with a scale for each channel, a bias."""
-    rng = np.random.default_rng(size * cin + cout)
-    x, inner = rng.integers(0, 256, (1, cin, size, size)).astype(np.uint8), cin // groups
-    w = quantised(rng, inner * kernel * kernel, cout, inner, kernel, kernel, channels=cout)
-    w["b"] = rng.integers(-5000, 5000, cout).astype(np.int32)
-    pad, out = kernel // 2, (size + 2 * (kernel // 2) - kernel) // stride + 1
-    attrs: dict[str, Any] = {"strides": [stride, stride], "pads": [pad] * 4, "group": groups}
-    model = build([helper.make_node("QLinearConv", [*QINPUTS, "b"], ["y"], name="layer", **attrs)], x, w)
-    flops = 2.0 * out * out * cout * inner * kernel * kernel
-    return Op(f"qlinear {title}", "qconv", model, {"x": x}, w, flops, attrs)
-
-
-def nbits(m: int, k: int, n: int, bits: int = 4, block: int = 32) -> Op:
-    """Weights of `bits` bits in blocks, as small language models have them; onnxruntime's own operator."""
-    rng = np.random.default_rng(k + n)
-    x = normal(rng, m, k)
-    w = {
-        "b": rng.integers(0, 256, (n, k // block, block * bits // 8)).astype(np.uint8),
-        "s": (rng.random(n * k // block) / k**0.5 / 8).astype(np.float32),
-    }
-    attrs = {"K": k, "N": n, "bits": bits, "block_size": block}
-    node = helper.make_node("MatMulNBits", ["x", "b", "s"], ["y"], domain="com.microsoft", **attrs)
-    graph = helper.make_graph(
-        [node],
-        "op",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [m, k])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [m, n])],
-        [numpy_helper.from_array(value, name) for name, value in w.items()],
-    )
-    imports = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
-    model = helper.make_model(graph, opset_imports=imports, ir_version=10)
-    name = f"nbits {bits} bits {m}x{k}x{n}"
-    return Op(name, "nbits", model.SerializeToString(), {"x": x}, w, 2.0 * m * k * n)
-
-
 GEMMS = (
     # of the paper: layers of transformers
     (128, 768, 3072),
@@ -198,22 +138,9 @@ CONVS = (
 )
 
 
-QMATMULS = (
-    (384, 768, 768),
-    (384, 768, 3072),
-    (384, 3072, 768),
-    (128, 384, 1536),
-    (127, 251, 509),
-    (16, 1024, 1024),
-    (1, 768, 3072),
-)
-
-
 def all_ops() -> dict[str, Op]:
     ops = [gemm(*shape) for shape in GEMMS] + [conv(*layer) for layer in CONVS]
-    ops += [qmatmul(*shape) for shape in QMATMULS] + [qconv(*layer) for layer in CONVS]
-    ops += [nbits(1, 2048, 2048), nbits(1, 2048, 8192), nbits(1, 2048, 2048, 8), nbits(64, 2048, 2048)]
-    ops += [layer(of) for of in LAYERS.values()] + memory_ops()
+    ops += [layer(of) for of in LAYERS.values()] + memory_ops() + narrow_ops(CONVS)
     ops += [
         softmax(4608, 384),
         softmax(1, 50257),

@@ -1,5 +1,5 @@
-"""The yardsticks: a loop of independent relaxed_madd chains, the most a core does in this browser, and a loop
-that reads memory from front to back, the most it can be fed."""
+"""The yardsticks: loops of independent chains of one instruction, relaxed_madd or the dot product of bytes, the most a
+core does in this browser, and a loop that reads memory from front to back, the most it can be fed."""
 
 from __future__ import annotations
 
@@ -31,6 +31,31 @@ def module() -> bytes:
           {unrolled}
           (br_if $again (local.tee $rounds (i32.sub (local.get $rounds) (i32.const 1)))))
         (f32x4.extract_lane 0 {total})))""")
+    )
+
+
+DOT_OPS_PER_ROUND = 2 * 16 * CHAINS * UNROLL
+
+
+def dots() -> bytes:
+    """Exports peak(rounds: i32) -> i32; a round is CHAINS * UNROLL dot products of sixteen bytes, four to each sum."""
+    chains = [f"$c{k}" for k in range(CHAINS)]
+    step = "\n".join(
+        f"(local.set {c} (i32x4.relaxed_dot_i8x16_i7x16_add_s (local.get $a) (local.get $b) (local.get {c})))"
+        for c in chains
+    )
+    total = f"(local.get {chains[0]})"
+    for c in chains[1:]:
+        total = f"(v128.xor {total} (local.get {c}))"
+    return bytes(
+        wasmtime.wat2wasm(f"""(module (func (export "peak") (param $rounds i32) (result i32)
+        (local $a v128) (local $b v128) {" ".join(f"(local {c} v128)" for c in chains)}
+        (local.set $a (i8x16.splat (i32.const 3)))
+        (local.set $b (i8x16.splat (i32.const 5)))
+        (loop $again
+          {chr(10).join([step] * UNROLL)}
+          (br_if $again (local.tee $rounds (i32.sub (local.get $rounds) (i32.const 1)))))
+        (i32x4.extract_lane 0 {total})))""")
     )
 
 

@@ -44,6 +44,8 @@ from tests.support.browser import Lab, started  # noqa: E402
 from tests.support.codec import Packer, bundle  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
+GRAIN_MS = 25
+"""A sample of a layer: the first 10 ms after another library ran are slower, for either."""
 LIBRARIES = ("nnjit", "onnxruntime-web", "tfjs", "jax-js")
 
 
@@ -165,6 +167,13 @@ def fma_peak(page: Page, lab: Lab, threads: int) -> float:
     return rate
 
 
+def dot_peak(page: Page, lab: Lab, threads: int) -> float:
+    """Billion operations a second of the loop of byte products, on so many cores at once."""
+    url = lab.site.put("bench/dots.wasm", peak.dots())
+    rate: float = page.evaluate("(given) => bench.peak(...given)", [url, peak.DOT_OPS_PER_ROUND, threads])
+    return rate
+
+
 def read_rate(page: Page, lab: Lab, size: int, threads: int) -> float:
     """GB/s at which so many cores at once read `size` bytes."""
     url = lab.site.put("bench/read.wasm", peak.reader())
@@ -225,14 +234,14 @@ def profile(lab: Lab, args: argparse.Namespace) -> int:
 def layers(lab: Lab, args: argparse.Namespace, threads: int) -> int:
     """Layers beside the limits of the machine, and beside onnxruntime-web."""
 
-    def limits(threads: int) -> tuple[float, dict[int, float]]:
+    def limits(threads: int) -> convolutions.Limits:
         page, _ = open_page(lab, [], threads)
         speeds = {size: read_rate(page, lab, size, threads) for size in convolutions.SIZES}
-        peak = max(fma_peak(page, lab, threads) for _ in range(2))
+        madds, dots = (max(f(page, lab, threads) for _ in range(2)) for f in (fma_peak, dot_peak))
         page.context.close()
-        return peak, speeds
+        return convolutions.Limits(madds, dots, speeds)
 
-    how = {"repeats": args.repeats, "warmMs": 1000 * args.warm}
+    how = {"repeats": args.repeats, "warmMs": 1000 * args.warm, "grain": GRAIN_MS}
     names = args.libraries.split(",")
     return convolutions.main(lab, args.layers, names, threads, how, op_job, limits, RESULTS, args.verbose)
 
