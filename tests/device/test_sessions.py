@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from tests.browser.api_page import Api, tiny, tiny_weight
 
@@ -129,3 +130,119 @@ def test_without_an_adapter_the_next_provider_runs(gpu: Api) -> None:
     )
     assert found["backend"] == "wasm" and "no adapter" in found["backendReason"]
     np.testing.assert_allclose(np.reshape(found["z"], (2, 3)), Y)
+
+
+BOTH = """async ([path, x, policy, gpuFeed]) => {
+  const nnjit = (await import('/nnjit.js')).default;
+  const shown = await nnjit.python('import json, nnjit.tune.policy as p; json.dumps(p.MOVING)');
+  await nnjit.python(`import nnjit.tune.policy as p; p.MOVING.update(${JSON.stringify(policy)})`);
+  try {
+    const session = await create(path, { executionProviders: ['webgpu', 'wasm'], strict: true });
+    const seen = [[session.backend, session.backendReason]];
+    const run = async () => Array.from((await session.run({ x: T('float32', new Float32Array(x), [2, 4]) })).z.data);
+    const values = [await run()];
+    if (gpuFeed) {
+      const { device } = nnjit.env.webgpu;
+      const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+      const buffer = device.createBuffer({ size: 32, usage });
+      device.queue.writeBuffer(buffer, 0, new Float32Array(x));
+      const fed = nnjit.Tensor.fromGpuBuffer(buffer, { dataType: 'float32', dims: [2, 4] });
+      values.push(Array.from((await session.run({ x: fed })).z.data));
+    }
+    const undecided = () => session.backendReason.includes('is being prepared');
+    for (const end = performance.now() + 20000; undecided() && performance.now() < end;) {
+      const three = await Promise.all([run(), run(), run()]); // some are under way whatever happens
+      values.push(...three);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    for (let i = 0; i < 3; i++) values.push(await run());
+    seen.push([session.backend, session.backendReason]);
+    const placed = session.placement().map(({ backend }) => backend);
+    if (session.backend === 'webgpu') {
+      const inFlight = run();
+      nnjit.env.webgpu.device.destroy();
+      values.push(await inFlight);
+      seen.push([session.backend, session.backendReason]);
+    }
+    await session.release();
+    return { seen, values, placed };
+  } finally {
+    await nnjit.python(`import json, nnjit.tune.policy as p; p.MOVING.update(json.loads('${shown}'))`);
+  }
+}"""
+
+
+@pytest.mark.parametrize(
+    ("policy", "ends", "why"),
+    [
+        ({"gain": 1e9}, "webgpu", "on webgpu"),
+        ({"gain": 0}, "wasm", "on webgpu"),
+        ({"near": -1}, "wasm", "is off by"),
+    ],
+    ids=["faster", "slower", "wrong"],
+)
+def test_with_both_backends_runs_decide(gpu: Api, policy: dict[str, float], ends: str, why: str) -> None:
+    found = gpu.run(BOTH, [gpu.put("tiny.onnx", tiny()), X, policy, False])
+    assert found["seen"][0] == ["wasm", "the first run comes sooner there; the GPU is being prepared"]
+    assert found["seen"][1][0] == ends and why in found["seen"][1][1]
+    assert set(found["placed"]) <= {ends, "folded", "none"}
+    assert found["seen"][-1][0] == ends
+    for values in found["values"]:
+        np.testing.assert_allclose(np.reshape(values, (2, 3)), Y)
+
+
+def test_a_feed_on_the_device_moves_the_session_there(gpu: Api) -> None:
+    found = gpu.run(BOTH, [gpu.put("tiny.onnx", tiny()), X, {"gain": 0}, True])
+    assert found["seen"][1] == ["webgpu", "a feed was there"]
+    for values in found["values"]:
+        np.testing.assert_allclose(np.reshape(values, (2, 3)), Y)
+
+
+def test_shapes_that_do_not_fit_beside_others_get_the_memory_for_themselves(gpu: Api) -> None:
+    """A device with room for little: the second plan is refused, the session lets go of the first and tries again."""
+    found = gpu.run(
+        """async ([path]) => {
+          const nnjit = (await import('/nnjit.js')).default;
+          const session = await create(path, { executionProviders: ['webgpu'] });
+          const rows = async (n) => {
+            const { z } = await session.run({ x: T('float32', new Float32Array(n * 4).fill(1), [n, 4]) });
+            return [z.data.length, z.data[0], z.data.at(-1), session.stats().plans];
+          };
+          const first = await rows(2);
+          const { device } = nnjit.env.webgpu;
+          const { createBuffer, pushErrorScope, popErrorScope } = device;
+          let held = 0;
+          const scopes = [];
+          device.createBuffer = function (how) {
+            const made = createBuffer.call(this, how);
+            held += how.size;
+            const { destroy } = made;
+            made.destroy = function () { held -= how.size; destroy.call(made); };
+            return made;
+          };
+          device.pushErrorScope = function (filter) {
+            scopes.push(filter);
+            pushErrorScope.call(this, filter);
+          };
+          device.popErrorScope = function () {
+            const full = scopes.pop() === 'out-of-memory' && held > 3_000_000;
+            const error = popErrorScope.call(this);
+            return full ? error.then(() => new GPUOutOfMemoryError('no room')) : error;
+          };
+          try {
+            const large = await rows(50_000);
+            const other = await rows(50_001);
+            const code = (await failure(rows(200_000))).code;
+            const again = await rows(3);
+            return { first, large, other, code, again, backend: session.backend };
+          } finally {
+            Object.assign(device, { createBuffer, pushErrorScope, popErrorScope });
+            await session.release();
+          }
+        }""",
+        [gpu.put("tiny.onnx", tiny())],
+    )
+    y = np.maximum(np.ones(4, np.float32) @ tiny_weight(), 0)
+    for key, n, plans in (("first", 2, 1), ("large", 50_000, 2), ("other", 50_001, 1), ("again", 3, 1)):
+        assert found[key] == [3 * n, y[0], y[-1], plans], key
+    assert found["code"] == "MODEL_TOO_LARGE" and found["backend"] == "webgpu"

@@ -22,6 +22,7 @@ import { getGpu } from './workers.js';
  */
 
 export class Backends {
+  #asked;
   /** @type {Plans} the one that serves */
   #now;
   /** @type {Plans | null} the one that may take over */
@@ -39,7 +40,7 @@ export class Backends {
   constructor(model, external, options) {
     this.model = model;
     this.external = external;
-    this.options = options;
+    this.#asked = options;
     this.#now = new Plans(model, external, { ...options, provider: 'wasm' });
   }
 
@@ -60,7 +61,7 @@ export class Backends {
   get latest() { return this.#now.latest; }
   get state() { return this.#now.state; }
   get count() { return this.#now.count; }
-  get provider() { return this.#now.options.provider; }
+  get options() { return this.#now.options; }
 
   /** @param {Progress} progress @param {AbortSignal | null} signal */
   async open(progress, signal) {
@@ -69,7 +70,7 @@ export class Backends {
     const why = await gpu;
     this.#reason = why || 'the first run comes sooner there; the GPU is being prepared';
     if (why) log('warning', `${why}; using wasm (session.backend says which ran)`);
-    else this.#other = new Plans(this.model, this.external, { ...this.options, provider: 'webgpu', progress: () => undefined });
+    else this.#other = new Plans(this.model, this.external, { ...this.#asked, provider: 'webgpu', progress: () => undefined });
   }
 
   /** @param {Request} request @param {Progress} progress @param {AbortSignal | null} signal @returns {Promise<Prepared>} */
@@ -132,7 +133,7 @@ export class Backends {
     const other = this.#other;
     this.#other = null;
     this.#reason = why;
-    log('info', `stays on ${this.provider}: ${why}`);
+    log('info', `stays on ${this.options.provider}: ${why}`);
     await other?.close().catch(() => undefined);
   }
 
@@ -193,7 +194,7 @@ export class Backends {
       this.#now = other;
       this.#other = null;
       this.#reason = why;
-      log('info', `moves to ${this.provider}: ${why}`);
+      log('info', `moves to ${this.options.provider}: ${why}`);
       await before.close();
     });
     resume();
