@@ -96,7 +96,8 @@ class _Machine:
                     yield from self.block(s.body, begin, end)
             elif isinstance(s, Decode):
                 v = self.vars[s.source] // s.div
-                self.vars[s.var] = v % s.mod if s.mod else v
+                v = v % s.mod if s.mod else v
+                self.vars[s.var] = s.fold - 1 - v // 2 if s.fold and v % 2 else v // 2 if s.fold else v
             elif isinstance(s, If):
                 yield from self.block(s.then if self.vars[s.var] < s.below else s.orelse, begin, end)
             elif isinstance(s, Where):
@@ -167,6 +168,11 @@ class _Machine:
             return np.full(self.lanes, v[0]) if len(v) != self.lanes else v
         if e.op == "load":
             return self.load(e)
+        if e.op == "each":
+            lanes, self.lanes = self.lanes, 1
+            four = [self.value(a)[0] for a in e.args]
+            self.lanes = lanes
+            return np.array(four, _compute(e.dtype))
         if e.op == "lane":
             return np.full(self.lanes, self.lane(e.args[0], e.attr))
         args = [self.value(a) for a in e.args]

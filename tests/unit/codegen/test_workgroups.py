@@ -62,6 +62,32 @@ SCHEDULES = [
 ]
 
 
+def turned(
+    rows: tuple[int, int], columns: tuple[int, int], depth: int, slices: int, twice: bool, unroll: int
+) -> Schedule:
+    *steps, last = product_schedule(rows, columns, depth, slices, True, twice)
+    assert isinstance(last, Cache)
+    return (*steps, Unroll("k", unroll), replace(last, turned=True))
+
+
+TURNED = [
+    turned((16, 2), (16, 4), 8, 1, False, 1),  # eight blocks, one a thread
+    turned((16, 4), (16, 4), 8, 1, False, 2),  # half of the threads fill each array
+    turned((32, 4), (8, 2), 8, 2, True, 1),
+    turned((16, 4), (32, 8), 16, 1, True, 4),
+    turned((64, 8), (8, 2), 8, 1, False, 1),  # two blocks a thread
+]
+
+
+@pytest.mark.parametrize("schedule", TURNED, ids=describe)
+@pytest.mark.parametrize("shape", [(16, 16, 16), (9, 17, 9), (33, 20, 40), (7, 5, 3), (40, 36, 24)], ids=str)
+def test_left_factors_that_are_turned(schedule: Schedule, shape: tuple[int, int, int]) -> None:
+    spec, inputs = specs.matmul(RNG, *shape, bias=True)
+    check(spec, schedule, inputs)
+    with pytest.raises(ScheduleError):
+        check(swapped(spec, shape[0], shape[2]), schedule, inputs)
+
+
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=describe)
 @pytest.mark.parametrize(
     "shape", [(1, 4, 1), (8, 16, 8), (9, 17, 9), (7, 20, 33), (13, 5, 3), (16, 32, 48)], ids=str

@@ -43,17 +43,18 @@ class Cache:
     for k.o in 4: (all threads: A = a[tile, 16 of k]; B = b[16 of k, tile]); barrier; acc += A * B; barrier
 
     ahead: the next stage is read into registers before the sums of the current one, and stored after them. twice: and
-    that into other arrays than those of this stage, so that threads wait for each other once a stage."""
+    that into other arrays than those of this stage, so that threads wait for each other once a stage. turned: the
+    vectors of the left array go along the rows, as those of the right one along the columns."""
 
     axis: str
     depth: int
     ahead: bool = False
     twice: bool = False
+    turned: bool = False
 
     def __str__(self) -> str:
-        return f"{self.axis} cache {self.depth}" + (
-            " twice" if self.twice else " ahead" if self.ahead else ""
-        )
+        how = " twice" if self.twice else " ahead" if self.ahead else ""
+        return f"{self.axis} cache {self.depth}{how}{' turned' if self.turned else ''}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from nnjit.codegen.expr import LANE, Expr, Index, load
 from nnjit.codegen.groups import GROUPS
 from nnjit.codegen.loops import THREAD, Barrier, Decode, Fetch, For, Multiply, Nest, Put, Stmt, Zeros
-from nnjit.codegen.schedule.fills import Fill, Space
+from nnjit.codegen.schedule.fills import Fill, Filling, Space
 from nnjit.codegen.schedule.group_steps import Cache, Matrix
 from nnjit.codegen.schedule.steps import check
 from nnjit.codegen.schedule.workgroup import Product, below, stored
@@ -39,6 +39,7 @@ class MatrixProduct(Product):
         check(self.slices == 1, "the reduced axis is not divided among subgroups")
         check(self.columns % (x.columns * self.across) == 0, "columns are whole matrices of each subgroup")
         check(self.rows % (x.rows * self.down) == 0, "rows are whole matrices of each subgroup")
+        check(not plan.cache.turned, "matrices take their factors as they lie")
         self.group = GROUPS[self.factor][1] if self.factor in GROUPS else 1
         depth = plan.cache.depth * self.group
         check(plan.cache.axis == self.k.name and depth % x.depth == 0, "a depth of whole matrices")
@@ -83,7 +84,7 @@ class MatrixProduct(Product):
         right = Fill("b", operand + 1, b, space, cache.depth, self.columns // LANES, "n", across, PAD, copies)
         self.shared += [Operand("f16", left.size, "shared"), Operand("f16", right.size, "shared")]
         return self._staged(
-            (left, right), space, cache, lambda copy: self._products(left, right, cache.depth, copy)
+            Filling((left, right)), space, cache, lambda copy: self._products(left, right, cache.depth, copy)
         )
 
     def _cached_words(self, cache: Cache, a: Expr, b: Expr) -> list[Stmt]:
@@ -98,7 +99,9 @@ class MatrixProduct(Product):
         )
         self.shared += [Operand("i32", f.size, "shared") for f in (left, right)]
         depth = cache.depth * self.group
-        return self._staged((left, right), rows, cache, lambda copy: self._products(left, right, depth, copy))
+        return self._staged(
+            Filling((left, right)), rows, cache, lambda copy: self._products(left, right, depth, copy)
+        )
 
     def _column_env(self, row: Index | None, column: Index | None, k: Index | None, lanes: str) -> Env:
         """Where the axes are at a column, which takes the row's place."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, load, op, reg, rewrite, select
 from nnjit.codegen.loops import THREAD, Barrier, Decode, For, Nest, Set, Stmt, Store, Where
 from nnjit.codegen.schedule.attention import shape
-from nnjit.codegen.schedule.fills import Fill, Grid, Shared, Space, products, staged
+from nnjit.codegen.schedule.fills import Fill, Filling, Grid, Shared, Space, products, staged
 from nnjit.codegen.schedule.group_steps import Online
 from nnjit.codegen.schedule.steps import Schedule, check
 from nnjit.codegen.schedule.workgroup_plan import LANES, Env, Run
@@ -157,7 +157,9 @@ class _Attention:
         sums: list[Stmt] = products("s", self.grid, queries.array(), Index(), keys.array(), k, "f32")
         out = self.grid.zeros("s", "f32")
         ahead = self.d.extent > self.step.depth
-        out += staged((queries, keys), queries.space, "d.o", ahead, [For("k.i", deep, sums)], Index())
+        out += staged(
+            Filling((queries, keys)), queries.space, "d.o", ahead, [For("k.i", deep, sums)], Index()
+        )
         for i in range(self.grid.tall):
             for j in range(self.grid.wide):
                 env = self._score_env(self.grid.row(i), self.grid.column(j), None, "n")
@@ -224,7 +226,7 @@ class _Attention:
         begin = Index(0, {"v.o": deep} if slices > 1 else ())
         sums: list[Stmt] = products("out", self.out, powers, begin, values.array(), k, "f32")
         first = Index(0, {"block": slices} if self.blocks > 1 else ())
-        return staged((values,), values.space, "v.o", slices > 1, [For("k.i", deep, sums)], first)
+        return staged(Filling((values,)), values.space, "v.o", slices > 1, [For("k.i", deep, sums)], first)
 
     def _limit(self) -> Expr | None:
         """Blocks up to the last key that the tile's last row sees, where the spec promises that and no memory has to be

@@ -9,13 +9,16 @@ past the end of the reduced axis both factors are zero.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, load, op, reg, rewrite, walk
 from nnjit.codegen.loops import THREAD, Barrier, Decode, For, Nest, Set, Stmt, Store, Where
 from nnjit.codegen.schedule.fills import (
     Fill,
+    Filling,
     Grid,
     Space,
+    Turned,
     add_product,
     alternating,
     or_zero,
@@ -112,8 +115,10 @@ class Product:
         check(self.tall * self.wide <= 64, f"{self.tall}x{self.wide} vectors of sums")
         self.count = self.across * self.down * self.slices
         self.own = self.across * self.down
-        self.grid = Grid(self.tall, self.down, self.wide, self.across)
         cache = plan.cache
+        side = LANES if cache is not None and cache.turned else 1
+        check(self.tall % side == 0, "rows of a thread in whole vectors")
+        self.grid = Grid(self.tall, self.down, self.wide, self.across, side)
         if cache is not None:
             check(
                 cache.axis == self.k.name and cache.depth % (LANES * self.slices) == 0,
@@ -195,23 +200,46 @@ class Product:
         deep = cache.depth // LANES
         space, at = self._space(cache), len(self.spec.operands)
         copies = 2 if cache.twice else 1
-        left = Fill("a", at, a, space, self.rows, deep, "k", self._contiguous(a, "k"), copies=copies)
-        across = self._contiguous(b, "n")
-        right = Fill("b", at + 1, b, space, cache.depth, self.columns // LANES, "n", across, copies=copies)
-        self.shared += [Operand(self.held, left.size, "shared"), Operand(self.held, right.size, "shared")]
-        return self._staged((left, right), space, cache, lambda copy: self._sums(left, right, deep, copy))
+        across, along = self._contiguous(b, "n"), self._contiguous(a, "k")
+        left = Fill("a", at, a, space, self.rows, deep, "k", along, copies=copies)
+        vectors = self.columns // LANES
+        right = Fill("b", at + 1, b, space, cache.depth, vectors, "n", across, copies=copies)
+        filling = Filling((left, right))
+        if cache.turned:
+            check(along, "a left factor that lies along the sum")
+            filling = self._turned(left, right)
+        left, right = filling.fills
+        self.shared += [Operand(self.held, f.size, "shared") for f in (left, right)]
+        return self._staged(filling, space, cache, lambda copy: self._sums(left, right, deep, copy))
+
+    def _turned(self, left: Fill, right: Fill) -> Filling:
+        """Blocks of the left factor transposed: by all threads where there are as many, else by half of them, while
+        the others fill the right array."""
+        turned = Turned(
+            "a", left.operand, left.value, left.space, left.space.depth, self.rows // LANES, "k", True,
+            copies=left.copies,
+        )  # fmt: skip
+        if turned.fits:
+            return Filling((turned, right))
+        half = self.count // 2
+        turned = replace(turned, registers="t", threads=half)
+        right = replace(right, registers="t", threads=half, first=half)
+        fast = right.vectors if right.contiguous else right.rows
+        even = right.rows * right.vectors % half == 0 and half % fast == 0
+        check(self.count % 2 == 0 and turned.fits and even, "blocks for all threads, or for half of them")
+        return Filling((turned, right), apart=True)
 
     def _space(self, cache: Cache) -> Space:
         k = self.k.extent
         return Space(self._env, self.count, k, k, cache.depth, self.factor)
 
     def _staged(
-        self, fills: tuple[Fill, ...], space: Space, cache: Cache, sums: Callable[[int], list[Stmt]]
+        self, filling: Filling, space: Space, cache: Cache, sums: Callable[[int], list[Stmt]]
     ) -> list[Stmt]:
-        decodes = [s for f in fills for s in f.decodes()]
+        decodes = [s for f in filling.fills for s in f.decodes()]
         if cache.twice:
-            return [*decodes, *alternating(fills, space, "k.o", sums)]
-        return [*decodes, *staged(fills, space, "k.o", cache.ahead, sums(0), Index())]
+            return [*decodes, *alternating(filling, space, "k.o", sums)]
+        return [*decodes, *staged(filling, space, "k.o", cache.ahead, sums(0), Index())]
 
     def _sides(self, body: Expr) -> tuple[Expr, Expr]:
         """The factor that follows the rows and the one that follows the columns."""
@@ -233,11 +261,18 @@ class Product:
     def _sums(self, left: Fill, right: Fill, deep: int, copy: int) -> list[Stmt]:
         """Each thread's part of the product of the two shared arrays."""
         share = deep // self.slices
-        k = Index.of("k.i") if share > 1 else Index(0)
-        if self.slices > 1:
-            k = k + Index(0, {"ks": share})
-        out = products("acc", self.grid, left.array(copy), Index(), right.array(copy), k, self.factor)
-        return [For("k.i", share, out)] if share > 1 else out
+        unroll = self.plan.unroll.get(self.k.name, 1)
+        check(share % unroll == 0, f"{share} vectors by {unroll}")
+        first = Index(0, {"ks": share} if self.slices > 1 else ())
+        if unroll < share:
+            first = first + Index(0, {"k.i": unroll})
+        arrays = left.array(copy), right.array(copy)
+        out = [
+            s
+            for u in range(unroll)
+            for s in products("acc", self.grid, arrays[0], Index(), arrays[1], first + u, self.factor)
+        ]
+        return [For("k.i", share // unroll, out)] if unroll < share else out
 
     # ---- without ----
 

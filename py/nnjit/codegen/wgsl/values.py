@@ -160,6 +160,8 @@ class Values(Access):
             return self._pair(e, lanes)
         if e.op == "bitcast":
             return f"bitcast<{register_type(e.dtype, lanes)}>({self.value(e.args[0], lanes)[0]})", ATOM
+        if e.op == "each":
+            return f"{register_type(e.dtype, lanes)}({', '.join(self.value(a, 1)[0] for a in e.args)})", ATOM
         if e.op == "dot":
             return self._dot(e, lanes)
         if e.op.startswith("lanes_"):

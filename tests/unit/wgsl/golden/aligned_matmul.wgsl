@@ -25,11 +25,14 @@ fn kernel(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
   let a_y = thread / 8;
   let b_x = thread % 8;
   let b_y = thread / 8;
-  shared3[8 * a_y + a_x] = select(vec4f(0.0f), in0[16 * (a_y / 8i) + 2 * (a_y % 8i) + a_x], (4 * a_x + vec4i(0, 1, 2, 3)) < vec4i(8i));
+  let a_t0 = select(vec4f(0.0f), in0[16 * (a_y / 8i) + 2 * (a_y % 8i) + a_x], (4 * a_x + vec4i(0, 1, 2, 3)) < vec4i(8i));
   let at0 = 4 * b_y + b_x;
+  let b_t0 = select(vec4f(0.0f), in1[at0], vec4i(b_y) < vec4i(8i));
+  let b_t1 = select(vec4f(0.0f), in1[at0 + 64], vec4i(b_y + 16) < vec4i(8i));
+  shared3[8 * a_y + a_x] = a_t0;
   let at1 = 8 * b_y + b_x;
-  shared4[at1] = select(vec4f(0.0f), in1[at0], vec4i(b_y) < vec4i(8i));
-  shared4[at1 + 128] = select(vec4f(0.0f), in1[at0 + 64], vec4i(b_y + 16) < vec4i(8i));
+  shared4[at1] = b_t0;
+  shared4[at1 + 128] = b_t1;
   workgroupBarrier();
   for (var k_i = 0; k_i < 2; k_i++) {
     let at2 = 8 * tm + 2 * ks + k_i;

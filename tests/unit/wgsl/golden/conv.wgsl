@@ -34,13 +34,16 @@ fn kernel(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
   let t7 = (2 * t1 - 1) + t4;
   let t8 = (2 * t2 - 1) + t5;
   let t9 = select(vec4f(0.0f), vec4f(in0[t6.x], in0[t6.y], in0[t6.z], in0[t6.w]), (t7 >= vec4i(0i)) & (t7 < vec4i(5i)) & (t8 >= vec4i(0i)) & (t8 < vec4i(5i)));
-  shared3[8 * a_y + a_x] = select(vec4f(0.0f), t9, t0 < vec4i(27i));
+  let a_t0 = select(vec4f(0.0f), t9, t0 < vec4i(27i));
   let t10 = b_y / 3i;
-  let at0 = 8 * b_y + b_x;
-  shared4[at0] = select(vec4f(0.0f), in1[9 * (t10 / 3i) + 3 * (t10 % 3i) + b_x + (b_y % 3i)], vec4i(b_y) < vec4i(27i));
+  let b_t0 = select(vec4f(0.0f), in1[9 * (t10 / 3i) + 3 * (t10 % 3i) + b_x + (b_y % 3i)], vec4i(b_y) < vec4i(27i));
   let t11 = b_y + 16;
   let t12 = t11 / 3i;
-  shared4[at0 + 128] = select(vec4f(0.0f), in1[9 * (t12 / 3i) + 3 * (t12 % 3i) + b_x + (t11 % 3i)], vec4i(b_y + 16) < vec4i(27i));
+  let b_t1 = select(vec4f(0.0f), in1[9 * (t12 / 3i) + 3 * (t12 % 3i) + b_x + (t11 % 3i)], vec4i(b_y + 16) < vec4i(27i));
+  shared3[8 * a_y + a_x] = a_t0;
+  let at0 = 8 * b_y + b_x;
+  shared4[at0] = b_t0;
+  shared4[at0 + 128] = b_t1;
   workgroupBarrier();
   for (var k_i = 0; k_i < 2; k_i++) {
     let at1 = 8 * tm + 2 * ks + k_i;

@@ -8,6 +8,11 @@ fn infinity() -> f32 {
   return bitcast<f32>(bits);
 }
 
+fn not_a_number() -> f32 {
+  var bits = 0x7fc00000u;
+  return bitcast<f32>(bits);
+}
+
 @compute @workgroup_size(64)
 fn kernel(@builtin(global_invocation_id) id: vec3u) {
   let p = i32(id.x);
@@ -16,14 +21,19 @@ fn kernel(@builtin(global_invocation_id) id: vec3u) {
   }
   let i_o = p;
   var acc0: vec4f = vec4f(-infinity());
+  var nan0: vec4<bool> = vec4<bool>(false);
   for (var r = 0; r < 2; r++) {
     let at0 = 10 * i_o + 4 * r;
-    acc0 = max(acc0, vec4f(in0[at0], in0[at0 + 1], in0[at0 + 2], in0[at0 + 3]));
+    var term0: vec4f = vec4f(in0[at0], in0[at0 + 1], in0[at0 + 2], in0[at0 + 3]);
+    nan0 = nan0 | ((bitcast<vec4u>(term0) & vec4u(2147483647u)) > vec4u(2139095040u));
+    acc0 = max(acc0, term0);
   }
   let at1 = 10 * i_o;
-  let t0 = select(vec4f(-infinity()), vec4f(in0[at1 + 8], in0[at1 + 9], in0[at1 + 10], in0[at1 + 11]), vec4<bool>(true, true, false, false));
-  acc0 = max(acc0, t0);
-  acc0 = vec4f(max(max(acc0.x, acc0.z), max(acc0.y, acc0.w)));
+  var term0: vec4f = select(vec4f(-infinity()), vec4f(in0[at1 + 8], in0[at1 + 9], in0[at1 + 10], in0[at1 + 11]), vec4<bool>(true, true, false, false));
+  nan0 = nan0 | ((bitcast<vec4u>(term0) & vec4u(2147483647u)) > vec4u(2139095040u));
+  acc0 = max(acc0, term0);
+  let t0 = select(acc0, vec4f(not_a_number()), nan0);
+  acc0 = vec4f(max(max(t0.x, t0.z), max(t0.y, t0.w)));
   let top = acc0;
   var acc1: vec4f = vec4f(0.0f);
   for (var r = 0; r < 2; r++) {
