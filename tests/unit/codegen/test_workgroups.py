@@ -15,7 +15,7 @@ from nnjit.codegen import interp
 from nnjit.codegen.expr import Expr, Index, cast, load, op
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.canonical import canonical
-from nnjit.codegen.schedule.group_steps import Cache, Fuse, Matrix, Team, Threads, Words
+from nnjit.codegen.schedule.group_steps import Cache, Fuse, Matrix, Patch, Team, Threads, Words
 from nnjit.codegen.schedule.steps import (
     Block,
     Pack,
@@ -67,7 +67,7 @@ def turned(
 ) -> Schedule:
     *steps, last = product_schedule(rows, columns, depth, slices, True, twice)
     assert isinstance(last, Cache)
-    return (*steps, Unroll("k", unroll), replace(last, turned=True))
+    return (*steps, Patch(2, 2), Unroll("k", unroll), replace(last, turned=True))
 
 
 TURNED = [
@@ -112,6 +112,16 @@ def swapped(spec: KernelSpec, m: int, k: int) -> KernelSpec:
     left = load(0, Index(0, {"m": 1, "k": m}), "f32")
     body = Expr("mul", "f32", (left, stage.body.args[1]))
     return replace(spec, stages=(replace(stage, body=body),))
+
+
+def test_threads_in_patches() -> None:
+    spec, inputs = specs.matmul(RNG, 13, 20, 9)
+    for slices in (1, 2):
+        schedule = product_schedule((8, 4), (16, 4), 8, slices)
+        for patch in (Patch(2, 2), Patch(4, 1), Patch(1, 4), Patch(4, 4)):
+            check(spec, (*schedule, patch), inputs)
+        with pytest.raises(ScheduleError):
+            check(spec, (*schedule, Patch(3, 2)), inputs)
 
 
 def test_a_single_row() -> None:

@@ -31,6 +31,9 @@ class Space:
     dtype: str
 
 
+TM, TN = Index.of("tm"), Index.of("tn")
+
+
 @dataclass(frozen=True, slots=True)
 class Grid:
     """A thread's own part of a tile: `tall` rows, `down` apart, and `wide` vectors of columns, `across` apart."""
@@ -41,14 +44,21 @@ class Grid:
     across: int
     side: int = 1
     """Rows of a thread that lie side by side; `down` counts such groups."""
+    tm: Index = TM
+    tn: Index = TN
+    """Where a thread is among those of its tile."""
+
+    def group(self, i: int) -> Index:
+        """The group of rows that a thread's row is in."""
+        first = Index(i // self.side * self.down)
+        return first + self.tm if self.down > 1 else first
 
     def row(self, i: int) -> Index:
-        group, inside = divmod(i, self.side)
-        return Index(group * self.down * self.side + inside, {"tm": self.side} if self.down > 1 else ())
+        return self.group(i) * self.side + i % self.side
 
     def column(self, j: int) -> Index:
         """In vectors."""
-        return Index(j * self.across, {"tn": 1} if self.across > 1 else ())
+        return Index(j * self.across) + self.tn if self.across > 1 else Index(j * self.across)
 
     def zeros(self, name: str, dtype: str) -> list[Stmt]:
         """The registers name.i.j, which hold it."""
@@ -316,9 +326,7 @@ def products(
         out.append(Set(f"a.{i}", value, LANES))
     for x in range(LANES):
         for i in range(0, grid.tall if turned else 0, LANES):
-            at = left.place(
-                (begin + k) * LANES + x, Index(i // LANES * grid.down, {"tm": 1} if grid.down > 1 else ())
-            )
+            at = left.place((begin + k) * LANES + x, grid.group(i))
             out.append(Set(f"a.{i // LANES}", load(left.operand, at, dtype), LANES))
         for j in range(grid.wide):
             at = right.place(k * LANES + x, grid.column(j))

@@ -36,6 +36,18 @@ class Threads:
 
 
 @dataclass(frozen=True, slots=True)
+class Patch:
+    """Threads with consecutive numbers do `rows` x `columns` places of a tile that lie side by side: a subgroup that is
+    nearly square reads the fewest different elements of the shared arrays."""
+
+    rows: int
+    columns: int
+
+    def __str__(self) -> str:
+        return f"patches {self.rows}x{self.columns}"
+
+
+@dataclass(frozen=True, slots=True)
 class Cache:
     """Both factors of a product go through shared arrays, `depth` elements of the reduced axis at a time.
 
@@ -128,5 +140,5 @@ class Words:
         return f"words of ${self.operand}"
 
 
-GROUP_STEPS = (Fuse, Threads, Cache, Team, Matrix, Online, Along, Words)
-GroupStep = Fuse | Threads | Cache | Team | Matrix | Online | Along | Words
+GROUP_STEPS = (Fuse, Threads, Patch, Cache, Team, Matrix, Online, Along, Words)
+GroupStep = Fuse | Threads | Patch | Cache | Team | Matrix | Online | Along | Words

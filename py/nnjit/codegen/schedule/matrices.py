@@ -39,7 +39,7 @@ class MatrixProduct(Product):
         check(self.slices == 1, "the reduced axis is not divided among subgroups")
         check(self.columns % (x.columns * self.across) == 0, "columns are whole matrices of each subgroup")
         check(self.rows % (x.rows * self.down) == 0, "rows are whole matrices of each subgroup")
-        check(not plan.cache.turned, "matrices take their factors as they lie")
+        check(not plan.cache.turned and plan.patch is None, "matrices take their factors as they lie")
         self.group = GROUPS[self.factor][1] if self.factor in GROUPS else 1
         depth = plan.cache.depth * self.group
         check(plan.cache.axis == self.k.name and depth % x.depth == 0, "a depth of whole matrices")

@@ -119,6 +119,11 @@ class Product:
         side = LANES if cache is not None and cache.turned else 1
         check(self.tall % side == 0, "rows of a thread in whole vectors")
         self.grid = Grid(self.tall, self.down, self.wide, self.across, side)
+        x = plan.patch
+        if x is not None:
+            check(self.down % x.rows == 0 and self.across % x.columns == 0, "whole patches of threads")
+            tm, tn = Index(0, {"tm.o": x.rows, "tm.i": 1}), Index(0, {"tn.o": x.columns, "tn.i": 1})
+            self.grid = replace(self.grid, tm=tm, tn=tn)
         if cache is not None:
             check(
                 cache.axis == self.k.name and cache.depth % (LANES * self.slices) == 0,
@@ -130,8 +135,7 @@ class Product:
 
     def nest(self) -> Nest:
         body: list[Stmt] = self._tiles()
-        body += [Decode("tn", THREAD, 1, self.across)] if self.across > 1 else []
-        body += [Decode("tm", THREAD, self.across, self.down)] if self.down > 1 else []
+        body += self._places()
         body += [Decode("ks", THREAD, self.own, 0)] if self.slices > 1 else []
         body += self.grid.zeros("acc", self.dtype)
         self.shared: list[Operand] = []
@@ -142,6 +146,18 @@ class Product:
             self.spec.name, self.spec.operands, self.tiles, [For("p", self.tiles, body, "parallel")],
             self.count, tuple(self.shared),
         )  # fmt: skip
+
+    def _places(self) -> list[Stmt]:
+        """Where a thread is in its tile."""
+        x = self.plan.patch
+        if x is None:
+            out: list[Stmt] = [Decode("tn", THREAD, 1, self.across)] if self.across > 1 else []
+            return out + ([Decode("tm", THREAD, self.across, self.down)] if self.down > 1 else [])
+        patch, patches = x.rows * x.columns, self.across // x.columns
+        return [
+            Decode("tn.i", THREAD, 1, x.columns), Decode("tm.i", THREAD, x.columns, x.rows),
+            Decode("tn.o", THREAD, patch, patches), Decode("tm.o", THREAD, patch * patches, self.down // x.rows),
+        ]  # fmt: skip
 
     def _tiles(self) -> list[Stmt]:
         """The tile's number taken apart: columns, rows of a block, blocks of rows, batches."""
@@ -321,9 +337,7 @@ class Product:
         operand, room = len(self.spec.operands) + len(self.shared), self.tall * self.wide * self.own * LANES
         at_once = 1 if self.shared else self.slices - 1
         self.shared.append(Operand(self.dtype, at_once * room, "shared"))
-        mine = Index(0, {"tn": 1} if self.across > 1 else ()) + Index(
-            0, {"tm": self.across} if self.down > 1 else ()
-        )
+        mine = self.grid.column(0) + (self.grid.tm * self.across if self.down > 1 else Index(0))
         places = [
             (f"acc.{i}.{j}", (mine + (i * self.wide + j) * self.own) * LANES + Index(0, {LANE: 1}))
             for i in range(self.tall)

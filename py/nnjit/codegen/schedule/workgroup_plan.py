@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from nnjit.codegen.expr import LANE, Expr, Index, axis, const
-from nnjit.codegen.schedule.group_steps import Cache, Fuse, Matrix, Threads, Words
+from nnjit.codegen.schedule.group_steps import Cache, Fuse, Matrix, Patch, Threads, Words
 from nnjit.codegen.schedule.steps import (
     Block,
     Order,
@@ -39,6 +39,7 @@ class Plan:
     words: list[int] = field(default_factory=list)
     cache: Cache | None = None
     matrix: Matrix | None = None
+    patch: Patch | None = None
     vector: str = ""
 
     @staticmethod
@@ -63,6 +64,8 @@ class Plan:
                 p.cache = s
             elif isinstance(s, Matrix):
                 p.matrix = s
+            elif isinstance(s, Patch):
+                p.patch = s
             elif isinstance(s, Vectorize):
                 check(s.lanes == LANES, f"{s.lanes} lanes")
                 p.vector = s.axis
