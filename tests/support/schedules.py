@@ -14,6 +14,7 @@ from nnjit.codegen.schedule.pack import pack_kernel
 from nnjit.codegen.schedule.steps import (
     Block,
     Distribute,
+    Fold,
     Order,
     Pack,
     Parallel,
@@ -118,6 +119,7 @@ def schedules(draw: st.DrawFn, spec: KernelSpec, vectors: bool = True) -> Schedu
         steps.append(Distribute(late))
     if spec.useful and draw(st.booleans()):
         steps.append(Skip(draw(st.sampled_from([4, 8, 12, 24, 48]))))
+    steps += [Fold(n) for n in order[:outer] if draw(st.integers(0, 3)) == 0]
     steps += [Order(tuple(order)), Parallel(tuple(order[:outer]))]
     for i, o in enumerate(spec.operands):
         if o.role == "in" and draw(st.integers(0, 3)) == 0:

@@ -33,12 +33,14 @@ class For:
 
 @dataclass(slots=True)
 class Decode:
-    """`var = source // div % mod`: an axis out of the flattened parallel loop (mod 0: no modulo)."""
+    """`var = source // div % mod`: an axis out of the flattened parallel loop (mod 0: no modulo). With `fold`, the
+    axis' extent, places are taken from both ends in turn: 0, fold - 1, 1, fold - 2, ..."""
 
     var: str
     source: str
     div: int
     mod: int
+    fold: int = 0
 
 
 @dataclass(slots=True)
@@ -208,7 +210,8 @@ def _lines(body: list[Stmt], depth: int) -> list[str]:
             out.append(f"{pad}{'parallel ' if s.kind == 'parallel' else ''}for {s.var} in {s.extent}{until}:")
             out += _lines(s.body, depth + 1)
         elif isinstance(s, Decode):
-            out.append(f"{pad}{s.var} = {s.source} // {s.div}" + (f" % {s.mod}" if s.mod else ""))
+            ends = f", from both ends of {s.fold}" if s.fold else ""
+            out.append(f"{pad}{s.var} = {s.source} // {s.div}" + (f" % {s.mod}" if s.mod else "") + ends)
         elif isinstance(s, If):
             out.append(f"{pad}if {s.var} < {s.below}:")
             out += _lines(s.then, depth + 1)

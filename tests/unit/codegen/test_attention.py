@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nnjit.codegen import interp
 from nnjit.codegen.loops import For, Stmt
 from nnjit.codegen.schedule.apply import apply, scratch_of
 from nnjit.codegen.schedule.attention import AttentionTile, few_rows, many_rows, shape
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.rules import default_schedule
-from nnjit.codegen.schedule.steps import Distribute, Skip
+from nnjit.codegen.schedule.steps import Distribute, Schedule, Skip
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm.target import Target
 from tests.support import kernels, specs
@@ -108,3 +110,32 @@ def test_scratch_memory_is_a_block() -> None:
         parts = shape(spec)
         assert parts is not None
         assert scratch_of(spec, many_rows(parts, AttentionTile(6, 2, 2, 24), Target())).size == 24 * (64 + 2)
+
+
+@pytest.mark.parametrize(("rows", "threads"), [(32, 2), (48, 3), (32, 4)])
+def test_shares_of_a_causal_mask_are_equal_work(rows: int, threads: int) -> None:
+    """Later rows see more keys. A share is a range of tiles; which rows each has is seen by what it writes."""
+    case = specs.attention(np.random.default_rng(1), 1, 1, rows, rows, 4, 4, causal=True)
+    spec, inputs = canonical(case[0]), case[1]
+    parts = shape(spec)
+    assert parts is not None
+
+    def work(schedule: Schedule) -> list[int]:
+        """Keys that the rows of each share see."""
+        nest, found = apply(spec, schedule), []
+        assert nest.tiles == rows // 4 and nest.tiles % (2 * threads) == 0
+        for share in range(threads):
+            buffers = specs.allocate(spec, inputs, nest.operands[spec.scratch].size)
+            for i, b in enumerate(packed(spec, schedule, inputs)):
+                buffers[i] = b
+            buffers[-1][:] = np.nan
+            interp.run(nest, buffers, *(nest.tiles * (share + n) // threads for n in (0, 1)))
+            written = ~np.isnan(buffers[-1].reshape(rows, 4)[:, 0])
+            found.append(int(np.sum(np.flatnonzero(written) + 1)))
+        assert sum(found) == rows * (rows + 1) // 2, "every row once"
+        return found
+
+    tile = AttentionTile(2, 1, 1, 4)
+    shared, alone = (many_rows(parts, tile, Target(threads=n, shared=True)) for n in (threads, 1))
+    assert len(set(work(shared))) == 1, "whole pairs of blocks, one from each end"
+    assert sorted(work(alone)) == work(alone) and len(set(work(alone))) == threads

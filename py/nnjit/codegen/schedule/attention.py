@@ -16,6 +16,7 @@ from nnjit.codegen.schedule.facts import LANES, narrow_types, reads, spread
 from nnjit.codegen.schedule.steps import (
     Block,
     Distribute,
+    Fold,
     Order,
     Pack,
     Parallel,
@@ -154,6 +155,8 @@ def many_rows(s: Shape, t: AttentionTile, target: Target) -> Schedule:
             steps.append(Pack(factor.operand, axis.name))
     if s.spec.useful:
         steps.append(Skip(lcm(t.keys * LANES, parts * LANES, 2)))
+        # later rows have more to do: so a thread's share of the blocks is a share of the work
+        steps += [Fold(row + "/")] if target.threads > 1 else []
     outer = (*s.batch, *(a.name for a in s.rows[:-1]), row + "/")
     return (*steps, Block(row, t.block), Order((*outer, row)), Parallel(outer), Distribute((row,)))
 

@@ -72,7 +72,8 @@ def _block(body: Sequence[Stmt], ranges: dict[str, Range]) -> list[Stmt]:
                 out.append(For(s.var, s.extent, kept, s.kind, s.limit))
         elif isinstance(s, Decode):
             low, high = ranges[s.source]
-            ranges[s.var] = (0, s.mod - 1) if s.mod else (low // s.div, high // s.div)
+            places = (0, s.mod - 1) if s.mod else (low // s.div, high // s.div)
+            ranges[s.var] = (0, s.fold - 1) if s.fold else places
             out.append(s)
         elif isinstance(s, If):
             out += _if(s, ranges)

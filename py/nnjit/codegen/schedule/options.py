@@ -14,6 +14,7 @@ from nnjit.codegen.schedule.steps import (
     Block,
     Distribute,
     Dot,
+    Fold,
     Order,
     Pack,
     Parallel,
@@ -46,6 +47,7 @@ class Options:
     dot: Dot | None = None
     distributed: tuple[str, ...] = ()
     granule: int = 0
+    folded: set[str] = field(default_factory=set)
     limit: dict[str, Expr] = field(default_factory=dict)
     """Where the loops over an axis end in the current block, found while the nest is built: whole granules, or
     all of the axis."""
@@ -76,6 +78,8 @@ class Options:
                 o.distributed = s.axes
             elif isinstance(s, Skip):
                 o.granule = s.granule
+            elif isinstance(s, Fold):
+                o.folded.add(s.axis)
             elif isinstance(s, Pack):
                 o.packs.append(s)
             else:
@@ -130,6 +134,7 @@ def check_options(spec: KernelSpec, o: Options) -> None:
         o.order[len(o.order) - len(o.distributed) :] == o.distributed,
         "distributed axes come last in the order",
     )
+    check(o.folded <= set(o.parallel), "parallel loops are folded")
     check(not o.granule or spec.useful != (), f"nothing of {spec.name} may be skipped")
     if any(o.lanes.get(name, 1) > 1 for name in shared):
         check(not kept_places(spec), f"stages of {spec.name} find places, which have no lanes")

@@ -143,6 +143,14 @@ class Skip:
     granule: int
 
 
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """The tiles of a parallel loop are taken from both ends in turn, 0, n - 1, 1, n - 2, ...: where work grows along
+    the loop, as under a causal mask, neighbours in that order hold equal shares of it."""
+
+    axis: str
+
+
 Step: TypeAlias = (
     Tile
     | Block
@@ -156,6 +164,7 @@ Step: TypeAlias = (
     | Dot
     | Distribute
     | Skip
+    | Fold
     | GroupStep
 )
 Schedule: TypeAlias = tuple[Step, ...]
@@ -187,6 +196,8 @@ def describe(schedule: Schedule) -> str:
             out.append("stages over " + ",".join(s.axes))
         elif isinstance(s, Skip):
             out.append(f"skip by {s.granule}")
+        elif isinstance(s, Fold):
+            out.append(f"{s.axis} from both ends")
         elif isinstance(s, Dot):
             out.append(f"{s.axis} dot {s.group}")
         else:

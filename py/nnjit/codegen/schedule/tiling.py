@@ -25,7 +25,8 @@ def flattened(
     decodes: list[Stmt] = []
     for i in range(len(outer) - 1, -1, -1):
         if counts[i] > 1:
-            decodes.append(Decode(names[i], "p", div, counts[i] if i else 0))
+            fold = counts[i] if outer[i].name in o.folded else 0
+            decodes.append(Decode(names[i], "p", div, counts[i] if i else 0, fold))
         div *= counts[i]
     stmts += decodes
 

@@ -151,6 +151,8 @@ class _Emitter:
                 b.i32_const(d.mod)
                 b.op("i32.rem_u")
             b.set(local)
+            if d.fold:
+                _fold(b, local, d.fold)
             self.v.vars[d.var] = local
 
     def _scope(
@@ -329,6 +331,28 @@ def _run_time(i: Index) -> list[Expr]:
 
 def _axes(atom: str | Expr) -> frozenset[str]:
     return frozenset((atom,)) if isinstance(atom, str) else atom.axes()
+
+
+def _fold(b: FunctionBuilder, local: int, extent: int) -> None:
+    """v = v odd ? extent - 1 - v / 2 : v / 2, by a mask of v's last bit."""
+    mask = b.local("i32")
+    b.i32_const(0)
+    b.get(local)
+    b.i32_const(1)
+    b.op("i32.and")
+    b.op("i32.sub")
+    b.set(mask)
+    b.get(local)
+    b.i32_const(1)
+    b.op("i32.shr_u")
+    b.get(mask)
+    b.op("i32.xor")
+    b.get(mask)
+    b.i32_const(extent)
+    b.op("i32.and")
+    b.op("i32.add")
+    b.set(local)
+    b.release(mask)
 
 
 def _bump(b: FunctionBuilder, local: int, by: int) -> None:
