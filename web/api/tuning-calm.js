@@ -1,14 +1,15 @@
 // When the tuner rests: while the page is hidden or the battery low, and, beside a stream of inferences, between two
 // pieces of Python's work, which runs on the cores that they use. The numbers are Python's (tune/policy.py, STREAM).
 
-/** @typedef {{streamMs: number, shortMs: number, spacingMs: number, restMs: number, surveyMs: number}} StreamPolicy */
+/** @typedef {{streamMs: number, shortMs: number, spacing: number, spacingMs: number, restMs: number, surveyMs: number}} StreamPolicy */
 
 /** On battery below this level nothing is tuned. */
 const LOW_BATTERY = 0.25;
 
 export class Calm {
   #lastRun = { at: -Infinity, ms: 0 };
-  #lastAsk = -Infinity;
+  /** When Python had last worked, and for how long. */
+  #lastWork = { at: -Infinity, ms: 0 };
 
   /** A run has ended. @param {number} ms it took */
   ran(ms) {
@@ -31,10 +32,15 @@ export class Calm {
    * @param {StreamPolicy} policy @param {boolean} crowded the engine's threads have all cores @param {AbortSignal} signal
    */
   async before(policy, crowded, signal) {
-    const asked = this.#lastAsk;
+    const { at, ms } = this.#lastWork;
+    const spacing = Math.min(policy.spacingMs, policy.spacing * ms);
     const short = () => crowded && this.stream(policy) && this.#lastRun.ms < policy.shortMs;
-    while (!signal.aborted && short() && performance.now() - asked < policy.spacingMs) await pause(25);
-    this.#lastAsk = performance.now();
+    while (!signal.aborted && short() && performance.now() - at < spacing) await pause(25);
+  }
+
+  /** Python has worked. @param {number} ms */
+  worked(ms) {
+    this.#lastWork = { at: performance.now(), ms };
   }
 
   /** Python was at work a moment ago and has more to do: a stream of runs gets its cores back in between. @param {StreamPolicy} policy */

@@ -29,6 +29,10 @@ export class TuningLoop {
   /** @type {import('./tuning-calm.js').StreamPolicy} */
   #policy = /** @type {any} */ (null);
   #lab = `lab-${++labs}`;
+  /** What the engine goes by. @type {'now' | 'idle' | undefined} */
+  #paced;
+  /** What inferences may still wait. */
+  #leftMs = Infinity;
 
   /** @param {Tuned} tuned @param {Ground} ground @param {string} key the plan's @param {AbortSignal} signal */
   constructor(tuned, ground, key, signal) {
@@ -58,7 +62,8 @@ export class TuningLoop {
     if (cacheUrl) await tell('know', { shared: await sharedRecords(cacheUrl, progress.device) });
     const { shared, threads } = plans.memory;
     await client.openLab(this.#lab, { shared, threads });
-    await client.pace({ mode: this.#mode }, this.#lab);
+    this.#paced = this.#mode;
+    this.#waits(await client.pace({ mode: this.#paced }, this.#lab));
     try {
       const { stream, ...status } = await this.#ask('open');
       this.#policy = stream;
@@ -71,7 +76,7 @@ export class TuningLoop {
       progress.now(await this.#ask('status'));
       return signal.aborted ? '' : reason;
     } finally {
-      await this.#delayed().catch(() => undefined);
+      await client.pace({}, this.#lab).then((waits) => this.#waits(waits), () => undefined);
       await client.closeLab(this.#lab).catch(() => undefined);
     }
   }
@@ -132,9 +137,11 @@ export class TuningLoop {
       if (this.#working) await calm.between(this.#policy);
       else await calm.before(this.#policy, client.info.hardwareConcurrency <= this.tuned.plans.memory.threads, signal);
     }
-    const { leftMs } = await client.pace({ mode: this.#mode }, this.#lab);
+    if (this.#paced !== this.#mode) this.#waits(await client.pace({ mode: this.#paced = this.#mode }, this.#lab));
     const busy = this.#mode === 'idle' && calm.stream(this.#policy);
-    const todo = await this.#ask('next', { most: busy ? leftMs / 2 : null });
+    const asked = performance.now();
+    const todo = await this.#ask('next', { most: busy ? this.#leftMs / 2 : null });
+    calm.worked(performance.now() - asked);
     this.#working = todo.do === 'work';
     for (const line of todo.skipped) progress.tell({ kind: 'trial', name: line.name, step: line.step, text: line.text, verdict: line.verdict, detail: line });
     if (options().mode === 'off' || signal.aborted) return '';
@@ -154,8 +161,8 @@ export class TuningLoop {
     const { progress } = this.tuned;
     const report = await this.client.labPair(this.#lab, pair, this.signal);
     progress.count(report);
+    this.#waits(report.waits);
     const { line } = await this.#ask('paired', { report });
-    await this.#delayed();
     progress.now(await this.#ask('status'));
     progress.tell({ kind: 'form', name: job.name, step: job.step, text: schedule, verdict: line.verdict, ratio: line.ratio, detail: line });
   }
@@ -163,10 +170,10 @@ export class TuningLoop {
   /** A kernel is laid out. @param {any} todo */
   async #setup({ job, setup }) {
     const { progress } = this.tuned;
-    const { ms, busyMs, samples } = await this.client.labSetup(this.#lab, setup, this.signal);
+    const { ms, busyMs, samples, waits } = await this.client.labSetup(this.#lab, setup, this.signal);
     progress.testedMs += busyMs;
+    this.#waits(waits);
     const answer = await this.#ask('measured', { ms, samples });
-    await this.#delayed();
     progress.now(await this.#ask('status'));
     progress.tell({ kind: 'kernel', name: job.name, step: job.step, text: answer.reason, verdict: answer.ok ? 'timed' : 'wrong', detail: { ...job, ms } });
   }
@@ -176,10 +183,10 @@ export class TuningLoop {
     const { progress } = this.tuned;
     const report = await this.client.labTrial(this.#lab, trial, this.signal);
     progress.count(report);
+    this.#waits(report.waits);
     const { won, line } = await this.#ask('report', { report });
     const adopted = won ? await this.#adopt() : 0;
     if (adopted) Object.assign(line, { adopted: true, adoptedRatio: adopted });
-    await this.#delayed();
     if (progress.counts.candidates % 4 === 0 || won) progress.now(await this.#ask('status'));
     progress.tell({ kind: 'trial', name: job.name, step: job.step, text: schedule, verdict: line.verdict, ratio: line.ratio, detail: line });
   }
@@ -196,7 +203,7 @@ export class TuningLoop {
       idleMs: () => (now ? Infinity : calm.idleMs),
     });
     const { phase } = progress.latest;
-    await this.#delayed();
+    this.#waits(await client.pace({}, this.#lab));
     progress.now(await this.#ask('status'));
     if (reason && !signal.aborted) log('info', `tuning: the plan stays as it was linked: ${reason}`);
     progress.tell({ kind: 'plan', name: reason ? 'kept' : 'replaced', text: reason, gained: progress.latest.gained, detail: { phase } });
@@ -207,6 +214,7 @@ export class TuningLoop {
   async #adopt() {
     const { client, key, tuned: { plans, queue, progress } } = this;
     const confirmed = await client.labConfirm(this.#lab, this.signal);
+    this.#waits(confirmed.waits);
     const adopted = await queue(async () => {
       if (plans.latest?.key !== key) return 0;
       const adoption = await this.#ask('adoption', { confirmed });
@@ -230,9 +238,11 @@ export class TuningLoop {
     return adopted;
   }
 
-  /** What inferences waited for the lab so far. */
-  async #delayed() {
-    this.tuned.progress.delayed((await this.client.pace({}, this.#lab)).delayedMs);
+  /** Takes note of what inferences waited for the lab so far, and still may. @param {import('../engine/types.js').PaceReport | undefined} found */
+  #waits(found) {
+    if (!found) return;
+    this.tuned.progress.delayed(found.delayedMs);
+    this.#leftMs = found.leftMs;
   }
 
   async #keep() {

@@ -52,6 +52,23 @@ function lab(id) {
   return found;
 }
 
+/** What inferences waited for a lab so far, and still may. @param {string} id @returns {import('./types.d.ts').PaceReport} */
+function waits(id) {
+  const { allowance, policy } = lab(id).bench;
+  const { delayedMs, delayed } = allowance;
+  return { delayedMs, delayed, leftMs: policy ? allowance.leftMs(policy.pace) : Infinity };
+}
+
+/**
+ * A lab's answer, and with it what inferences waited: to ask for that would take as long as an inference.
+ * @template T
+ * @param {string} id @param {Promise<T>} answer @returns {Promise<T & {waits: import('./types.d.ts').PaceReport}>}
+ */
+async function withWaits(id, answer) {
+  const found = await answer;
+  return { ...found, waits: waits(id) };
+}
+
 const methods = {
   /**
    * @param {Call} _call
@@ -208,7 +225,7 @@ const methods = {
    * @param {import('./types.d.ts').LabSetup} setup
    */
   labSetup({ signal }, id, setup) {
-    return lab(id).setup(setup, signal);
+    return withWaits(id, lab(id).setup(setup, signal));
   },
 
   /**
@@ -217,7 +234,7 @@ const methods = {
    * @param {import('./types.d.ts').LabTrial} trial
    */
   labTrial({ signal }, id, trial) {
-    return lab(id).trial(trial, signal);
+    return withWaits(id, lab(id).trial(trial, signal));
   },
 
   /**
@@ -235,7 +252,7 @@ const methods = {
    * @param {import('./types.d.ts').LabPair} pair
    */
   labPair({ signal }, id, pair) {
-    return tryPair(lab(id).bench, pair, signal);
+    return withWaits(id, tryPair(lab(id).bench, pair, signal));
   },
 
   /**
@@ -243,7 +260,7 @@ const methods = {
    * @param {string} id
    */
   labConfirm({ signal }, id) {
-    return lab(id).confirm(signal);
+    return withWaits(id, lab(id).confirm(signal));
   },
 
   /**
@@ -334,16 +351,14 @@ const methods = {
    * @returns {Promise<import('./types.d.ts').PaceReport>}
    */
   async pace(_call, { mode } = {}, labId = '') {
-    const asked = labId ? [lab(labId)] : [...labs.values()];
+    const asked = labId ? [labId] : [...labs.keys()];
     if (mode && !labId) pace.mode = mode;
-    const found = { delayedMs: 0, delayed: 0, leftMs: Infinity };
-    for (const { bench: { allowance, policy } } of asked) {
-      if (mode) allowance.mode = mode;
-      found.delayedMs += allowance.delayedMs;
-      found.delayed += allowance.delayed;
-      if (policy) found.leftMs = Math.min(found.leftMs, allowance.leftMs(policy.pace));
-    }
-    return found;
+    if (mode) for (const id of asked) lab(id).bench.allowance.mode = mode;
+    const all = asked.map(waits);
+    return {
+      delayedMs: all.reduce((sum, { delayedMs }) => sum + delayedMs, 0), delayed: all.reduce((sum, { delayed }) => sum + delayed, 0),
+      leftMs: Math.min(...all.map(({ leftMs }) => leftMs)),
+    };
   },
 
   /**

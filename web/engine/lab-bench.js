@@ -19,7 +19,8 @@ import { median } from './measure.js';
  *   known (0: not) -> ms that a whole call would take
  */
 
-const PACKING = 2;
+/** The kernels that pack for another have the numbers after this. */
+const PACKING = 1;
 /** Bytes that no kernel writes by chance. */
 export const UNWRITTEN = 0xa5;
 
@@ -254,16 +255,16 @@ export class LabBench {
   async ready(no, kernel, signal) {
     const { memory } = this.session;
     if (kernel.pages) memory.ensure(kernel.pages);
-    for (const pack of kernel.packs) {
-      const packing = { ...pack, packs: [], no: PACKING, compiled: await this.compile(pack.module, signal) };
-      memory.write(pack.args, new Uint8Array(Uint32Array.from(pack.pointers).buffer));
-      await this.mail(PACKING, packing.compiled);
-      await this.sweep(packing, 0, pack.tiles, Infinity, signal);
+    /** @type {Ready[]} */
+    const all = [];
+    for (const [i, each] of [kernel, ...kernel.packs.map((pack) => ({ ...pack, packs: [] }))].entries()) {
+      memory.write(each.args, new Uint8Array(Uint32Array.from(each.pointers).buffer));
+      all.push({ ...each, no: i ? PACKING + i : no, compiled: await this.compile(each.module, signal) });
     }
-    const compiled = await this.compile(kernel.module, signal);
-    memory.write(kernel.args, new Uint8Array(Uint32Array.from(kernel.pointers).buffer));
-    await this.mail(no, compiled);
-    return { ...kernel, no, compiled };
+    await this.mail(all.map((each) => [each.no, each.compiled]));
+    const [ready, ...packing] = all;
+    for (const pack of packing) await this.sweep(pack, 0, pack.tiles, Infinity, signal);
+    return ready;
   }
 
   /**
@@ -280,9 +281,9 @@ export class LabBench {
     });
   }
 
-  /** @param {number} no @param {WebAssembly.Module | null} module */
-  mail(no, module) {
-    return this.session.mail({ op: 'lab', session: this.session.no, no, module });
+  /** All at once: the threads come to their mail between two inferences. @param {[number, WebAssembly.Module | null][]} modules by the number of the kernel */
+  mail(modules) {
+    return this.session.mail({ op: 'lab', session: this.session.no, modules });
   }
 
   /** Repeats a pattern over a region. @param {import('./types.d.ts').LabFill} fill @param {AbortSignal} signal */

@@ -139,7 +139,7 @@ export class Lab {
   async promote() {
     const { candidate } = this;
     if (!candidate) throw new Error('promote without a candidate');
-    await this.bench.mail(SERVING, candidate.compiled);
+    await this.bench.mail([[SERVING, candidate.compiled]]);
     this.serving = { ...candidate, no: SERVING };
     this.candidate = null;
     return candidate.compiled;

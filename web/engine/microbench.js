@@ -21,11 +21,9 @@ export async function microbench(bench, { pages, fill: [address, nbytes], kernel
   const ready = [];
   for (const [i, kernel] of kernels.entries()) {
     memory.write(kernel.args, new Uint8Array(Uint32Array.from(kernel.pointers).buffer));
-    const no = MEASURED + i;
-    const compiled = await bench.compile(kernel.module, signal);
-    await bench.mail(no, compiled);
-    ready.push({ ...kernel, no, compiled });
+    ready.push({ ...kernel, no: MEASURED + i, compiled: await bench.compile(kernel.module, signal) });
   }
+  await bench.mail(ready.map(({ no, compiled }) => [no, compiled]));
   const each = bench.sampleMs;
   const start = performance.now();
   const rounds = ready.map((kernel) => (kernel.parallel ? kernel.tiles * bench.session.threads : kernel.tiles));
@@ -49,6 +47,6 @@ export async function microbench(bench, { pages, fill: [address, nbytes], kernel
     for (let n = 0; n < 5; n++) ms = Math.min(ms, await call(i));
     times[ready[i].name ?? String(i)] = ms / rounds[i];
   }
-  for (const { no } of ready) await bench.mail(no, null);
+  await bench.mail(ready.map(({ no }) => [no, null]));
   return { times, values: reads.map(({ address: at, length }) => [...memory.read(at, length)]) };
 }

@@ -29,8 +29,13 @@ export async function tryPair(bench, { pages, plans, fills, outputs, rounds, pol
   try {
     session.memory.ensure(pages);
     const start = performance.now();
-    for (const plan of plans) ways.push(await Way.load(bench, plan, signal));
+    /** @type {WebAssembly.Module[]} */
+    const modules = [];
+    for (const { module } of plans) modules.push(await bench.compile(module, signal));
     report.compileMs = performance.now() - start;
+    for (const plan of plans) ways.push(new Way(bench, plan));
+    await Promise.all(ways.map((way, i) => way.link(modules[i])));
+    for (const [i, way] of ways.entries()) await way.begin(plans[i].init, signal);
     for (const fill of fills) await bench.fill(fill, signal);
     for (const { address, other, nbytes } of outputs) {
       await bench.blank(address, nbytes, signal);
@@ -55,7 +60,7 @@ export async function tryPair(bench, { pages, plans, fills, outputs, rounds, pol
     if (cause instanceof NnjitError && cause.code === 'COMPILE_FAILED') return done('refused', cause.message);
     throw cause;
   } finally {
-    for (const { plan } of ways) await session.mail({ op: 'dropPlan', session: session.no, plan: plan.no });
+    await Promise.all(ways.map(({ plan }) => session.mail({ op: 'dropPlan', session: session.no, plan: plan.no })));
   }
 }
 
@@ -63,26 +68,27 @@ class Way {
   /** Steps that are run in one slice, [first, last): all one by one until their times are known. @type {[number, number][]} */
   #ranges;
 
-  /** Use Way.load. @param {LabBench} bench @param {LoadedPlan} plan */
-  constructor(bench, plan) {
+  /** @param {LabBench} bench @param {LabPlan} given */
+  constructor(bench, { tableBase, slots, steps }) {
     this.bench = bench;
-    this.plan = plan;
-    this.#ranges = plan.steps.map((_, i) => [i, i + 1]);
-  }
-
-  /**
-   * @param {LabBench} bench @param {LabPlan} given @param {AbortSignal} signal
-   * @returns {Promise<Way>} with its constants in place
-   */
-  static async load(bench, { module: bytes, tableBase, slots, steps, init }, signal) {
-    const { session } = bench;
-    const module = await bench.compile(bytes, signal);
     /** @type {LoadedPlan} */
-    const plan = {
-      no: session.planNumber(), key: 'lab', tableBase, slots, steps, segments: [], inputs: [], outputs: [], values: new Map(),
+    this.plan = {
+      no: bench.session.planNumber(), key: 'lab', tableBase, slots, steps, segments: [], inputs: [], outputs: [], values: new Map(),
       long: countLong(steps),
     };
-    await session.mail({ op: 'plan', session: session.no, plan: plan.no, module, tableBase, slots });
+    this.#ranges = steps.map((_, i) => [i, i + 1]);
+  }
+
+  /** Every thread gets it. @param {WebAssembly.Module} module */
+  link(module) {
+    const { bench: { session }, plan: { no, tableBase, slots } } = this;
+    return session.mail({ op: 'plan', session: session.no, plan: no, module, tableBase, slots });
+  }
+
+  /** Its constants come to their places. @param {LabPlan['init']} init @param {AbortSignal} signal */
+  async begin(init, signal) {
+    const { bench } = this;
+    const { session } = bench;
     for (const item of init) {
       if (item.kind === 'bytes') {
         await bench.slice(signal, () => session.memory.write(item.address, item.data));
@@ -93,7 +99,6 @@ class Way {
         await bench.sweep({ no: 0, slot, args, tiles, parallel }, 0, tiles, Infinity, signal);
       }
     }
-    return new Way(bench, plan);
   }
 
   /** Its steps once, in slices. @param {AbortSignal} signal @returns {Promise<number>} ms */

@@ -77,7 +77,7 @@ export class Replica {
         this.#plan(mail.session, mail.plan).candidate = mail.module && this.#kernel(mail.session, mail.module);
         break;
       case 'lab':
-        this.#session(mail.session).lab[mail.no] = mail.module && this.#kernel(mail.session, mail.module);
+        for (const [no, module] of mail.modules) this.#session(mail.session).lab[no] = module && this.#kernel(mail.session, module);
         break;
       case 'dropPlan':
         this.#dropPlan(mail);

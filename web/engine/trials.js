@@ -32,7 +32,7 @@ export class Trials {
    * @param {string} id
    * @param {import('./types.d.ts').LabSetup} setup
    * @param {AbortSignal} [signal]
-   * @returns {Promise<{ms: number, busyMs: number, samples: number[][]}>}
+   * @returns {Promise<{ms: number, busyMs: number, samples: number[][], waits?: import('./types.d.ts').PaceReport}>}
    */
   labSetup(id, setup, signal) {
     return this.calls.call('labSetup', [id, setup], { signal });

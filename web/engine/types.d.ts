@@ -225,6 +225,7 @@ export interface LabConfirmation {
   reason: string;
   base: number[];
   mine: number[];
+  waits?: PaceReport;
 }
 export interface LabFill { address: number; nbytes: number; pattern: Uint8Array }
 /** The serving kernel writes to `address`, candidates to `other`. */
@@ -256,6 +257,8 @@ export interface LabReport {
   base: number[];
   mine: number[];
   busyMs: number;
+  /** Up to now, as from pace(). */
+  waits?: PaceReport;
 }
 /** Panels to make over when a kernel with other tiles takes a slot: kernels of a source and a target, in order, then
  *  the words that point to the panels are changed to `place`. */
@@ -282,7 +285,7 @@ export type Mail =
   | { op: 'plan'; session: number; plan: number; module: WebAssembly.Module; tableBase: number; slots: number }
   | { op: 'swap'; session: number; plan: number; slot: number; module: WebAssembly.Module | null }
   | { op: 'candidate'; session: number; plan: number; module: WebAssembly.Module | null }
-  | { op: 'lab'; session: number; no: number; module: WebAssembly.Module | null }
+  | { op: 'lab'; session: number; modules: [number, WebAssembly.Module | null][] }
   | { op: 'dropPlan'; session: number; plan: number }
   | { op: 'dropSession'; session: number };
 

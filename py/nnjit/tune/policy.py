@@ -17,15 +17,16 @@ AGAIN = 0.985
 """In the second duel, which keeps out who was only lucky in the first."""
 WORTH = 0.004
 """A kernel is worth trying while what it may gain is this part of the model's time."""
-FACTS_MS = 3000.0
+FACTS_MS = 1500.0
 """In mode idle the first candidates wait so long for the device's facts; then typical ones serve instead."""
 PAUSE_MS, PATIENCE_MS = 1000.0, 60_000.0
 """What cannot be cut into slices takes place so long after the last run; how long such a pause is waited for."""
 STREAM = {
-    # runs that follow each other within streamMs are a stream; of runs below shortMs a candidate each spacingMs at
-    # most, because Python writes it beside the engine's threads; between two parts of a lowering restMs
+    # runs that follow each other within streamMs are a stream; after work of Python's beside one of runs below shortMs
+    # comes `spacing` times as long without, at most spacingMs; between two parts of a lowering restMs
     "streamMs": 50.0,
     "shortMs": 60.0,
+    "spacing": 150.0,
     "spacingMs": 2000.0,
     "restMs": 30.0,
     # how long an inference is waited for that tells where the time goes
