@@ -7,7 +7,7 @@ shortest time that a kernel could take here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from math import prod
 from typing import Any
 
@@ -44,12 +44,14 @@ class DeviceFacts:
 
     @staticmethod
     def read(given: Mapping[str, Any] | None) -> DeviceFacts:
-        """Stored facts; the typical ones where there are none, or none of this version and form."""
+        """Stored facts; the typical ones where there are none, or none of this version and form. What else was stored
+        with them (the page keeps how long they took) is left out."""
         if not given or given.get("version") != VERSION:
             return DeviceFacts()
         try:
             steps = tuple((int(n), float(rate)) for n, rate in given["bandwidth"])
-            facts = DeviceFacts(**{**given, "bandwidth": steps, "relaxed": tuple(given["relaxed"])})
+            known = {f.name: given[f.name] for f in fields(DeviceFacts)}
+            facts = DeviceFacts(**{**known, "bandwidth": steps, "relaxed": tuple(given["relaxed"])})
         except (TypeError, ValueError, KeyError):
             return DeviceFacts()
         numbers = (facts.fma_gflops, facts.muladd_gflops, facts.scaling, *(rate for _, rate in steps))

@@ -53,8 +53,11 @@ def test_facts_survive_storage_and_nothing_else_does() -> None:
     facts = measured()
     assert DeviceFacts.read(facts.to_json()) == facts
     for bad in (None, {}, {**facts.to_json(), "version": 0}, {**facts.to_json(), "registers": 10_000},
-                {**facts.to_json(), "bandwidth": []}, {**facts.to_json(), "odd": 1}, {"version": 1}):  # fmt: skip
+                {**facts.to_json(), "bandwidth": []}, {**facts.to_json(), "version": "1"}, {"version": 1}):  # fmt: skip
         assert not DeviceFacts.read(bad).measured
+    for name in facts.to_json():
+        assert not DeviceFacts.read({k: v for k, v in facts.to_json().items() if k != name}).measured
+    assert DeviceFacts.read({**facts.to_json(), "tookMs": 412}) == facts, "the page keeps more than the facts"
 
 
 def test_the_target_takes_its_registers_from_the_facts() -> None:
