@@ -2,17 +2,17 @@
 
 /**
  * @param {string} url of a bundle
- * @param {{threads: number, mode: 'idle' | 'now', seconds: number, gapMs: number, before: number, cacheUrl: string}} how
+ * @param {{threads: number, mode: 'idle' | 'now', seconds: number, gapMs: number, before: number, cacheUrl: string, backend?: 'wasm' | 'webgpu'}} how
  *   gapMs: pause between inferences; before: inferences before tuning begins, to compare with
  */
-export async function study(url, { threads, mode, seconds, gapMs, before, cacheUrl }) {
+export async function study(url, { threads, mode, seconds, gapMs, before, cacheUrl, backend = 'wasm' }) {
   const { decode, readBundle } = await import('/t/support/values.js');
   const nnjit = await import('/nnjit.js');
   nnjit.env.wasm.numThreads = threads;
   await nnjit.ready;
   const { head, blob } = readBundle(await (await fetch(url)).arrayBuffer());
   const created = performance.now();
-  const session = await nnjit.InferenceSession.create(head.job.url);
+  const session = await nnjit.InferenceSession.create(head.job.url, { executionProviders: [backend] });
   const feeds = Object.fromEntries(
     Object.entries(head.job.inputs).map(([n, value]) => [n, decode(/** @type {any} */ (value), blob, nnjit.Tensor)]),
   );

@@ -5,6 +5,7 @@
     python3 serve.py tune magika --mode idle --gap 1000   a run a second
     python3 serve.py tune --spaces resnet-50,gpt2         raw and filtered counts of each kernel, no browser
     python3 serve.py tune --sample 100 mobilenet-v2       the best listed schedule against the raw space's
+    python3 serve.py tune resnet-50 --backend webgpu      on the GPU; with --sample: the list against the space
     python3 serve.py tune --device                        measure the device's facts
 
 Writes tests/bench/results/tune-MODEL.jsonl (a head, then one line a candidate, swap and inference) and .svg.
@@ -56,6 +57,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--sample", type=int, default=0, help="time so many raw schedules a kernel instead")
     parser.add_argument("--kernels", type=int, default=6, help="with --sample: how many kernels")
     parser.add_argument("--device", action="store_true", help="measure the device's facts instead")
+    parser.add_argument(
+        "--backend", choices=("wasm", "webgpu"), default="wasm", help="webgpu: tests/bench/gpu_tune.py"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     return parser.parse_args(argv)
 
@@ -65,6 +69,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.spaces:
         for name in args.spaces.split(","):
             print(spaces(name, args.shape))
+        return 0
+    if args.backend == "webgpu":
+        from tests.bench import gpu_tune
+
+        with gpu_tune.on_device() as lab:
+            if args.sample:
+                print(gpu_tune.sample(lab, args.sample, args.seconds, args.out))
+            else:
+                studies(lab, args)
         return 0
     with started() as lab:
         if args.device:
@@ -77,15 +90,21 @@ def main(argv: Sequence[str] | None = None) -> int:
                 (args.out / f"spaces-{name}.json").write_text(json.dumps(rows, indent=1))
                 print(sampled.table(name, rows))
             return 0
-        for name in args.models or ["magika"]:
-            found = study(lab, name, args)
-            lines = log_lines(name, args, found)
-            args.out.mkdir(parents=True, exist_ok=True)
-            stem = args.out / f"tune-{name}{'-idle' if args.mode == 'idle' else ''}"
-            stem.with_suffix(".jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-            stem.with_suffix(".svg").write_text(plot(name, found))
-            print(summary(name, found))
+        studies(lab, args)
     return 0
+
+
+def studies(lab: Lab, args: argparse.Namespace) -> None:
+    """Each model in turn: its log, its plot, and what a reader wants first."""
+    for name in args.models or ["magika"]:
+        found = study(lab, name, args)
+        lines = log_lines(name, args, found)
+        args.out.mkdir(parents=True, exist_ok=True)
+        kind = "-idle" * (args.mode == "idle") + "-webgpu" * (args.backend == "webgpu")
+        stem = args.out / f"tune-{name}{kind}"
+        stem.with_suffix(".jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        stem.with_suffix(".svg").write_text(plot(name, found))
+        print(summary(name, found))
 
 
 def study(lab: Lab, name: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -95,7 +114,7 @@ def study(lab: Lab, name: str, args: argparse.Namespace) -> dict[str, Any]:
     job = {"name": name, "kind": "model", "url": folder + path.name, "attrs": {}}
     url = lab.site.put(f"tune/{name}.bin", pack(job, model.feeds(args.shape), {}, {}))
     how = {"threads": args.threads, "mode": args.mode, "seconds": args.seconds, "gapMs": args.gap,
-           "before": args.before, "cacheUrl": args.cache}  # fmt: skip
+           "before": args.before, "cacheUrl": args.cache, "backend": args.backend}  # fmt: skip
     page = lab.page("t/bench/bench.html")
     try:
         found: dict[str, Any] = page.evaluate(
