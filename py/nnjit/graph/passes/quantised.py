@@ -2,7 +2,8 @@
 
 Conv(Dequantize(x), Dequantize(w), b)  →  Cast(ConvInteger(x, w)) * (x_scale * w_scale) + b
 MatMul(x, Cast(w8) * s)                →  MatMul(x, Cast(w8)) * s
-    Gather(Cast(w8) * s, i)                →  Cast(Gather(w8, i)) * Gather(s, i)
+Gather(Cast(w8) * s, i)                →  Cast(Gather(w8, i)) * Gather(s, i)
+MaxPool(Dequantize(x))                 →  Dequantize(MaxPool(x))
 """
 
 from __future__ import annotations
@@ -191,11 +192,23 @@ def _rows(b: Builder, w: Value) -> tuple[Value, Value] | None:
     return None
 
 
+def _max_pool(b: Builder, node: Node) -> Value | None:
+    """MaxPool(Dequantize(x)) → Dequantize(MaxPool(x)), with one scale above 0: what is larger stays so"""
+    s = _quantised(node.inputs[0])
+    if s is None or s.axis is not None or sum(1 for v in node.outputs if v.name) != 1:
+        return None
+    scale = s.scale.const.array if s.scale.const is not None else None
+    if scale is None or not float(scale.reshape(-1)[0]) > 0:
+        return None
+    return b("DequantizeLinear", [b("MaxPool", [s.x], **node.attrs), s.scale, s.zero])
+
+
 _RULES: dict[str, list[Rule]] = {
     "Gather": [_gather],
     "MatMul": [_matmul, _weights],
     "Gemm": [_gemm],
     "Conv": [_conv],
+    "MaxPool": [_max_pool],
 }
 
 
