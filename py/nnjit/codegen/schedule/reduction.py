@@ -6,15 +6,19 @@ Takes a stage, its options and copies; returns statements that leave the reducti
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import nan, prod
 
 from nnjit.codegen.dtypes import LIMITS
-from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, reg, select
+from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, op, reg, select
 from nnjit.codegen.loops import For, Set, Stmt, Store
 from nnjit.codegen.schedule.copies import Copy, Reader, within
 from nnjit.codegen.schedule.options import Options
 from nnjit.codegen.schedule.steps import check
 from nnjit.codegen.schedule.tiling import beyond, trips
 from nnjit.codegen.spec import Axis, Stage
+
+MANY = 8
+"""Terms from which a maximum has its NaNs looked for beside it."""
 
 
 def reduction(s: Stage, n: int, o: Options, copies: list[Copy], wide: str, reader: Reader) -> list[Stmt]:
@@ -29,6 +33,10 @@ def reduction(s: Stage, n: int, o: Options, copies: list[Copy], wide: str, reade
     for c in copies:
         for p in range(parts):
             out.append(Set(_part(f"acc{n}{c.suffix}", p), zero, lanes or c.lanes))
+    apart = _nans_apart(s, [lanes or c.lanes for c in copies])
+    combine = f"p{s.combine}" if apart else s.combine
+    if apart:
+        out += [Set(f"nan{n}{c.suffix}", const(False, "bool"), lanes or c.lanes) for c in copies]
 
     whole = combined(s.combine, Expr("acc", dtype, (), "acc"), body)
 
@@ -37,7 +45,7 @@ def reduction(s: Stage, n: int, o: Options, copies: list[Copy], wide: str, reade
         for c in copies:
             here = {**c.env, **at}
             real = valid if lanes else c.count
-            if real == (lanes or c.lanes) and s.terms is None:
+            if real == (lanes or c.lanes) and s.terms is None and not apart:
                 name = _part(f"acc{n}{c.suffix}", part)
                 stmts.append(Set(name, reader.value(whole, c, here, reg(name, dtype)), lanes or c.lanes))
                 continue
@@ -58,8 +66,13 @@ def reduction(s: Stage, n: int, o: Options, copies: list[Copy], wide: str, reade
                 stmts.append(Store(s.terms[0], place, term, lanes or c.lanes, real))
             if lanes and valid < lanes:
                 term = select(compare("lt", axis(Index(0, {LANE: 1})), const(valid, "i32")), term, zero)
+            if apart:
+                found, width = f"nan{n}{c.suffix}", lanes or c.lanes
+                stmts.append(Set(f"term{n}", term, width))
+                term = reg(f"term{n}", dtype)
+                stmts.append(Set(found, op("or", reg(found, "bool"), compare("ne", term, term)), width))
             name = _part(f"acc{n}{c.suffix}", part)
-            stmts.append(Set(name, combined(s.combine, reg(name, dtype), term), lanes or c.lanes))
+            stmts.append(Set(name, combined(combine, reg(name, dtype), term), lanes or c.lanes))
         return stmts
 
     def loops(axes: tuple[Axis, ...], at: dict[str, Index]) -> list[Stmt]:
@@ -77,12 +90,24 @@ def reduction(s: Stage, n: int, o: Options, copies: list[Copy], wide: str, reade
         name = f"acc{n}{c.suffix}"
         total = reg(name, dtype)
         for p in range(1, parts):
-            total = combined(s.combine, total, reg(_part(name, p), dtype))
+            total = combined(combine, total, reg(_part(name, p), dtype))
+        if apart:
+            total = select(reg(f"nan{n}{c.suffix}", "bool"), const(nan, dtype), total)
         if lanes:
             total = Expr(f"lanes_{s.combine}", dtype, (total,), lanes)
-        if lanes or parts > 1:
+        if lanes or parts > 1 or apart:
             out.append(Set(name, total, lanes or c.lanes))
     return out
+
+
+def _nans_apart(s: Stage, widths: list[int]) -> bool:
+    """Whether a maximum or minimum is of the terms that are numbers, and a second register says in which lanes there
+    was another. One that keeps NaNs by itself is eight instructions of x86 that wait for each other; apart they are
+    three, of which one waits."""
+    assert s.body is not None
+    terms = prod(a.extent for a in s.reduce)
+    plain = s.terms is None and not s.running and s.body.dtype == "f32" and min(widths) > 1
+    return plain and s.combine in ("max", "min") and terms >= MANY
 
 
 def _part(name: str, part: int) -> str:

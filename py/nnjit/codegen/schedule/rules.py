@@ -70,9 +70,7 @@ def rows(spec: KernelSpec, target: Target) -> Schedule | None:
         for name, (extent, reduced, spatial) in inner.items():
             steps.append(Vectorize(name, LANES))
             if reduced and extent > 2 * LANES:
-                # a maximum that keeps NaNs is some eight instructions, each waiting for the one before
-                slow = any(s.combine in ("max", "min") for s in spec.stages) and extent >= 256
-                steps.append(Partial(name, 8 if slow else 4 if extent >= 64 else 2))
+                steps.append(Partial(name, 4 if extent >= 64 else 2))
             if spatial:
                 steps.append(Tile(name, 16 if extent >= 16 else LANES))
     elif narrow and shared is not None and shared.extent >= LANES and not kept_places(spec):
