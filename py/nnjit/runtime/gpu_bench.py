@@ -50,7 +50,10 @@ class GpuBench:
         twice = sum(
             n * (2 if o.role == "out" else 1) for n, o in zip(self.nbytes, self.spec.operands, strict=True)
         )
-        if max(self.nbytes) > self.target.max_buffer_bytes or twice > MOST_BYTES:
+        if (
+            max(self.nbytes) > min(self.target.max_buffer_bytes, self.target.max_binding_bytes)
+            or twice > MOST_BYTES
+        ):
             raise TooLarge(f"{self.spec.name} needs more than {MOST_BYTES >> 20} MiB to be tried out")
 
     def setup(self, serving: Schedule, probes: Sequence[tuple[int, int]] = ()) -> dict[str, Any]:

@@ -209,6 +209,7 @@ class _Linker(Link):
             )
         moves = () if all(place == (i, 0) for i, place in enumerate(places)) else tuple(places)
         shader, _, _ = emitted(s.spec, s.schedule, self.target, moves)
+        bindings = in_parts(bindings, shader)
         at = self.shaders.setdefault(shader, len(self.shaders))
         if at == len(self.kernels):
             self.kernels.append(KernelInfo(s.spec, s.schedule, len(shader.wgsl)))
@@ -289,6 +290,22 @@ class _Linker(Link):
             yield {"kind": "range", **to, "source": r.file, "start": r.start, "length": r.length}
         elif const.nbytes:
             yield {"kind": "bytes", **to, "data": const.raw()}
+
+
+def in_parts(bindings: list[GpuBinding], shader: Shader) -> list[GpuBinding]:
+    """The bindings of a shader that binds some of them in parts."""
+    if not shader.parts:
+        return bindings
+    first = [
+        GpuBinding(b.buffer, b.offset, min(b.size, made.nbytes))
+        for b, made in zip(bindings, shader.bindings, strict=True)
+    ]
+    more = []
+    for part in shader.parts:
+        whole = bindings[part.operand]
+        size = min(part.nbytes, whole.size - part.start)
+        more.append(GpuBinding(whole.buffer, whole.offset + part.start, size))
+    return first + more
 
 
 def _lowest(spec: KernelSpec) -> dict[int, int]:

@@ -8,7 +8,7 @@ operand is a storage buffer of its own, each shared array a variable of the work
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nnjit.codegen.expr import LANE, Expr, Index, UnsupportedExpr, walk
@@ -34,6 +34,7 @@ from nnjit.codegen.loops import (
 from nnjit.codegen.spec import Operand
 from nnjit.codegen.wgsl.legalize import legal
 from nnjit.codegen.wgsl.names import Names
+from nnjit.codegen.wgsl.parts import ARRAY_BYTES, Part, in_parts, part_bytes, parts_of
 from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.codegen.wgsl.types import HELPERS, operand_bytes, stored_bytes, stored_type
 from nnjit.codegen.wgsl.values import Values
@@ -64,9 +65,15 @@ class Shader:
     workgroup_size: int
     dispatch: tuple[int, int, int]
     bindings: tuple[Binding, ...]
+    parts: tuple[Part, ...] = ()
+    """Of operands larger than a binding, what their own does not reach; bound after all of `bindings`."""
 
     def to_js(self) -> dict[str, Any]:
         """What crosses to JavaScript."""
+        more = [
+            replace(self.bindings[p.operand], binding=len(self.bindings) + i, nbytes=p.nbytes)
+            for i, p in enumerate(self.parts)
+        ]
         return {
             "name": self.name,
             "wgsl": self.wgsl,
@@ -75,17 +82,21 @@ class Shader:
             "dispatch": list(self.dispatch),
             "bindings": [
                 {"binding": b.binding, "dtype": b.dtype, "role": b.role, "size": b.size, "nbytes": b.nbytes}
-                for b in self.bindings
+                for b in (*self.bindings, *more)
             ],
         }
 
 
 def emit(nest: Nest, target: WgslTarget) -> Shader:
     """The shader of `nest`. UnsupportedExpr for a type or an operation that WGSL has not, or too many buffers."""
-    if len(nest.operands) > target.max_bindings:
-        raise UnsupportedExpr(f"{len(nest.operands)} buffers, the device binds {target.max_bindings}")
+    sizes = [_padded(max(operand_bytes(o, target.half), 1)) for o in nest.operands]
+    parts = tuple(p for i, nbytes in enumerate(sizes) for p in parts_of(i, nbytes, target))
+    if len(sizes) + len(parts) > target.max_bindings:
+        raise UnsupportedExpr(f"{len(sizes) + len(parts)} buffers, the device binds {target.max_bindings}")
+    split = {p.operand for p in parts}
     bindings = tuple(
-        Binding(i, o.dtype, o.role, o.size, _nbytes(o, target), o.packed) for i, o in enumerate(nest.operands)
+        Binding(i, o.dtype, o.role, o.size, part_bytes(target) if i in split else sizes[i], o.packed)
+        for i, o in enumerate(nest.operands)
     )
     if nest.threads > target.max_workgroup:
         raise UnsupportedExpr(f"{nest.threads} threads, a workgroup has {target.max_workgroup}")
@@ -96,24 +107,20 @@ def emit(nest: Nest, target: WgslTarget) -> Shader:
     groups = max(1, nest.tiles if nest.threads else -(-nest.tiles // workgroup))
     rows = -(-groups // target.max_groups)
     columns = -(-groups // rows)
-    text = _Emitter(nest, target.half).shader(workgroup, columns if rows > 1 else 0)
-    return Shader(nest.name, text, ENTRY_POINT, workgroup, (columns, rows, 1), bindings)
+    text = _Emitter(nest, target.half, parts, part_bytes(target)).shader(
+        workgroup, columns if rows > 1 else 0
+    )
+    return Shader(nest.name, text, ENTRY_POINT, workgroup, (columns, rows, 1), bindings, parts)
 
 
 def _padded(nbytes: int) -> int:
     return -(-nbytes // 16) * 16
 
 
-def _nbytes(o: Operand, target: WgslTarget) -> int:
-    nbytes = _padded(max(operand_bytes(o, target.half), 1))
-    if nbytes > target.max_binding_bytes:
-        raise UnsupportedExpr(f"a buffer of {nbytes} bytes, the device binds {target.max_binding_bytes}")
-    return nbytes
-
-
 class _Emitter:
-    def __init__(self, nest: Nest, half: bool) -> None:
-        self.nest, self.half = nest, half
+    def __init__(self, nest: Nest, half: bool, parts: Sequence[Part] = (), part: int = 0) -> None:
+        """parts: of operands that are bound so, of `part` bytes each."""
+        self.nest, self.half, self.parts, self.part = nest, half, parts, part
         loop = nest.body[0]
         assert isinstance(loop, For) and loop.kind == "parallel"
         self.loop, self.names = loop, Names()
@@ -152,8 +159,8 @@ class _Emitter:
             *self._block(self.body, 1),
             "}",
         ]
-        text = "\n".join(main) + "\n"
-        helpers = [f for name, f in HELPERS.items() if f"{name}()" in text] + used(text)
+        text, reads = self._in_parts("\n".join(main) + "\n")
+        helpers = reads + [f for name, f in HELPERS.items() if f"{name}()" in text] + used(text)
         tiles = f"{self.nest.tiles} tile{'' if self.nest.tiles == 1 else 's'}"
         who = f"{self.nest.threads} threads each" if self.nest.threads else "one an invocation"
         head = f"// {self.nest.name}: {tiles}, {who}\n"
@@ -168,21 +175,42 @@ class _Emitter:
             head += "enable f16;\n"
         return "\n".join([head + buffers, *helpers, text])
 
+    def _array(self, i: int, o: Operand) -> tuple[str, int]:
+        """The element type of an operand's array, and how many there are."""
+        element = stored_type(o.dtype, self.half)
+        if o.packed:
+            return "u32", -(-o.size // 4)
+        if i in self.wide:
+            return f"vec4{'h' if element == 'f16' else element[0]}", -(-o.size // 4)
+        return element, o.size
+
+    def _in_parts(self, text: str) -> tuple[str, list[str]]:
+        """The text with accesses by parts, and the functions for them."""
+        reads = []
+        for i in sorted({p.operand for p in self.parts}):
+            element, _ = self._array(i, self.nest.operands[i])
+            count = 1 + sum(p.operand == i for p in self.parts)
+            each = self.part // ARRAY_BYTES[element]
+            text, read = in_parts(text, self.v.buffer(i), element, each, count)
+            reads.append(read)
+        return text, [r for r in reads if f"{r.split('(')[0][3:]}(" in text]
+
     def _buffers(self) -> str:
-        lines = []
+        lines, last = [], len(self.nest.operands)
+        split = {p.operand for p in self.parts}
         for i, o in enumerate((*self.nest.operands, *self.nest.shared)):
-            element = stored_type(o.dtype, self.half)
-            size = o.size
-            if o.packed:
-                element, size = "u32", -(-size // 4)
-            elif i in self.wide:
-                element, size = f"vec4{'h' if element == 'f16' else element[0]}", -(-size // 4)
-            name = self.v.buffer(i)
+            (element, size), name = self._array(i, o), self.v.buffer(i)
+            access = "read" if o.role == "in" else "read_write"
             if o.role == "shared":
                 lines.append(f"var<workgroup> {name}: array<{element}, {size}>;\n")
-            else:
-                access = "read" if o.role == "in" else "read_write"
-                lines.append(f"@group(0) @binding({i}) var<storage, {access}> {name}: array<{element}>;\n")
+                continue
+            names = [f"{name}_0"] if i in split else [name]
+            names += [f"{name}_{n + 1}" for n in range(sum(p.operand == i for p in self.parts))]
+            at = [i, *(last + n for n, p in enumerate(self.parts) if p.operand == i)]
+            lines += [
+                f"@group(0) @binding({n}) var<storage, {access}> {part}: array<{element}>;\n"
+                for n, part in zip(at, names, strict=True)
+            ]
         return "".join(lines)
 
     def _block(self, body: Sequence[Stmt], depth: int) -> list[str]:
