@@ -149,11 +149,13 @@ def _lanewise(
         out.append(For(a.name, full, body, limit=trips(o, a, group)))
     elif full == 1:
         for p in range(parts):
-            out += step({**at, a.name: lane + p * lanes}, p, lanes)
-    start, rest = full * group, list[Stmt]()
+            out += beyond(o, a, p * lanes, step({**at, a.name: lane + p * lanes}, p, lanes))
+    check(a.name not in o.limit or o.granule % lanes == 0, f"vectors along {a.name} do not fill a granule")
+    start = full * group
     for i in range(0, rem, lanes):
-        rest += step({**at, a.name: lane + (start + i)}, i // lanes % parts, min(lanes, rem - i))
-    return out + (beyond(o, a, start, rest) if rest else [])
+        vector = step({**at, a.name: lane + (start + i)}, i // lanes % parts, min(lanes, rem - i))
+        out += beyond(o, a, start + i, vector)
+    return out
 
 
 def identity(combine: str, dtype: str) -> Expr:
