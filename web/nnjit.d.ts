@@ -104,7 +104,8 @@ export type BytesLike = string | URL | Request | ArrayBuffer | ArrayBufferView |
 export interface SessionOptions {
   /**
    * First that can run here wins: 'webgpu', 'wasm' (the default), or 'reference' (onnx.reference, for debugging). Where
-   * there is no adapter the next one runs ('wasm' if none is named), and session.backendReason says why.
+   * there is no adapter the next one runs ('wasm' if none is named), and session.backendReason says why. With both
+   * 'webgpu' and 'wasm' it begins on wasm and moves to the GPU where runs are faster there.
    */
   executionProviders?: readonly (string | { name: string })[];
   /** Where outputs go on 'webgpu'; default 'cpu'. Types that are wider in a buffer (bool, int8, …) go to 'cpu' in any case. */
@@ -387,7 +388,7 @@ export class InferenceSession {
   readonly inputMetadata: readonly ValueMetadata[];
   readonly outputMetadata: readonly ValueMetadata[];
   readonly backend: 'webgpu' | 'wasm' | 'reference';
-  /** Why `backend` is not the first provider asked for; '' if it is. */
+  /** Why it runs there: what was measured where it may run on two, or why not on the first asked for; '' if there is nothing to say. */
   readonly backendReason: string;
   readonly state: 'ready' | 'compiler-died' | 'engine-died' | 'released';
   readonly model: { name: string; nodes: number; parameterBytes: number; opset: Record<string, number>; files: string[] };
