@@ -15,7 +15,7 @@ from nnjit.codegen.schedule.apply import apply, scratch_of
 from nnjit.codegen.schedule.attention import AttentionTile, few_rows, many_rows, shape
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.rules import default_schedule
-from nnjit.codegen.schedule.steps import Distribute, Schedule, Skip
+from nnjit.codegen.schedule.steps import Distribute, Partial, Schedule, Skip, Vectorize, describe
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm.target import Target
 from tests.support import kernels, specs
@@ -100,6 +100,16 @@ def test_causal_rows_end_their_loops() -> None:
     plain, _ = specs.attention(rng, 2, 1, 96, 96, 16, 16)
     nest = apply(canonical(plain), default_schedule(canonical(plain), Target()))
     assert not any(s.limit is not None for s in loops(nest.body))
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4])
+@pytest.mark.parametrize("keys", [5, 8, 13, 16, 20])
+def test_partial_results_end_where_the_granule_does(keys: int, parts: int) -> None:
+    """What lies beyond in scratch memory was never computed, be it whole groups of vectors or what is left."""
+    spec, inputs = specs.attention(np.random.default_rng(0), 1, 1, 3, keys, 2, 2, causal=True)
+    steps = (Vectorize("r", 4), Partial("r", parts), Skip(4 if keys < 8 * parts else 4 * parts))
+    found = interpreted(spec, steps, inputs)
+    agree(found, specs.evaluate(spec, inputs), 1e-5, describe(steps))
 
 
 def test_scratch_memory_is_a_block() -> None:
