@@ -11,7 +11,10 @@ tests/bench/results/gpu-DATE.json with adapter, browser and flags; for every sha
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -26,8 +29,9 @@ from nnjit.codegen.expr import Expr, Index, acc, axis, cast, const, load, op
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.gpu_attention import attentions
-from nnjit.codegen.schedule.gpu_products import products
+from nnjit.codegen.schedule.gpu_products import products, split_of
 from nnjit.codegen.schedule.gpu_rules import gpu_schedule
+from nnjit.codegen.schedule.split import Split, halves
 from nnjit.codegen.schedule.steps import Schedule, describe
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
 from nnjit.codegen.wgsl.emit import emit
@@ -43,9 +47,9 @@ RESULTS = Path(__file__).parent / "results"
 SHAPES = (
     (128, 768, 3072), (640, 768, 2304), (640, 3072, 768), (384, 768, 768), (1024, 1024, 1024), (2048, 2048, 2048),
     (4096, 4096, 4096), (127, 511, 1023), (1, 768, 3072), (17, 1000, 333), (384, 64, 384), (50, 2048, 1000),
-    (3136, 64, 64), (12544, 27, 32), (49, 960, 160),
+    (3136, 64, 64), (12544, 27, 32), (49, 960, 160), (384, 3072, 768), (49, 4608, 512),
 )  # fmt: skip
-PARTS = ("products", "bytes", "vectors", "attention", "dispatch", "models")
+PARTS = ("cublas", "products", "bytes", "vectors", "attention", "dispatch", "models")
 BLOCK = 32
 """Weights of a few bits that share a scale."""
 HEADS = ((12, 1024, 64), (32, 2048, 128), (12, 384, 64))
@@ -133,6 +137,9 @@ class Bench:
             except Exception as error:  # a shader that the driver refuses is a line in the record
                 one["failed"] = str(error)[:400]
             row["candidates"].append(one)
+        split = split_of(spec, self.target)
+        if split is not None:
+            row["split"] = self._split(spec, split, flops)
         limit = 2e-3 if dtype == "f16" else 1e-4  # of i8: exact
         good = [c for c in row["candidates"] if "ms" in c and c["error"] < limit]
         first = row["candidates"][0]
@@ -153,6 +160,23 @@ class Bench:
         rates = "  ".join(f"{name} {value:.2f}" for name, value in rate.items())
         self.say(f"{dtype} {m}x{k}x{n} {right}: {rates} TFLOP/s")
         return row
+
+    def _split(self, spec: KernelSpec, split: Split, flops: int) -> dict[str, Any]:
+        """Both kernels of a sum in parts, one after the other."""
+        two = halves(spec, split)
+        out: dict[str, Any] = {"parts": split.parts}
+        try:
+            for half in map(canonical, (two.partial, two.total)):
+                schedule = gpu_schedule(half, self.target)
+                shader = emit(apply(half, schedule), self.target)
+                timed = self.page.evaluate("([s]) => bench.timeShader(s, null, {})", [shader.to_js()])
+                out[half.name] = {"schedule": describe(schedule), "ms": timed["ms"]}
+                out["ms"] = out.get("ms", 0.0) + timed["ms"]
+            out["tflops"] = flops / out["ms"] / 1e9
+        except Exception as error:
+            out["failed"] = str(error)[:400]
+        self.say(f"  in {split.parts} parts: {out.get('tflops', 0):.2f} TFLOP/s")
+        return out
 
     def _peer(self, script: str, arguments: list[Any]) -> float | None:
         try:
@@ -187,9 +211,28 @@ class Bench:
             self.say(f"  {library} failed: {str(error)[:300]}")
             return None
 
+    def cublas(self) -> None:
+        """The same products by PyTorch on the same card, where the machine has it."""
+        if importlib.util.find_spec("torch") is None:
+            self.say("cublas: no PyTorch here")
+            return
+        half = [("f16", *s) for s in SHAPES if s[0] >= 128]
+        asked = {"products": [("f32", *s) for s in SHAPES] + half,
+                 "vectors": [(d, self.options.vector, self.options.vector) for d in ("f32", "f16")]}  # fmt: skip
+        script = Path(__file__).parent / "gpu_torch.py"
+        done = subprocess.run(
+            [sys.executable, str(script), json.dumps(asked)], capture_output=True, text=True, check=True
+        )
+        self.result["cublas"] = json.loads(done.stdout)
+        for dtype, m, k, n, ms in self.result["cublas"]["products"]:
+            self.say(f"cuBLAS {dtype} {m}x{k}x{n}: {2 * m * k * n / ms / 1e9:.1f} TFLOP/s")
+
     def products(self) -> None:
         most = self.options.candidates
-        self.result["products"] = [self.product(*s, "f32", "kn", most) for s in SHAPES]
+        self.result["products"] = rows = []
+        for shape in SHAPES:
+            rows.append(self.product(*shape, "f32", "kn", most))
+            self.save()
         if self.target.half:
             big = [s for s in SHAPES if s[0] >= 128]
             self.result["products f16"] = [self.product(*s, "f16", "kn", min(most, 6)) for s in big]

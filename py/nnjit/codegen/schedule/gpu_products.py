@@ -14,7 +14,7 @@ from nnjit.codegen.dtypes import WIDE
 from nnjit.codegen.expr import Access, Expr
 from nnjit.codegen.schedule.dots import factor
 from nnjit.codegen.schedule.facts import LANES, narrow_types, reads, values
-from nnjit.codegen.schedule.group_steps import Along, Cache, Fuse, Matrix, Team, Threads, Words
+from nnjit.codegen.schedule.group_steps import Along, Cache, Fuse, Matrix, Patch, Team, Threads, Words
 from nnjit.codegen.schedule.split import PART, Split
 from nnjit.codegen.schedule.steps import Block, Pack, Schedule, Step, Tile, Unroll, Vectorize
 from nnjit.codegen.schedule.words import GROUP, layout
@@ -51,7 +51,8 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A workgroup's tile: rows and columns, how many threads along each, and the depth of the shared arrays."""
+    """A workgroup's tile: rows and columns, how many threads along each, and the depth of the shared arrays. turned:
+    the left array is, the sums of a stage are unrolled, and threads stand in patches of 4 x 8."""
 
     rows: int
     down: int
@@ -60,6 +61,8 @@ class Shape:
     depth: int = 16
     slices: int = 1
     ahead: bool = True
+    twice: bool = False
+    turned: bool = False
 
     @property
     def threads(self) -> int:
@@ -70,7 +73,7 @@ class Shape:
         left = self.rows * (self.depth + LANES)
         right = self.depth * (self.columns + LANES)
         sums = self.rows * self.columns if self.slices > 1 else 0
-        return 4 * (left + right + sums)
+        return 4 * ((left + right) * (2 if self.twice else 1) + sums)
 
 
 SHAPES = (
@@ -79,7 +82,10 @@ SHAPES = (
     Shape(64, 8, 64, 8), Shape(64, 16, 64, 16, 16, 2), Shape(64, 8, 128, 16), Shape(128, 16, 64, 8),
     Shape(128, 16, 128, 16), Shape(64, 8, 128, 16, 16, 1, False), Shape(128, 16, 128, 16, 16, 1, False),
     Shape(64, 8, 64, 8, 16, 1, False), Shape(64, 8, 128, 16, 8), Shape(128, 16, 64, 16), Shape(16, 4, 32, 8, 32, 4),
-    Shape(16, 4, 64, 16, 32), Shape(8, 2, 64, 16, 32, 2),
+    Shape(16, 4, 64, 16, 32), Shape(8, 2, 64, 16, 32, 2), *(
+        Shape(rows, rows // 8, columns, columns // 8, 16, turned=True)
+        for rows, columns in ((128, 128), (64, 128), (128, 64), (64, 64), (256, 128))
+    ), Shape(128, 16, 128, 16, 32, turned=True), Shape(64, 8, 64, 16, 16, turned=True),
 )  # fmt: skip
 
 SIDE_BY_SIDE = (
@@ -148,7 +154,8 @@ def products(spec: KernelSpec, target: WgslTarget) -> Iterator[Schedule]:
         return
     yield from _in_words(spec, p, target)
     yield from _in_matrices(spec, p, target)
-    fitting = [s for s in SHAPES if _fits(s, target)]
+    along = all(r.index.coeff(p.reduce[-1].name) == 1 for r in p.left)
+    fitting = [s for s in SHAPES if _fits(s, target) and (along or not s.turned)]
     for shape in sorted(fitting, key=lambda s: cost(p, s, target)):
         yield scheduled(spec, p, shape)
 
@@ -173,7 +180,7 @@ def cost(p: Product, s: Shape, target: WgslTarget) -> float:
     each = s.depth // s.slices
     depth = 1.2 if each > 16 else 1.0 if each == 16 else 1.05 if s.slices == 1 else 1.2
     warps = min(share * s.threads, 1024) / 32
-    late = 1.0 if s.ahead else 1.02
+    late = (1.0 if s.ahead else 1.02) * (0.88 if s.turned else 1.0)
     steps = -(-p.k // s.depth) * s.depth + 16
     return share * s.rows * s.columns * steps * (1 + own + group) * slices * depth * late * (1 + 2 / warps)
 
@@ -288,7 +295,8 @@ def _in_words(spec: KernelSpec, p: Product, target: WgslTarget) -> Iterator[Sche
             if down * across * 32 <= target.max_workgroup:
                 shape = Shape(rows, down, columns, across, 16)
                 yield (*_tiled(deep, shape), Matrix(16, 16, 32, target.subgroup), *words)
-    for shape in sorted((s for s in SHAPES if _fits(s, target)), key=lambda s: cost(deep, s, target)):
+    plain = (s for s in SHAPES if _fits(s, target) and not s.turned)
+    for shape in sorted(plain, key=lambda s: cost(deep, s, target)):
         yield (*_tiled(deep, shape), *words)
 
 
@@ -315,7 +323,10 @@ def _tiled(p: Product, shape: Shape) -> Schedule:
     ]
     if shape.slices > 1:
         steps.append(Threads(k, shape.slices))
-    steps.append(Cache(k, shape.depth, shape.ahead and p.k > shape.depth))
+    if shape.turned:
+        steps += [Patch(4, 8), Unroll(k, shape.depth // LANES // shape.slices)]
+    ahead = shape.ahead and p.k > shape.depth
+    steps.append(Cache(k, shape.depth, ahead, shape.twice, shape.turned))
     tiles = -(-p.m // shape.rows)
     block = next((b for b in (8, 6, 4, 3, 2) if tiles % b == 0 and tiles > b), 1)
     if block > 1 and -(-p.column.extent // shape.columns) > 1:
