@@ -138,3 +138,43 @@ def test_each_lab_counts_what_inferences_waited_for_it(page: Page) -> None:
     assert first[2] >= 10 and first[3] == 1
     assert second == [first[0], first[2]], "an inference that is sent later did not wait for them"
     assert called == pytest.approx(7)
+
+
+CALM = """async () => {
+  const { Calm } = await import('/api/tuning-calm.js');
+  const { signal } = new AbortController();
+  const policy = { streamMs: 1e6, shortMs: 60, spacing: 20, spacingMs: 150, restMs: 5, surveyMs: 0 };
+  /** Whether it went on at once: before anything else had a turn. */
+  const free = async (calm, crowded) => {
+    let turns = 0;
+    setTimeout(() => { turns++; }, 0);
+    await calm.before(policy, crowded, signal);
+    return turns === 0;
+  };
+  const busy = (runMs, workedMs) => {
+    const calm = new Calm();
+    if (runMs) calm.ran(runMs);
+    if (workedMs) calm.worked(workedMs);
+    return calm;
+  };
+  const atOnce = [
+    await free(busy(0, 10), true), // nothing runs
+    await free(busy(5, 10), false), // there are cores enough
+    await free(busy(100, 10), true), // runs are long
+    await free(busy(5, 0), true), // it has not worked yet
+  ];
+  const waited = [];
+  for (const ms of [2, 100]) {
+    const start = performance.now();
+    const calm = busy(5, ms);
+    await calm.before(policy, true, signal);
+    waited.push(performance.now() - start);
+  }
+  return [atOnce, waited];
+}"""
+
+
+def test_python_rests_between_two_candidates_where_short_runs_have_all_cores(page: Page) -> None:
+    free, waited = page.evaluate(CALM)
+    assert free == [True] * 4
+    assert waited[0] >= 39 and waited[1] >= 149, "in proportion to what it worked, up to a limit"

@@ -70,32 +70,15 @@ async function measure(mode) {
   const { client } = await getEngine();
   const { threads, relaxed, sharedMemory: shared } = client.info;
   const start = performance.now();
-  const { barriers, ...work } = await tell('probing', { relaxed, threads, shared });
+  const work = await tell('probing', { relaxed, threads, shared });
   const lab = 'lab-facts';
   await client.openLab(lab, { shared, threads });
-  let barrierUs = 0;
   try {
     await client.pace({ mode }, lab);
-    const { times, values } = await client.labMeasure(lab, work);
-    if (barriers) barrierUs = await barrierTime(client, barriers, threads);
-    const facts = await tell('probed', { times, values, barrierUs });
+    const facts = await tell('probed', { ...await client.labMeasure(lab, work) });
     return { ...facts, tookMs: Math.round(performance.now() - start) };
   } finally {
     await client.closeLab(lab);
-  }
-}
-
-/** Microseconds of a barrier. @param {import('../engine/client.js').EngineClient} client @param {any} plan @param {number} threads */
-async function barrierTime(client, plan, threads) {
-  const id = 'facts-barriers';
-  await client.createSession(id, { shared: true, threads });
-  try {
-    await client.loadPlan(id, plan);
-    // all are sent at once: one after another, each would wait for an inference of the page
-    const runs = await Promise.all(Array.from({ length: 30 }, () => client.run(id, plan.key, [])));
-    return (Math.min(...runs.slice(6).map(({ ms }) => ms)) * 1000) / plan.steps.length;
-  } finally {
-    await client.releaseSession(id);
   }
 }
 

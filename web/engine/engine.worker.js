@@ -281,7 +281,9 @@ const methods = {
    */
   adopt(_call, id, key, adoption) {
     const target = session(id);
-    return target.inOrder(() => adopt(target, key, adoption, adoption.lab ? lab(adoption.lab) : null));
+    const owner = adoption.lab ? lab(adoption.lab) : null;
+    const work = () => adopt(target, key, adoption, owner);
+    return target.inOrder(() => (owner ? pace.during(owner.bench.allowance, work) : work()));
   },
 
   /**

@@ -1,18 +1,23 @@
-// Kernels timed by themselves, for the device's facts: nothing serves meanwhile that they could be compared with.
+// Kernels timed by themselves, and a plan of nothing but barriers, for the device's facts: nothing serves meanwhile that
+// they could be compared with.
+
+import { Way } from './pair.js';
 
 /** @typedef {import('./lab-bench.js').LabBench} LabBench */
 /** @typedef {import('./lab-bench.js').Ready} Ready */
 
 const MEASURED = 3;
+/** Runs of the barriers, of which the first few are not counted. */
+const [PASSES, FIRST] = [30, 6];
 
 /**
  * Rounds are doubled until a call shows on the clock.
  * @param {LabBench} bench
  * @param {import('./types.d.ts').LabWork} work
  * @param {AbortSignal} signal
- * @returns {Promise<{times: Record<string, number>, values: number[][]}>} ms of one round, by name; the bytes asked for
+ * @returns {Promise<import('./types.d.ts').LabTimes>} ms of one round, by name; the bytes asked for
  */
-export async function microbench(bench, { pages, fill: [address, nbytes], kernels, reads, policy }, signal) {
+export async function microbench(bench, { pages, fill: [address, nbytes], kernels, barriers, reads, policy }, signal) {
   const { memory } = bench.session;
   bench.policy = policy;
   memory.ensure(pages);
@@ -48,5 +53,24 @@ export async function microbench(bench, { pages, fill: [address, nbytes], kernel
     times[ready[i].name ?? String(i)] = ms / rounds[i];
   }
   await bench.mail(ready.map(({ no }) => [no, null]));
-  return { times, values: reads.map(({ address: at, length }) => [...memory.read(at, length)]) };
+  return { times, barriersMs: barriers ? await passes(bench, barriers, signal) : 0, values: reads.map(({ address: at, length }) => [...memory.read(at, length)]) };
+}
+
+/**
+ * @param {LabBench} bench
+ * @param {import('./types.d.ts').LabPlan} plan
+ * @param {AbortSignal} signal
+ * @returns {Promise<number>} ms of the fastest run of it
+ */
+async function passes(bench, plan, signal) {
+  const { session } = bench;
+  const way = new Way(bench, plan);
+  await way.link(await bench.compile(plan.module, signal));
+  let least = Infinity;
+  for (let i = 0; i < PASSES; i++) {
+    const [ms] = await bench.slice(signal, () => session.runSteps(way.plan, 0, plan.steps.length));
+    if (i >= FIRST) least = Math.min(least, ms);
+  }
+  await session.mail({ op: 'dropPlan', session: session.no, plan: way.plan.no });
+  return least;
 }

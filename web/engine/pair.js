@@ -64,7 +64,8 @@ export async function tryPair(bench, { pages, plans, fills, outputs, rounds, pol
   }
 }
 
-class Way {
+/** A small plan in a lab's memory, run in slices. */
+export class Way {
   /** Steps that are run in one slice, [first, last): all one by one until their times are known. @type {[number, number][]} */
   #ranges;
 

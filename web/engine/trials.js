@@ -52,7 +52,7 @@ export class Trials {
    * @param {string} id
    * @param {import('./types.d.ts').LabWork} work
    * @param {AbortSignal} [signal]
-   * @returns {Promise<{times: Record<string, number>, values: number[][]}>} ms of a round of each kernel, by name
+   * @returns {Promise<import('./types.d.ts').LabTimes>}
    */
   labMeasure(id, work, signal) {
     return this.calls.call('labMeasure', [id, work], { signal });

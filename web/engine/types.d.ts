@@ -215,9 +215,13 @@ export interface LabWork {
   pages: number;
   fill: [number, number];
   kernels: LabKernel[];
+  /** A plan of nothing else, on all threads; null where there is one thread. */
+  barriers?: LabPlan | null;
   reads: { address: number; length: number }[];
   policy: LabPolicy;
 }
+/** ms of a round of each kernel by name, of a run of the barriers; the bytes that were asked for. */
+export interface LabTimes { times: Record<string, number>; barriersMs: number; values: number[][] }
 export interface LabConfirmation {
   ok: boolean;
   checked: number;

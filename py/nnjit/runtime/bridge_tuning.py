@@ -31,7 +31,7 @@ from nnjit.tune import policy, records
 from nnjit.tune.device import DeviceFacts
 from nnjit.tune.device_class import engine_of, gpu_device, wasm_device
 from nnjit.tune.gpu_device import GpuFacts, Probe, facts_of, probes
-from nnjit.tune.probes import Probing
+from nnjit.tune.probes import BARRIERS, Probing
 
 
 class Found:
@@ -273,7 +273,9 @@ def probed(args: Mapping[str, Any]) -> dict[str, Any]:
     """What the engine measured becomes this device's facts."""
     if KNOWN.probing is None:
         raise SessionError("No microbenchmarks were asked for")
-    KNOWN.facts = KNOWN.probing.facts(args["times"], args["values"], float(args["barrierUs"]))
+    KNOWN.facts = KNOWN.probing.facts(
+        args["times"], args["values"], 1e3 * float(args["barriersMs"]) / BARRIERS
+    )
     return KNOWN.facts.to_json()
 
 

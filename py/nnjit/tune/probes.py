@@ -89,10 +89,12 @@ class Probing:
         step = {"slot": 0, "args": ARGS, "tiles": self.threads, "parallel": True, "barrier": True, "name": "",
                 "kernel": "", "nodes": []}  # fmt: skip
         return {
-            "version": 1, "key": "barriers", "threads": True, "pages": 1, "tableBase": 0, "slots": 1,
-            "module": plan_module([empty], flags, 0, True), "steps": [step] * BARRIERS, "init": [], "inputs": [],
-            "outputs": [], "segments": [{"kind": "wasm", "first": 0, "last": BARRIERS}],
-        }  # fmt: skip
+            "tableBase": 0,
+            "slots": 1,
+            "module": plan_module([empty], flags, 0, True),
+            "steps": [step] * BARRIERS,
+            "init": [],
+        }
 
     def _kernel(
         self, name: str, code: bytes, tiles: int, pointers: Sequence[int] = (FIRST, LAST)
