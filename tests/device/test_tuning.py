@@ -126,7 +126,7 @@ TUNE = """async ([path, x, mode, rules]) => {
   try {
     const run = async () => Array.from((await session.run({ x: T('float32', new Float32Array(x), [33, 36]) })).y.data);
     const before = await run();
-    await session.tuning.start({ mode, budgetMs: 6000 });
+    await session.tuning.start({ mode, budgetMs: 4000 });
     const during = [];
     do {
       during.push(await run());
@@ -168,3 +168,38 @@ def test_a_session_is_tuned_between_its_runs(gpu: Api, mode: str) -> None:
         np.testing.assert_allclose(np.reshape(values, wanted.shape), wanted, rtol=2e-5, atol=2e-5)
     good, bad = records.decode_lines(found["text"])
     assert good and not bad and all(r.target == "webgpu" and r.device == status["device"] for r in good)
+
+
+def test_tuning_goes_on_after_the_device_was_lost(gpu: Api) -> None:
+    data, feeds, wanted = net()
+    found = gpu.run(
+        """async ([path, x]) => {
+          const nnjit = (await import('/nnjit.js')).default;
+          const session = await create(path, { executionProviders: ['webgpu'], tune: { mode: 'now', budgetMs: 4000 } });
+          const fed = () => ({ x: T('float32', new Float32Array(x), [33, 36]) });
+          const run = async () => Array.from((await session.run(fed())).y.data);
+          const until = async (what) => {
+            for (const end = performance.now() + 30000; !what() && performance.now() < end;) {
+              await new Promise((resolve) => setTimeout(resolve, 10));
+            }
+          };
+          const tried = () => session.tuning.status().candidates;
+          const first = await run();
+          await until(() => tried() > 0);
+          nnjit.env.webgpu.device.destroy();
+          await until(() => !session.tuning.status().running);
+          const { state, candidates } = session.tuning.status();
+          const again = await run();
+          await until(() => tried() > candidates || session.tuning.status().state === 'done');
+          const after = session.tuning.status();
+          const last = await run();
+          await session.release();
+          return { values: [first, again, last], state, candidates, after };
+        }""",
+        [gpu.put("tuned.onnx", data), feeds["x"].reshape(-1).tolist()],
+    )
+    assert found["state"] == "off" and found["candidates"] > 0
+    assert found["after"]["state"] in ("running", "done"), found["after"]
+    assert found["after"]["candidates"] > found["candidates"] or found["after"]["state"] == "done"
+    for values in found["values"]:
+        np.testing.assert_allclose(np.reshape(values, wanted.shape), wanted, rtol=2e-5, atol=2e-5)

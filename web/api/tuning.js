@@ -96,7 +96,9 @@ export class Tuning {
     this.#ended = run().then((reason) => {
       if (!signal.aborted) progress.enter('done', reason);
     }, (error) => {
-      if (!signal.aborted) progress.enter('failed', asFailure(error).message);
+      const { code, message } = asFailure(error);
+      // a lost device: the plan is made anew with the next run, which begins to tune again
+      if (!signal.aborted) progress.enter(code === 'DEVICE_LOST' ? 'off' : 'failed', message);
     }).finally(() => {
       progress.ends();
       this.#loop = null;
