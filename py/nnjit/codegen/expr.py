@@ -72,7 +72,7 @@ class Index:
 
     def __add__(self, other: Index | int) -> Index:
         if isinstance(other, int):
-            return self if other == 0 else _index(self.const + other, self.terms)
+            return self if other == 0 else _index(self.const + other, self.terms, self.plain)
         if not other.terms:
             return self + other.const
         if not self.terms:
@@ -102,10 +102,26 @@ class Index:
 
     def subst(self, env: Mapping[str, Index], expr: Callable[[Expr], Expr] | None = None) -> Index:
         """Each axis in `env` replaced by its Index; `expr` rewrites the run-time terms."""
-        if not env and self.plain:
+        if not self.terms or (not env and self.plain):
             return self
         out: dict[Atom, int] = {}
         const = self.const
+        if self.plain:
+            plain = True
+            for atom, coeff in self.terms:
+                to = env.get(atom)  # type: ignore[arg-type]
+                if to is None:
+                    out[atom] = out.get(atom, 0) + coeff
+                    continue
+                const += coeff * to.const
+                plain = plain and to.plain
+                for a, c in to.terms:
+                    out[a] = out.get(a, 0) + c * coeff
+            if not plain:
+                return Index(const, out)
+            kept = [term for term in out.items() if term[1]]
+            kept.sort()  # type: ignore[call-overload]  # no two have the same name
+            return _index(const, tuple(kept), True)
         for atom, coeff in self.terms:
             if isinstance(atom, str):
                 to = env.get(atom)
@@ -145,14 +161,14 @@ def _atom_key(item: tuple[Atom, int]) -> tuple[int, str]:
     return (0, atom) if isinstance(atom, str) else (1, repr(atom))
 
 
-def _index(const: int, terms: Terms) -> Index:
-    """The Index of terms that are in order and not 0."""
+def _index(const: int, terms: Terms, plain: bool = False) -> Index:
+    """The Index of terms that are in order and not 0; plain: they are known to be axes."""
     key = (const, terms)
     made: Index | None = TABLE.get(key)
     if made is None:
         made = object.__new__(Index)
         made.const, made.terms, made._axes, made._split = const, terms, None, None
-        made.plain = all(isinstance(a, str) for a, _ in terms)
+        made.plain = plain or all(isinstance(a, str) for a, _ in terms)
         remember(key, made)
     return made
 

@@ -63,16 +63,18 @@ class Template:
     def __call__(self, env: Env, leaf: Leaf) -> Expr:
         """The expression with its axes replaced by `env`, and special nodes by what `leaf` makes of them."""
         values = self._fixed.copy()
+        at = env.get
         for e, args, axes, known in self._steps:
             if args:
-                new = Expr(e.op, e.dtype, tuple([values[i] for i in args]), e.attr)
+                values.append(Expr(e.op, e.dtype, tuple([values[i] for i in args]), e.attr))
             elif known is None:
-                new = leaf(e) or rewrite(e, env, leaf)
+                values.append(leaf(e) or rewrite(e, env, leaf))
             else:
-                where = tuple([env.get(name) for name in axes])
-                found = known.get(where)
-                new = known[where] = found or _moved(e, env)
-            values.append(new)
+                where = tuple([at(name) for name in axes])
+                new = known.get(where)
+                if new is None:
+                    new = known[where] = _moved(e, env)
+                values.append(new)
         return values[-1]
 
 

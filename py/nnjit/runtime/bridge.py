@@ -7,6 +7,7 @@ no proxy, crosses the border.
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import json
 import math
@@ -91,6 +92,8 @@ async def run_python(code: str) -> Any:
 def connect(call: Any, fetch: Any) -> str:
     """Lets Python call the page and fetch wheels while it waits; gives versions as JSON."""
     global _fetch
+    # a kernel takes some thousand objects, none in a cycle: collections were an eighth of what writing it took
+    gc.set_threshold(50_000)
     bridge_python.connect(call)
     _fetch = fetch
     versions = {

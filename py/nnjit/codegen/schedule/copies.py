@@ -134,6 +134,11 @@ class Reader:
         return out
 
     def value(self, e: Expr, c: Copy, at: dict[str, Index], acc: Expr | None = None) -> Expr:
+        """`e` where copy `c` is, its axes at `at`; `acc` in the place of the reduction's result."""
+        template = self.templates.get(e)
+        if template is None:
+            template = self.templates[e] = Template(e, self._placed)
+
         def leaf(x: Expr) -> Expr | None:
             if x.op == "acc":
                 return acc
@@ -143,9 +148,6 @@ class Reader:
                 return load(x.attr.operand, self.index(x.attr.operand, x.attr.index, c, at), x.dtype)
             return None
 
-        template = self.templates.get(e)
-        if template is None:
-            template = self.templates[e] = Template(e, self._placed)
         return template(at, leaf)
 
     def _placed(self, e: Expr) -> bool:

@@ -172,8 +172,8 @@ class _Emitter:
         """Pointers of `body` that depend on a variable in `new` and on nothing outside `scope`."""
         wanted: dict[Key, None] = {}
         for operand, terms in self._keys(body):
-            ready = tuple(t for t in terms if _axes(t[0]) <= scope)
-            if any(_axes(a) & new for a, _ in ready):
+            ready = tuple([t for t in terms if _known(t[0], scope)])
+            if any(a in new if isinstance(a, str) else a.axes() & new for a, _ in ready):
                 wanted[operand, ready] = None
         return sorted(wanted, key=lambda k: len(k[1]))
 
@@ -327,6 +327,10 @@ def _add_loads(stack: list[Expr], keys: dict[Key, None], seen: set[Expr]) -> Non
 def _run_time(i: Index) -> list[Expr]:
     """The terms of an index that are not axes."""
     return [] if i.plain else [a for a, _ in i.terms if not isinstance(a, str)]
+
+
+def _known(atom: str | Expr, scope: frozenset[str] | set[str]) -> bool:
+    return atom in scope if isinstance(atom, str) else atom.axes() <= scope
 
 
 def _axes(atom: str | Expr) -> frozenset[str]:

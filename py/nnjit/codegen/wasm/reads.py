@@ -92,5 +92,5 @@ class Reads(Scalars):
         """A load with lanes apart, as part of a group of them; False (nothing pushed) where it is none."""
         if self.strided is not None and self.strided.load(e):
             return True
-        of = family(e.attr.operand, e.attr.index.terms, e.dtype)
+        of = family(e.attr.operand, e.attr.index, e.dtype)
         return of is not None and pushed(self, of, e.attr.index.const, None)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from nnjit.codegen.dtypes import SIZES
-from nnjit.codegen.expr import LANE, Atom, Expr
+from nnjit.codegen.expr import Atom, Expr, Index
 from nnjit.codegen.groups import GROUPS
 from nnjit.codegen.loops import Set, Store
 from nnjit.codegen.wasm.access import store_vector, vector_load
@@ -32,17 +32,10 @@ ROWS = ((0, 4, 1, 5), (2, 6, 3, 7))
 """Two vectors, one lane of each in turn: the lower halves, the upper halves."""
 
 
-def family(operand: int, index_terms: tuple[tuple[Atom, int], ...], dtype: str) -> Family | None:
+def family(operand: int, index: Index, dtype: str) -> Family | None:
     """The family of an access with lanes apart; None where a lane's place is known at run time only."""
-    lane, terms = 0, []
-    for atom, c in index_terms:
-        if not isinstance(atom, str):
-            return None
-        if atom == LANE:
-            lane = c
-        else:
-            terms.append((atom, c))
-    return None if lane in (0, 1) else (operand, tuple(terms), lane, dtype)
+    terms, lane = index.split()
+    return None if lane in (0, 1) or not index.plain else (operand, terms, lane, dtype)
 
 
 def shuffled(v: Places, left: int, right: int, order: Iterable[int]) -> None:
@@ -89,7 +82,7 @@ class Strided:
     def _family(self, e: Expr) -> Family | None:
         if e.attr.guard or e.dtype in GROUPS:
             return None
-        return family(e.attr.operand, e.attr.index.terms, e.dtype)
+        return family(e.attr.operand, e.attr.index, e.dtype)
 
     def release(self) -> None:
         for local in (*self.made.values(), *self.rows.values()):
@@ -151,7 +144,7 @@ class Strided:
         for s in stmts:
             if isinstance(s, Store):
                 dtype = self.v.operands[s.operand].dtype
-                found = family(s.operand, s.index.terms, dtype) if s.count == s.lanes == 4 else None
+                found = family(s.operand, s.index, dtype) if s.count == s.lanes == 4 else None
                 written.setdefault(s.operand, {}).setdefault(found, []).append(s.index.const)
         for operand, families in written.items():
             (found, consts), *others = families.items()
@@ -174,7 +167,7 @@ class Strided:
         """Takes the local `value` of a store that waits for its neighbours, and stores all with the last of them."""
         if not self.stores:
             return False
-        found = family(s.operand, s.index.terms, self.v.operands[s.operand].dtype)
+        found = family(s.operand, s.index, self.v.operands[s.operand].dtype)
         if found is None or (found, s.index.const) not in self.stores:
             return False
         first = self.stores[found, s.index.const]

@@ -21,22 +21,26 @@ class Uses:
         changed = {"%" + s.reg for s in stmts if isinstance(s, Set)}
         written = facts(tuple({s.operand for s in stmts if isinstance(s, Store)}))
         fixed: dict[Expr, bool] = {}
+        total = self.total
         for s in stmts:
             mine: dict[Expr, int] = {}
             self.own.append(mine)
             stack = [s.value]
             while stack:
                 e = stack.pop()
-                if e.op == "reg":
-                    continue  # has its local already
-                still = fixed.get(e)
-                if still is None:
-                    # no statement of the run writes a register or an operand that it reads
-                    still = fixed[e] = not e.facts & written and e.axes().isdisjoint(changed)
-                counts = self.total if still else mine
-                n = counts.get(e, 0)
-                counts[e] = n + 1
-                if n == 0:
+                if e in total:
+                    total[e] += 1
+                elif e in mine:
+                    mine[e] += 1
+                elif e.op != "reg":  # which has its local already
+                    still = fixed.get(e)
+                    if still is None:
+                        # no statement of the run writes a register or an operand that it reads
+                        still = fixed[e] = not e.facts & written and e.axes().isdisjoint(changed)
+                    if still:
+                        total[e] = 1
+                    else:
+                        mine[e] = 1
                     stack += e.args
                     if e.op == "load":
                         self._read(e, still)

@@ -129,10 +129,16 @@ class Values(Vectors):
 
     def value(self, e: Expr) -> None:
         """Pushes `e` at the current width, from a local where it was computed before."""
-        wide = self.lanes > 1
-        make = self.vector if wide else self.scalar
+        lanes = self.lanes
+        wide = lanes > 1
         if e.op == "reg":
-            make(e)
+            held, width, _ = self.regs[e.attr]
+            if width == lanes:
+                self.b.get(held)
+            elif wide:
+                self.vector(e)
+            else:
+                self.scalar(e)
             return
         if wide and e in self.hoisted:
             self.b.get(self.hoisted[e])
@@ -149,7 +155,10 @@ class Values(Vectors):
             if left == 1:
                 self.b.release(kept.pop(e))
             return
-        make(e)
+        if wide:
+            self.vector(e)
+        else:
+            self.scalar(e)
         if left > 1 and (wide or e.op not in ("const", "axis")):
             local = self.b.local("v128" if wide else kind(e.dtype))  # type: ignore[arg-type]
             self.b.tee(local)
