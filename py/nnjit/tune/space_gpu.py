@@ -15,7 +15,7 @@ from nnjit.codegen.schedule import gpu_attention, gpu_products, gpu_rules
 from nnjit.codegen.schedule.attention import shape as attention_shape
 from nnjit.codegen.schedule.facts import LANES
 from nnjit.codegen.schedule.gpu_products import Product, Shape
-from nnjit.codegen.schedule.group_steps import Cache, Matrix, Online, Team, Threads, Words
+from nnjit.codegen.schedule.group_steps import Cache, Matrix, Online, Patch, Team, Threads, Words
 from nnjit.codegen.schedule.steps import Block, Schedule, Step, Tile, Unroll
 from nnjit.codegen.schedule.words import GROUP
 from nnjit.codegen.spec import Axis, KernelSpec
@@ -79,8 +79,10 @@ class _Retiled:
             elif isinstance(s, Cache):
                 if shape.slices > 1:
                     steps.append(Threads(self.depth, shape.slices))
-                s = replace(s, depth=shape.depth, ahead=shape.ahead)
-            elif isinstance(s, Block):
+                if shape.turned:
+                    steps += gpu_products.unrolled(self.depth, shape)
+                s = replace(s, depth=shape.depth, ahead=shape.ahead, twice=shape.twice, turned=shape.turned)
+            elif isinstance(s, (Block, Patch, Unroll)):
                 continue
             steps.append(s)
         if block > 1:
@@ -94,7 +96,7 @@ class _Retiled:
         cache = next(s for s in self.schedule if isinstance(s, Cache))
         return Shape(
             tile[self.row], threads.get(self.row, 1), tile[self.column], threads.get(self.column, 1), cache.depth,
-            threads.get(self.depth, 1), cache.ahead,
+            threads.get(self.depth, 1), cache.ahead, cache.twice, cache.turned,
         )  # fmt: skip
 
 
@@ -119,11 +121,13 @@ def _tiled(spec: KernelSpec, default: Schedule, target: WgslTarget) -> Space | N
         knob("depth", own.depth, (16, 32) if matrices else (8, 16, 32)),
         knob("slices", own.slices, () if matrices else (1, 2, 4)),
         knob("ahead", own.ahead, (True, False)),
+        knob("twice", own.twice, (False, True)),
+        knob("turned", own.turned, () if matrices or not gpu_products.lies_along(p) else (True, False)),
         knob("block", blocks[0] if blocks else 1, (1, 4, 8)),
     )
 
     def shape_of(c: Choice) -> Shape:
-        return Shape(c["rows"], c["down"], c["columns"], c["across"], c["depth"], c["slices"], c["ahead"])
+        return Shape(**{name: c[name] for name in Shape.__dataclass_fields__})
 
     def build(c: Choice) -> Schedule:
         return tiled.build(shape_of(c), c["block"])
@@ -132,8 +136,10 @@ def _tiled(spec: KernelSpec, default: Schedule, target: WgslTarget) -> Space | N
         s = shape_of(c)
         tiles = -(-p.m // s.rows)
         blocked = c["block"] > 1 and (tiles % c["block"] or tiles <= c["block"])
-        if blocked or not _possible(s, tiled.subgroup, target) or (s.ahead and p.k <= s.depth):
+        if blocked or not _possible(s, tiled.subgroup, target) or ((s.ahead or s.twice) and p.k <= s.depth):
             return None
+        if s.twice and not s.ahead:
+            return None  # the same as with it
         if (p.m <= s.rows // 2 and s.rows > 16) or (p.column.extent <= s.columns // 2 and s.columns > 32):
             return None  # half of each tile would be nothing
         found = _matrix_cost(p, s, target) if matrices else gpu_products.cost(p, s, target)
@@ -153,7 +159,7 @@ def _possible(s: Shape, subgroup: int, target: WgslTarget) -> bool:
         return tall % BLOCK == 0 and wide % BLOCK == 0 and tall * wide <= 64 * 64 and s.depth % BLOCK == 0
     if s.rows % s.down or s.columns % (LANES * s.across) or s.depth % (LANES * s.slices):
         return False
-    return s.rows // s.down * (s.columns // s.across) <= MOST_SUMS
+    return s.rows // s.down * (s.columns // s.across) <= MOST_SUMS and (not s.turned or s.turnable())
 
 
 def _matrix_cost(p: Product, s: Shape, target: WgslTarget) -> float:

@@ -4,6 +4,7 @@ spec means. Shapes lie on the edges of tiles; whole numbers make the sums exact.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 
 from nnjit.codegen import interp
 from nnjit.codegen.expr import Expr, Index, cast, load, op
+from nnjit.codegen.schedule import gpu_products
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.group_steps import Cache, Fuse, Matrix, Patch, Team, Threads, Words
+from nnjit.codegen.schedule.legal import fits
 from nnjit.codegen.schedule.steps import (
     Block,
     Pack,
@@ -122,6 +125,20 @@ def test_threads_in_patches() -> None:
             check(spec, (*schedule, patch), inputs)
         with pytest.raises(ScheduleError):
             check(spec, (*schedule, Patch(3, 2)), inputs)
+
+
+def test_which_tiles_can_be_turned() -> None:
+    """What the rules and the tuner ask is what the nest refuses or not."""
+    spec, _ = specs.matmul(RNG, 64, 64, 32)
+    p = gpu_products.roles(spec)
+    assert p is not None
+    found = set()
+    for rows, down, columns, across, depth in product((16, 32, 64), (4, 8, 16), (32, 64), (8, 16), (8, 16)):
+        shape = gpu_products.Shape(rows, down, columns, across, depth, turned=True)
+        if columns % (4 * across) == 0:
+            found.add(shape.turnable())
+            assert fits(spec, gpu_products.scheduled(spec, p, shape)) == shape.turnable(), shape
+    assert found == {True, False}
 
 
 def test_a_single_row() -> None:

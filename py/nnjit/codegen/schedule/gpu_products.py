@@ -68,6 +68,21 @@ class Shape:
     def threads(self) -> int:
         return self.down * self.across * self.slices
 
+    def turnable(self) -> bool:
+        """Whether all threads, or half of them, have whole blocks of four by four of the left factor to turn, and
+        patches of 4 x 8 fill the tile (see `fills.Turned`)."""
+        if self.rows // self.down % LANES or self.down % 4 or self.across % 8 or self.depth % LANES:
+            return False
+        vectors, deep = self.rows // LANES, self.depth // LANES
+        beside = min(8, vectors)
+        for threads in (self.threads, self.threads // 2):
+            if vectors % beside == 0 and threads % (beside * deep) == 0 and vectors * deep % threads == 0:
+                right = self.depth * self.columns // LANES
+                return threads == self.threads or (
+                    right % threads == 0 and threads % (self.columns // LANES) == 0
+                )
+        return False
+
     def shared_bytes(self) -> int:
         """At most: with the vector that a row is longer where its factor lies the other way."""
         left = self.rows * (self.depth + LANES)
@@ -154,8 +169,7 @@ def products(spec: KernelSpec, target: WgslTarget) -> Iterator[Schedule]:
         return
     yield from _in_words(spec, p, target)
     yield from _in_matrices(spec, p, target)
-    along = all(r.index.coeff(p.reduce[-1].name) == 1 for r in p.left)
-    fitting = [s for s in SHAPES if _fits(s, target) and (along or not s.turned)]
+    fitting = [s for s in SHAPES if _fits(s, target) and (not s.turned or lies_along(p))]
     for shape in sorted(fitting, key=lambda s: cost(p, s, target)):
         yield scheduled(spec, p, shape)
 
@@ -324,7 +338,7 @@ def _tiled(p: Product, shape: Shape) -> Schedule:
     if shape.slices > 1:
         steps.append(Threads(k, shape.slices))
     if shape.turned:
-        steps += [Patch(4, 8), Unroll(k, shape.depth // LANES // shape.slices)]
+        steps += unrolled(k, shape)
     ahead = shape.ahead and p.k > shape.depth
     steps.append(Cache(k, shape.depth, ahead, shape.twice, shape.turned))
     tiles = -(-p.m // shape.rows)
@@ -332,6 +346,16 @@ def _tiled(p: Product, shape: Shape) -> Schedule:
     if block > 1 and -(-p.column.extent // shape.columns) > 1:
         steps.append(Block(row, block * shape.rows))
     return tuple(steps)
+
+
+def unrolled(k: str, shape: Shape) -> list[Step]:
+    """What goes with a left array that is turned."""
+    return [Patch(4, 8), Unroll(k, shape.depth // LANES // shape.slices)]
+
+
+def lies_along(p: Product) -> bool:
+    """Whether the left factor's neighbours in memory lie along the sum."""
+    return all(r.index.coeff(p.reduce[-1].name) == 1 for r in p.left)
 
 
 def _packs(spec: KernelSpec, p: Product) -> list[Step]:
