@@ -118,6 +118,16 @@ def test_rows_in_lanes(letters: tuple[str, str, str], m: int, n: int, k: int, da
     check(spec, crosswise.schedule(c, vectors, TARGET), inputs)
 
 
+@pytest.mark.parametrize("letters", CROSSWISE)
+def test_rows_in_lanes_or_another_rule(letters: tuple[str, str, str]) -> None:
+    """Every size has a schedule: sums too short for lanes along them, too, and windows beside a few channels."""
+    for k in range(1, 9):
+        for m in (1, 3, 4, 6, 17):
+            extents = {"b": 1, "m": m, "y": m, "n": 1, "k": k, "j": 3, "p": 2, "q": 1, "x": 2}
+            spec, inputs = einsum(*letters, extents)
+            check(spec, default_schedule(spec, TARGET), inputs, wasm=False)
+
+
 def test_rows_in_lanes_are_chosen() -> None:
     """For one channel behind a polynomial, not for long sums or many columns."""
     head, _ = einsum("xyk", "kpq", "xpyq", {"x": 32, "y": 32, "k": 24, "p": 2, "q": 2})

@@ -14,7 +14,7 @@ from math import prod
 from nnjit.codegen.expr import Access
 from nnjit.codegen.schedule.contraction import factors
 from nnjit.codegen.schedule.facts import LANES, spread, values
-from nnjit.codegen.schedule.inner import inner_tile, sum_axis
+from nnjit.codegen.schedule.inner import inner_tiles, sum_axis
 from nnjit.codegen.schedule.steps import Order, Parallel, Schedule, Step, Tile, Unroll, Vectorize
 from nnjit.codegen.spec import Axis, KernelSpec
 from nnjit.codegen.wasm.target import Target
@@ -53,11 +53,12 @@ def crosswise(spec: KernelSpec, target: Target) -> Schedule | None:
     if c is None or f is None:
         return None
     k = sum_axis(f)
-    if k is None:
+    others = [cost for _, cost in inner_tiles(f, k, target)] if k is not None else []
+    if not others:
         return None
     after = _operations(spec)
     points = prod(x.extent for x in spec.axes)
-    along = inner_tile(f, k, target)[1] + points * after
+    along = min(others) + points * after
     vectors = min(fitting(c, target), key=lambda v: cycles(c, v))
     mine = cycles(c, vectors) + points * after / LANES / 2
     return schedule(c, vectors, target) if mine < CLEARLY * along else None
