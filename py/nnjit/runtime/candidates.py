@@ -89,6 +89,20 @@ class Candidates(ABC):
         self.adopted: list[Slot] = []
         self.skipped: list[dict[str, Any]] = []
 
+    def inherit(self, other: Candidates) -> None:
+        """Another plan had some of these kernels: what is known of them stays, and they are not tried again."""
+        for slot in self.slots:
+            found = other.by_key.get(slot.job.key)
+            if found is None or found.job.serving != slot.job.serving:
+                continue
+            found.job.count = slot.job.count
+            slot.job, slot.known = found.job, found.known
+            if found in other.adopted:
+                self.adopted.append(slot)
+        slack = other.search.slack
+        self.search = Search([s.job for s in self.slots])
+        self.search.slack = slack
+
     # ---- what a backend says ----
 
     @abstractmethod

@@ -1,7 +1,8 @@
 """Course: the tuning of one plan from its beginning to its end, as plain data for the page.
 
-First the forms of its nodes, which change the plan; then its kernels, slot by slot; at last all that won is linked
-into one module again. `next()` says what to do; what came of it is told to `forming`, `tuning` or `relinking`.
+First the algorithms of its nodes, which change the plan; then its kernels, slot by slot; then the other matters that
+nodes have forms of, and the kernels that come with them; at last all that won is linked into one module again.
+`next()` says what to do; what came of it is told to `forming`, `tuning` or `relinking`.
 """
 
 from __future__ import annotations
@@ -49,8 +50,12 @@ class Course:
         """Another plan than the first one serves."""
         self.notes: list[str] = []
         self._applied: dict[str, str] = {}
-        """The answers of the last plan that was begun."""
+        """What had changed by the last plan that was begun."""
         self._waits = 0
+        self._late = False
+        """Kernels have had their turn."""
+        self._linked = 0
+        """Winners among kernels that are in the plan already."""
 
     def surveyed(self, steps: Sequence[Mapping[str, Any]]) -> None:
         """Times of the steps in a real inference."""
@@ -65,10 +70,9 @@ class Course:
         again later), 'done'. most_ms: under a stream of inferences, what the lab may take for one thing."""
         while True:
             if self.state == FORMS:
-                found = self.forming.next(most_ms)
+                found = self.forming.next(most_ms, self._late)
                 if found is None:
-                    known = self.forming.answers == self._applied
-                    self._go(KERNELS if known or not self.forming.wins else CHANGE)
+                    self._go(KERNELS if self.forming.changes == self._applied else CHANGE)
             elif self.state in (CHANGE, UNITE):
                 found = self._relink()
                 if found is None:
@@ -87,14 +91,15 @@ class Course:
     reason = "nothing is left to gain"
 
     def _after_kernels(self, most_ms: float | None) -> dict[str, Any] | None:
-        """Forms that were put off have their turn when there is a pause."""
+        """Forms of other matters than algorithms, and those that were put off until there is a pause."""
+        self._late = True
         if self.forming.put_off and self._waits < PATIENCE:
             if most_ms is not None and self.forming.least_ms > most_ms:
                 self._waits += 1
                 return {"do": "wait"}
             self._go(FORMS)
             return None
-        self._go(UNITE if self.tuning.adopted else END)
+        self._go(UNITE if len(self.tuning.adopted) > self._linked else END)
         return None
 
     def _go(self, state: str) -> None:
@@ -103,7 +108,7 @@ class Course:
     def _relink(self) -> dict[str, Any] | None:
         if not self.begun:
             self.begun = True
-            self._applied = self.forming.answers
+            self._applied = self.forming.changes
             if not self.relinking.begin(self.winners, self.forms):
                 return None
         return self.relinking.next()
@@ -139,6 +144,8 @@ class Course:
             self._go(END)
         else:
             self.tuning = self._make(plan)
+            self.tuning.inherit(old)
+            self._linked = len(self.tuning.adopted)
             self.first = {k.spec.key: k.schedule for k in plan.kernels} | self.first
             self._go(KERNELS)
         return {"phase": state, "steps": len(plan.steps), "kernels": len(plan.kernels)}

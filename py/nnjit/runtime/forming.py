@@ -18,7 +18,7 @@ from typing import Any
 from nnjit.codegen.wasm.target import Target
 from nnjit.errors import NnjitError
 from nnjit.lower.build import Build
-from nnjit.lower.forms import LOWERED, Forms
+from nnjit.lower.forms import ALGORITHM, LOWERED, Forms
 from nnjit.lower.lowered import Chosen, HostCall, Lowered
 from nnjit.runtime.common_values import Refused
 from nnjit.runtime.groups import Group, differences, sharing
@@ -106,12 +106,13 @@ class Forming:
 
     # ---- what to do next ----
 
-    def next(self, most_ms: float | None = None) -> dict[str, Any] | None:
+    def next(self, most_ms: float | None = None, late: bool = True) -> dict[str, Any] | None:
         """{do: 'work'}: ask again, {do: 'pair', pair, job}: for the lab; None: all is known, or is put off because it
-        would take the lab more than `most_ms` of what a stream of inferences may still wait."""
+        would take the lab more than `most_ms` of what a stream of inferences may still wait. late: whether the graph is
+        lowered anew for more than algorithms."""
         if self._over:
             return None
-        if self._about:
+        if self._about and (late or self._about[0] == ALGORITHM):
             return self._lower()
         for contest in self.contests:
             if contest.verdict or (most_ms is not None and contest.lab_ms > most_ms):
@@ -134,12 +135,12 @@ class Forming:
     @property
     def put_off(self) -> bool:
         """Whether something is left to try."""
-        return not self._over and any(not c.verdict for c in self.contests)
+        return not self._over and (bool(self._about) or any(not c.verdict for c in self.contests))
 
     @property
     def least_ms(self) -> float:
         """What the next thing takes the lab."""
-        return min((c.lab_ms for c in self.contests if not c.verdict), default=0.0)
+        return 0.0 if self._about else min((c.lab_ms for c in self.contests if not c.verdict), default=0.0)
 
     def _lower(self) -> dict[str, Any] | None:
         """A part of the other lowering: at most PART_MS at a time, so that inferences keep their cores."""
@@ -234,10 +235,10 @@ class Forming:
         return {q: forms[q][after[q] < before[q]] for q in forms}
 
     @property
-    def wins(self) -> bool:
-        """Whether the plan should be lowered anew."""
+    def changes(self) -> dict[str, str]:
+        """The answers that differ from what the plan had at first: with any the plan should be lowered anew."""
         was = {q: form for c in self.contests for q, form in c.group.was.items()}
-        return any(was[q] != form for q, form in self.answers.items())
+        return {q: form for q, form in self.answers.items() if was[q] != form}
 
     @property
     def gained_ms(self) -> float:

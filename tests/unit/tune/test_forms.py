@@ -141,7 +141,7 @@ def test_forms_that_win_change_the_plan() -> None:
     course = pair.course()
     done = pair.go(course, lambda job: 0.5)
     links = [d for d in done if d["do"] == "link"]
-    assert [link["phase"] for link in links] == [CHANGE]
+    assert [link["phase"] for link in links] == [CHANGE, CHANGE], "algorithms, then the other matters"
     after = {k.spec.name for k in pair.plan.kernels}
     assert before != after and any("attention_softmax" in name for name in after - before)
     for name, value in pair.run().items():
@@ -245,6 +245,32 @@ def test_what_costs_too_much_under_a_stream_waits_for_a_pause() -> None:
     for _ in range(200):
         todo = course.next(200.0)
     assert todo["do"] == "done", "a pause is not waited for without end"
+
+
+def test_a_kernel_that_is_in_both_plans_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plan changes after kernels were tuned: winners come along, and what was tried stays known."""
+    monkeypatch.setattr("nnjit.tune.search.PATIENCE", 3)
+    pair = Pair()
+    wanted = pair.run()
+    course = pair.course()
+    first = course.tuning
+    tried: list[str] = []
+
+    def clock(text: str) -> float:
+        """The second candidate of all wins."""
+        tried.append(text)
+        return 0.5 if len(tried) == 2 else 2.0
+
+    done = pair.go(course, lambda job: 0.5 if job["text"] == "apart instead of fused" else 2.0, clock)
+    assert [d["phase"] for d in done if d["do"] == "link"] == [CHANGE], "the winner is in that plan already"
+    assert course.tuning is not first
+    both = [s for s in course.tuning.slots if s.job.key in first.by_key and s.job.trials]
+    assert len(both) > 3 and all(s.job is first.by_key[s.job.key].job for s in both)
+    for slot in both:
+        assert len({t.schedule for t in slot.job.trials}) == len(slot.job.trials)
+    assert [s.job.key for s in course.tuning.adopted] == [s.job.key for s in first.adopted]
+    for name, value in pair.run().items():
+        np.testing.assert_allclose(value, wanted[name], atol=1e-3 * np.abs(wanted[name]).max())
 
 
 def test_one_question_has_one_answer() -> None:
