@@ -14,11 +14,18 @@ export async function profile(url, threads, repeats) {
   const feeds = Object.fromEntries(
     Object.entries(head.job.inputs).map(([n, value]) => [n, decode(/** @type {any} */ (value), blob, nnjit.Tensor)]),
   );
+  /** @type {number[]} */
   const times = [];
-  for (let i = 0; i < repeats; i++) {
-    const start = performance.now();
-    await session.run(feeds);
-    times.push(performance.now() - start);
+  /** Outputs given again: no new pages. @type {number[]} */
+  const again = [];
+  let outputs;
+  for (const samples of [times, again]) {
+    for (let i = 0; i < repeats; i++) {
+      const start = performance.now();
+      const result = await session.run(feeds, samples === again ? outputs : undefined);
+      samples.push(performance.now() - start);
+      outputs = result;
+    }
   }
   const found = await session.profile({ feeds, repeats });
   /** @type {Record<string, string>} */
@@ -26,5 +33,5 @@ export async function profile(url, threads, repeats) {
   // a kernel's listing takes a moment: those of the slowest steps are what one looks at
   const slowest = [...found.steps].sort((a, b) => b.ms - a.ms).slice(0, 25);
   for (const { kernel, step } of slowest) schedules[kernel] ??= (await session.kernel(step)).schedule;
-  return { profile: found, schedules, times, stats: session.stats() };
+  return { profile: found, schedules, times, again, stats: session.stats() };
 }

@@ -27,7 +27,8 @@ def table(found: dict[str, Any], peak: float) -> str:
     total = sum(g["ms"] for g in groups.values()) or 1.0
     times = found["times"]
     lines = [
-        f"run() {median(times):.2f} ms ({min(times):.2f}-{max(times):.2f}), first {times[0]:.2f}; in the engine "
+        f"run() {median(times):.2f} ms ({min(times):.2f}-{max(times):.2f}), first {times[0]:.2f}; with outputs given "
+        f"again {median(found['again']):.2f}; in the engine "
         f"{profile['runMs']:.2f} ms; {len(profile['steps'])} steps {total:.2f} ms; FMA peak {peak:.1f} GFLOP/s"
     ]
     for name, g in sorted(groups.items(), key=lambda item: -item[1]["ms"]):
