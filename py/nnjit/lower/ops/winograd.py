@@ -16,18 +16,18 @@ from itertools import product as combinations
 from math import prod
 from typing import TYPE_CHECKING, TypeAlias
 
-from nnjit.codegen.expr import Atom, Expr, Index, acc, const, local, op
+from nnjit.codegen.expr import Index, acc, const, op
 from nnjit.codegen.schedule.facts import LANES
 from nnjit.codegen.spec import Axis, Stage
-from nnjit.codegen.wasm.target import Target
 from nnjit.graph.ir import Node, Value
 from nnjit.lower.context import Context
 from nnjit.lower.layout import Layout
 from nnjit.lower.layouts import preferred
 from nnjit.lower.lowered import HostCall, Kernel
 from nnjit.lower.ops.compose import shape_of
-from nnjit.lower.ops.cooktoom import Matrices, Matrix, applied, matrices
 from nnjit.lower.ops.linear import SPATIAL, Window
+from nnjit.lower.ops.winograd_choice import outputs, tile_of
+from nnjit.lower.ops.winograd_tiles import Band, Stages, Tiling, bands, frequencies, inside, spaced, tiles_of
 from nnjit.lower.regions import Region
 from nnjit.lower.registry import Computation, algorithm
 
@@ -35,56 +35,6 @@ if TYPE_CHECKING:
     from nnjit.lower.build import Build
 
 Step: TypeAlias = Kernel | HostCall
-
-
-FLOPS, BYTES, MOVED = 61.0, 10.0, 0.2
-"""Of one core, measured in Chromium: floating-point operations a nanosecond in a large product, bytes a nanosecond
-from memory, and nanoseconds for each element that a transform writes or reads. Only their ratios matter."""
-TILES = (4, 2)
-WHOLE, BAND, MIN_TILES = 8 << 20, 2 << 20, 36
-"""Bytes of transforms that are computed whole, bytes of a band of larger ones, and tiles that a band has at least
-(rows of its matrix products)."""
-LAYER_SHARE, MODEL_SHARE, SMALL = 0.03, 0.24, 4 << 20
-"""What transformed weights may take more than the weights: a layer, all layers, as shares of all weights of the
-model; and bytes that are no matter, for small models."""
-PAGE = 1024
-OFF_PAGE = 32
-"""Elements of f32 in 4 KiB, and in two cache lines."""
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """One spatial dimension: tiles of m outputs under a window of r taps over `extent` inputs, for each of `phases`
-    phases with `out` outputs each."""
-
-    extent: int
-    out: int
-    pad: int
-    m: int
-    r: int
-    phases: int = 1
-
-    @property
-    def tiles(self) -> int:
-        return -(-self.out // self.m)
-
-    def place(self, name: str, at: int) -> Index:
-        """Element `at` of a tile, counted from the first tile's start."""
-        terms: dict[Atom, int] = {f"t{name}": self.m * self.phases}
-        return Index(at * self.phases, terms | ({f"p{name}": 1} if self.phases > 1 else {}))
-
-    def end(self, first: int, count: int) -> int:
-        """The place after the last input that tiles first, first + 1 ... read."""
-        return ((first + count - 1) * self.m + self.reach) * self.phases - self.pad
-
-    @property
-    def reach(self) -> int:
-        """Inputs of a tile, and frequencies along the dimension."""
-        return self.m + self.r - 1
-
-    @property
-    def matrices(self) -> Matrices:
-        return matrices(self.m, self.r)
 
 
 @algorithm("Conv")
@@ -105,9 +55,7 @@ def winograd(build: Build, region: Region) -> bool:
     done: list[list[Step]] = []
     for n, band in enumerate(every):
         start = len(build.steps)
-        alike = (
-            n > 2 and len({(b.image, b.rows) for b in (*every[1:3], band)}) == 1 and _inside(band, dims[0])
-        )
+        alike = n > 2 and len({(b.image, b.rows) for b in (*every[1:3], band)}) == 1 and inside(band, dims[0])
         moved = _moved(done[1], done[2], n - 1) if alike else None
         if moved is None:
             work.inputs(band)
@@ -117,11 +65,6 @@ def winograd(build: Build, region: Region) -> bool:
             build.steps += moved
         done.append(build.steps[start:])
     return True
-
-
-def _inside(band: Band, d: Tiling) -> bool:
-    """Whether a band ends before the border of the input and the last outputs."""
-    return (band.first + band.rows) * d.m <= d.out and d.end(band.first, band.rows) <= d.extent
 
 
 def _moved(first: Sequence[Step], second: Sequence[Step], n: int) -> list[Step] | None:
@@ -138,160 +81,12 @@ def _moved(first: Sequence[Step], second: Sequence[Step], n: int) -> list[Step] 
     return out if len(first) == len(second) else None
 
 
-@dataclass(frozen=True)
-class Band:
-    """What is computed at a time: images b, b + 1 ... and rows of tiles along the first dimension."""
-
-    image: int
-    images: int
-    first: int
-    rows: int
-
-
-def bands(batch: int, dims: Sequence[Tiling], ins: int, outs: int) -> list[Band]:
-    """All at once if the transforms are small; else parts whose transforms stay in cache between the steps."""
-    across = prod(d.tiles for d in dims[1:]) * prod(d.phases for d in dims)
-    row = 4 * prod(d.reach for d in dims) * across * (ins + outs)
-    rows = dims[0].tiles
-    if batch * rows * row <= WHOLE:
-        return [Band(0, batch, 0, rows)]
-    size = max(1, BAND // row, -(-MIN_TILES // across))
-    parts = -(-rows // size)
-    size = -(-rows // parts)
-    return [
-        Band(image, 1, first, min(size, rows - first))
-        for image in range(batch)
-        for first in range(0, rows, size)
-    ]
-
-
-def tile_of(build: Build, node: Node) -> int:
-    """Outputs of a tile along each dimension; 0 for a convolution that is lowered directly."""
-    x, w = node.inputs[0], node.inputs[1]
-    assert x is not None and w is not None
-    if x.dtype != "f32" or node.attrs.get("group", 1) != 1:
-        return 0
-    kernel, y = shape_of(w)[2:], shape_of(node.outputs[0])
-    phases = [d if k > 1 else 1 for d, k in zip(node.attrs.get("dilations") or [1] * 3, kernel, strict=False)]
-    plain = all(s == 1 for s in node.attrs.get("strides") or [1])
-    plain = plain and not any(e % d for e, d in zip(y[2:], phases, strict=False))
-    if not 1 <= len(kernel) <= 3 or not plain or not set(kernel) <= {1, 3, 5} or {1} == set(kernel) or 0 in y:
-        return 0
-    if not build.tensors.place(w)[0].constant:
-        return 0
-    direct = direct_time(y, shape_of(w))
-    times = {m: winograd_time(y, shape_of(w), m, phases) for m in TILES}
-    # a larger tile has more weights and more rounding: it must be clearly faster
-    order = TILES if times[TILES[0]] < 0.9 * times[TILES[1]] else TILES[1:]
-    rule = 0
-    if isinstance(build.target, Target):
-        fast = (m for m in order if times[m] <= 0.9 * direct and _affordable(build, growth(shape_of(w), m)))
-        rule = next(fast, 0)
-    asked_for = build.forms.convolution == "winograd"
-    possible = asked_for or (
-        isinstance(build.target, Target) and _affordable(build, growth(shape_of(w), order[0]))
-    )
-    options = ("direct", "winograd") if rule or possible else ("direct",)
-    m = order[0] if asked_for else rule or order[0]
-    if build.form(node, "winograd" if rule else "direct", options) == "direct":
-        return 0
-    if not asked_for:
-        build.grown += growth(shape_of(w), m)
-    return m
-
-
-def outputs(m: int, taps: int) -> int:
-    """Outputs of a tile under so many taps: m under three; under five as many as make six frequencies."""
-    return {1: 1, 3: m, 5: 2}[taps]
-
-
-def growth(w: Sequence[int], m: int) -> int:
-    """Bytes that the transformed weights of tiles of m outputs take more than the weights."""
-    return 4 * prod(w[:2]) * (prod(outputs(m, k) + k - 1 for k in w[2:]) - prod(w[2:]))
-
-
-def _affordable(build: Build, more: int) -> bool:
-    """Few layers of a model have most of its weights, and gain least by a transform: they stay as they are."""
-    return (
-        more <= max(LAYER_SHARE * build.weights, SMALL / 2)
-        and build.grown + more <= MODEL_SHARE * build.weights + SMALL
-    )
-
-
-def direct_time(y: Sequence[int], w: Sequence[int]) -> float:
-    """Modelled nanoseconds of a convolution as one sum of products."""
-    rows = y[0] * prod(y[2:])
-    return _product_time(rows, prod(w[1:]), w[0])
-
-
-def winograd_time(y: Sequence[int], w: Sequence[int], m: int, phases: Sequence[int] = (1, 1, 1)) -> float:
-    """Modelled nanoseconds with tiles of m outputs."""
-    reach = prod(outputs(m, k) + k - 1 for k in w[2:])
-    tiles = y[0]
-    for e, k, p in zip(y[2:], w[2:], phases, strict=False):
-        tiles *= p * -(-e // p // outputs(m, k))
-    return reach * _product_time(tiles, w[1], w[0]) + MOVED * reach * tiles * (w[0] + w[1])
-
-
-def _product_time(rows: int, inner: int, columns: int) -> float:
-    """Of one matrix product: whole tiles of four to six rows by four columns, some work around each sum, and the
-    weights once from memory."""
-    tile = min(-(-rows // n) * (n + 0.5) for n in (4, 5, 6))
-    return 2 * tile * (inner + 4) * -(-columns // 4) * 4 / FLOPS + 4 * inner * columns / BYTES
-
-
-def _frequencies(dims: Sequence[Tiling]) -> int:
-    return prod(d.reach for d in dims)
-
-
-Block = dict[tuple[int, ...], Expr]
-"""Values by their place along each dimension."""
-
-
-class Stages:
-    """The stages of a kernel in the making: locals that later ones read, then what is stored."""
-
-    def __init__(self) -> None:
-        self.all: list[Stage] = []
-
-    def share(self, e: Expr) -> Expr:
-        if e.op in ("const", "load", "local"):
-            return e
-        name = f"v{len(self.all)}"
-        self.all.append(Stage((), (), "", None, e, keep=name))
-        return local(name, e.dtype)
-
-    def store(self, e: Expr, index: Index) -> None:
-        self.all.append(Stage((), (), "", None, e, -1, index))
-
-    def transformed(self, matrices: Sequence[Matrix], values: Block) -> Block:
-        """A matrix along each dimension of a block."""
-        for d, matrix in enumerate(matrices):
-            lines: dict[tuple[int, ...], dict[int, Expr]] = {}
-            for at, v in values.items():
-                lines.setdefault((*at[:d], -1, *at[d + 1 :]), {})[at[d]] = v
-            values = {}
-            for line, by_place in lines.items():
-                done = applied(matrix, [by_place[i] for i in range(len(by_place))], self.share)
-                for i, v in enumerate(done):
-                    values[(*line[:d], i, *line[d + 1 :])] = v if d == len(matrices) - 1 else self.share(v)
-        return dict(sorted(values.items()))
-
-
-def spaced(shape: tuple[int, int, int]) -> Layout:
-    """Row-major matrices a few cache lines off a multiple of 4 KiB apart. A transform touches the same element of
-    all of them: at equal places in their pages they would share one set of the first cache."""
-    _, rows, columns = shape
-    apart = -(-rows * columns // PAGE) * PAGE + OFF_PAGE
-    return Layout(shape, (apart, columns, 1))
-
-
 def _weights(build: Build, node: Node, dims: Sequence[Tiling]) -> Value:
     """U, made at load."""
     w = node.inputs[1]
     assert w is not None
     outs, ins = shape_of(w)[:2]
-    shape = (_frequencies(dims), ins, outs)
+    shape = (frequencies(dims), ins, outs)
     made = Value(f"{w.name}/winograd", w.dtype, shape)
     layout = Layout.row_major(shape)
     buffer = build.buffer(made, layout, once=True)
@@ -372,7 +167,7 @@ class _Work:
     def products(self, band: Band) -> None:
         """P of a band: a batch of matrix products."""
         frequencies, ins, outs = shape_of(self.weights)
-        tiles = self.tiles[_tiles(band, self.dims)]
+        tiles = self.tiles[tiles_of(band, self.dims)]
         made = self._matrices(self.product, "products", band, outs)
         ctx = Context(self.build)
         f, t, i, o = (Index.of(a) for a in "ftio")
@@ -400,7 +195,7 @@ class _Work:
         node, region, dims, names = self.node, self.region, self.dims, self.names
         outs = shape_of(node.outputs[0])[1]
         ctx = Context(self.build)
-        products = self.product[_tiles(band, dims)]
+        products = self.product[tiles_of(band, dims)]
         o, b = Index.of("o"), Index(band.image, {"b": 1})
         counts = [band.rows, *(d.tiles for d in dims[1:])]
         tile = self._tile(
@@ -433,7 +228,7 @@ class _Work:
 
     def _matrices(self, made: dict[int, Value], stem: str, band: Band, columns: int) -> Value:
         """The buffer that every band of this many tiles uses."""
-        tiles = _tiles(band, self.dims)
+        tiles = tiles_of(band, self.dims)
         if tiles not in made:
             shape = (prod(d.reach for d in self.dims), tiles, columns)
             value = Value(f"{self.node.outputs[0].name}/{stem}", self.weights.dtype, shape)
@@ -473,7 +268,3 @@ class _Work:
         self.build.emit_stages(
             ctx, f"{into.dtype}_{name}", axes, stages, buffer, layout, nodes, self.node.once
         )
-
-
-def _tiles(band: Band, dims: Sequence[Tiling]) -> int:
-    return band.images * band.rows * prod(d.tiles for d in dims[1:]) * prod(d.phases for d in dims)
