@@ -18,6 +18,7 @@ export async function profile(url, threads, repeats) {
   const times = [];
   /** Outputs given again: no new pages. @type {number[]} */
   const again = [];
+  /** @type {any} */
   let outputs;
   for (const samples of [times, again]) {
     for (let i = 0; i < repeats; i++) {
