@@ -45,7 +45,7 @@ def test_products(
     if n > 1:
         check(canonical(spec), Along("n", columns, threads, span, subgroup), inputs)
     spec, inputs = specs.matmul(rng, m, n, spans * span, dtype, batch=2, bias=bias, transposed=True)
-    check(spec, Along("n", columns, threads, span, subgroup), inputs)
+    check(spec, Along("n", min(columns, 4), threads, span, subgroup), inputs)  # of 8 rows
 
 
 def packed(

@@ -98,14 +98,20 @@ SHAPES = (
     Shape(128, 16, 128, 16), Shape(64, 8, 128, 16, 16, 1, False), Shape(128, 16, 128, 16, 16, 1, False),
     Shape(64, 8, 64, 8, 16, 1, False), Shape(64, 8, 128, 16, 8), Shape(128, 16, 64, 16), Shape(16, 4, 32, 8, 32, 4),
     Shape(16, 4, 64, 16, 32), Shape(8, 2, 64, 16, 32, 2), *(
-        Shape(rows, rows // 8, columns, columns // 8, 16, turned=True)
-        for rows, columns in ((128, 128), (64, 128), (128, 64), (64, 64), (256, 128))
-    ), Shape(128, 16, 128, 16, 32, turned=True), Shape(64, 8, 64, 16, 16, turned=True),
+        Shape(*tile, turned=True)
+        for tile in (
+            (128, 16, 128, 16, 32), (128, 16, 64, 8, 16), (64, 8, 64, 8, 16), (128, 16, 64, 8, 32),
+            (64, 8, 128, 16, 32), (64, 8, 64, 8, 32), (64, 16, 64, 8, 32), (32, 8, 32, 8, 32), (64, 16, 32, 8, 32),
+            (32, 8, 64, 8, 32),
+        )
+    ),
 )  # fmt: skip
+TURNED = {(128, 128, 32): 0.8, (128, 64, 16): 0.92, (64, 64, 16): 0.9}
+"""Rows, columns and depth of turned tiles, and what they take of the time they would take otherwise, as measured."""
 
 SIDE_BY_SIDE = (
-    (8, 32, 4), (8, 64, 4), (4, 64, 4), (16, 32, 4), (8, 16, 4), (16, 16, 4), (8, 8, 2), (4, 4, 2), (2, 2, 1),
-    (1, 1, 1),
+    (8, 64, 4), (16, 64, 4), (8, 32, 4), (4, 64, 4), (8, 128, 4), (8, 64, 8), (16, 32, 4), (8, 16, 4), (16, 16, 4),
+    (8, 8, 2), (4, 4, 2), (2, 2, 1), (1, 1, 1),
 )  # fmt: skip
 """Of few rows: threads along the columns, slices of the sum, and how many of its elements are read at once."""
 
@@ -194,13 +200,14 @@ def cost(p: Product, s: Shape, target: WgslTarget) -> float:
     each = s.depth // s.slices
     depth = 1.2 if each > 16 else 1.0 if each == 16 else 1.05 if s.slices == 1 else 1.2
     warps = min(share * s.threads, 1024) / 32
-    late = (1.0 if s.ahead else 1.02) * (0.88 if s.turned else 1.0)
+    late = 1.0 if s.ahead else 1.02
+    late *= TURNED.get((s.rows, s.columns, s.depth), 1.02) if s.turned else 1.0
     steps = -(-p.k // s.depth) * s.depth + 16
     return share * s.rows * s.columns * steps * (1 + own + group) * slices * depth * late * (1 + 2 / warps)
 
 
 PARTS = (2, 3, 4, 6, 8, 12, 16)
-WORTH = 0.9
+WORTH = 0.85
 """What a split must come to at most."""
 DEEP = 128
 """Elements of a sum that each of its parts has at least."""
@@ -417,24 +424,21 @@ def _teams_of_columns(p: Product, target: WgslTarget) -> Iterator[Schedule]:
     last = p.reduce[-1]
     if last.extent % LANES or any(r.index.coeff(p.column.name) == 1 for r in p.right):
         return
+    sizes = [(c, n) for c in (2, 1, 4) for n in (32, 64, 128)]
     if all(r.index.coeff(last.name) == 1 and not r.guard for r in p.right):
         spans = tuple(s for s in (LANES, 2 * LANES, 4 * LANES) if last.extent % s == 0)
     elif len(p.reduce) > 1 and any(r.index.coeff(p.reduce[-2].name) == 1 for r in p.right):
         block = p.reduce[-2].extent * last.extent
         spans = (block, last.extent) if block <= 4 * BLOCK else (last.extent,)
+        sizes = [(c, n) for c in (4, 8, 2, 1) for n in (128, 64, 32)]
     else:
         return
     for span in spans:
-        for columns in (4, 2, 1, 8):
-            for threads in (32, 64, 128):
-                few = threads > 32 and threads * span > p.k
-                if (
-                    threads <= target.max_workgroup
-                    and p.m * columns <= 32
-                    and not few
-                    and columns <= p.column.extent
-                ):
-                    yield (Along(p.column.name, columns, threads, span, target.lockstep),)
+        for columns, threads in sizes:
+            few = threads > 32 and threads * span > p.k
+            fits = threads <= target.max_workgroup and p.m * columns <= 32 and columns <= p.column.extent
+            if fits and not few:
+                yield (Along(p.column.name, columns, threads, span, target.lockstep),)
 
 
 def _steps(p: Product) -> bool:
