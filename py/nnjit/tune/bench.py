@@ -22,7 +22,9 @@ from nnjit.codegen.schedule.pack import pack_kernel
 from nnjit.codegen.schedule.rules import default_schedule
 from nnjit.codegen.schedule.steps import Pack, Schedule, ScheduleError, Tile
 from nnjit.codegen.spec import KernelSpec
+from nnjit.codegen.wasm import cache
 from nnjit.codegen.wasm.emit import emit_module
+from nnjit.codegen.wasm.module import kernel_module
 from nnjit.codegen.wasm.target import Target
 from nnjit.codegen.wasm.team_words import CONTROL_END
 from nnjit.tune.policy import LAB
@@ -126,8 +128,7 @@ class Bench:
                 pack, panels = self._pack(schedule, step, self.inputs[step.operand])
                 packs.append(pack)
                 pointers[step.operand] = panels
-        nest = apply(self.spec, schedule)
-        module = emit_module(nest, self.target, self.units)
+        module, tiles = self._module(schedule)
         blocks = self._threads(schedule, pointers)
         return {
             "module": module,
@@ -136,10 +137,18 @@ class Bench:
             "stride": 4 * len(pointers) if len(blocks) > len(pointers) else 0,
             "tiles": self.units,
             # fewer units than this may be no tile of its own: nothing would be timed
-            "grain": -(-self.units // nest.tiles),
+            "grain": -(-self.units // tiles),
             "parallel": self.parallel,
             "packs": packs,
         }
+
+    def _module(self, schedule: Schedule) -> tuple[bytes, int]:
+        """The kernel as a module, and its own number of tiles. What a plan was made of is there already."""
+        made = cache.known(self.spec, schedule, self.target)
+        if made is not None and made[1] == self.units:
+            return kernel_module(made[0], self.target.shared), self.units
+        nest = apply(self.spec, schedule)
+        return emit_module(nest, self.target, self.units), nest.tiles
 
     def _threads(self, schedule: Schedule, pointers: list[int]) -> list[int]:
         """Where a kernel needs memory of its own, each thread has a block of pointers, one after another."""

@@ -10,11 +10,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from nnjit.codegen.loops import Nest
 from nnjit.codegen.schedule.steps import Pack, Tile
 from nnjit.codegen.spec import KernelSpec
 from nnjit.runtime.local import LocalSession
 from nnjit.runtime.tuning import Tuning, panels_of
-from nnjit.tune import oracle
+from nnjit.tune import bench, oracle
 from nnjit.tune.bench import Bench, fill_pattern
 from nnjit.tune.device import DeviceFacts
 from nnjit.tune.records import decode, encode
@@ -232,3 +233,30 @@ def test_the_oracle_is_the_spec(session: LocalSession) -> None:
 
 def test_onnx_model_is_valid() -> None:
     onnx.shape_inference.infer_shapes(onnx.load_from_string(model()), check_type=True, strict_mode=True)
+
+
+def test_the_serving_kernel_is_not_emitted_again(
+    session: LocalSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Laid out in the lab it is what the plan was made of, byte for byte what emission gives."""
+    tuning = tuner(session)
+    made = []
+    anew: list[str] = []
+    real = bench.emit_module
+
+    def counted(nest: Nest, *how: Any) -> bytes:
+        anew.append(nest.name)
+        return real(nest, *how)
+
+    monkeypatch.setattr(bench, "emit_module", counted)
+    for slot in tuning.slots:
+        step = tuning.plan.steps[slot.steps[0]]
+        made.append(
+            Bench(slot.spec, tuning.target, step.tiles, step.parallel).setup(slot.job.serving)["kernel"]
+        )
+    assert not [name for name in anew if not name.startswith("pack")]
+    monkeypatch.setattr("nnjit.codegen.wasm.cache._made", {})
+    for slot, kernel in zip(tuning.slots, made, strict=True):
+        step = tuning.plan.steps[slot.steps[0]]
+        again = Bench(slot.spec, tuning.target, step.tiles, step.parallel).setup(slot.job.serving)["kernel"]
+        assert again == kernel

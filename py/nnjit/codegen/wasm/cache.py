@@ -15,6 +15,11 @@ LIMIT = 4096
 _made: OrderedDict[tuple[KernelSpec, Schedule, Target], tuple[FunctionBuilder, int]] = OrderedDict()
 
 
+def known(spec: KernelSpec, schedule: Schedule, target: Target) -> tuple[FunctionBuilder, int] | None:
+    """What `emitted` made before; None where it would have to emit."""
+    return _made.get((spec, schedule, target))
+
+
 def emitted(spec: KernelSpec, schedule: Schedule, target: Target) -> tuple[FunctionBuilder, int, bool]:
     """The kernel's function, its number of tiles, and whether it was emitted just now."""
     key = (spec, schedule, target)
