@@ -31,15 +31,72 @@ ALL = ("product", "convolution", "depthwise")
 
 KERNELS: list[tuple[str, Schedule]] = [
     ("product", (Parallel(("m",)),)),
-    ("product", (Tile("n", 8), Vectorize("n", 4), Tile("m", 6), Unroll("k", 2), Order(("n", "m")), Parallel(("n",)))),
-    ("product", (Tile("n", 16), Vectorize("n", 4), Tile("m", 3), Unroll("k", 4), Pack(1, "n"), Order(("m", "n")), Parallel(("m",)))),
+    (
+        "product",
+        (Tile("n", 8), Vectorize("n", 4), Tile("m", 6), Unroll("k", 2), Order(("n", "m")), Parallel(("n",))),
+    ),
+    (
+        "product",
+        (
+            Tile("n", 16),
+            Vectorize("n", 4),
+            Tile("m", 3),
+            Unroll("k", 4),
+            Pack(1, "n"),
+            Order(("m", "n")),
+            Parallel(("m",)),
+        ),
+    ),
     ("convolution", (Parallel(("p", "q")),)),
-    ("convolution", (Tile("o", 8), Vectorize("o", 4), Tile("q", 4), Unroll("i", 2), Pack(1, "o"), Order(("o", "p", "q")), Parallel(("o", "p")))),
-    ("convolution", (Tile("o", 16), Vectorize("o", 4), Unroll("i", 5), Unroll("kx", 3), Order(("p", "q", "o")), Parallel(("p",)))),
+    (
+        "convolution",
+        (
+            Tile("o", 8),
+            Vectorize("o", 4),
+            Tile("q", 4),
+            Unroll("i", 2),
+            Pack(1, "o"),
+            Order(("o", "p", "q")),
+            Parallel(("o", "p")),
+        ),
+    ),
+    (
+        "convolution",
+        (
+            Tile("o", 16),
+            Vectorize("o", 4),
+            Unroll("i", 5),
+            Unroll("kx", 3),
+            Order(("p", "q", "o")),
+            Parallel(("p",)),
+        ),
+    ),
     ("depthwise", (Parallel(("c",)),)),
-    ("depthwise", (Tile("c", 8), Vectorize("c", 4), Tile("q", 3), Unroll("kx", 3), Unroll("ky", 3), Order(("p", "q", "c")), Parallel(("p",)))),
-    ("depthwise", (Tile("c", 4), Vectorize("c", 4), Tile("p", 5), Unroll("kx", 3), Pack(1, "c"), Order(("c", "q", "p")), Parallel(("c",)))),
-]  # fmt: skip
+    (
+        "depthwise",
+        (
+            Tile("c", 8),
+            Vectorize("c", 4),
+            Tile("q", 3),
+            Unroll("kx", 3),
+            Unroll("ky", 3),
+            Order(("p", "q", "c")),
+            Parallel(("p",)),
+        ),
+    ),
+    (
+        "depthwise",
+        (
+            Tile("c", 4),
+            Vectorize("c", 4),
+            Tile("p", 5),
+            Unroll("kx", 3),
+            Pack(1, "c"),
+            Order(("c", "q", "p")),
+            Parallel(("c",)),
+        ),
+    ),
+]
 
 
 def test_the_bytes_of_kernels_are_what_they_were(golden: Callable[[str, str], None]) -> None:
