@@ -192,7 +192,7 @@ async function wrongBytes(buffer, binding, { m, k, n }) {
 async function timeCold(shader, cold, total, product, bits) {
   const kernel = await ShaderKernel.create(gpu.device, shader);
   const made = /** @type {GPUBuffer[]} */ ([]);
-  const groups = [];
+  const groups = /** @type {GPUBindGroup[]} */ ([]);
   const [first, ...rest] = Array.from({ length: Math.ceil(total / shader.bindings[cold].nbytes) }, () => shader.bindings.map((b, i) => {
     if (b.role === 'in' && i !== cold) return filledBuffer(b.nbytes, b.dtype, b.size, i);
     const buffer = gpu.device.createBuffer({ size: b.nbytes, usage: STORAGE | COPY_SRC | COPY_DST });

@@ -237,7 +237,9 @@ def test_lane_numbers_are_worked_out() -> None:
 @pytest.mark.parametrize("mask", [1, 15, 255, 2**23 - 1, 2**23, 2**24 - 1])
 def test_few_bits_become_numbers_without_a_conversion(dtype: str, mask: int) -> None:
     """What is printed instead is exact; of more bits than a mantissa has it is a conversion."""
-    words = np.array([0, 1, 14, 15, 16, 255, 2**23 - 1, 2**23, 2**23 + 1, 2**31 - 1, 0x4B000000], NUMPY[dtype])
+    words = np.array(
+        [0, 1, 14, 15, 16, 255, 2**23 - 1, 2**23, 2**23 + 1, 2**31 - 1, 0x4B000000], NUMPY[dtype]
+    )
     value = cast(op("band", load(0, Index.of("i"), dtype), const(mask, dtype)), "f32")
     printed = legal(value, {})
     assert any(e.op == "cast" for e in walk(printed)) == (mask >= 2**23)
