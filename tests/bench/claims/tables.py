@@ -16,7 +16,7 @@ from tests.bench.claims import race
 from tests.bench.claims.handicap import STARTS
 from tests.bench.claims.live import MODELS
 from tests.bench.claims.quality import FIRST, FOLDER, QUALITY, geomean
-from tests.bench.claims.use import SECONDS
+from tests.bench.claims.use import SECONDS, USUAL
 from tests.bench.report import write_section
 
 DOCS = Path(__file__).parents[3] / "docs" / "tuning.md"
@@ -27,8 +27,16 @@ KINDS = ("dense", "scores", "conv", "depthwise")
 def latest(study: str, key: Callable[[dict[str, Any]], Any]) -> list[dict[str, Any]]:
     """The last line of each key, in the order of their first appearance."""
     path = FOLDER / f"{study}.jsonl"
-    rows = map(json.loads, path.read_text().splitlines()) if path.exists() else ()
+    rows = map(lines, path.read_text().splitlines()) if path.exists() else ()
     return list({key(r): r for r in rows}.values())
+
+
+def lines(text: str) -> dict[str, Any]:
+    """A line of results; those that were made before there were starts began as the rules say."""
+    row: dict[str, Any] = json.loads(text)
+    row["how"] = {**USUAL, **row["how"]}
+    row["figures"] = {"atMs": {}, "driftMs": 0.0, **row["figures"]}
+    return row
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -101,10 +109,12 @@ def lives() -> list[dict[str, Any]]:
 
 def living() -> str:
     rows = lives()
-    ruled = {r["model"]: r["figures"]["finalMs"] for r in rows if r["how"]["start"] == "rules"}
+    ruled = {
+        (r["model"], r.get("machine")): r["figures"]["finalMs"] for r in rows if r["how"]["start"] == "rules"
+    }
     body = []
     for r in rows:
-        f, rules = r["figures"], ruled.get(r["model"])
+        f, rules = r["figures"], ruled.get((r["model"], r.get("machine")))
         body.append((r["how"]["start"], r["how"]["gapMs"], r["model"], f"{f['firstMs'] / 1e3:.1f}",
                      seconds(f["reachedMs"], "never"), seconds(f["lastSwapMs"], "none"), f["tried"], f["kept"],
                      f"{f['tuneMs'] / 1e3:.1f}", f"{f['startMs']:.1f}", f"{f['finalMs']:.1f}",
@@ -116,7 +126,7 @@ def living() -> str:
 
 def curve(f: dict[str, Any]) -> list[str]:
     """The part of the final speed that runs had by each of SECONDS."""
-    return [f"{100 * f['finalMs'] / ms:.0f}%" if (ms := f["atMs"][str(s)]) else "" for s in SECONDS]
+    return [f"{100 * f['finalMs'] / ms:.0f}%" if (ms := f["atMs"].get(str(s))) else "" for s in SECONDS]
 
 
 def budgets() -> str:
