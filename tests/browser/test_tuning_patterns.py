@@ -86,18 +86,24 @@ def test_batches_grow_while_kernels_are_tuned(slow: Api) -> None:
             seen.push({ n, y: [...y], moved, state, reason, tried: candidates - before, notes });
           }
           await session.tuning.pause();
+          const records = await session.tuning.export();
+          // a plan that was never tuned is the latest now
+          await session.run({ x: T('float32', values(3), [3, rows, wide]) });
+          const still = await session.tuning.export();
           await session.release();
-          return seen;
+          return { seen, records, still };
         }""",
         [slow.put("batches.onnx", net()), list(BATCHES), ROWS, WIDE],
     )
-    assert [s["n"] for s in got] == [*BATCHES, BATCHES[0]]
-    for s in got:
+    seen = got["seen"]
+    assert got["still"] == got["records"]
+    assert [s["n"] for s in seen] == [*BATCHES, BATCHES[0]]
+    for s in seen:
         wanted = answer(s["n"])
         # sums of 80 terms in another order
         np.testing.assert_allclose(np.reshape(s["y"], wanted.shape), wanted, atol=2e-5)
         assert s["moved"] < 2e-5 and s["state"] in ("running", "done"), s
-    assert all(s["tried"] >= 4 for s in got[:-1]), [(s["tried"], s["state"], s["reason"]) for s in got]
+    assert all(s["tried"] >= 4 for s in seen[:-1]), [(s["tried"], s["state"], s["reason"]) for s in seen]
 
 
 VISIT = """async ([path, rows, wide, budgetMs]) => {

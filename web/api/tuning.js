@@ -164,10 +164,9 @@ export class Tuning {
 
   /** What this session's tuning found, a record a line: see docs/records.md. @returns {Promise<string>} */
   async export() {
-    const plan = this.#plans.latest;
     const { state, device } = this.#progress;
-    if (!plan || state === 'off') return '';
-    return kernelLines(await this.#ask('records', plan.key, { device })).map((line) => `${line}\n`).join('');
+    if (state === 'off') return '';
+    return kernelLines(await this.#ask('records', '', { device })).map((line) => `${line}\n`).join('');
   }
 
   /**

@@ -244,7 +244,12 @@ def before(session: CompilerSession, key: str, step: int) -> dict[str, str]:
 
 
 def record_lines(session: CompilerSession, args: Mapping[str, Any]) -> list[dict[str, str]]:
-    """[{key, line}]: what the session's tuning found, as records of a device class; keys tell them apart."""
+    """[{key, line}]: what the tuning of a plan found (without `key`: of each plan of the session), as records of a
+    device class; keys tell them apart."""
+    if not args["key"]:
+        device = args["device"]
+        every = (record_lines(session, {"key": key, "device": device}) for key in session.tunings)
+        return [line for lines in every for line in lines]
     course = course_of(session, args)
     lines = [{"key": f"form!{q}", "line": form_line(q, form)} for q, form in course.forming.answers.items()]
     KNOWN.forms |= course.forming.answers
