@@ -13,9 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 from nnjit.codegen.loops import Nest
 from nnjit.codegen.schedule.steps import Pack, Tile
 from nnjit.codegen.spec import KernelSpec
+from nnjit.codegen.wasm.emit import emit_module
 from nnjit.runtime.local import LocalSession
 from nnjit.runtime.tuning import Tuning, panels_of
-from nnjit.tune import bench, oracle
+from nnjit.tune import oracle
 from nnjit.tune.bench import Bench, fill_pattern
 from nnjit.tune.device import DeviceFacts
 from nnjit.tune.records import decode, encode
@@ -242,13 +243,12 @@ def test_the_serving_kernel_is_not_emitted_again(
     tuning = tuner(session)
     made = []
     anew: list[str] = []
-    real = bench.emit_module
 
     def counted(nest: Nest, *how: Any) -> bytes:
         anew.append(nest.name)
-        return real(nest, *how)
+        return emit_module(nest, *how)
 
-    monkeypatch.setattr(bench, "emit_module", counted)
+    monkeypatch.setattr("nnjit.tune.bench.emit_module", counted)
     for slot in tuning.slots:
         step = tuning.plan.steps[slot.steps[0]]
         made.append(
