@@ -93,7 +93,7 @@ LAB: dict[str, object] = {
 
 GPU_LAB = {
     # a reading lasts so long on the device, past the grain of its clock; a timestamp is rounded to 0.066 ms
-    "sampleMs": 3.0,
+    "sampleMs": 6.0,
     # the same where there are no timestamps: browsers tell of finished work a few ms late
     "wallMs": 25.0,
     # a kernel is repeated at most so often for a reading

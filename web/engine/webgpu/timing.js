@@ -79,7 +79,7 @@ export class StepClock {
 }
 
 /**
- * Microbenchmarks: each shader over buffers of its own, its fastest sample.
+ * Microbenchmarks: each shader over buffers of its own.
  * @param {GPUDevice} device @param {{name: string, shader: import('./shader.js').Shader}[]} probes
  * @param {import('./pace.js').GpuPace} pace @param {AbortSignal} signal @returns {Promise<Record<string, number>>} ms of a dispatch
  */
@@ -95,8 +95,7 @@ export async function measure(device, probes, pace, signal) {
       await pace.gap(signal);
       const start = performance.now();
       try {
-        const { min } = await clock.time((pass) => kernel.encode(pass, group), { sampleMs: clock.precise ? SAMPLE_MS : WALL_MS });
-        found[name] = min;
+        found[name] = await slope(clock, (pass) => kernel.encode(pass, group));
       } finally {
         pace.spent(start, performance.now());
         for (const buffer of buffers) buffer.destroy();
@@ -106,4 +105,25 @@ export async function measure(device, probes, pace, signal) {
     clock.destroy();
   }
   return found;
+}
+
+/**
+ * What one more repetition takes: a pass by itself may take milliseconds on a device that was idle, which says nothing of
+ * the work in it.
+ * @param {StepClock} clock @param {Work} work @returns {Promise<number>} ms
+ */
+async function slope(clock, work) {
+  const least = async (/** @type {number} */ inner) => {
+    const found = [];
+    for (let i = 0; i < 3; i++) found.push(await clock.sample(work, inner));
+    return Math.min(...found);
+  };
+  const once = await least(1);
+  let inner = 8;
+  let more = (await least(inner)) - once;
+  while (more < (clock.precise ? SAMPLE_MS : WALL_MS) && inner < MOST) {
+    inner *= 4;
+    more = (await least(inner)) - once;
+  }
+  return Math.max(more, 0) / (inner - 1);
 }
