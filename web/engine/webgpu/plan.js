@@ -27,7 +27,7 @@ export class LoadedPlan {
   #flight = [];
   /** Whether a run of it has been looked at for errors. */
   proven = false;
-  /** Where outputs are read back, made at the first run. @type {GPUBuffer | null} */
+  /** Where outputs are read back, made at the first run. @type {import('./readback.js').Readback | null} */
   readback = null;
   /** @type {import('./wait.js').Waiter | null} */
   waiter = null;

@@ -4,7 +4,7 @@
 import { NnjitError, check, throwIfAborted } from '../errors.js';
 import { asBytes, copyOf } from '../values.js';
 import { callHost, writeTensor } from './host.js';
-import { bytesToRead, encodeCopies, mapped, readbackBuffer } from './readback.js';
+import { Readback, bytesToRead } from './readback.js';
 import { COPY_DST, COPY_SRC, STORAGE } from './shader.js';
 import { asIs, storedBytes } from './stored.js';
 import { StepClock } from './timing.js';
@@ -82,9 +82,9 @@ export async function run(device, loaded, session, feeds, { fetch, into = [], st
   const size = bytesToRead(wanted);
   if (size && (!loaded.readback || loaded.readback.size < size)) {
     loaded.readback?.destroy();
-    loaded.readback = readbackBuffer(device, size);
+    loaded.readback = new Readback(device, size);
   }
-  if (size && loaded.readback) encodeCopies(encoder, wanted, loaded.readback);
+  if (size && loaded.readback) loaded.readback.encode(encoder, wanted);
   device.queue.submit([encoder.finish()]);
   if (!loaded.proven) {
     const error = await device.popErrorScope();
@@ -95,7 +95,7 @@ export async function run(device, loaded, session, feeds, { fetch, into = [], st
   if (size && loaded.readback) {
     const waiter = (loaded.waiter ??= new Waiter(!software, loaded.plan.wait));
     const places = wanted.map(({ place }) => place);
-    const bytes = await mapped(loaded.readback, wanted, places, (work) => waiter.until(device, work));
+    const bytes = await waiter.until(device, loaded.readback.read(wanted, places));
     wanted.forEach(({ at }, i) => {
       outputs[at] = bytes[i];
     });

@@ -9,7 +9,7 @@ const waiting = [];
 channel.port1.onmessage = () => waiting.shift()?.();
 
 /** The next task of this thread: whatever else the page has to do comes first. @returns {Promise<void>} */
-const nextTask = () => new Promise((resolve) => {
+export const nextTask = () => new Promise((resolve) => {
   waiting.push(resolve);
   channel.port2.postMessage(0);
 });
