@@ -360,8 +360,12 @@ class Bench:
         self.result["models"] = []
         for name in self.options.models.split(","):
             entry = catalogue.MODELS[name]
-            self.result["models"].append(self._model(name, entry.path().read_bytes(), entry.feeds(0)))
-            self.save()
+            shape = entry.shapes[0][1:]
+            for batch in map(int, self.options.batch.split(",")):
+                label = name if batch == 1 else f"{name} x{batch}"
+                feeds = entry.make(batch, *shape, seed=1000)
+                self.result["models"].append(self._model(label, entry.path().read_bytes(), feeds))
+                self.save()
 
     def _model(self, name: str, data: bytes, feeds: dict[str, Any]) -> dict[str, Any]:
         packer = Packer()
@@ -425,6 +429,7 @@ def main(arguments: list[str], say: Say = print) -> int:
     parser.add_argument("--vector", type=int, default=4096, help="rows and columns of that matrix")
     parser.add_argument("--cold", type=int, default=1024, help="MiB of matrices read in turn")
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--batch", default="1", help="how many inputs a run of a model takes: 1, or 1,8")
     parser.add_argument("--no-peers", dest="peers", action="store_false")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
