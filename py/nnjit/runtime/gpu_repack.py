@@ -19,7 +19,7 @@ from nnjit.codegen.wgsl.types import stored_bytes
 from nnjit.runtime.gpu_bench import default_shader
 from nnjit.runtime.gpu_memory import GpuMemory, padded
 from nnjit.runtime.gpu_plan import GpuBinding, GpuBuffer, GpuPlan, GpuStep
-from nnjit.runtime.repack import Refused, pack_shape, packs_of, unpacking
+from nnjit.runtime.repack import Refused, other_panels, unpacking
 from nnjit.tune.bench import packing
 
 
@@ -50,15 +50,7 @@ class GpuRepacking:
         made = self._made = _Made()
         work: list[dict[str, Any]] = []
         bindings = {n: list(self.plan.steps[n].bindings) for n in steps}
-        old, new = packs_of(before), packs_of(after)
-        for operand in sorted({*old, *new}):
-            o, n = old.get(operand), new.get(operand)
-            if o and n and pack_shape(spec, before, o) == pack_shape(spec, after, n):
-                continue
-            if not spec.operands[operand].const:
-                raise Refused("another step makes its panels")
-            if (o and o.group > 1) or (n and n.group > 1):
-                raise Refused("its panels are grouped")
+        for operand, o, n in other_panels(spec, before, after):
             panels: dict[GpuBinding, GpuBinding] = {}  # steps that share a constant share its panels
             for number in steps:
                 at, shift = _place(self.plan.steps[number], operand)

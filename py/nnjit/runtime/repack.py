@@ -6,7 +6,7 @@ into the arena (free between two inferences) and put the new ones together, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -53,16 +53,8 @@ class Repacking:
     ) -> list[dict[str, Any]]:
         """Nothing where the panels are the same. Raises Refused."""
         self._moves, self._held, self._top = [], [], self.memory.top
-        old, new = packs_of(before), packs_of(after)
         repacks: list[dict[str, Any]] = []
-        for operand in sorted({*old, *new}):
-            o, n = old.get(operand), new.get(operand)
-            if o and n and pack_shape(spec, before, o) == pack_shape(spec, after, n):
-                continue
-            if not spec.operands[operand].const:
-                raise Refused("another step makes its panels")
-            if (o and o.group > 1) or (n and n.group > 1):
-                raise Refused("its panels are grouped")
+        for operand, o, n in other_panels(spec, before, after):
             done: dict[int, int] = {}  # steps that share a constant share its panels
             for step in steps:
                 source = self.plan.pointers[step][operand]
@@ -165,6 +157,23 @@ def unpacking(spec: KernelSpec, schedule: Schedule, pack: Pack) -> list[KernelSp
         axes = (*p.outer, *p.reduce, *outer, inner)
         found.append(KernelSpec(f"unpack_{dtype}_{tile}", axes, (stage,), operands))
     return found
+
+
+def other_panels(
+    spec: KernelSpec, before: Schedule, after: Schedule
+) -> Iterator[tuple[int, Pack | None, Pack | None]]:
+    """Operands whose panels a change of schedules changes, with their steps in both. Raises Refused where they cannot
+    be made over."""
+    old, new = packs_of(before), packs_of(after)
+    for operand in sorted({*old, *new}):
+        o, n = old.get(operand), new.get(operand)
+        if o and n and pack_shape(spec, before, o) == pack_shape(spec, after, n):
+            continue
+        if not spec.operands[operand].const:
+            raise Refused("another step makes its panels")
+        if (o and o.group > 1) or (n and n.group > 1):
+            raise Refused("its panels are grouped")
+        yield operand, o, n
 
 
 def packs_of(schedule: Schedule) -> dict[int, Pack]:
