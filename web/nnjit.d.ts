@@ -73,7 +73,7 @@ export class Tensor<T extends TensorType = TensorType> {
   /** Elements: the product of dims. */
   readonly size: number;
   /** Where the data lies; 'none' after dispose(). */
-  readonly location: 'cpu' | 'gpu-buffer' | 'none';
+  readonly location: 'cpu' | 'cpu-pinned' | 'gpu-buffer' | 'none';
   /** The buffer of a tensor on the GPU; throws TENSOR_LOCATION for others. */
   readonly gpuBuffer: GPUBuffer;
   /** Throws TENSOR_DISPOSED after dispose(), TENSOR_LOCATION for a tensor on the GPU: await getData(). */
@@ -101,6 +101,8 @@ export type Progress = (stage: 'runtime' | 'model' | 'parse' | 'compile' | 'load
 
 export type BytesLike = string | URL | Request | ArrayBuffer | ArrayBufferView | Blob;
 
+export type OutputLocation = 'cpu' | 'cpu-pinned' | 'gpu-buffer';
+
 export interface SessionOptions {
   /**
    * First that can run here wins: 'webgpu', 'wasm' (the default), or 'reference' (onnx.reference, for debugging). Where
@@ -108,8 +110,12 @@ export interface SessionOptions {
    * 'webgpu' and 'wasm' it begins on wasm and moves to the GPU where runs are faster there.
    */
   executionProviders?: readonly (string | { name: string })[];
-  /** Where outputs go on 'webgpu'; default 'cpu'. Types that are wider in a buffer (bool, int8, …) go to 'cpu' in any case. */
-  preferredOutputLocation?: 'cpu' | 'gpu-buffer' | Record<string, 'cpu' | 'gpu-buffer'>;
+  /**
+   * Where outputs go; default 'cpu', an array of their own. 'gpu-buffer' on 'webgpu': types that are wider in a buffer
+   * (bool, int8, …) go to 'cpu' in any case. 'cpu-pinned' on 'wasm': where the kernels left them, nothing is copied; the
+   * tensor's data is a view of shared memory and holds until the session's next call. Elsewhere each is 'cpu'.
+   */
+  preferredOutputLocation?: OutputLocation | Record<string, OutputLocation>;
   /** Threads of this session; 0 = all of the engine's pool. */
   numThreads?: number;
   /** Sizes for symbolic dimensions. When they make every shape known, create() compiles. */

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -103,11 +103,12 @@ def tiny_weight() -> np.ndarray:
     return np.arange(12, dtype=np.float32).reshape(4, 3) - 5
 
 
-def two_outputs() -> onnx.ModelProto:
-    """sum and product of a and b, both [2]."""
+def two_outputs(dims: Sequence[Any] | None = (2,)) -> onnx.ModelProto:
+    """sum and product of a and b, all of `dims` (None: of any rank)."""
+    of = None if dims is None else list(dims)
     nodes = [helper.make_node("Add", ["a", "b"], ["sum"]), helper.make_node("Mul", ["a", "b"], ["product"])]
-    inputs = {"a": (TensorProto.FLOAT, [2]), "b": (TensorProto.FLOAT, [2])}
-    return model(nodes, inputs, {"sum": (TensorProto.FLOAT, [2]), "product": (TensorProto.FLOAT, [2])})
+    inputs = {"a": (TensorProto.FLOAT, of), "b": (TensorProto.FLOAT, of)}
+    return model(nodes, inputs, {"sum": (TensorProto.FLOAT, of), "product": (TensorProto.FLOAT, of)})
 
 
 def identity(kind: int) -> onnx.ModelProto:

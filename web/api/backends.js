@@ -93,6 +93,11 @@ export class Backends {
     this.#now.replaced(...how);
   }
 
+  /** @param {boolean} on */
+  steady(on) {
+    this.#now.steady(on);
+  }
+
   async close() {
     await this.#other?.close();
     return this.#now.close();

@@ -7,7 +7,7 @@ import { LOG_LEVELS, env, log } from './env.js';
  * @typedef {(stage: string, done: number, total: number) => void} Progress
  * @typedef {{path: string, data: import('./sources.js').BytesLike}} ExternalFile
  * @typedef {'webgpu' | 'wasm' | 'reference'} Provider
- * @typedef {'cpu' | 'gpu-buffer'} Location
+ * @typedef {'cpu' | 'cpu-pinned' | 'gpu-buffer'} Location
  * @typedef {{provider: Provider, next: Provider, measured: boolean, locations: Location | Record<string, Location>, threads: number, relaxed: boolean, dims: Record<string, number>,
  *   external: ExternalFile[], progress: Progress, signal: AbortSignal | null, maxPlans: number, strict: boolean, convolution: 'auto' | 'direct' | 'winograd', runOn: 'auto' | 'worker', tune: import('./tuning.js').TuneOptions,
  *   maxMemoryBytes: number | undefined, name: string | undefined}} Options
@@ -25,6 +25,7 @@ const ACCEPTED = new Set([
 ]);
 const CONVOLUTIONS = /** @type {const} */ (['auto', 'direct', 'winograd']);
 const THREADS = /** @type {const} */ (['auto', 'worker']);
+const LOCATIONS = new Set(['cpu', 'cpu-pinned', 'gpu-buffer']);
 const PROVIDERS = new Set(['webgpu', 'wasm', 'reference']);
 // Named by onnxruntime's users; a list that holds one of these goes on to its next entry.
 const ELSEWHERE = new Set(['webnn', 'webgl', 'cpu', 'xnnpack']);
@@ -92,8 +93,8 @@ function readProvider(list = ['wasm']) {
 /** @param {any} given @returns {Location | Record<string, Location>} */
 function readLocations(given) {
   const all = typeof given === 'string' ? [given] : Object.values(given ?? {});
-  if (all.some((place) => place !== 'cpu' && place !== 'gpu-buffer')) {
-    throw bad('preferredOutputLocation', "is 'cpu' or 'gpu-buffer', or an object of these by output name");
+  if (all.some((place) => !LOCATIONS.has(place))) {
+    throw bad('preferredOutputLocation', `is one of ${[...LOCATIONS].join(', ')}, or an object of these by output name`);
   }
   return given;
 }

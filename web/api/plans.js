@@ -5,7 +5,7 @@ import { log } from './env.js';
 import { engineDeath, getCompiler, getEngine, getGpu } from './workers.js';
 import { recall } from './device-facts.js';
 import { recallGpu } from './gpu-facts.js';
-import { Tensor } from './tensor.js';
+import { Tensor, keep } from './tensor.js';
 import { viewAs } from './types.js';
 import { bytesOf, fromValue, toValue } from './values.js';
 
@@ -50,12 +50,28 @@ export class Plans {
   description = /** @type {any} */ (undefined);
   /** Why the first provider asked for does not run this session; '' if it does. */
   reason = '';
+  /** Of outputs that lie where the last run left them. */
+  #lease = { over: false };
+  /** Nobody but runs changes the session's memory: outputs may stay there. */
+  #steady;
 
   /** @param {Source} model @param {Source[]} external @param {Options} options */
   constructor(model, external, options) {
     this.model = model;
     this.external = external;
     this.options = options;
+    this.#steady = options.tune.mode === 'off';
+  }
+
+  /** What changes the memory between runs begins, or has ended. @param {boolean} on */
+  steady(on) {
+    this.#steady = on;
+    this.#endLease();
+  }
+
+  #endLease() {
+    this.#lease.over = true;
+    this.#lease = { over: false };
   }
 
   /** Every Blob a plan's ranges may point into: file 0 is the model, then the external files the compiler lists. */
@@ -168,6 +184,8 @@ export class Plans {
 
   /** @param {Request} request @param {Progress} progress @param {AbortSignal | null} signal */
   async #prepare({ shapes, values }, progress, signal) {
+    for (const fed of values.values()) keep(fed, this.#lease); // loading writes where it lies
+    this.#endLease();
     const small = [...values].filter(([, tensor]) => byteLength(tensor) <= SMALL);
     // What is in the engine, so that Python takes back a plan that never got there.
     const { loaded } = this;
@@ -249,6 +267,7 @@ export class Plans {
     const id = this.id;
     this.id = '';
     this.#plans.clear();
+    this.#endLease();
     const compiler = getCompiler();
     if (id && !compiler.death && compiler.generation === this.#compilerGeneration) {
       await compiler.rpc.call('release', { session: id }).catch(() => undefined);
@@ -326,11 +345,15 @@ export class Plans {
     const refs = computed.map((name) => outputs[names.indexOf(name)]);
     const given = refs.map((ref, i) => fitting(ref, wanted.get(computed[i])));
     const into = given.map((tensor) => tensor && bytesOf(tensor));
-    const stay = computed.map((name, i) => !given[i] && this.#location(name) === 'gpu-buffer');
+    const here = this.options.provider === 'webgpu' ? 'gpu-buffer' : this.#steady && 'cpu-pinned';
+    const stay = computed.map((name, i) => !given[i] && this.#location(name) === here);
     const options = { fetch: refs.map((ref) => ref.name), into, stay, ...(signal ? { signal } : {}) };
     const onGpu = this.options.provider === 'webgpu';
-    const result = await client.run(this.id, plan.key, /** @type {any} */ (toFeeds(inputs, feeds, onGpu)), options);
-    const made = new Map(computed.map((name, i) => [name, given[i] ?? fromOutput(refs[i], result.outputs[i])]));
+    const running = client.run(this.id, plan.key, /** @type {any} */ (toFeeds(inputs, feeds, onGpu)), options);
+    this.#endLease(); // the feeds are taken
+    const lease = this.#lease;
+    const result = await running;
+    const made = new Map(computed.map((name, i) => [name, given[i] ?? fromOutput(refs[i], result.outputs[i], lease)]));
     const values = fetch.map((name) => (name in plan.constants ? fromValue(plan.constants[name]) : (made.get(name) ?? null)));
     return { values, ms: result.ms, segments: result.segments, caller: Boolean('caller' in result && result.caller) };
   }
@@ -384,12 +407,18 @@ function toFeed(ref, feed, onGpu) {
 const fitting = (ref, tensor) =>
   tensor && !ref.host && tensor.type === ref.type && String(tensor.dims) === String(ref.dims) ? tensor : null;
 
-/** @param {ValueRef} ref @param {any} output bytes, a host value or a buffer of the GPU @returns {Feed} */
-function fromOutput(ref, output) {
+/**
+ * @param {ValueRef} ref @param {any} output bytes, a host value or a buffer of the GPU
+ * @param {import('./tensor.js').Lease} lease of bytes in the session's memory
+ * @returns {Feed}
+ */
+function fromOutput(ref, output, lease) {
   const onGpu = /** @type {{gpuBuffer?: GPUBuffer}} */ (output)?.gpuBuffer;
   if (onGpu) return Tensor.fromGpuBuffer(onGpu, { dims: /** @type {any} */ (ref).dims, dataType: ref.type, dispose: () => onGpu.destroy() });
   if (ref.host || !ArrayBuffer.isView(output)) return fromValue(/** @type {import('./values.js').Value} */ (output));
-  return new Tensor(ref.type, viewAs(ref.type, output), ref.dims);
+  const data = viewAs(ref.type, output);
+  const pinned = data.buffer === output.buffer && !(output.buffer instanceof ArrayBuffer);
+  return pinned ? Tensor.leased(ref.type, data, /** @type {any} */ (ref).dims, lease) : new Tensor(ref.type, data, ref.dims);
 }
 
 /** @param {Prepared} plan */

@@ -8,9 +8,11 @@ import { TYPES, entriesFor, halfBits, inferType, isType, viewAs } from './types.
 
 const DATA = Symbol('data');
 const GPU = Symbol('gpu');
+const LEASE = Symbol('lease');
 
 /**
  * @typedef {{buffer: GPUBuffer, download?: () => Promise<TensorData>, dispose?: () => void}} OnGpu
+ * @typedef {{over: boolean}} Lease  for how long a session's memory holds what a run left there
  */
 
 /** How bytes come from the page's device; workers.js puts it here. @type {{download?: (buffer: GPUBuffer, nbytes: number) => Promise<Uint8Array>}} */
@@ -21,6 +23,8 @@ export class Tensor {
   [DATA];
   /** @type {OnGpu | undefined} */
   [GPU];
+  /** @type {Lease | undefined} */
+  [LEASE];
 
   /**
    * `new Tensor('float32', data, [2, 3])`, or `new Tensor(data, [2, 3])` with the type taken from the data
@@ -96,10 +100,21 @@ export class Tensor {
     return tensor;
   }
 
-  /** Where the data lies: 'cpu', 'gpu-buffer', or 'none' after dispose(). */
+  /**
+   * A tensor whose data is a view of a session's memory until the lease is over.
+   * @param {string} type @param {TensorData} data @param {readonly number[]} dims @param {Lease} lease
+   */
+  static leased(type, data, dims, lease) {
+    const tensor = new Tensor(type, data, dims);
+    tensor[LEASE] = lease;
+    return tensor;
+  }
+
+  /** Where the data lies: 'cpu', 'cpu-pinned' in a session's memory, 'gpu-buffer', or 'none' after dispose() or a lease. */
   get location() {
     if (this[GPU]) return 'gpu-buffer';
-    return this[DATA] === undefined ? 'none' : 'cpu';
+    if (this[DATA] === undefined || this[LEASE]?.over) return 'none';
+    return this[LEASE] ? 'cpu-pinned' : 'cpu';
   }
 
   /** The buffer of a tensor that lies on the GPU. @returns {GPUBuffer} */
@@ -114,6 +129,11 @@ export class Tensor {
     const data = this[DATA];
     if (this[GPU]) {
       throw failure('TENSOR_LOCATION', 'This tensor lies on the GPU', { hint: 'await tensor.getData()' });
+    }
+    if (this[LEASE]?.over) {
+      throw failure('TENSOR_DISPOSED', "This output's memory went to a later call of its session", {
+        hint: "copy it before the next run(), or leave preferredOutputLocation at 'cpu'",
+      });
     }
     if (data === undefined) {
       throw failure('TENSOR_DISPOSED', 'This tensor was disposed of', { hint: 'read it before dispose()' });
@@ -141,9 +161,17 @@ export class Tensor {
 
   /** The same data under other dims of the same size. @param {readonly number[]} dims */
   reshape(dims) {
+    if (this[LEASE]) return Tensor.leased(this.type, this.data, dims, this[LEASE]);
     if (this[GPU]) return Tensor.fromGpuBuffer(this[GPU].buffer, { dims, dataType: this.type });
     return new Tensor(this.type, this.data, dims);
   }
+}
+
+/** Gives a tensor that is a view of a session's memory a copy of its own. @param {unknown} tensor @param {Lease} lease */
+export function keep(tensor, lease) {
+  if (!(tensor instanceof Tensor) || tensor[LEASE] !== lease || lease.over) return;
+  tensor[DATA] = /** @type {NumericArray} */ (tensor.data).slice();
+  tensor[LEASE] = undefined;
 }
 
 /** Types whose elements in a buffer are the tensor's own. */

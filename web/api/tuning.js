@@ -92,6 +92,7 @@ export class Tuning {
     this.#key = key;
     progress.begins();
     progress.enter('running', '');
+    this.#plans.steady(false);
     const run = async () => new TuningLoop(this.#tuned, await groundOf(this.#plans), key, signal).run();
     this.#ended = run().then((reason) => {
       if (!signal.aborted) progress.enter('done', reason);
@@ -101,6 +102,7 @@ export class Tuning {
       if (!signal.aborted) progress.enter(code === 'DEVICE_LOST' ? 'off' : 'failed', message);
     }).finally(() => {
       progress.ends();
+      this.#plans.steady(true);
       this.#loop = null;
     });
   }
@@ -144,6 +146,7 @@ export class Tuning {
     await tell('forget', {});
     const ground = await groundOf(this.#plans);
     await clearRecords(progress.device || await ground.device());
+    this.#plans.steady(true); // what outputs there are lose their hold
     if (plan && progress.state !== 'off') {
       const { key } = plan;
       const { client } = ground;

@@ -11,7 +11,10 @@ import { viewAs } from './types.js';
 export function toValue(feed) {
   if (feed === null) return { type: 'none', dims: [], data: null };
   if (Array.isArray(feed)) return { type: 'sequence', dims: [feed.length], data: feed.map(toValue) };
-  return { type: feed.type, dims: [...feed.dims], data: feed.type === 'string' ? feed.data : bytesOf(feed) };
+  if (feed.type === 'string') return { type: feed.type, dims: [...feed.dims], data: feed.data };
+  const bytes = bytesOf(feed);
+  // whoever takes it may look when the session's memory holds something else
+  return { type: feed.type, dims: [...feed.dims], data: feed.location === 'cpu-pinned' ? bytes.slice() : bytes };
 }
 
 /** A view of a numeric tensor's bytes, not a copy. @param {Tensor} tensor @returns {Uint8Array} */

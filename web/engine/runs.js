@@ -3,7 +3,7 @@
 
 import { CallTrapped, Lost } from './caller.js';
 import { throwIfAborted } from './errors.js';
-import { asBytes, buffers, copyOf, feedBytes, fetched, own, target, touched } from './values.js';
+import { buffers, copyOf, feedBytes, fetched, isShared, own, target, touched } from './values.js';
 
 /** @typedef {import('./lane.js').Lane} Lane */
 /** @typedef {import('./lane.js').KnownPlan} KnownPlan */
@@ -12,6 +12,8 @@ import { asBytes, buffers, copyOf, feedBytes, fetched, own, target, touched } fr
 /** @typedef {import('./types.d.ts').RunResult} RunResult */
 /** @typedef {import('./types.d.ts').TensorRef} TensorRef */
 /** @typedef {import('./types.d.ts').ValueRef} ValueRef */
+/** An output: where the caller wants it, or whether it is read where it lies.
+ * @typedef {{ref: ValueRef, bytes: Uint8Array | null, stays: boolean}} Wanted */
 
 /** Outputs of this many bytes get their pages ahead of time. */
 const LARGE = 1 << 18;
@@ -87,7 +89,7 @@ export class Runs {
     const running = this.calls.call('run', [id, plan.key, values, options.fetch, true], { signal: options.signal });
     // While the engine computes: fresh pages cost more than the copy into them (about 1 ms a megabyte).
     for (const each of outputs) {
-      if (!each.ref.host && !each.bytes && each.ref.nbytes >= LARGE) each.bytes = touched(each.ref.nbytes);
+      if (!each.ref.host && !each.bytes && !each.stays && each.ref.nbytes >= LARGE) each.bytes = touched(each.ref.nbytes);
     }
     const result = await running;
     return { ...result, outputs: outputs.map((each, i) => (each.ref.host ? result.outputs[i] : readOut(lane, each))) };
@@ -119,11 +121,16 @@ export class Runs {
  * @param {KnownPlan} plan
  * @param {Feed[]} feeds
  * @param {RunOptions} options
- * @returns {{ref: ValueRef, bytes: Uint8Array | null}[]} the outputs that are wanted, and where the caller wants them
+ * @returns {Wanted[]}
  */
-function begin(lane, { inputs, outputs }, feeds, { fetch, into = [] }) {
-  const wanted = fetched(outputs, fetch).map((ref, i) => ({ ref, bytes: ref.host ? null : target(ref, into[i]) }));
-  feedBytes(inputs, feeds).forEach((bytes, i) => {
+function begin(lane, { inputs, outputs }, feeds, { fetch, into = [], stay = [] }) {
+  const wanted = fetched(outputs, fetch).map((ref, i) => ({
+    ref, bytes: ref.host ? null : target(ref, into[i]), stays: Boolean(stay[i]) && !ref.host && lane.direct,
+  }));
+  const given = feedBytes(inputs, feeds);
+  // What lies in shared memory may be this session's, where another feed is about to be written.
+  const safe = given.length > 1 ? given.map((bytes) => (bytes && isShared(bytes) ? copyOf(bytes) : bytes)) : given;
+  safe.forEach((bytes, i) => {
     const ref = inputs[i];
     if (bytes && !ref.host) lane.bytes(ref.address, ref.nbytes).set(bytes);
   });
@@ -132,12 +139,13 @@ function begin(lane, { inputs, outputs }, feeds, { fetch, into = [] }) {
 
 /**
  * @param {Lane} lane
- * @param {{ref: ValueRef, bytes: Uint8Array | null}} output
+ * @param {Wanted} output
  * @returns {Uint8Array}
  */
-function readOut(lane, { ref, bytes }) {
+function readOut(lane, { ref, bytes, stays }) {
   const { address, nbytes } = /** @type {TensorRef} */ (ref);
   const from = lane.bytes(address, nbytes);
+  if (stays && !bytes) return from;
   if (!bytes) return copyOf(from);
   bytes.set(from);
   return bytes;

@@ -122,6 +122,8 @@ export interface RunOptions {
   fetch?: string[];
   /** Where outputs go, in the order of `fetch`; null or left out: into a new buffer. */
   into?: (ArrayBufferView | null)[];
+  /** Outputs that may be views of a shared memory, in the order of `fetch`: they hold until the session's next call. */
+  stay?: boolean[];
   signal?: AbortSignal;
   /** The feeds' buffers may move and be gone for the caller. */
   transfer?: boolean;

@@ -16,6 +16,11 @@ export function asBytes(data) {
   return null;
 }
 
+/** @param {Uint8Array} bytes @returns {boolean} others may write there meanwhile */
+export function isShared(bytes) {
+  return typeof SharedArrayBuffer !== 'undefined' && bytes.buffer instanceof SharedArrayBuffer;
+}
+
 /**
  * @param {Uint8Array} bytes
  * @returns {Uint8Array<ArrayBuffer>} a copy that owns its buffer, which is not shared
