@@ -25,7 +25,7 @@ export async function start(names, threads) {
 
 /**
  * @param {string} url of a bundle {job, expected: {name: head}}
- * @param {{repeats: number, warmMs: number}} how
+ * @param {{repeats: number, warmMs: number, ways?: boolean}} how ways: with what else each library can do with outputs
  */
 export async function measure(url, how) {
   const { head, blob } = readBundle(await (await fetch(url)).arrayBuffer());
@@ -35,7 +35,7 @@ export async function measure(url, how) {
   const ready = {};
   for (const [name, rival] of Object.entries(loaded)) {
     try {
-      const prepared = await rival.prepare(head.job, blob);
+      const prepared = await rival.prepare(head.job, blob, how.ways);
       if (!prepared) continue;
       ready[name] = prepared;
       const outputs = await prepared.read(await prepared.call());
@@ -45,8 +45,15 @@ export async function measure(url, how) {
       delete ready[name];
     }
   }
-  const times = await alternate(Object.fromEntries(Object.entries(ready).map(([n, r]) => [n, r.call])), how);
-  for (const [name, timing] of Object.entries(times)) Object.assign(results[name], timing);
+  const calls = Object.fromEntries(Object.entries(ready).map(([n, r]) => [n, r.call]));
+  for (const [name, { ways }] of Object.entries(how.ways ? ready : {})) {
+    for (const [way, call] of Object.entries(ways ?? {})) calls[`${name} ${way}`] = call;
+  }
+  for (const [called, timing] of Object.entries(await alternate(calls, how))) {
+    const [name, way] = called.split(' ');
+    if (way) (results[name].ways ??= {})[way] = timing;
+    else Object.assign(results[name], timing);
+  }
   for (const [name, prepared] of Object.entries(ready)) {
     Object.assign(results[name], await prepared.finish?.());
     await prepared.release();

@@ -7,60 +7,129 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
-from tests.bench.report import best_peer, ceiling, merge, of_bound, write_section
+from tests.bench.report import best_peer, ceiling, in_way, merge, write_section
 
 DOCS = Path(__file__).parents[2] / "docs" / "kernels.md"
 MARK = "products"
+WAYS_TEXT = """\
+The same run, outputs had in other ways. *given again*: into an array that the caller gave before; no peer has that
+(onnxruntime-web takes such tensors and does not write to them), so theirs are plain calls. *left there*: where the
+library has them, for its own next call or, here, to be read in place (`preferredOutputLocation: 'cpu-pinned'`);
+TF.js and jax-js by tensors that are not downloaded, onnxruntime-web by a plain call. *over all*: that over the
+fastest plain call.
+"""
+
+Row = dict[str, Any]
+Run = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One number a row: a share of the bound in percent, or how many times faster than the fastest peer."""
+
+    title: str
+    value: Callable[[Row, Run], float | None]
+    percent: bool = False
+
+    def text(self, number: float | None, unit: str = "") -> str:
+        if number is None:
+            return "–"
+        return f"{number:.0f}%{unit}" if self.percent else f"{number:.2f}"
+
+
+def share(way: str) -> Callable[[Row, Run], float | None]:
+    """Of the multiply-add peak (of the read bandwidth for one row), by `way` of calling."""
+
+    def value(row: Row, run: Run) -> float | None:
+        ours = row["results"]["nnjit"]
+        ms = ours.get("kernelMs") if way == "kernel" else in_way(ours, way)
+        if not ms:
+            return None
+        if row.get("bandwidth"):
+            return float(row["streamed"] / ms / 1e4 / row["bandwidth"])
+        return float(row["flops"] / ms / 1e4 / run["peak"])
+
+    return value
+
+
+def over(ours: str, theirs: str) -> Callable[[Row, Run], float | None]:
+    """The fastest peer's time over this one's, each by its way; `bound` is the time that the bound would take."""
+
+    def value(row: Row, run: Run) -> float | None:
+        peer = best_peer(row, run["threads"], run["cores"], theirs)
+        if ours == "bound":
+            return ceiling(row, run["peak"], peer)
+        ms = in_way(row["results"]["nnjit"], ours)
+        return peer / ms if peer and ms else None
+
+    return value
+
+
+PLAIN = (
+    Column("kernel", share("kernel"), True),
+    Column("run()", share(""), True),
+    Column("over best", over("", "")),
+    Column("bound over best", over("bound", "")),
+)
+WAYS = (
+    Column("given again", share("given"), True),
+    Column("over best", over("given", "given")),
+    Column("left there", share("stays"), True),
+    Column("over best", over("stays", "stays")),
+    Column("over all", over("stays", "")),
+    Column("bound over best", over("bound", "stays")),
+)
+
+
+def table(runs: list[Run], columns: tuple[Column, ...]) -> list[str]:
+    """One row a shape, the columns once a thread count, then geometric means (of shares: of rows that compute)."""
+    head, names = ["M x K x N"], dict.fromkeys(r["name"] for run in runs for r in run["rows"])
+    cells: dict[str, list[str]] = {name: [] for name in names}
+    means: list[str] = []
+    for run in runs:
+        many = "1 thread" if run["threads"] == 1 else f"{run['threads']} threads"
+        head += [f"{many}: {columns[0].title}", *(c.title for c in columns[1:])]
+        for column in columns:
+            found = {r["name"]: (column.value(r, run), bool(r.get("bandwidth"))) for r in run["rows"]}
+            for name, row in cells.items():
+                number, reads = found.get(name, (None, False))
+                row.append(column.text(number, " (read)" if reads else ""))
+            kept = [n for n, reads in found.values() if n and not (reads and column.percent)]
+            means.append(column.text(geometric_mean(kept) if kept else None))
+    return [
+        "| " + " | ".join(head) + " |",
+        "|---" * len(head) + "|",
+        *(f"| {name.removeprefix('gemm ')} | " + " | ".join(row) + " |" for name, row in cells.items()),
+        "| geometric mean (shares: M > 1) | " + " | ".join(means) + " |",
+    ]
 
 
 def section(data: dict[str, Any]) -> str:
-    """One row a shape: for each thread count the kernels' and run()'s share of the bound, how many times faster
-    than the fastest peer with as many threads, and how many times the bound itself would be."""
-    cores = data["about"].get("cores", 0)
-    names: list[str] = []
-    cells: dict[str, list[str]] = {}
-    means: list[str] = []
-    head = ["M x K x N"]
-    for run in data["runs"]:
-        rows = [r for r in run["rows"] if r["name"].startswith("gemm ")]
-        many = "1 thread" if run["threads"] == 1 else f"{run['threads']} threads"
-        head += [f"{many}: kernel", "run()", "over best", "bound over best"]
-        shares: list[list[float]] = [[], [], [], []]
-        for row in rows:
-            theirs = best_peer(row, run["threads"], cores)
-            ours = row["results"]["nnjit"]["median"]
-            most = ceiling(row, run["peak"], theirs)
-            numbers = [of_bound(row, run["peak"], "kernelMs"), of_bound(row, run["peak"])]
-            ratios = [theirs / ours if theirs else None, most]
-            name = row["name"].removeprefix("gemm ")
-            names += [] if name in names else [name]
-            cells.setdefault(name, []).extend(
-                [n or "–" for n in numbers] + [f"{r:.2f}" if r else "–" for r in ratios]
-            )
-            many_rows = not row.get("bandwidth")
-            for column, value in zip(shares[:2], numbers, strict=True):
-                if many_rows and value:
-                    column.append(float(value.removesuffix("%")))
-            for column, ratio in zip(shares[2:], ratios, strict=True):
-                if ratio:
-                    column.append(ratio)
-        means += [f"{geometric_mean(s):.0f}%" if s else "–" for s in shares[:2]]
-        means += [f"{geometric_mean(s):.2f}" if s else "–" for s in shares[2:]]
-    if not names:
-        return ""
+    """Kernels and plain calls; below, where it was measured (`--ways`), the other ways to get at outputs."""
     about = data["about"]
-    peaks = ", ".join(f"{r['peak']:.1f} GFLOP/s at {r['threads']}" for r in data["runs"])
+    runs = [
+        {
+            **run,
+            "cores": about.get("cores", 0),
+            "rows": [r for r in run["rows"] if r["name"].startswith("gemm ")],
+        }
+        for run in data["runs"]
+    ]
+    if not any(run["rows"] for run in runs):
+        return ""
+    peaks = ", ".join(f"{r['peak']:.1f} GFLOP/s at {r['threads']}" for r in runs)
     lines = [
         f"{about['cpu']}, {about['cores']} cores, {about['browser']}, {about['date']}; FMA peak {peaks}.\n",
-        "| " + " | ".join(head) + " |",
-        "|---" * len(head) + "|",
-        *(f"| {name} | " + " | ".join(cells[name]) + " |" for name in names),
-        "| geometric mean (shares: M > 1) | " + " | ".join(means) + " |",
+        *table(runs, PLAIN),
     ]
+    if any("ways" in row["results"]["nnjit"] for run in runs for row in run["rows"]):
+        lines += ["", WAYS_TEXT, *table(runs, WAYS)]
     return "\n".join(lines)
 
 

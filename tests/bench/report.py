@@ -66,6 +66,8 @@ def line(row: dict[str, Any], peak: float) -> str:
             parts.append(f"{library} {cell(result)}" + (f" {speed:.1f} GFLOP/s" if speed else ""))
             if "failed" in result:
                 parts.append(result["failed"][:160])
+        for way, timing in (result or {}).get("ways", {}).items():
+            parts.append(f"{way} {number(timing['median'])}")
     if (times := ratio(row["results"])) is not None:
         parts.append(f"ratio {times:.2f}")
     if bound := of_bound(row, peak):
@@ -94,10 +96,17 @@ def ceiling(row: dict[str, Any], peak: float, theirs: float | None = None) -> fl
     return float(theirs * 1e6 * peak / row["flops"])
 
 
-def best_peer(row: dict[str, Any], threads: int, cores: int) -> float | None:
-    """The shortest time of the peers that used as many threads; jax-js always takes all cores."""
+def best_peer(row: dict[str, Any], threads: int, cores: int, way: str = "") -> float | None:
+    """The shortest time of the peers that used as many threads; jax-js always takes all cores. `way`: how each
+    gets at its outputs, where it has that way; see rivals.js."""
     peers = [p for p in PEERS if p != "jax-js" or threads == cores]
-    return min((ms for p in peers if (ms := row["results"].get(p, {}).get("median"))), default=None)
+    return min((ms for p in peers if (ms := in_way(row["results"].get(p, {}), way))), default=None)
+
+
+def in_way(result: dict[str, Any], way: str = "") -> float | None:
+    """The median of a library's call, the plain one where it has no such way."""
+    ms: float | None = result.get("ways", {}).get(way, result).get("median")
+    return ms
 
 
 def plan_flops(results: dict[str, Any]) -> float:

@@ -4,6 +4,7 @@
     python3 serve.py bench --ops gemm               operators whose name holds `gemm`, no models
     python3 serve.py bench --ops memory             all that memory bounds: moves, reductions, pooling, norms, scans
     python3 serve.py bench --models resnet-50,minilm --threads 1 --repeats 30
+    python3 serve.py bench --where gpt2,minilm      whole models by kind of step, beside the peak (see where.py)
     python3 serve.py bench --layers 'conv 1x'       convolutions and quantised layers against the machine's limits
     python3 serve.py bench --leak magika            50 rounds of create, run, release: memory before and after
     python3 serve.py bench --overhead               what a run() costs beside its kernels, 4 bytes to 50 MB
@@ -35,7 +36,7 @@ import numpy as np  # noqa: E402
 from playwright.sync_api import Error as PlaywrightError  # noqa: E402
 from playwright.sync_api import Page  # noqa: E402
 
-from tests.bench import convolutions, gpu, leak, llvm, overhead, peak, records, report, steps  # noqa: E402
+from tests.bench import convolutions, gpu, leak, llvm, overhead, peak, records, report, steps, where  # noqa: E402
 from tests.bench.claims import main as claims  # noqa: E402
 from tests.bench.op import Op  # noqa: E402
 from tests.bench.ops import all_ops  # noqa: E402
@@ -70,7 +71,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "--warm", type=float, default=0.7, help="seconds of warming up each; default %(default)s"
     )
     parser.add_argument("--steps", help="time each step of one model or operator instead")
+    parser.add_argument("--where", help="where the time of these models goes, by kind of step, instead")
     parser.add_argument("--layers", help="time the steps of layers whose name holds one of a|b instead")
+    parser.add_argument(
+        "--ways", action="store_true", help="also outputs given again, and outputs left with the library"
+    )
     parser.add_argument("--verbose", action="store_true", help="with --layers: each step and its schedule")
     parser.add_argument("--shapes", action="store_true", help="models at their further shapes too")
     parser.add_argument("--docs", action="store_true", help="write docs/benchmarks.md")
@@ -199,7 +204,7 @@ def measure(lab: Lab, args: argparse.Namespace, threads: int, save: Callable[[di
         print(f"{name} didn't start: {why}", flush=True)
     yardstick = fma_peak(page, lab, threads)
     print(f"\n{threads} thread(s): FMA peak {yardstick:.1f} GFLOP/s", flush=True)
-    how = {"repeats": args.repeats, "warmMs": 1000 * args.warm}
+    how = {"repeats": args.repeats, "warmMs": 1000 * args.warm, "ways": args.ways}
     rows: list[dict[str, Any]] = []
     run: dict[str, Any] = {"threads": threads, "peak": yardstick, "failed": failed, "rows": rows}
     for number, (name, what, shape) in enumerate(chosen(args)):
@@ -240,6 +245,24 @@ def profile(lab: Lab, args: argparse.Namespace) -> int:
         else model_job(lab, (catalogue.MODELS | catalogue.BYTES)[args.steps], 0)
     )
     return steps.main(lab, found, threads, args.repeats, yardstick)
+
+
+def whole(lab: Lab, args: argparse.Namespace) -> int:
+    """Models by kind of step, a row each as soon as it is there."""
+    runs = []
+    for threads in map(int, args.threads.split(",")):
+        page, _ = open_page(lab, [], threads)
+        yardstick = max(fma_peak(page, lab, threads) for _ in range(2))
+        page.context.close()
+        for name in args.where.split(","):
+            url = model_job(lab, (catalogue.MODELS | catalogue.BYTES)[name], 0)
+            runs.append(where.measured(lab, name, url, threads, args.repeats, yardstick))
+            print(runs[-1].row(), flush=True)
+    text = where.section(machine(lab), runs)
+    print(text)
+    if args.docs:
+        where.write(text)
+    return 0
 
 
 def layers(lab: Lab, args: argparse.Namespace, threads: int) -> int:
@@ -288,6 +311,8 @@ def main(argv: list[str] | None = None) -> int:
     with started() as lab:
         if args.steps:
             return profile(lab, args)
+        if args.where:
+            return whole(lab, args)
         if args.layers:
             return max(layers(lab, args, int(n)) for n in args.threads.split(","))
         if args.llvm:

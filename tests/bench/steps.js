@@ -5,8 +5,9 @@ import { readBundle, decode } from '/t/support/values.js';
  * @param {string} url of a bundle {job} as run.py makes it
  * @param {number} threads
  * @param {number} repeats
+ * @param {boolean} every the spec of each kernel, too
  */
-export async function profile(url, threads, repeats) {
+export async function profile(url, threads, repeats, every) {
   const nnjit = await import('/nnjit.js');
   nnjit.env.wasm.numThreads = threads;
   const { head, blob } = readBundle(await (await fetch(url)).arrayBuffer());
@@ -34,5 +35,8 @@ export async function profile(url, threads, repeats) {
   // a kernel's listing takes a moment: those of the slowest steps are what one looks at
   const slowest = [...found.steps].sort((a, b) => b.ms - a.ms).slice(0, 25);
   for (const { kernel, step } of slowest) schedules[kernel] ??= (await session.kernel(step)).schedule;
-  return { profile: found, schedules, times, again, stats: session.stats() };
+  /** @type {Record<string, string>} */
+  const specs = {};
+  for (const { kernel, step } of every ? found.steps : []) specs[kernel] ??= (await session.kernel(step)).spec;
+  return { profile: found, schedules, specs, times, again, stats: session.stats() };
 }

@@ -42,12 +42,20 @@ def table(found: dict[str, Any], peak: float) -> str:
     return "\n".join(lines)
 
 
+def profile(lab: Lab, url: str, threads: int, repeats: int, every: bool = False) -> dict[str, Any]:
+    """The job at `url` in a page of its own: steps, run() with new outputs and with given ones, schedules of
+    the slowest steps; `every`: each kernel's spec, too."""
+    page = lab.page("t/bench/bench.html")
+    found: dict[str, Any] = page.evaluate(
+        "async (how) => (await import('/t/bench/steps.js')).profile(...how)", [url, threads, repeats, every]
+    )
+    page.context.close()
+    return found
+
+
 def main(lab: Lab, url: str, threads: int, repeats: int, peak: float) -> int:
     """Prints the table of the job at `url`."""
-    page = lab.page("t/bench/bench.html")
-    found = page.evaluate(
-        "async ([u, n, r]) => (await import('/t/bench/steps.js')).profile(u, n, r)", [url, threads, repeats]
-    )
+    found = profile(lab, url, threads, repeats)
     print(table(found, peak))
     print({k: v for k, v in found["stats"].items() if k in ("compile", "load", "seconds")})
     return 0
