@@ -5,18 +5,20 @@ rows serves for all of them, and goes on to the next span. At the end the team a
 
     for s in spans, by threads: a = x[s]; acc0 += a * w[column, s]; acc1 += a * w[column + 1, s]; ...
 
-Weights of a few bits lie in words, each with several neighbours along the sum: a span is then a block of whole words,
-read four at a time.
+Weights of a few bits lie in words, each with several neighbours along the sum: a span is then a word, or a block of
+whole words, read four at a time; what they are and how they are multiplied is told in `codes`. The words of `turns`
+spans are read before the first is used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 
-from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, reg, rewrite, walk
+from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, op, reg, rewrite
 from nnjit.codegen.loops import THREAD, Decode, For, Nest, Set, Stmt, Store, Where
+from nnjit.codegen.schedule.codes import codes_of
 from nnjit.codegen.schedule.fills import add_product
 from nnjit.codegen.schedule.group_steps import Along
 from nnjit.codegen.schedule.meeting import met, room
@@ -86,6 +88,13 @@ class _Rows:
             outer = (*outer[:-1], replace(outer[-1], extent=outer[-1].extent // self.chunk))
         self.outer, self.inner = Run("sum", outer), inner
         self.spans = self.outer.extent
+        self.codes = codes_of(self.right, frozenset(a.name for a in inner)) if inner else None
+        self.together = 1  # how many words are read at once
+        if self.codes is not None:
+            check(len(inner) <= 2, "spans of a word or a block")
+            words = inner[-2].name if len(inner) > 1 else ""
+            whole = len(inner) > 1 and inner[-2].extent % LANES == 0
+            self.together = LANES if whole and self.codes.word.attr.index.coeff(words) == 1 else 1
 
     # ---- the nest ----
 
@@ -118,31 +127,37 @@ class _Rows:
         return f"acc.{row}.{column}"
 
     def _turns(self) -> list[Stmt]:
-        """All threads take the next spans: whole rounds in a loop, then one for some of them."""
-        full, rest = divmod(self.spans, self.step.threads)
+        """All threads take the next spans: whole rounds in a loop, `turns` of them at once, then one for some."""
+        threads, most = self.step.threads, self.step.turns
+        full, rest = divmod(self.spans, threads)
+        loops, more = divmod(full, most)
         out: list[Stmt] = []
-        if full:
-            at = Index(0, {THREAD: 1}) + Index(0, {"k.o": self.step.threads} if full > 1 else ())
-            one = self._span(at)
-            out += [For("k.o", full, one)] if full > 1 else one
+        if loops:
+            at = Index(0, {THREAD: 1}) + Index(0, {"k.o": threads * most} if loops > 1 else ())
+            several = self._rounds(at, most)
+            out += [For("k.o", loops, several)] if loops > 1 else several
+        out += self._rounds(Index(loops * most * threads, {THREAD: 1}), more)
         if rest:
-            last = self._span(Index(full * self.step.threads, {THREAD: 1}))
+            last = self._rounds(Index(full * threads, {THREAD: 1}), 1)
             out.append(Where(compare("lt", axis(THREAD), const(rest, "i32")), last))
         return out
+
+    def _rounds(self, first: Index, count: int) -> list[Stmt]:
+        """`count` spans of a thread, from its number `first` on."""
+        numbers = [first + n * self.step.threads for n in range(count)]
+        out = [s for turn, at in enumerate(numbers) for s in self._read(at, turn)]
+        done = self._span if self.codes is None else self._decoded
+        return out + [s for turn, at in enumerate(numbers) for s in done(at, turn)]
 
     def _env(self, column: int) -> Env:
         env = {a.name: self.base[f"{a.name}.b"] for a in self.batch}
         env[self.column.name] = self.base["column"] * self.step.columns + column
         return env
 
-    def _span(self, number: Index) -> list[Stmt]:
+    def _span(self, number: Index, turn: int) -> list[Stmt]:
         """The products of one span."""
         shared = self.outer.at(number) if self.outer.parts else {}
-        words = self._words()
         out: list[Stmt] = []
-        for operand, name in words:
-            for c in range(self.step.columns):
-                out += self._fetched(operand, name, {**self._env(c), **shared}, c)
         for inside in self._vectors():
             here = {**shared, **inside}
             if self.chunk > 1:
@@ -152,8 +167,7 @@ class _Rows:
                 value = rewrite(self.left, {**self._env(0), **point, **here})
                 out.append(Set(f"a.{r}", value, LANES))
             for c in range(self.step.columns):
-                value = rewrite(self.right, {**self._env(c), **here}, self._word_of(words, inside, c))
-                out.append(Set(f"b.{c}", value, LANES))
+                out.append(Set(f"b.{c}", rewrite(self.right, {**self._env(c), **here}), LANES))
                 for r in range(len(self.points)):
                     out.append(
                         add_product(self._sum(r, c), reg(f"a.{r}", self.dtype), reg(f"b.{c}", self.dtype))
@@ -172,48 +186,67 @@ class _Rows:
             for n in range(0, last.extent, LANES):
                 yield {**{a.name: Index(i) for a, i in zip(before, at, strict=True)}, last.name: lane + n}
 
-    # ---- words, read four at a time ----
+    # ---- words ----
 
-    def _words(self) -> list[tuple[Expr, str]]:
-        """Reads of the right factor that are the same in all lanes and neighbours along the axis before the last."""
-        if len(self.inner) < 2 or self.inner[-2].extent % LANES:
+    def _read(self, number: Index, turn: int) -> list[Stmt]:
+        """Words, scales and zeros of one span, into registers."""
+        codes = self.codes
+        if codes is None:
             return []
-        name, lanes = self.inner[-2].name, self.inner[-1].name
-        reads = dict.fromkeys(e for e in walk(self.right) if e.op == "load")
-        return [
-            (e, name)
-            for e in reads
-            if e.attr.index.coeff(name) == 1
-            and lanes not in e.axes()
-            and not e.attr.guard
-            and e.dtype in ("i32", "u32", "f32")
-        ]
-
-    def _fetched(self, word: Expr, name: str, env: Env, column: int) -> list[Stmt]:
-        """Registers w.OPERAND.COLUMN.n, each with four words."""
-        extent = next(a.extent for a in self.inner if a.name == name)
+        shared = self.outer.at(number)
         out: list[Stmt] = []
-        before = {a.name: Index(0) for a in self.inner[:-2]}
-        check(not before, "words of the innermost two axes")
-        for n in range(0, extent, LANES):
-            value = rewrite(word, {**env, name: Index(n, {LANE: 1})})
-            out.append(Set(f"w.{word.attr.operand}.{column}.{n // LANES}", value, LANES))
+        for c in range(self.step.columns):
+            env = {**self._env(c), **shared}
+            for e, name in ((codes.scale, "s"), (codes.zero, "z")):
+                if e.op != "const":
+                    out.append(Set(f"{name}.{turn}.{c}", rewrite(e, env), 1))
+            out += self._fetched(codes.word, env, f"w.{turn}.{c}")
         return out
 
-    def _word_of(
-        self, words: list[tuple[Expr, str]], inside: Env, column: int
-    ) -> Callable[[Expr], Expr | None]:
-        """What stands for a read of a word at one place of a span."""
-        known = dict(words)
+    def _fetched(self, word: Expr, env: Env, name: str) -> list[Stmt]:
+        """Registers NAME.n, each with four words; one with the word of a span that has no more."""
+        if len(self.inner) == 1:
+            return [Set(f"{name}.0", rewrite(word, env), 1)]
+        words = self.inner[-2]
+        out: list[Stmt] = []
+        for n in range(0, words.extent, self.together):
+            place = Index(n, {LANE: 1} if self.together > 1 else ())
+            lanes = LANES if self.together > 1 else 1
+            out.append(Set(f"{name}.{n // self.together}", rewrite(word, {**env, words.name: place}), lanes))
+        return out
 
-        def leaf(e: Expr) -> Expr | None:
-            if e not in known:
-                return None
-            n = inside[known[e]].const
-            four = reg(f"w.{e.attr.operand}.{column}.{n // LANES}", e.dtype)
-            return Expr("lane", e.dtype, (four,), n % LANES)
+    def _word(self, inside: Env, turn: int, column: int) -> Expr:
+        """The register with the word that a vector of the span is in."""
+        name, dtype = f"w.{turn}.{column}", "i32"
+        if len(self.inner) == 1:
+            return reg(f"{name}.0", dtype)
+        n = inside[self.inner[-2].name].const
+        word = reg(f"{name}.{n // self.together}", dtype)
+        return Expr("lane", dtype, (word,), n % self.together) if self.together > 1 else word
 
-        return leaf
+    def _known(self, e: Expr, name: str, turn: int, column: int) -> Expr:
+        return e if e.op == "const" else reg(f"{name}.{turn}.{column}", e.dtype)
+
+    def _decoded(self, number: Index, turn: int) -> list[Stmt]:
+        """The products of one span of codes: summed up first, then by the scale."""
+        codes, shared, out = self.codes, self.outer.at(number), list[Stmt]()
+        assert codes is not None
+        for v, inside in enumerate(self._vectors()):
+            shift = codes.shift.subst(inside)
+            for r, point in enumerate(self.points):
+                value = rewrite(self.left, {**self._env(0), **point, **shared, **inside})
+                out.append(Set(f"a.{r}", op("mul", value, codes.smaller(shift)), LANES))
+            for c in range(self.step.columns):
+                zero = self._known(codes.zero, "z", turn, c)
+                out.append(Set(f"b.{c}", codes.larger(shift, self._word(inside, turn, c), zero), LANES))
+                for r in range(len(self.points)):
+                    a, b, part = reg(f"a.{r}", self.dtype), reg(f"b.{c}", self.dtype), f"part.{r}.{c}"
+                    out.append(add_product(part, a, b) if v else Set(part, op("mul", a, b), LANES))
+        for c in range(self.step.columns):
+            scale = self._known(codes.scale, "s", turn, c)
+            for r in range(len(self.points)):
+                out.append(add_product(self._sum(r, c), reg(f"part.{r}.{c}", self.dtype), scale))
+        return out
 
     # ---- the end ----
 

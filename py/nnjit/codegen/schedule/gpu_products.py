@@ -425,12 +425,14 @@ def _teams_of_columns(p: Product, target: WgslTarget) -> Iterator[Schedule]:
     if last.extent % LANES or any(r.index.coeff(p.column.name) == 1 for r in p.right):
         return
     sizes = [(c, n) for c in (2, 1, 4) for n in (32, 64, 128)]
+    ahead: tuple[int, ...] = (1,)
     if all(r.index.coeff(last.name) == 1 and not r.guard for r in p.right):
         spans = tuple(s for s in (LANES, 2 * LANES, 4 * LANES) if last.extent % s == 0)
     elif len(p.reduce) > 1 and any(r.index.coeff(p.reduce[-2].name) == 1 for r in p.right):
         block = p.reduce[-2].extent * last.extent
-        spans = (block, last.extent) if block <= 4 * BLOCK else (last.extent,)
+        spans = (last.extent, block) if block <= 4 * BLOCK else (last.extent,)
         sizes = [(c, n) for c in (4, 8, 2, 1) for n in (128, 64, 32)]
+        ahead = (4, 2, 1)
     else:
         return
     for span in spans:
@@ -438,7 +440,9 @@ def _teams_of_columns(p: Product, target: WgslTarget) -> Iterator[Schedule]:
             few = threads > 32 and threads * span > p.k
             fits = threads <= target.max_workgroup and p.m * columns <= 32 and columns <= p.column.extent
             if fits and not few:
-                yield (Along(p.column.name, columns, threads, span, target.lockstep),)
+                rounds = p.k // (span * threads)
+                turns = next((n for n in ahead if n <= rounds), 1)
+                yield (Along(p.column.name, columns, threads, span, target.lockstep, turns),)
 
 
 def _steps(p: Product) -> bool:

@@ -118,16 +118,19 @@ class Online:
 @dataclass(frozen=True, slots=True)
 class Along:
     """A row or a few by a matrix whose weights lie along the sum: a team of `threads` threads does `columns` columns of
-    `axis` at a time, each thread `span` neighbours of the sum in turn. `subgroup` as in Team."""
+    `axis` at a time, each thread `span` neighbours of the sum in turn; weights in words are read `turns` spans ahead.
+    `subgroup` as in Team."""
 
     axis: str
     columns: int
     threads: int
     span: int
     subgroup: int = 1
+    turns: int = 1
 
     def __str__(self) -> str:
-        return f"{self.axis} tile {self.columns} · along the sum by {self.threads} x {self.span}"
+        ahead = f" x {self.turns}" if self.turns > 1 else ""
+        return f"{self.axis} tile {self.columns} · along the sum by {self.threads} x {self.span}{ahead}"
 
 
 @dataclass(frozen=True, slots=True)
