@@ -246,6 +246,8 @@ export interface TuneOptions {
 export interface TunedKernel {
   key: string;
   name: string;
+  /** Its extents: "112×112×32 over 3×3×3" has 27 terms to an element. */
+  sizes: string;
   /** A step that runs it, for session.kernel(). */
   step: number;
   /** Steps that run it. */
@@ -357,7 +359,7 @@ export interface DeviceFacts {
 
 export interface Tuning {
   status(): TuningStatus;
-  /** Begins or goes on; mode 'now' unless told otherwise. NO_PLAN before anything is compiled. */
+  /** Begins or goes on; mode 'now' unless told otherwise. Before anything is compiled it waits for the first plan. */
   start(options?: TuneOptions): Promise<void>;
   pause(): Promise<void>;
   /** Back to the first kernels; this device's records are forgotten. */

@@ -360,7 +360,8 @@ class TestLookingInside:
         page = home()
         load(page)
         run(page)
-        assert "first run" in page.inner_text(".figures") and "p50" not in page.inner_text(".figures")
+        assert "first run" in page.inner_text(".figures")
+        page.wait_for_selector(".figures dt:text('typical')")  # the first run is followed by a few, unasked
         page.evaluate("""() => {
           const go = document.querySelector('.inputs .primary');
           window.changes = 0;
@@ -370,7 +371,8 @@ class TestLookingInside:
         page.wait_for_function("document.querySelector('.latency button').textContent.startsWith('Run')")
         # drawing takes a core from what is timed: the form hears of the series, not of each run in it
         assert page.evaluate("changes") == 2
-        assert page.locator(".chart .bar").count() == 30
+        # the unasked ones, at most ten, ended when the series began
+        assert 30 < page.locator(".chart .bar").count() <= 40
         text = page.inner_text(".figures")
         p50, p95 = (re.findall(rf"{name}\)\s+([\d.]+) ms", text) for name in ("p50", "p95"))
         assert 0 < float(p50[0]) <= float(p95[0])

@@ -245,6 +245,10 @@ class TestOwnModels:
             give(live, name, content)
             live.wait_for_selector(".failure[data-code=MODEL_FORMAT]", timeout=SLOW)
             assert "tiny.onnx is still open and still runs." in live.inner_text(".failure")
+            # Magika names what is no model; what begins as one and ends too early needs no name
+            assert (live.locator(".failure button:text('What is this file?')").count() == 1) is (
+                name == "letter.onnx"
+            )
             live.press(".failure", "Escape")
         live.click(".inputs button.primary")
         live.wait_for_selector(".output", timeout=SLOW)

@@ -5,7 +5,7 @@
  * @typedef {'off' | 'waiting' | 'running' | 'paused' | 'resting' | 'done' | 'failed'} State
  * @typedef {{at: number, kind: 'trial' | 'swap' | 'kernel' | 'form' | 'plan' | 'state', name: string, step: number, text: string, verdict: string,
  *   ratio: number, gained: number, detail: Record<string, any>}} TuningEvent
- * @typedef {{key: string, name: string, step: number, count: number, raw: number, listed: number, boundMs: number, ms: number, firstMs: number,
+ * @typedef {{key: string, name: string, sizes: string, step: number, count: number, raw: number, listed: number, boundMs: number, ms: number, firstMs: number,
  *   share: number, tried: number, left: number, closed: string, serving: string, dropped: number}} KernelStatus
  * @typedef {{key: string, name: string, step: number, count: number, nodes: string[], text: string, shareMs: number, verdict: string,
  *   reason: string, ms: number, ratio: number, kept: boolean}} FormStatus

@@ -167,13 +167,14 @@ function fail(error, what, origin) {
     announce('Cancelled');
     return;
   }
-  const { code } = tell(error);
+  const { code, where } = tell(error);
   /** @type {import('./failure.js').Remedy[]} */
   const remedies = [];
   if (isDeath(code)) remedies.push({ label: 'Restart the engine', act: restart });
   else if (code === 'NETWORK' && origin) remedies.push({ label: 'Try again', act: () => openModel(origin) });
   const file = origin?.files[0];
-  if (code === 'MODEL_FORMAT' && file) remedies.push({ label: 'What is this file?', act: () => name(file) });
+  // One that begins like a model and breaks off later needs no naming.
+  if (code === 'MODEL_FORMAT' && file && !where.some(([key, at]) => key === 'offset' && at !== '0')) remedies.push({ label: 'What is this file?', act: () => name(file) });
   const kept = view && !isDeath(code) ? (view.opened.sample?.title ?? view.opened.origin.name) : '';
   showFailure(error, what, { kept, remedies });
 }

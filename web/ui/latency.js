@@ -8,6 +8,11 @@ import { quantile } from './runner.js';
 
 const SERIES = 30;
 const SHOWN = 120;
+/** After a first run that took less than this without compiling, more follow for as long, unasked. */
+const WARM_MS = 600;
+const WARM_RUNS = 10;
+/** Samples that feed their model again at once need no runs of ours. */
+const IDLE_MS = 150;
 
 /**
  * @param {Runner} runner
@@ -48,6 +53,16 @@ export function latencyPanel(runner, fail) {
     }
   }
 
+  async function warmUp() {
+    const { last } = runner;
+    if (series || runner.busy || !last?.cold || !(last.ms - last.compileMs < WARM_MS)) return;
+    try {
+      await runner.warmUp(WARM_RUNS, WARM_MS);
+    } catch (error) {
+      fail(error);
+    }
+  }
+
   function show() {
     const { warm, cold } = runner;
     if (!series) again.textContent = `Run ${SERIES} more`;
@@ -80,6 +95,7 @@ export function latencyPanel(runner, fail) {
 
   // A microphone runs its model thirty times a second: drawing each would take the time that is measured.
   runner.addEventListener('run', paced(show, 200));
+  runner.addEventListener('busy', () => void (runner.busy || setTimeout(warmUp, IDLE_MS)));
   show();
   return panel;
 }

@@ -20,6 +20,7 @@ import { nnjit } from './api.js';
  * @property {Values} outputs
  * @property {number} ms wall clock on the page, from call to outputs in hand
  * @property {number} engineMs of those, inside the engine
+ * @property {number} compileMs of those, making kernels
  * @property {boolean} cold the first run with these input shapes: kernels were being made
  * @property {boolean} repeat one of a series, for timing only
  */
@@ -53,13 +54,13 @@ export class Runner extends EventTarget {
 
   /**
    * @param {Values} feeds
-   * @param {{repeat?: boolean}} [how]
+   * @param {{repeat?: boolean, unasked?: boolean}} [how] `unasked`: it does not count as busy
    * @returns {Promise<Values>}
    */
-  async run(feeds, { repeat = false } = {}) {
+  async run(feeds, { repeat = false, unasked = false } = {}) {
     const tensors = toTensors(feeds);
     const watch = this.known.has(shapesOf(feeds)) ? null : this.watch();
-    this.#mark(1);
+    if (!unasked) this.#mark(1);
     try {
       const start = performance.now();
       const results = await this.session.run(
@@ -75,13 +76,14 @@ export class Runner extends EventTarget {
         outputs,
         ms,
         engineMs: this.session.lastRun?.engineMs ?? NaN,
+        compileMs: this.session.lastRun?.compileMs ?? NaN,
         cold: false,
         repeat,
       });
       return outputs;
     } finally {
       watch?.done();
-      this.#mark(-1);
+      if (!unasked) this.#mark(-1);
     }
   }
 
@@ -101,6 +103,21 @@ export class Runner extends EventTarget {
       }
     } finally {
       this.#mark(-1);
+    }
+  }
+
+  /**
+   * A few runs after the first with its shapes, so that the page shows what the kernels take and not only how long
+   * making them took. Ends when somebody asks for a run.
+   * @param {number} most runs
+   * @param {number} forMs
+   */
+  async warmUp(most, forMs) {
+    const { last } = this;
+    const end = performance.now() + forMs;
+    for (let i = 0; last && i < most && !this.busy && performance.now() < end; i++) {
+      await this.run(last.feeds, { repeat: true, unasked: true });
+      await turn();
     }
   }
 

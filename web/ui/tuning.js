@@ -47,7 +47,7 @@ export function tuningPanel(runner, fail) {
       'div',
       { class: 'sharing' },
       el('label', { for: 'share-records' }, share, ' Share what is found with the server of this page'),
-      el('p', { class: 'soft' }, 'Off unless you say so. A record is a kernel’s shape, its schedule and two times under a coarse class of device: no model, no weights, no name.'),
+      el('p', { class: 'soft' }, 'Off unless you say so. A record is a kernel’s shape, its schedule and two times under a coarse class of device; no model, no weights and no names.'),
       shown,
     ),
     kernels.element,
@@ -111,7 +111,7 @@ export function tuningPanel(runner, fail) {
     fill(chart, tuning.events.length > 1 ? tuningPlot(tuning.events, status) : '');
     fill(forms, status.forms.length ? formRows(status) : '');
     fill(table, status.kernels.length ? rows(status, kernels) : '');
-    facts.textContent = factsLine(tuning.facts);
+    facts.textContent = runner.session.backend === 'wasm' ? factsLine(tuning.facts) : '';
   }
 
   tuning.subscribe(paced(show, 250));
@@ -121,15 +121,17 @@ export function tuningPanel(runner, fail) {
 }
 
 /** @param {TuningStatus} status */
-const busy = ({ state }) => state === 'running' || state === 'resting';
+const busy = ({ state }) => state === 'running' || state === 'resting' || state === 'waiting';
 
 /** @param {TuningStatus} status @param {string} backend */
 function sentence({ state, reason, candidates, phase }, backend) {
-  if (backend !== 'wasm') return `Kernels are tuned on the wasm backend; this session runs on ${backend}.`;
+  if (backend === 'reference') return 'This model runs on the reference: there are no kernels to tune.';
   switch (state) {
     case 'running':
       if (phase === 'change' || phase === 'unite') return 'Linking what was found into one module.';
       return candidates ? 'Trying other schedules between runs; whatever is faster takes over.' : 'Finding out where the time goes.';
+    case 'waiting':
+      return 'It begins with the first run, which compiles the kernels.';
     case 'resting':
       return `Resting: ${reason}.`;
     case 'paused':
@@ -145,7 +147,7 @@ function sentence({ state, reason, candidates, phase }, backend) {
 
 /** @param {TuningStatus} status */
 function numbers({ state, speedup, candidates, kept, dropped, spentMs, delayedMs, leftMs, modelMs }) {
-  if (state === 'off') return [];
+  if (state === 'off' || state === 'waiting') return [];
   const left = modelMs > 0 ? (100 * leftMs) / modelMs : 0;
   return [
     figure('kernels’ speed-up', `${speedup.toFixed(2)}×`, 'lead'),
@@ -154,7 +156,7 @@ function numbers({ state, speedup, candidates, kept, dropped, spentMs, delayedMs
     figure('dropped', String(dropped)),
     figure('time spent', ms(spentMs)),
     figure('added to runs', ms(delayedMs)),
-    figure('left to gain', `${left.toFixed(left < 10 ? 1 : 0)} %`),
+    figure('above the bound', `${left.toFixed(left < 10 ? 1 : 0)} %`),
   ];
 }
 
@@ -162,11 +164,12 @@ function numbers({ state, speedup, candidates, kept, dropped, spentMs, delayedMs
 const figure = (label, text, kind = '') => el('div', { class: kind }, el('dt', {}, label), el('dd', { class: 'num' }, text));
 
 /** @param {TuningStatus} status @param {KernelView} view */
-function rows({ kernels }, view) {
+function rows({ kernels, state }, view) {
+  const done = state === 'done';
   const shown = kernels.slice(0, ROWS);
   return el(
     'table',
-    { class: 'kernels' },
+    { class: 'kernels tuning-kernels' },
     el('caption', { class: 'sr' }, 'Kernels by what they take'),
     el('thead', {}, el('tr', {}, ...['kernel', 'share', 'at first', 'now', 'bound', 'tried', 'state'].map((h) => el('th', { scope: 'col' }, h)))),
     el(
@@ -176,13 +179,19 @@ function rows({ kernels }, view) {
         el(
           'tr',
           {},
-          el('th', { scope: 'row' }, el('button', { type: 'button', class: 'link mono', onclick: () => view.open(k.step, k.ms ? { ms: k.ms } : null) }, k.name), k.count > 1 ? ` ×${k.count}` : ''),
+          el(
+            'th',
+            { scope: 'row' },
+            el('button', { type: 'button', class: 'link mono', onclick: () => view.open(k.step, k.ms ? { ms: k.ms } : null) }, k.name),
+            k.count > 1 ? ` ×${k.count}` : '',
+            el('small', {}, k.sizes),
+          ),
           el('td', { class: 'num' }, `${(100 * k.share).toFixed(k.share < 0.1 ? 1 : 0)} %`),
           el('td', { class: 'num' }, k.firstMs ? ms(k.firstMs) : '–'),
           el('td', { class: 'num' }, k.ms ? ms(k.ms) : '–'),
           el('td', { class: 'num' }, ms(k.boundMs)),
           el('td', { class: 'num' }, k.raw ? `${k.tried} of ${k.listed} (${k.raw} raw)` : '–'),
-          el('td', {}, k.closed || (k.tried ? 'more to try' : 'not yet')),
+          el('td', {}, k.closed || (done ? 'not worth it' : k.tried ? 'more to try' : 'not yet')),
         ),
       ),
     ),
@@ -217,7 +226,7 @@ function formRows({ forms }) {
 
 /** @param {DeviceFacts | null} facts */
 function factsLine(facts) {
-  if (!facts?.measured) return 'The device is measured when tuning first begins; that takes under two seconds.';
+  if (!facts?.measured) return 'The device is measured when tuning first begins; on an idle machine that takes a second or two.';
   const kib = (/** @type {number} */ n) => (n >= 1 << 20 ? `${n / (1 << 20)} MiB` : `${n / 1024} KiB`);
   return [
     `This device: ${facts.fma_gflops.toFixed(0)} GFLOP/s a thread`,

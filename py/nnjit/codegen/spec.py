@@ -123,6 +123,16 @@ class KernelSpec:
         return next((i for i, o in enumerate(self.operands) if o.role == "scratch"), -1)
 
     @property
+    def sizes(self) -> str:
+        """Its extents, those of 1 left out, for people: "112×112×32 over 3×3×3" is 27 terms to an element."""
+        widest = max((s.reduce for s in self.stages), key=_product, default=())
+        own = next((s.axes for s in reversed(self.stages) if s.axes), ())
+        texts = [
+            "×".join(str(a.extent) for a in axes if a.extent > 1) for axes in ((*self.axes, *own), widest)
+        ]
+        return f"{texts[0] or '1'} over {texts[1]}" if texts[1] else texts[0] or "1"
+
+    @property
     def points(self) -> int:
         """How many times the innermost bodies are evaluated in all: a rough cost."""
         total = 0

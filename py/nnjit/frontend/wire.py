@@ -154,7 +154,7 @@ class _Walker:
     def _truncated(self, kind: str, at: int, needed: int, there: int) -> ModelFormatError:
         return ModelFormatError(
             f"{self.source.name} ends too early: the field at byte {at}, in a {kind}, needs "
-            f"{max(needed, 1)} bytes and {max(there, 0)} are left (the file has {self.source.size})",
+            f"{max(needed, 1):,} bytes and {max(there, 0):,} are left (the file has {self.source.size:,})",
             hint="the download or copy was cut short: fetch the file again",
             file=self.source.name,
             offset=at,

@@ -161,7 +161,7 @@ class Candidates(ABC):
         while True:
             job = self.search.pick()
             if job is None:
-                return {"do": "done", "reason": "nothing is left to gain"}
+                return {"do": "done", "reason": "nothing more is worth a try"}
             slot = self.by_key[job.key]
             if len(job.schedules) == 1 and not job.trials:
                 self._list(slot)
@@ -324,7 +324,8 @@ class Candidates(ABC):
             rows.append(
                 {**self._about(slot), "ms": job.ms, "firstMs": job.first_ms, "share": job.share_ms / search.model_ms,
                  "tried": len(job.trials), "left": job.left(), "closed": job.closed, "serving": describe(job.serving),
-                 "dropped": sum(t.verdict not in ("timed", "slow") for t in job.trials)}
+                 "dropped": sum(t.verdict not in ("timed", "slow") for t in job.trials),
+                 "sizes": slot.spec.sizes}
             )  # fmt: skip
         return {
             "kernels": rows,

@@ -88,7 +88,7 @@ class Course:
             if found is not None:
                 return {"skipped": [], **found, "phase": self.state}
 
-    reason = "nothing is left to gain"
+    reason = "nothing more is worth a try"
 
     def _after_kernels(self, most_ms: float | None) -> dict[str, Any] | None:
         """Forms of other matters than algorithms, and those that were put off until there is a pause."""
