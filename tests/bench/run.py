@@ -6,8 +6,10 @@
     python3 serve.py bench --models resnet-50,minilm --threads 1 --repeats 30
     python3 serve.py bench --where gpt2,minilm      whole models by kind of step, beside the peak (see where.py)
     python3 serve.py bench --layers 'conv 1x'       convolutions and quantised layers against the machine's limits
+    python3 serve.py bench --blocked [TEXT]         layers with channels last and in blocks (NCHWc)
     python3 serve.py bench --leak magika            50 rounds of create, run, release: memory before and after
     python3 serve.py bench --overhead               what a run() costs beside its kernels, 4 bytes to 50 MB
+    python3 serve.py bench --starts                 what it costs to start a second thread for a short run
     python3 serve.py bench --gpu [PART,...]         WebGPU: products, vectors, rows, models (see gpu.py)
     python3 serve.py bench --records [postgres]     the kernel database under load; no browser
     python3 serve.py bench --claims [STUDY ...]     the tuner held to its claims, study by study (claims/main.py)
@@ -36,7 +38,20 @@ import numpy as np  # noqa: E402
 from playwright.sync_api import Error as PlaywrightError  # noqa: E402
 from playwright.sync_api import Page  # noqa: E402
 
-from tests.bench import convolutions, gpu, leak, llvm, overhead, peak, records, report, steps, where  # noqa: E402
+from tests.bench import (
+    blocked,
+    convolutions,
+    gpu,
+    leak,
+    llvm,
+    overhead,
+    peak,
+    records,
+    report,
+    starts,
+    steps,
+    where,
+)  # noqa: E402
 from tests.bench.claims import main as claims  # noqa: E402
 from tests.bench.op import Op  # noqa: E402
 from tests.bench.ops import all_ops  # noqa: E402
@@ -76,6 +91,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--ways", action="store_true", help="also outputs given again, and outputs left with the library"
     )
+    parser.add_argument(
+        "--blocked", nargs="?", const="", help="time layers under several orders of channels instead"
+    )
     parser.add_argument("--verbose", action="store_true", help="with --layers: each step and its schedule")
     parser.add_argument("--shapes", action="store_true", help="models at their further shapes too")
     parser.add_argument("--docs", action="store_true", help="write docs/benchmarks.md")
@@ -85,6 +103,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--overhead", action="store_true", help="what a run() costs beside its kernels instead"
     )
+    parser.add_argument("--starts", action="store_true", help="what starting threads costs instead")
     parser.add_argument(
         "--records",
         nargs="?",
@@ -315,12 +334,16 @@ def main(argv: list[str] | None = None) -> int:
             return whole(lab, args)
         if args.layers:
             return max(layers(lab, args, int(n)) for n in args.threads.split(","))
+        if args.blocked is not None:
+            return blocked.main(lab, args.blocked, [int(n) for n in args.threads.split(",")])
         if args.llvm:
             return llvm.main(lab, args.docs)
         if args.leak:
             return leak.main(lab, catalogue.MODELS[args.leak], args.rounds)
         if args.overhead:
             return max(overhead.main(lab, int(n), args.repeats) for n in args.threads.split(","))
+        if args.starts:
+            return starts.main(lab, op_job, args.docs)
         about = machine(lab)
         print(f"{about['cpu']}, {about['cores']} cores, {about['browser']}", flush=True)
         data: dict[str, Any] = {"about": about, "runs": []}
