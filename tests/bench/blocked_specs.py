@@ -1,7 +1,7 @@
 """A layer's kernel under any order of channels: last, or in blocks of B beside each other (NCHWc).
 
-Channel c of place (y, x) lies at `(c // B) * H * W * B + (y * W + x) * B + c % B`; with B = C that is channels last. The
-compiler needs nothing new for it: a blocked tensor is one more pair of strides. Inputs have their border already.
+Channel c of place (y, x) lies at `(c // B) * H * W * B + (y * W + x) * B + c % B`; with B = C that is channels last.
+The compiler needs nothing new for it: a blocked tensor is one more pair of strides. Inputs have their border already.
 """
 
 from __future__ import annotations

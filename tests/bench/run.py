@@ -38,7 +38,7 @@ import numpy as np  # noqa: E402
 from playwright.sync_api import Error as PlaywrightError  # noqa: E402
 from playwright.sync_api import Page  # noqa: E402
 
-from tests.bench import (
+from tests.bench import (  # noqa: E402
     blocked,
     convolutions,
     gpu,
@@ -51,7 +51,7 @@ from tests.bench import (
     starts,
     steps,
     where,
-)  # noqa: E402
+)
 from tests.bench.claims import main as claims  # noqa: E402
 from tests.bench.op import Op  # noqa: E402
 from tests.bench.ops import all_ops  # noqa: E402
