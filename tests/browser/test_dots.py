@@ -32,3 +32,28 @@ def test_extremes_are_exact(api: Api, signed: bool) -> None:
     found = api.run(RUN, [path, a.reshape(-1).tolist(), list(a.shape)])
     assert found["kind"] in ("", "u8", "s8")
     np.testing.assert_array_equal(np.reshape(found["y"], (23, 29)), (a - 3) @ b.astype(np.int64))
+
+
+CONV = """async ([path, values, dims]) => {
+  const session = await create(path);
+  const { y } = await session.run({ x: T('uint8', values, dims) });
+  await session.release();
+  return { y: Array.from(y.data), dims: y.dims };
+}"""
+
+
+@pytest.mark.parametrize(("taps", "stride"), [(3, 1), (3, 2), (5, 1), (5, 3)])
+def test_windows_of_a_row_are_exact(api: Api, taps: int, stride: int) -> None:
+    """A depthwise convolution of an image as ONNX has it: four taps at a time, of the extremes of bytes."""
+    rng = np.random.default_rng(taps + stride)
+    x = rng.choice([0, 1, 127, 128, 254, 255], (1, 3, 21, 30)).astype(np.uint8)
+    w = rng.choice([-128, -127, -1, 0, 1, 127], (3, 1, taps, taps)).astype(np.int8)
+    pads = [taps // 2] * 4
+    node = helper.make_node("ConvInteger", ["x", "w", "z"], ["y"], group=3, strides=[stride] * 2, pads=pads)
+    weights = {"w": w, "z": np.array(7, np.uint8)}
+    path = api.put("rows.onnx", model([node], {"x": (2, list(x.shape))}, {"y": (6, None)}, weights))
+    found = api.run(CONV, [path, x.reshape(-1).tolist(), list(x.shape)])
+    wide = np.pad(x.astype(np.int64) - 7, [(0, 0), (0, 0), *[(taps // 2,) * 2] * 2])
+    seen = np.lib.stride_tricks.sliding_window_view(wide, (taps, taps), (2, 3))[:, :, ::stride, ::stride]
+    wanted = np.einsum("bchwrs,crs->bchw", seen, w[:, 0].astype(np.int64))
+    np.testing.assert_array_equal(np.reshape(found["y"], found["dims"]), wanted)

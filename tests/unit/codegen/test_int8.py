@@ -13,10 +13,11 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from nnjit.codegen.expr import Index, UnsupportedExpr, acc, op
+from nnjit.codegen.expr import Access, Index, UnsupportedExpr, acc, op
 from nnjit.codegen.groups import dot, elements, grouped
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.canonical import canonical
+from nnjit.codegen.schedule.int8 import bytewise
 from nnjit.codegen.schedule.rules import default_schedule
 from nnjit.codegen.schedule.steps import Dot, Pack, Schedule, ScheduleError, Tile, Vectorize, describe
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
@@ -51,6 +52,40 @@ def window(rng: Any, size: int, taps: int, step: int, ci: int, co: int, left: st
     axes = (Axis("o", co), Axis("p", out), Axis("q", out))
     inputs = [specs.filled(rng, (size, size, ci), left), specs.filled(rng, (co, ci, taps, taps), right)]
     return KernelSpec("window", axes, (stage,), operands), inputs
+
+
+def rows(
+    rng: Any, channels: int, size: int, taps: int, groups: int, step: int, left: str, right: str
+) -> Case:
+    """A window of each channel's own over an image of planes: y[c, p, q] = sum of x[c, p + r, q*step + s] * w[c, r, s],
+    `taps` rows of 4 * groups numbers."""
+    across = 4 * groups
+    high, wide = size - taps + 1, (size - 1) // step + 1
+    width = (wide - 1) * step + across
+    x = Index(0, {"c": size * width, "p": width, "q": step, "r": width, "s": 1})
+    w = Index(0, {"c": taps * across, "r": across, "s": 1})
+    body = op("mul", specs.widened(0, x, left), specs.widened(1, w, right))
+    operands = (
+        Operand(left, channels * size * width, "in"), Operand(right, channels * taps * across, "in", True),
+        Operand("i32", channels * high * wide, "out"),
+    )  # fmt: skip
+    reduce = (Axis("r", taps), Axis("s", across))
+    stage = Stage((), reduce, "sum", body, acc("i32"), 2, Index(0, {"c": high * wide, "p": wide, "q": 1}))
+    axes = (Axis("c", channels), Axis("p", high), Axis("q", wide))
+    inputs = [
+        specs.filled(rng, (channels, size, width), left),
+        specs.filled(rng, (channels, taps, across), right),
+    ]
+    return KernelSpec("rows", axes, (stage,), operands), inputs
+
+
+@st.composite
+def windows_of_rows(draw: st.DrawFn) -> Case:
+    rng, taps = np.random.default_rng(draw(st.integers(0, 1000))), draw(st.integers(1, 5))
+    size, step = draw(st.integers(max(taps, 4), 60)), draw(st.integers(1, 4))
+    return rows(
+        rng, draw(st.integers(1, 3)), size, taps, draw(st.integers(1, 3)), step, draw(SIDES), draw(SIDES)
+    )
 
 
 @st.composite
@@ -125,6 +160,27 @@ def test_defaults_fit(kind: str) -> None:
         spec, inputs = canonical(case[0]), case[1]
         target = Target(dot=kind, threads=threads)
         schedule = default_schedule(spec, target)
+        run = interpreted if kind == "u8" else lambda *given: compiled(*given, target)
+        agree(run(spec, schedule, inputs), specs.evaluate(case[0], inputs), 0.0, told(spec, schedule))
+
+    holds()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_lanes_along_a_row(kind: str) -> None:
+    """Overlapping groups of four neighbours, lanes one to four bytes apart, whole tiles and tails; no panels."""
+
+    @QUICK
+    @given(windows_of_rows(), st.integers(1, 3))
+    def holds(case: Case, threads: int) -> None:
+        spec, inputs = canonical(case[0]), case[1]
+        target = Target(dot=kind, threads=threads)
+        schedule = default_schedule(spec, target)
+        lanes = next(a.extent for a in case[0].axes if a.name == "q")
+        if lanes >= 4 and bytewise(spec, *(Access(n, Index()) for n in (0, 1)), target):
+            assert any(isinstance(s, Dot) for s in schedule) and not any(
+                isinstance(s, Pack) for s in schedule
+            )
         run = interpreted if kind == "u8" else lambda *given: compiled(*given, target)
         agree(run(spec, schedule, inputs), specs.evaluate(case[0], inputs), 0.0, told(spec, schedule))
 

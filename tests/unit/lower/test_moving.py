@@ -217,14 +217,15 @@ def test_the_best_all_in_one_block(largest: bool) -> None:
     np.testing.assert_array_equal(got["i"], expected["i"])
 
 
-def test_nans_are_not_among_the_best() -> None:
-    x = np.random.default_rng(3).normal(size=(2, 1030)).astype(np.float32)
+@pytest.mark.parametrize(("n", "k"), [(1030, 9), (203, 5), (23, 3)])
+def test_nans_are_not_among_the_best(n: int, k: int) -> None:
+    x = np.random.default_rng(3).normal(size=(2, n)).astype(np.float32)
     x[:, ::5] = np.nan
     attrs = {"axis": 1, "largest": 1, "sorted": 1}
-    model = model_of("TopK", {"x": x}, [("y", np.float32), ("i", np.int64)], attrs, {"k": np.array([9])})
+    model = model_of("TopK", {"x": x}, [("y", np.float32), ("i", np.int64)], attrs, {"k": np.array([k])})
     got = on_kernels(model, {"x": x})
     clean = np.where(np.isnan(x), -np.inf, x)
-    places = np.argsort(-clean, axis=1, kind="stable")[:, :9]
+    places = np.argsort(-clean, axis=1, kind="stable")[:, :k]
     np.testing.assert_array_equal(got["i"], places)
     np.testing.assert_array_equal(got["y"], np.take_along_axis(x, places, 1))
 

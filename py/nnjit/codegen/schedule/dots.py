@@ -22,8 +22,8 @@ def factor(e: Expr) -> Expr | None:
 
 
 def dotted(spec: KernelSpec, step: Dot) -> KernelSpec:
-    """The spec with the reduced axis `step.axis` running over groups; one operand must be packed in such groups
-    (its index then has the number of the group as `axis.g`, the place in it as `axis.h`)."""
+    """The spec with the reduced axis `step.axis` running over groups. One operand is packed in such groups (its index
+    then has the number of the group as `axis.g`, the place in it as `axis.h`), or groups divide the axis."""
     check(len(spec.stages) == 1, "dot products are of one stage")
     s, k, g = spec.stages[0], step.axis, step.group
     check(s.body is not None and s.body.op == "mul" and s.combine == "sum", "no sum of products")
@@ -43,6 +43,8 @@ def dotted(spec: KernelSpec, step: Dot) -> KernelSpec:
             check(index.coeff(k) == 1, f"operand {read.attr.operand} is not contiguous along {k}")
             index = index.subst({k: Index(0, {k: g})})
         sides.append(load(read.attr.operand, index, group))
-    check(packed == 1, "one factor is packed in groups: the zeros that fill it up hide what the other reads")
+    whole = s.reduce[-1].extent % g == 0
+    check(packed == 1 or (whole and not packed),
+          "one factor is packed in groups: the zeros that fill it up hide what the other reads")  # fmt: skip
     reduce = (*s.reduce[:-1], Axis(k, -(-s.reduce[-1].extent // g)))
     return replace(spec, stages=(replace(s, reduce=reduce, body=Expr("dot", "i32", tuple(sides))),))

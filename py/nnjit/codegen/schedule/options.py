@@ -111,7 +111,7 @@ def check_options(spec: KernelSpec, o: Options) -> None:
     loops = shared | blocks
     check(set(o.order) <= loops and set(o.parallel) <= loops, "order and parallel name shared axes")
     groups = [p.group for p in o.packs if p.group > 1]
-    check(groups == ([o.dot.group] if o.dot else []), "a dot goes with one operand packed in its groups")
+    check(groups in ([], [o.dot.group if o.dot else 0]), "a dot goes with an operand packed in its groups")
     check(o.dot is None or o.lanes.get(o.dot.axis, 1) == 1, "the axis of a dot has no lanes of its own")
     for name, size in o.block.items():
         check(name in shared and size % o.tile.get(name, 1) == 0, f"a block of {name} is whole tiles of it")

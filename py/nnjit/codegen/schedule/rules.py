@@ -1,9 +1,9 @@
 """default_schedule(spec, target): the first rule that knows the spec answers; the last one always does.
 
-    RULES = [widened, attention, scan, depthwise, int8, nbits, crosswise, inner, contraction, rows, elementwise]
+    RULES = [widened, attention, scan, taps, depthwise, int8, nbits, crosswise, inner, contraction, rows, elementwise]
 
 Numbers come from the target: SIMD registers that do not spill, threads. Sums of products have files of
-their own, `contraction`, `inner`, `crosswise`, `int8` and `depthwise`.
+their own, `contraction`, `inner`, `crosswise`, `int8`, `taps` and `depthwise`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from nnjit.codegen.schedule.steps import (
     Unroll,
     Vectorize,
 )
+from nnjit.codegen.schedule.taps import taps
 from nnjit.codegen.schedule.widened import widened
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
 from nnjit.codegen.wasm.target import Target
@@ -44,7 +45,7 @@ BLOCK = 16
 
 def default_schedule(spec: KernelSpec, target: Target) -> Schedule:
     """A good schedule without measuring: the best guess of the space."""
-    for rule in (widened, attention, scan, depthwise, int8, nbits, crosswise, inner, contraction, rows):
+    for rule in (widened, attention, scan, taps, depthwise, int8, nbits, crosswise, inner, contraction, rows):
         found = rule(spec, target)
         if found is not None:
             return found

@@ -16,7 +16,9 @@ from nnjit.codegen.wasm.target import Target
 BYTES = {"i8": 1, "u8": 1, "i16": 2}
 
 
-def group_load(b: FunctionBuilder, group: str, memory: str, stride: int, place: Callable[[], int]) -> None:
+def group_load(
+    b: FunctionBuilder, group: str, memory: str, stride: int, place: Callable[[], int], relaxed: bool
+) -> None:
     """Pushes four groups, `stride` bytes apart, of elements that have the type `memory` there.
 
     `place` pushes the address and returns the immediate offset; it is called once for each access."""
@@ -32,10 +34,21 @@ def group_load(b: FunctionBuilder, group: str, memory: str, stride: int, place: 
         return
     if stride == 0:
         b.load(f"v128.load{8 * size}_splat", offset=place(), align=1)
+    elif stride > 0 and 3 * stride + size <= 16:
+        _neighbours(b, size, stride, place, relaxed)
     else:
         _scattered(b, size, stride, place)
     if widen:
         b.op(f"i16x8.extend_low_i8x16_{sign}")
+
+
+def _neighbours(b: FunctionBuilder, size: int, stride: int, place: Callable[[], int], relaxed: bool) -> None:
+    """Groups that lie within 16 bytes, overlapping or not: one load, one shuffle. The order of the bytes is a value
+    that all such loads share; an i8x16.shuffle would bring its own each time."""
+    b.load("v128.load", offset=place(), align=1)
+    order = [lane * stride + byte for lane in range(4) for byte in range(size)]
+    b.v128_const(bytes(order + [0] * (16 - len(order))))
+    b.op("i8x16.relaxed_swizzle" if relaxed else "i8x16.swizzle")
 
 
 def _scattered(b: FunctionBuilder, size: int, stride: int, place: Callable[[], int]) -> None:

@@ -51,8 +51,27 @@ def legal(e: Expr, memo: dict[Expr, Expr]) -> Expr:
 
 
 def stored(e: Expr, dtype: str) -> Expr:
-    """What is written to a buffer of `dtype`: 16-bit floats as their bits."""
-    return _bits(as_f32(e), dtype) if dtype in ("f16", "bf16") else e
+    """What is written to a buffer of `dtype`: 16-bit floats as their bits, those that are only moved as they were."""
+    if dtype not in ("f16", "bf16"):
+        return e
+    return _raw(e) if _only_moved(e, dtype) else _bits(as_f32(e), dtype)
+
+
+def _only_moved(e: Expr, dtype: str) -> bool:
+    if e.op == "select":
+        return all(_only_moved(x, dtype) for x in e.args[1:])
+    return e.dtype == dtype and (
+        e.op == "const" or (e.op == "load" and all(_only_moved(x, dtype) for x in e.args))
+    )
+
+
+def _raw(e: Expr) -> Expr:
+    """The bits of an element, of a constant, or of a choice of such."""
+    if e.op == "select":
+        return select(e.args[0], _raw(e.args[1]), _raw(e.args[2]))
+    if e.op == "const":
+        return const(half_bits(e.attr, e.dtype), "u16")
+    return Expr("load", "u16", tuple(_raw(x) for x in e.args), e.attr)
 
 
 def _division(x: Expr) -> Expr | None:

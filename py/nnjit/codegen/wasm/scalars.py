@@ -188,7 +188,7 @@ class Scalars(Places):
 
     def group_load(self, e: Expr, place: Callable[[], int], stride: int) -> None:
         """Pushes four groups of integers, `stride` bytes apart."""
-        group_load(self.b, e.dtype, self.operands[e.attr.operand].dtype, stride, place)
+        group_load(self.b, e.dtype, self.operands[e.attr.operand].dtype, stride, place, self.target.relaxed)
 
     def dot(self, e: Expr, push: Callable[[int], None]) -> None:
         """The dot products of four groups and four others; `push` pushes operand i."""

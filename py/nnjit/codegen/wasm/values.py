@@ -15,6 +15,7 @@ from nnjit.codegen.wasm.access import store_vector, store_widened
 from nnjit.codegen.wasm.builder import FunctionBuilder
 from nnjit.codegen.wasm.convert import widens
 from nnjit.codegen.wasm.joined import Joined
+from nnjit.codegen.wasm.moved import Moved
 from nnjit.codegen.wasm.ops import STORES, kind
 from nnjit.codegen.wasm.strided import Strided
 from nnjit.codegen.wasm.target import Target
@@ -41,6 +42,7 @@ class Values(Vectors):
         shared: dict[Expr, int] = {}
         strided = self.strided = Strided(self, uses, stmts) if self.lanes > 1 else None
         self.joined = Joined(self, stmts, uses.read) if self.lanes > 1 else None
+        moved = Moved(self, stmts, uses.read) if self.lanes > 1 else None
         for s, mine in zip(stmts, uses.own, strict=True):
             self.uses = mine
             self.kept = {}
@@ -48,7 +50,7 @@ class Values(Vectors):
             if isinstance(s, Set):
                 self.value(s.value)
                 self.b.set(self._reg(s))
-            else:
+            elif moved is None or not moved.store(s):
                 self._store(s)
             for local in self.kept.values():
                 self.b.release(local)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import prod
 
 from nnjit.codegen.expr import Expr, Index, acc, bitcast, cast, const, op
+from nnjit.codegen.schedule.facts import LANES
 from nnjit.codegen.spec import Axis
 from nnjit.graph.ir import Node, Value
 from nnjit.lower.context import Context
@@ -22,9 +23,11 @@ from nnjit.lower.ops.quant_product import (
     Border,
     Rows,
     Zero,
+    by_fours,
     bytes_wanted,
     centred,
     channels_last,
+    copied,
     first_factor,
     multiplier,
     per_row,
@@ -33,6 +36,8 @@ from nnjit.lower.ops.quant_product import (
 )
 from nnjit.lower.registry import Computation, Unsupported, computation
 
+FOUR = 4
+"""Bytes that a dot product takes in each lane."""
 FEW_TAPS = 64
 """Products of two bytes whose sum is exact in f32 and below 2^22."""
 
@@ -66,7 +71,7 @@ def conv_integer(ctx: Context, node: Node, out: int) -> Computation:
     filters = Index(0, {"g": per_out, "o": 1})
     w = second_factor(ctx, w, w_zero, 0)
     if per_in == per_out == 1 and groups > 1:
-        source = _own(ctx, x, x_zero, win, y)
+        source, w = _own(ctx, x, x_zero, win, y, w)
     else:
         source = _shared(ctx, x, x_zero, win, y, per_in, groups, w.dtype)
     right = ctx.read(w, [filters, Index.of("i"), *(Index.of(f"k{a}") for a in names)])
@@ -86,7 +91,7 @@ def conv_integer(ctx: Context, node: Node, out: int) -> Computation:
         value = requantized(value, ratio, zero, node.outputs[0].dtype)
     axes = [Axis("b", y[0]), Axis("g", groups), Axis("o", per_out)]
     axes += [Axis(f"o{a}", e) for a, e in zip(names, y[2:], strict=True)]
-    reduce = [Axis(f"k{a}", e) for a, e in zip(names, kernel[2:], strict=True)]
+    reduce = [Axis(f"k{a}", e) for a, e in zip(names, shape_of(w)[2:], strict=True)]
     reduce = [Axis("i", per_in), *reduce] if source.by_row else [*reduce, Axis("i", per_in)]
     idx = [Index.of("b"), filters, *(Index.of(f"o{a}") for a in names)]
     return Computation(
@@ -107,8 +112,36 @@ def _shared(
     return _Input(read, zero, "i32", Layout.channels_last(y), by_row)
 
 
-def _own(ctx: Context, x: Value, zero: Zero, win: Window, y: Sequence[int]) -> _Input:
-    """Depthwise: each lane is a sum of its own. There is no dot product, and floats have a fused multiply-add."""
+def _own(ctx: Context, x: Value, zero: Zero, win: Window, y: Sequence[int], w: Value) -> tuple[_Input, Value]:
+    """Depthwise, each lane is a sum of its own: four taps at a time where lanes are neighbours of a row, else in
+    floats, which have a fused multiply-add. The window comes back as it is to be read."""
+    if by_fours(ctx, x.dtype, w.dtype) and not channels_last(ctx, x) and _overlap(win, y):
+        return _in_fours(ctx, x, zero, win, y, w)
+    return _in_floats(ctx, x, zero, win, y), w
+
+
+def _overlap(win: Window, y: Sequence[int]) -> bool:
+    """Whether four lanes along a row read four neighbours each within 16 bytes."""
+    return y[-1] >= LANES and win.dilations[-1] == 1 and win.strides[-1] <= FOUR and win.kernel[-1] > 1
+
+
+def _in_fours(
+    ctx: Context, x: Value, zero: Zero, win: Window, y: Sequence[int], w: Value
+) -> tuple[_Input, Value]:
+    """The window's rows filled up with zeros to whole fours, the image with as many columns as these read."""
+    taps, n = win.kernel[-1], len(win.kernel)
+    more = -taps % FOUR
+    if more:
+        w = copied(ctx, w, w.dtype, 0, Zero(None, 0), False, ((0,) * n, (*(0,) * (n - 1), more)))
+    before, after = (list(b) for b in _border(win))
+    reached = (y[-1] - 1) * win.strides[-1] + taps + more
+    after[-1] = max(after[-1], reached - before[-1] - shape_of(x)[-1])
+    border = (before, after)
+    x, zero = first_factor(ctx, x, zero, bytes_wanted(ctx, x.dtype, w.dtype), False, border)
+    return _Input(ctx.read(x, _place(win, 1, border)), zero, "i32", Layout.row_major(y), True), w
+
+
+def _in_floats(ctx: Context, x: Value, zero: Zero, win: Window, y: Sequence[int]) -> _Input:
     shape, at = shape_of(x), _place(win, 1)
     few = prod(win.kernel) <= FEW_TAPS
     kind = "f32" if few else "i32"

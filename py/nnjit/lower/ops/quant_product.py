@@ -17,6 +17,7 @@ import numpy as np
 from nnjit.codegen.dtypes import LIMITS
 from nnjit.codegen.expr import Expr, Index, acc, cast, const, op
 from nnjit.codegen.spec import Axis
+from nnjit.codegen.wasm.target import Target
 from nnjit.graph.ir import Node, Value
 from nnjit.lower.context import Context
 from nnjit.lower.layout import Layout
@@ -85,6 +86,13 @@ def bytes_wanted(ctx: Context, first: str, second: str) -> str:
     return "i8" if machine == "s8" and second == "i8" else first
 
 
+def by_fours(ctx: Context, first: str, second: str) -> bool:
+    """Whether WebAssembly's dot product of four bytes is exact for these two, the first as `bytes_wanted` has it."""
+    target = ctx.build.target
+    wanted = {"u8": {"i8", "u8"}, "s8": {"i8"}}.get(target.dot if isinstance(target, Target) else "")
+    return {bytes_wanted(ctx, first, second), second} == wanted
+
+
 def first_factor(
     ctx: Context, x: Value, zero: Zero, wanted: str, last: bool = False, border: Border = NO_BORDER
 ) -> tuple[Value, Zero]:
@@ -95,7 +103,7 @@ def first_factor(
     zero = replace(zero, shift=zero.shift + shift)
     if not shift and not any((*border[0], *border[1])) and not (last and not channels_last(ctx, x)):
         return x, zero
-    return _copied(ctx, x, wanted, shift, zero, last, border), zero
+    return copied(ctx, x, wanted, shift, zero, last, border), zero
 
 
 def channels_last(ctx: Context, x: Value) -> bool:
@@ -103,7 +111,7 @@ def channels_last(ctx: Context, x: Value) -> bool:
     return shape_of(x)[1] == 1 or ctx.tensors.place(x)[1].strides[1] == 1
 
 
-def _copied(
+def copied(
     ctx: Context, x: Value, dtype: str, shift: int | Zero, zero: Zero, last: bool, border: Border
 ) -> Value:
     """x + shift (or x - shift, a zero point) as `dtype`, `zero` being what stands for 0 in it."""
@@ -138,7 +146,7 @@ def _copied(
 
 def centred(ctx: Context, x: Value, zero: Zero, dtype: str, last: bool, border: Border) -> Value:
     """x - zero as `dtype`, with zeros around: what a depthwise convolution reads, each of its taps a lane's own."""
-    return _copied(ctx, x, dtype, zero, zero, last, border)
+    return copied(ctx, x, dtype, zero, zero, last, border)
 
 
 def _as(e: Expr, dtype: str) -> Expr:

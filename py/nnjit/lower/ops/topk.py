@@ -1,7 +1,7 @@
 """TopK: the k largest (or smallest) of each row, in order, and where they were.
 
-Few of many are taken one after the other, from a long row by way of blocks that each know their best; many of few are
-counted into place.
+Few of many are taken one after the other: by one kernel that has a short row in the cache meanwhile, from a long row by
+way of blocks that each know their best, else by a loop of the plan. Many of few are counted into place.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ from nnjit.lower.turns import repeat
 if TYPE_CHECKING:
     from nnjit.lower.build import Build
 
+TURNS = 8
+"""Extremes that one kernel takes, stage after stage."""
+SHORT = 256
+"""Elements of a row that such a kernel looks through, in lanes, sooner than blocks of it one by one."""
 BLOCKS = 4
 """Blocks from which on a row is worth dividing."""
 LOOK = 4
@@ -49,6 +53,8 @@ def top_k(build: Build, node: Node) -> None:
         raise Unsupported("TopK of bool")
     if 0 < 2 * k < n and isinstance(build.target, Target):
         of = Order.of(x.dtype, bool(node.attrs.get("largest", 1)))
+        if k <= TURNS and n <= SHORT and size * k <= SELECTED:
+            return in_rows(build, node, d, k, of)
         block = BLOCK * -(-max(k + 1, math.isqrt(n // LOOK)) // BLOCK)
         if n >= BLOCKS * block and size // n * k * (n // block + 2 * block) <= SELECTED:
             return from_blocks(build, node, d, k, of, block)
@@ -91,6 +97,44 @@ def first_place(along: Axis, wanted: Expr, place: Expr, end: int) -> tuple[tuple
     is, as in a row of nothing but NaNs."""
     body = select(wanted, place, const(LIMITS["i32"][1], "i32"))
     return (along,), "min", body, op("min", acc("i32"), const(end, "i32"))
+
+
+# ---- one after the other, a row at a time ----
+
+
+def in_rows(build: Build, node: Node, d: int, k: int, of: Order) -> None:
+    """All turns of a row, two stages each: the best of what comes after the one taken last, then the first place that
+    has it; of equals, the first one behind the one taken last."""
+    x = node.inputs[0]
+    assert x is not None
+    shape = shape_of(x)
+    ctx, along = Context(build), Axis("r", shape[d])
+    axes, at = ctx.axes([e for i, e in enumerate(shape) if i != d])
+    element, place = ctx.read(x, [*at[:d], Index.of("r"), *at[d:]]), axis(Index.of("r"))
+    stages: list[Stage] = []
+    found: list[tuple[Expr, Expr]] = []
+    for turn in range(k):
+        value, spot = local(f"best{turn}", x.dtype), local(f"place{turn}", "i32")
+        left, wanted = element, compare("eq", element, value)
+        if found:
+            left = select(of.behind(element, place, *found[-1]), element, of.nothing())
+        stages.append(keep(f"best{turn}", (along,), of.best, left, acc(x.dtype)))
+        if found:
+            ahead = select(compare("eq", value, found[-1][0]), found[-1][1], const(-1, "i32"))
+            stages.append(Stage((), (), "", None, ahead, keep=f"ahead{turn}"))
+            wanted = op("and", wanted, compare("gt", place, local(f"ahead{turn}", "i32")))
+        stages.append(keep(f"place{turn}", *first_place(along, wanted, place, shape[d] - 1)))
+        found.append((value, spot))
+    wanted_outputs = [n for n in (0, 1) if n < len(node.outputs) and node.outputs[n].name]
+    for number in wanted_outputs:
+        y = output(build, node, number)
+        buffer, layout = build.tensors.place(y)
+        last = number == wanted_outputs[-1]
+        out = -1 if last else ctx.operand(buffer, layout.offset, y.dtype, layout.span, "out")
+        for turn, pair in enumerate(found):
+            where = layout.index([*at[:d], Index(turn), *at[d:]])
+            stages.append(Stage((), (), "", None, cast(pair[number], y.dtype), out, where))
+    build.emit_stages(ctx, f"{x.dtype}_top", axes, stages, buffer, layout, [node], node.once, y.dtype)
 
 
 # ---- one after the other, a loop of the plan ----
