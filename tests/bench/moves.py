@@ -26,14 +26,15 @@ def integers(*values: int) -> np.ndarray:
 def memory_ops() -> list[Op]:
     """All rows, of the kind "memory" but for the recurrent ones; flops count each input element once."""
     rng = np.random.default_rng(5)
-    rows = [*windows(rng), *reductions(rng), *moves(rng), *norms(rng)]
+    rows = [*windows(rng), *reductions(rng), *moves(rng), *norms(rng), *functions(rng)]
     made = [
         inside_as(name, node, image, weights)
         if node.op_type == "Transpose"
         else inside(name, node, image, weights, float(image.size))
         for name, node, image, weights in rows
     ]
-    return [replace(op, kind="memory") for op in made + typed(rng)] + recurrent(rng)
+    made += typed(rng) + halves(rng) + [written_out(rng)]
+    return [replace(op, kind="memory") for op in made] + recurrent(rng)
 
 
 def windows(rng: np.random.Generator) -> list[Row]:
@@ -127,7 +128,61 @@ def norms(rng: np.random.Generator) -> list[Row]:
         ("instance norm 64x112x112", of("InstanceNormalization", ["a", "scale", "bias"], ["b"]), deep, norm),
         ("layer norm 1536x768", of("LayerNormalization", ["a", "scale", "bias"], ["b"]), rows, wide),
         ("lp norm 1536x768", of("LpNormalization", ["a"], ["b"], axis=2), rows, {}),
+        ("layer norm 77x1001", of("LayerNormalization", ["a", "scale", "bias"], ["b"]), normal(rng, 77, 1001),
+         {"scale": normal(rng, 1001), "bias": normal(rng, 1001)}),
+        ("instance norm 16x320x320", of("InstanceNormalization", ["a", "scale", "bias"], ["b"]),
+         normal(rng, 1, 16, 320, 320), {"scale": normal(rng, 16), "bias": normal(rng, 16)}),
+        ("instance norm 256x14x14", of("InstanceNormalization", ["a", "scale", "bias"], ["b"]),
+         normal(rng, 1, 256, 14, 14), {"scale": normal(rng, 256), "bias": normal(rng, 256)}),
+        ("group norm 64x112x112 in 8", of("GroupNormalization", ["a", "scale", "bias"], ["b"], num_groups=8), deep,
+         {"scale": normal(rng, 8), "bias": normal(rng, 8)}),
+        ("batch norm 64x112x112", of("BatchNormalization", ["a", "scale", "bias", "mean", "variance"], ["b"]), deep,
+         {**norm, "mean": normal(rng, 64), "variance": np.abs(normal(rng, 64)) + 1}),
     ]  # fmt: skip
+
+
+def functions(rng: np.random.Generator) -> list[Row]:
+    """Functions that are polynomials in both libraries, three million numbers each; exp of what is not too large."""
+    rows = normal(rng, 64, 384, 96)
+    positive, power = np.abs(rows) + np.float32(0.1), {"power": np.array(1.7, np.float32)}
+    return [
+        *((f"{op.lower()} 64x384x96", of(op, ["a"], ["b"]), rows, {}) for op in ("Exp", "Erf", "Tanh", "Sigmoid")),
+        *((f"{op.lower()} 64x384x96", of(op, ["a"], ["b"]), rows, {}) for op in ("Sin", "Cos", "Gelu")),
+        ("gelu tanh 64x384x96", of("Gelu", ["a"], ["b"], approximate="tanh"), rows, {}),
+        ("log 64x384x96", of("Log", ["a"], ["b"]), positive, {}),
+        ("pow 64x384x96", of("Pow", ["a", "power"], ["b"]), positive, power),
+        ("softplus 64x384x96", of("Softplus", ["a"], ["b"]), rows, {}),
+    ]  # fmt: skip
+
+
+def halves(rng: np.random.Generator) -> list[Op]:
+    """Operators on numbers stored in 16 bits, computed with in 32."""
+    rows, f16 = normal(rng, 4, 384, 768), TensorProto.FLOAT16
+    wide = {"scale": normal(rng, 768).astype(np.float16), "bias": normal(rng, 768).astype(np.float16)}
+    nodes = {
+        "add 1536x768 f16": (of("Add", ["a", "bias"], ["b"]), {"bias": wide["bias"]}),
+        "softmax 1536x768 f16": (of("Softmax", ["a"], ["b"], axis=2), {}),
+        "layer norm 1536x768 f16": (of("LayerNormalization", ["a", "scale", "bias"], ["b"]), wide),
+    }
+    return [inside_as(name, node, rows, weights, f16, True) for name, (node, weights) in nodes.items()]
+
+
+def written_out(rng: np.random.Generator) -> Op:
+    """RMS norm as language models have it when exported: square, mean, root, quotient, scale."""
+    image, scale = normal(rng, 4, 384, 768), normal(rng, 768)
+    nodes = [
+        of("Mul", ["image", "x"], ["a"]),
+        of("Mul", ["a", "a"], ["square"]),
+        of("ReduceMean", ["square", "axes"], ["mean"]),
+        of("Add", ["mean", "epsilon"], ["shifted"]),
+        of("Sqrt", ["shifted"], ["root"]),
+        of("Div", ["a", "root"], ["normal"]),
+        of("Mul", ["normal", "scale"], ["b"]),
+        of("ReduceMax", ["b"], ["y"], keepdims=0),
+    ]
+    weights = {"image": image, "scale": scale, "axes": integers(-1), "epsilon": np.array(1e-6, np.float32)}
+    one = np.ones((1,), np.float32)
+    return Op("rms norm 1536x768", "layer", build(nodes, one, weights), {"x": one}, {}, float(image.size))
 
 
 def inside_as(

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import sys
@@ -44,6 +45,7 @@ from tests.bench import (  # noqa: E402
     gpu,
     leak,
     llvm,
+    memory,
     overhead,
     peak,
     records,
@@ -216,6 +218,18 @@ def read_rate(page: Page, lab: Lab, size: int, threads: int) -> float:
     return rate
 
 
+def memory_rates(
+    page: Page, lab: Lab, size: int, threads: int, known: dict[int, tuple[float, float]]
+) -> tuple[float, float]:
+    """GB/s at which so many cores read, and copy, about `size` bytes: as many as the nearest power of two."""
+    near = 1 << round(math.log2(max(size, 1 << 16)))
+    if near not in known:
+        url = lab.site.put("bench/copy.wasm", memory.copier())
+        copying: float = page.evaluate("(given) => bench.bandwidth(...given)", [url, near, threads])
+        known[near] = read_rate(page, lab, near, threads), copying
+    return known[near]
+
+
 def measure(lab: Lab, args: argparse.Namespace, threads: int, save: Callable[[dict[str, Any]], None]) -> None:
     """Everything at one thread count; `save` gets the run after each row, so that stopping early loses little."""
     page, failed = open_page(lab, args.libraries.split(","), threads)
@@ -225,6 +239,7 @@ def measure(lab: Lab, args: argparse.Namespace, threads: int, save: Callable[[di
     print(f"\n{threads} thread(s): FMA peak {yardstick:.1f} GFLOP/s", flush=True)
     how = {"repeats": args.repeats, "warmMs": 1000 * args.warm, "ways": args.ways}
     rows: list[dict[str, Any]] = []
+    rates: dict[int, tuple[float, float]] = {}
     run: dict[str, Any] = {"threads": threads, "peak": yardstick, "failed": failed, "rows": rows}
     for number, (name, what, shape) in enumerate(chosen(args)):
         is_op = isinstance(what, Op)
@@ -242,6 +257,9 @@ def measure(lab: Lab, args: argparse.Namespace, threads: int, save: Callable[[di
                 "streamed": what.streamed,
                 "bandwidth": read_rate(page, lab, what.streamed, threads),
             }
+        if isinstance(what, Op) and what.kind == "memory":
+            moved = memory.traffic(what)
+            rows[-1] |= {"traffic": moved, "rates": memory_rates(page, lab, sum(moved), threads, rates)}
         print(report.line(rows[-1], yardstick), flush=True)
         save(run)
     run["peak"] = max(
