@@ -204,7 +204,8 @@ class InferenceSession {
       parallel: true,
       flops: 2e8,
       bytes: 4e6,
-      schedule: 'split m 6\nsplit n 8\nunroll k 2',
+      schedule: 'm tile 6 · n tile 8 · k unroll 2',
+      scheduleBefore: step === 1 ? 'm tile 4 · n tile 8' : undefined,
       listing: '(func $f32_gemm\n  local.get 0\n)',
     };
   }

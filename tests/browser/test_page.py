@@ -403,11 +403,13 @@ class TestLookingInside:
         text = page.inner_text("dialog[open]")
         for part in (
             "f32_gemm_gelu_6x8__relaxed_fma_splat_u2",
-            "unroll k 2",
+            "k unroll 2",
             "(func $f32_gemm",
             "125.0 GFLOP/s",
         ):
             assert part in text
+        # what tuning changed of its schedule is marked on both sides
+        assert page.locator("dialog .steps .changed").all_inner_texts() == ["m tile 6", "k unroll 2", "m tile 4"]
         page.keyboard.press("Escape")
         assert page.query_selector("dialog[open]") is None
 

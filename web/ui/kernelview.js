@@ -7,8 +7,6 @@ import { bytes, count, gflops, ms } from './format.js';
 
 /** Texts of a kernel in the order a reader wants them; whatever else the compiler tells follows. @type {[string, string][]} */
 const TEXTS = [
-  ['schedule', 'Schedule'],
-  ['scheduleBefore', 'Schedule before tuning'],
   ['spec', 'What it computes'],
   ['loops', 'Loops'],
   ['listing', 'WebAssembly'],
@@ -26,6 +24,8 @@ const FACTS = new Set([
   'bytes',
   'key',
   'codeBytes',
+  'schedule',
+  'scheduleBefore',
 ]);
 
 export class KernelView {
@@ -45,7 +45,7 @@ export class KernelView {
 
   /**
    * @param {number} step
-   * @param {{ms: number} | null} time
+   * @param {{ms: number, firstMs?: number} | null} time firstMs: before it was tuned
    */
   async open(step, time) {
     try {
@@ -59,7 +59,7 @@ export class KernelView {
 
   /**
    * @param {Record<string, any>} kernel
-   * @param {{ms: number} | null} time
+   * @param {{ms: number, firstMs?: number} | null} time
    */
   #content(kernel, time) {
     /** @type {[string, string][]} */
@@ -76,6 +76,7 @@ export class KernelView {
       ['memory', kernel.bytes ? `${bytes(kernel.bytes)} read and written` : ''],
       ['code', kernel.codeBytes ? bytes(kernel.codeBytes) : ''],
       ['time', time ? `${ms(time.ms)}${kernel.flops ? `, ${gflops(kernel.flops, time.ms)}` : ''}` : ''],
+      ['before tuning', time?.firstMs && kernel.scheduleBefore ? ms(time.firstMs) : ''],
     ];
     const rest = Object.keys(kernel).filter(
       (key) => !FACTS.has(key) && !TEXTS.some(([known]) => known === key),
@@ -103,6 +104,7 @@ export class KernelView {
           .filter(([, text]) => text)
           .map(([key, text]) => el('div', {}, el('dt', {}, key), el('dd', {}, text))),
       ),
+      schedules(asText(kernel.schedule), asText(kernel.scheduleBefore)),
       ...texts.map(({ label, text }) => this.#listing(label, text)),
     );
   }
@@ -122,6 +124,29 @@ export class KernelView {
       el('div', { class: 'listing' }, el('pre', { tabIndex: 0 }, text), copy),
     );
   }
+}
+
+/**
+ * The schedule as its steps; beside it the one before tuning, what only one of them has marked.
+ * @param {string} now
+ * @param {string} before '' if it serves as it was compiled
+ */
+function schedules(now, before) {
+  if (!now) return null;
+  const [mine, theirs] = [now, before].map((text) => text.split(/ · |\n/).filter(Boolean));
+  const list = (/** @type {string} */ label, /** @type {string[]} */ own, /** @type {string[]} */ other) =>
+    el(
+      'div',
+      {},
+      el('h3', {}, label),
+      el('ol', { class: 'steps' }, ...own.map((step) => el('li', { class: before && !other.includes(step) ? 'changed' : '' }, step))),
+    );
+  return el(
+    'section',
+    { class: 'schedules' },
+    list(before ? 'Schedule now' : 'Schedule', mine, theirs),
+    before && list('Before tuning', theirs, mine),
+  );
 }
 
 /** @param {unknown} told */

@@ -182,7 +182,7 @@ function rows({ kernels, state }, view) {
           el(
             'th',
             { scope: 'row' },
-            el('button', { type: 'button', class: 'link mono', onclick: () => view.open(k.step, k.ms ? { ms: k.ms } : null) }, k.name),
+            el('button', { type: 'button', class: 'link mono', onclick: () => view.open(k.step, k.ms ? { ms: k.ms, firstMs: k.firstMs } : null) }, k.name),
             k.count > 1 ? ` ×${k.count}` : '',
             el('small', {}, k.sizes),
           ),
@@ -190,7 +190,7 @@ function rows({ kernels, state }, view) {
           el('td', { class: 'num' }, k.firstMs ? ms(k.firstMs) : '–'),
           el('td', { class: 'num' }, k.ms ? ms(k.ms) : '–'),
           el('td', { class: 'num' }, ms(k.boundMs)),
-          el('td', { class: 'num' }, k.raw ? `${k.tried} of ${k.listed} (${k.raw} raw)` : '–'),
+          el('td', { class: 'num' }, k.raw ? `${k.tried} of ${k.listed}` : '–', k.raw > 0 && el('span', { class: 'wide soft' }, ` (${k.raw} raw)`)),
           el('td', {}, k.closed || (done ? 'not worth it' : k.tried ? 'more to try' : 'not yet')),
         ),
       ),
