@@ -38,6 +38,8 @@ from nnjit.codegen.wgsl.emit import emit
 from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.runtime.gpu_compile import compile_gpu
 from nnjit.runtime.gpu_memory import GpuMemory
+from nnjit.tune.gpu_device import facts_of, probes
+from tests.bench.gpu_steps import Peaks, table
 from tests.device.conftest import ADAPTER, executable, flags, vendor
 from tests.models import catalogue
 from tests.support.browser import Lab
@@ -53,6 +55,7 @@ PARTS = ("cublas", "products", "bytes", "vectors", "attention", "dispatch", "mod
 BLOCK = 32
 """Weights of a few bits that share a scale."""
 HEADS = ((12, 1024, 64), (32, 2048, 128), (12, 384, 64))
+LIBRARIES = ("nnjit", "onnxruntime-web")
 MODELS = ("mobilenet-v2", "resnet-50", "t5-small", "gpt2", "roberta-base", "bart-base")
 Say = Callable[[str], None]
 
@@ -356,15 +359,37 @@ class Bench:
                 self.say(f"{name}: {found['ms']:.3f} ms a run, {found['us a step']:.2f} us a step")
         self.result["dispatch"] = rows
 
+    def peaks(self) -> Peaks:
+        """What the device can do, by the tuner's own probes."""
+        found = probes(self.target)
+        ms = {
+            p.name: self.page.evaluate("([s]) => bench.timeShader(s, null, {})", [p.shader.to_js()])["ms"]
+            for p in found
+        }
+        self.page.evaluate("bench.forget()")
+        facts = self.result["peaks"] = facts_of(found, ms).to_json()
+        self.say(f"peaks: {facts['gflops'] / 1e3:.1f} TFLOP/s, {facts['gbytes']:.0f} GB/s")
+        return Peaks.read(facts)
+
     def models(self) -> None:
         self.result["models"] = []
+        peaks = self.peaks()
+        info = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [3]) for n in "xy"]
+        graph = helper.make_graph([helper.make_node("Sigmoid", ["x"], ["y"])], "warm", info[:1], info[1:])
+        tiny = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        url = self.lab.site.put("~/warm.onnx", tiny.SerializeToString())
+        for library in LIBRARIES[: 2 if self.options.peers else 1]:
+            self.page.evaluate("(a) => bench.warm(...a)", [library, url])
         for name in self.options.models.split(","):
             entry = catalogue.MODELS[name]
             shape = entry.shapes[0][1:]
             for batch in map(int, self.options.batch.split(",")):
                 label = name if batch == 1 else f"{name} x{batch}"
                 feeds = entry.make(batch, *shape, seed=1000)
-                self.result["models"].append(self._model(label, entry.path().read_bytes(), feeds))
+                row = self._model(label, entry.path().read_bytes(), feeds)
+                self.result["models"].append(row)
+                if "profile" in row["nnjit"]:
+                    self.say(table(row, peaks))
                 self.save()
 
     def _model(self, name: str, data: bytes, feeds: dict[str, Any]) -> dict[str, Any]:
@@ -373,10 +398,11 @@ class Bench:
         blob = self.lab.site.put(f"~/{name}.bin", bytes(packer.blob))
         url = self.lab.site.put(f"~/{name.replace(' ', '-')}.onnx", data)
         row: dict[str, Any] = {"model": name}
-        for library in ("nnjit", "onnxruntime-web") if self.options.peers else ("nnjit",):
+        for library in LIBRARIES[: 2 if self.options.peers else 1]:
+            own = f"{url}?{library}"  # else whoever comes second has it from the browser's cache
             try:
                 row[library] = self.page.evaluate(
-                    "(a) => bench.model(...a)", [library, url, heads, blob, self.options.repeats]
+                    "(a) => bench.model(...a)", [library, own, heads, blob, self.options.repeats]
                 )
             except Exception as error:  # what cannot run is a line in the record
                 row[library] = {"failed": str(error)[:600]}
