@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
 SHOWN = 0.005
 """A line's share of the kernels' time at least."""
 
