@@ -24,7 +24,6 @@ from nnjit.codegen.schedule.steps import Schedule, ScheduleError, describe
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.runtime.gpu_bench import GpuBench
-from nnjit.tune.space import Space
 from nnjit.tune.space_gpu import gpu_space
 from tests.bench.gpu import product_spec
 from tests.device.conftest import ADAPTER, executable, flags, vendor
@@ -84,18 +83,6 @@ def on_device() -> Iterator[Lab]:
         server.server_close()
 
 
-def drawn(space: Space, draw: random.Random, count: int, without: set[Schedule]) -> list[Schedule]:
-    """Up to `count` schedules of the raw space that fit the spec and were not listed."""
-    found: dict[Schedule, None] = {}
-    for _ in range(30 * count):
-        if len(found) >= count:
-            break
-        schedule = space.build({k.name: draw.choice(k.values) for k in space.knobs})
-        if schedule not in without and schedule not in found and space.fits(schedule):
-            found[schedule] = None
-    return list(found)
-
-
 def timed(
     page: Page, spec: KernelSpec, target: WgslTarget, schedules: list[Schedule], first: Schedule
 ) -> list[float]:
@@ -136,7 +123,7 @@ def sample(lab: Lab, count: int, seconds: float, out: Path) -> str:
         spec = product_spec(m, k, n)
         space = gpu_space(spec, target)
         listed = space.lite()
-        others = drawn(space, draw, count, set(listed))
+        others = space.drawn(draw, count, set(listed))
         start = time.monotonic()
         mine = timed(page, spec, target, listed, listed[0])
         took = time.monotonic() - start

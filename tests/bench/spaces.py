@@ -15,7 +15,7 @@ from math import exp, log
 from statistics import median
 from typing import Any
 
-from nnjit.codegen.schedule.steps import Schedule, ScheduleError, describe
+from nnjit.codegen.schedule.steps import ScheduleError, describe
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm.target import Target
 from nnjit.runtime.local import LocalSession
@@ -37,18 +37,6 @@ def kernels_of(name: str, shape: int, most: int, target: Target) -> list[tuple[K
     return [(s, space_of(s, target)) for s in heavy[:most]]
 
 
-def drawn(space: Space, draw: random.Random, count: int, without: set[Schedule]) -> list[Schedule]:
-    """Up to `count` different schedules of the raw space that fit the spec."""
-    found: dict[Schedule, None] = {}
-    for _ in range(20 * count):
-        if len(found) >= count:
-            break
-        schedule = space.build({k.name: draw.choice(k.values) for k in space.knobs})
-        if schedule not in without and schedule not in found and space.fits(schedule):
-            found[schedule] = None
-    return list(found)
-
-
 def plain(value: Any) -> Any:
     """Bytes as base64, for JSON."""
     if isinstance(value, bytes):
@@ -65,7 +53,7 @@ def run(lab: Lab, name: str, shape: int, sample: int, most: int, threads: int) -
     jobs, rows = [], []
     for spec, space in kernels_of(name, shape, most, target):
         listed = space.lite()
-        others = drawn(space, draw, sample, set(listed))
+        others = space.drawn(draw, sample, set(listed))
         bench = Bench(spec, target, 256, True)
         setup = bench.setup(space.default)
         kernels, kept = [], []

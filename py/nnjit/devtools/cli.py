@@ -36,7 +36,7 @@ nnjit runs ONNX models in the browser, on kernels it makes for them.
 
   python3 serve.py                fetch what is missing, serve the page, open it
   python3 serve.py test           check the code, run all tests (arguments go to pytest; no check then)
-  python3 serve.py check          ruff, mypy and tsc alone (or those named: ruff format mypy tsc tsc-tests)
+  python3 serve.py check          ruff, mypy and tsc alone (or those named: ruff format mypy mypy-3.10 tsc tsc-tests)
   python3 serve.py bench ...      side by side with onnxruntime-web, TF.js, jax-js (arguments go to it)
   python3 serve.py tune MODEL     tune a model in headless Chromium; writes the log and a plot
   python3 serve.py conformance    ONNX's own 2,033 cases in Chromium; writes docs/operators.md

@@ -7,10 +7,11 @@ it for studies. Element 0 of `lite()` is what the default rules made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from math import prod
+from random import Random
 from typing import Any
 
 from nnjit.codegen.schedule.legal import fits
@@ -64,6 +65,17 @@ class Space:
                 seen.add(schedule)
                 if self.fits(schedule):
                     yield schedule
+
+    def drawn(self, draw: Random, count: int, without: Collection[Schedule] = ()) -> list[Schedule]:
+        """Up to `count` different schedules of the raw space that fit the spec, none of those in `without`."""
+        found: dict[Schedule, None] = {}
+        for _ in range(30 * count):
+            if len(found) >= count:
+                break
+            schedule = self.build({k.name: draw.choice(k.values) for k in self.knobs})
+            if schedule not in without and schedule not in found and self.fits(schedule):
+                found[schedule] = None
+        return list(found)
 
     def lite(self, limit: int = LIMIT, checked: bool = True) -> list[Schedule]:
         """At most `limit` schedules by the rules, cheapest first, after the default. Unchecked, some may turn out not

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -109,3 +110,11 @@ def test_panels_of_an_activation_stay_in_the_space() -> None:
     found, _ = space("gemm")
     assert any(isinstance(s, Pack) for s in found.default)
     assert any(not any(isinstance(s, Pack) for s in schedule) for schedule in found.every())
+
+
+def test_schedules_are_drawn_from_the_whole_space() -> None:
+    found, _ = space("odd")
+    listed = set(found.lite())
+    drawn = found.drawn(Random(1), 12, listed)
+    assert len(drawn) == len(set(drawn)) == 12 and not listed & set(drawn)
+    assert set(drawn) <= set(found.every())

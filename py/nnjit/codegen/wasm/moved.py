@@ -29,14 +29,14 @@ class Moved:
         self.groups: dict[int, list[Store]] = {}
         """By the id of the first store of a group: its stores, next to each other in memory."""
         self.done: set[int] = set()
-        found: dict[object, list[Store]] = {}
+        found: dict[tuple[int, object], list[Store]] = {}
         written: list[int] = []
         for s in stmts:
             if isinstance(s, Store):
                 written.append(s.operand)
                 if s.operand not in read and s.count == s.lanes == 4 and self._plain(s):
                     found.setdefault((s.operand, s.index.terms), []).append(s)
-        for (operand, _), stores in found.items():  # type: ignore[misc]
+        for (operand, _), stores in found.items():
             if written.count(operand) == len(stores):
                 self._group(sorted(stores, key=lambda s: s.index.const))
 
