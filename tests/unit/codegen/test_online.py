@@ -23,10 +23,13 @@ from tests.support import specs
 from tests.support.schedules import agree, interpreted
 
 RNG = np.random.default_rng(29)
-STEPS = [Online("m", 8, 4, 16, 4, 8), Online("m", 4, 2, 32, 4, 16), Online("m", 4, 4, 16, 4, 4)]
+STEPS = [
+    Online("m", 8, 4, 16, 4, 8), Online("m", 4, 2, 32, 4, 16), Online("m", 4, 4, 16, 4, 4),
+    Online("m", 8, 4, 16, 4, 8, 2, True), Online("m", 4, 2, 32, 4, 16, 2), Online("m", 4, 4, 16, 4, 16, 4, True),
+]  # fmt: skip
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     heads=st.integers(1, 2), group=st.integers(1, 2), rows=st.sampled_from([1, 2, 4, 7, 9]),
     keys=st.sampled_from([4, 15, 16, 17, 32, 40]), depth=st.sampled_from([4, 5, 8, 16]),
@@ -93,6 +96,7 @@ def test_what_does_not_fit_is_refused() -> None:
         Online("m", 8, 4, 24, 4),
         Online("h", 8, 4, 16, 4),
         Online("m", 8, 4, 16, 2),
+        Online("m", 8, 4, 16, 4, 8, 3),
     ):
         with pytest.raises(ScheduleError):
             apply(spec, (wrong,))

@@ -54,7 +54,8 @@ def _fits(t: Online, s: Shape, target: WgslTarget) -> bool:
 def shared_bytes(t: Online, s: Shape) -> int:
     """At most: with the vector that a row is longer where its factor lies the other way."""
     columns = -(-s.last.axes[0].extent // (LANES * t.across)) * LANES * t.across
-    fills = t.rows * (t.depth + LANES) + t.depth * (t.keys + columns + 2 * LANES)
+    deep = -(-s.first.reduce[0].extent // t.depth) * t.depth if t.held else t.depth
+    fills = t.rows * (deep + LANES) + t.depth * (max(t.keys, columns) + LANES)
     return 4 * (fills + t.rows * (t.keys + t.across))
 
 

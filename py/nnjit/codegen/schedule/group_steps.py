@@ -100,7 +100,8 @@ class Matrix:
 class Online:
     """Attention whose scores never leave their workgroup. A tile of `rows` rows of `axis` takes `keys` keys at a
     time: their scores, the largest so far, powers, and what those add to the result, which shrinks as the largest
-    grows. down x across threads; factors go through shared arrays, `depth` elements of the sum at a time.
+    grows. down x across threads; factors go through shared arrays, `depth` elements of the sum at a time, `unroll`
+    vectors of them without a loop. held: all of the queries stay in a shared array of their own.
 
     This is the softmax of Milakov and Gimelshein (2018), tiled as in Dao et al. (2022)."""
 
@@ -110,9 +111,12 @@ class Online:
     keys: int
     across: int
     depth: int = 16
+    unroll: int = 1
+    held: bool = False
 
     def __str__(self) -> str:
-        return f"{self.axis} tile {self.rows}/{self.down} · online by {self.keys}/{self.across} cache {self.depth}"
+        how = (f" unroll {self.unroll}" if self.unroll > 1 else "") + (" held" if self.held else "")
+        return f"{self.axis} tile {self.rows}/{self.down} · online by {self.keys}/{self.across} cache {self.depth}{how}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ A row's threads each keep the sum of their own powers; those are added up at the
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, load, op, reg, rewrite, select
 from nnjit.codegen.loops import THREAD, Barrier, Decode, For, Nest, Set, Stmt, Store, Where
 from nnjit.codegen.schedule.attention import shape
@@ -60,6 +62,7 @@ class _Attention:
         tall, columns = step.rows // step.down, -(-self.e.extent // LANES)
         self.grid = Grid(tall, step.down, step.keys // LANES // step.across, step.across)
         self.out = Grid(tall, step.down, -(-columns // step.across), step.across)
+        check(step.depth // LANES % step.unroll == 0, "vectors of a depth in whole steps")
         check(tall * (self.grid.wide + self.out.wide) <= 64, "sums that fit registers")
         self.blocks = -(-self.n.extent // step.keys)
         self.shared: list[Operand] = []
@@ -122,6 +125,8 @@ class _Attention:
         powers = self._array(self.step.rows * self.step.keys, self.step.keys // LANES)
         self.rows = self._array(self.step.rows * self.step.across, self.step.across // LANES)
         body += [s for f in (queries, keys, values) for s in f.decodes()]
+        if self.step.held:
+            body += [*queries.loads(Index(), self.held != self.d.extent), *queries.stores()]
         block = self._scores(queries, keys) + self._powers(powers) + self._mixed(powers, values)
         body += [For("block", self.blocks, block, limit=self._limit())] if self.blocks > 1 else block
         body += self._results()
@@ -135,7 +140,7 @@ class _Attention:
         return Shared(len(self.spec.operands) + len(self.shared) - 1, stride)
 
     def _fills(self) -> tuple[Fill, Fill, Fill]:
-        """The shared arrays of the three factors."""
+        """The shared arrays of the three factors: keys and values take turns in one."""
         step, number = self.step, len(self.spec.operands)
         query, key = _sides(self.scores.body, self.n.name)
         _, value = _sides(self.mix.body, self.e.name)
@@ -143,23 +148,25 @@ class _Attention:
         scores = Space(self._score_env, self.count, d, d, deep, "f32")
         values = Space(self._value_env, self.count, self.n.extent, step.keys, deep, "f32")
         columns = self.out.wide * self.out.across
+        self.held = -(-d // deep) * deep  # elements of a row of queries
+        whole = replace(scores, depth=self.held) if step.held else scores
         fills = (
-            Fill("q", number, query, scores, step.rows, deep // LANES, "k", _along(query, self.d.name)),
+            Fill("q", number, query, whole, step.rows, whole.depth // LANES, "k", _along(query, self.d.name)),
             Fill("k", number + 1, key, scores, deep, step.keys // LANES, "n", _along(key, self.n.name)),
-            Fill("v", number + 2, value, values, deep, columns, "n", _along(value, self.e.name)),
+            Fill("v", number + 1, value, values, deep, columns, "n", _along(value, self.e.name)),
         )
-        self.shared += [Operand("f32", f.size, "shared") for f in fills]
+        sizes = fills[0].size, max(f.size for f in fills[1:])
+        self.shared += [Operand("f32", size, "shared") for size in sizes]
         return fills
 
     def _scores(self, queries: Fill, keys: Fill) -> list[Stmt]:
         """This block's scores in registers s.i.j, those past the last key minus infinity."""
-        k, deep = Index.of("k.i"), self.step.depth // LANES
-        sums: list[Stmt] = products("s", self.grid, queries.array(), Index(), keys.array(), k, "f32")
+        several = self.d.extent > self.step.depth
+        begin = Index(0, {"d.o": self.step.depth // LANES} if several and self.step.held else ())
+        sums = self._sums("s", self.grid, queries.array(), begin, keys.array())
         out = self.grid.zeros("s", "f32")
-        ahead = self.d.extent > self.step.depth
-        out += staged(
-            Filling((queries, keys)), queries.space, "d.o", ahead, [For("k.i", deep, sums)], Index()
-        )
+        filling = Filling((keys,) if self.step.held else (queries, keys))
+        out += staged(filling, keys.space, "d.o", several, sums, Index())
         for i in range(self.grid.tall):
             for j in range(self.grid.wide):
                 env = self._score_env(self.grid.row(i), self.grid.column(j), None, "n")
@@ -170,6 +177,13 @@ class _Attention:
                     score = select(inside, score, const(float("-inf"), "f32"))
                 out.append(Set(f"s.{i}.{j}", score, LANES))
         return out
+
+    def _sums(self, name: str, grid: Grid, left: Shared, begin: Index, right: Shared) -> list[Stmt]:
+        """A stage's part of a product."""
+        deep, unroll = self.step.depth // LANES, self.step.unroll
+        first = Index(0, {"k.i": unroll} if unroll < deep else ())
+        sums = [s for u in range(unroll) for s in products(name, grid, left, begin, right, first + u, "f32")]
+        return [For("k.i", deep // unroll, sums)] if unroll < deep else sums
 
     def _powers(self, powers: Shared) -> list[Stmt]:
         """Each row's largest score, by way of a shared array; powers into another, sums and results scaled."""
@@ -222,11 +236,13 @@ class _Attention:
     def _mixed(self, powers: Shared, values: Fill) -> list[Stmt]:
         """out += powers * values, a slice of the block's keys at a time."""
         step, deep = self.step, self.step.depth // LANES
-        k, slices = Index.of("k.i"), step.keys // step.depth
+        slices = step.keys // step.depth
         begin = Index(0, {"v.o": deep} if slices > 1 else ())
-        sums: list[Stmt] = products("out", self.out, powers, begin, values.array(), k, "f32")
+        sums = self._sums("out", self.out, powers, begin, values.array())
         first = Index(0, {"block": slices} if self.blocks > 1 else ())
-        return staged(Filling((values,)), values.space, "v.o", slices > 1, [For("k.i", deep, sums)], first)
+        out = staged(Filling((values,)), values.space, "v.o", slices > 1, sums, first)
+        # the next block's keys go where these values are
+        return [*out, Barrier()] if slices == 1 and self.blocks > 1 else out
 
     def _limit(self) -> Expr | None:
         """Blocks up to the last key that the tile's last row sees, where the spec promises that and no memory has to be
