@@ -36,8 +36,8 @@ class Moved:
                 written.append(s.operand)
                 if s.operand not in read and s.count == s.lanes == 4 and self._plain(s):
                     found.setdefault((s.operand, s.index.terms), []).append(s)
-        for (operand, _), stores in found.items():
-            if written.count(operand) == len(stores):
+        for stores in found.values():
+            if written.count(stores[0].operand) == len(stores):
                 self._group(sorted(stores, key=lambda s: s.index.const))
 
     def _plain(self, s: Store) -> bool:
