@@ -309,6 +309,9 @@ export interface TuningStatus {
   budgetMs: number;
   /** Of all kernels together, over those the plan came with. */
   speedup: number;
+  /** Where the session runs, and what was measured where it may run on two. */
+  backend: string;
+  backendReason: string;
   /** What an inference could still gain, at most; and what its kernels take. */
   leftMs: number;
   modelMs: number;
@@ -326,7 +329,7 @@ export interface TuningEvent {
   /** ms of tuning. */
   at: number;
   /** trial: a schedule; form: another way to compute a node; swap: a kernel took over; plan: a whole plan did, or did not. */
-  kind: 'trial' | 'swap' | 'kernel' | 'form' | 'plan' | 'state';
+  kind: 'trial' | 'swap' | 'kernel' | 'form' | 'plan' | 'backend' | 'state';
   name: string;
   step: number;
   text: string;

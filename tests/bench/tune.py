@@ -6,6 +6,7 @@
     python3 serve.py tune --spaces resnet-50,gpt2         raw and filtered counts of each kernel, no browser
     python3 serve.py tune --sample 100 mobilenet-v2       the best listed schedule against the raw space's
     python3 serve.py tune resnet-50 --backend webgpu      on the GPU; with --sample: the list against the space
+    python3 serve.py tune several-forms --gap -1          a small model whose nodes have forms: what a replay test uses
     python3 serve.py tune --device                        measure the device's facts
 
 Writes tests/bench/results/tune-MODEL.jsonl (a head, then one line a candidate, swap and inference) and .svg.
@@ -32,7 +33,9 @@ from tests.bench import spaces as sampled  # noqa: E402
 from tests.bench.run import pack  # noqa: E402
 from tests.models import catalogue  # noqa: E402
 from tests.support.browser import Lab, started  # noqa: E402
+from tests.support.small_models import several_forms  # noqa: E402
 
+SMALL = "several-forms"
 RESULTS = Path(__file__).parent / "results"
 COLOURS = {"timed": "#7a8288", "slow": "#b9bec2", "faster": "#0b6b63"}
 
@@ -75,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         with gpu_tune.on_device() as lab:
             if args.sample:
-                print(gpu_tune.sample(lab, args.sample, args.seconds, args.out))
+                print(gpu_tune.sample(lab, args.sample, args.seconds, args.out, args.models))
             else:
                 studies(lab, args)
         return 0
@@ -108,11 +111,16 @@ def studies(lab: Lab, args: argparse.Namespace) -> None:
 
 
 def study(lab: Lab, name: str, args: argparse.Namespace) -> dict[str, Any]:
-    model = catalogue.MODELS[name]
-    path = model.path()
-    folder = lab.site.mount(f"m/{name}", path.parent)
-    job = {"name": name, "kind": "model", "url": folder + path.name, "attrs": {}}
-    url = lab.site.put(f"tune/{name}.bin", pack(job, model.feeds(args.shape), {}, {}))
+    if name == SMALL:
+        code, feeds = several_forms()
+        at = lab.site.put(f"tune/{name}.onnx", code)
+    else:
+        model = catalogue.MODELS[name]
+        path = model.path()
+        at = lab.site.mount(f"m/{name}", path.parent) + path.name
+        feeds = model.feeds(args.shape)
+    job = {"name": name, "kind": "model", "url": at, "attrs": {}}
+    url = lab.site.put(f"tune/{name}.bin", pack(job, feeds, {}, {}))
     how = {"threads": args.threads, "mode": args.mode, "seconds": args.seconds, "gapMs": args.gap,
            "before": args.before, "cacheUrl": args.cache, "backend": args.backend}  # fmt: skip
     page = lab.page("t/bench/bench.html")
@@ -165,7 +173,7 @@ def spaces(name: str, shape: int) -> str:
 
 
 def log_lines(name: str, args: argparse.Namespace, found: dict[str, Any]) -> list[dict[str, Any]]:
-    """A head, then what happened in order: the form that tests/unit/tune/test_search.py replays."""
+    """A head, then what happened in order: the form that tests/unit/tune/test_replay.py replays."""
     head = {"kind": "head", "model": name, "mode": args.mode, "threads": args.threads, "gapMs": args.gap,
             "status": {k: v for k, v in found["status"].items() if k != "kernels"}, "facts": found["facts"],
             "firstMs": found["firstMs"], **found["dump"]}  # fmt: skip

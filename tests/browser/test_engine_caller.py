@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from nnjit.runtime.shares import CALLER_FRESH_MS, CALLER_TRIES
+from nnjit.runtime.shares import CALLER_FRESH_MS, CALLER_PATIENCE_MS, CALLER_STREAK_MS, CALLER_TRIES
 
 from .engine_plans import PAGE, Toy, one_kernel, rotate_add, rotate_plan, scale, scale_plan, spin, trap_plan
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-JUDGED = {"callerFreshMs": CALLER_FRESH_MS, "callerTries": CALLER_TRIES}
+JUDGED = {"callerFreshMs": CALLER_FRESH_MS, "callerTries": CALLER_TRIES, "callerPatienceMs": CALLER_PATIENCE_MS,
+          "callerStreakMs": CALLER_STREAK_MS}  # fmt: skip
 THREADS = pytest.mark.parametrize("threads", [1, 2, 3])
 
 START = """async ({ plan, threads = 2, runOn = 'auto' }) => {

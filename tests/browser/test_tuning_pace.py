@@ -140,6 +140,117 @@ def test_each_lab_counts_what_inferences_waited_for_it(page: Page) -> None:
     assert called == pytest.approx(7)
 
 
+HELD = """async ([mode, runMs, policy]) => {
+  const { Pace } = await import('/engine/pace.js');
+  const { Control } = await import('/engine/control.js');
+  const { signal } = new AbortController();
+  const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+  const pace = new Pace(Control.create(1, false));
+  const lab = pace.allowance();
+  const other = pace.allowance();
+  lab.mode = other.mode = mode;
+  let log = [];
+  /** An inference, sent now. */
+  const infer = async (ms) => {
+    const at = performance.timeOrigin + performance.now();
+    pace.came();
+    await pace.held();
+    const start = pace.begins(at);
+    log.push('run');
+    await wait(ms);
+    pace.ended(start);
+  };
+  await infer(runMs);
+  await infer(runMs);
+  const stories = {};
+  const tell = async (name, story) => {
+    log = [];
+    const before = lab.delayedMs;
+    const runs = await story();
+    await runs;
+    stories[name] = [log, lab.delayedMs - before];
+  };
+  await tell('between two slices', async () => {
+    await pace.gap(lab, policy, signal);
+    const run = infer(1);
+    await wait(5); // as threads take their mail
+    log.push(pace.left(lab) > 0 ? 'slice' : 'no slice');
+    pace.close(lab);
+    return run;
+  });
+  await tell('while the lab rests', async () => {
+    await pace.gap(lab, policy, signal);
+    const run = infer(1);
+    await pace.rest(5, lab, policy, signal);
+    log.push(pace.left(lab) > 0 ? 'slice' : 'no slice');
+    pace.close(lab);
+    return run;
+  });
+  await tell('until more comes', async () => {
+    await pace.gap(lab, policy, signal);
+    const run = infer(1);
+    pace.lingers(lab, policy);
+    await wait(3);
+    log.push(pace.left(lab) > 0 ? 'slice' : 'no slice');
+    pace.close(lab);
+    return run;
+  });
+  await tell('but not for long', async () => {
+    await pace.gap(lab, policy, signal);
+    pace.lingers(lab, policy);
+    const run = infer(1);
+    await run;
+    log.push(pace.left(lab) > 0 ? 'slice' : 'no slice');
+  });
+  await tell('and another lab waits, too', async () => {
+    await pace.gap(lab, policy, signal);
+    const next = pace.gap(other, policy, signal).then(() => { log.push('other'); pace.close(other); });
+    await wait(5);
+    log.push('slice');
+    pace.close(lab);
+    await next;
+  });
+  return stories;
+}"""
+
+
+@pytest.mark.parametrize(
+    ("mode", "run_ms", "long"), [("now", 30.0, True), ("now", 5.0, False), ("idle", 30.0, False)]
+)
+def test_inferences_wait_for_the_end_of_a_window(page: Page, mode: str, run_ms: float, long: bool) -> None:
+    """Between two slices always; while nothing is done only if they are long and tuning was asked for at once."""
+    policy = {**PACE, "longMs": 8.0, "nowMs": 500.0, "quietMs": 0.0, "idleMs": 500.0, "lingerMs": 60.0, "part": 1e3,
+              "allowanceMs": 1e6}  # fmt: skip
+    found = page.evaluate(HELD, [mode, run_ms, policy])
+    assert found["between two slices"][0] == ["slice", "run"] and found["between two slices"][1] >= 4
+    for story in ("while the lab rests", "until more comes"):
+        log, waited = found[story]
+        assert log == (["slice", "run"] if long else ["run", "no slice"]), (story, log)
+        assert waited >= 2 if long else waited < 2
+    log, waited = found["but not for long"]
+    assert log == ["run", "no slice"] and (waited >= 50 if long else waited < 2)
+    assert found["and another lab waits, too"][0] == ["slice", "other"]
+
+
+TAKEN = """async (policy) => {
+  const { Pace } = await import('/engine/pace.js');
+  const { Control } = await import('/engine/control.js');
+  const pace = new Pace(Control.create(1, false));
+  const lab = pace.allowance();
+  lab.owed = 5; // a window was granted, and inferences came first
+  const first = pace.take(lab, policy);
+  const second = pace.take(lab, policy); // one is open
+  pace.close(lab);
+  pace.came();
+  pace.ended(pace.begins(0));
+  return [first, second, lab.owed, pace.take(lab, policy)]; // a run has ended just now, and nothing is saved up
+}"""
+
+
+def test_a_window_that_was_granted_is_taken_later(page: Page) -> None:
+    assert page.evaluate(TAKEN, PACE) == [5, 0, 0, 0]
+
+
 CALM = """async () => {
   const { Calm } = await import('/api/tuning-calm.js');
   const { signal } = new AbortController();

@@ -43,7 +43,8 @@ export function recallGpu(client) {
 export async function gpuFacts(plans, client) {
   const known = await recallGpu(client);
   if (known.measured) return known;
-  const ms = await client.measure(await plans.ask('tune.gpuProbing', {}));
+  const { probes, pace } = await plans.ask('tune.gpuProbing', {});
+  const ms = await client.measure(probes, pace);
   const facts = /** @type {GpuRates} */ (await tell('gpuProbed', { ms }));
   told.set(`${getCompiler().generation} ${keyOf(client)}`, Promise.resolve(facts));
   await saveFacts(keyOf(client), facts);

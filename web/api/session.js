@@ -110,7 +110,7 @@ export class InferenceSession {
     const [wanted, { signal = null, progress = () => undefined }] = this.#readFetches(fetches, options);
     const checked = checkFeeds(this.#plans.description.inputs, feeds);
     if (this.#backends?.undecided && [...checked.values()].some(onGpu)) await this.#backends.move(this.#around);
-    return this.#queue(() => this.#run(checked, wanted, progress, signal));
+    return this.tuning.during(() => this.#queue(() => this.#run(checked, wanted, progress, signal)));
   }
 
   /** Where it is not settled yet which backend serves. */

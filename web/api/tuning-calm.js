@@ -11,6 +11,18 @@ export class Calm {
   /** When Python had last worked, and for how long. */
   #lastWork = { at: -Infinity, ms: 0 };
 
+  #running = 0;
+
+  /** A run was asked for. @template T @param {() => Promise<T>} run @returns {Promise<T>} */
+  async during(run) {
+    this.#running++;
+    try {
+      return await run();
+    } finally {
+      this.#running--;
+    }
+  }
+
   /** A run has ended. @param {number} ms it took */
   ran(ms) {
     this.#lastRun = { at: performance.now(), ms };
@@ -23,7 +35,7 @@ export class Calm {
 
   /** Runs follow each other. @param {StreamPolicy} policy */
   stream({ streamMs }) {
-    return this.idleMs < streamMs + this.#lastRun.ms;
+    return this.#running > 0 || this.idleMs < streamMs;
   }
 
   /**

@@ -56,19 +56,21 @@ export class TuningLoop {
   /** Until there is nothing left to do, or the signal. @returns {Promise<string>} why it is over */
   async run() {
     const { client, signal, tuned: { plans, progress, options } } = this;
-    await this.#facts();
+    const { factsMs, stream: policy } = await tell('policy', {});
+    this.#policy = policy;
+    await this.#facts(factsMs);
     progress.device = await this.ground.device();
     const { cacheUrl } = options();
     if (cacheUrl) await tell('know', { shared: await sharedRecords(cacheUrl, progress.device) });
     const { shared, threads } = plans.memory;
-    await client.openLab(this.#lab, { shared, threads });
+    // at the same time: where inferences follow each other, the engine answers once between two of them
+    const coming = this.#nextRun();
     this.#paced = this.#mode;
-    this.#waits(await client.pace({ mode: this.#paced }, this.#lab));
+    const [waits, status] = await Promise.all([client.openLab(this.#lab, { shared, threads, mode: this.#paced }), this.#ask('open')]);
+    this.#waits(waits);
     try {
-      const { stream, ...status } = await this.#ask('open');
-      this.#policy = stream;
       progress.now(status);
-      await this.#survey();
+      await this.#survey(coming);
       const reason = await this.#steps();
       progress.device = await this.ground.device(); // facts may have come meanwhile
       await this.#keep();
@@ -82,15 +84,19 @@ export class TuningLoop {
   }
 
   /**
-   * In mode idle a stream of inferences may leave no time to measure the device. Then typical facts serve, and the tuner's
-   * search puts right what they say of bounds; those of this device come when there is a pause.
+   * A stream of inferences may leave no time to measure the device. Then typical facts serve, and the tuner's search puts
+   * right what they say of bounds; those of this device come when there is a pause.
+   * @param {number} mostMs how long they are waited for beside inferences
    */
-  async #facts() {
-    const mode = this.#mode;
+  async #facts(mostMs) {
+    const { calm } = this.tuned;
+    if (this.#mode === 'now') await pause(this.#policy.streamMs); // the next run may be on its way
+    const mode = this.#mode === 'now' && !calm.stream(this.#policy) ? 'now' : 'idle';
     const facts = this.ground.facts({ mode });
-    if (mode === 'now') await facts;
-    const { factsMs } = await tell('policy', {});
-    await Promise.race([facts, pause(factsMs)]);
+    let known = false;
+    const measured = facts.then(() => { known = true; }, () => { known = true; });
+    do await Promise.race([measured, pause(mostMs)]);
+    while (!known && mode === 'now' && !calm.stream(this.#policy));
     facts.catch((error) => log('info', `tuning: the device was not measured: ${asFailure(error).message}`));
   }
 
@@ -114,19 +120,27 @@ export class TuningLoop {
     }
   }
 
+  /** What the steps of the next inference take. @returns {Promise<{step: number, ms: number}[]>} */
+  #nextRun() {
+    const coming = this.client.survey(this.tuned.plans.id, this.key);
+    coming.catch(() => undefined);
+    return coming;
+  }
+
   /**
-   * Where the model's time goes. By asking ('now'): one inference on made-up feeds, step by step; else the next real one
-   * is timed so, and until it comes the device's facts say what a kernel should take.
+   * Where the model's time goes: the next inference is timed step by step. Where none is under way and tuning was asked for
+   * at once, it is one on made-up feeds; else, until one comes, the device's facts say what a kernel should take.
+   * @param {Promise<{step: number, ms: number}[]>} coming
    */
-  async #survey() {
-    const { client, signal, tuned: { plans, queue } } = this;
+  async #survey(coming) {
+    const { signal, tuned: { plans, queue, calm } } = this;
     const told = (/** @type {{step: number, ms: number}[]} */ steps) => this.#ask('surveyed', { steps });
-    if (this.#mode === 'now') {
+    const seen = coming.then(told).catch(() => undefined); // a hint, no more
+    if (this.#mode === 'now' && !calm.stream(this.#policy)) {
       const table = await queue(() => profile(plans, { repeats: 1, format: 'table', signal }));
       if ('steps' in table) await told(table.steps.map(({ step, ms }) => ({ step, ms })));
     } else {
-      const coming = client.survey(plans.id, this.key).then(told, () => undefined);
-      await Promise.race([coming, pause(this.#policy.surveyMs)]);
+      await Promise.race([seen, pause(this.#policy.surveyMs)]);
     }
   }
 
@@ -207,7 +221,7 @@ export class TuningLoop {
     progress.now(await this.#ask('status'));
     if (reason && !signal.aborted) log('info', `tuning: the plan stays as it was linked: ${reason}`);
     progress.tell({ kind: 'plan', name: reason ? 'kept' : 'replaced', text: reason, gained: progress.latest.gained, detail: { phase } });
-    if (!reason && progress.latest.phase === 'kernels') await this.#survey();
+    if (!reason && progress.latest.phase === 'kernels') await this.#survey(this.#nextRun());
   }
 
   /** The last candidate is verified whole and takes over between two runs. @returns {Promise<number>} its time over the one before it; 0 if it may not serve */
@@ -215,11 +229,16 @@ export class TuningLoop {
     const { client, key, tuned: { plans, queue, progress } } = this;
     const confirmed = await client.labConfirm(this.#lab, this.signal);
     this.#waits(confirmed.waits);
+    if (plans.preparing) return 0; // which may move what is to be made over
+    const { compiled } = plans;
+    const adoption = await this.#ask('adoption', { confirmed });
+    if (!adoption) {
+      if (!confirmed.ok) progress.counts.dropped++;
+      return 0;
+    }
     const adopted = await queue(async () => {
-      if (plans.latest?.key !== key) return 0;
-      const adoption = await this.#ask('adoption', { confirmed });
-      if (!adoption) {
-        if (!confirmed.ok) progress.counts.dropped++;
+      if (plans.latest?.key !== key || plans.compiled !== compiled) {
+        await this.#ask('refused', { reason: 'another plan was made meanwhile' });
         return 0;
       }
       try {

@@ -3,14 +3,14 @@
 /**
  * @typedef {'off' | 'idle' | 'now'} Mode
  * @typedef {'off' | 'waiting' | 'running' | 'paused' | 'resting' | 'done' | 'failed'} State
- * @typedef {{at: number, kind: 'trial' | 'swap' | 'kernel' | 'form' | 'plan' | 'state', name: string, step: number, text: string, verdict: string,
+ * @typedef {{at: number, kind: 'trial' | 'swap' | 'kernel' | 'form' | 'plan' | 'backend' | 'state', name: string, step: number, text: string, verdict: string,
  *   ratio: number, gained: number, detail: Record<string, any>}} TuningEvent
  * @typedef {{key: string, name: string, sizes: string, step: number, count: number, raw: number, listed: number, boundMs: number, ms: number, firstMs: number,
  *   share: number, tried: number, left: number, closed: string, serving: string, dropped: number}} KernelStatus
  * @typedef {{key: string, name: string, step: number, count: number, nodes: string[], text: string, shareMs: number, verdict: string,
  *   reason: string, ms: number, ratio: number, kept: boolean}} FormStatus
  * @typedef {{mode: Mode, state: State, running: boolean, reason: string, candidates: number, timed: number, kept: number, dropped: number,
- *   spentMs: number, testedMs: number, delayedMs: number, budgetMs: number, speedup: number, leftMs: number, modelMs: number, device: string,
+ *   spentMs: number, testedMs: number, delayedMs: number, budgetMs: number, speedup: number, leftMs: number, modelMs: number, device: string, backend: string, backendReason: string,
  *   kernels: KernelStatus[], forms: FormStatus[], phase: string, notes: string[]}} TuningStatus
  */
 
@@ -22,6 +22,9 @@ export class Progress {
   state = 'off';
   reason = '';
   device = '';
+  /** Where the session runs, and why if that was a choice. */
+  backend = '';
+  backendReason = '';
   counts = { candidates: 0, timed: 0, kept: 0, dropped: 0 };
   testedMs = 0;
   /** What Python said last: `status` of the course. @type {Record<string, any>} */
@@ -89,6 +92,14 @@ export class Progress {
     this.tell({ kind: 'state', name: state, text: reason });
   }
 
+  /** Where the session runs now. @param {string} backend @param {string} reason what was measured, or '' if there was no choice */
+  runsOn(backend, reason) {
+    const news = reason && (backend !== this.backend || reason !== this.backendReason);
+    this.backend = backend;
+    this.backendReason = reason;
+    if (news) this.tell({ kind: 'backend', name: backend, text: reason });
+  }
+
   /** @param {Partial<TuningEvent>} event */
   tell(event) {
     /** @type {TuningEvent} */
@@ -109,7 +120,8 @@ export class Progress {
     const { gained, leftMs, modelMs, kernels, forms, phase, notes } = this.latest;
     return {
       mode, state: this.state, running: this.state === 'running', reason: this.reason, ...this.counts, spentMs: this.spentMs,
-      testedMs: this.testedMs, delayedMs: this.delayedMs, budgetMs, speedup: gained, leftMs, modelMs, device: this.device, kernels, forms, phase, notes,
+      testedMs: this.testedMs, delayedMs: this.delayedMs, budgetMs, speedup: gained, leftMs, modelMs, device: this.device, backend: this.backend,
+      backendReason: this.backendReason, kernels, forms, phase, notes,
     };
   }
 }

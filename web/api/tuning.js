@@ -62,12 +62,19 @@ export class Tuning {
     return this.#progress.subscribe(listener);
   }
 
+  /** A run was asked for: what it does is `run`. @template T @param {() => Promise<T>} run @returns {Promise<T>} */
+  during(run) {
+    return this.#calm.during(run);
+  }
+
   /** A plan is there or was used: tuning that was asked for at create begins. @param {number} [runMs] */
   touched(runMs) {
     if (runMs !== undefined) this.#calm.ran(runMs);
+    const { latest, reason, options } = this.#plans;
+    this.#progress.runsOn(latest?.backend ?? options.provider, latest?.reason || reason);
     const { state } = this.#progress;
     const other = state === 'done' && this.#key !== this.#plans.latest?.key; // it ended for other shapes
-    if (this.#options.mode !== 'off' && (state === 'off' || other)) void this.start().catch((error) => log('warning', error.message));
+    if (this.#options.mode !== 'off' && (state === 'off' || state === 'waiting' || other)) void this.start().catch((error) => log('warning', error.message));
   }
 
   /** @returns {import('./tuning-loop.js').Tuned} what a loop works on */
@@ -76,7 +83,7 @@ export class Tuning {
   }
 
   /**
-   * Begins, or goes on. Resolves when tuning is under way.
+   * Begins, or goes on. Resolves when tuning is under way, or will be with the session's first plan.
    * @param {Partial<TuneOptions>} [options]
    */
   async start(options = {}) {
@@ -84,7 +91,7 @@ export class Tuning {
     if (this.#options.mode === 'off') this.#options.mode = 'now';
     if (this.#loop) return;
     const plan = this.#plans.latest;
-    if (!plan) throw failure('NO_PLAN', 'Nothing was compiled yet', { hint: 'run the session once, or session.prepare() it' });
+    if (!plan) return this.#progress.enter('waiting', 'nothing was compiled yet');
     if (plan.backend === 'reference') throw failure('NOT_AVAILABLE', 'A model on the reference has no kernels to tune', { hint: plan.reason });
     const { key } = plan;
     const { signal } = this.#loop = new AbortController();
@@ -109,8 +116,8 @@ export class Tuning {
 
   /** Stops after the slice at hand; what was found stays. */
   async pause() {
-    if (!this.#loop) return;
-    this.#loop.abort();
+    if (!this.#loop && this.#progress.state !== 'waiting') return;
+    this.#loop?.abort();
     await this.#ended;
     this.#progress.enter('paused', 'paused');
   }
@@ -134,6 +141,15 @@ export class Tuning {
 
   /** Resolves when the tuner has come to an end by itself or was paused. @returns {Promise<TuningStatus>} */
   async finished() {
+    while (this.#progress.state === 'waiting') {
+      await new Promise((resolve) => {
+        const leave = this.subscribe(({ kind }) => {
+          if (kind !== 'state') return;
+          leave();
+          resolve(undefined);
+        });
+      });
+    }
     await this.#ended;
     return this.status();
   }

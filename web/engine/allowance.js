@@ -21,6 +21,8 @@ export class Allowance {
   /** ms that inferences waited for this lab, and how many did */
   delayedMs = 0;
   delayed = 0;
+  /** ms of a window that was granted and not used: the next one. */
+  owed = 0;
   /** ms that it may still take from a stream; below zero after a piece of work that was longer than meant */
   #saved = 0;
   #totalMs = -1;

@@ -18,6 +18,8 @@ import { turn } from './turns.js';
  * @property {number} boundMs a run may take so long here
  * @property {number} freshMs the first ones are not judged for so long
  * @property {number} tries runs in a row that must be too long before the plan goes back to the engine
+ * @property {number} patienceMs how long the threads may take to leave a run that trapped
+ * @property {number} streakMs so long after the first run of a turn the page gets another: a loop of awaits would never give it one
  * @property {{first: number, last: number, many: boolean}[]} segments many: long enough to call the threads
  * @property {number} usualMs what a run takes here where the tuner leaves it alone; 0: not known
  * @property {number} since when it first ran here; 0: it has not yet
@@ -39,12 +41,8 @@ export class CallTrapped extends Error {
   }
 }
 
-/** After a trap the threads leave at once, or within the 50 ms that they may sleep. */
-const PATIENCE_MS = 3000;
 /** ABORT when the leader has waited too long; see team.py. */
 const LOST = 2;
-/** So many ms after the first run of a turn the page gets another: a loop of awaits would never give it one. */
-const STREAK_MS = 8;
 
 export class Caller {
   #replica = new Replica(0, true);
@@ -110,7 +108,7 @@ export class Caller {
    * @param {number} no the plan's number
    * @returns {ShortPlan | null} null: this thread may not run it
    */
-  short({ callerMs, callerFreshMs = 0, callerTries = 1, steps, segments }, session, no) {
+  short({ callerMs, callerFreshMs = 0, callerTries = 1, callerPatienceMs = Infinity, callerStreakMs = 0, steps, segments }, session, no) {
     if (!callerMs || !this.#replica.sessions.get(session)?.plans.has(no)) return null;
     const long = countLong(steps);
     /** @type {ShortPlan['segments']} */
@@ -121,7 +119,7 @@ export class Caller {
     }
     // The first run shows in the engine how long it takes, and leaves code that is ready to call.
     return {
-      no, boundMs: callerMs, freshMs: callerFreshMs, tries: callerTries, segments: parts, usualMs: 0, since: 0, over: 0,
+      no, boundMs: callerMs, freshMs: callerFreshMs, tries: callerTries, patienceMs: callerPatienceMs, streakMs: callerStreakMs, segments: parts, usualMs: 0, since: 0, over: 0,
       elsewhere: true, never: false,
     };
   }
@@ -144,10 +142,10 @@ export class Caller {
     if (!plan.never && ms <= plan.boundMs) plan.elsewhere = false;
   }
 
-  /** Before a run. @returns {Promise<void> | null} the page's next turn, where it should have one first */
-  pause() {
+  /** Before a run. @param {ShortPlan} plan @returns {Promise<void> | null} the page's next turn, where it should have one first */
+  pause({ streakMs }) {
     const now = performance.now();
-    if (this.#turnEnd) return now - this.#turnStart < STREAK_MS ? null : this.#turnEnd;
+    if (this.#turnEnd) return now - this.#turnStart < streakMs ? null : this.#turnEnd;
     this.#turnStart = now;
     this.#turnEnd = turn().then(() => { this.#turnEnd = null; });
     return null;
@@ -166,7 +164,7 @@ export class Caller {
     const start = performance.now();
     control.callBegins();
     try {
-      for (const { first, last, many } of plan.segments) this.#steps(session, plan.no, first, last, many ? threads : 1);
+      for (const { first, last, many } of plan.segments) this.#steps(session, plan, first, last, many ? threads : 1);
     } finally {
       control.callEnded(performance.now() - start);
     }
@@ -182,12 +180,12 @@ export class Caller {
 
   /**
    * @param {number} session
-   * @param {number} plan
+   * @param {ShortPlan} plan
    * @param {number} first
    * @param {number} last
    * @param {number} wanted threads
    */
-  #steps(session, plan, first, last, wanted) {
+  #steps(session, { no: plan, patienceMs }, first, last, wanted) {
     const job = { kind: RUN, session, plan, threads: wanted, first, last };
     if (wanted > 1 && this.#control.tryTake(job)) {
       this.#replica.opens(job);
@@ -208,7 +206,7 @@ export class Caller {
       return;
     }
     const aborted = this.#replica.aborted(job);
-    if (aborted === LOST || (aborted && !this.#control.left(PATIENCE_MS))) throw new Lost('A thread of the engine does not answer.');
+    if (aborted === LOST || (aborted && !this.#control.left(patienceMs))) throw new Lost('A thread of the engine does not answer.');
     const others = aborted ? this.#control.trapped(threads) : [];
     if (aborted) this.#replica.rests(job);
     this.#control.give();

@@ -60,13 +60,21 @@ function waits(id) {
 }
 
 /**
- * A lab's answer, and with it what inferences waited: to ask for that would take as long as an inference.
+ * What a lab is asked to do, and with the answer what inferences waited: to ask for that would take as long as an inference.
  * @template T
- * @param {string} id @param {Promise<T>} answer @returns {Promise<T & {waits: import('./types.d.ts').PaceReport}>}
+ * @param {string} id @param {(lab: Lab) => Promise<T>} work @param {boolean} [more] something else may be asked soon
+ * @returns {Promise<T & {waits: import('./types.d.ts').PaceReport}>}
  */
-async function withWaits(id, answer) {
-  const found = await answer;
-  return { ...found, waits: waits(id) };
+async function inLab(id, work, more = true) {
+  const found = lab(id);
+  let goesOn = false;
+  try {
+    const answer = await work(found);
+    goesOn = more;
+    return { ...answer, waits: waits(id) };
+  } finally {
+    found.bench.done(goesOn);
+  }
 }
 
 const methods = {
@@ -138,7 +146,8 @@ const methods = {
     let start = NaN;
     pace.came();
     try {
-      return await target.inOrder(() => {
+      return await target.inOrder(async () => {
+        await pace.held();
         start = pace.begins(at);
         return run(target, key, feeds, fetch, direct, { host, signal });
       }, cancel);
@@ -210,13 +219,16 @@ const methods = {
   /**
    * @param {Call} _call
    * @param {string} id
-   * @param {{shared: boolean, threads: number, maxPages?: number}} options
+   * @param {{shared: boolean, threads: number, maxPages?: number, mode?: 'now' | 'idle'}} options
    */
-  async openLab(_call, id, options) {
+  async openLab(_call, id, { mode, ...options }) {
     check(!labs.has(id), 'DUPLICATE_SESSION', `There is a lab "${id}" already.`, { session: id });
     const made = new Session(id, pool, { ...options, shared: options.shared && info.sharedMemory });
+    const opened = new Lab(made, pace, info.clockGrainMs);
+    if (mode) opened.bench.allowance.mode = mode;
     await made.open();
-    labs.set(id, new Lab(made, pace, info.clockGrainMs));
+    labs.set(id, opened);
+    return waits(id);
   },
 
   /**
@@ -225,7 +237,7 @@ const methods = {
    * @param {import('./types.d.ts').LabSetup} setup
    */
   labSetup({ signal }, id, setup) {
-    return withWaits(id, lab(id).setup(setup, signal));
+    return inLab(id, (found) => found.setup(setup, signal));
   },
 
   /**
@@ -234,7 +246,7 @@ const methods = {
    * @param {import('./types.d.ts').LabTrial} trial
    */
   labTrial({ signal }, id, trial) {
-    return withWaits(id, lab(id).trial(trial, signal));
+    return inLab(id, (found) => found.trial(trial, signal));
   },
 
   /**
@@ -243,7 +255,7 @@ const methods = {
    * @param {import('./types.d.ts').LabWork} work
    */
   labMeasure({ signal }, id, work) {
-    return microbench(lab(id).bench, work, signal);
+    return inLab(id, ({ bench }) => microbench(bench, work, signal), false);
   },
 
   /**
@@ -252,7 +264,7 @@ const methods = {
    * @param {import('./types.d.ts').LabPair} pair
    */
   labPair({ signal }, id, pair) {
-    return withWaits(id, tryPair(lab(id).bench, pair, signal));
+    return inLab(id, ({ bench }) => tryPair(bench, pair, signal));
   },
 
   /**
@@ -260,7 +272,7 @@ const methods = {
    * @param {string} id
    */
   labConfirm({ signal }, id) {
-    return withWaits(id, lab(id).confirm(signal));
+    return inLab(id, (found) => found.confirm(signal), false);
   },
 
   /**
@@ -269,6 +281,7 @@ const methods = {
    */
   async closeLab(_call, id) {
     const { bench } = lab(id);
+    pace.close(bench.allowance);
     labs.delete(id);
     return { freed: await bench.session.release() };
   },
@@ -297,13 +310,15 @@ const methods = {
   },
 
   /**
-   * Resolves when no inference is under way or about to begin.
+   * Resolves when a window would be due.
    * @param {Call} call
    * @param {string} labId
    * @param {import('./types.d.ts').PacePolicy} policy
    */
   async gap({ signal }, labId, policy) {
-    await pace.gap(lab(labId).bench.allowance, policy, signal);
+    const { allowance } = lab(labId).bench;
+    allowance.owed = await pace.gap(allowance, policy, signal);
+    pace.close(allowance);
   },
 
   /**
@@ -311,13 +326,22 @@ const methods = {
    * @param {string} id
    * @param {string} key
    * @param {string} labId
+   * @param {import('./types.d.ts').PacePolicy} policy
    * @param {number[]} steps
    * @param {number} from
+   * @returns {Promise<number>} where to go on: `from` if it is not due yet
    */
-  warmSteps(_call, id, key, labId, steps, from) {
+  warmSteps(_call, id, key, labId, policy, steps, from) {
     const target = session(id);
     const { allowance } = lab(labId).bench;
-    return target.inOrder(() => pace.during(allowance, () => warmSteps(target, key, steps, from)));
+    return target.inOrder(async () => {
+      const ms = pace.take(allowance, policy);
+      try {
+        return ms ? await pace.during(allowance, () => warmSteps(target, key, steps, from, ms)) : from;
+      } finally {
+        pace.close(allowance);
+      }
+    });
   },
 
   /**

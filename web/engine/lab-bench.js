@@ -25,8 +25,6 @@ const PACKING = 1;
 export const UNWRITTEN = 0xa5;
 
 export class LabBench {
-  /** The slice at hand ends then: what comes before may begin without asking. */
-  #windowEnd = 0;
   /** ms spent inside slices */
   busyMs = 0;
   /** @type {LabPolicy} */
@@ -56,17 +54,25 @@ export class LabBench {
    * @param {(ms: number) => Promise<T> | T} work gets how long it should last at most
    */
   async slice(signal, work) {
-    let left = this.#windowEnd - performance.now();
-    if (left <= 0) {
-      left = await this.pace.gap(this.allowance, this.policy.pace, signal);
-      this.#windowEnd = performance.now() + left;
-    }
+    let left = this.pace.left(this.allowance);
+    if (left <= 0) left = await this.pace.gap(this.allowance, this.policy.pace, signal);
     const start = performance.now();
     try {
       return await this.pace.during(this.allowance, () => work(left));
     } finally {
       this.busyMs += performance.now() - start;
     }
+  }
+
+  /** What was asked is done. @param {boolean} more something else may be asked in a moment */
+  done(more) {
+    if (more) this.pace.lingers(this.allowance, this.policy.pace);
+    else this.pace.close(this.allowance);
+  }
+
+  /** @param {number} ms @param {AbortSignal} signal */
+  rest(ms, signal) {
+    return this.pace.rest(ms, this.allowance, this.policy.pace, signal);
   }
 
   /**
@@ -176,9 +182,8 @@ export class LabBench {
     const start = performance.now();
     for (let i = 1; i <= 3; i++) {
       await some();
-      this.#windowEnd = 0;
       const left = start + (tierMs * i) / 3 - performance.now();
-      if (left > 0) await this.pace.rest(left, signal);
+      if (left > 0) await this.rest(left, signal);
       else if (i === 2 && left < -tierMs) break; // long inferences came in between
     }
   }

@@ -40,7 +40,7 @@ export async function microbench(bench, { pages, fill: [address, nbytes], kernel
   };
   for (let pass = 0; pass < 3; pass++) for (let i = 0; i < ready.length; i++) await call(i);
   const left = start + policy.tierMs - performance.now();
-  if (left > 0) await bench.pace.rest(left, signal);
+  if (left > 0) await bench.rest(left, signal);
   /** @type {Record<string, number>} */
   const times = {};
   for (let i = 0; i < ready.length; i++) {

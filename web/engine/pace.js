@@ -1,5 +1,6 @@
-// When the tuner may use the engine: between inferences, in slices. Takes word of every inference that begins and
-// ends, here or on the caller's thread, and of every slice; tells each lab's allowance what inferences waited for it.
+// When the tuner may use the engine: between inferences, in windows. Takes word of every inference that begins and ends,
+// here or on the caller's thread, and of all work; tells each lab's allowance what inferences waited for it. In a window
+// a lab's slices follow each other, and an inference that comes meanwhile waits for its end.
 
 import { Allowance } from './allowance.js';
 import { throwIfAborted } from './errors.js';
@@ -7,6 +8,12 @@ import { turn } from './turns.js';
 
 /** @typedef {import('./types.d.ts').PacePolicy} PacePolicy */
 /** @typedef {{start: number, end: number, allowance: Allowance}} Slice */
+/**
+ * @typedef {object} Window
+ * @property {Slice} slice what inferences may have waited for
+ * @property {number} until when the time that was granted is over
+ * @property {number} held until when inferences wait: less while the lab has nothing to do and more may come
+ */
 
 /** Slices with less than this between them were one to whoever waited. */
 const SEAM_MS = 0.05;
@@ -24,6 +31,10 @@ export class Pace {
   #slices = [];
   /** @type {(() => void)[]} */
   #waiting = [];
+  /** @type {Window | null} */
+  #window = null;
+  /** Inferences that wait for its end. @type {(() => void)[]} */
+  #held = [];
   /** The caller's runs that have been counted in, and what they waited for. */
   #calls = 0;
   #callsDelayed = 0;
@@ -43,8 +54,16 @@ export class Pace {
     this.#running++;
   }
 
+  /** Waits while a window is open: an inference that began between two slices would leave the lab one of them a run. */
+  async held() {
+    for (let now = performance.now(); this.#window && now < this.#window.held; now = performance.now()) {
+      await Promise.race([pause(this.#window.held - now), new Promise((resolve) => { this.#held.push(() => resolve(undefined)); })]);
+    }
+  }
+
   /** It begins. @param {number} sentAt when the caller sent it, as performance.timeOrigin + performance.now(); 0: not known */
   begins(sentAt) {
+    this.#close();
     const now = performance.now();
     const sent = sentAt - performance.timeOrigin;
     if (!sentAt) return now;
@@ -86,14 +105,64 @@ export class Pace {
     return calling;
   }
 
+  /** @param {Allowance} allowance @param {number} ms */
+  #open(allowance, ms) {
+    const start = performance.now();
+    const slice = { start, end: start, allowance };
+    this.#window = { slice, until: start + ms, held: start + ms };
+    this.#note(slice);
+  }
+
+  #close() {
+    if (!this.#window) return;
+    this.#window.slice.end = performance.now();
+    this.#window = null;
+    for (const go of [...this.#held.splice(0), ...this.#waiting.splice(0)]) go();
+  }
+
+  /** What is left of a lab's window, which it goes on with; 0: it has none. @param {Allowance} allowance @returns {number} ms */
+  left(allowance) {
+    const window = this.#window;
+    if (window?.slice.allowance !== allowance) return 0;
+    window.held = window.until;
+    return window.until - performance.now();
+  }
+
+  /** A lab has nothing to do for now. @param {Allowance} allowance */
+  close(allowance) {
+    if (this.#window?.slice.allowance === allowance) this.#close();
+  }
+
+  /**
+   * A lab's work is done, and more may come from Python. Where inferences are long and tuning was asked for at once, they
+   * wait for it a moment.
+   * @param {Allowance} allowance @param {PacePolicy} policy
+   */
+  lingers(allowance, policy) {
+    if (this.#window?.slice.allowance !== allowance) return;
+    if (this.#holds(allowance, policy)) this.#window.held = Math.min(this.#window.until, performance.now() + policy.lingerMs);
+    else this.#close();
+  }
+
+  /** Whether inferences also wait while nothing is done. @param {Allowance} allowance @param {PacePolicy} policy */
+  #holds({ mode }, { longMs }) {
+    return mode === 'now' && this.#runMs >= longMs;
+  }
+
   /** Work for a lab was done. @param {number} start @param {number} took @param {Allowance} allowance */
   spent(start, took, allowance) {
     const end = start + took;
+    allowance.took(took);
+    if (this.#window?.slice.allowance === allowance) return; // which counts as a whole
     const last = this.#slices.at(-1);
     if (last && last.allowance === allowance && start - last.end < SEAM_MS) last.end = end;
-    else this.#slices.push({ start, end, allowance });
+    else this.#note({ start, end, allowance });
+  }
+
+  /** @param {Slice} slice */
+  #note(slice) {
+    this.#slices.push(slice);
     if (this.#slices.length > MOST_SLICES) this.#slices.shift();
-    allowance.took(took);
   }
 
   /**
@@ -113,12 +182,13 @@ export class Pace {
   }
 
   /**
-   * Waits until a slice may begin.
+   * Waits until a window may be opened, and opens it.
    * @param {Allowance} allowance @param {PacePolicy} policy @param {AbortSignal} signal
-   * @returns {Promise<number>} ms that it may take
+   * @returns {Promise<number>} ms that it lasts
    */
   async gap(allowance, policy, signal) {
     const asked = performance.now();
+    this.close(allowance);
     for (;;) {
       await turn(); // an inference that was sent meanwhile goes first
       throwIfAborted(signal);
@@ -126,16 +196,35 @@ export class Pace {
         await new Promise((resolve) => { this.#waiting.push(() => resolve(undefined)); });
         continue;
       }
+      if (this.#window) {
+        await this.#next(Math.max(0, this.#window.until - performance.now()));
+        if (this.#window && performance.now() >= this.#window.until) this.#close();
+        continue;
+      }
       if (this.#calling(allowance) && performance.now() - asked < policy.patienceMs) {
         await pause(1); // no busy waiting: the run may have use for this core. Where runs never end, slices go beside them
         continue;
       }
       const quietMs = performance.now() - this.#lastEnd;
-      const ms = allowance.grant(policy, { quietMs, runMs: this.#runMs, totalMs: this.#totalMs, runs: this.#runs });
+      const ms = this.take(allowance, policy);
       if (ms) return ms;
       if (this.control.calls === this.#calls && quietMs < policy.quietMs) await this.#next(policy.quietMs - quietMs + 0.5);
       else await pause(1);
     }
+  }
+
+  /**
+   * A window at once, for who knows that no inference is under way.
+   * @param {Allowance} allowance @param {PacePolicy} policy
+   * @returns {number} ms that it lasts; 0: it is not due
+   */
+  take(allowance, policy) {
+    if (this.#window) return 0;
+    const quietMs = performance.now() - this.#lastEnd;
+    const ms = allowance.owed || allowance.grant(policy, { quietMs, runMs: this.#runMs, totalMs: this.#totalMs, runs: this.#runs });
+    allowance.owed = 0;
+    if (ms) this.#open(allowance, ms);
+    return ms;
   }
 
   /** Until the next inference has ended, or for so long. @param {number} ms */
@@ -143,8 +232,12 @@ export class Pace {
     await Promise.race([pause(ms), new Promise((resolve) => { this.#waiting.push(() => resolve(undefined)); })]);
   }
 
-  /** Lets time pass without using the engine. @param {number} ms @param {AbortSignal} signal */
-  async rest(ms, signal) {
+  /**
+   * Lets time pass without using the engine. The window stays open only where that costs inferences less than the lab.
+   * @param {number} ms @param {Allowance} allowance @param {PacePolicy} policy @param {AbortSignal} signal
+   */
+  async rest(ms, allowance, policy, signal) {
+    if (!this.#holds(allowance, policy) || this.left(allowance) < ms) this.close(allowance);
     await pause(ms);
     throwIfAborted(signal);
   }

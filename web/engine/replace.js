@@ -7,8 +7,8 @@ import { run } from './run.js';
 
 /** @typedef {import('./session.js').Session} Session */
 
-/** How long kernels are called in one go, and each of them. */
-const [SLICE_MS, EACH_MS] = [3, 0.6];
+/** How long each kernel is called. */
+const EACH_MS = 0.6;
 
 /**
  * Calls the kernels of some steps on a few of their tiles, on whatever lies in the arena, which is free between runs.
@@ -16,13 +16,14 @@ const [SLICE_MS, EACH_MS] = [3, 0.6];
  * @param {string} key
  * @param {number[]} steps
  * @param {number} from index in `steps`
+ * @param {number} ms after so long
  * @returns {Promise<number>} where to go on
  */
-export async function warmSteps(session, key, steps, from) {
+export async function warmSteps(session, key, steps, from, ms) {
   const plan = session.plan(key);
   const start = performance.now();
   let at = from;
-  for (; at < steps.length && performance.now() - start < SLICE_MS; at++) {
+  for (; at < steps.length && performance.now() - start < ms; at++) {
     const step = plan.steps[steps[at]];
     const few = { ...step, tiles: Math.min(step.tiles, step.parallel === false ? 1 : session.threads) };
     const until = performance.now() + EACH_MS;

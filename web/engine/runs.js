@@ -60,7 +60,7 @@ export class Runs {
   async #here(lane, id, plan, short, feeds, options) {
     const { caller } = this;
     const outputs = begin(lane, plan, feeds, options);
-    const pause = caller.pause();
+    const pause = caller.pause(short);
     if (pause) await pause;
     if (this.calls.death) throw this.calls.death;
     throwIfAborted(options.signal);

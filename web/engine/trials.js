@@ -1,6 +1,7 @@
 // What the tuner asks of the engine: kernels tried in a lab, winners put in place between two runs, whole plans
 // that take another's place. Also the line in which every call on a session waits.
 
+import { throwIfAborted } from './errors.js';
 import { own } from './values.js';
 
 /** @typedef {import('./lane.js').Lane} Lane */
@@ -21,8 +22,8 @@ export class Trials {
   /**
    * A lab: a memory of its own to try kernels in; see lab.js.
    * @param {string} id
-   * @param {{shared: boolean, threads: number, maxPages?: number}} options
-   * @returns {Promise<void>}
+   * @param {{shared: boolean, threads: number, maxPages?: number, mode?: 'now' | 'idle'}} options mode: as pace() has it
+   * @returns {Promise<import('./types.d.ts').PaceReport>}
    */
   openLab(id, options) {
     return this.calls.call('openLab', [id, options]);
@@ -108,8 +109,10 @@ export class Trials {
   async warmPlan(id, key, lab, steps, pace, signal) {
     for (let pass = 0; pass < 3; pass++) {
       for (let at = 0; at < steps.length;) {
-        await this.calls.call('gap', [lab, pace], { signal });
-        at = await this.inLane(id, () => this.calls.call('warmSteps', [id, key, lab, steps, at]));
+        if (signal) throwIfAborted(signal);
+        const next = await this.inLane(id, () => this.calls.call('warmSteps', [id, key, lab, pace, steps, at]));
+        if (next === at) await this.calls.call('gap', [lab, pace], { signal });
+        at = next;
       }
       await new Promise((resolve) => { setTimeout(resolve, WARM_MS); });
     }

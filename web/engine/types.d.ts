@@ -84,6 +84,10 @@ export interface Plan {
   /** No run is judged for so long after the first one there; so many in a row must then be too long (default 0, 1). */
   callerFreshMs?: number;
   callerTries?: number;
+  /** How long the threads may take to leave a run that trapped there, before the engine is given up; left out: no limit. */
+  callerPatienceMs?: number;
+  /** How long runs may follow each other there before the page gets a turn (default 0). */
+  callerStreakMs?: number;
   stats?: Record<string, unknown>;
 }
 
@@ -179,6 +183,8 @@ export interface PacePolicy {
   nowMs: number;
   nowShare: number;
   nowMostMs: number;
+  longMs: number;
+  lingerMs: number;
   quietMs: number;
   idleMs: number;
   patienceMs: number;

@@ -173,7 +173,7 @@ def open_tuning(session: CompilerSession, args: Mapping[str, Any]) -> dict[str, 
             raise SessionError("A model on the reference has no kernels to tune", plan=key)
         session.tunings[key] = found
     found.relay()
-    return {**found.status(), "stream": policy.STREAM}
+    return found.status()
 
 
 def _wasm_course(session: CompilerSession, key: str) -> Course:
@@ -284,12 +284,12 @@ def probed(args: Mapping[str, Any]) -> dict[str, Any]:
     return KNOWN.facts.to_json()
 
 
-def gpu_probing(session: CompilerSession) -> list[dict[str, Any]]:
+def gpu_probing(session: CompilerSession) -> dict[str, Any]:
     """The microbenchmarks' shaders for the GPU of a session."""
     if session.options.gpu is None:
         raise SessionError("This session is not on WebGPU")
     KNOWN.gpu_probes = probes(session.options.gpu)
-    return [p.to_js() for p in KNOWN.gpu_probes]
+    return {"probes": [p.to_js() for p in KNOWN.gpu_probes], "pace": policy.GPU_PACE}
 
 
 def gpu_probed(args: Mapping[str, Any]) -> dict[str, Any]:
@@ -332,7 +332,7 @@ def methods(session: Callable[[Any], CompilerSession]) -> dict[str, Callable[[An
         "tune.moving": lambda args, _: policy.MOVING,
         "tune.gpuProbing": lambda args, _: gpu_probing(session(args)),
         "tune.gpuProbed": lambda args, _: gpu_probed(plain(args)),
-        "tune.policy": lambda args, _: {"factsMs": policy.FACTS_MS},
+        "tune.policy": lambda args, _: {"factsMs": policy.FACTS_MS, "stream": policy.STREAM},
         "tune.prefer": lambda args, _: prefer(session(args)),
         "tune.open": lambda args, _: open_tuning(session(args), plain(args)),
         "tune.records": lambda args, _: record_lines(session(args), plain(args)),
@@ -348,7 +348,7 @@ def methods(session: Callable[[Any], CompilerSession]) -> dict[str, Callable[[An
         "tune.adoption": on_tuning(lambda t, a: t.adoption(a["confirmed"])),
         "tune.adopted": on_tuning(lambda t, a: t.adopted_now()),
         "tune.refused": on_tuning(lambda t, a: t.not_adopted(str(a["reason"]))),
-        "tune.dump": on_tuning(lambda t, a: t.dump()),
+        "tune.dump": on_any(lambda c, a: c.dump()),
         "tune.status": on_any(lambda c, a: c.status()),
         "tune.reset": on_tuning(lambda t, a: t.reset()),
         "tune.drop": lambda args, _: session(args).tunings.pop(str(plain(args)["key"]), None) is not None,

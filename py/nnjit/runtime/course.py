@@ -8,6 +8,7 @@ nodes have forms of, and the kernels that come with them; at last all that won i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from nnjit.codegen.schedule.steps import Schedule
@@ -44,6 +45,9 @@ class Course:
         self.first: dict[str, Schedule] = {k.spec.key: k.schedule for k in plan.kernels}
         self.forming = Forming(plan, session.options.target, session.forms, self.chosen, failed)
         self.relinking = Relinking(session, key)
+        self.surveys: list[dict[str, Any]] = []
+        """What steps took, and when that was told: after how many plans and reports."""
+        self.plans = 0
         self.state = FORMS
         self.begun = False
         self.changed = False
@@ -59,6 +63,8 @@ class Course:
 
     def surveyed(self, steps: Sequence[Mapping[str, Any]]) -> None:
         """Times of the steps in a real inference."""
+        told = [{"step": int(s["step"]), "ms": float(s["ms"])} for s in steps]
+        self.surveys.append({"plans": self.plans, "reports": self.reports, "steps": told})
         self.tuning.surveyed(steps)
         if self.state == FORMS:
             self.forming.surveyed({int(s["step"]): float(s["ms"]) for s in steps})
@@ -139,6 +145,7 @@ class Course:
         self.relinking.done()
         plan = self.relinking.plan
         self.changed = True
+        self.plans += 1
         if state == UNITE:
             old.relinked(plan)
             self._go(END)
@@ -178,6 +185,20 @@ class Course:
         self.chosen = lambda spec: None
         self._go(UNITE)
         return True
+
+    @property
+    def reports(self) -> int:
+        """How many came of what serves, and of its forms."""
+        tried = sum(len(slot.job.trials) for slot in self.tuning.slots)
+        return tried + sum(bool(c.verdict) for c in self.forming.contests)
+
+    def dump(self) -> dict[str, Any]:
+        """All that decisions came from but reports, for a log that the course can be replayed from."""
+        return {
+            **self.tuning.dump(),
+            "surveys": self.surveys,
+            "target": asdict(self.session.options.target),
+        }
 
     def status(self) -> dict[str, Any]:
         """Of kernels and forms together."""

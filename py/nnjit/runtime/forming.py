@@ -24,7 +24,7 @@ from nnjit.runtime.common_values import Refused
 from nnjit.runtime.groups import Group, differences, sharing
 from nnjit.runtime.pair_bench import PairBench
 from nnjit.runtime.plan import Plan
-from nnjit.tune.policy import LAB, PAIR_ROUNDS, PAIR_WIN, PART_MS, WORTH
+from nnjit.tune.policy import EARLY, LAB, PAIR_ROUNDS, PAIR_WIN, PART_MS, WORTH
 
 FAILURES = ("wrong", "trap", "refused")
 LEAST_MS = 0.7
@@ -108,14 +108,19 @@ class Forming:
 
     def next(self, most_ms: float | None = None, late: bool = True) -> dict[str, Any] | None:
         """{do: 'work'}: ask again, {do: 'pair', pair, job}: for the lab; None: all is known, or is put off because it
-        would take the lab more than `most_ms` of what a stream of inferences may still wait. late: whether the graph is
-        lowered anew for more than algorithms."""
+        would take the lab more than `most_ms` of what a stream of inferences may still wait. late: kernels have had
+        their turn; before that only algorithms are looked at, and only where much of the model's time is theirs."""
         if self._over:
             return None
         if self._about and (late or self._about[0] == ALGORITHM):
             return self._lower()
+        early = 0.0 if late else EARLY * sum(self.step_ms.values())
         for contest in self.contests:
-            if contest.verdict or (most_ms is not None and contest.lab_ms > most_ms):
+            if (
+                contest.verdict
+                or (most_ms is not None and contest.lab_ms > most_ms)
+                or contest.share_ms < early
+            ):
                 continue
             try:
                 assert self._base is not None

@@ -145,5 +145,8 @@ class GpuCourse:
         """Nothing was linked anew: the kernels are brought back one by one."""
         return False
 
+    def dump(self) -> dict[str, Any]:
+        return self.tuning.dump()
+
     def status(self) -> dict[str, Any]:
         return {**self.tuning.status(), "phase": "kernels", "forms": [], "notes": []}

@@ -14,7 +14,7 @@ from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm.target import Target
 from nnjit.graph.ir import Node, Value
 from nnjit.lower.lowered import Lowered
-from nnjit.runtime.shares import CALLER_FRESH_MS, CALLER_TRIES
+from nnjit.runtime.shares import CALLER_FRESH_MS, CALLER_PATIENCE_MS, CALLER_STREAK_MS, CALLER_TRIES
 
 PLAN_VERSION = 1
 
@@ -145,6 +145,8 @@ class Plan:
             "callerMs": self.caller_ms,
             "callerFreshMs": CALLER_FRESH_MS,
             "callerTries": CALLER_TRIES,
+            "callerPatienceMs": CALLER_PATIENCE_MS,
+            "callerStreakMs": CALLER_STREAK_MS,
             "stats": self.stats,
         }
 

@@ -28,6 +28,10 @@ CALLER_FRESH_MS = 60.0
 """The first runs there may be slow: for so long none is judged, ..."""
 CALLER_TRIES = 4
 """... and then so many in a row must take longer than they may before the plan goes back to the engine for good."""
+CALLER_PATIENCE_MS = 3000.0
+"""After a trap the threads leave at once, or within the 50 ms that they may sleep; a thread that does not is lost."""
+CALLER_STREAK_MS = 8.0
+"""So long after the first run of a turn the page gets another: a loop of awaits would never give it one."""
 CALLER_MODULE = 1 << 22
 """Bytes of a plan module that a page may link while it waits; browsers set a limit at 8 MiB."""
 

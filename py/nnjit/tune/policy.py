@@ -33,16 +33,22 @@ STREAM = {
     "surveyMs": 2000.0,
 }
 """How the page keeps Python's work away from a stream of inferences."""
+EARLY = 0.15
+"""A node's other form is tried before the kernels if it takes this part of the model's time; else after them."""
 PART_MS = 6.0
 """Milliseconds of Python at a time while a graph is lowered beside inferences."""
 MORE_BYTES, MORE_SHARE = 64 << 20, 0.25
 """What a session's memory may grow by another plan: so many bytes, or this part of it."""
 
 PACE = {
-    # by mode now: a slice is so long, or this part of an inference, at most so long
+    # by mode now: a window is so long, or this part of an inference, at most so long
     "nowMs": 8.0,
-    "nowShare": 0.15,
-    "nowMostMs": 120.0,
+    "nowShare": 0.18,
+    "nowMostMs": 200.0,
+    # inferences longer than this wait while a lab rests in its window, and so long for what Python says next: to let
+    # one go first would cost the tuner as much as that takes
+    "longMs": 100.0,
+    "lingerMs": 30.0,
     # a pause between inferences of this length counts as idle; a slice in one
     "quietMs": 12.0,
     "idleMs": 4.0,
@@ -91,7 +97,17 @@ LAB: dict[str, object] = {
     "pace": PACE,
 }
 
-GPU_LAB = {
+GPU_PACE = {
+    # a pause between inferences of this length counts as idle
+    "quietMs": 12.0,
+    # under steady load a reading comes at most so often
+    "patienceMs": 80.0,
+    # what all inferences may wait for readings; then only pauses are used
+    "allowanceMs": 500.0,
+}
+"""When a lab on a GPU may use the device."""
+
+GPU_LAB: dict[str, object] = {
     # a reading lasts so long on the device, past the grain of its clock; a timestamp is rounded to 0.066 ms
     "sampleMs": 6.0,
     # the same where there are no timestamps: browsers tell of finished work a few ms late
@@ -106,6 +122,7 @@ GPU_LAB = {
     "lookBytes": 3 << 18,
     # rounds of the second duel
     "again": 5,
+    "pace": GPU_PACE,
 }
 """What the lab for GPUs gets, in place of LAB."""
 

@@ -2,10 +2,10 @@
 // Made for use.py.
 
 /**
- * @typedef {{url: string, python: string[], threads: number, mode: 'idle' | 'now', hold: boolean, beforeMs: number, tuneMs: number,
+ * @typedef {{url: string, python: string[], threads: number, mode: 'idle' | 'now', hold: boolean, control: boolean, beforeMs: number, tuneMs: number,
  *   leastMs: number, afterMs: number, gapMs: number, burst: number, pauseMs: number, sessions: number, changeMs: number, records: string}} How
  *   python: what the compiler's Python does first. hold: candidates are tried but none may win, so that runs differ by the tuner's
- *   doing only. beforeMs: use without tuning first; 0: tuning is asked for at create. tuneMs, leastMs: at most and at least so long
+ *   doing only. control: it is not even started: what differs then is the machine's doing. beforeMs: use without tuning first; 0: tuning is asked for at create. tuneMs, leastMs: at most and at least so long
  *   with tuning. gapMs: between runs (after tuning at most AFTER_GAP_MS); burst, pauseMs: so many runs, then a pause. sessions: how
  *   many are used in turn. changeMs: after so long comes the next of the shapes. records: text of tuning.export() to start from
  * @typedef {{at: number, ms: number, shape: number}} Run
@@ -68,10 +68,10 @@ export async function live(how) {
   if (how.beforeMs) {
     await use(300);
     before = await use(how.beforeMs);
-    for (const session of sessions) await session.tuning.start({ mode: how.mode });
+    if (!how.control) for (const session of sessions) await session.tuning.start({ mode: how.mode });
   }
   const began = performance.now();
-  const busy = () => performance.now() - began < how.leastMs || sessions.some((s) => s.tuning.status().running || s.tuning.status().state === 'waiting');
+  const busy = () => how.control || performance.now() - began < how.leastMs || sessions.some((s) => s.tuning.status().running || s.tuning.status().state === 'waiting');
   const during = await use(how.tuneMs, busy);
   const status = sessions.map((session) => session.tuning.status());
   const tunedMs = performance.now() - began;

@@ -73,19 +73,26 @@ def live_line(name: str, how: How, f: How) -> str:
 
 
 WAYS: dict[str, How] = {
-    "idle, no pause": {"mode": "idle", "gapMs": 0},
-    "idle, 100 ms between": {"mode": "idle", "gapMs": 100},
+    "stream": {"mode": "idle", "gapMs": 0},
+    "pauses": {"mode": "idle", "gapMs": 100},
 }
+"""Run after run; 100 ms between two runs."""
 
 
 def overhead(*arguments: str) -> int:
-    def one(lab: Lab, name: str, given: How) -> None:
-        for label, way in WAYS.items():
-            how = {"hold": True, "beforeMs": 5000, "tuneMs": 10000, "afterMs": 5000, **way, **given}
-            f = keep("overhead", lab, name, how, used(lab, name, [how])[0])
-            print(overhead_line(name, label, f), flush=True)
+    """Each way of use twice, the first time without a tuner: how far two halves of such a use differ by themselves.
+    way=stream|pauses: only this one."""
 
-    return each(arguments, MODELS, one)
+    def one(lab: Lab, name: str, given: How) -> None:
+        wanted = given.get("way")
+        for label in [wanted] if wanted else WAYS:
+            for control in (True, False):
+                way = {**WAYS[label], **given, "control": control}
+                how = {"hold": True, "beforeMs": 5000, "tuneMs": 10000, "afterMs": 5000, **way}
+                f = keep("overhead", lab, name, how, used(lab, name, [how])[0])
+                print(overhead_line(name, f"{label}{', control' if control else ''}", f), flush=True)
+
+    return each(arguments, MODELS, one, ["way"])
 
 
 def overhead_line(name: str, label: str, f: How) -> str:
@@ -158,8 +165,12 @@ def pattern_line(name: str, pattern: str, f: How) -> str:
     return (
         f"{name:14s} {pattern:10s} {f['runs']:5d} runs, {f['tried']:3d} tried, {f['kept']} kept in "
         f"{f['tuneMs'] / 1e3:.1f} s ({f['reason'] or f['state']}), waited {f['delayedMs']:.0f} ms; p50 "
-        f"{f['duringP50']:.2f}, p99 {f['duringP99']:.2f}; {f['startMs']:.2f} -> {f['finalMs']:.2f} ms"
+        f"{number(f['duringP50'])}, p99 {number(f['duringP99'])}; {f['startMs']:.2f} -> {f['finalMs']:.2f} ms"
     )
+
+
+def number(ms: float | None) -> str:
+    return "none" if ms is None else f"{ms:.2f}"  # it ended before the second run
 
 
 def sizes(*arguments: str) -> int:

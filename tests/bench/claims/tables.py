@@ -14,7 +14,7 @@ from typing import Any
 from nnjit.tune.space import LIMIT
 from tests.bench.claims import race
 from tests.bench.claims.handicap import STARTS
-from tests.bench.claims.live import MODELS
+from tests.bench.claims.live import MODELS, number
 from tests.bench.claims.quality import FIRST, FOLDER, QUALITY, geomean
 from tests.bench.claims.use import SECONDS, USUAL
 from tests.bench.report import write_section
@@ -145,19 +145,34 @@ def budgets() -> str:
     return table(head, body) if body else ""
 
 
+def overhead_key(row: dict[str, Any]) -> tuple[str, str, int]:
+    return row["model"], row["how"]["mode"], row["how"]["gapMs"]
+
+
 def costing() -> str:
-    rows = latest("overhead", lambda r: (r["model"], r["how"]["mode"], r["how"]["gapMs"]))
+    """A row a use with the tuner, beside what the same use without one gave."""
+    controls = {
+        overhead_key(r): r["figures"] for r in latest("overhead", overhead_both) if r["how"]["control"]
+    }
     body = []
-    for r in rows:
+    for r in latest("overhead", overhead_both):
+        if r["how"]["control"]:
+            continue
         f, how = r["figures"], r["how"]
-        use = f"{how['mode']}, {how['gapMs']} ms between" if how["gapMs"] else f"{how['mode']}, no pause"
+        control = controls.get(overhead_key(r))
+        use = f"{how['gapMs']} ms between" if how["gapMs"] else "no pause"
         body.append((r["model"], use, f["runs"], f["tried"], f"{f['delayedMs']:.0f}", f"{f['addedMs']:+.0f}",
-                     f"{f['driftMs']:+.0f}", f"{f['quietP50']:.2f}, {f['duringP50']:.2f}",
-                     f"{f['quietP99']:.2f}, {f['duringP99']:.2f}",
-                     f"{f['duringP99'] / f['quietP99']:.2f}"))  # fmt: skip
-    head = ("model", "use", "runs", "tried", "waited, ms", "longer in all, ms", "drift, ms", "p50 without, with",
-            "p99 without, with", "p99 ratio")  # fmt: skip
+                     f"{control['addedMs'] * f['runs'] / control['runs']:+.0f}" if control else "",
+                     f"{f['quietP50']:.2f}, {f['duringP50']:.2f}", f"{f['quietP99']:.2f}, {f['duringP99']:.2f}",
+                     f"{f['duringP99'] / f['quietP99']:.2f}",
+                     f"{control['duringP99'] / control['quietP99']:.2f}" if control else ""))  # fmt: skip
+    head = ("model", "use", "runs", "tried", "waited, ms", "longer in all, ms", "the same without a tuner, ms",
+            "p50 without, with", "p99 without, with", "p99 ratio", "without a tuner")  # fmt: skip
     return table(head, body) if body else ""
+
+
+def overhead_both(row: dict[str, Any]) -> tuple[Any, ...]:
+    return *overhead_key(row), row["how"]["control"]
 
 
 def second_key(row: dict[str, Any]) -> tuple[str, ...]:
@@ -194,7 +209,7 @@ def using() -> str:
     body = [
         (r["model"], r["how"]["start"], USES[r["how"]["pattern"]], f["runs"], f["tried"], f["kept"],
          f"{f['tuneMs'] / 1e3:.0f}", f["state"], f"{f['delayedMs']:.0f}", f"{f['startMs']:.1f}",
-         f"{f['duringP50']:.1f}", f"{f['duringP99']:.1f}", f"{f['finalMs']:.1f}")
+         number(f["duringP50"]), number(f["duringP99"]), f"{f['finalMs']:.1f}")
         for r in rows for f in [r["figures"]]
     ]  # fmt: skip
     head = ("model", "start", "use", "runs", "tried", "kept", "for, s", "then", "waited, ms", "start, ms a run",

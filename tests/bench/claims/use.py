@@ -21,8 +21,9 @@ from tests.support.browser import Lab
 from tests.support.codec import Packer, bundle
 
 USUAL: dict[str, Any] = {
-    "start": "rules", "limit": 0, "threads": 2, "mode": "now", "hold": False, "beforeMs": 0, "tuneMs": 30000,
-    "leastMs": 0, "afterMs": 4000, "gapMs": 0, "burst": 0, "pauseMs": 0, "sessions": 1, "changeMs": 0, "records": "",
+    "start": "rules", "limit": 0, "threads": 2, "mode": "now", "hold": False, "control": False, "beforeMs": 0,
+    "tuneMs": 30000, "leastMs": 0, "afterMs": 4000, "gapMs": 0, "burst": 0, "pauseMs": 0, "sessions": 1,
+    "changeMs": 0, "records": "",
 }  # fmt: skip
 """live.js says what they are; start and limit are those of handicap.begin."""
 SHARE = 0.95

@@ -15,7 +15,7 @@ from nnjit.frontend import BytesSource, load
 from nnjit.lower.build import lower
 from nnjit.lower.forms import Forms, share_question
 from nnjit.lower.lowered import Lowered
-from nnjit.runtime import bridge_tuning, relink
+from nnjit.runtime import bridge_tuning, forming, relink
 from nnjit.runtime.common_values import Refused
 from nnjit.runtime.compile import compile_plan
 from nnjit.runtime.course import CHANGE, END, KERNELS, UNITE, Course
@@ -245,6 +245,22 @@ def test_what_costs_too_much_under_a_stream_waits_for_a_pause() -> None:
     for _ in range(200):
         todo = course.next(200.0)
     assert todo["do"] == "done", "a pause is not waited for without end"
+
+
+def test_algorithms_that_little_depends_on_wait_for_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    for early, first in ((0.0, "pair"), (1.01, "setup")):
+        monkeypatch.setattr(forming, "EARLY", early)
+        pair = Pair()
+        course = pair.course()
+        course.surveyed([{"step": i, "ms": 1.0} for i in range(len(pair.plan.steps))])
+        while (todo := course.next())["do"] == "work":
+            pass
+        assert todo["do"] == first
+    for job in course.tuning.search.jobs:
+        job.closed = "left alone"
+    while (todo := course.next())["do"] == "work":
+        pass
+    assert todo["do"] == "pair"
 
 
 def test_a_kernel_that_is_in_both_plans_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,9 +121,10 @@ export class GpuClient {
     throw new NnjitError('NOT_AVAILABLE', 'Steps of a run on WebGPU are not timed one by one');
   }
 
-  /** @param {string} lab */
-  async openLab(lab) {
+  /** @param {string} lab @param {{mode?: 'now' | 'idle'}} [options] */
+  async openLab(lab, options) {
     this.#labs.set(lab, new GpuLab(this.gpu.device, this.#pace));
+    return this.pace(options);
   }
 
   /** @param {string} lab */
@@ -160,10 +161,11 @@ export class GpuClient {
 
   /**
    * Times of shaders over buffers of their own, ms of a dispatch: microbenchmarks.
-   * @param {{name: string, shader: import('./shader.js').Shader}[]} probes @param {AbortSignal} [signal] @returns {Promise<Record<string, number>>}
+   * @param {{name: string, shader: import('./shader.js').Shader}[]} probes @param {import('./types.d.ts').GpuPacePolicy} pace
+   * @param {AbortSignal} [signal] @returns {Promise<Record<string, number>>}
    */
-  measure(probes, signal = never) {
-    return this.#guard(() => measure(this.gpu.device, probes, this.#pace, signal));
+  measure(probes, pace, signal = never) {
+    return this.#guard(() => measure(this.gpu.device, probes, this.#pace, pace, signal));
   }
 
   /** @param {string} lab */

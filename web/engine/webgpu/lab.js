@@ -259,7 +259,7 @@ export class GpuLab {
 
   /** Work on the device when inferences leave room for it. @template T @param {AbortSignal} signal @param {() => Promise<T>} work @returns {Promise<T>} */
   async #slice(signal, work) {
-    await this.pace.gap(signal);
+    await this.pace.gap(/** @type {GpuLabSetup} */ (this.#setup).policy.pace, signal);
     const start = performance.now();
     try {
       return await work();

@@ -1,15 +1,11 @@
 // When the lab may use the GPU: between inferences of this page, a reading at a time. Takes word of every inference that
-// begins and ends; counts what inferences waited for readings, and waits for pauses once that has become too much.
+// begins and ends; counts what inferences waited for readings, and waits for pauses once that has become too much. Its
+// numbers come from Python (tune/policy.py, GPU_PACE).
 
 import { throwIfAborted } from '../errors.js';
 import { turn } from '../turns.js';
 
-/** A pause between inferences of this length counts as idle. */
-const QUIET_MS = 12;
-/** Under steady load a reading comes at most so often. */
-const PATIENCE_MS = 80;
-/** At most so many ms of waiting in all; then only pauses are used. */
-const ALLOWANCE_MS = 500;
+/** @typedef {import('./types.d.ts').GpuPacePolicy} GpuPacePolicy */
 
 export class GpuPace {
   /** 'now': use every gap; 'idle': wait for quiet, and take little under load. @type {'now' | 'idle'} */
@@ -23,12 +19,13 @@ export class GpuPace {
   /** When inferences began that came while a reading was on the device. @type {number[]} */
   #came = [];
   #busy = false;
+  #allowanceMs = Infinity;
   /** @type {(() => void)[]} */
   #waiting = [];
 
   /** What inferences may still be kept waiting. */
   get leftMs() {
-    return Math.max(0, ALLOWANCE_MS - this.delayedMs);
+    return Math.max(0, this.#allowanceMs - this.delayedMs);
   }
 
   /** An inference begins. */
@@ -44,9 +41,10 @@ export class GpuPace {
     if (this.#running === 0) for (const wake of this.#waiting.splice(0)) wake();
   }
 
-  /** Waits until a reading may begin; `spent` must follow. @param {AbortSignal} signal */
-  async gap(signal) {
+  /** Waits until a reading may begin; `spent` must follow. @param {GpuPacePolicy} policy @param {AbortSignal} signal */
+  async gap({ quietMs, patienceMs, allowanceMs }, signal) {
     const asked = performance.now();
+    this.#allowanceMs = allowanceMs;
     for (;;) {
       await turn(); // an inference that is asked for meanwhile goes first, and the page has its turn
       throwIfAborted(signal);
@@ -56,13 +54,13 @@ export class GpuPace {
       }
       const now = performance.now();
       const quiet = now - this.#lastEnd;
-      const due = now - Math.max(asked, this.#lastForced) > PATIENCE_MS && this.leftMs > 0;
-      if (this.mode === 'now' || quiet >= QUIET_MS || due) {
-        if (quiet < QUIET_MS) this.#lastForced = now;
+      const due = now - Math.max(asked, this.#lastForced) > patienceMs && this.leftMs > 0;
+      if (this.mode === 'now' || quiet >= quietMs || due) {
+        if (quiet < quietMs) this.#lastForced = now;
         this.#busy = true;
         return;
       }
-      await pause(Math.min(QUIET_MS - quiet + 0.5, QUIET_MS));
+      await pause(Math.min(quietMs - quiet + 0.5, quietMs));
     }
   }
 

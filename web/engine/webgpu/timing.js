@@ -81,9 +81,9 @@ export class StepClock {
 /**
  * Microbenchmarks: each shader over buffers of its own.
  * @param {GPUDevice} device @param {{name: string, shader: import('./shader.js').Shader}[]} probes
- * @param {import('./pace.js').GpuPace} pace @param {AbortSignal} signal @returns {Promise<Record<string, number>>} ms of a dispatch
+ * @param {import('./pace.js').GpuPace} pace @param {import('./types.d.ts').GpuPacePolicy} policy @param {AbortSignal} signal @returns {Promise<Record<string, number>>} ms of a dispatch
  */
-export async function measure(device, probes, pace, signal) {
+export async function measure(device, probes, pace, policy, signal) {
   const clock = new StepClock(device);
   /** @type {Record<string, number>} */
   const found = {};
@@ -92,7 +92,7 @@ export async function measure(device, probes, pace, signal) {
       const kernel = await ShaderKernel.create(device, shader);
       const buffers = shader.bindings.map(({ nbytes }) => device.createBuffer({ size: nbytes, usage: STORAGE }));
       const group = kernel.bind(buffers.map((buffer) => ({ buffer })));
-      await pace.gap(signal);
+      await pace.gap(policy, signal);
       const start = performance.now();
       try {
         found[name] = await slope(clock, (pass) => kernel.encode(pass, group));

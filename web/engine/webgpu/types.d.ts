@@ -109,7 +109,11 @@ export interface GpuLabPolicy {
   behind: number;
   lookBytes: number;
   again: number;
+  pace: GpuPacePolicy;
 }
+
+/** When readings may come between inferences: see py/nnjit/tune/policy.py. */
+export interface GpuPacePolicy { quietMs: number; patienceMs: number; allowanceMs: number }
 
 export interface GpuLabSetup {
   operands: GpuLabOperand[];
