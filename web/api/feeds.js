@@ -99,16 +99,23 @@ function checkSequence(input, value) {
 /** @param {Declared} input @param {readonly number[]} dims */
 function checkDims(input, dims) {
   if (!input.dims) return;
+  /** @type {Record<string, unknown>} */
   const facts = { expected: input.dims, got: [...dims] };
   const shape = `[${input.dims.map((d) => d ?? '?').join(', ')}]`;
   if (dims.length !== input.dims.length) {
-    throw wrong(input, 'rank', `has ${input.dims.length} axes ${shape}, the feed has ${dims.length} [${dims.join(', ')}]`, facts);
+    throw wrong(input, 'rank', `has ${input.dims.length} axes ${shape}, the feed has ${dims.length} [${dims.join(', ')}]`, {
+      ...facts,
+      hint: `give the tensor's dims as ${shape}`,
+    });
   }
   // Symbols are not compared between inputs: exporters reuse their names carelessly. Python's ShapeError says so
   // when sizes that should be equal turn out not to be.
   input.dims.forEach((expected, axis) => {
     if (typeof expected === 'number' && dims[axis] !== expected) {
-      throw wrong(input, 'shape', `is ${shape}, the feed is [${dims.join(', ')}]: axis ${axis} must be ${expected}`, facts);
+      throw wrong(input, 'shape', `is ${shape}, the feed is [${dims.join(', ')}]: axis ${axis} must be ${expected}`, {
+        ...facts,
+        hint: 'the model fixes that size: bring the data to it, or export the model with the axis left open',
+      });
     }
   });
 }

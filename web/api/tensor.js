@@ -218,6 +218,7 @@ function convert(type, data) {
     }
     throw failure('TENSOR_DATA', `A ${type} tensor keeps its data in a ${array.name}, not a ${data.constructor.name}`, {
       dtype: type,
+      hint: `${array.name}.from(data) converts it`,
     });
   }
   if (!Array.isArray(data)) {
@@ -244,7 +245,7 @@ function fromList(type, array, list) {
   for (let i = 0; i < list.length; i++) {
     const value = list[i];
     if (typeof value !== 'number' && typeof value !== 'bigint' && typeof value !== 'boolean') {
-      throw failure('TENSOR_DATA', `Element ${i} of a ${type} tensor is a ${typeof value}`, { dtype: type });
+      throw failure('TENSOR_DATA', `Element ${i} of a ${type} tensor is a ${typeof value}`, { dtype: type, hint: 'give numbers; a string tensor takes strings' });
     }
     if (big) {
       if (typeof value === 'number' && !Number.isInteger(value)) {

@@ -174,6 +174,9 @@ _MAGIC: list[tuple[int, bytes, str, str]] = [
     (4, b"TFL3", "a TensorFlow Lite model", "convert it with tf2onnx"),
     (4, b"ORTM", "an ORT-format model", "give the .onnx file it was made from"),
     (0, b"\x93NUMPY", "a numpy array", "give the .onnx model"),
+    (0, b"\x89PNG", "a PNG picture", "give the .onnx model; a picture is fed to one as a tensor"),
+    (0, b"\xff\xd8\xff", "a JPEG picture", "give the .onnx model; a picture is fed to one as a tensor"),
+    (0, b"%PDF", "a PDF document", "give the .onnx model"),
 ]  # fmt: skip
 
 

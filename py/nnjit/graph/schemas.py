@@ -54,8 +54,9 @@ def unknown(op: str, domain: str, version: int, node: str) -> UnknownOperator:
         hint = "it is onnxruntime's own: export without its graph optimizations and contrib operators"
     elif domain in NEWEST_OF and find(op, domain, NEWEST_OF[domain]) is not None:
         hint = f"it exists in a newer opset than the {version} that the model imports"
+    at = f" at opset {version}" if version else ""
     return UnknownOperator(
-        f"node {node!r}: operator {domain + '.' if domain else ''}{op} is unknown at opset {version}",
+        f"node {node!r}: operator {domain + '.' if domain else ''}{op} is unknown{at}",
         hint=hint,
         node=node,
         op=op,

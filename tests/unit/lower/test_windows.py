@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,8 @@ def test_max_pool_with_places(w: dict[str, Any], ceil: bool, by_column: bool, se
 def test_mean_and_norm_pools(w: dict[str, Any], op: str, ceil: bool, padding: bool, seed: int) -> None:
     x = np.random.default_rng(seed).normal(size=(w["batch"], w["channels"], *w["x"])).astype(np.float32)
     attrs = {"kernel_shape": w["kernel"], "strides": w["strides"], "pads": w["pads"]}
+    if sys.version_info < (3, 11) and len(w["kernel"]) == 3:
+        padding = False  # onnxruntime 1.23, the last for Python 3.10, then counts padding wrongly
     attrs |= {"count_include_pad": int(padding), "ceil_mode": int(ceil)} if op == "AveragePool" else {"p": 3}
     assume(all(p < k for p, k in zip(w["pads"], w["kernel"] * 2, strict=True)))
     check(op, {"x": x}, attrs, rtol=1e-3)
