@@ -37,6 +37,8 @@ SIZES = [1 << n for n in range(17, 26, 2)]
 """Bytes at which the speed of reading is measured: inside each cache and outside of all."""
 PREPARED = ("_pad", "_border", "_reordered", "_signed", "pack_")
 """In the names of steps that only move a layer's input."""
+REQUANTISED = 7.75
+"""Instructions that make bytes of four sums: bias, conversion, scale, two bounds, rounding, zero point, packing."""
 Row = dict[str, Any]
 
 
@@ -73,6 +75,30 @@ def traffic(op: Op) -> int:
     return found
 
 
+def instructions(op: Op, limits: Limits) -> float:
+    """Milliseconds of one layer of bytes by the instructions it cannot do without, two dot products or three others a
+    cycle: four products for each of four results a dot, then what requantises them; depthwise each dot has a
+    shuffle of its own. Loads go beside. 0 for what is no such layer."""
+    model = onnx.load_from_string(op.model)
+    node = next((n for n in model.graph.node if n.op_type in LAYERS[1:]), None)
+    if node is None:
+        return 0.0
+    w = next(t.dims for t in model.graph.initializer if t.name == node.input[3])
+    own = op.attrs.get("group", 1) > 1
+    if len(w) == 2:
+        terms, dots = w[0], -(-w[0] // 4)
+    else:
+        # groups of four along a row of the window, or of channels
+        by_row, by_channel = w[1] * -(-w[-1] // 4), w[-1] * -(-w[1] // 4)
+        terms, dots = (
+            int(np.prod(w[1:])),
+            int(np.prod(w[2:-1])) * (by_row if own else min(by_row, by_channel)),
+        )
+    cycles = dots * (2 / 3 if own else 1 / 2) + REQUANTISED / 3
+    # the peak is two dot products of 32 operations a cycle
+    return op.flops / 2 / terms / 4 * cycles / (limits.dots / 64) / 1e6
+
+
 def row(op: Op, found: dict[str, Any], limits: Limits) -> Row:
     """What is kept of a measurement; times in ms. A chain has no layer of that name: all its steps count."""
     ours = [s for s in found["steps"] if "layer" in s["nodes"] or any(p in s["name"] for p in PREPARED)]
@@ -85,6 +111,7 @@ def row(op: Op, found: dict[str, Any], limits: Limits) -> Row:
     return {
         "name": op.name, "run": medians, "kernel": kernel,
         "all": sum(s["ms"] for s in found["steps"]), "arithmetic": arithmetic, "memory": memory, "peak": peak,
+        "instructions": instructions(op, limits),
         "steps": [(s["name"], s["ms"], s["schedule"]) for s in found["steps"]],
     }  # fmt: skip
 
@@ -99,7 +126,10 @@ def line(r: Row) -> str:
             f" ceiling {peer / bound:5.2f}x"
         )
     text += f"  layer {r['kernel']:7.3f} ms {100 * r['arithmetic'] / r['kernel']:4.0f}% of peak"
-    return text + f" {100 * bound / r['kernel']:4.0f}% of roofline"
+    text += f" {100 * bound / r['kernel']:4.0f}% of roofline"
+    return text + (
+        f" {100 * r['instructions'] / r['kernel']:4.0f}% of instructions" if r["instructions"] else ""
+    )
 
 
 def main(
