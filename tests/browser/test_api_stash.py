@@ -48,12 +48,12 @@ NO_ROOM = """async ({ url, silent }) => {
     const { openSource } = await import('/api/sources.js');
     const fetched = await openSource(url);
     const given = await openSource(bytes(1000));
-    const kinds = [fetched.blob.constructor.name, given.blob.constructor.name, await files()];
-    const equal = same(new Uint8Array(await given.blob.arrayBuffer()), bytes(1000));
+    const kinds = [fetched.bytes.constructor.name, given.bytes.constructor.name, await files()];
+    const equal = same(new Uint8Array(await given.bytes.arrayBuffer()), bytes(1000));
     fetched.drop();
     given.drop();
     while (await files()) await new Promise((later) => setTimeout(later, 10));
-    return { kinds, size: fetched.blob.size, equal };
+    return { kinds, size: fetched.bytes.size, equal };
   } finally {
     Blob.prototype.slice = slice;
   }

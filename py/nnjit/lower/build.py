@@ -46,6 +46,7 @@ class Build(Kernels):
         self.choices: dict[tuple[Node, str], Choice] = {}
         self.weights = sum(v.const.nbytes for v in graph.constants() if v.const is not None)
         self.grown = 0  # bytes that weights kept in another form take more
+        self.tiles: dict[Node, int] | None = None  # of convolutions by Winograd, once they are dealt out
         self.reasons: dict[Node, str] = {}
         self.given = list(graph.outputs)
         self.outputs = set(graph.outputs)

@@ -2,7 +2,8 @@
 
     y = A' ((G g) * (B' d))        y: m outputs, g: r taps, d: m + r - 1 inputs, * element by element
 
-`matrices(m, r)` gives A', G and B' exactly; `applied` multiplies one with expressions, in few operations. The
+`matrices(m, r)` gives A', G and B' exactly; `applied` multiplies one with expressions, in few operations. A filter
+that moves on by s inputs an output is s filters at once, each of every s-th tap over every s-th input (`parts`). The
 construction is Lagrange interpolation at small rational points and at infinity (S. Winograd, Arithmetic
 Complexity of Computations, 1980; A. Lavin and S. Gray, Fast Algorithms for Convolutional Neural Networks, 2015).
 """
@@ -26,17 +27,64 @@ these, 4.5e-6 with 0, 1, -1, 2, -2, and a direct sum in order has 1.2e-6."""
 
 @dataclass(frozen=True, slots=True)
 class Matrices:
-    """outputs: m x n, taps: n x r, inputs: n x n, where n = m + r - 1."""
+    """outputs: m x n, taps: n x r, inputs: n x n, where n = step * (m - 1) + r."""
 
     outputs: Matrix
     taps: Matrix
     inputs: Matrix
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Products first, first + 1 ... of a filter: those of every step-th tap. alike: their taps' transforms are equal,
+    since there is one tap."""
+
+    first: int
+    count: int
+    alike: bool
+
+
+def parts(m: int, r: int, step: int = 1) -> tuple[Part, ...]:
+    """The products of m outputs by r taps, part by part; one part where a filter moves on by single inputs."""
+    out: list[Part] = []
+    for phase in range(min(step, r)):
+        taps = -(-(r - phase) // step)
+        first = out[-1].first + out[-1].count if out else 0
+        out.append(Part(first, m + taps - 1, taps == 1 and m > 1))
+    return tuple(out)
+
+
 @cache
-def matrices(m: int, r: int) -> Matrices:
-    """The three transforms of F(m, r); m + r - 1 <= 8."""
+def matrices(m: int, r: int, step: int = 1) -> Matrices:
+    """The three transforms of m outputs by r taps, `step` inputs apart; m + r - 1 <= 8."""
+    if step == 1:
+        return _minimal(m, r)
+    n = step * (m - 1) + r
+    outputs: list[list[Fraction]] = [[] for _ in range(m)]
+    taps: list[tuple[Fraction, ...]] = []
+    inputs: list[tuple[Fraction, ...]] = []
+    for phase, part in enumerate(parts(m, r, step)):
+        small = _minimal(m, part.count - m + 1)
+        for row, more in zip(outputs, small.outputs, strict=True):
+            row += more
+        taps += [_every(row, phase, step, r) for row in small.taps]
+        inputs += [_every(row, phase, step, n) for row in small.inputs]
+    return Matrices(tuple(map(tuple, outputs)), tuple(taps), tuple(inputs))
+
+
+def _every(row: Sequence[Fraction], phase: int, step: int, n: int) -> tuple[Fraction, ...]:
+    """A row of n places with the numbers of `row` at phase, phase + step, phase + 2 step ..."""
+    out = [Fraction(0)] * n
+    out[phase::step] = row
+    return tuple(out)
+
+
+def _minimal(m: int, r: int) -> Matrices:
+    """The three transforms of F(m, r)."""
     n = m + r - 1
+    if r == 1:
+        one = tuple(tuple(Fraction(int(i == j)) for j in range(m)) for i in range(m))
+        return Matrices(one, ((Fraction(1),),) * m, one)
     points = [Fraction(p) for p in (FIVE if n - 1 == len(FIVE) else POINTS)[: n - 1]]
     last = [Fraction(0)] * (n - 1)
     outputs = tuple((*(p**j for p in points), Fraction(int(j == m - 1))) for j in range(m))

@@ -1,11 +1,12 @@
-"""Winograd convolution: a stride-1 convolution as transforms around one matrix product for each frequency.
+"""Winograd convolution: a convolution as transforms around one matrix product for each frequency.
 
     U[f, i, o] = the weights' transform, at load        V[f, tile, i] = B' x B of each tile of inputs
     P[f, tile, o] = sum over i of V[f, tile, i] U[f, i, o]      y = A' P A, bias and epilogue, for each tile
 
 A tile is m outputs along each dimension; a product has (m + r - 1)^2 frequencies where the direct sum has
 m^2 r^2 terms. Tiles that reach past the output get kernels of their own that store what is inside. A dilation of
-d is d by d plain convolutions, one for each phase of the output: `p` in the loops.
+d is d by d plain convolutions, one for each phase of the output: `p` in the loops. With a stride of 2 the window is
+four smaller ones (`cooktoom.parts`), whose products the last transform adds up.
 """
 
 from __future__ import annotations
@@ -27,7 +28,17 @@ from nnjit.lower.lowered import HostCall, Kernel
 from nnjit.lower.ops.compose import shape_of
 from nnjit.lower.ops.linear import SPATIAL, Window
 from nnjit.lower.ops.winograd_choice import outputs, tile_of
-from nnjit.lower.ops.winograd_tiles import Band, Stages, Tiling, bands, frequencies, inside, spaced, tiles_of
+from nnjit.lower.ops.winograd_tiles import (
+    Band,
+    Share,
+    Stages,
+    Tiling,
+    bands,
+    inside,
+    shares,
+    spaced,
+    tiles_of,
+)
 from nnjit.lower.regions import Region
 from nnjit.lower.registry import Computation, algorithm
 
@@ -49,8 +60,9 @@ def winograd(build: Build, region: Region) -> bool:
     dims = []
     for d, r in enumerate(w[2:]):
         phases = win.dilations[d] if r > 1 else 1
-        dims.append(Tiling(x[2 + d], y[2 + d] // phases, win.begin[d], outputs(m, r), r, phases))
-    work = _Work(build, region, dims, _weights(build, node, dims))
+        tile = outputs(m, r)
+        dims.append(Tiling(x[2 + d], y[2 + d] // phases, win.begin[d], tile, r, phases, win.strides[d]))
+    work = _Work(build, region, dims, [(s, _weights(build, node, dims, s)) for s in shares(dims)])
     every = bands(x[0], dims, x[1], y[1])
     done: list[list[Step]] = []
     for n, band in enumerate(every):
@@ -81,12 +93,12 @@ def _moved(first: Sequence[Step], second: Sequence[Step], n: int) -> list[Step] 
     return out if len(first) == len(second) else None
 
 
-def _weights(build: Build, node: Node, dims: Sequence[Tiling]) -> Value:
-    """U, made at load."""
+def _weights(build: Build, node: Node, dims: Sequence[Tiling], share: Share) -> Value:
+    """U of the frequencies that have products of their own, made at load."""
     w = node.inputs[1]
     assert w is not None
     outs, ins = shape_of(w)[:2]
-    shape = (frequencies(dims), ins, outs)
+    shape = (prod(len(k) for k in share.kept), ins, outs)
     made = Value(f"{w.name}/winograd", w.dtype, shape)
     layout = Layout.row_major(shape)
     buffer = build.buffer(made, layout, once=True)
@@ -96,7 +108,8 @@ def _weights(build: Build, node: Node, dims: Sequence[Tiling]) -> Value:
         at: ctx.read(w, [o, i, *(Index(k) for k in at)]) for at in combinations(*(range(d.r) for d in dims))
     }
     stages = Stages()
-    for f, v in enumerate(stages.transformed([d.matrices.taps for d in dims], taps).values()):
+    rows = [d.matrices.taps[k.start : k.stop] for d, k in zip(dims, share.kept, strict=True)]
+    for f, v in enumerate(stages.transformed(rows, taps).values()):
         stages.store(v, layout.index([Index(f), i, o]))
     axes = [Axis("i", ins), Axis("o", outs)]
     build.emit_stages(ctx, f"{w.dtype}_winograd_weights", axes, stages.all, buffer, layout, [node], True)
@@ -110,7 +123,7 @@ class _Work:
     build: Build
     region: Region
     dims: Sequence[Tiling]
-    weights: Value
+    weights: list[tuple[Share, Value]]
     source: Value | None = None
     tiles: dict[int, Value] = field(default_factory=dict)
     product: dict[int, Value] = field(default_factory=dict)
@@ -145,14 +158,11 @@ class _Work:
         firsts = [band.first, *(0 for _ in dims[1:])]
         patch = {}
         for at in combinations(*(range(d.reach) for d in dims)):
-            place = [
-                d.place(a, first * d.m + e) + -d.pad
-                for e, a, d, first in zip(at, names, dims, firsts, strict=True)
-            ]
+            place = [d.source(a, first, e) for e, a, d, first in zip(at, names, dims, firsts, strict=True)]
             bounds = [
                 (p, d.extent)
                 for p, d, first, count in zip(place, dims, firsts, counts, strict=True)
-                if first * d.m * d.phases < d.pad or d.end(first, count) > d.extent
+                if d.begin(first) < 0 or d.end(first, count) > d.extent
             ]
             at_x = [b, c, *place]
             patch[at] = ctx.read_padded(x, at_x, bounds, const(0, x.dtype)) if bounds else ctx.read(x, at_x)
@@ -165,17 +175,34 @@ class _Work:
         self._emit(ctx, [*axes, Axis("c", ins)], stages.all, made, "winograd_inputs", [self.node])
 
     def products(self, band: Band) -> None:
-        """P of a band: a batch of matrix products."""
-        frequencies, ins, outs = shape_of(self.weights)
+        """P of a band: batches of matrix products."""
+        ins, outs = (shape_of(self.weights[0][1])[d] for d in (1, 2))
         tiles = self.tiles[tiles_of(band, self.dims)]
         made = self._matrices(self.product, "products", band, outs)
-        ctx = Context(self.build)
-        f, t, i, o = (Index.of(a) for a in "ftio")
-        value = op("mul", ctx.read(tiles, [f, t, i]), ctx.read(self.weights, [f, i, o]))
         layout = self.build.tensors.places[made].layout
-        stage = Stage((), (Axis("i", ins),), "sum", value, acc(value.dtype), -1, layout.index([f, t, o]))
-        axes = [Axis("f", frequencies), Axis("t", shape_of(made)[1]), Axis("o", outs)]
-        self._emit(ctx, axes, [stage], made, "winograd_product", [self.node])
+        t, i, o = (Index.of(a) for a in "tio")
+        for share, weights in self.weights:
+            outer, f, kept = self._frequencies(share)
+            ctx = Context(self.build)
+            value = op("mul", ctx.read(tiles, [f, t, i]), ctx.read(weights, [kept, i, o]))
+            stage = Stage((), (Axis("i", ins),), "sum", value, acc(value.dtype), -1, layout.index([f, t, o]))
+            axes = [*outer, Axis("t", shape_of(made)[1]), Axis("o", outs)]
+            self._emit(ctx, axes, [stage], made, "winograd_product", [self.node])
+
+    def _frequencies(self, share: Share) -> tuple[list[Axis], Index, Index]:
+        """Axes over the frequencies of a share, their number among all and among those whose weights are kept."""
+        if len(self.weights) == 1:
+            return [Axis("f", prod(d.reach for d in self.dims))], Index.of("f"), Index.of("f")
+        axes: list[Axis] = []
+        among, kept = Index(), Index()
+        for a, d, p, own in zip(self.names, self.dims, share.parts, share.kept, strict=True):
+            here = Index()
+            if p.count > 1:
+                axes.append(Axis(f"f{a}", p.count))
+                here = Index.of(f"f{a}")
+            among = among * d.reach + here + p.first
+            kept = kept * len(own) + (Index() if p.alike else here)
+        return axes, among, kept
 
     def outputs(self, band: Band) -> None:
         """y and what is fused behind it: one kernel for whole tiles, one for each border that cuts tiles."""
@@ -212,8 +239,7 @@ class _Work:
             value = stages.share(values[at] if bias is None else op("add", values[at], ctx.read(bias, [o])))
             idx = [b, o]
             idx += [
-                d.place(a, first * d.m + e)
-                for e, a, d, (first, _, _) in zip(at, names, dims, chosen, strict=True)
+                d.place(a, first, e) for e, a, d, (first, _, _) in zip(at, names, dims, chosen, strict=True)
             ]
             ctx.inside = {node.outputs[0]: value}
             for n in region.nodes[1:]:
@@ -231,7 +257,7 @@ class _Work:
         tiles = tiles_of(band, self.dims)
         if tiles not in made:
             shape = (prod(d.reach for d in self.dims), tiles, columns)
-            value = Value(f"{self.node.outputs[0].name}/{stem}", self.weights.dtype, shape)
+            value = Value(f"{self.node.outputs[0].name}/{stem}", self.weights[0][1].dtype, shape)
             self.build.buffer(value, spaced(shape), self.node.once)
             made[tiles] = value
         return made[tiles]

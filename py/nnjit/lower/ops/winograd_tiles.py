@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product as combinations
 from math import prod
 
 from nnjit.codegen.expr import Atom, Expr, Index, local
 from nnjit.codegen.spec import Stage
 from nnjit.lower.layout import Layout
-from nnjit.lower.ops.cooktoom import Matrices, Matrix, applied, matrices
+from nnjit.lower.ops.cooktoom import Matrices, Matrix, Part, applied, matrices, parts
 
 WHOLE, BAND, MIN_TILES = 8 << 20, 2 << 20, 36
 """Bytes of transforms that are computed whole, bytes of a band of larger ones, and tiles that a band has at least
@@ -24,7 +25,7 @@ OFF_PAGE = 32
 @dataclass(frozen=True)
 class Tiling:
     """One spatial dimension: tiles of m outputs under a window of r taps over `extent` inputs, for each of `phases`
-    phases with `out` outputs each."""
+    phases with `out` outputs each; windows lie `step` inputs apart."""
 
     extent: int
     out: int
@@ -32,28 +33,46 @@ class Tiling:
     m: int
     r: int
     phases: int = 1
+    step: int = 1
 
     @property
     def tiles(self) -> int:
         return -(-self.out // self.m)
 
-    def place(self, name: str, at: int) -> Index:
-        """Element `at` of a tile, counted from the first tile's start."""
+    def place(self, name: str, first: int, at: int) -> Index:
+        """Output `at` of a tile; the loop over tiles begins at tile `first`."""
         terms: dict[Atom, int] = {f"t{name}": self.m * self.phases}
-        return Index(at * self.phases, terms | ({f"p{name}": 1} if self.phases > 1 else {}))
+        return Index(
+            (first * self.m + at) * self.phases, terms | ({f"p{name}": 1} if self.phases > 1 else {})
+        )
+
+    def source(self, name: str, first: int, at: int) -> Index:
+        """Input `at` of a tile. Where windows lie apart there are no phases."""
+        if self.step == 1:
+            return self.place(name, first, at) + -self.pad
+        apart = self.m * self.step
+        return Index(first * apart + at - self.pad, {f"t{name}": apart})
+
+    def begin(self, first: int) -> int:
+        """The first input that tile `first` reads."""
+        return first * self.m * self.step * self.phases - self.pad
 
     def end(self, first: int, count: int) -> int:
         """The place after the last input that tiles first, first + 1 ... read."""
-        return ((first + count - 1) * self.m + self.reach) * self.phases - self.pad
+        return ((first + count - 1) * self.m * self.step + self.reach) * self.phases - self.pad
 
     @property
     def reach(self) -> int:
         """Inputs of a tile, and frequencies along the dimension."""
-        return self.m + self.r - 1
+        return self.step * (self.m - 1) + self.r
 
     @property
     def matrices(self) -> Matrices:
-        return matrices(self.m, self.r)
+        return matrices(self.m, self.r, self.step)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return parts(self.m, self.r, self.step)
 
 
 @dataclass(frozen=True)
@@ -88,8 +107,22 @@ def inside(band: Band, d: Tiling) -> bool:
     return (band.first + band.rows) * d.m <= d.out and d.end(band.first, band.rows) <= d.extent
 
 
-def frequencies(dims: Sequence[Tiling]) -> int:
-    return prod(d.reach for d in dims)
+@dataclass(frozen=True)
+class Share:
+    """Frequencies with one batch of products: a part of each dimension. Dimensions whose frequencies have equal weights
+    are more rows of one product."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def kept(self) -> tuple[range, ...]:
+        """Of each dimension the frequencies whose weights are kept."""
+        return tuple(range(p.first, p.first + (1 if p.alike else p.count)) for p in self.parts)
+
+
+def shares(dims: Sequence[Tiling]) -> list[Share]:
+    """All frequencies; more than one share where windows lie apart."""
+    return [Share(chosen) for chosen in combinations(*(d.parts for d in dims))]
 
 
 def tiles_of(band: Band, dims: Sequence[Tiling]) -> int:
@@ -134,5 +167,6 @@ class Stages:
             for line, by_place in lines.items():
                 done = applied(matrix, [by_place[i] for i in range(len(by_place))], self.share)
                 for i, v in enumerate(done):
-                    values[(*line[:d], i, *line[d + 1 :])] = v if d == len(matrices) - 1 else self.share(v)
+                    place = (*line[:d], i, *line[d + 1 :])
+                    values[place] = v if d == len(matrices) - 1 else self.share(v)
         return dict(sorted(values.items()))
