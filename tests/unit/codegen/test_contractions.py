@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnjit.codegen.expr import Index, acc, const, load, op
-from nnjit.codegen.schedule import crosswise
+from nnjit.codegen.schedule import contraction, crosswise
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.contraction import (
@@ -24,6 +24,7 @@ from nnjit.codegen.schedule.contraction import (
     product_schedule,
     product_tile,
     register_tiles,
+    uneven,
 )
 from nnjit.codegen.schedule.inner import (
     InnerTile,
@@ -239,3 +240,21 @@ def test_few_tiles_are_shared_evenly(shape: tuple[int, int], threads: int) -> No
         spec, _ = einsum("mk", right, "mn", {"m": m, "n": n, "k": 4096}, right == "kn")
         tiles = apply(spec, default_schedule(spec, Target(threads=threads))).tiles
         assert -(-tiles // threads) * threads <= 4 / 3 * tiles
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize(("rows", "inner", "columns"), [(3136, 256, 64), (3136, 144, 24), (784, 512, 128)])
+def test_blocks_of_rows_are_shared_evenly(threads: int, rows: int, inner: int, columns: int) -> None:
+    """Blocks only where several tiles of columns read their rows; as many tiles for each thread as can be."""
+    spec, _ = einsum("mk", "kn", "mn", {"m": rows, "k": inner, "n": columns}, const_right=True)
+    target = Target(threads=threads)
+    f = factors(spec)
+    assert f is not None
+    tile = product_tile(f, target)
+    across = -(-columns // (4 * tile.vectors))
+    if across == 1:
+        assert not tile.block
+        return
+    assert tile.block and tile.block * inner * 4 <= contraction.ROW_BLOCK
+    count = -(-rows // tile.block) * across
+    assert uneven(count, target) <= 1 + 1 / (2 * threads)

@@ -131,7 +131,8 @@ def product_tile(f: Factors, target: Target) -> ProductTile:
         if cost < best * 0.98:  # an axis whose rows lie further apart must be clearly better
             m, mr, nv, best = x, rows, vectors, cost
     pack = packs(f, prod(x.extent for x in f.rows))
-    return ProductTile(m.name if m else "", mr, nv, sum_unroll(f), row_block(f, m, mr), pack)
+    block = row_block(f, m, mr, nv * LANES, target)
+    return ProductTile(m.name if m else "", mr, nv, sum_unroll(f), block, pack)
 
 
 def product_candidates(f: Factors, target: Target) -> Iterator[Schedule]:
@@ -144,7 +145,7 @@ def product_candidates(f: Factors, target: Target) -> Iterator[Schedule]:
     ranked: list[tuple[float, ProductTile]] = []
     for name, extent in extents.items():
         for rows, vectors, cost in register_tiles(extent, f.axis.extent, target, either=True):
-            block = row_block(f, axes.get(name), rows)
+            block = row_block(f, axes.get(name), rows, vectors * LANES, target)
             ranked.append((cost / extent, replace(first, axis=name, rows=rows, vectors=vectors, block=block)))
     ranked.sort(key=lambda c: c[0])
     for _, t in ranked:
@@ -168,17 +169,20 @@ def sum_unroll(f: Factors) -> int:
     return n if n <= 3 else 4 if n % 4 == 0 and n <= 16 else 2
 
 
-def row_block(f: Factors, m: Axis | None, mr: int) -> int:
-    """Rows in a block that stays in the second cache while all columns pass by; 0 for no blocks.
+def row_block(f: Factors, m: Axis | None, mr: int, columns: int, target: Target) -> int:
+    """Rows in a block that stays in the second cache while all columns pass by, a tile of `columns` at a time; 0 for no
+    blocks. Threads get equally many of the blocks' tiles.
 
     Measured in Chromium: 640 rows of 3 KiB 5% faster in blocks of 216. 384 such rows, or rows of 12 KiB, of
     which too few fit to use a panel often enough, are faster without."""
-    if m is None or len(f.rows) != 1 or f.batch or f.axis.extent <= 4 * LANES:
+    if m is None or len(f.rows) != 1 or f.batch or f.axis.extent <= max(columns, 4 * LANES):
         return 0
     row = 4 * prod(r.extent for r in f.stage.reduce if f.a.index.coeff(r.name))
     if m.extent * row <= 2 * ROW_BLOCK or MIN_ROWS * row > ROW_BLOCK:
         return 0
-    blocks = -(-m.extent * row // ROW_BLOCK)
+    least = -(-m.extent * row // ROW_BLOCK)
+    across = -(-f.axis.extent // columns)
+    blocks = min(range(least, least + target.threads), key=lambda n: uneven(n * across, target))
     return -(-m.extent // (blocks * mr)) * mr
 
 

@@ -141,7 +141,7 @@ def inner_tiles(f: Factors, k: Axis, target: Target) -> Iterator[tuple[InnerTile
                             cycles += cm * cc * (steps * step + rm * cn * (ADD_UP + parts - 1) + 8.0)
                     tiles = -(-extent // mr) * -(-f.axis.extent // nr) * beside
                     cycles *= beside * uneven(tiles, target)
-                    block = row_block(f, m, mr) if nr >= mr else 0
+                    block = row_block(f, m, mr, nr, target) if nr >= mr else 0
                     yield InnerTile(m.name if m else "", mr, nr, parts, block), cycles
 
 
