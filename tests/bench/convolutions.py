@@ -37,8 +37,8 @@ SIZES = [1 << n for n in range(17, 26, 2)]
 """Bytes at which the speed of reading is measured: inside each cache and outside of all."""
 PREPARED = ("_pad", "_border", "_reordered", "_signed", "pack_")
 """In the names of steps that only move a layer's input."""
-REQUANTISED = 7.75
-"""Instructions that make bytes of four sums: bias, conversion, scale, two bounds, rounding, zero point, packing."""
+REQUANTISED = 5.75
+"""Instructions that make bytes of four sums: bias, conversion, scale, rounding, zero point; three packs for four such."""
 Row = dict[str, Any]
 
 

@@ -102,11 +102,12 @@ def store_vector(b: FunctionBuilder, dtype: str, value: int, at: int, count: int
         b.store("v128.store", offset=at, align=4)
         return
     if stride == size and size < 4 and count == 4:
-        # registers hold a small type's own values: saturation changes none, and a pack is one instruction
+        # registers hold a small type's own values, or for a byte any that are to be held to its range; the first of its
+        # two packs is a signed one, since the second takes its operand to be signed
         sign = "s" if dtype[0] == "i" else "u"
         b.get(value)
         b.get(value)
-        b.op(f"i16x8.narrow_i32x4_{sign}")
+        b.op(f"i16x8.narrow_i32x4_{'s' if size == 1 else sign}")
         if size == 1:
             b.set(value)
             b.get(value)

@@ -69,7 +69,7 @@ class Joined:
         for low, high in zip(parts[::2], parts[1::2], strict=True):
             b.get(low)
             b.get(high)
-            b.op(f"i16x8.narrow_i32x4_{sign}")
+            b.op("i16x8.narrow_i32x4_s")
             b.set(low)
         b.get(parts[0])
         b.get(parts[-2])

@@ -4,6 +4,8 @@ u8, and which integers are known to be bytes for that.
     u8(pmin(255, pmax(0, round(x) + zero)))  ->  u8(bits(pmin(255 - zero, pmax(-zero, x)) + M) - (bits(M) - zero))
 
 M = 1.5 * 2^23: adding it rounds to the nearest whole number, half to even, and leaves that number in the low bits.
+Of a number that cannot leave them the bounds may come last, as integers: what stores whole vectors of bytes holds them
+to the range anyway.
 """
 
 from __future__ import annotations
@@ -32,6 +34,22 @@ def rounded_byte(x: Expr) -> Expr | None:
     return Expr("cast", x.dtype, (Expr("sub", "i32", (number, const(BITS - int(zero), "i32"))),))
 
 
+def saturated(e: Expr, dtype: str) -> Expr | None:
+    """x of dtype(min(high, max(low, x))), which a saturating pack makes of x; None for any other value."""
+    if e.op != "cast" or e.dtype != dtype or dtype not in ("i8", "u8") or e.args[0].dtype != "i32":
+        return None
+    return _held(e.args[0], dtype)
+
+
+def _held(e: Expr, dtype: str) -> Expr | None:
+    """x of min(high, max(low, x)), integers."""
+    for name, bound in zip(("min", "max"), LIMITS[dtype][::-1], strict=True):
+        if e.op != name or e.args[0].op != "const" or e.args[0].attr != bound:
+            return None
+        e = e.args[1]
+    return e
+
+
 def _clamped(e: Expr, low: float, high: float) -> Expr | None:
     """y of pmin(high, pmax(low, y))."""
     for name, bound in (("pmin", high), ("pmax", low)):
@@ -43,6 +61,8 @@ def _clamped(e: Expr, low: float, high: float) -> Expr | None:
 
 def is_byte(e: Expr, dtype: str) -> bool:
     """Whether an i32 is what `rounded_byte` has made of a value of `dtype`."""
+    if _held(e, dtype) is not None:
+        return True
     if e.op != "sub" or e.args[1].op != "const" or e.args[0].op != "bitcast":
         return False
     sum_of = e.args[0].args[0]

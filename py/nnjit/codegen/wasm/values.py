@@ -17,6 +17,7 @@ from nnjit.codegen.wasm.convert import widens
 from nnjit.codegen.wasm.joined import Joined
 from nnjit.codegen.wasm.moved import Moved
 from nnjit.codegen.wasm.ops import STORES, kind
+from nnjit.codegen.wasm.requantise import saturated
 from nnjit.codegen.wasm.strided import Strided
 from nnjit.codegen.wasm.target import Target
 from nnjit.codegen.wasm.uses import Uses
@@ -102,7 +103,8 @@ class Values(Vectors):
             self.b.store(STORES[dtype], offset=at)
             return
         wide = widens(s.value)
-        self.value(s.value.args[0] if wide else s.value)
+        whole = saturated(s.value, dtype) if lane == 1 and s.count == 4 else None
+        self.value(s.value.args[0] if wide else whole or s.value)
         value = self.b.local("v128")
         self.b.set(value)
         if wide:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from nnjit.codegen.dtypes import LIMITS
 from nnjit.codegen.expr import Expr, Index, acc, cast, const, local, op
 from nnjit.codegen.spec import Axis, Stage
+from nnjit.codegen.wasm.target import Target
 from nnjit.graph.ir import Node, Value
 from nnjit.lower.context import Context
 from nnjit.lower.ops.compose import compute, fill, output, shape_of, temporary
@@ -22,9 +23,12 @@ from nnjit.lower.ops.quant_product import (
     Zero,
     bytes_wanted,
     first_factor,
+    most,
     multiplier,
     per_row,
+    rounded,
     second_factor,
+    small,
     sums,
 )
 from nnjit.lower.registry import Computation, Unsupported, composite, computation, injective, pointwise
@@ -151,8 +155,22 @@ def minus(x: Expr) -> Expr:
     return const(-x.attr, "i32") if x.op == "const" else Expr("neg", "i32", (x,))
 
 
-def requantized(total: Expr, ratio: Expr, zero: Expr | None, dtype: str) -> Expr:
-    return quantized(op("mul", cast(total, "f32"), ratio), zero, dtype)
+def requantized(
+    ctx: Context,
+    total: Expr,
+    ratio: Expr,
+    zero: Expr,
+    dtype: str,
+    scales: Sequence[Value | None],
+    largest: float,
+) -> Expr:
+    """An i32 of at most `largest` times the ratio of `scales`, as `multiplier` has it, quantised."""
+    x = op("mul", cast(total, "f32"), ratio)
+    if not (isinstance(ctx.build.target, Target) and zero.op == "const" and small(largest, scales)):
+        return quantized(x, zero, dtype)
+    low, high = LIMITS[dtype]
+    number = rounded(x, int(zero.attr))
+    return cast(op("min", const(high, "i32"), op("max", const(low, "i32"), number)), dtype)
 
 
 @computation("MatMulInteger", "QLinearMatMul")
@@ -175,9 +193,10 @@ def matmul_integer(ctx: Context, node: Node, out: int) -> Computation:
         value = op("add", value, op("mul", minus(a_zero.read(ctx, m.left[:-1], rows)), column))
     if linear:
         at: list[Rows] = [(m.left[:-1], rows), (m.right, columns), ([], 1)]
-        ratio = multiplier(ctx, node, [node.inputs[i] for i in (1, 4, 6)], at)
+        scales = [node.inputs[i] for i in (1, 4, 6)]
+        ratio = multiplier(ctx, node, scales, at)
         zero = per_row(ctx, node.inputs[7], [Index()], 1)
-        value = requantized(value, ratio, zero, node.outputs[0].dtype)
+        value = requantized(ctx, value, ratio, zero, node.outputs[0].dtype, scales, most(shape_a[-1]))
     return Computation(
         m.axes,
         m.out,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from nnjit.codegen.expr import Expr, Index, acc, bitcast, cast, const, op
+from nnjit.codegen.expr import Expr, Index, acc, cast, const, op
 from nnjit.codegen.schedule.facts import LANES
 from nnjit.codegen.spec import Axis
 from nnjit.graph.ir import Node, Value
@@ -29,8 +29,10 @@ from nnjit.lower.ops.quant_product import (
     channels_last,
     copied,
     first_factor,
+    most,
     multiplier,
     per_row,
+    rounded,
     second_factor,
     sums,
 )
@@ -76,7 +78,7 @@ def conv_integer(ctx: Context, node: Node, out: int) -> Computation:
         source = _shared(ctx, x, x_zero, win, y, per_in, groups, w.dtype)
     right = ctx.read(w, [filters, Index.of("i"), *(Index.of(f"k{a}") for a in names)])
     body = op("mul", cast(source.read, source.sum), cast(right, source.sum))
-    value: Expr = acc("i32") if source.sum == "i32" else whole(acc("f32"))
+    value: Expr = acc("i32") if source.sum == "i32" else rounded(acc("f32"))
     bias = ctx.read(node.inputs[8], [filters]) if linear and node.input(8) is not None else None
     if not source.zero.nothing:
         column = ctx.read(sums(ctx, w, [0]), [filters])
@@ -86,9 +88,11 @@ def conv_integer(ctx: Context, node: Node, out: int) -> Computation:
         value = op("add", value, bias)
     if linear:
         at: list[Rows] = [([], 1), ([filters], kernel[0]), ([], 1)]
-        ratio = multiplier(ctx, node, [node.inputs[i] for i in (1, 4, 6)], at)
+        scales = [node.inputs[i] for i in (1, 4, 6)]
+        ratio = multiplier(ctx, node, scales, at)
         zero = per_row(ctx, node.inputs[7], [Index()], 1)
-        value = requantized(value, ratio, zero, node.outputs[0].dtype)
+        largest = most(prod(kernel[1:]), node.input(8))
+        value = requantized(ctx, value, ratio, zero, node.outputs[0].dtype, scales, largest)
     axes = [Axis("b", y[0]), Axis("g", groups), Axis("o", per_out)]
     axes += [Axis(f"o{a}", e) for a, e in zip(names, y[2:], strict=True)]
     reduce = [Axis(f"k{a}", e) for a, e in zip(names, shape_of(w)[2:], strict=True)]
@@ -169,8 +173,3 @@ def _place(win: Window, per_in: int, border: Border | None = None) -> list[Index
     if border is not None:
         at = [i + b for i, b in zip(at, border[0], strict=True)]
     return [Index.of("b"), Index(0, {"g": per_in, "i": 1}), *at]
-
-
-def whole(x: Expr) -> Expr:
-    """An f32 that is a whole number below 2^22 as an i32: with 1.5 * 2^23 added, its low bits are the number."""
-    return op("sub", bitcast(op("add", x, const(12582912.0, "f32")), "i32"), const(0x4B400000, "i32"))

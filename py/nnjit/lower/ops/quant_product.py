@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from nnjit.codegen.dtypes import LIMITS
-from nnjit.codegen.expr import Expr, Index, acc, cast, const, op
+from nnjit.codegen.expr import Expr, Index, acc, bitcast, cast, const, op
 from nnjit.codegen.spec import Axis
 from nnjit.codegen.wasm.target import Target
 from nnjit.graph.ir import Node, Value
@@ -193,6 +193,40 @@ def sums(ctx: Context, w: Value, kept: Sequence[int]) -> Value:
 
 
 # ---- the result ----
+
+
+ROUNDED = 2.0**22
+"""Up to which size `rounded` is right."""
+
+
+def rounded(x: Expr, more: int = 0) -> Expr:
+    """An f32 of at most 2^22 as the nearest i32, half to even, plus `more`: with 1.5 * 2^23 added, its low bits are the
+    number."""
+    return op("sub", bitcast(op("add", x, const(12582912.0, "f32")), "i32"), const(0x4B400000 - more, "i32"))
+
+
+def most(terms: int, bias: Value | None = None) -> float:
+    """How large a sum of so many products of differences of bytes can be, with a bias; an i32 at most."""
+    array = known(bias)
+    beside = (
+        0.0
+        if bias is None or bias.size == 0
+        else float("inf")
+        if array is None
+        else float(np.abs(array).max())
+    )
+    return min(2.0**31, terms * 255.0 * 255.0 + beside)
+
+
+def small(largest: float, scales: Sequence[Value | None]) -> bool:
+    """Whether numbers up to `largest`, times a_scale * b_scale / y_scale, can be rounded so, as far as is known."""
+    arrays = [known(s) for s in scales]
+    if any(a is None or not a.size for a in arrays):
+        return False
+    a, b, y = (np.asarray(x, np.float64).reshape(-1) for x in arrays)
+    with np.errstate(all="ignore"):
+        ratio = np.abs(a).max() * np.abs(b).max() / np.abs(y).min()
+    return bool(ratio * largest < ROUNDED * (1 - 1e-6))
 
 
 def multiplier(ctx: Context, node: Node, scales: Sequence[Value | None], rows: Sequence[Rows]) -> Expr:
