@@ -16,6 +16,7 @@ from nnjit.codegen.schedule.gpu_rules import gpu_schedule, plain
 from nnjit.codegen.schedule.parts import parts_of
 from nnjit.codegen.schedule.rules import default_schedule
 from nnjit.codegen.schedule.split import Split
+from nnjit.codegen.schedule.stagewise import Passes, passes_of
 from nnjit.codegen.schedule.steps import Schedule
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm import cache as wasm
@@ -54,6 +55,11 @@ def in_place(spec: KernelSpec, target: AnyTarget) -> Schedule | None:
 def split_sum(spec: KernelSpec, target: AnyTarget) -> Split | None:
     """How a sum is divided into kernels, where a GPU or several threads would have too little to do at a time."""
     return split_of(spec, target) if isinstance(target, WgslTarget) else parts_of(spec, target)
+
+
+def split_rows(spec: KernelSpec, target: AnyTarget) -> Passes | None:
+    """The kernels, one a pass, of a few rows so long that threads share each; a GPU's workgroup has a row by itself."""
+    return None if isinstance(target, WgslTarget) else passes_of(spec, target)
 
 
 def plain_schedule(spec: KernelSpec, target: AnyTarget) -> Schedule:

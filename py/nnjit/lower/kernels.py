@@ -18,12 +18,22 @@ from nnjit.codegen.schedule.group_steps import Words
 from nnjit.codegen.schedule.legal import fits
 from nnjit.codegen.schedule.pack import clipped, pack_kernel
 from nnjit.codegen.schedule.split import Halves, halves
+from nnjit.codegen.schedule.stagewise import Passes
 from nnjit.codegen.schedule.steps import Pack, Schedule, ScheduleError, Tile
 from nnjit.codegen.schedule.words import word_kernel
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
 from nnjit.codegen.wasm.target import Target
 from nnjit.graph.ir import Graph, Node, Value
-from nnjit.lower.backend import AnyTarget, Code, emitted, in_place, plain_schedule, schedule_of, split_sum
+from nnjit.lower.backend import (
+    AnyTarget,
+    Code,
+    emitted,
+    in_place,
+    plain_schedule,
+    schedule_of,
+    split_rows,
+    split_sum,
+)
 from nnjit.lower.context import Context
 from nnjit.lower.layout import Layout
 from nnjit.lower.lowered import Chosen, HostCall, Kernel
@@ -152,8 +162,13 @@ class Kernels:
         A rule's schedule that turns out not to fit costs speed, never the node: plain loops always do."""
         spec = canonical(spec)
         mark = len(self.steps)
-        split = split_sum(spec, self.target) if self.chosen(spec) is None else None
+        free = self.chosen(spec) is None
+        split = split_sum(spec, self.target) if free else None
+        passes = split_rows(spec, self.target) if free else None
         try:
+            if passes is not None:
+                self._passes(passes, places, nodes, once)
+                return
             if split is not None:
                 self._halves(halves(spec, split), places, nodes, once)
                 return
@@ -167,6 +182,19 @@ class Kernels:
         between = Buffer(two.partial.name, two.size * SIZES[two.dtype], once), 0
         for spec, operands in ((two.partial, two.first), (two.total, two.second)):
             self.kernel(spec, [between if n < 0 else places[n] for n in operands], nodes, once)
+
+    def _passes(self, rows: Passes, places: list[tuple[Buffer, int]], nodes: list[Node], once: bool) -> None:
+        """The kernels of long rows that threads share, and the buffers of what they keep for each row."""
+        kept = [
+            (Buffer(p.spec.name, rows.rows * SIZES[dtype], once), 0)
+            for p, dtype in zip(rows.passes[:-1], rows.kept, strict=True)
+        ]
+        for p in rows.passes:
+            operands = [kept[-1 - n] if n < 0 else places[n] for n in p.operands]
+            if p.split is None:
+                self.kernel(p.spec, operands, nodes, once)
+            else:
+                self._halves(halves(p.spec, p.split), operands, nodes, once)
 
     def _schedule(self, spec: KernelSpec, places: list[tuple[Buffer, int]]) -> Schedule:
         """The one chosen before for this spec, if it fits, or the default; without panels of a constant that is in

@@ -11,7 +11,7 @@ from math import prod
 from nnjit.codegen.expr import Expr
 from nnjit.codegen.schedule.facts import reads
 from nnjit.codegen.schedule.split import COMBINED, PART, Split
-from nnjit.codegen.spec import KernelSpec
+from nnjit.codegen.spec import KernelSpec, Stage
 from nnjit.codegen.wasm.target import Target
 
 LEAST = 1 << 19
@@ -32,9 +32,15 @@ def parts_of(spec: KernelSpec, target: Target) -> Split | None:
         return None
     if prod(a.extent for a in s.reduce) < LEAST:
         return None
+    return divide(s, target.threads)
+
+
+def divide(s: Stage, threads: int) -> Split | None:
+    """The axis of a reduction whose parts lie furthest apart, and into how many; None where none divides."""
+    assert s.body is not None
     body = s.body
     for axis in sorted(s.reduce, key=lambda a: -_stride(body, a.name)):
-        parts = _even(axis.extent, target.threads)
+        parts = _even(axis.extent, threads)
         if parts:
             return Split(axis.name, parts)
     return None

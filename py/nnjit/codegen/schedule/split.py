@@ -47,7 +47,7 @@ def halves(spec: KernelSpec, split: Split) -> Halves:
     """The two kernels of a reduction of one stage; ScheduleError for any other spec, or parts of unequal length."""
     check(len(spec.stages) == 1 and not spec.useful, "one stage is split")
     (s,) = spec.stages
-    whole = s.body is not None and not s.axes and s.terms is None and not s.running
+    whole = s.body is not None and not s.axes and not s.running
     check(whole and s.combine in COMBINED, "no reduction to split")
     assert s.body is not None
     axis = next((a for a in s.reduce if a.name == split.axis), None)
@@ -65,10 +65,15 @@ def halves(spec: KernelSpec, split: Split) -> Halves:
 
     body = rewrite(s.body, {axis.name: Index(0, {PART: length, axis.name: 1})})
     reduce = tuple(Axis(a.name, length) if a is axis else a for a in s.reduce)
-    first = _read(body)
+    first = (*_read(body), *((s.terms[0],) if s.terms else ()))
+    terms = (
+        (len(first) - 1, s.terms[1].subst({axis.name: Index(0, {PART: length, axis.name: 1})}))
+        if s.terms
+        else None
+    )
     partial = KernelSpec(
         f"{spec.name}_parts", (Axis(PART, split.parts), *spec.axes),
-        (Stage((), reduce, s.combine, _renumbered(body, first), acc(s.body.dtype), len(first), at),),
+        (Stage((), reduce, s.combine, _renumbered(body, first), acc(s.body.dtype), len(first), at, terms=terms),),
         (*(spec.operands[n] for n in first), between),
     )  # fmt: skip
 
@@ -77,7 +82,7 @@ def halves(spec: KernelSpec, split: Split) -> Halves:
     index = s.index.subst({}, lambda e: _renumbered(e, numbers))
     total = KernelSpec(
         f"{spec.name}_{s.combine}", spec.axes,
-        (replace(s, reduce=(Axis(PART, split.parts),), body=load(0, at, s.body.dtype),
+        (replace(s, reduce=(Axis(PART, split.parts),), body=load(0, at, s.body.dtype), terms=None,
                  result=_renumbered(s.result, numbers), out=len(numbers) - 1, index=index),),
         (replace(between, role="in"), *(spec.operands[n] for n in numbers[1:])),
     )  # fmt: skip
