@@ -38,7 +38,7 @@ SIZES = [1 << n for n in range(17, 26, 2)]
 PREPARED = ("_pad", "_border", "_reordered", "_signed", "pack_")
 """In the names of steps that only move a layer's input."""
 REQUANTISED = 5.75
-"""Instructions that make bytes of four sums: bias, conversion, scale, rounding, zero point; three packs for four such."""
+"""Instructions that make bytes of four sums: bias, conversion, scale, rounding, zero point, packing."""
 Row = dict[str, Any]
 
 

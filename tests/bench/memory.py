@@ -3,7 +3,7 @@ for as many, and the table of it in docs/kernels.md.
 
 python -m tests.bench.memory tests/bench/results/A.json B.json      results of `serve.py bench --ops memory`
 
-Bytes are those of the model's constants, once, and of the operator's output, written and read again; a reduction's
+Bytes are those of the model's constants and feeds, once, and of the operator's output, written and read again; a reduction's
 output is next to nothing. What a library computes on the way it may do without memory.
 """
 
@@ -48,6 +48,7 @@ def traffic(op: Op) -> tuple[int, int]:
     """Bytes read and written at least."""
     model = onnx.shape_inference.infer_shapes(onnx.load_from_string(op.model), data_prop=True)
     read = sum(onnx.numpy_helper.to_array(t).nbytes for t in model.graph.initializer)
+    read += sum(x.nbytes for x in op.feeds.values())
     types = {v.name: v.type.tensor_type for v in model.graph.value_info}
     made = types.get("b") or types["a"]  # GroupNormalization has no shape of its own there
     size = int(np.prod([d.dim_value for d in made.shape.dim]))

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.bench.op import OPSET, Op, build, normal
+from tests.bench.op import Op, build, normal, typed_op
 
 Weights = dict[str, np.ndarray]
 ConvRow = tuple[Any, ...]
@@ -93,31 +93,8 @@ def inside(layer: Op) -> Op:
     weights |= {"image": image, "other": 255 - image}
     nodes = [of("Where", ["x", "image", "other"], ["a"]), node, of("ReduceMax", ["made"], ["y"], keepdims=0)]
     name = layer.name.replace("qlinear", "qlayer")
-    op = made(name, nodes, np.array([True]), weights, np.uint8, layer.flops, kind=layer.kind)
+    op = typed_op(name, nodes, np.array([True]), weights, np.uint8, layer.flops, kind=layer.kind)
     return replace(op, attrs=layer.attrs)
-
-
-def made(
-    name: str,
-    nodes: list[onnx.NodeProto],
-    x: np.ndarray,
-    weights: Weights,
-    out: Any,
-    flops: float,
-    kind: str = "chain",
-) -> Op:
-    """An Op of input x and output y of another type, in opset 20 and onnxruntime's own."""
-    types = (helper.np_dtype_to_tensor_dtype(np.dtype(t)) for t in (x.dtype, out))
-    graph = helper.make_graph(
-        nodes, "op",
-        [helper.make_tensor_value_info("x", next(types), list(x.shape))],
-        [helper.make_tensor_value_info("y", next(types), None)],
-        [numpy_helper.from_array(np.asarray(value), key) for key, value in weights.items()],
-    )  # fmt: skip
-    imports = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
-    model = helper.make_model(graph, opset_imports=imports, ir_version=10)
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    return Op(name, kind, inferred.SerializeToString(), {"x": x}, {}, flops)
 
 
 # ---- chains ----
@@ -202,7 +179,7 @@ def dynamic(m: int, k: int, n: int) -> Op:
 
 def _finished(chain: Chain, y: str, name: str, flops: float) -> Op:
     nodes = [*chain.nodes, of("ReduceMax", [y], ["y"], keepdims=0)]
-    return made(name, nodes, np.ones((1,), np.float32), chain.weights, np.float32, flops)
+    return typed_op(name, nodes, np.ones((1,), np.float32), chain.weights, np.float32, flops)
 
 
 # ---- weights that stay narrow ----
@@ -218,7 +195,7 @@ def nbits(m: int, k: int, n: int, bits: int = 4, block: int = 32) -> Op:
     attrs: dict[str, Any] = {"K": k, "N": n, "bits": bits, "block_size": block}
     node = of("MatMulNBits", ["x", "b", "s"], ["y"], domain="com.microsoft", **attrs)
     name = f"nbits {bits} bits {m}x{k}x{n}"
-    op = made(name, [node], normal(rng, m, k), weights, np.float32, 2.0 * m * k * n, kind="nbits")
+    op = typed_op(name, [node], normal(rng, m, k), weights, np.float32, 2.0 * m * k * n, kind="nbits")
     return replace(op, streamed=weights["b"].nbytes if m == 1 else 0)
 
 
@@ -227,7 +204,7 @@ def half(m: int, k: int, n: int) -> Op:
     rng = np.random.default_rng(k + n)
     weights = {"w": normal(rng, k, n, scale=k**-0.5).astype(np.float16)}
     nodes = [of("Cast", ["w"], ["v"], to=TensorProto.FLOAT), of("MatMul", ["x", "v"], ["y"])]
-    op = made(
+    op = typed_op(
         f"f16 weights {m}x{k}x{n}",
         nodes,
         normal(rng, m, k),

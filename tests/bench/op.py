@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +44,29 @@ def build(nodes: list[onnx.NodeProto], x: np.ndarray, weights: dict[str, np.ndar
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
     return bytes(onnx.shape_inference.infer_shapes(model).SerializeToString())
+
+
+def typed_op(
+    name: str,
+    nodes: Sequence[onnx.NodeProto],
+    x: np.ndarray,
+    weights: dict[str, np.ndarray],
+    out: Any,
+    flops: float,
+    kind: str = "chain",
+) -> Op:
+    """An Op of input x and output y of another type, in opset 20 and onnxruntime's own."""
+    types = (helper.np_dtype_to_tensor_dtype(np.dtype(t)) for t in (x.dtype, out))
+    graph = helper.make_graph(
+        nodes, "op",
+        [helper.make_tensor_value_info("x", next(types), list(x.shape))],
+        [helper.make_tensor_value_info("y", next(types), None)],
+        [numpy_helper.from_array(np.asarray(value), key) for key, value in weights.items()],
+    )  # fmt: skip
+    imports = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=imports, ir_version=10)
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    return Op(name, kind, inferred.SerializeToString(), {"x": x}, {}, flops)
 
 
 def inside(
