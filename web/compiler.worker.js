@@ -26,14 +26,14 @@ const rpc = new Rpc(/** @type {import('./api/rpc.js').Port} */ (/** @type {unkno
 });
 
 // Everything else is Python's: the table of methods is bridge.METHODS.
-const METHODS = ['create', 'prepare', 'release', 'reference', 'check', 'kernel', 'stats'];
+const METHODS = ['create', 'settle', 'prepare', 'release', 'reference', 'check', 'kernel', 'stats'];
 const TUNING = ['know', 'forget', 'device', 'probing', 'probed', 'gpuProbing', 'gpuProbed', 'moving', 'policy', 'prefer', 'open', 'surveyed', 'records', 'next', 'measured', 'report',
   'paired', 'link', 'replaced', 'unlinked', 'restore', 'adoption', 'adopted', 'refused', 'status', 'dump', 'reset', 'drop'];
 for (const method of [...METHODS, ...TUNING.map((name) => `tune.${name}`)]) {
   rpc.handlers[method] = async (args, { progress, cancel }) => {
     const answer = (await up()).dispatch(method, args, progress, cancel);
     keepBytecode();
-    if (method === 'release') collect(); // the session's Blobs live while any worker has not collected them
+    if (method === 'release' || method === 'settle') collect(); // a session's files live while any worker has not collected them
     return unpack(answer);
   };
 }

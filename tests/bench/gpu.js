@@ -372,6 +372,55 @@ async function library(name) {
   return api;
 }
 
+/** @type {{session: any, feeds: any} | null} the model whose steps are counted, see gpu_dispatch.py */
+let chain = null;
+
+/** @param {string} url @param {number[]} dims of its input @returns {Promise<number>} steps of a run */
+async function openChain(url, dims) {
+  const api = await library('nnjit');
+  const session = await api.InferenceSession.create(url, { executionProviders: ['webgpu'], preferredOutputLocation: 'gpu-buffer', tune: { mode: 'off' } });
+  const { device } = api.env.webgpu;
+  const values = numbers(dims.reduce((x, y) => x * y), 0);
+  const buffer = device.createBuffer({ size: values.byteLength, usage: STORAGE | COPY_SRC | COPY_DST });
+  device.queue.writeBuffer(buffer, 0, values);
+  chain = { session, feeds: { x: api.Tensor.fromGpuBuffer(buffer, { dataType: 'float32', dims }) } };
+  await spinChain(20);
+  return session.stats().compile.steps;
+}
+
+/** @param {number} runs queued one after another @returns {Promise<{ms: number, encodeMs: number}>} of all of them */
+async function spinChain(runs) {
+  if (!chain) throw new Error('no chain is open');
+  const { session, feeds } = chain;
+  heater?.start();
+  await settled();
+  const begun = performance.now();
+  let encodeMs = 0;
+  for (let i = 0; i < runs; i++) {
+    const { y } = await session.run(feeds);
+    for (const { kind, ms } of session.lastRun.segments) if (kind === 'gpu') encodeMs += ms;
+    y.dispose();
+  }
+  await (await library('nnjit')).env.webgpu.device.queue.onSubmittedWorkDone();
+  return { ms: performance.now() - begun, encodeMs };
+}
+
+async function closeChain() {
+  await chain?.session.release();
+  chain = null;
+}
+
+/**
+ * Both libraries are up, with a device and their code compiled, before the first model is timed.
+ * @param {'nnjit' | 'onnxruntime-web'} name @param {string} url of y = f(x), three numbers
+ */
+async function warm(name, url) {
+  const api = await library(name);
+  const session = await api.InferenceSession.create(url, { executionProviders: ['webgpu'] });
+  await session.run({ x: new api.Tensor('float32', new Float32Array(3), [3]) });
+  await session.release();
+}
+
 /**
  * A model with inputs and outputs on the processor, as programs use it: ms of the first result and of later runs.
  * @param {'nnjit' | 'onnxruntime-web'} name @param {string} url @param {Record<string, any>} inputs @param {string} blobUrl
@@ -380,11 +429,14 @@ async function library(name) {
 async function model(name, url, inputs, blobUrl, repeats) {
   const blob = new Uint8Array(await (await fetch(blobUrl)).arrayBuffer());
   const api = await library(name);
+  /** When a stage was last heard of, nnjit's alone. @type {Record<string, number>} */
+  const stages = {};
+  const progress = (/** @type {string} */ stage) => (stages[stage] = performance.now() - start);
   const start = performance.now();
-  const session = await api.InferenceSession.create(url, { executionProviders: ['webgpu'] });
+  const session = await api.InferenceSession.create(url, { executionProviders: ['webgpu'], ...(name === 'nnjit' ? { progress } : {}) });
   const createMs = performance.now() - start;
   const feeds = Object.fromEntries(Object.entries(inputs).map(([n, head]) => [n, decode(head, blob, api.Tensor)]));
-  const results = await session.run(feeds);
+  const results = await session.run(feeds, ...(name === 'nnjit' ? [undefined, { progress }] : []));
   const firstMs = performance.now() - start;
   await settled(); // on the device of the shaders; a model is timed at whatever clock its own runs keep the GPU at
   // the first second is slower: drivers and browsers are still at it
@@ -398,11 +450,11 @@ async function model(name, url, inputs, blobUrl, repeats) {
   /** @type {Record<string, number[]>} */
   const heads = {};
   for (const [output, tensor] of Object.entries(results)) heads[output] = Array.from(tensor.data.slice(0, 64), Number);
-  const facts = name === 'nnjit' ? { backend: session.backend, stats: session.stats(), profile: await session.profile({ repeats: 3 }),
+  const facts = name === 'nnjit' ? { stages, backend: session.backend, stats: session.stats(), profile: await session.profile({ repeats: 3 }),
     elsewhere: session.placement().filter((/** @type {any} */ row) => row.backend === 'reference').length } : {};
   await session.release();
   const later = samples.sort((a, b) => a - b);
   return { createMs, firstMs, ms: later[later.length >> 1], min: later[0], max: later[later.length - 1], heads, ...facts };
 }
 
-Object.assign(globalThis, { bench: { start, timeShader, timeCold, copyRate, tfProduct, resident, model, forget } });
+Object.assign(globalThis, { bench: { start, timeShader, timeCold, copyRate, tfProduct, resident, openChain, spinChain, closeChain, warm, model, forget } });

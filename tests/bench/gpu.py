@@ -39,6 +39,7 @@ from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.runtime.gpu_compile import compile_gpu
 from nnjit.runtime.gpu_memory import GpuMemory
 from nnjit.tune.gpu_device import facts_of, probes
+from tests.bench import gpu_dispatch
 from tests.bench.gpu_steps import Peaks, table
 from tests.device.conftest import ADAPTER, executable, flags, vendor
 from tests.models import catalogue
@@ -220,8 +221,9 @@ class Bench:
             self.say("cublas: no PyTorch here")
             return
         half = [("f16", *s) for s in SHAPES if s[0] >= 128]
+        sizes = [tuple(map(int, size.split("x"))) for size in self.options.vector.split(",")]
         asked = {"products": [("f32", *s) for s in SHAPES] + half,
-                 "vectors": [(d, self.options.vector, self.options.vector) for d in ("f32", "f16")]}  # fmt: skip
+                 "vectors": [(d, *size) for d in ("f32", "f16") for size in sizes]}  # fmt: skip
         script = Path(__file__).parent / "gpu_torch.py"
         done = subprocess.run(
             [sys.executable, str(script), json.dumps(asked)], capture_output=True, text=True, check=True
@@ -249,13 +251,14 @@ class Bench:
         self.result["copy GB/s"] = rate
         self.say(f"copy: {rate:.0f} GB/s")
         self.result["vectors"] = rows = []
-        k = n = self.options.vector
-        for dtype in ("f32", "f16", "4 bits", "8 bits"):
-            if dtype == "f16" and not self.target.half:
-                continue
-            for right in ("kn", "nk") if dtype[0] == "f" else ("nk",):
-                rows.append(self._vector(dtype, right, k, n))
-                self.save()
+        for size in self.options.vector.split(","):
+            k, n = map(int, size.split("x"))
+            for dtype in ("f32", "f16", "4 bits", "8 bits"):
+                if dtype == "f16" and not self.target.half:
+                    continue
+                for right in ("kn", "nk") if dtype[0] == "f" else ("nk",):
+                    rows.append(self._vector(dtype, right, k, n))
+                    self.save()
 
     def _vector(self, dtype: str, right: str, k: int, n: int) -> dict[str, Any]:
         bits = int(dtype[0]) if dtype[0] != "f" else 0
@@ -287,9 +290,26 @@ class Bench:
         first = row["candidates"][0]
         row["default"], row["best"] = first.get("GB/s"), max(good, default=None)
         self.page.evaluate("bench.forget()")
-        rates = "  ".join(f"{x} {row[x]:.0f}" for x in ("default", "best") if row[x])
+        row |= self._as_many_bytes(n, nbytes)
+        rates = "  ".join(f"{x} {row[x]:.0f}" for x in ("default", "best", "floats", "copy") if row.get(x))
         self.say(f"row by {k}x{n} {dtype} {right}: {rates} GB/s")
         return row
+
+    def _as_many_bytes(self, n: int, nbytes: int) -> dict[str, Any]:
+        """GB/s over as many cold bytes where nothing is to be unpacked: floats that lie along the sum, and a copy,
+        which reads one half and writes the other."""
+        floats = product_spec(1, nbytes // n // 16 * 4, n, "f32", "nk", constant=True)
+        out: dict[str, Any] = {}
+        for name, spec, cold in (("floats", floats, 1), ("copy", copy_spec(nbytes // 32 * 4), 0)):
+            shader = emit(apply(spec, gpu_schedule(spec, self.target)), self.target)
+            try:
+                arguments = [shader.to_js(), cold, self.options.cold << 20, None, 0]
+                ms = self.page.evaluate("(a) => bench.timeCold(...a)", arguments)["ms"]
+                out[name] = sum(b.nbytes for b in shader.bindings) / ms / 1e6
+            except Exception as error:
+                out[f"{name} failed"] = str(error)[:400]
+            self.page.evaluate("bench.forget()")
+        return out
 
     def bytes(self) -> None:
         """Products of i8 with sums of i32, words on both sides as a kernel before made them."""
@@ -357,6 +377,11 @@ class Bench:
                 found["us a step"] = 1e3 * found["ms"] / found["steps"]
                 rows.append({"model": name, **found})
                 self.say(f"{name}: {found['ms']:.3f} ms a run, {found['us a step']:.2f} us a step")
+        row = gpu_dispatch.measure(
+            self.page, self.lab.browser, self.lab.site.put("~/chain.onnx", gpu_dispatch.chain())
+        )
+        rows.append({"model": "chain", **row})
+        self.say("  ".join(f"{name} {value:.2f}" for name, value in row.items()))
         self.result["dispatch"] = rows
 
     def peaks(self) -> Peaks:
@@ -452,7 +477,9 @@ def main(arguments: list[str], say: Say = print) -> int:
         "--candidates", type=int, default=12, help="schedules timed a shape; default %(default)s"
     )
     parser.add_argument("--vectors", type=int, default=12, help="the same of a row by a matrix")
-    parser.add_argument("--vector", type=int, default=4096, help="rows and columns of that matrix")
+    parser.add_argument(
+        "--vector", default="4096x4096", help="rows and columns of that matrix, or of several"
+    )
     parser.add_argument("--cold", type=int, default=1024, help="MiB of matrices read in turn")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--batch", default="1", help="how many inputs a run of a model takes: 1, or 1,8")

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
 from playwright.sync_api import Page
+
+from tests.browser.api_page import Api, model
 
 if TYPE_CHECKING:
     from tests.conftest import NewPage
@@ -87,3 +92,94 @@ def test_files_of_closed_pages_are_swept(new_page: NewPage) -> None:
         second.close()
         first.evaluate(make)
         first.wait_for_function("async () => (await files()) === 2")
+
+
+HELD = """async ({ url, how }) => {
+  const { openSource } = await import('/api/sources.js');
+  const { Stash } = await import('/api/stash.js');
+  const { chunks } = await import('/engine/source.js');
+  const { close } = Stash.prototype;
+  const kind = (source) => source.bytes.constructor.name;
+  const whole = async (source) => {
+    const parts = [];
+    const range = { source: 0, start: 5, length: 3_000_000 };
+    for await (const { bytes } of chunks(source.bytes, range)) parts.push(bytes.slice());
+    return new Uint8Array(await new Blob(parts).arrayBuffer());
+  };
+  if (how === 'no room') Stash.prototype.close = () => Promise.reject(new Error('the disk is full'));
+  try {
+    const source = await openSource(url ?? bytes(3 << 20), {});
+    const [first, shared] = [kind(source), source.bytes.buffer instanceof SharedArrayBuffer];
+    const wanted = bytes(3 << 20).subarray(5, 3_000_005);
+    if (how === 'dropped') source.drop();
+    const before = how === 'dropped' || same(await whole(source), wanted);
+    await source.settled;
+    const after = how === 'dropped' || same(await whole(source), wanted);
+    const last = kind(source);
+    source.drop();
+    while (await files()) await new Promise((later) => setTimeout(later, 10));
+    return { first, shared, before, after, last };
+  } finally {
+    Stash.prototype.close = close;
+  }
+}"""
+
+
+@pytest.mark.parametrize("given", ["url", "bytes"])
+@pytest.mark.parametrize("how", ["", "no room", "dropped"])
+def test_bytes_are_read_from_memory_until_they_are_put_away(
+    page: Page, server: Any, given: str, how: str
+) -> None:
+    page.evaluate(HELPERS)
+    data = bytes((i * 7) % 251 for i in range(3 << 20))
+    url = server.site.put("held.bin", data) if given == "url" else None
+    found = page.evaluate(HELD, {"url": url, "how": how})
+    if how != "dropped":  # that may come before or after
+        assert found["last"] == ("Uint8Array" if how else "Blob")
+    del found["last"]
+    assert found == {"first": "Uint8Array", "shared": True, "before": True, "after": True}
+
+
+def test_a_session_goes_from_memory_to_the_blob(booted: Api) -> None:
+    """The first plan's weights come from memory, those that another shape's plan asks for from the Blob."""
+    rng = np.random.default_rng(7)
+    table, weights = (rng.normal(0, 1, (rows, 600)).astype(np.float32) for rows in (700, 600))
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Gather", ["t", "s"], ["z"]),
+    ]
+    f = TensorProto.FLOAT
+    data = model(nodes, {"x": (f, ["n", 600])}, {"y": (f, None), "z": (f, None)}, {"w": weights, "t": table})
+    x = rng.normal(0, 1, (3, 600)).astype(np.float32)
+    found = booted.run(
+        """async ([url, x]) => {
+          const { Held } = await import('/api/held.js');
+          const settled = [];
+          const of = Held.of;
+          Held.of = (size) => {
+            const held = of(size);
+            settled.push(held.settled);
+            return held;
+          };
+          try {
+            const session = await create(url);
+            const run = async (n) => {
+              const { y, z } = await session.run({ x: T('float32', new Float32Array(x).slice(0, n * 600), [n, 600]) });
+              return [[...y.data], [...z.data]];
+            };
+            const first = await run(3);
+            const blobs = (await Promise.all(settled)).map((blob) => blob?.size);
+            const results = [first, await run(2), await run(3)];
+            await session.release();
+            return { results, blobs };
+          } finally {
+            Held.of = of;
+          }
+        }""",
+        [booted.put("held.onnx", data.SerializeToString()), x.reshape(-1).tolist()],
+    )
+    assert found["blobs"] == [len(data.SerializeToString())]
+    for (y, z), n in zip(found["results"], (3, 2, 3), strict=True):
+        np.testing.assert_allclose(np.reshape(y, (n, 600)), x[:n] @ weights, rtol=1e-4, atol=1e-4)
+        np.testing.assert_array_equal(np.reshape(z, (2, 600)), table[[n, 600]])

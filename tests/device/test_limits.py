@@ -4,6 +4,7 @@ bound in parts. The limit is made small here; shaders and bindings are those of 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,20 +20,54 @@ RNG = np.random.default_rng(53)
 F = TensorProto.FLOAT
 LIMIT = 4096
 
-LIMITED = """async (limit) => {
+LIMITED = """async ([name, limit]) => {
   const { getGpu } = await import('/api/workers.js');
   const { client } = await getGpu();
-  const before = client.facts.limits.maxStorageBufferBindingSize;
-  client.facts.limits.maxStorageBufferBindingSize = limit;
+  const before = client.facts.limits[name];
+  client.facts.limits[name] = limit;
   return before;
 }"""
 
 
+@contextmanager
+def limited(gpu: Api, name: str) -> Iterator[None]:
+    before = gpu.run(LIMITED, [name, LIMIT])
+    try:
+        yield
+    finally:
+        gpu.run(LIMITED, [name, before])
+
+
 @pytest.fixture
 def small(gpu: Api) -> Iterator[Api]:
-    before = gpu.run(LIMITED, LIMIT)
-    yield gpu
-    gpu.run(LIMITED, before)
+    with limited(gpu, "maxStorageBufferBindingSize"):
+        yield gpu
+
+
+def test_a_tensor_larger_than_a_buffer_is_refused_and_the_session_lives(gpu: Api) -> None:
+    """What is told names the tensor; smaller shapes run after it, and with both backends allowed WebAssembly serves."""
+    nodes = [helper.make_node("Relu", ["x"], ["y"])]
+    data = model(nodes, {"x": (F, ["n", 16])}, {"y": (F, None)}).SerializeToString()
+    with limited(gpu, "maxBufferSize"):
+        found = gpu.run(
+            """async (path) => {
+              const feeds = (n) => ({ x: T('float32', new Float32Array(16 * n).fill(2), [n, 16]) });
+              const session = await create(path, { executionProviders: ['webgpu'] });
+              const told = ({ code, message, hint, fields }) => ({ code, message, hint, fields });
+              const error = await session.run(feeds(100)).catch(told);
+              const { y } = await session.run(feeds(3));
+              const both = await create(path, { executionProviders: ['webgpu', 'wasm'] });
+              const large = await both.run(feeds(100));
+              const result = { error, small: [...y.data], large: large.y.data.length, backend: both.backend };
+              await session.release();
+              await both.release();
+              return result;
+            }""",
+            gpu.put("large.onnx", data),
+        )
+    assert found["error"]["code"] == "OUT_OF_MEMORY" and "wasm" in found["error"]["hint"]
+    assert found["error"]["fields"]["value"] in ("x", "y"), found["error"]
+    assert found["small"] == [2.0] * 48 and found["large"] == 1600 and found["backend"] == "wasm"
 
 
 def test_tables_and_weights_larger_than_a_binding(small: Api) -> None:

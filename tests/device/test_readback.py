@@ -8,7 +8,7 @@ import pytest
 
 from tests.browser.api_page import Api
 
-READ = """async ([sizes, piece]) => {
+READ = """async ([sizes, piece, most]) => {
   const nnjit = (await import('/nnjit.js')).default;
   const { Readback, bytesToRead } = await import('/engine/webgpu/readback.js');
   const device = nnjit.env.webgpu.device ?? (await (await navigator.gpu.requestAdapter()).requestDevice());
@@ -21,7 +21,7 @@ READ = """async ([sizes, piece]) => {
     device.queue.writeBuffer(buffer, 0, Int32Array.from(values, value));
     return { ref: { name: String(k), type, dims: [], buffer: 0, nbytes, stored }, buffer };
   });
-  const readback = new Readback(device, bytesToRead(wanted), ...(piece ? [piece] : []));
+  const readback = new Readback(device, bytesToRead(wanted), ...(piece ? [piece, most] : []));
   const places = wanted.map(({ ref }, k) => (k % 2 ? new Uint8Array(ref.nbytes).fill(255) : null));
   const right = [];
   for (let run = 0; run < 2; run++) {
@@ -48,8 +48,9 @@ READ = """async ([sizes, piece]) => {
 }"""
 
 
-@pytest.mark.parametrize("piece", [16, 48, 64, 4096])
-def test_pieces_of_any_size(gpu: Api, piece: int) -> None:
+@pytest.mark.parametrize(("piece", "most"), [(16, 3), (48, 1), (64, 16), (64, 1000), (4096, 2)])
+def test_pieces_of_any_size(gpu: Api, piece: int, most: int) -> None:
+    """As many buffers as pieces, and fewer that take turns."""
     sizes: list[list[Any]] = [["float32", "f32", n] for n in (4, 12, 16, 20, 64, 100, 256)]
     sizes += [
         ["int8", "i32", 7],
@@ -58,7 +59,7 @@ def test_pieces_of_any_size(gpu: Api, piece: int) -> None:
         ["float32", "f32", 0],
         ["float32", "f32", 1020],
     ]
-    assert gpu.run(READ, [sizes, piece]) == [["right"] * len(sizes)] * 2
+    assert gpu.run(READ, [sizes, piece, most]) == [["right"] * len(sizes)] * 2
 
 
 def test_large_tensors_share_pieces(gpu: Api) -> None:
@@ -67,7 +68,7 @@ def test_large_tensors_share_pieces(gpu: Api) -> None:
         ["float32", "f32", 1 << 20],
         ["float32", "f32", (5 << 20) + 12],
     ]
-    assert gpu.run(READ, [sizes, 0]) == [["right"] * 3] * 2
+    assert gpu.run(READ, [sizes, 0, 0]) == [["right"] * 3] * 2
 
 
 def test_a_device_lost_while_tensors_come_is_an_error(gpu: Api) -> None:

@@ -203,3 +203,42 @@ def test_tuning_goes_on_after_the_device_was_lost(gpu: Api) -> None:
     assert found["after"]["candidates"] > found["candidates"] or found["after"]["state"] == "done"
     for values in found["values"]:
         np.testing.assert_allclose(np.reshape(values, wanted.shape), wanted, rtol=2e-5, atol=2e-5)
+
+
+def test_the_page_is_drawn_while_the_tuner_works(gpu: Api) -> None:
+    """Frames come between the readings of a lab that uses every gap: counted, not timed."""
+    data, feeds, _ = net()
+    found = gpu.run(
+        """async ([path, x]) => {
+          const session = await create(path, { executionProviders: ['webgpu'], strict: true });
+          const { submit } = GPUQueue.prototype;
+          let [frames, submitted, since, most, drawing] = [0, 0, 0, 0, true];
+          const frame = () => {
+            frames++;
+            most = Math.max(most, since);
+            since = 0;
+            if (drawing) requestAnimationFrame(frame);
+          };
+          GPUQueue.prototype.submit = function (...given) {
+            submitted++;
+            since++;
+            return submit.apply(this, given);
+          };
+          try {
+            await session.run({ x: T('float32', new Float32Array(x), [33, 36]) });
+            requestAnimationFrame(frame);
+            submitted = since = 0;
+            await session.tuning.start({ mode: 'now', budgetMs: 3000 });
+            const { state, candidates } = await session.tuning.finished();
+            return { state, candidates, frames, submitted, most: Math.max(most, since) };
+          } finally {
+            drawing = false;
+            GPUQueue.prototype.submit = submit;
+            await session.release();
+          }
+        }""",
+        [gpu.put("drawn.onnx", data), feeds["x"].reshape(-1).tolist()],
+    )
+    # a candidate takes dozens of submissions: without a turn for the page they would come all at once
+    assert found["candidates"] >= 2 and found["frames"] >= 4, found
+    assert 4 * found["most"] <= found["submitted"], found

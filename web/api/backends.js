@@ -56,7 +56,7 @@ export class Backends {
   get preparing() { return this.#now.preparing; }
   get compiled() { return this.#now.compiled; }
   get description() { return this.#now.description; }
-  get blobs() { return this.#now.blobs; }
+  get files() { return this.#now.files; }
   get loaded() { return this.#now.loaded; }
   get latest() { return this.#now.latest; }
   get state() { return this.#now.state; }
@@ -96,6 +96,10 @@ export class Backends {
   /** @param {boolean} on */
   steady(on) {
     this.#now.steady(on);
+  }
+
+  endLease() {
+    this.#now.endLease();
   }
 
   async close() {

@@ -13,6 +13,7 @@ import { bytesOf, fromValue, toValue } from './values.js';
  * @typedef {import('./options.js').Options} Options
  * @typedef {import('./options.js').Progress} Progress
  * @typedef {import('./sources.js').Source} Source
+ * @typedef {import('./sources.js').Bytes} Bytes
  * @typedef {import('./feeds.js').Feed} Feed
  * @typedef {import('../engine/types.js').Plan} Plan
  * @typedef {import('../engine/types.js').ValueRef} ValueRef
@@ -66,19 +67,35 @@ export class Plans {
   /** What changes the memory between runs begins, or has ended. @param {boolean} on */
   steady(on) {
     this.#steady = on;
-    this.#endLease();
+    this.endLease();
   }
 
-  #endLease() {
+  /** The session's memory is about to change: outputs that lie there are gone. */
+  endLease() {
     this.#lease.over = true;
     this.#lease = { over: false };
   }
 
-  /** Every Blob a plan's ranges may point into: file 0 is the model, then the external files the compiler lists. */
-  get blobs() {
-    const named = new Map(this.external.map((source) => [source.name, source.blob]));
+  /** Every file a plan's ranges may point into: file 0 is the model, then the external files the compiler lists. */
+  get files() {
+    const named = new Map(this.external.map((source) => [source.name, source.bytes]));
     const rest = this.description.files.slice(1).map((name) => named.get(name) ?? new Blob());
-    return [this.model.blob, ...rest];
+    return [this.model.bytes, ...rest];
+  }
+
+  /**
+   * Tells the compiler where the bytes are that it was given from memory, once they have been put away.
+   * @param {string} session @param {(Bytes | null)[]} given of the model and of the external files
+   */
+  #settle(session, given) {
+    const compiler = getCompiler();
+    [this.model, ...this.external].forEach((source, file) => {
+      void source.settled.then(() => {
+        if (source.bytes === given[file] || !(source.bytes instanceof Blob)) return;
+        given[file] = null;
+        void compiler.rpc.call('settle', { session, file, blob: source.bytes }).catch(() => undefined); // released, or dead
+      });
+    });
   }
 
   /**
@@ -95,6 +112,7 @@ export class Plans {
     const relaxed = Boolean(info?.relaxed) && this.options.relaxed;
     const shared = Boolean(info?.sharedMemory); // also with one thread: feeds and outputs need no messages then
     this.memory = { shared, threads };
+    const given = [this.model, ...this.external].map(({ bytes }) => bytes);
     try {
       if (engine) await recall(signal, progress);
       if (gpu && this.options.tune.mode !== 'off') await recallGpu(gpu.client);
@@ -102,9 +120,9 @@ export class Plans {
         'create',
         {
           session: id,
-          model: this.model.blob,
+          model: this.model.bytes,
           name: this.model.name,
-          external: this.external.map(({ name, blob }) => ({ path: name, blob })),
+          external: this.external.map(({ name, bytes }) => ({ path: name, bytes })),
           options: {
             provider: this.options.provider,
             dims: this.options.dims,
@@ -127,6 +145,7 @@ export class Plans {
       throw error;
     }
     this.id = id;
+    this.#settle(id, given);
     this.#plans.clear();
     this.#valueInputs = [];
     this.#compilerGeneration = compiler.generation;
@@ -185,7 +204,7 @@ export class Plans {
   /** @param {Request} request @param {Progress} progress @param {AbortSignal | null} signal */
   async #prepare({ shapes, values }, progress, signal) {
     for (const fed of values.values()) keep(fed, this.#lease); // loading writes where it lies
-    this.#endLease();
+    this.endLease();
     const small = [...values].filter(([, tensor]) => byteLength(tensor) <= SMALL);
     // What is in the engine, so that Python takes back a plan that never got there.
     const { loaded } = this;
@@ -225,7 +244,7 @@ export class Plans {
   async #load(plan, progress, signal) {
     const { client } = await this.#runner();
     progress('load', 0, 1);
-    const answer = await client.loadPlan(this.id, /** @type {any} */ (plan), this.blobs, {
+    const answer = await client.loadPlan(this.id, /** @type {any} */ (plan), this.files, {
       onProgress: (stage, done, total) => stage === 'load' && progress(stage, done, total),
       ...(signal ? { signal } : {}),
     });
@@ -267,7 +286,7 @@ export class Plans {
     const id = this.id;
     this.id = '';
     this.#plans.clear();
-    this.#endLease();
+    this.endLease();
     const compiler = getCompiler();
     if (id && !compiler.death && compiler.generation === this.#compilerGeneration) {
       await compiler.rpc.call('release', { session: id }).catch(() => undefined);
@@ -350,7 +369,7 @@ export class Plans {
     const options = { fetch: refs.map((ref) => ref.name), into, stay, ...(signal ? { signal } : {}) };
     const onGpu = this.options.provider === 'webgpu';
     const running = client.run(this.id, plan.key, /** @type {any} */ (toFeeds(inputs, feeds, onGpu)), options);
-    this.#endLease(); // the feeds are taken
+    this.endLease(); // the feeds are taken
     const lease = this.#lease;
     const result = await running;
     const made = new Map(computed.map((name, i) => [name, given[i] ?? fromOutput(refs[i], result.outputs[i], lease)]));

@@ -36,7 +36,7 @@ export async function relink(plans, client, key, { ask, queue, signal, lab, mode
     return reason;
   };
   try {
-    const load = await client.loadBeside(id, plan, plans.blobs, lab, signal);
+    const load = await client.loadBeside(id, plan, plans.files, lab, signal);
     loaded = true;
     await client.warmPlan(id, plan.key, lab, warm, pace, signal);
     const until = performance.now() + patienceMs;

@@ -1,14 +1,37 @@
-// The bytes of a model, from wherever they are, as one Blob: a URL is streamed with progress and taken up again
-// once where it broke off; buffers are put away, files and blobs wrapped. The Blob is what both workers read windows of.
+// The bytes of a model, from wherever they are: a URL is streamed with progress and taken up again once where it broke
+// off; buffers are put away, files and blobs wrapped. Both workers read windows of them: of shared memory at first, where
+// there is room, and of a Blob as soon as the bytes are in one.
 import { NnjitError, failure, throwIfAborted } from './errors.js';
 import { log } from './env.js';
+import { Held } from './held.js';
 import { PIECE, Stash, readable } from './stash.js';
 
 /**
  * @typedef {string | URL | Request | ArrayBuffer | ArrayBufferView | Blob} BytesLike
  * @typedef {(stage: string, done: number, total: number) => void} Progress
- * @typedef {{blob: Blob, drop: () => void, name: string, url?: string}} Source  drop: the bytes are not needed any more
+ * @typedef {Blob | Uint8Array} Bytes  an array lies over shared memory
  */
+
+/** A file of a model. */
+export class Source {
+  /** Resolves when the bytes are where they stay. @type {Promise<void>} */
+  settled;
+
+  /** @param {Kept} kept @param {string} name @param {string} [url] */
+  constructor(kept, name, url) {
+    this.name = name;
+    this.url = url;
+    /** Lets go of the bytes: they are not needed any more. */
+    this.drop = () => kept.drop();
+    /** @type {Bytes} */
+    this.bytes = kept instanceof Held ? kept.view : kept.blob;
+    this.settled = kept instanceof Held ? kept.settled.then((blob) => {
+      if (blob) this.bytes = blob;
+    }) : Promise.resolve();
+  }
+}
+
+/** @typedef {import('./stash.js').Stashed | Held} Kept */
 
 const nothing = () => undefined;
 
@@ -22,28 +45,33 @@ export async function openSource(from, { signal, onProgress, name } = {}) {
   if (typeof from === 'string' || from instanceof URL || from instanceof Request) {
     const request = from instanceof Request ? from : new Request(new URL(String(from), document_base()));
     const url = request.url;
-    const stashed = await download(request, signal, onProgress);
-    return { ...stashed, url, name: name ?? lastPart(url) };
+    return new Source(await download(request, signal, onProgress), name ?? lastPart(url), url);
   }
   if (from instanceof Blob) {
     onProgress?.(from.size, from.size);
-    return { blob: from, drop: nothing, name: name ?? (from instanceof File ? from.name : 'model.onnx') };
+    return new Source({ blob: from, drop: nothing }, name ?? (from instanceof File ? from.name : 'model.onnx'));
   }
   if (from instanceof ArrayBuffer || ArrayBuffer.isView(from)) {
-    // A Blob cannot be made of shared memory: such bytes are copied out first.
-    const shared = globalThis.SharedArrayBuffer !== undefined && ArrayBuffer.isView(from) && from.buffer instanceof SharedArrayBuffer;
-    const bytes = shared ? new Uint8Array(from.buffer, from.byteOffset, from.byteLength).slice() : from;
-    const stashed = await wrap(ArrayBuffer.isView(bytes) ? new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength) : new Uint8Array(bytes));
-    onProgress?.(stashed.blob.size, stashed.blob.size);
-    return { ...stashed, name: name ?? 'model.onnx' };
+    const bytes = ArrayBuffer.isView(from) ? new Uint8Array(from.buffer, from.byteOffset, from.byteLength) : new Uint8Array(from);
+    const kept = await wrap(bytes);
+    onProgress?.(bytes.byteLength, bytes.byteLength);
+    return new Source(kept, name ?? 'model.onnx');
   }
   throw failure('BAD_ARGUMENT', `A model is a URL, ArrayBuffer, typed array, Blob or File, not ${describe(from)}`, {
     hint: "InferenceSession.create('model.onnx') or create(bytes)",
   });
 }
 
-/** Bytes of the caller, put away. @param {Uint8Array} bytes */
-async function wrap(bytes) {
+/** Bytes of the caller, put away. @param {Uint8Array} given @returns {Promise<Kept>} */
+async function wrap(given) {
+  const held = Held.of(given.byteLength);
+  if (held) {
+    held.add(given);
+    return held;
+  }
+  // A Blob cannot be made of shared memory: such bytes are copied out first.
+  const shared = globalThis.SharedArrayBuffer !== undefined && given.buffer instanceof SharedArrayBuffer;
+  const bytes = shared ? given.slice() : given;
   for (const disk of [false, true]) {
     const stash = new Stash(bytes.byteLength, disk);
     for (let at = 0; at < bytes.byteLength; at += PIECE) await stash.add(bytes.subarray(at, at + PIECE));
@@ -74,14 +102,15 @@ const lastPart = (url) => decodeURIComponent(new URL(url).pathname.split('/').po
 /**
  * @param {Request} request @param {AbortSignal | null | undefined} signal
  * @param {((done: number, total: number) => void) | undefined} onProgress
+ * @returns {Promise<Kept>}
  */
 async function download(request, signal, onProgress) {
   const first = await transfer(request, signal, onProgress, false);
-  if (await readable(first.blob)) return first;
+  if (first instanceof Held || await readable(first.blob)) return first;
   // Too much lies in Blobs already, of this page or of others.
   log('warning', `${request.url}: the browser has no room for it in memory; fetching it again, to disk`);
   first.drop();
-  const second = await transfer(request, signal, onProgress, true);
+  const second = /** @type {import('./stash.js').Stashed} */ (await transfer(request, signal, onProgress, true));
   if (await readable(second.blob)) return second;
   second.drop();
   throw noRoom(second.blob.size, { url: request.url });
@@ -91,26 +120,28 @@ async function download(request, signal, onProgress) {
  * @param {Request} request @param {AbortSignal | null | undefined} signal
  * @param {((done: number, total: number) => void) | undefined} onProgress
  * @param {boolean} disk
+ * @returns {Promise<Kept>}
  */
 async function transfer(request, signal, onProgress, disk) {
   /** @type {State} */
-  const state = { stash: null, disk, got: 0, total: 0, version: '' };
+  const state = { into: null, disk, got: 0, total: 0, version: '' };
   try {
     await readInto(state, await open(request, {}, signal), signal, onProgress);
   } catch (error) {
     if (!(error instanceof Broken)) {
-      state.stash?.drop();
+      state.into?.drop();
       throw fail(error, request.url, state, signal);
     }
     log('warning', `${request.url} broke off after ${state.got} bytes; taking it up again`);
     try {
       await resume(state, request, signal, onProgress);
     } catch (again) {
-      state.stash?.drop();
+      state.into?.drop();
       throw fail(again instanceof Broken ? again.reason : again, request.url, state, signal);
     }
   }
-  const stash = state.stash ?? new Stash(0);
+  const stash = state.into ?? new Stash(0);
+  if (stash instanceof Held) return stash;
   return stash.close().catch((error) => {
     stash.drop();
     throw noRoom(state.got, { url: request.url, cause: error });
@@ -126,7 +157,7 @@ class Broken extends Error {
   }
 }
 
-/** @typedef {{stash: Stash | null, disk: boolean, got: number, total: number, version: string}} State */
+/** @typedef {{into: Held | Stash | null, disk: boolean, got: number, total: number, version: string}} State */
 
 /**
  * @param {Request} request @param {Record<string, string>} headers @param {AbortSignal | null | undefined} signal
@@ -159,17 +190,20 @@ async function readInto(state, response, signal, onProgress) {
   state.version = versionOf(response);
   const reader = response.body?.getReader();
   if (!reader) throw new Broken(new Error('an answer without a body'));
-  const stash = (state.stash ??= new Stash(state.total, state.disk));
+  const into = (state.into ??= (state.disk ? null : Held.of(state.total)) ?? new Stash(state.total, state.disk));
   for (;;) {
     const { done, value } = await reader.read().catch((reason) => {
       throw signal?.aborted ? reason : new Broken(reason);
     });
     if (done) break;
     state.got += value.byteLength;
-    await stash.add(value).catch((cause) => {
-      void reader.cancel().catch(nothing);
-      throw noRoom(state.total || state.got, { cause });
-    });
+    if (into instanceof Held) into.add(value);
+    else {
+      await into.add(value).catch((cause) => {
+        void reader.cancel().catch(nothing);
+        throw noRoom(state.total || state.got, { cause });
+      });
+    }
     onProgress?.(state.got, state.total);
   }
   if (state.total && state.got < state.total) throw new Broken(new Error(`${state.got} of ${state.total} bytes came`));
@@ -197,8 +231,8 @@ async function resume(state, request, signal, onProgress) {
     }
   }
   if (response.status !== 206) {
-    state.stash?.drop();
-    Object.assign(state, { stash: null, got: 0 });
+    state.into?.drop();
+    Object.assign(state, { into: null, got: 0 });
   }
   await readInto(state, response, signal, onProgress);
 }

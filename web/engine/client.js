@@ -57,7 +57,7 @@ export class EngineClient extends Trials {
   /**
    * @param {string} id
    * @param {Plan} plan
-   * @param {Blob[]} [sources] the files that the plan's init list reads
+   * @param {import('./source.js').Bytes[]} [sources] the files that the plan's init list reads
    * @param {{onProgress?: Progress, signal?: AbortSignal, lab?: string}} [options] lab: in whose name, where it is the tuner's
    *   stages: 'compile', 'load' (bytes of ranges), 'init' (steps). A cancelled load leaves earlier plans intact.
    * @returns {Promise<import('./types.d.ts').LoadResult>}
@@ -139,7 +139,7 @@ export class EngineClient extends Trials {
    * Loads a plan beside the one whose place it is to take: runs go on meanwhile, also while its module is compiled.
    * @param {string} id
    * @param {Plan} plan
-   * @param {Blob[]} sources
+   * @param {import('./source.js').Bytes[]} sources
    * @param {string} lab in whose name
    * @param {AbortSignal} [signal]
    */

@@ -124,7 +124,7 @@ const methods = {
    * @param {Call} call
    * @param {string} id
    * @param {Plan} plan
-   * @param {Blob[]} sources
+   * @param {import('./source.js').Bytes[]} sources
    * @param {string} [labId] of the tuner, where it loads a plan beside the one that serves
    */
   loadPlan({ signal, cancel, progress }, id, plan, sources, labId) {

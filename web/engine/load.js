@@ -4,7 +4,7 @@
 import { NnjitError, asError, check, throwIfAborted } from './errors.js';
 import { PAGE } from './memory.js';
 import { callHost } from './run.js';
-import { chunks } from './source.js';
+import { chunks, sizeOf } from './source.js';
 import { countLong } from './steps.js';
 import { turn } from './turns.js';
 
@@ -24,7 +24,7 @@ const TELL = 30;
 /**
  * @param {Session} session
  * @param {Plan} plan
- * @param {Blob[]} sources files that 'range' items read
+ * @param {import('./source.js').Bytes[]} sources files that 'range' items read
  * @param {Context} context
  * @returns {Promise<import('./types.d.ts').LoadResult & {no: number}>} no: the plan's, in mail
  */
@@ -61,7 +61,7 @@ export async function loadPlan(session, plan, sources, context) {
  * What would otherwise show as a fault far away from its cause.
  * @param {Session} session
  * @param {Plan} plan
- * @param {Blob[]} sources
+ * @param {import('./source.js').Bytes[]} sources
  */
 function checkPlan(session, plan, sources) {
   const { key } = plan;
@@ -95,7 +95,7 @@ function checkPlan(session, plan, sources) {
   for (const item of plan.init) {
     if (item.kind !== 'range') continue;
     const { source, start, length } = item;
-    const size = sources[source]?.size;
+    const size = sources[source] && sizeOf(sources[source]);
     check(size !== undefined, 'SOURCE_READ', `The plan reads file ${source}; ${sources.length} were given.`,
       { source, start, length });
     check(start + length <= size, 'SOURCE_READ',
@@ -120,7 +120,7 @@ export async function compile(bytes) {
  * @param {Session} session
  * @param {LoadedPlan} plan
  * @param {InitItem[]} items
- * @param {Blob[]} sources
+ * @param {import('./source.js').Bytes[]} sources
  * @param {Context} context
  */
 async function initialize(session, plan, items, sources, context) {

@@ -1,5 +1,5 @@
 // Bytes of a file, a piece at a time: takes a Blob and a range, gives chunks in order. What is held beside
-// the file's bytes is one buffer, filled over and over.
+// the file's bytes is one buffer, filled over and over. Of a file that is in memory the chunks are parts of it.
 
 import { NnjitError } from './errors.js';
 
@@ -40,12 +40,30 @@ function reader(blob) {
   };
 }
 
+/** @typedef {Blob | Uint8Array} Bytes of a file */
+
+/** @param {Bytes} bytes */
+export const sizeOf = (bytes) => (ArrayBuffer.isView(bytes) ? bytes.byteLength : bytes.size);
+
 /**
- * @param {Blob} blob
+ * @param {Bytes} file
  * @param {{source: number, start: number, length: number}} range source: the file's number, for errors
  * @returns {AsyncGenerator<{offset: number, bytes: Uint8Array}>} bytes are valid until the next chunk is asked for
  */
-export async function* chunks(blob, { source, start, length }) {
+export async function* chunks(file, range) {
+  if (!ArrayBuffer.isView(file)) yield* chunksOfBlob(file, range);
+  else {
+    const part = file.subarray(range.start, range.start + range.length);
+    for (let offset = 0; offset < part.byteLength; offset += CHUNK) yield { offset, bytes: part.subarray(offset, offset + CHUNK) };
+  }
+}
+
+/**
+ * @param {Blob} blob
+ * @param {{source: number, start: number, length: number}} range
+ * @returns {AsyncGenerator<{offset: number, bytes: Uint8Array}>}
+ */
+async function* chunksOfBlob(blob, { source, start, length }) {
   let { read, cancel } = reader(blob.slice(start, start + length));
   let stalls = 0;
   const hint = 'Choose the file again; it was moved or changed since.';

@@ -30,20 +30,32 @@ from .session import CompilerSession, Options, static_shapes
 from .tensor_types import api_name
 
 SESSIONS: dict[str, CompilerSession] = {}
+FILES: dict[str, list[PageSource]] = {}
+"""Of each session: the model, then its external files."""
 _fetch: Callable[[str], Any] = lambda package: None  # noqa: E731 - until connect()
 
 
-class BlobSource:
-    """A Blob as a ByteSource: windows of it are read synchronously, which workers may."""
+class PageSource:
+    """A file of the page as a ByteSource: a Blob, whose windows are read synchronously, which workers may; or an
+    array over memory that the page shares until it has put the bytes into a Blob."""
 
-    def __init__(self, blob: JsProxy, name: str) -> None:
-        self._blob = blob
+    def __init__(self, file: JsProxy, name: str) -> None:
+        self._file = file
         self._reader = js.FileReaderSync.new()
         self.name = name
-        self.size = int(blob.size)
+        self.size = int(file.byteLength if _in_memory(file) else file.size)
 
     def read(self, start: int, length: int) -> bytes:
-        return bytes(self._reader.readAsArrayBuffer(self._blob.slice(start, start + length)).to_bytes())
+        part = self._file.slice(start, start + length)  # of an array: a copy
+        return bytes((part if _in_memory(self._file) else self._reader.readAsArrayBuffer(part)).to_bytes())
+
+    def settle(self, blob: JsProxy) -> None:
+        """The bytes are in this Blob now."""
+        self._file = blob
+
+
+def _in_memory(file: JsProxy) -> bool:
+    return bool(js.ArrayBuffer.isView(file))
 
 
 class Context:
@@ -149,9 +161,10 @@ def _session(args: Any) -> CompilerSession:
 
 
 def _create(args: Any, context: Context) -> dict[str, Any]:
-    external = {str(e.path): BlobSource(e.blob, str(e.path)) for e in args.external}
+    external = {str(e.path): PageSource(e.bytes, str(e.path)) for e in args.external}
     context("parse", 0, 1)
-    model = frontend.load(BlobSource(args.model, str(args.name)), external)
+    source = PageSource(args.model, str(args.name))
+    model = frontend.load(source, external)
     bridge_install.for_operators({op for _, op in model.nodes}, _fetch)
     options = bridge_tuning.with_facts(Options.read(args.options.to_py()))
     session = CompilerSession(model, options)
@@ -159,7 +172,14 @@ def _create(args: Any, context: Context) -> dict[str, Any]:
     answer["static"] = _static(session)
     context("parse", 1, 1)
     SESSIONS[str(args.session)] = session
+    FILES[str(args.session)] = [source, *external.values()]
     return answer
+
+
+def _settle(args: Any, context: Context) -> None:
+    """A file of a session that was read from shared memory is in a Blob now. file: 0 is the model."""
+    _session(args)
+    FILES[str(args.session)][int(args.file)].settle(args.blob)
 
 
 def _static(session: CompilerSession) -> dict[str, Any] | None:
@@ -194,6 +214,7 @@ def _prepare(args: Any, context: Context) -> dict[str, Any]:
 
 
 def _release(args: Any, context: Context) -> bool:
+    FILES.pop(str(args.session), None)
     return SESSIONS.pop(str(args.session), None) is not None
 
 
@@ -241,6 +262,7 @@ def _stats(args: Any, context: Context) -> dict[str, Any]:
 
 METHODS: dict[str, Callable[[Any, Context], Any]] = {
     "create": _create,
+    "settle": _settle,
     "prepare": _prepare,
     "release": _release,
     "host": _host,

@@ -95,8 +95,10 @@ class _Linker(Link):
     def plan(self) -> GpuPlan:
         alias = self._alias()
         spans = self._spans(alias, self._nbytes)
+        for b, span in spans.items():
+            self._checked(span.nbytes, name=b.name)
         at, sizes = shared(spans)
-        self.buffers += [self._checked(n) for n in sizes]
+        self.buffers += [GpuBuffer(n) for n in sizes]
         self.number |= at
         for buffer, other in alias.items():
             self.number[buffer] = at[root_of(alias, other)]
@@ -104,7 +106,7 @@ class _Linker(Link):
         fresh = self._place_constants(kept)
         for b in staged:
             self.number[b] = len(self.buffers)
-            self.buffers.append(self._checked(self._nbytes(b), staged=True))
+            self.buffers.append(self._checked(self._nbytes(b), staged=True, name=b.name))
         steps, segments = self._steps()
         self._init(fresh, staged)
         g = self.lowered.graph
@@ -149,12 +151,15 @@ class _Linker(Link):
         dtype = self.dtypes[b]
         return padded(-(-b.nbytes // SIZES[dtype]) * (1 if b in self.packed else self._element(dtype)))
 
-    def _checked(self, nbytes: int, constant: int = -1, staged: bool = False) -> GpuBuffer:
+    def _checked(self, nbytes: int, constant: int = -1, staged: bool = False, *, name: str = "") -> GpuBuffer:
         limit = self.target.max_buffer_bytes
         if nbytes > limit:
             raise OutOfMemory(
-                f"A tensor takes {nbytes >> 20} MiB; a buffer of this GPU holds {limit >> 20} MiB",
+                f"The tensor {name!r} takes {nbytes / 2**20:.4g} MiB; a buffer of this GPU holds {limit / 2**20:.4g}",
                 hint="use smaller input shapes, or executionProviders: ['wasm']",
+                value=name,
+                needed=nbytes,
+                available=limit,
             )
         return GpuBuffer(nbytes, constant, staged)
 
@@ -172,7 +177,7 @@ class _Linker(Link):
             at, new = self.memory.constant(keys.get(b) or f"plan {self.key} {id(b)}")
             if at not in numbers:  # else the same bytes under another name
                 numbers[at] = len(self.buffers)
-                self.buffers.append(self._checked(self._nbytes(b), at))
+                self.buffers.append(self._checked(self._nbytes(b), at, name=b.name))
             self.number[b] = numbers[at]
             if new:
                 fresh.add(b)

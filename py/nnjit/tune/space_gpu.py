@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from math import log2
 from typing import Any
 
 from nnjit.codegen.schedule import gpu_attention, gpu_products, gpu_rules
 from nnjit.codegen.schedule.attention import shape as attention_shape
 from nnjit.codegen.schedule.facts import LANES
 from nnjit.codegen.schedule.gpu_products import Product, Shape
-from nnjit.codegen.schedule.group_steps import Cache, Matrix, Online, Patch, Team, Threads, Words
+from nnjit.codegen.schedule.group_steps import Along, Cache, Matrix, Online, Patch, Team, Threads, Words
 from nnjit.codegen.schedule.steps import Block, Schedule, Step, Tile, Unroll
 from nnjit.codegen.schedule.words import GROUP
 from nnjit.codegen.spec import Axis, KernelSpec
@@ -37,6 +38,7 @@ def gpu_space(spec: KernelSpec, target: WgslTarget) -> Space:
         _attention(spec, default, target),
         _tiled(spec, default, target),
         _side_by_side(spec, default, target),
+        _along(default, spec, target),
     ):
         if found is not None:
             return found
@@ -235,6 +237,29 @@ def _side_by_side(spec: KernelSpec, default: Schedule, target: WgslTarget) -> Sp
         return found
 
     return Space(spec, "row", default, knobs, build, cost)
+
+
+def _along(default: Schedule, spec: KernelSpec, target: WgslTarget) -> Space | None:
+    """Columns that a team does at once, threads of a team, spans whose weights are read before the first is used."""
+    own = default[0] if len(default) == 1 else None
+    if not isinstance(own, Along):
+        return None
+    knobs = (
+        Knob("columns", tuple(dict.fromkeys((own.columns, 1, 2, 4)))),
+        Knob("threads", tuple(dict.fromkeys((own.threads, 16, 32, 64, 128, 256)))),
+        Knob("turns", tuple(dict.fromkeys((own.turns, 1, 2, 4)))),
+    )
+
+    def build(c: Choice) -> Schedule:
+        return (replace(own, columns=c["columns"], threads=c["threads"], turns=c["turns"]),)
+
+    def cost(c: Choice) -> float | None:
+        """How far it is from the rules' own: nothing better is known."""
+        if c["threads"] > target.max_workgroup:
+            return None
+        return sum(abs(log2(c[k] / getattr(own, k))) for k in ("columns", "threads", "turns"))
+
+    return Space(spec, "along", default, knobs, build, cost)
 
 
 # ---- attention ----

@@ -98,5 +98,7 @@ def test_what_only_loading_reads_is_given_back() -> None:
 def test_a_tensor_larger_than_a_buffer_is_out_of_memory() -> None:
     feeds = {"x": np.zeros((64, 64), np.float32)}
     model = model_of([helper.make_node("Relu", ["x"], ["y"])], feeds, {}, ["y"])
-    with pytest.raises(OutOfMemory, match="GPU"):
+    with pytest.raises(OutOfMemory, match=r"'[xy]' takes .* GPU holds") as raised:
         planned(model, feeds, max_buffer_bytes=1024)
+    assert raised.value.fields["needed"] == 64 * 64 * 4 and raised.value.fields["available"] == 1024
+    assert "wasm" in raised.value.hint

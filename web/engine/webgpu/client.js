@@ -62,7 +62,7 @@ export class GpuClient {
   }
 
   /**
-   * @param {string} id @param {GpuPlan} plan @param {Blob[]} sources @param {CallOptions} [options]
+   * @param {string} id @param {GpuPlan} plan @param {import('../source.js').Bytes[]} sources @param {CallOptions} [options]
    * @returns {Promise<import('../types.d.ts').LoadResult>}
    */
   async loadPlan(id, plan, sources, { onProgress = () => {}, signal = never } = {}) {

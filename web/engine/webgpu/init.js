@@ -33,7 +33,7 @@ export class Initializer {
 
   /**
    * @param {GPUDevice} device @param {GpuPlan} plan @param {LoadedPlan} loaded @param {Promise<ShaderKernel>[]} kernels
-   * @param {Blob[]} sources @param {Context} context @param {string} session
+   * @param {import('../source.js').Bytes[]} sources @param {Context} context @param {string} session
    */
   constructor(device, plan, loaded, kernels, sources, context, session) {
     this.device = device;

@@ -11,7 +11,10 @@ import { COPY_DST, COPY_SRC, STORAGE } from './shader.js';
 /** @typedef {import('./shader.js').Pipelines} Pipelines */
 /** @typedef {import('../types.d.ts').HostValue} HostValue */
 /** @typedef {{host: import('../host.js').Host, signal: AbortSignal, progress: import('../types.d.ts').Progress}} Context */
-/** @typedef {{kernel: ShaderKernel, group: GPUBindGroup}} Bound */
+/**
+ * A step as the loop over a run's steps takes it: nothing is looked up there.
+ * @typedef {{kernel: ShaderKernel, group: GPUBindGroup, pipeline: GPUComputePipeline, x: number, y: number, z: number}} Bound
+ */
 
 /** Runs whose results stay on the device, in its queue at a time. */
 const QUEUED = 16;
@@ -60,6 +63,24 @@ export class LoadedPlan {
     if (this.#flight.length > QUEUED) await this.#flight.shift();
   }
 
+  /** @param {ShaderKernel} kernel @param {GpuBinding[]} bindings @returns {Bound} */
+  step(kernel, bindings) {
+    const [x, y, z] = kernel.shader.dispatch;
+    return { kernel, group: this.bind(kernel, bindings), pipeline: kernel.pipeline, x, y, z };
+  }
+
+  /**
+   * The steps of a segment in parts of no more than so many operations: after each a run is submitted. What the segment
+   * before it left open counts, and the last part stays open.
+   * @param {number} at segment @param {number} most @returns {{first: number, last: number, full: boolean}[]}
+   */
+  parts(at, most) {
+    return (this.#parts ??= cut(this.plan, most))[at];
+  }
+
+  /** @type {{first: number, last: number, full: boolean}[][] | undefined} */
+  #parts;
+
   /** @param {ShaderKernel} kernel @param {GpuBinding[]} bindings */
   bind(kernel, bindings) {
     return kernel.bind(bindings.map(([at, offset, size]) => ({ buffer: this.buffer(at), offset, size })));
@@ -81,7 +102,7 @@ export class LoadedPlan {
     const pass = encoder.beginComputePass();
     work.forEach(({ bindings }, i) => kernels[steps.length + i].encode(pass, this.bind(kernels[steps.length + i], bindings)));
     pass.end();
-    const bound = steps.map(({ bindings }, i) => ({ kernel: kernels[i], group: this.bind(kernels[i], bindings) }));
+    const bound = steps.map(({ bindings }, i) => this.step(kernels[i], bindings));
     device.queue.submit([encoder.finish()]);
     const wrong = [await device.popErrorScope(), await device.popErrorScope()].find(Boolean);
     if (wrong) {
@@ -119,12 +140,32 @@ export class LoadedPlan {
   }
 }
 
+/** What LoadedPlan.parts gives, of all segments. @param {GpuPlan} plan @param {number} most */
+function cut({ segments, steps }, most) {
+  let pending = 0;
+  return segments.map((segment) => {
+    /** @type {{first: number, last: number, full: boolean}[]} */
+    const parts = [];
+    if (segment.kind !== 'gpu') {
+      pending = 0; // it was submitted before the host was asked
+      return parts;
+    }
+    for (let first = segment.first, last = first; first < segment.last; first = last) {
+      while (last < segment.last && (last === first || pending < most)) pending += steps[last++].flops ?? 0;
+      const full = pending >= most;
+      parts.push({ first, last, full });
+      if (full) pending = 0;
+    }
+    return parts;
+  });
+}
+
 /**
  * @param {GPUDevice} device
  * @param {GpuPlan} plan
  * @param {Pipelines} pipelines of the session
  * @param {Map<number, GPUBuffer>} constants of the session by id; gets those that are new
- * @param {Blob[]} sources
+ * @param {import('../source.js').Bytes[]} sources
  * @param {Context} context
  * @param {string} session
  * @returns {Promise<{loaded: LoadedPlan, compileMs: number, initMs: number}>}
@@ -159,7 +200,7 @@ export async function loadPlan(device, plan, pipelines, constants, sources, cont
     const initialized = performance.now();
     const compiled = await Promise.all(kernels);
     throwIfAborted(context.signal);
-    loaded.steps = plan.steps.map(({ shader, bindings }) => ({ kernel: compiled[shader], group: loaded.bind(compiled[shader], bindings) }));
+    loaded.steps = plan.steps.map(({ shader, bindings }) => loaded.step(compiled[shader], bindings));
     context.progress('compile', 1, 1);
     for (const [id, buffer] of fresh) constants.set(id, buffer);
     return { loaded, initMs: initialized - started, compileMs: performance.now() - started };

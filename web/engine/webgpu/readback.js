@@ -11,6 +11,8 @@ import { nextTask } from './wait.js';
 
 const READ = 1; // GPUMapMode.READ
 const PIECE = 4 << 20;
+/** Pieces under way at a time: the memory they come through stays warm and small. */
+const MOST = 16;
 const PAGE = 4096;
 /** Bytes touched between two looks at what has come: about a tenth of a millisecond. */
 const TOUCHED = 1 << 18;
@@ -23,58 +25,74 @@ const room = (ref) => Math.ceil(stored(ref) / 16) * 16;
 /** @param {Wanted[]} wanted */
 export const bytesToRead = (wanted) => wanted.reduce((sum, { ref }) => sum + room(ref), 0);
 
-/** Buffers that tensors come through, kept from one run to the next. */
-export class Readback {
-  /** @type {GPUBuffer[]} all of PIECE bytes but the last */
-  #pieces = [];
+/** A stretch of tensor `of` from its byte `from` on, at byte `at` of a piece; in whole words. @typedef {{of: number, from: number, at: number, length: number}} Part */
 
-  /** @param {GPUDevice} device @param {number} size bytes @param {number} [piece] bytes a buffer, a multiple of 16 */
-  constructor(device, size, piece = PIECE) {
+/** Buffers that tensors come through, kept from one run to the next. Where there are more pieces than buffers, these take turns. */
+export class Readback {
+  /** @type {GPUBuffer[]} */
+  #buffers = [];
+
+  /**
+   * @param {GPUDevice} device @param {number} size bytes @param {number} [piece] bytes a buffer, a multiple of 16
+   * @param {number} [most] buffers
+   */
+  constructor(device, size, piece = PIECE, most = MOST) {
+    this.device = device;
     this.size = size;
     this.piece = piece;
-    for (let at = 0; at < size; at += piece) {
-      this.#pieces.push(device.createBuffer({ size: Math.max(Math.min(piece, size - at), 16), usage: MAP_READ | COPY_DST }));
+    for (let at = 0; at < size && this.#buffers.length < most; at += piece) {
+      this.#buffers.push(device.createBuffer({ size: Math.max(Math.min(piece, size - at), 16), usage: MAP_READ | COPY_DST }));
     }
   }
 
   /** @param {GPUCommandEncoder} encoder @param {Wanted[]} wanted of no more than `size` bytes in all */
   encode(encoder, wanted) {
-    let start = 0;
-    for (const { ref, buffer } of wanted) {
-      const size = Math.ceil(stored(ref) / 4) * 4;
-      for (const { piece, at, from, length } of this.#cuts(start, size)) encoder.copyBufferToBuffer(buffer, from, this.#pieces[piece], at, length);
-      start += room(ref);
-    }
+    const parts = cut(wanted, this.piece);
+    for (let piece = 0; piece < Math.min(parts.length, this.#buffers.length); piece++) this.#copy(encoder, wanted, parts[piece], piece);
+  }
+
+  /** @param {GPUCommandEncoder} encoder @param {Wanted[]} wanted @param {Part[]} parts @param {number} into */
+  #copy(encoder, wanted, parts, into) {
+    for (const { of, from, at, length } of parts) encoder.copyBufferToBuffer(wanted[of].buffer, from, this.#buffers[into], at, length);
   }
 
   /**
    * After the copies were submitted.
-   * @param {Wanted[]} wanted as they were encoded
+   * @param {Wanted[]} wanted as they were encoded; their buffers stay as they are until all is read
    * @param {(Uint8Array | null)[]} [places] where the bytes go; null or left out: into an array of their own
    * @returns {Promise<Uint8Array[]>}
    */
   async read(wanted, places = []) {
-    const size = bytesToRead(wanted);
-    const count = Math.ceil(size / this.piece);
-    const used = this.#pieces.slice(0, count);
-    const mapped = used.map((buffer, i) => buffer.mapAsync(READ, 0, Math.min(this.piece, size - i * this.piece)));
-    for (const one of mapped) one.catch(() => undefined); // each is awaited below, unless one before it failed
+    const parts = cut(wanted, this.piece);
+    const [size, turns] = [bytesToRead(wanted), this.#buffers.length];
+    const length = (/** @type {number} */ piece) => Math.min(this.piece, size - piece * this.piece);
+    /** @type {Promise<void>[]} */
+    const mapped = [];
+    const map = (/** @type {number} */ piece) => {
+      mapped[piece] = this.#buffers[piece % turns].mapAsync(READ, 0, length(piece));
+      mapped[piece].catch(() => undefined); // each is awaited below, unless one before it failed
+    };
+    for (let piece = 0; piece < Math.min(parts.length, turns); piece++) map(piece);
     const raw = wanted.map(({ ref }, i) => (asIs(ref.type, ref.stored) && places[i]) || new Uint8Array(stored(ref)));
     const fresh = touching(raw.filter((bytes, i) => bytes !== places[i] && bytes.byteLength >= TOUCHED));
     try {
-      for (let piece = 0; piece < count; piece++) {
+      for (let piece = 0; piece < parts.length; piece++) {
+        const buffer = this.#buffers[piece % turns];
         await whileTouching(mapped[piece], fresh);
-        const all = new Uint8Array(used[piece].getMappedRange(0, Math.min(this.piece, size - piece * this.piece)));
-        let start = 0;
-        wanted.forEach(({ ref }, i) => {
-          for (const cut of this.#cuts(start, stored(ref))) {
-            if (cut.piece === piece) raw[i].set(all.subarray(cut.at, cut.at + cut.length), cut.from);
-          }
-          start += room(ref);
-        });
+        const all = new Uint8Array(buffer.getMappedRange(0, length(piece)));
+        for (const { of, from, at, length: words } of parts[piece]) {
+          raw[of].set(all.subarray(at, at + Math.min(words, raw[of].byteLength - from)), from);
+        }
+        buffer.unmap();
+        const next = piece + turns;
+        if (next >= parts.length) continue;
+        const encoder = this.device.createCommandEncoder();
+        this.#copy(encoder, wanted, parts[next], next % turns);
+        this.device.queue.submit([encoder.finish()]);
+        map(next);
       }
     } finally {
-      for (const buffer of used) buffer.unmap();
+      for (const buffer of this.#buffers) buffer.unmap();
     }
     return wanted.map(({ ref }, i) => {
       const bytes = narrow(ref.type, ref.stored, raw[i]);
@@ -85,19 +103,26 @@ export class Readback {
   }
 
   destroy() {
-    for (const buffer of this.#pieces) buffer.destroy();
+    for (const buffer of this.#buffers) buffer.destroy();
   }
+}
 
-  /** Where `length` bytes from `start` on lie: in which pieces, and where there. @param {number} start @param {number} length */
-  * #cuts(start, length) {
-    for (let from = 0; from < length;) {
-      const piece = Math.floor((start + from) / this.piece);
-      const at = (start + from) % this.piece;
-      const part = Math.min(length - from, this.piece - at);
-      yield { piece, at, from, length: part };
-      from += part;
+/** What lies in each piece. @param {Wanted[]} wanted @param {number} piece bytes @returns {Part[][]} */
+function cut(wanted, piece) {
+  /** @type {Part[][]} */
+  const parts = Array.from({ length: Math.ceil(bytesToRead(wanted) / piece) }, () => []);
+  let start = 0;
+  wanted.forEach(({ ref }, of) => {
+    const size = Math.ceil(stored(ref) / 4) * 4;
+    for (let from = 0; from < size;) {
+      const at = (start + from) % piece;
+      const length = Math.min(size - from, piece - at);
+      parts[Math.floor((start + from) / piece)].push({ of, from, at, length });
+      from += length;
     }
-  }
+    start += room(ref);
+  });
+  return parts;
 }
 
 /** One step a call of going over all pages. @param {Uint8Array[]} arrays @returns {Generator<void>} */

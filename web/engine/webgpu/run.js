@@ -43,29 +43,21 @@ export async function run(device, loaded, session, feeds, { fetch, into = [], st
   let encoder = device.createCommandEncoder({ label: loaded.key });
   storeFeeds(device, encoder, loaded, feeds, values, known);
   const segments = [];
-  let pending = 0;
-  for (const segment of plan.segments) {
+  for (const [at, segment] of plan.segments.entries()) {
     throwIfAborted(context.signal);
     const begun = performance.now();
     if (segment.kind === 'gpu') {
-      const limit = software ? SUBMIT_FLOPS_SOFTWARE : SUBMIT_FLOPS;
-      let first = segment.first;
-      while (first < segment.last) {
-        let last = first;
-        while (last < segment.last && (last === first || pending < limit)) pending += plan.steps[last++].flops ?? 0;
-        encodeSteps(encoder, loaded, first, last);
-        first = last;
-        if (pending >= limit) {
+      for (const { first, last, full } of loaded.parts(at, software ? SUBMIT_FLOPS_SOFTWARE : SUBMIT_FLOPS)) {
+        encodeSteps(encoder, loaded.steps, first, last);
+        if (full) {
           device.queue.submit([encoder.finish()]);
           encoder = device.createCommandEncoder();
-          pending = 0;
         }
       }
     } else {
       device.queue.submit([encoder.finish()]);
       await callHost(device, loaded, session, segment, values, known, context);
       encoder = device.createCommandEncoder();
-      pending = 0;
     }
     segments.push({ kind: segment.kind, ms: performance.now() - begun });
   }
@@ -131,7 +123,7 @@ export async function profile(device, loaded, session, feeds, repeats, context, 
   try {
     for (let step = 0; step < loaded.steps.length; step++) {
       throwIfAborted(context.signal);
-      const { ms } = await clock.time((pass) => encodeStep(pass, loaded, step), { samples: Math.min(repeats, 5) });
+      const { ms } = await clock.time((pass) => loaded.steps[step].kernel.encode(pass, loaded.steps[step].group), { samples: Math.min(repeats, 5) });
       steps.push({ step, ms: [ms], mean: [ms] });
     }
   } finally {
@@ -141,17 +133,19 @@ export async function profile(device, loaded, session, feeds, repeats, context, 
   return { steps, segments: /** @type {any} */ (segments), runMs: runs[runs.length >> 1] };
 }
 
-/** @param {GPUCommandEncoder} encoder @param {LoadedPlan} loaded @param {number} first @param {number} last */
-function encodeSteps(encoder, loaded, first, last) {
+/** @param {GPUCommandEncoder} encoder @param {import('./plan.js').Bound[]} steps @param {number} first @param {number} last */
+function encodeSteps(encoder, steps, first, last) {
   const pass = encoder.beginComputePass();
-  for (let i = first; i < last; i++) encodeStep(pass, loaded, i);
+  /** @type {GPUComputePipeline | undefined} */
+  let before;
+  for (let i = first; i < last; i++) {
+    const { pipeline, group, x, y, z } = steps[i];
+    if (pipeline !== before) pass.setPipeline(pipeline);
+    before = pipeline;
+    pass.setBindGroup(0, group);
+    pass.dispatchWorkgroups(x, y, z);
+  }
   pass.end();
-}
-
-/** @param {GPUComputePassEncoder} pass @param {LoadedPlan} loaded @param {number} step */
-function encodeStep(pass, loaded, step) {
-  const { kernel, group } = loaded.steps[step];
-  kernel.encode(pass, group);
 }
 
 /**

@@ -1,0 +1,82 @@
+// A model's bytes while they are put away: in memory that all workers see, so that nobody waits until they are in a
+// Blob or a file, which takes three times as long as their way from a server nearby. Takes bytes in order; gives them,
+// and the Blob once there is one.
+import { log } from './env.js';
+import { PIECE, Stash, readable } from './stash.js';
+
+/** Smaller models are Blobs at once. */
+const LEAST = 1 << 20;
+
+/** The part of the device's memory (in GiB; 4 where the browser does not tell) that a model may take meanwhile. */
+const PART = 1 / 8;
+
+export class Held {
+  /** Bytes that have come. */
+  #got = 0;
+  /** Somebody waits for more of them. */
+  #more = () => {};
+  #dropped = false;
+  #drop = () => {};
+
+  /** @param {Uint8Array} view over shared memory */
+  constructor(view) {
+    this.view = view;
+    /** The Blob; null where the browser has no room for one and the memory has to stay. @type {Promise<Blob | null>} */
+    this.settled = this.#settle();
+  }
+
+  /**
+   * Room for so many bytes; null where there is none: the size is unknown, the page is not isolated, memory is short.
+   * @param {number} size @returns {Held | null}
+   */
+  static of(size) {
+    const { deviceMemory = 4 } = /** @type {{deviceMemory?: number}} */ (globalThis.navigator ?? {});
+    if (!globalThis.crossOriginIsolated || size < LEAST || size > deviceMemory * PART * 2 ** 30) return null;
+    try {
+      return new Held(new Uint8Array(new SharedArrayBuffer(size)));
+    } catch {
+      return null;
+    }
+  }
+
+  /** @param {Uint8Array} chunk copied; RangeError where more comes than there is room for */
+  add(chunk) {
+    this.view.set(chunk, this.#got);
+    this.#got += chunk.byteLength;
+    this.#more();
+  }
+
+  async #settle() {
+    for (const disk of [false, true]) {
+      const stashed = await this.#putAway(new Stash(this.view.byteLength, disk)).catch(() => undefined);
+      if (stashed && !this.#dropped && await readable(stashed.blob)) {
+        this.#drop = stashed.drop;
+        return stashed.blob;
+      }
+      stashed?.drop();
+      if (this.#dropped) return null;
+    }
+    log('warning', `the browser has no room to put ${this.view.byteLength} bytes of a model away: they stay in memory`);
+    return null;
+  }
+
+  /** A piece is written while the next ones come. @param {Stash} stash */
+  async #putAway(stash) {
+    this.#drop = () => stash.drop();
+    for (let at = 0; at < this.view.byteLength;) {
+      const end = Math.min(at + PIECE, this.view.byteLength);
+      while (this.#got < end && !this.#dropped) await new Promise((more) => (this.#more = () => more(null)));
+      if (this.#dropped) break;
+      await stash.add(this.view.slice(at, end));
+      at = end;
+    }
+    return stash.close();
+  }
+
+  /** The bytes are not needed any more, whether they have been put away or not. */
+  drop() {
+    this.#dropped = true;
+    this.#more();
+    this.#drop();
+  }
+}
