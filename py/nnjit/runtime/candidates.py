@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Protocol
 
 from nnjit.codegen.expr import UnsupportedExpr
@@ -152,14 +153,18 @@ class Candidates(ABC):
 
     # ---- what to do next ----
 
-    def next(self) -> dict[str, Any]:
-        """{do: 'setup' | 'trial' | 'done', ...}: for the lab. skipped: candidates that did not fit, for the log."""
+    def next(self, most_ms: float | None = None) -> dict[str, Any]:
+        """{do: 'setup' | 'trial' | 'done', ...}: for the lab. 'wait': what is left would take the lab
+        more than `most_ms` of what a stream of inferences may still wait. skipped: candidates that did not fit, for the
+        log."""
         self.skipped = []
-        return {**self._next(), "skipped": self.skipped}
+        return {**self._next(inf if most_ms is None else most_ms), "skipped": self.skipped}
 
-    def _next(self) -> dict[str, Any]:
+    def _next(self, most_ms: float) -> dict[str, Any]:
         while True:
-            job = self.search.pick()
+            job = self.search.pick(most_ms)
+            if job is None and self.search.put_off(most_ms):
+                return {"do": "wait"}
             if job is None:
                 return {"do": "done", "reason": "nothing more is worth a try"}
             slot = self.by_key[job.key]

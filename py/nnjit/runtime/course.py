@@ -27,7 +27,7 @@ FORMS, CHANGE, KERNELS, UNITE, END = "forms", "change", "kernels", "unite", "end
 
 
 PATIENCE = 120
-"""How often a pause is waited for in which forms that were put off could be tried."""
+"""How often a pause is waited for in which what was put off could be tried."""
 
 
 class Course:
@@ -85,7 +85,14 @@ class Course:
                     self.notes.append(self.relinking.reason)
                     self._go(KERNELS if self.state == CHANGE else END)
             elif self.state == KERNELS:
-                found = self.tuning.next()
+                found = self.tuning.next(most_ms)
+                if found["do"] == "wait":
+                    self._waits += 1
+                    if self._waits > PATIENCE:
+                        found = {
+                            "do": "done",
+                            "reason": "what is left would keep inferences waiting too long",
+                        }
                 if found["do"] == "done":
                     self.reason = str(found["reason"])
                     found = self._after_kernels(most_ms)

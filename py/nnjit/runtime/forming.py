@@ -19,7 +19,7 @@ from nnjit.codegen.wasm.target import Target
 from nnjit.errors import NnjitError
 from nnjit.lower.build import Build
 from nnjit.lower.forms import ALGORITHM, LOWERED, Forms
-from nnjit.lower.lowered import Chosen, HostCall, Lowered
+from nnjit.lower.lowered import Chosen, HostCall, Kernel, Lowered
 from nnjit.runtime.common_values import Refused
 from nnjit.runtime.groups import Group, differences, sharing
 from nnjit.runtime.pair_bench import PairBench
@@ -112,7 +112,7 @@ class Forming:
         their turn; before that only algorithms are looked at, and only where much of the model's time is theirs."""
         if self._over:
             return None
-        if self._about and (late or self._about[0] == ALGORITHM):
+        if self._about and (late or (self._about[0] == ALGORITHM and self._weight(ALGORITHM) >= EARLY)):
             return self._lower()
         early = 0.0 if late else EARLY * sum(self.step_ms.values())
         for contest in self.contests:
@@ -136,6 +136,20 @@ class Forming:
         if not self.put_off:
             self._end("")
         return None
+
+    def _weight(self, about: str) -> float:
+        """The part of the model's time that nodes with such a question take; 1 where no times are known."""
+        total = sum(self.step_ms.values())
+        if self._base is None or not total:
+            return 1.0
+        asked = {
+            node
+            for (node, matter), q in self._base.choices.items()
+            if matter == about and self._open(q.question, q.options, q.form)
+        }
+        steps = enumerate(self._base.steps)
+        theirs = (i for i, s in steps if isinstance(s, Kernel) and s.anchor in asked)
+        return sum(self.step_ms.get(i, 0.0) for i in theirs) / total
 
     @property
     def put_off(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from nnjit.codegen.dtypes import SIZES
 from nnjit.codegen.schedule.steps import Pack, Schedule, Tile
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm.target import Target
@@ -64,6 +65,7 @@ class Tuning(Candidates):
                 first=info.schedule,
                 # until it is timed: what a good kernel takes, and not less than a call costs
                 estimate_ms=max(1.6 * bound, 0.001),
+                nbytes=sum(o.size * SIZES[o.dtype] for o in info.spec.operands),
             )
             found.append(Slot(number, info.spec, at, job))
         return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from statistics import median
 from typing import Any
 
@@ -26,6 +27,8 @@ LEAST_SLACK = 0.4
 """Bounds are taken for this much too high at most."""
 NEAR = 1.06
 """Within this of its bound a kernel has nothing left to gain."""
+FILL_BYTES_MS = 4e6
+"""Bytes that the lab fills, or packs, in a millisecond: about."""
 DROPPED = ("trap", "wrong", "slow", "refused", "illegal")
 
 
@@ -42,7 +45,8 @@ class Trial:
 @dataclass(slots=True)
 class Job:
     """A kernel of the model. serving: the schedule in use; first: the one it came with. share_ms: what it takes in an
-    inference, an estimate until it was timed. factor: the serving kernel's time over the first one's, by duels."""
+    inference, an estimate until it was timed. nbytes: of its operands. factor: the serving kernel's time over the first
+    one's, by duels."""
 
     key: str
     name: str
@@ -52,6 +56,7 @@ class Job:
     serving: Schedule
     first: Schedule
     estimate_ms: float
+    nbytes: int = 0
     raw: int = 0
     ms: float = 0.0
     first_ms: float = 0.0
@@ -65,6 +70,11 @@ class Job:
     @property
     def share_ms(self) -> float:
         return self.count * (self.ms or self.estimate_ms)
+
+    @property
+    def lay_ms(self) -> float:
+        """What it takes the lab to lay the kernel out: operands are filled, packed and run through once or twice."""
+        return 1.5 * (self.ms or self.estimate_ms) + 3 * self.nbytes / FILL_BYTES_MS
 
     def gain_ms(self, slack: float) -> float:
         """What an inference may still gain here: the way to the bound, less likely with each loss."""
@@ -117,13 +127,25 @@ class Search:
         hope = HOPE * self.model_ms
         return min(1.0, (won + hope) / (looked + hope))
 
-    def pick(self) -> Job | None:
-        """The kernel with the most to gain; the current one keeps its turn for a batch. None: nothing is left."""
-        worth = WORTH * self.model_ms / self.chance
+    @property
+    def worth_ms(self) -> float:
+        """What a kernel must be able to gain."""
+        return WORTH * self.model_ms / self.chance
+
+    def put_off(self, most_ms: float) -> bool:
+        """Whether kernels are worth a try that would take longer than that to lay out."""
+        worth = self.worth_ms
+        return any(j.lay_ms > most_ms and j.left() and j.gain_ms(self.slack) >= worth for j in self.jobs)
+
+    def pick(self, most_ms: float = inf) -> Job | None:
+        """The kernel with the most to gain; the current one keeps its turn for a batch. None: nothing is left that
+        could be laid out in that time."""
+        worth = self.worth_ms
         now = self.current
         if now is not None and now.gain_ms(self.slack) > 0 and now.left() and now.batch % BATCH:
             return now
-        best = max(self.jobs, key=lambda j: j.gain_ms(self.slack) if j.left() else 0.0, default=None)
+        able = [j for j in self.jobs if j is now or j.lay_ms <= most_ms]
+        best = max(able, key=lambda j: j.gain_ms(self.slack) if j.left() else 0.0, default=None)
         if best is None or not best.left() or best.gain_ms(self.slack) < worth:
             self.current = None
             return None

@@ -20,7 +20,7 @@ from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm.target import Target
 from nnjit.lower import kernels
 from nnjit.lower.backend import AnyTarget, schedule_of
-from nnjit.runtime import tuning
+from nnjit.runtime import candidates, tuning
 from nnjit.tune import space
 
 STARTS = ("rules", "eight", "drawn", "blind")
@@ -72,4 +72,4 @@ def begin(start: str, limit: int = 0) -> None:
     schedules = {"rules": schedule_of, "eight": few_registers}
     setattr(kernels, "schedule_of", schedules.get(start, drawn))  # noqa: B010  (mypy knows it as a function)
     setattr(space.Space, "lite", shuffled if start == "blind" else lite)  # noqa: B010
-    setattr(tuning, "LIMIT", limit or space.LIMIT)  # noqa: B010
+    setattr(candidates, "LIMIT", limit or space.LIMIT)  # noqa: B010

@@ -2,10 +2,11 @@
 // Made for use.py.
 
 /**
- * @typedef {{url: string, python: string[], threads: number, mode: 'idle' | 'now', hold: boolean, control: boolean, beforeMs: number, tuneMs: number,
+ * @typedef {{url: string, python: string[], threads: number, mode: 'idle' | 'now', hold: boolean, control: boolean, beforeMs: number, quietMs: number, tuneMs: number,
  *   leastMs: number, afterMs: number, gapMs: number, burst: number, pauseMs: number, sessions: number, changeMs: number, records: string}} How
  *   python: what the compiler's Python does first. hold: candidates are tried but none may win, so that runs differ by the tuner's
- *   doing only. control: it is not even started: what differs then is the machine's doing. beforeMs: use without tuning first; 0: tuning is asked for at create. tuneMs, leastMs: at most and at least so long
+ *   doing only. control: it is not even started: what differs then is the machine's doing. beforeMs: use without tuning first; 0: tuning is asked for at create. quietMs: it
+ *   is paused so long after the first run, which came with what earlier visits found. tuneMs, leastMs: at most and at least so long
  *   with tuning. gapMs: between runs (after tuning at most AFTER_GAP_MS); burst, pauseMs: so many runs, then a pause. sessions: how
  *   many are used in turn. changeMs: after so long comes the next of the shapes. records: text of tuning.export() to start from
  * @typedef {{at: number, ms: number, shape: number}} Run
@@ -65,7 +66,11 @@ export async function live(how) {
   await once();
   const first = runs[0];
   let before = await use(0);
-  if (how.beforeMs) {
+  if (how.quietMs) {
+    for (const session of sessions) await session.tuning.pause();
+    before = await use(how.quietMs);
+    for (const session of sessions) await session.tuning.start({ mode: how.mode });
+  } else if (how.beforeMs) {
     await use(300);
     before = await use(how.beforeMs);
     if (!how.control) for (const session of sessions) await session.tuning.start({ mode: how.mode });

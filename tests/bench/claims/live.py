@@ -118,7 +118,7 @@ def second(*arguments: str) -> int:
             f = keep("second", lab, name, {**how, "use": use}, found)
             print(second_line(name, use, f, tuned or f["finalMs"]), flush=True)
 
-        first, again = used(lab, name, [how, later])
+        first, again = used(lab, name, [how, {**later, "quietMs": 3000}])
         told("first", first)
         tuned = judge(first)["finalMs"]
         told("again", again)

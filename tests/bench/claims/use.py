@@ -22,7 +22,7 @@ from tests.support.codec import Packer, bundle
 
 USUAL: dict[str, Any] = {
     "start": "rules", "limit": 0, "threads": 2, "mode": "now", "hold": False, "control": False, "beforeMs": 0,
-    "tuneMs": 30000, "leastMs": 0, "afterMs": 4000, "gapMs": 0, "burst": 0, "pauseMs": 0, "sessions": 1,
+    "quietMs": 0, "tuneMs": 30000, "leastMs": 0, "afterMs": 4000, "gapMs": 0, "burst": 0, "pauseMs": 0, "sessions": 1,
     "changeMs": 0, "records": "",
 }  # fmt: skip
 """live.js says what they are; start and limit are those of handicap.begin."""
@@ -93,7 +93,7 @@ def speed_at(runs: Sequence[dict[str, Any]], seconds: float) -> float | None:
 def start_ms(found: dict[str, Any]) -> float:
     """ms a run of the first WINDOW runs with warm code; those after tuning where there are no such runs."""
     warm = found["first"]["at"] + found["first"]["ms"] + WARM_MS
-    runs = [r for r in (*found["during"], *found["after"]) if r["at"] >= warm]
+    runs = [r for r in (*found["before"], *found["during"], *found["after"]) if r["at"] >= warm]
     return median(times(runs[:WINDOW]))
 
 

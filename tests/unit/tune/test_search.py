@@ -1,17 +1,13 @@
-"""The search by itself: reports in, decisions out; a recorded log replays to the same end."""
+"""The search by itself: reports in, decisions out."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nnjit.codegen.schedule.steps import Tile
 from nnjit.tune.search import BATCH, PATIENCE, Job, Search
-
-LOG = Path(__file__).parent / "log.jsonl"
 
 
 def job(name: str, times: list[float], count: int = 1, bound: float = 0.1) -> tuple[Job, dict[Any, float]]:
@@ -112,6 +108,22 @@ def test_what_failed_is_recorded_and_never_tried_again(verdict: str) -> None:
     assert [t.verdict for t in made.trials] == [verdict, verdict] and made.serving == made.first
 
 
+def test_what_takes_too_long_to_lay_out_is_put_off() -> None:
+    large, _ = job("large", [10.0, 5.0])
+    small, _ = job("small", [2.0, 1.0])
+    large.nbytes = 100_000_000
+    search = Search([large, small])
+    assert large.lay_ms > 50 > small.lay_ms
+    assert search.pick(50.0) is small and search.put_off(50.0)
+    search.timed(small, 2.0)
+    assert search.pick(1.0) is small, "it is laid out already"
+    search.close(small, "known")
+    assert search.pick(50.0) is None and search.put_off(50.0)
+    assert search.pick() is large
+    search.close(large, "known")
+    assert search.pick(50.0) is None and not search.put_off(50.0)
+
+
 def test_a_lucky_winner_fails_the_second_duel() -> None:
     made, _ = job("a", [1.0, 1.0])
     search = Search([made])
@@ -121,50 +133,3 @@ def test_a_lucky_winner_fails_the_second_duel() -> None:
     trial = search.record(made, schedule, {"verdict": "timed", "base": [1.0] * 5, "mine": [0.9] * 5})
     assert trial.won and not search.again(trial, [1.0] * 5, [1.0] * 5)
     assert search.again(trial, [1.0] * 5, [0.9] * 5)
-
-
-def test_a_recorded_log_replays() -> None:
-    """tests/unit/tune/log.jsonl: a run of `serve.py tune` in Chromium. The search, given its times, takes the same
-    candidates in the same order and keeps the same ones."""
-    lines = [json.loads(line) for line in LOG.read_text().splitlines()]
-    head = next(line for line in lines if line["kind"] == "head")
-    jobs = {}
-    for j in head["jobs"]:
-        schedules = [(Tile(text, 1),) for text in j["schedules"]]
-        jobs[j["key"]] = Job(
-            j["key"],
-            j["name"],
-            j["count"],
-            j["boundMs"],
-            list(schedules),
-            schedules[0],
-            schedules[0],
-            j["estimateMs"],
-        )
-    search = Search(list(jobs.values()))
-    laid = {line["key"] for line in lines if line["kind"] == "timed"}
-
-    def upto(key: str) -> Job:
-        """What the search picks, without kernels that were found to have no choice before they were laid out."""
-        while (now := search.pick()) is not None and now.key != key:
-            assert now.key not in laid
-            search.close(now, "one schedule")
-        assert now is not None
-        return now
-
-    for line in lines:
-        if line["kind"] == "timed" and not line["ok"]:
-            search.close(upto(line["key"]), "its definition says otherwise")
-        elif line["kind"] == "timed":
-            search.timed(upto(line["key"]), line["ms"])
-        elif line["kind"] == "trial":
-            now = upto(line["key"])
-            schedule = search.take(now)
-            assert schedule == (Tile(line["text"], 1),)
-            trial = search.record(now, schedule, line)
-            assert trial.won == line["won"]
-            if line.get("adopted"):
-                trial.ratio = line["adoptedRatio"]
-                search.adopt(now, trial)
-    assert search.gained == pytest.approx(head["gained"], rel=1e-6)
-    assert any(line.get("adopted") for line in lines) and len(lines) > 20
