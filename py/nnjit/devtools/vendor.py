@@ -97,8 +97,9 @@ class Vendor:
     def _fetch(self, entry: Entry, fetcher: Fetcher, result: Vendored, required: bool) -> None:
         path = self.folder / entry.path
         part = path.with_name(path.name + ".part")
-        megabytes = f" ({entry.size / 1e6:.1f} MB)" if entry.size else ""
-        self.say(f"fetch {entry.path}{megabytes}")
+        size = entry.size or 0
+        told = f" ({size / 1e6:.1f} MB)" if size >= 1e5 else f" ({size / 1e3:.1f} kB)" if size else ""
+        self.say(f"fetch {entry.path}{told}")
         failures = []
         for source in entry.sources:
             if source.kind == "npm" or source.member:

@@ -9,25 +9,9 @@ from dataclasses import dataclass, field
 
 from nnjit.codegen.expr import Expr, Index
 from nnjit.codegen.schedule.facts import kept_places
+from nnjit.codegen.schedule.kinds import sort_into
 from nnjit.codegen.schedule.pack import fitting
-from nnjit.codegen.schedule.steps import (
-    Block,
-    Distribute,
-    Dot,
-    Fold,
-    Order,
-    Pack,
-    Parallel,
-    Partial,
-    Peel,
-    Schedule,
-    ScheduleError,
-    Skip,
-    Tile,
-    Unroll,
-    Vectorize,
-    check,
-)
+from nnjit.codegen.schedule.steps import Dot, Pack, Peel, Schedule, check
 from nnjit.codegen.spec import Axis, KernelSpec
 
 
@@ -54,37 +38,7 @@ class Options:
 
     @staticmethod
     def of(schedule: Schedule) -> Options:
-        o = Options()
-        for s in schedule:
-            if isinstance(s, Tile):
-                o.tile[s.axis] = s.factor
-            elif isinstance(s, Block):
-                o.block[s.axis] = s.size
-            elif isinstance(s, Vectorize):
-                o.lanes[s.axis] = s.lanes
-            elif isinstance(s, Unroll):
-                o.unroll[s.axis] = s.factor
-            elif isinstance(s, Partial):
-                o.partial[s.axis] = s.count
-            elif isinstance(s, Peel):
-                o.peel[s.axis] = s
-            elif isinstance(s, Order):
-                o.order = s.axes
-            elif isinstance(s, Parallel):
-                o.parallel = s.axes
-            elif isinstance(s, Dot):
-                o.dot = s
-            elif isinstance(s, Distribute):
-                o.distributed = s.axes
-            elif isinstance(s, Skip):
-                o.granule = s.granule
-            elif isinstance(s, Fold):
-                o.folded.add(s.axis)
-            elif isinstance(s, Pack):
-                o.packs.append(s)
-            else:
-                raise ScheduleError(f"{s} is for workgroups")
-        return o
+        return sort_into(Options(), schedule, "is for workgroups")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,18 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from nnjit.codegen.expr import LANE, Expr, Index, axis, const
-from nnjit.codegen.schedule.group_steps import Cache, Fuse, Matrix, Patch, Threads, Words
-from nnjit.codegen.schedule.steps import (
-    Block,
-    Order,
-    Pack,
-    Parallel,
-    Schedule,
-    Tile,
-    Unroll,
-    Vectorize,
-    check,
-)
+from nnjit.codegen.schedule.group_steps import Cache, Matrix, Patch
+from nnjit.codegen.schedule.kinds import sort_into
+from nnjit.codegen.schedule.steps import Order, Pack, Parallel, Schedule, check
 from nnjit.codegen.spec import Axis
 
 LANES = 4
@@ -40,38 +31,19 @@ class Plan:
     cache: Cache | None = None
     matrix: Matrix | None = None
     patch: Patch | None = None
-    vector: str = ""
+    lanes: dict[str, int] = field(default_factory=dict)
 
     @staticmethod
     def of(schedule: Schedule) -> Plan:
-        p = Plan()
-        for s in schedule:
-            if isinstance(s, Tile):
-                p.tile[s.axis] = s.factor
-            elif isinstance(s, Threads):
-                p.threads[s.axis] = s.count
-            elif isinstance(s, Fuse):
-                p.fused[s.name] = s.axes
-            elif isinstance(s, Block):
-                p.block[s.axis] = s.size
-            elif isinstance(s, Unroll):
-                p.unroll[s.axis] = s.factor
-            elif isinstance(s, Pack):
-                p.packs.append(s)
-            elif isinstance(s, Words):
-                p.words.append(s.operand)
-            elif isinstance(s, Cache):
-                p.cache = s
-            elif isinstance(s, Matrix):
-                p.matrix = s
-            elif isinstance(s, Patch):
-                p.patch = s
-            elif isinstance(s, Vectorize):
-                check(s.lanes == LANES, f"{s.lanes} lanes")
-                p.vector = s.axis
-            else:
-                check(isinstance(s, (Order, Parallel)), f"{s} in a schedule of workgroups")
+        loops = [s for s in schedule if not isinstance(s, (Order, Parallel))]
+        p = sort_into(Plan(), loops, "in a schedule of workgroups")
+        check(all(lanes == LANES for lanes in p.lanes.values()), f"lanes {p.lanes}")
         return p
+
+    @property
+    def vector(self) -> str:
+        """The axis in vectors; "" if there is none."""
+        return next(reversed(self.lanes), "")
 
 
 @dataclass(frozen=True, slots=True)
