@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -97,22 +98,30 @@ def budgeted(build: Build) -> Mapping[Node, int]:
 
 def _deal(nodes: Sequence[Node], allowed: float, tiles: dict[Node, int]) -> int:
     """Fills `tiles`; gives the bytes that they add."""
+    shapes = [(n, c) for n in nodes if (c := possible(n)) is not None]
+    waiting: list[
+        tuple[float, int, int, int, int]
+    ] = []  # saved for a byte, which, its tile before and after, bytes
+
+    def offer(which: int, have: int) -> None:
+        c = shapes[which][1]
+        held, now = (growth(c, have), winograd_time(c, have)) if have else (0, direct_time(c))
+        for m in _order(c):
+            more, then = growth(c, m) - held, winograd_time(c, m)
+            if m > have and then <= CLEARLY * direct_time(c) and then < now:
+                heappush(waiting, ((then - now) / max(more, 1), which, have, m, more))
+
+    for which in range(len(shapes)):
+        offer(which, 0)
     spent = 0
-    shapes = {n: c for n in nodes if (c := possible(n)) is not None}
-    while True:
-        best, most, adds = None, 0.0, 0
-        for n, c in shapes.items():
-            have = tiles.get(n, 0)
-            held, now = (growth(c, have), winograd_time(c, have)) if have else (0, direct_time(c))
-            for m in _order(c):
-                more, saved = growth(c, m) - held, now - winograd_time(c, m)
-                fast = m > have and winograd_time(c, m) <= CLEARLY * direct_time(c)
-                if fast and spent + more <= allowed and saved / max(more, 1) > most:
-                    best, most, adds = (n, m), saved / max(more, 1), more
-        if best is None:
-            return spent
-        tiles[best[0]] = best[1]
-        spent += adds
+    while waiting:
+        _, which, have, m, more = heappop(waiting)
+        node = shapes[which][0]
+        if tiles.get(node, 0) == have and spent + more <= allowed:
+            tiles[node] = m
+            spent += more
+            offer(which, m)
+    return spent
 
 
 def _order(c: Shape) -> Sequence[int]:
