@@ -101,10 +101,21 @@ def seconds(ms: float | None, none: str) -> str:
 def lives() -> list[dict[str, Any]]:
     """What `live` found, and the first use of each `second`, which is one of the same kind."""
     firsts = [r for r in latest("second", second_key) if r["how"]["use"] == "first"]
-    rows = [*latest("live", lambda r: (r["model"], r["how"]["start"], r["how"]["gapMs"])), *firsts]
+    rows = [*latest("live", live_key), *firsts]
     return sorted(
-        rows, key=lambda r: (STARTS.index(r["how"]["start"]), r["how"]["gapMs"], ORDER.index(r["model"]))
-    )
+        rows,
+        key=lambda r: (STARTS.index(r["how"]["start"]), r["how"]["mode"] == "idle", r["how"]["gapMs"],
+                       ORDER.index(r["model"])),
+    )  # fmt: skip
+
+
+def live_key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["model"], row["how"]["start"], row["how"]["mode"], row["how"]["gapMs"]
+
+
+def manner(row: dict[str, Any]) -> tuple[Any, ...]:
+    """How it was used: start, mode, ms between runs."""
+    return row["how"]["start"], row["how"]["mode"], row["how"]["gapMs"]
 
 
 def living() -> str:
@@ -115,12 +126,13 @@ def living() -> str:
     body = []
     for r in rows:
         f, rules = r["figures"], ruled.get((r["model"], r.get("machine")))
-        body.append((r["how"]["start"], r["how"]["gapMs"], r["model"], f"{f['firstMs'] / 1e3:.1f}",
+        body.append((*manner(r), r["model"], f"{f['firstMs'] / 1e3:.1f}",
                      seconds(f["reachedMs"], "never"), seconds(f["lastSwapMs"], "none"), f["tried"], f["kept"],
-                     f"{f['tuneMs'] / 1e3:.1f}", f"{f['startMs']:.1f}", f"{f['finalMs']:.1f}",
-                     f"{100 * rules / f['finalMs']:.0f}%" if rules else ""))  # fmt: skip
-    head = ("start", "ms between runs", "model", "first run, s", "95% of final speed after, s", "last swap after, s",
-            "tried", "kept", "tuned for, s", "start, ms a run", "final", "of the rules' speed")  # fmt: skip
+                     f"{f['tuneMs'] / 1e3:.1f}", f"{f['delayedMs']:.0f}", f"{f['startMs']:.1f}",
+                     f"{f['finalMs']:.1f}", f"{100 * rules / f['finalMs']:.0f}%" if rules else ""))  # fmt: skip
+    head = ("start", "mode", "ms between runs", "model", "first run, s", "95% of final speed after, s",
+            "last swap after, s", "tried", "kept", "tuned for, s", "waited, ms", "start, ms a run",
+            "final", "of the rules' speed")  # fmt: skip
     return table(head, body) if body else ""
 
 
@@ -133,15 +145,14 @@ def budgets() -> str:
     rows = [r for r in lives() if r["how"]["start"] != "rules"]
     body = [
         (
-            r["how"]["start"],
-            r["how"]["gapMs"],
+            *manner(r),
             r["model"],
             f"{r['figures']['finalMs']:.1f}",
             *curve(r["figures"]),
         )
         for r in rows
     ]
-    head = ("start", "ms between runs", "model", "final, ms a run", *(f"{s} s" for s in SECONDS))
+    head = ("start", "mode", "ms between runs", "model", "final, ms a run", *(f"{s} s" for s in SECONDS))
     return table(head, body) if body else ""
 
 
