@@ -4,7 +4,8 @@
     python3 serve.py bench --steps 'gemm 640x768x2304'      an operator of the side-by-side run
 
 A row is a distinct kernel: its time over all steps that run it, its share, how many steps, GFLOP/s and GB/s at
-least, the schedule. Times are medians of `repeats` runs inside the engine, the slowest thread of each step.
+least, the schedule. Times are medians of `repeats` runs inside the engine, the slowest thread of each step. Below,
+kernels of one name together, and what each would save of all steps if it ran at the peak.
 """
 
 from __future__ import annotations
@@ -39,7 +40,24 @@ def table(found: dict[str, Any], peak: float) -> str:
             f"{rate:6.1f} GFLOP/s {100 * rate / peak:3.0f}% "
             f"{g['gbyte'] / seconds:6.1f} GB/s  {name:44.44s} {found['schedules'].get(name, '')}"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *summary(groups, total, peak)])
+
+
+def summary(groups: dict[str, dict[str, float]], total: float, peak: float) -> list[str]:
+    """Kernels of one name (their keys left out): time, share, part of the peak, and the share beyond the peak's time."""
+    kinds: dict[str, dict[str, float]] = {}
+    for name, g in groups.items():
+        kind = kinds.setdefault(name.rpartition("_")[0], {"ms": 0.0, "gflop": 0.0})
+        kind["ms"] += g["ms"]
+        kind["gflop"] += g["gflop"]
+    lines = []
+    for name, k in sorted(kinds.items(), key=lambda item: -item[1]["ms"]):
+        least = 1e3 * k["gflop"] / peak
+        lines.append(
+            f"{k['ms']:9.3f} ms {100 * k['ms'] / total:5.1f}%  {100 * least / max(k['ms'], 1e-6):3.0f}% of the peak, "
+            f"beyond it {100 * (k['ms'] - least) / total:5.1f}%  {name}"
+        )
+    return lines
 
 
 def profile(lab: Lab, url: str, threads: int, repeats: int, every: bool = False) -> dict[str, Any]:
