@@ -44,7 +44,7 @@ def table(found: dict[str, Any], peak: float) -> str:
 
 
 def summary(groups: dict[str, dict[str, float]], total: float, peak: float) -> list[str]:
-    """Kernels of one name (their keys left out): time, share, part of the peak, and the share beyond the peak's time."""
+    """Kernels of one name (keys left out): time, share, part of the peak, and the share beyond the peak's time."""
     kinds: dict[str, dict[str, float]] = {}
     for name, g in groups.items():
         kind = kinds.setdefault(name.rpartition("_")[0], {"ms": 0.0, "gflop": 0.0})
