@@ -430,6 +430,9 @@ def test_pinned_outputs_are_read_where_the_kernels_left_them(api: Api) -> None:
           const before = last.location;
           await pinned.prepare({ a: [5], b: [5] });
           const after = last.location;
+          const shown = await pinned.run(feeds(5));
+          await pinned.profile({ repeats: 1 });
+          const profiled = shown.sum.location;
           const small = await pinned.run(feeds(5));
           await pinned.tuning.start();
           const tuned = [small.sum.location];
@@ -440,7 +443,7 @@ def test_pinned_outputs_are_read_where_the_kernels_left_them(api: Api) -> None:
           const disposed = await pinned.run(feeds(5));
           disposed.sum.dispose();
           for (const session of [pinned, plainly, either, reference]) await session.release();
-          return { kept: kept.length, places, stale: [stale.code, stale.hint.includes('copy')], wrong, fed, again, before, after, tuned,
+          return { kept: kept.length, places, stale: [stale.code, stale.hint.includes('copy')], wrong, fed, again, before, after, profiled, tuned,
             disposed: [disposed.sum.location, disposed.product.location], grown: grown.sum.location };
         }""",
         api.put("any.onnx", two_outputs(["n"])),
@@ -461,6 +464,7 @@ def test_pinned_outputs_are_read_where_the_kernels_left_them(api: Api) -> None:
         "again": True,
         "before": "cpu-pinned",
         "after": "none",
+        "profiled": "none",
         "tuned": ["none", "cpu", "cpu-pinned"],
         "disposed": ["none", "none"],
         "grown": "none",

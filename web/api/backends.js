@@ -42,6 +42,7 @@ export class Backends {
     this.external = external;
     this.#asked = options;
     this.#now = new Plans(model, external, { ...options, provider: 'wasm' });
+    this.steady();
   }
 
   /** Why it runs where it does. */
@@ -93,9 +94,9 @@ export class Backends {
     this.#now.replaced(...how);
   }
 
-  /** @param {boolean} on */
-  steady(on) {
-    this.#now.steady(on);
+  /** Never: the comparison's runs come between the session's calls, so outputs are copied. */
+  steady() {
+    this.#now.steady(false);
   }
 
   endLease() {

@@ -27,6 +27,7 @@ export async function profile(plans, { feeds, repeats, format, signal }) {
   const used = feeds ?? generateFeeds(plans.description.inputs, plan.facts.inputs);
   const gpu = plan.backend === 'webgpu';
   const { client } = gpu ? await getGpu() : await getEngine();
+  plans.endLease();
   const measured = await client.profile(plans.id, plan.key, toFeeds(plan.facts.inputs, used, gpu), repeats, signal ? { signal } : {});
   const facts = plan.facts.steps;
   const wall = measured.steps.map(({ ms }) => Math.max(0, ...ms));
