@@ -28,14 +28,14 @@ export class Calm {
     this.#lastRun = { at: performance.now(), ms };
   }
 
-  /** How long ago the last run ended. */
+  /** How long ago the last run ended; 0 while one is under way. */
   get idleMs() {
-    return performance.now() - this.#lastRun.at;
+    return this.#running ? 0 : performance.now() - this.#lastRun.at;
   }
 
   /** Runs follow each other. @param {StreamPolicy} policy */
   stream({ streamMs }) {
-    return this.#running > 0 || this.idleMs < streamMs;
+    return this.idleMs < streamMs;
   }
 
   /**
