@@ -3,8 +3,8 @@ for as many, and the table of it in docs/kernels.md.
 
 python -m tests.bench.memory tests/bench/results/A.json B.json      results of `serve.py bench --ops memory`
 
-Bytes are those of the model's constants and feeds, once, and of the operator's output, written and read again; a reduction's
-output is next to nothing. What a library computes on the way it may do without memory.
+Bytes are those of the model's constants and feeds, once, and of the operator's output, written and read again; a
+reduction's output is next to nothing. What a library computes on the way it may do without memory.
 """
 
 from __future__ import annotations
