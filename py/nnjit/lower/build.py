@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from nnjit.codegen.dtypes import SIZES
+from nnjit.codegen.epilogue import fewer
 from nnjit.codegen.expr import UnsupportedExpr
 from nnjit.codegen.wasm.target import Target
 from nnjit.graph.ir import Graph, Node, Value
@@ -220,7 +221,7 @@ class Build(Kernels):
             ctx.inside[n.outputs[0]] = ctx.element(n, list(c.idx))
         out = r.output
         assert out.shape is not None
-        c.value = ctx.inside[out]
+        c.value = fewer(ctx.inside[out]) if c.combine == "sum" else ctx.inside[out]
         once = all(n.once for n in r.nodes)
         layout = Layout.row_major(out.shape) if out in self.outputs else preferred(r, c, self.tensors)
         if anchor.op == "Conv" and out not in self.outputs and other_readers(out):
