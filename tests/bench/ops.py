@@ -144,11 +144,11 @@ def all_ops() -> dict[str, Op]:
     ops += [
         softmax(4608, 384),
         softmax(1, 50257),
-        softmax(1, 128256),
-        softmax(3, 65536),
+        softmax(1, 262144),
+        softmax(3, 262144),
         layernorm(384, 768),
         layernorm(1, 4096),
-        layernorm(3, 65536),
+        layernorm(1, 1 << 20),
         layernorm(77, 1001),
         gelu_chain(384, 3072),
     ]

@@ -20,12 +20,11 @@ from nnjit.codegen.schedule.steps import check
 from nnjit.codegen.spec import KernelSpec, Operand, Stage
 from nnjit.codegen.wasm.target import Target
 
-LEAST = 1 << 21
-"""Work, in operations on an element, below which one thread is soon done: a softmax of 100,000 takes it 80 us."""
+LEAST = 5 << 19
+"""Operations on elements that the thread with most rows must have above an even share: 50 us, about what another one
+takes to wake up."""
 COSTLY = {"exp": 12, "decay": 12, "tanh": 12, "erf": 12, "log": 12, "pow": 24, "div": 3, "sqrt": 3}
 """Operations that one of these is; others are one."""
-UNEVEN = 1.3
-"""Rows are left whole where the thread with most of them has at most so many times its even share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,8 @@ def passes_of(spec: KernelSpec, target: Target) -> Passes | None:
     if not target.shared or target.threads < 2 or not divisible(spec):
         return None
     rows = prod(a.extent for a in spec.axes)
-    if -(-rows // target.threads) * target.threads / rows <= UNEVEN or work(spec) < LEAST:
+    most = -(-rows // target.threads)
+    if (most - rows / target.threads) * work(spec) / rows < LEAST:
         return None
     found = stagewise(spec)
     *before, last = found.passes
