@@ -20,7 +20,7 @@ from nnjit.codegen.schedule.steps import check
 from nnjit.codegen.spec import KernelSpec, Operand, Stage
 from nnjit.codegen.wasm.target import Target
 
-LEAST = 5 << 19
+LEAST = 5 << 18
 """Operations on elements that the thread with most rows must have above an even share: 50 us, about what another one
 takes to wake up."""
 COSTLY = {"exp": 12, "decay": 12, "tanh": 12, "erf": 12, "log": 12, "pow": 24, "div": 3, "sqrt": 3}
