@@ -79,6 +79,7 @@ TURNED = [
     turned((32, 4), (8, 2), 8, 2, True, 1),
     turned((16, 4), (32, 8), 16, 1, True, 4),
     turned((64, 8), (8, 2), 8, 1, False, 1),  # two blocks a thread
+    turned((24, 6), (24, 2), 8, 1, False, 2),  # no powers of two, three vectors of columns a thread
 ]
 
 

@@ -18,13 +18,16 @@ from itertools import product
 
 from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, op, reg, rewrite
 from nnjit.codegen.loops import THREAD, Decode, For, Nest, Set, Stmt, Store, Where
-from nnjit.codegen.schedule.codes import codes_of
+from nnjit.codegen.schedule.codes import Codes, codes_of
 from nnjit.codegen.schedule.fills import add_product
 from nnjit.codegen.schedule.group_steps import Along
 from nnjit.codegen.schedule.meeting import met, room
 from nnjit.codegen.schedule.steps import Schedule, check
 from nnjit.codegen.schedule.workgroup_plan import LANES, Env, Run
 from nnjit.codegen.spec import Axis, KernelSpec, Operand
+
+HELD = 16
+"""Vectors of the rows that stay in registers while columns are done."""
 
 
 def along(spec: KernelSpec, schedule: Schedule) -> Nest:
@@ -228,24 +231,36 @@ class _Rows:
         return e if e.op == "const" else reg(f"{name}.{turn}.{column}", e.dtype)
 
     def _decoded(self, number: Index, turn: int) -> list[Stmt]:
-        """The products of one span of codes: summed up first, then by the scale."""
+        """The products of one span of codes: summed up first, then by the scale. A column is done with before the next
+        one's words are asked for, because they come in that order."""
         codes, shared, out = self.codes, self.outer.at(number), list[Stmt]()
         assert codes is not None
-        for v, inside in enumerate(self._vectors()):
-            shift = codes.shift.subst(inside)
-            for r, point in enumerate(self.points):
-                value = rewrite(self.left, {**self._env(0), **point, **shared, **inside})
-                out.append(Set(f"a.{r}", op("mul", value, codes.smaller(shift)), LANES))
+        vectors = list(self._vectors())
+        some = max(1, HELD // len(self.points))
+        for first in range(0, len(vectors), some):
+            part = list(enumerate(vectors[first : first + some], first))
+            for v, inside in part:
+                smaller = codes.smaller(codes.shift.subst(inside))
+                for r, point in enumerate(self.points):
+                    value = rewrite(self.left, {**self._env(0), **point, **shared, **inside})
+                    out.append(Set(f"a.{v - first}.{r}", op("mul", value, smaller), LANES))
             for c in range(self.step.columns):
-                zero = self._known(codes.zero, "z", turn, c)
-                out.append(Set(f"b.{c}", codes.larger(shift, self._word(inside, turn, c), zero), LANES))
-                for r in range(len(self.points)):
-                    a, b, part = reg(f"a.{r}", self.dtype), reg(f"b.{c}", self.dtype), f"part.{r}.{c}"
-                    out.append(add_product(part, a, b) if v else Set(part, op("mul", a, b), LANES))
+                for v, inside in part:
+                    out += self._products(codes, turn, c, v, inside, v - first)
         for c in range(self.step.columns):
             scale = self._known(codes.scale, "s", turn, c)
             for r in range(len(self.points)):
                 out.append(add_product(self._sum(r, c), reg(f"part.{r}.{c}", self.dtype), scale))
+        return out
+
+    def _products(self, codes: Codes, turn: int, c: int, v: int, inside: Env, held: int) -> list[Stmt]:
+        """A vector of a column's codes by those of the rows, registers a.`held`."""
+        zero = self._known(codes.zero, "z", turn, c)
+        larger = codes.larger(codes.shift.subst(inside), self._word(inside, turn, c), zero)
+        out: list[Stmt] = [Set("b", larger, LANES)]
+        for r in range(len(self.points)):
+            a, b, part = reg(f"a.{held}.{r}", self.dtype), reg("b", self.dtype), f"part.{r}.{c}"
+            out.append(add_product(part, a, b) if v else Set(part, op("mul", a, b), LANES))
         return out
 
     # ---- the end ----

@@ -16,10 +16,13 @@ from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wgsl.target import WgslTarget
 
 TILES = (
-    (64, 16, 64, 16, 16), (64, 8, 64, 16, 16), (32, 8, 64, 16, 16), (32, 8, 32, 8, 16),
-    (128, 16, 64, 16, 16), (64, 16, 32, 8, 16), (16, 4, 64, 16, 16), (16, 4, 32, 8, 16), (64, 8, 64, 16, 8),
+    (64, 16, 64, 16, 32, 8, False), (32, 8, 64, 16, 32, 8, False), (32, 8, 64, 16, 64, 8, True),
+    (64, 16, 64, 16, 16, 4, True), (64, 16, 64, 16, 16, 1, False), (64, 8, 64, 16, 16, 4, False),
+    (32, 8, 32, 8, 16, 4, False), (128, 16, 64, 16, 16, 4, False), (64, 16, 32, 8, 16, 4, False),
+    (16, 4, 64, 16, 16, 4, False), (16, 4, 32, 8, 16, 4, False),
 )  # fmt: skip
-"""Rows and threads along them, keys and threads along them, elements of a sum at a time."""
+"""Rows and threads along them, keys and threads along them, elements of a sum at a time, vectors of them without a
+loop, and whether the queries stay in their array."""
 FEW_ROWS = 8
 """Below so many query rows the keys and values are read once anyway, and products by rows read them faster."""
 
@@ -41,10 +44,11 @@ def attentions(spec: KernelSpec, target: WgslTarget) -> Iterator[Schedule]:
 
 def tiles(s: Shape) -> Iterator[Online]:
     """Tiles whose sums fit the registers of a thread."""
-    for rows, down, keys, across, depth in TILES:
-        wide = -(-s.last.axes[0].extent // LANES // across) or 1
-        if rows // down * (keys // LANES // across + wide) <= 48:
-            yield Online(s.rows[-1].name, rows, down, keys, across, depth)
+    for tile in TILES:
+        t = Online(s.rows[-1].name, *tile)
+        wide = -(-s.last.axes[0].extent // LANES // t.across) or 1
+        if t.rows // t.down * (t.keys // LANES // t.across + wide) <= 48:
+            yield t
 
 
 def _fits(t: Online, s: Shape, target: WgslTarget) -> bool:
@@ -57,6 +61,12 @@ def shared_bytes(t: Online, s: Shape) -> int:
     deep = -(-s.first.reduce[0].extent // t.depth) * t.depth if t.held else t.depth
     fills = t.rows * (deep + LANES) + t.depth * (max(t.keys, columns) + LANES)
     return 4 * (fills + t.rows * (t.keys + t.across))
+
+
+UNROLLED = 0.95
+"""What the sums of a stage take without a loop."""
+RESIDENT = 4
+"""Shared memory of a processor, in what a workgroup may have: queries that are held want all workgroups at once."""
 
 
 def cost(s: Shape, t: Online, target: WgslTarget) -> float:
@@ -76,4 +86,7 @@ def cost(s: Shape, t: Online, target: WgslTarget) -> float:
     each = 3 * tall * (t.across / LANES + 24 + 4 * wide + out)
     warps = min(share * t.down * t.across, 1024) / 32
     stages = -(-depth // t.depth) + t.keys // t.depth
-    return share * t.down * t.across * blocks * (scores + values + each + 96 * stages) * (1 + 2 / warps)
+    sums = (scores + values) * (UNROLLED if t.unroll > 1 else 1)
+    together = RESIDENT * target.max_shared_bytes // shared_bytes(t, s)
+    late = (1.25 if t.held and share > together else 1) * (1 + 0.02 * max(0, tall * (wide + out) - 16))
+    return share * t.down * t.across * blocks * (sums + each + 96 * stages) * (1 + 2 / warps) * late

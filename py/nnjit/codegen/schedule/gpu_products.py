@@ -100,14 +100,19 @@ SHAPES = (
     Shape(16, 4, 64, 16, 32), Shape(8, 2, 64, 16, 32, 2), *(
         Shape(*tile, turned=True)
         for tile in (
-            (128, 16, 128, 16, 32), (128, 16, 64, 8, 16), (64, 8, 64, 8, 16), (128, 16, 64, 8, 32),
-            (64, 8, 128, 16, 32), (64, 8, 64, 8, 32), (64, 16, 64, 8, 32), (32, 8, 32, 8, 32), (64, 16, 32, 8, 32),
-            (32, 8, 64, 8, 32),
+            (128, 16, 128, 8, 16), (128, 8, 128, 16, 16), (128, 16, 96, 8, 16), (96, 12, 96, 8, 16), (64, 8, 96, 8, 16),
+            (64, 8, 128, 8, 16), (128, 16, 128, 16, 32), (128, 16, 64, 8, 16),
+            (64, 8, 64, 8, 16), (128, 16, 64, 8, 32), (64, 8, 128, 16, 32), (64, 8, 64, 8, 32), (64, 16, 64, 8, 32),
+            (32, 8, 32, 8, 32), (64, 16, 32, 8, 32), (32, 8, 64, 8, 32),
         )
     ),
 )  # fmt: skip
-TURNED = {(128, 128, 32): 0.8, (128, 64, 16): 0.92, (64, 64, 16): 0.9}
-"""Rows, columns and depth of turned tiles, and what they take of the time they would take otherwise, as measured."""
+TURNED = {
+    (128, 128, 128, 16): 0.85, (128, 128, 256, 32): 0.8, (128, 96, 128, 16): 0.84, (128, 64, 128, 16): 0.92,
+    (96, 96, 96, 16): 0.86, (64, 128, 64, 16): 0.88, (64, 96, 64, 16): 0.86, (64, 64, 64, 16): 0.86,
+}  # fmt: skip
+"""Rows, columns, threads and depth of turned tiles, and what they take of the time they would take otherwise, as
+measured."""
 
 SIDE_BY_SIDE = (
     (8, 64, 4), (16, 64, 4), (8, 32, 4), (4, 64, 4), (8, 128, 4), (8, 64, 8), (16, 32, 4), (8, 16, 4), (16, 16, 4),
@@ -201,7 +206,7 @@ def cost(p: Product, s: Shape, target: WgslTarget) -> float:
     depth = 1.2 if each > 16 else 1.0 if each == 16 else 1.05 if s.slices == 1 else 1.2
     warps = min(share * s.threads, 1024) / 32
     late = 1.0 if s.ahead else 1.02
-    late *= TURNED.get((s.rows, s.columns, s.depth), 1.02) if s.turned else 1.0
+    late *= TURNED.get((s.rows, s.columns, s.threads, s.depth), 1.02) if s.turned else 1.0
     steps = -(-p.k // s.depth) * s.depth + 16
     return share * s.rows * s.columns * steps * (1 + own + group) * slices * depth * late * (1 + 2 / warps)
 
@@ -408,7 +413,7 @@ def _few_rows(spec: KernelSpec, p: Product, target: WgslTarget) -> Iterator[Sche
     if len(p.reduce) > 1:
         k = "sum"
         row.append(Fuse(tuple(a.name for a in p.reduce), k))
-    for side, slices, unroll in SIDE_BY_SIDE:
+    for side, slices, unroll in _side_by_side(spec, p, target):
         sums = 16 * p.m * side * (slices - 1)
         fits = side * slices <= target.max_workgroup and sums <= target.max_shared_bytes
         if fits and (slices * unroll <= p.k or slices == 1):
@@ -419,30 +424,45 @@ def _few_rows(spec: KernelSpec, p: Product, target: WgslTarget) -> Iterator[Sche
             )  # fmt: skip
 
 
+def _side_by_side(spec: KernelSpec, p: Product, target: WgslTarget) -> list[tuple[int, int, int]]:
+    """SIDE_BY_SIDE, first what keeps most threads in one turn of the device: 1,024 in a workgroup for a long sum by not
+    too many columns; of f16 more columns side by side, so that a row's read is as long as of f32."""
+    half = any(spec.operands[r.operand].dtype in ("f16", "bf16") for r in p.right)
+    wide = -(-p.column.extent // (LANES * 8)) * 1024 > 16 * target.invocations
+    first = (8, 128, 4) if p.k >= 2048 else (8, 64, 4)
+    if wide:
+        first = (16, 64, 4) if half else (8, 64, 4)
+    return [first, *(s for s in SIDE_BY_SIDE if s != first)]
+
+
 def _teams_of_columns(p: Product, target: WgslTarget) -> Iterator[Schedule]:
-    """Teams that do some columns at once, where the weights lie along the sum, or words of them do."""
+    """Teams that do some columns at once, where the weights lie along the sum, or words of them do: columns, threads,
+    elements of a span, spans read ahead."""
     last = p.reduce[-1]
     if last.extent % LANES or any(r.index.coeff(p.column.name) == 1 for r in p.right):
         return
-    sizes = [(c, n) for c in (2, 1, 4) for n in (32, 64, 128)]
-    ahead: tuple[int, ...] = (1,)
     if all(r.index.coeff(last.name) == 1 and not r.guard for r in p.right):
-        spans = tuple(s for s in (LANES, 2 * LANES, 4 * LANES) if last.extent % s == 0)
+        spans = (s for s in (LANES, 2 * LANES, 4 * LANES) if last.extent % s == 0)
+        teams = [(c, n, s, 1) for s in spans for c in (2, 1, 4) for n in (32, 64, 128)]
     elif len(p.reduce) > 1 and any(r.index.coeff(p.reduce[-2].name) == 1 for r in p.right):
-        block = p.reduce[-2].extent * last.extent
-        spans = (last.extent, block) if block <= 4 * BLOCK else (last.extent,)
-        sizes = [(c, n) for c in (4, 8, 2, 1) for n in (128, 64, 32)]
-        ahead = (4, 2, 1)
+        word, block = last.extent, p.reduce[-2].extent * last.extent
+        few = [(8, 128), (8, 64), (4, 128), (4, 64), (2, 128), (4, 32), (1, 32)]
+        teams = [(c, n, block, 2) for c, n in few] if block <= 4 * BLOCK else []
+        teams += [
+            (c, n, word, 4) for c, n in ((4, 128), (4, 256), (2, 128), (8, 128), (4, 64), (4, 32), (1, 32))
+        ]
     else:
         return
-    for span in spans:
-        for columns, threads in sizes:
-            few = threads > 32 and threads * span > p.k
-            fits = threads <= target.max_workgroup and p.m * columns <= 32 and columns <= p.column.extent
-            if fits and not few:
-                rounds = p.k // (span * threads)
-                turns = next((n for n in ahead if n <= rounds), 1)
-                yield (Along(p.column.name, columns, threads, span, target.lockstep, turns),)
+    for columns, threads, span, ahead in teams:
+        many = threads > 32 and threads * span > p.k
+        if (
+            threads <= target.max_workgroup
+            and p.m * columns <= 32
+            and columns <= p.column.extent
+            and not many
+        ):
+            turns = max(1, min(ahead, p.k // (span * threads)))
+            yield (Along(p.column.name, columns, threads, span, target.lockstep, turns),)
 
 
 def _steps(p: Product) -> bool:
