@@ -173,7 +173,7 @@ def sample(lab: Lab, count: int, seconds: float, out: Path, families: Sequence[s
     page.set_default_timeout(0)
     target = WgslTarget.read(page.evaluate(OPEN))
     draw, rows, begun = random.Random(1), [], time.monotonic()
-    turns = zip_longest(*(((f, *made) for made in kernels(f, target)) for f in families or FAMILIES))
+    turns = zip_longest(*([(f, *made) for made in kernels(f, target)] for f in families or FAMILIES))
     for family, name, spec in (one for turn in turns for one in turn if one):
         if time.monotonic() - begun > seconds:
             break

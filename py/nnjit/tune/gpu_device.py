@@ -82,7 +82,7 @@ def probes(target: WgslTarget) -> list[Probe]:
         Probe("fma", _fma(threads), threads * CHAINS * 4 * 2 * ROUNDS),
         Probe("far", _copy("copy_far", large, target), 2 * large),
         Probe("near", _copy("copy_near", small, target), 2 * small),
-        Probe("nothing", _shader("nothing", "", "", 1, 16, (1, 1, 1)), 1),
+        Probe("nothing", _shader("nothing", "", "", 16, 16, (1, 1, 1)), 1),
     ]
 
 

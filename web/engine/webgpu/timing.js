@@ -90,8 +90,11 @@ export async function measure(device, probes, pace, policy, signal) {
   try {
     for (const { name, shader } of probes) {
       const kernel = await ShaderKernel.create(device, shader);
+      device.pushErrorScope('validation');
       const buffers = shader.bindings.map(({ nbytes }) => device.createBuffer({ size: nbytes, usage: STORAGE }));
       const group = kernel.bind(buffers.map((buffer) => ({ buffer })));
+      const wrong = await device.popErrorScope();
+      if (wrong) throw new Error(`${name}: ${wrong.message}`);
       await pace.gap(policy, signal);
       const start = performance.now();
       try {
