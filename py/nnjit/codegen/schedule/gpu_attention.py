@@ -84,9 +84,9 @@ def cost(s: Shape, t: Online, target: WgslTarget) -> float:
     scores = tall * wide * depth * (1 + 0.2 * (tall + wide) / (tall * wide))
     values = tall * out * t.keys * (1 + 0.2 * (tall + out) / (tall * out))
     each = 3 * tall * (t.across / LANES + 24 + 4 * wide + out)
-    warps = min(share * t.down * t.across, 1024) / 32
+    warps = min(max(1.0, tiles / units) * t.down * t.across, 1024) / 32
     stages = -(-depth // t.depth) + t.keys // t.depth
     sums = (scores + values) * (UNROLLED if t.unroll > 1 else 1)
     together = RESIDENT * target.max_shared_bytes // shared_bytes(t, s)
     late = (1.25 if t.held and share > together else 1) * (1 + 0.02 * max(0, tall * (wide + out) - 16))
-    return share * t.down * t.across * blocks * (sums + each + 96 * stages) * (1 + 2 / warps) * late
+    return share * t.down * t.across * blocks * (sums + each + 96 * stages) * (1 + 2.5 / warps) * late
