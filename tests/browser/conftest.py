@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support import shaders
+
 from .api_page import Api
 from .engine_page import SET_UP
+from .page_flows import MOCK, SCRIPT, Open
+from .wgsl_page import Run, runner
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -35,3 +39,30 @@ def api(booted: Api) -> Iterator[Api]:
     """nnjit's public API in a page that is up already; a console error fails the test."""
     with booted.expecting():
         yield booted
+
+
+@pytest.fixture
+def home(page: Page) -> Open:
+    """home("?query"): the page with the stand-in in place of nnjit.js."""
+
+    def visit(query: str = "") -> Page:
+        page.route("**/nnjit.js", lambda route: route.fulfill(body=MOCK, headers=SCRIPT))
+        page.goto("/" + query)
+        page.wait_for_selector("#samples li")
+        return page
+
+    return visit
+
+
+@pytest.fixture(scope="module")
+def gpu(new_page: Any) -> Iterator[Page]:
+    """A page whose SwiftShader adapter runs the shaders of a module's tests."""
+    with new_page("swiftshader") as page:
+        shaders.set_up(page)
+        yield page
+
+
+@pytest.fixture
+def run(gpu: Page) -> Run:
+    """run(spec, schedule, inputs) -> output buffers, by the shader of that schedule."""
+    return runner(gpu)

@@ -1,96 +1,17 @@
-"""The page's own flows, on a stand-in for the compiler: opening, failing, cancelling, feeding, looking in, linking."""
+"""The page's own flows, on a stand-in for the compiler: opening, failing, cancelling, feeding."""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pytest
+
+from .page_flows import DROP, Open, card, fed, load, model, run, total
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
-
-MOCK = (Path(__file__).parent / "page_mock.js").read_text()
-SCRIPT = {"Content-Type": "text/javascript", "Cross-Origin-Resource-Policy": "same-origin"}
-
-DROP = """({ target, files }) => {
-  const data = new DataTransfer();
-  for (const [name, size] of files) data.items.add(new File([new Uint8Array(size)], name));
-  const at = document.querySelector(target);
-  for (const type of ['dragenter', 'dragover', 'drop']) {
-    at.dispatchEvent(new DragEvent(type, { dataTransfer: data, bubbles: true, cancelable: true }));
-  }
-}"""
-TOO_WIDE = """() => {
-  const width = document.documentElement.clientWidth;
-  const cuts = (e) => ['auto', 'scroll', 'hidden'].includes(getComputedStyle(e).overflowX);
-  const scrolls = (e) => e && (cuts(e) || scrolls(e.parentElement));
-  return [...document.body.querySelectorAll('*')]
-    .filter((e) => e.getBoundingClientRect().right > width + 0.5)
-    .filter((e) => !scrolls(e.parentElement) && !e.closest('.sr, .skip'))
-    .map((e) => e.outerHTML.slice(0, 80));
-}"""
-Open = Callable[..., "Page"]
-
-
-@pytest.fixture
-def home(page: Page) -> Open:
-    """home("?query"): the page with the stand-in in place of nnjit.js."""
-
-    def visit(query: str = "") -> Page:
-        page.route("**/nnjit.js", lambda route: route.fulfill(body=MOCK, headers=SCRIPT))
-        page.goto("/" + query)
-        page.wait_for_selector("#samples li")
-        return page
-
-    return visit
-
-
-def model(name: str = "tiny.onnx", size: int = 1000) -> dict[str, Any]:
-    return {"name": name, "mimeType": "application/octet-stream", "buffer": bytes(size)}
-
-
-def load(page: Page, name: str = "tiny.onnx") -> None:
-    page.set_input_files("#file", model(name))
-    page.wait_for_function("name => document.querySelector('#model-title')?.textContent === name", arg=name)
-
-
-def run(page: Page) -> None:
-    """Presses Run and waits until the run is over."""
-    before = page.evaluate("nnjit.log.runs")
-    page.click(".inputs button.primary")
-    page.wait_for_function(
-        "n => nnjit.log.runs > n && !document.querySelector('.inputs .primary').disabled", arg=before
-    )
-
-
-def total(page: Page) -> float:
-    """The stand-in's first output: the sum of all that was fed."""
-    return float(
-        page.evaluate("session.lastRun && document.querySelector('.output .first').textContent.slice(1, -1)")
-    )
-
-
-def fed(page: Page, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = page.evaluate(
-        "name => { const t = nnjit.log.feeds[name]; return { dims: [...t.dims], data: Array.from(t.data, Number) }; }",
-        name,
-    )
-    return found
-
-
-def card(page: Page) -> dict[str, str]:
-    page.wait_for_selector(".failure")
-    code = page.get_attribute(".failure", "data-code") or ""
-    return {
-        "code": code,
-        "text": page.inner_text(".failure"),
-        "report": page.text_content(".failure pre") or "",
-    }
 
 
 class TestOpening:
@@ -353,110 +274,3 @@ class TestFeeding:
         assert f"min {saved.min()}" in ids.inner_text().replace("\n", " ")
         scores = page.locator(".output", has_text="float32, 1 × 10")
         assert scores.locator(".bars li").first.inner_text().split() == ["class", "7", "96", "%"]
-
-
-class TestLookingInside:
-    def test_repeating_gives_percentiles_apart_from_the_first_run(self, home: Open) -> None:
-        page = home()
-        load(page)
-        run(page)
-        assert "first run" in page.inner_text(".figures")
-        page.wait_for_selector(".figures dt:text('typical')")  # the first run is followed by a few, unasked
-        page.evaluate("""() => {
-          const go = document.querySelector('.inputs .primary');
-          window.changes = 0;
-          new MutationObserver((seen) => { changes += seen.length; }).observe(go, { attributes: true });
-        }""")
-        page.click(".latency button")
-        page.wait_for_function("document.querySelector('.latency button').textContent.startsWith('Run')")
-        # drawing takes a core from what is timed: the form hears of the series, not of each run in it
-        assert page.evaluate("changes") == 2
-        # the unasked ones, at most ten, ended when the series began
-        assert 30 < page.locator(".chart .bar").count() <= 40
-        text = page.inner_text(".figures")
-        p50, p95 = (re.findall(rf"{name}\)\s+([\d.]+) ms", text) for name in ("p50", "p95"))
-        assert 0 < float(p50[0]) <= float(p95[0])
-
-    def test_placement_groups_fused_nodes_and_filters(self, home: Open) -> None:
-        page = home()
-        load(page)
-        assert page.is_hidden(".placement")
-        run(page)
-        assert "7 nodes became 2 steps. 1 node has no kernel yet" in page.inner_text(".placement")
-        rows = page.locator(".placement tbody tr")
-        assert rows.count() == 5 and page.locator(".strip rect").count() == 3
-        assert "MatMul + Add + Gelu" in rows.nth(1).inner_text()
-        page.click(".kinds button:text('reference')")
-        assert rows.count() == 1 and "the shape depends on values" in rows.inner_text()
-        page.click(".kinds button:text('all')")
-        page.fill(".filter input", "GEMM")
-        assert rows.count() == 1
-
-    def test_steps_are_timed_and_their_kernels_shown(self, home: Open) -> None:
-        page = home()
-        load(page)
-        run(page)
-        page.click(".placement button:text('Time each step')")
-        page.wait_for_selector(".placement :text('2.00 ms a run')")
-        assert "80 %" in page.locator(".placement tbody tr").first.inner_text()
-        page.locator(".placement tbody tr button").first.click()
-        text = page.inner_text("dialog[open]")
-        for part in (
-            "f32_gemm_gelu_6x8__relaxed_fma_splat_u2",
-            "k unroll 2",
-            "(func $f32_gemm",
-            "125.0 GFLOP/s",
-        ):
-            assert part in text
-        # what tuning changed of its schedule is marked on both sides
-        assert page.locator("dialog .steps .changed").all_inner_texts() == ["m tile 6", "k unroll 2", "m tile 4"]
-        page.keyboard.press("Escape")
-        assert page.query_selector("dialog[open]") is None
-
-    def test_each_missing_capability_has_a_fix(self, home: Open) -> None:
-        page = home()
-        page.wait_for_selector(".chip.no")
-        has = page.inner_text("#caps").split()
-        for name in ("isolation", "threads", "SIMD", "relaxed", "WebGPU"):
-            assert name in has
-        page.click(".chip.no:has-text('WebGPU')")
-        assert "chrome://gpu" in page.inner_text("#caps-fix")
-        page.click(".chip.no:has-text('WebGPU')")
-        assert page.inner_text("#caps-fix") == ""
-
-    def test_a_page_without_isolation_says_how_to_get_it(self, home: Open, page: Page) -> None:
-        page.add_init_script("Object.defineProperty(globalThis, 'crossOriginIsolated', { value: false })")
-        home()
-        page.click(".chip.no:has-text('isolation')")
-        text = page.inner_text("#caps-fix")
-        assert (
-            "Cross-Origin-Opener-Policy: same-origin" in text
-            and "Cross-Origin-Embedder-Policy: require-corp" in text
-        )
-        assert page.is_visible(".chip.no:has-text('threads')")
-
-
-class TestLinks:
-    def test_a_link_opens_runs_and_is_copied_again(self, home: Open) -> None:
-        page = home("?model=models/far.onnx&run=1&seed=7&dims=batch:2,sequence:16,height:8,width:8")
-        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-        page.wait_for_selector(".output")
-        assert fed(page, "ids")["dims"] == [2, 16] and fed(page, "image")["dims"] == [1, 3, 8, 8]
-        seeded = total(page)
-        page.click("#model button:text('Copy link')")
-        page.wait_for_selector("#model button:text('Copied')")
-        link = page.evaluate("navigator.clipboard.readText()")
-        assert link.endswith("run=1&seed=7&dims=batch:2,sequence:16,height:8,width:8")
-        page.goto(link)
-        page.wait_for_selector(".output")
-        assert total(page) == seeded
-
-    def test_a_link_without_run_only_opens(self, home: Open) -> None:
-        page = home("?model=models/far.onnx")
-        page.wait_for_selector("#model:not([hidden])")
-        assert page.evaluate("nnjit.log.runs") == 0
-
-    def test_a_file_from_disk_has_no_link(self, home: Open) -> None:
-        page = home()
-        load(page)
-        assert page.is_disabled("#model button:text('Copy link')")

@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .test_page import TOO_WIDE, Open, home, load, model, run
+from .page_flows import TOO_WIDE, Open, load, model, run
 
 if TYPE_CHECKING:
     from playwright.sync_api import FileChooser, Page
-
-__all__ = ["home"]
 
 # Text nodes that are seen, with the contrast of their colour against what lies behind (WCAG 2, relative luminance).
 CONTRASTS = """() => {

@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from .test_page import DROP
+from .page_flows import DROP
 from .test_page_parts import magika_features
 
 if TYPE_CHECKING:

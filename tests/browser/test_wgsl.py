@@ -1,13 +1,9 @@
-"""The WGSL that the emitter prints, run in Chromium on SwiftShader (the adapter is asserted) against numpy.
-
-One page and one device serve all cases. Whole numbers make products exact; elsewhere the tolerance is what WGSL grants
-exp (3 + 2|x| ulp) over the range used here: 2e-6 absolute and relative is 24 ulp at 1.
+"""The WGSL that the emitter prints, run in Chromium on SwiftShader (the adapter is asserted) against numpy:
+products, convolutions, rows, reductions, indices, and any schedule of any spec.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +18,6 @@ from nnjit.codegen.expr import (
     Index,
     UnsupportedExpr,
     axis,
-    bitcast,
     cast,
     compare,
     const,
@@ -31,9 +26,6 @@ from nnjit.codegen.expr import (
     op,
     select,
 )
-from nnjit.codegen.schedule.apply import apply
-from nnjit.codegen.schedule.canonical import canonical
-from nnjit.codegen.schedule.gpu_rules import gpu_schedule
 from nnjit.codegen.schedule.group_steps import Team
 from nnjit.codegen.schedule.steps import (
     Order,
@@ -47,60 +39,16 @@ from nnjit.codegen.schedule.steps import (
     Vectorize,
 )
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
-from nnjit.codegen.wgsl.emit import emit
 from nnjit.codegen.wgsl.target import WgslTarget
-from tests.support import shaders, specs
+from tests.support import specs
 from tests.support.expressions import cases, scheduled
-from tests.support.schedules import agree, contractions, packed, reductions, schedules
+from tests.support.schedules import contractions, reductions, schedules
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
+from .wgsl_page import NEAR, RNG, Run, check, number
 
 pytestmark = pytest.mark.swiftshader
-
-TARGET = WgslTarget(subgroup=4, invocations=64)
-Run = Callable[..., list[Any]]
-
-
-@pytest.fixture(scope="module")
-def gpu(new_page: Any) -> Iterator[Page]:
-    with new_page("swiftshader") as page:
-        shaders.set_up(page)
-        yield page
-
-
-@pytest.fixture
-def run(gpu: Page) -> Run:
-    """run(spec, schedule, inputs) -> output buffers, by the shader of that schedule."""
-
-    def on_gpu(
-        spec: KernelSpec, schedule: Schedule, inputs: list[Any], target: WgslTarget = TARGET
-    ) -> list[Any]:
-        nest = apply(spec, schedule)
-        given = iter(packed(spec, schedule, inputs))
-        buffers = [next(given) if o.role == "in" else np.zeros(o.size, NUMPY[o.dtype]) for o in nest.operands]
-        return shaders.run(gpu, emit(nest, target), buffers)
-
-    return on_gpu
-
-
-RNG = np.random.default_rng(7)
-NEAR = 2e-6
-
-
-def check(run: Run, case: tuple[KernelSpec, list[Any]], tolerance: float = 0.0, schedule: Schedule | None = None,
-          wanted: Any = None) -> None:  # fmt: skip
-    """The shader under the default GPU schedule (or `schedule`) gives what numpy or `evaluate` says."""
-    spec, inputs = case
-    spec = canonical(spec) if schedule is None else spec
-    schedule = gpu_schedule(spec, TARGET) if schedule is None else schedule
-    found = run(spec, schedule, inputs)
-    agree(
-        found,
-        [wanted.reshape(-1)] if wanted is not None else specs.evaluate(spec, inputs),
-        tolerance,
-        spec.name,
-    )
 
 
 # ---- products ----
@@ -272,122 +220,6 @@ def test_reductions_of_bools(run: Run, combine: str) -> None:
     check(run, specs.reduction(RNG, 3, 2, 9, combine, "bool", "c"))
     spec, inputs = specs.reduction(RNG, 3, 2, 9, combine, "bool", "c")
     check(run, (spec, inputs), schedule=(Vectorize("c"), Parallel(("a",))))
-
-
-# ---- element-wise chains ----
-
-
-def unary(name: str, x: Expr) -> Expr:
-    return Expr(name, x.dtype, (x,))
-
-
-def number(value: float) -> Expr:
-    return const(value, "f32")
-
-
-def gelu(x: Expr) -> Expr:
-    bell = unary("erf", op("mul", x, number(math.sqrt(0.5))))
-    return op("mul", op("mul", x, number(0.5)), op("add", bell, number(1)))
-
-
-X = load(0, specs.row_major((3, 37)), "f32")
-CHAINS = {
-    "gelu": gelu(op("add", X, load(1, specs.row_major((3, 37), (1, 37)), "f32"))),
-    "gelu_tanh": op("mul", X, unary("tanh", op("mul", X, number(0.8)))),
-    "sigmoid": op("div", number(1), op("add", number(1), unary("exp", unary("neg", X)))),
-    "log_sqrt_pow": op(
-        "pow",
-        unary("sqrt", op("add", unary("abs", X), number(1))),
-        op("add", unary("log", op("add", unary("abs", X), number(1))), number(1)),
-    ),
-    "trigonometry": op(
-        "add", unary("sin", op("mul", X, number(3))), op("mul", unary("cos", X), unary("atan", X))
-    ),
-    "clip_select": select(compare("lt", X, number(0)), op("mul", X, number(0.1)), op("min", X, number(6))),
-    "rounding": op(
-        "add",
-        unary("round", op("mul", X, number(0.5))),
-        op("sub", unary("floor", X), unary("ceil", unary("trunc", X))),
-    ),
-}
-
-
-@pytest.mark.parametrize("name", CHAINS)
-def test_elementwise_chains(run: Run, name: str) -> None:
-    """With 1 + 37 extents: full vectors, and a tail of one."""
-    value = CHAINS[name]
-    inputs = [("f32", (3, 37)), ("f32", (37,))][: 2 if name == "gelu" else 1]
-    spec, _ = specs.pointwise(RNG, value, (3, 37), inputs)
-    arrays = [RNG.normal(0, 2, s).astype(np.float32) for _, s in inputs]
-    # pow multiplies the error of a logarithm; rounding is exact
-    check(run, (spec, arrays), {"log_sqrt_pow": 1e-5, "rounding": 0.0}.get(name, NEAR))
-    check(
-        run,
-        (spec, arrays),
-        {"log_sqrt_pow": 1e-5, "rounding": 0.0}.get(name, NEAR),
-        (Parallel(("i0", "i1")),),
-    )
-
-
-A = load(0, Index.of("i0"), "i32")
-B = load(1, Index.of("i0"), "i32")
-U = bitcast(A, "u32")
-INTEGERS = {
-    "wrap": op("mul", op("add", A, B), op("sub", A, const(-7, "i32"))),
-    "divide": op("div", A, B),
-    "rem": op("rem", A, B),
-    "mod": op("mod", A, B),
-    "by_constant": op("div", A, const(-3, "i32")),
-    "bits": op("bxor", op("band", A, B), unary("bnot", op("bor", A, const(12, "i32")))),
-    "shifts": op("add", op("shl", A, const(3, "i32")), op("shr", A, const(2, "i32"))),
-    "unsigned": op("add", op("shr", U, const(2, "u32")), op("div", U, const(7, "u32"))),
-    "abs_neg": op("max", unary("abs", A), unary("neg", B)),
-    "bools": select(
-        op(
-            "xor",
-            compare("lt", A, B),
-            op("and", compare("ne", A, const(0, "i32")), unary("not", compare("ge", B, A))),
-        ),
-        A,
-        B,
-    ),
-    "to_bool": op("or", cast(A, "bool"), compare("eq", B, const(3, "i32"))),
-    "casts": cast(op("mul", cast(A, "f32"), cast(compare("gt", A, B), "f32")), "i32"),
-    "lane": op("add", axis(Index(5, {"i0": 3})), A),
-}
-
-
-@pytest.mark.parametrize("name", INTEGERS)
-def test_integers_and_bools(run: Run, name: str) -> None:
-    spec, _ = specs.pointwise(RNG, INTEGERS[name], (11,), [("i32", (11,)), ("i32", (11,))])
-    a = np.array([0, 1, -1, 7, -7, 100, 3, 2**20, -(2**20), 12345, -2], np.int32)
-    b = np.array([3, 0, -1, -2, 2, 7, 3, 5, -3, 100, 12345], np.int32)
-    for schedule in ((Tile("i0", 4), Vectorize("i0"), Parallel(("i0",))), (Parallel(("i0",)),)):
-        check(run, (spec, [a, b]), schedule=schedule)
-
-
-def test_bools_in_buffers(run: Run) -> None:
-    at = Index.of("i0")
-    spec, inputs = specs.pointwise(
-        RNG,
-        op("and", load(0, at, "bool"), compare("gt", load(1, at, "f32"), number(0))),
-        (10,),
-        [("bool", (10,)), ("f32", (10,))],
-    )
-    for schedule in ((Tile("i0", 4), Vectorize("i0"), Parallel(("i0",))), ()):
-        check(run, (spec, inputs), schedule=schedule)
-
-
-def test_infinities_and_nan_as_constants(run: Run) -> None:
-    at = Index.of("i0")
-    x = load(0, at, "f32")
-    value = select(
-        compare("gt", x, number(0)),
-        number(math.inf),
-        select(compare("lt", x, number(0)), number(-math.inf), number(math.nan)),
-    )
-    spec, inputs = specs.pointwise(RNG, value, (9,), [("f32", (9,))])
-    check(run, (spec, inputs))
 
 
 @pytest.mark.parametrize("kind", ["i32", "i64"])
