@@ -183,6 +183,12 @@ def test_fetches_options_and_forms_are_checked(api: Api) -> None:
             "NOT_AVAILABLE",
             "asked for",
         ),
+        (
+            "const s = await create(arg);"
+            " try { await s.tuning.start({ mode: 'fast' }); } finally { await s.release(); }",
+            "BAD_OPTION",
+            "",
+        ),
         ("await nnjit.python('1/0')", "PYTHON", ""),
     ]
     for body, code, hint in cases:

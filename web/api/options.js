@@ -15,13 +15,12 @@ import { LOG_LEVELS, env, log } from './env.js';
 
 const KNOWN = new Set([
   'executionProviders', 'numThreads', 'freeDimensionOverrides', 'externalData', 'progress', 'signal', 'tune', 'logSeverityLevel',
-  'logLevel', 'maxPlans', 'strict', 'maxMemoryBytes', 'name', 'preferredOutputLocation', 'convolution', 'runOn',
+  'logLevel', 'intraOpNumThreads', 'maxPlans', 'strict', 'maxMemoryBytes', 'name', 'preferredOutputLocation', 'convolution', 'runOn',
 ]);
 // Options of onnxruntime-web that change nothing here: taken without a word, so that code can move over.
 const ACCEPTED = new Set([
   'graphOptimizationLevel', 'enableCpuMemArena', 'enableMemPattern', 'executionMode', 'logId', 'logVerbosityLevel', 'extra',
-  'enableProfiling', 'profileFilePrefix', 'optimizedModelFilePath', 'enableGraphCapture',
-  'intraOpNumThreads', 'interOpNumThreads',
+  'enableProfiling', 'profileFilePrefix', 'optimizedModelFilePath', 'enableGraphCapture', 'interOpNumThreads',
 ]);
 const CONVOLUTIONS = /** @type {const} */ (['auto', 'direct', 'winograd']);
 const THREADS = /** @type {const} */ (['auto', 'worker']);
@@ -122,8 +121,8 @@ function readExternal(list) {
   });
 }
 
-/** @param {any} tune @returns {import('./tuning.js').TuneOptions} */
-function readTune(tune = {}) {
+/** What is to be tuned, and when. @param {any} tune @returns {import('./tuning.js').TuneOptions} */
+export function readTune(tune = {}) {
   if (typeof tune === 'string') tune = { mode: tune };
   if (typeof tune !== 'object' || tune === null) throw bad('tune', "is 'off', 'idle', 'now' or {mode, budgetMs, cacheUrl, share}");
   const { mode = 'off', budgetMs = 0, cacheUrl = '', share = false } = tune;

@@ -3,6 +3,7 @@
 import { factsNow, tell } from './device-facts.js';
 import { asFailure, failure } from './errors.js';
 import { log } from './env.js';
+import { readTune } from './options.js';
 import { Calm } from './tuning-calm.js';
 import { kernelLines, report, TuningLoop } from './tuning-loop.js';
 import { Progress } from './tuning-progress.js';
@@ -87,7 +88,7 @@ export class Tuning {
    * @param {Partial<TuneOptions>} [options]
    */
   async start(options = {}) {
-    this.#options = { ...this.#options, ...options };
+    this.#options = readTune({ ...this.#options, ...options });
     if (this.#options.mode === 'off') this.#options.mode = 'now';
     if (this.#loop) return;
     const plan = this.#plans.latest;
