@@ -201,7 +201,7 @@ def sample(lab: Lab, count: int, seconds: float, out: Path, families: Sequence[s
         "raw",
         "listed",
         "others",
-        "default over best",
+        "best over the rules' own",
         "best listed over best",
         "its place",
         "listed, s",

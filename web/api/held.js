@@ -1,6 +1,7 @@
 // A model's bytes while they are put away: in memory that all workers see, so that nobody waits until they are in a
 // Blob or a file, which takes three times as long as their way from a server nearby. Takes bytes in order; gives them,
 // and the Blob once there is one.
+import { collect } from '../engine/garbage.js';
 import { log } from './env.js';
 import { PIECE, Stash, readable } from './stash.js';
 
@@ -13,8 +14,8 @@ const PART = 1 / 8;
 export class Held {
   /** Bytes that have come. */
   #got = 0;
-  /** Somebody waits for more of them. */
-  #more = () => {};
+  /** Called when all have come, or none are wanted any more. */
+  #over = () => {};
   #dropped = false;
   #drop = () => {};
 
@@ -43,40 +44,43 @@ export class Held {
   add(chunk) {
     this.view.set(chunk, this.#got);
     this.#got += chunk.byteLength;
-    this.#more();
+    if (this.#got === this.view.byteLength) this.#over();
   }
 
+  /** Only once all have come: meanwhile this thread has enough to do with taking them. */
   async #settle() {
+    await new Promise((over) => (this.#over = () => over(null)));
     for (const disk of [false, true]) {
+      if (this.#dropped) return null;
       const stashed = await this.#putAway(new Stash(this.view.byteLength, disk)).catch(() => undefined);
       if (stashed && !this.#dropped && await readable(stashed.blob)) {
         this.#drop = stashed.drop;
         return stashed.blob;
       }
       stashed?.drop();
-      if (this.#dropped) return null;
     }
+    if (this.#dropped) return null;
     log('warning', `the browser has no room to put ${this.view.byteLength} bytes of a model away: they stay in memory`);
     return null;
   }
 
-  /** A piece is written while the next ones come. @param {Stash} stash */
+  /** @param {Stash} stash */
   async #putAway(stash) {
     this.#drop = () => stash.drop();
-    for (let at = 0; at < this.view.byteLength;) {
-      const end = Math.min(at + PIECE, this.view.byteLength);
-      while (this.#got < end && !this.#dropped) await new Promise((more) => (this.#more = () => more(null)));
-      if (this.#dropped) break;
-      await stash.add(this.view.slice(at, end));
-      at = end;
-    }
+    for (let at = 0; at < this.view.byteLength && !this.#dropped; at += PIECE) await stash.add(this.view.slice(at, at + PIECE));
     return stash.close();
+  }
+
+  /** The memory is not needed any more: whoever reads has the Blob. */
+  forget() {
+    this.view = new Uint8Array(0);
+    setTimeout(collect);
   }
 
   /** The bytes are not needed any more, whether they have been put away or not. */
   drop() {
     this.#dropped = true;
-    this.#more();
+    this.#over();
     this.#drop();
   }
 }

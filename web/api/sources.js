@@ -26,7 +26,9 @@ export class Source {
     /** @type {Bytes} */
     this.bytes = kept instanceof Held ? kept.view : kept.blob;
     this.settled = kept instanceof Held ? kept.settled.then((blob) => {
-      if (blob) this.bytes = blob;
+      if (!blob) return;
+      this.bytes = blob;
+      kept.forget();
     }) : Promise.resolve();
   }
 }

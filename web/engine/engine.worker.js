@@ -4,6 +4,7 @@
 import { holdLock } from './alive.js';
 import { NnjitError, asError, check } from './errors.js';
 import { probe } from './features.js';
+import { collect } from './garbage.js';
 import { Host } from './host.js';
 import { Lab } from './lab.js';
 import { compile, loadPlan } from './load.js';
@@ -127,10 +128,14 @@ const methods = {
    * @param {import('./source.js').Bytes[]} sources
    * @param {string} [labId] of the tuner, where it loads a plan beside the one that serves
    */
-  loadPlan({ signal, cancel, progress }, id, plan, sources, labId) {
+  async loadPlan({ signal, cancel, progress }, id, plan, sources, labId) {
     const target = session(id);
     const load = () => loadPlan(target, plan, sources, { host, signal, progress });
-    return target.inOrder(() => (labId ? pace.during(lab(labId).bench.allowance, load) : load()), cancel);
+    try {
+      return await target.inOrder(() => (labId ? pace.during(lab(labId).bench.allowance, load) : load()), cancel);
+    } finally {
+      if (sources.some((file) => ArrayBuffer.isView(file))) setTimeout(collect); // else the files' memory would stay
+    }
   },
 
   /**
