@@ -220,9 +220,10 @@ class Bench:
         if importlib.util.find_spec("torch") is None:
             self.say("cublas: no PyTorch here")
             return
-        half = [("f16", *s) for s in SHAPES if s[0] >= 128]
+        shapes = self.shapes()
+        half = [("f16", *s) for s in shapes if s[0] >= 128]
         sizes = [tuple(map(int, size.split("x"))) for size in self.options.vector.split(",")]
-        asked = {"products": [("f32", *s) for s in SHAPES] + half,
+        asked = {"products": [("f32", *s) for s in shapes] + half,
                  "vectors": [(d, *size) for d in ("f32", "f16") for size in sizes]}  # fmt: skip
         script = Path(__file__).parent / "gpu_torch.py"
         done = subprocess.run(
@@ -232,14 +233,19 @@ class Bench:
         for dtype, m, k, n, ms in self.result["cublas"]["products"]:
             self.say(f"cuBLAS {dtype} {m}x{k}x{n}: {2 * m * k * n / ms / 1e9:.1f} TFLOP/s")
 
+    def shapes(self) -> list[tuple[int, int, int]]:
+        """Rows, sum and columns of the products that are wanted."""
+        given = [tuple(map(int, s.split("x"))) for s in self.options.shapes.split(",") if s]
+        return [(m, k, n) for m, k, n in given] or list(SHAPES)
+
     def products(self) -> None:
         most = self.options.candidates
         self.result["products"] = rows = []
-        for shape in SHAPES:
+        for shape in self.shapes():
             rows.append(self.product(*shape, "f32", "kn", most))
             self.save()
         if self.target.half:
-            big = [s for s in SHAPES if s[0] >= 128]
+            big = [s for s in self.shapes() if s[0] >= 128]
             self.result["products f16"] = [self.product(*s, "f16", "kn", min(most, 6)) for s in big]
 
     def vectors(self) -> None:
@@ -476,6 +482,7 @@ def main(arguments: list[str], say: Say = print) -> int:
     parser.add_argument(
         "--candidates", type=int, default=12, help="schedules timed a shape; default %(default)s"
     )
+    parser.add_argument("--shapes", default="", help="products instead of the usual ones: 3072x768x768,...")
     parser.add_argument("--vectors", type=int, default=12, help="the same of a row by a matrix")
     parser.add_argument(
         "--vector", default="4096x4096", help="rows and columns of that matrix, or of several"
