@@ -398,27 +398,33 @@ def test_shapes_that_no_longer_fit_start_over_in_an_empty_memory(api: Api) -> No
 
 
 def test_pinned_outputs_are_read_where_the_kernels_left_them(api: Api) -> None:
-    """Until the session's next call; as feeds of that call they still count, also where they lie in each other's places."""
+    """Until the session's next call; as feeds of that call they still count, also where each lies in the other's
+    place."""
     got = api.run(
         """async (path) => {
           const pinned = await create(path, { preferredOutputLocation: 'cpu-pinned' });
           const plainly = await create(path);
           const either = await create(path, { preferredOutputLocation: { sum: 'cpu-pinned' } });
-          const reference = await create(path, { executionProviders: ['reference'], preferredOutputLocation: 'cpu-pinned' });
-          const feeds = (n) => ({ a: T('float32', Float32Array.from({ length: n }, (_, i) => i % 3)), b: T('float32', new Float32Array(n).fill(0.5)) });
+          const slow = { executionProviders: ['reference'], preferredOutputLocation: 'cpu-pinned' };
+          const reference = await create(path, slow);
+          const turns = (n) => Float32Array.from({ length: n }, (_, i) => i % 3);
+          const feeds = (n) => ({ a: T('float32', turns(n)), b: T('float32', new Float32Array(n).fill(0.5)) });
           const wrong = [];
           let first = feeds(3000);
           let mine = await pinned.run(first), theirs = await plainly.run(first);
           const kept = [...mine.sum.data];
           const places = { all: mine.sum.location, shared: mine.product.data.buffer instanceof SharedArrayBuffer,
-            one: Object.values(await either.run(first)).map((t) => t.location), reference: (await reference.run(first)).sum.location,
-            view: mine.sum.reshape([1, 3000]).location, fetched: (await pinned.run(first, { sum: T('float32', kept) })).sum.location };
+            one: Object.values(await either.run(first)).map((t) => t.location),
+            reference: (await reference.run(first)).sum.location,
+            view: mine.sum.reshape([1, 3000]).location,
+            fetched: (await pinned.run(first, { sum: T('float32', kept) })).sum.location };
           const stale = await failure(async () => mine.sum.data);
           mine = await pinned.run(first);
           for (let i = 0; i < 6; i++) {          // results in, by turns in either place
             const turn = ({ sum, product }) => (i % 2 ? { a: sum, b: product } : { a: product, b: sum });
             [mine, theirs] = [await pinned.run(turn(mine)), await plainly.run(turn(theirs))];
-            for (const name of ['sum', 'product']) if (String(mine[name].data) !== String(theirs[name].data)) wrong.push([i, name]);
+            for (const name of ['sum', 'product'])
+              if (String(mine[name].data) !== String(theirs[name].data)) wrong.push([i, name]);
           }
           const { sum } = mine;
           const grown = await pinned.run({ a: sum, b: theirs.sum.reshape([3000]) });
@@ -443,7 +449,8 @@ def test_pinned_outputs_are_read_where_the_kernels_left_them(api: Api) -> None:
           const disposed = await pinned.run(feeds(5));
           disposed.sum.dispose();
           for (const session of [pinned, plainly, either, reference]) await session.release();
-          return { kept: kept.length, places, stale: [stale.code, stale.hint.includes('copy')], wrong, fed, again, before, after, profiled, tuned,
+          return { kept: kept.length, places, stale: [stale.code, stale.hint.includes('copy')],
+            wrong, fed, again, before, after, profiled, tuned,
             disposed: [disposed.sum.location, disposed.product.location], grown: grown.sum.location };
         }""",
         api.put("any.onnx", two_outputs(["n"])),
