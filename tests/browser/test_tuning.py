@@ -308,12 +308,29 @@ def test_tuning_that_is_asked_for_before_the_first_run_waits_for_it(tuned: Api) 
     assert got["ended"]["state"] == "done" and got["ended"]["kernels"]
 
 
+def test_tuning_that_waits_for_a_model_without_kernels_ends(tuned: Api) -> None:
+    got = tuned.run(
+        """async (path) => {
+          const session = await create(path, { executionProviders: ['reference'] });
+          await session.tuning.start();
+          const waiting = session.tuning.status().state;
+          const over = session.tuning.finished();
+          await session.run({ x: feed(1) });
+          const { state, reason } = await over;
+          await session.release();
+          return [waiting, state, reason];
+        }""",
+        tuned.put("rows.onnx", net("n")),
+    )
+    assert got == ["waiting", "failed", "A model on the reference has no kernels to tune"]
+
+
 def test_the_choice_of_a_backend_is_part_of_the_report(tuned: Api) -> None:
     got = tuned.run(
         """async (path) => {
           const session = await create(path, { executionProviders: ['webgpu', 'wasm'] });
           const told = () => session.tuning.events.filter(({ kind }) => kind === 'backend');
-          for (const until = performance.now() + 20000; performance.now() < until && !told().length; await wait(20)) {
+          for (const until = performance.now() + 60000; performance.now() < until && !told().length; await wait(20)) {
             await session.run({ x: feed(1) });
           }
           await session.run({ x: feed(1) });
@@ -430,7 +447,7 @@ forming.Forming.answers = property(lambda self: {
           let error = 0;
           let runs = 0;
           const replaced = () => session.tuning.events.find(({ kind }) => kind === 'plan');
-          const until = performance.now() + 30000;
+          const until = performance.now() + 120000;
           while (performance.now() < until && (!replaced() || runs < 4)) {
             error = Math.max(error, off(await session.run(feeds(1 + (runs % 2))), wanted[runs % 2]));
             runs++;
