@@ -72,7 +72,7 @@ export class Tensor<T extends TensorType = TensorType> {
   readonly dims: readonly number[];
   /** Elements: the product of dims. */
   readonly size: number;
-  /** Where the data lies; 'none' after dispose(). */
+  /** Where the data lies; 'none' after dispose(), and of a 'cpu-pinned' output after its session's next call. */
   readonly location: 'cpu' | 'cpu-pinned' | 'gpu-buffer' | 'none';
   /** The buffer of a tensor on the GPU; throws TENSOR_LOCATION for others. */
   readonly gpuBuffer: GPUBuffer;

@@ -478,6 +478,24 @@ def test_pinned_outputs_are_read_where_the_kernels_left_them(api: Api) -> None:
     }
 
 
+def test_a_pinned_output_can_be_fed_to_whatever_runs_the_model(api: Api) -> None:
+    got = api.run(
+        """async (path) => {
+          const session = await create(path, { preferredOutputLocation: 'cpu-pinned' });
+          const some = (n) => T('float32', new Float32Array(64).fill(n));
+          const feeds = () => ({ a: some(2), b: some(3) });
+          const pair = ({ sum, product }) => ({ a: product, b: sum });
+          const { steps } = await session.profile({ feeds: pair(await session.run(feeds())), repeats: 1 });
+          const checked = await session.check(pair(await session.run(feeds())));
+          await session.release();
+          return { steps: steps.length, checked };
+        }""",
+        api.put("any.onnx", two_outputs(["n"])),
+    )
+    assert got["steps"] > 0
+    assert [output["maxAbs"] for output in got["checked"]] == [0, 0]
+
+
 def test_a_pinned_output_fed_to_a_new_plan_is_there_when_that_is_loaded(api: Api) -> None:
     got = api.run(
         """async (path) => {

@@ -27,8 +27,9 @@ export async function profile(plans, { feeds, repeats, format, signal }) {
   const used = feeds ?? generateFeeds(plans.description.inputs, plan.facts.inputs);
   const gpu = plan.backend === 'webgpu';
   const { client } = gpu ? await getGpu() : await getEngine();
-  plans.endLease();
-  const measured = await client.profile(plans.id, plan.key, toFeeds(plan.facts.inputs, used, gpu), repeats, signal ? { signal } : {});
+  const measuring = client.profile(plans.id, plan.key, toFeeds(plan.facts.inputs, used, gpu), repeats, signal ? { signal } : {});
+  plans.endLease(); // the feeds are taken
+  const measured = await measuring;
   const facts = plan.facts.steps;
   const wall = measured.steps.map(({ ms }) => Math.max(0, ...ms));
   const total = wall.reduce((n, ms) => n + ms, 0);

@@ -179,7 +179,7 @@ export class Plans {
    */
   async get(request, progress, signal) {
     if (!this.id) await this.open(progress, signal); // an earlier attempt to open again had failed
-    else if (await this.#engineChanged()) await this.#reopen(progress, signal);
+    else if (await this.#engineChanged()) await this.#reopen(progress, signal, request);
     const known = this.#plans.get(this.#key(request));
     const stranded = getCompiler().generation !== this.#compilerGeneration;
     if (known && !(stranded && needsCompiler(known))) {
@@ -187,14 +187,14 @@ export class Plans {
       this.#plans.set(this.#key(request), known);
       return known;
     }
-    if (stranded) await this.#reopen(progress, signal);
+    if (stranded) await this.#reopen(progress, signal, request);
     try {
       this.preparing = true;
       return await this.#prepare(request, progress, signal);
     } catch (error) {
       // What earlier shapes left behind may be what does not fit: once more, alone in a fresh memory.
       if (!this.#plans.size || !['OUT_OF_MEMORY', 'MODEL_TOO_LARGE'].includes(asFailure(error).code)) throw error;
-      await this.#reopen(progress, signal);
+      await this.#reopen(progress, signal, request);
       return await this.#prepare(request, progress, signal);
     } finally {
       this.preparing = false;
@@ -203,7 +203,7 @@ export class Plans {
 
   /** @param {Request} request @param {Progress} progress @param {AbortSignal | null} signal */
   async #prepare({ shapes, values }, progress, signal) {
-    for (const fed of values.values()) keep(fed, this.#lease); // loading writes where it lies
+    this.#holdFeeds(values); // loading writes where they lie
     this.endLease();
     const small = [...values].filter(([, tensor]) => byteLength(tensor) <= SMALL);
     // What is in the engine, so that Python takes back a plan that never got there.
@@ -272,10 +272,19 @@ export class Plans {
     return engine.generation !== this.#engineGeneration;
   }
 
-  /** Whatever the workers hold under the old name is let go, and the model is put in anew. */
-  async #reopen(/** @type {Progress} */ progress, /** @type {AbortSignal | null} */ signal) {
+  /** Feeds that are outputs of the last run and lie in the session's memory get copies. @param {Request['values']} values */
+  #holdFeeds(values) {
+    for (const fed of values.values()) keep(fed, this.#lease);
+  }
+
+  /**
+   * Whatever the workers hold under the old name is let go, and the model is put in anew.
+   * @param {Progress} progress @param {AbortSignal | null} signal @param {Request} request  what it is opened for
+   */
+  async #reopen(progress, signal, { values }) {
     const compiler = getCompiler();
     if (compiler.death) throw compiler.death;
+    this.#holdFeeds(values);
     log('info', `${this.id}: starting over with an empty memory`);
     await this.close();
     await this.open(progress, signal);

@@ -285,9 +285,10 @@ export class InferenceSession {
     const checked = checkFeeds(this.#plans.description.inputs, feeds);
     return this.#queue(async () => {
       const plan = await this.#plans.get(requestOf(checked), () => undefined, signal);
+      const given = toValues(checked); // the run may write where they lie
       const { values } = await this.#plans.execute(plan, checked, new Map(this.outputNames.map((name) => [name, null])), signal);
       const outputs = Object.fromEntries(values.map((value, i) => [this.outputNames[i], toValue(value)]));
-      return this.#plans.ask('check', { feeds: toValues(checked), outputs });
+      return this.#plans.ask('check', { feeds: given, outputs });
     });
   }
 }

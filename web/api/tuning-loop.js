@@ -66,9 +66,10 @@ export class TuningLoop {
     // at the same time: where inferences follow each other, the engine answers once between two of them
     const coming = this.#nextRun();
     this.#paced = this.#mode;
-    const [waits, status] = await Promise.all([client.openLab(this.#lab, { shared, threads, mode: this.#paced }), this.#ask('open')]);
-    this.#waits(waits);
+    const opening = client.openLab(this.#lab, { shared, threads, mode: this.#paced });
     try {
+      const [waits, status] = await Promise.all([opening, this.#ask('open')]);
+      this.#waits(waits);
       progress.now(status);
       await this.#survey(coming);
       const reason = await this.#steps();
@@ -78,6 +79,7 @@ export class TuningLoop {
       progress.now(await this.#ask('status'));
       return signal.aborted ? '' : reason;
     } finally {
+      await opening.catch(() => undefined);
       await client.pace({}, this.#lab).then((waits) => this.#waits(waits), () => undefined);
       await client.closeLab(this.#lab).catch(() => undefined);
     }
@@ -96,7 +98,7 @@ export class TuningLoop {
     let known = false;
     const measured = facts.then(() => { known = true; }, () => { known = true; });
     do await Promise.race([measured, pause(mostMs)]);
-    while (!known && mode === 'now' && !calm.stream(this.#policy));
+    while (!known && mode === 'now' && !this.signal.aborted && !calm.stream(this.#policy));
     facts.catch((error) => log('info', `tuning: the device was not measured: ${asFailure(error).message}`));
   }
 

@@ -75,7 +75,8 @@ export class Tuning {
     this.#progress.runsOn(latest?.backend ?? options.provider, latest?.reason || reason);
     const { state } = this.#progress;
     const other = state === 'done' && this.#key !== this.#plans.latest?.key; // it ended for other shapes
-    if (this.#options.mode !== 'off' && (state === 'off' || state === 'waiting' || other)) void this.start().catch((error) => log('warning', error.message));
+    const begins = state === 'waiting' || (latest?.backend !== 'reference' && (state === 'off' || other));
+    if (this.#options.mode !== 'off' && begins) void this.start().catch((error) => log('warning', error.message));
   }
 
   /** @returns {import('./tuning-loop.js').Tuned} what a loop works on */
@@ -93,7 +94,11 @@ export class Tuning {
     if (this.#loop) return;
     const plan = this.#plans.latest;
     if (!plan) return this.#progress.enter('waiting', 'nothing was compiled yet');
-    if (plan.backend === 'reference') throw failure('NOT_AVAILABLE', 'A model on the reference has no kernels to tune', { hint: plan.reason });
+    if (plan.backend === 'reference') {
+      const error = failure('NOT_AVAILABLE', 'A model on the reference has no kernels to tune', { hint: plan.reason });
+      if (this.#progress.state === 'waiting') this.#progress.enter('failed', error.message); // finished() waits for that
+      throw error;
+    }
     const { key } = plan;
     const { signal } = this.#loop = new AbortController();
     const progress = this.#progress;
@@ -163,7 +168,7 @@ export class Tuning {
     await tell('forget', {});
     const ground = await groundOf(this.#plans);
     await clearRecords(progress.device || await ground.device());
-    this.#plans.steady(true); // what outputs there are lose their hold
+    this.#plans.steady(false); // what outputs there are lose their hold
     if (plan && progress.state !== 'off') {
       const { key } = plan;
       const { client } = ground;
@@ -177,6 +182,7 @@ export class Tuning {
       });
       await this.#ask('drop', key);
     }
+    this.#plans.steady(true);
     progress.forget();
     progress.enter('off', '');
     this.#options.mode = 'off';
