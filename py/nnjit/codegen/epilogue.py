@@ -15,6 +15,8 @@ SUMS = frozenset({"add", "sub"})
 EXTREMES = frozenset({"min", "max"})
 ROUNDED = facts(("round", "floor", "ceil", "trunc", "cast", "bitcast"))
 """Behind these a last bit may be a whole step."""
+SMALLEST, LARGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127
+"""Of normal f32 numbers."""
 
 
 def fewer(value: Expr) -> Expr:
@@ -62,9 +64,12 @@ class _Fewer:
 
 
 def scaled(e: Expr, by: float) -> Expr | None:
-    """`by * e` for a positive number, without one operation more; None where no constant takes it up."""
+    """`by * e` for a positive number, in as many operations as `e`; None where no constants take it up."""
     if e.op == "const":
-        return const(e.attr * by, "f32")
+        product = e.attr * by
+        # 0 and infinity stay; one that f32 cannot hold would lose what comes of it with the other operand
+        held = product == e.attr or SMALLEST <= abs(product) <= LARGEST
+        return const(product, "f32") if held else None
     if e.op in SUMS or e.op in EXTREMES:
         both = [scaled(x, by) for x in e.args]
         return None if None in both else op(e.op, *(x for x in both if x is not None))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnjit.codegen.epilogue import fewer, operations
-from nnjit.codegen.expr import Expr, Index, acc, cast, const, load, op
+from nnjit.codegen.expr import Expr, Index, acc, cast, const, load, op, walk
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
 from tests.support import specs
 
@@ -58,6 +58,34 @@ def test_counts(name: str, value: Expr, count: int) -> None:
     rng = np.random.default_rng(3)
     inputs = [rng.normal(0, 4, POINTS).astype(np.float32) for _ in range(2)]
     np.testing.assert_allclose(values(less, inputs), values(value, inputs), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("large", [3.4028234663852886e38, 1e30, 1e-30])
+def test_constants_that_f32_cannot_hold_are_not_made(large: float) -> None:
+    """A clip without bounds behind a scale, and scales whose product alone would be infinity or 0."""
+    clip = op("mul", f(6.0), op("min", op("max", op("mul", read(0), f(0.5)), f(-large)), f(large)))
+    scales = op("mul", f(large), op("mul", f(large), read(0)))
+    x = np.linspace(-2, 2, POINTS).astype(np.float32)
+    for value, inputs in ((clip, [x]), (scales, [(x / np.float32(large)).astype(np.float32)])):
+        less = fewer(value)
+        assert all(np.isfinite(np.float32(e.attr)) and e.attr for e in walk(less) if e.op == "const")
+        np.testing.assert_allclose(values(less, inputs), values(value, inputs), rtol=1e-6)
+
+
+@pytest.mark.parametrize("x", [np.nan, np.inf, -np.inf, -0.0, 1e38])
+def test_odd_numbers_stay_what_they_were(x: float) -> None:
+    inputs = [np.full(POINTS, x, np.float32)]
+    for value in (
+        op("mul", op("min", op("max", op("mul", read(0), f(2)), f(0)), f(6)), f(0.5)),
+        op("mul", op("min", op("max", op("mul", read(0), f(2)), f(-np.inf)), f(np.inf)), f(0.5)),
+        op("mul", f(0.5), hard_swish(read(0))),
+        op("sub", op("mul", read(0), f(2.0)), f(0.0)),
+        op("add", op("mul", read(0), f(3.0)), f(-0.0)),
+    ):
+        less, found = fewer(value), values(value, inputs)
+        assert less is not value
+        np.testing.assert_array_equal(values(less, inputs), found)
+        np.testing.assert_array_equal(np.signbit(values(less, inputs)), np.signbit(found))
 
 
 def test_what_is_rounded_stays() -> None:
