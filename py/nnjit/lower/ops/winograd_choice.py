@@ -97,11 +97,13 @@ def budgeted(build: Build) -> Mapping[Node, int]:
 
 
 def _deal(nodes: Sequence[Node], allowed: float, tiles: dict[Node, int]) -> int:
-    """Fills `tiles`; gives the bytes that they add."""
+    """Fills `tiles`; gives the bytes that they add. Weights are transformed where activations lie later: what the largest
+    needs there beyond the largest input and output of a convolution is memory, too."""
     shapes = [(n, c) for n in nodes if (c := possible(n)) is not None]
-    waiting: list[
-        tuple[float, int, int, int, int]
-    ] = []  # saved for a byte, which, its tile before and after, bytes
+    room = max((_activations(n) for n, _ in shapes), default=0)
+    beyond = 0
+    # minus what is saved for a byte, which convolution, its tile before and after, bytes
+    waiting: list[tuple[float, int, int, int, int]] = []
 
     def offer(which: int, have: int) -> None:
         c = shapes[which][1]
@@ -116,12 +118,20 @@ def _deal(nodes: Sequence[Node], allowed: float, tiles: dict[Node, int]) -> int:
     spent = 0
     while waiting:
         _, which, have, m, more = heappop(waiting)
-        node = shapes[which][0]
-        if tiles.get(node, 0) == have and spent + more <= allowed:
+        node, c = shapes[which]
+        passing = max(beyond, 2 * 4 * prod(c.w) + growth(c, m) - room)
+        if tiles.get(node, 0) == have and spent + more + passing <= allowed:
             tiles[node] = m
             spent += more
+            beyond = passing
             offer(which, m)
     return spent
+
+
+def _activations(node: Node) -> int:
+    """Bytes of a convolution's input and output."""
+    x, y = node.inputs[0], node.outputs[0]
+    return 4 * (prod(x.shape or ()) + prod(y.shape or ()) if x is not None else 0)
 
 
 def _order(c: Shape) -> Sequence[int]:
