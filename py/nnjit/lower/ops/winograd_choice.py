@@ -97,8 +97,8 @@ def budgeted(build: Build) -> Mapping[Node, int]:
 
 
 def _deal(nodes: Sequence[Node], allowed: float, tiles: dict[Node, int]) -> int:
-    """Fills `tiles`; gives the bytes that they add. Weights are transformed where activations lie later: what the largest
-    needs there beyond the largest input and output of a convolution is memory, too."""
+    """Fills `tiles`; gives the bytes that they add. Weights are transformed where activations lie later: what the
+    largest needs there beyond the largest input and output of a convolution is memory, too."""
     shapes = [(n, c) for n in nodes if (c := possible(n)) is not None]
     room = max((_activations(n) for n, _ in shapes), default=0)
     beyond = 0
