@@ -12,9 +12,9 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
+from tests.bench.products import DOCS
 from tests.bench.report import write_section
 
-DOCS = Path(__file__).parents[2] / "docs" / "kernels.md"
 MARK = "convolutions"
 FAR = 0.75
 """Layers that reach less of their roofline are listed."""

@@ -20,9 +20,9 @@ import onnx
 import wasmtime
 
 from tests.bench.op import Op
+from tests.bench.products import DOCS
 from tests.bench.report import merge, number, write_section
 
-DOCS = Path(__file__).parents[2] / "docs" / "kernels.md"
 MARK = "memory"
 STEP = 64
 
