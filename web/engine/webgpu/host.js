@@ -4,7 +4,7 @@
 import { NnjitError, check } from '../errors.js';
 import { asBytes } from '../values.js';
 import { readTensors } from './readback.js';
-import { wholeWords, widen } from './stored.js';
+import { widen } from './stored.js';
 
 /** @typedef {import('./plan.js').LoadedPlan} LoadedPlan */
 /** @typedef {import('./types.d.ts').GpuRef} GpuRef */
@@ -32,6 +32,8 @@ export async function callHost(device, plan, session, segment, values, known, { 
   const outputs = await host.call({ session, plan: plan.key, call, inputs }, [], signal);
   check(outputs.length === segment.outputs.length, 'HOST_CALL_FAILED',
     `"${call}" gave ${outputs.length} outputs instead of ${segment.outputs.length}.`, { call });
+  /** @type {import('./upload.js').Tensor[]} */
+  const made = [];
   segment.outputs.forEach((ref, i) => {
     if (ref.host) {
       values.set(ref.name, outputs[i]);
@@ -43,12 +45,10 @@ export async function callHost(device, plan, session, segment, values, known, { 
         `"${call}" gave ${bytes?.byteLength ?? 'no'} bytes for "${ref.name}" instead of ${ref.nbytes}.`, { call, name: ref.name });
     }
     known.set(ref.name, bytes);
-    writeTensor(device, plan.buffer(ref.buffer), ref, bytes);
+    made.push(storedTensor(plan, ref, bytes));
   });
+  plan.upload.write(made);
 }
 
-/** @param {GPUDevice} device @param {GPUBuffer} buffer @param {GpuRef} ref @param {Uint8Array} bytes */
-export function writeTensor(device, buffer, ref, bytes) {
-  const data = wholeWords(widen(ref.type, ref.stored, bytes));
-  if (data.byteLength) device.queue.writeBuffer(buffer, 0, data);
-}
+/** What goes where for a tensor of the plan. @param {LoadedPlan} plan @param {GpuRef} ref @param {Uint8Array} bytes of the tensor */
+export const storedTensor = (plan, ref, bytes) => ({ buffer: plan.buffer(ref.buffer), data: widen(ref.type, ref.stored, bytes) });

@@ -4,6 +4,7 @@
 import { NnjitError, check, throwIfAborted } from '../errors.js';
 import { Initializer } from './init.js';
 import { COPY_DST, COPY_SRC, STORAGE } from './shader.js';
+import { Upload } from './upload.js';
 
 /** @typedef {import('./types.d.ts').GpuPlan} GpuPlan */
 /** @typedef {import('./types.d.ts').GpuBinding} GpuBinding */
@@ -32,13 +33,16 @@ export class LoadedPlan {
   proven = false;
   /** Where outputs are read back, made at the first run. @type {import('./readback.js').Readback | null} */
   readback = null;
+  /** What feeds come through. @type {Upload} */
+  upload;
   /** @type {import('./wait.js').Waiter | null} */
   waiter = null;
 
   /**
-   * @param {GpuPlan} plan @param {(GPUBuffer | null)[]} buffers null once a staged one is given back
+   * @param {GPUDevice} device @param {GpuPlan} plan @param {(GPUBuffer | null)[]} buffers null once a staged one is given back
    */
-  constructor(plan, buffers) {
+  constructor(device, plan, buffers) {
+    this.upload = new Upload(device);
     this.key = plan.key;
     this.plan = { ...plan, shaders: [], init: [] }; // the texts and the constants have done their work
     this.buffers = buffers;
@@ -137,6 +141,7 @@ export class LoadedPlan {
       if (constant < 0) this.buffers[i]?.destroy();
     });
     this.readback?.destroy();
+    this.upload.destroy();
   }
 }
 
@@ -184,7 +189,7 @@ export async function loadPlan(device, plan, pipelines, constants, sources, cont
     return made;
   });
   const full = await device.popErrorScope();
-  const loaded = new LoadedPlan(plan, buffers);
+  const loaded = new LoadedPlan(device, plan, buffers);
   const undo = () => {
     loaded.destroy();
     for (const buffer of fresh.values()) buffer.destroy();

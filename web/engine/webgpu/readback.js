@@ -19,11 +19,13 @@ const TOUCHED = 1 << 18;
 
 /** Bytes of a tensor in its buffer. @param {GpuRef} ref */
 const stored = (ref) => storedBytes(ref.type, ref.stored, ref.nbytes);
-/** Bytes each tensor takes among the pieces. @param {GpuRef} ref */
-const room = (ref) => Math.ceil(stored(ref) / 16) * 16;
+/** Bytes that so many take among the pieces. @param {number} nbytes */
+const room = (nbytes) => Math.ceil(nbytes / 16) * 16;
+/** Bytes of all pieces of tensors that have so many each. @param {number[]} sizes */
+export const roomFor = (sizes) => sizes.reduce((sum, nbytes) => sum + room(nbytes), 0);
 
 /** @param {Wanted[]} wanted */
-export const bytesToRead = (wanted) => wanted.reduce((sum, { ref }) => sum + room(ref), 0);
+export const bytesToRead = (wanted) => roomFor(wanted.map(({ ref }) => stored(ref)));
 
 /** A stretch of tensor `of` from its byte `from` on, at byte `at` of a piece; in whole words. @typedef {{of: number, from: number, at: number, length: number}} Part */
 
@@ -47,7 +49,7 @@ export class Readback {
 
   /** @param {GPUCommandEncoder} encoder @param {Wanted[]} wanted of no more than `size` bytes in all */
   encode(encoder, wanted) {
-    const parts = cut(wanted, this.piece);
+    const parts = cut(wanted.map(({ ref }) => stored(ref)), this.piece);
     for (let piece = 0; piece < Math.min(parts.length, this.#buffers.length); piece++) this.#copy(encoder, wanted, parts[piece], piece);
   }
 
@@ -63,7 +65,7 @@ export class Readback {
    * @returns {Promise<Uint8Array[]>}
    */
   async read(wanted, places = []) {
-    const parts = cut(wanted, this.piece);
+    const parts = cut(wanted.map(({ ref }) => stored(ref)), this.piece);
     const [size, turns] = [bytesToRead(wanted), this.#buffers.length];
     const length = (/** @type {number} */ piece) => Math.min(this.piece, size - piece * this.piece);
     /** @type {Promise<void>[]} */
@@ -107,20 +109,20 @@ export class Readback {
   }
 }
 
-/** What lies in each piece. @param {Wanted[]} wanted @param {number} piece bytes @returns {Part[][]} */
-function cut(wanted, piece) {
+/** What lies in each piece. @param {number[]} sizes bytes of the tensors @param {number} piece bytes @returns {Part[][]} */
+export function cut(sizes, piece) {
   /** @type {Part[][]} */
-  const parts = Array.from({ length: Math.ceil(bytesToRead(wanted) / piece) }, () => []);
+  const parts = Array.from({ length: Math.ceil(roomFor(sizes) / piece) }, () => []);
   let start = 0;
-  wanted.forEach(({ ref }, of) => {
-    const size = Math.ceil(stored(ref) / 4) * 4;
+  sizes.forEach((nbytes, of) => {
+    const size = Math.ceil(nbytes / 4) * 4;
     for (let from = 0; from < size;) {
       const at = (start + from) % piece;
       const length = Math.min(size - from, piece - at);
       parts[Math.floor((start + from) / piece)].push({ of, from, at, length });
       from += length;
     }
-    start += room(ref);
+    start += room(nbytes);
   });
   return parts;
 }

@@ -3,7 +3,7 @@
 
 import { NnjitError, check, throwIfAborted } from '../errors.js';
 import { asBytes, copyOf } from '../values.js';
-import { callHost, writeTensor } from './host.js';
+import { callHost, storedTensor } from './host.js';
 import { Readback, bytesToRead } from './readback.js';
 import { COPY_DST, COPY_SRC, STORAGE } from './shader.js';
 import { asIs, storedBytes } from './stored.js';
@@ -41,7 +41,7 @@ export async function run(device, loaded, session, feeds, { fetch, into = [], st
   const known = new Map();
   if (!loaded.proven) device.pushErrorScope('validation');
   let encoder = device.createCommandEncoder({ label: loaded.key });
-  storeFeeds(device, encoder, loaded, feeds, values, known);
+  storeFeeds(encoder, loaded, feeds, values, known);
   const segments = [];
   for (const [at, segment] of plan.segments.entries()) {
     throwIfAborted(context.signal);
@@ -149,13 +149,15 @@ function encodeSteps(encoder, steps, first, last) {
 }
 
 /**
- * @param {GPUDevice} device @param {GPUCommandEncoder} encoder @param {LoadedPlan} loaded @param {GpuFeed[]} feeds
+ * @param {GPUCommandEncoder} encoder @param {LoadedPlan} loaded @param {GpuFeed[]} feeds
  * @param {Map<string, HostValue>} values @param {Map<string, Uint8Array>} known
  */
-function storeFeeds(device, encoder, loaded, feeds, values, known) {
+function storeFeeds(encoder, loaded, feeds, values, known) {
   const { inputs } = loaded.plan;
   check(feeds.length === inputs.length, 'BAD_FEED', `The plan has ${inputs.length} inputs; ${feeds.length} were fed.`,
     { expected: inputs.length, got: feeds.length });
+  /** @type {import('./upload.js').Tensor[]} */
+  const given = [];
   inputs.forEach((ref, i) => {
     const feed = feeds[i];
     if (ref.host) {
@@ -175,9 +177,10 @@ function storeFeeds(device, encoder, loaded, feeds, values, known) {
     check(bytes !== null && bytes.byteLength === ref.nbytes, 'BAD_FEED',
       `Input "${ref.name}" takes ${ref.nbytes} bytes; ${bytes?.byteLength ?? 'no buffer'} came.`,
       { name: ref.name, expected: ref.nbytes, got: bytes?.byteLength });
-    writeTensor(device, loaded.buffer(ref.buffer), ref, bytes);
+    given.push(storedTensor(loaded, ref, bytes));
     if (loaded.needs(ref.name)) known.set(ref.name, copyOf(bytes));
   });
+  loaded.upload.write(given);
 }
 
 /**

@@ -21,7 +21,7 @@
 // GPUShaderStage, GPUMapMode and GPUBufferUsage of the WebGPU specification; TypeScript's library has no such values
 const COMPUTE = 4;
 const READ = 1;
-export const [MAP_READ, COPY_SRC, COPY_DST, STORAGE] = [0x1, 0x4, 0x8, 0x80];
+export const [MAP_READ, MAP_WRITE, COPY_SRC, COPY_DST, STORAGE] = [0x1, 0x2, 0x4, 0x8, 0x80];
 
 /** A shader that the device refuses: the message has the compiler's own lines. */
 export class ShaderError extends Error {
