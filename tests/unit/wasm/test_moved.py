@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
-from nnjit.codegen.expr import Index, load
+from nnjit.codegen.expr import LANE, Index, load
+from nnjit.codegen.loops import For, Nest, Store
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.rules import default_schedule
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
@@ -19,6 +20,7 @@ from nnjit.codegen.wasm.emit import emit
 from nnjit.codegen.wasm.listing import listing
 from nnjit.codegen.wasm.target import Target
 from nnjit.runtime.local import LocalSession
+from tests.support.kernels import run_nest
 
 TYPES: list[Any] = [np.int8, np.uint8, np.bool_, np.int16, np.uint16, np.float16]
 LENGTHS = st.integers(1, 70)
@@ -85,3 +87,18 @@ def test_a_vector_is_one_load_and_one_store(dtype: str, far: int) -> None:
     text = listing(emit(apply(spec, default_schedule(spec, Target())), Target()))
     assert "v128.load " in text and "v128.store " in text
     assert "extend" not in text and "narrow" not in text and "v128.load32_zero" not in text
+
+
+def test_what_is_written_in_between_is_seen() -> None:
+    """y = x, four elements at a time, with some of x replaced after the first of them."""
+
+    def four(operand: int, source: int, at: int) -> Store:
+        place = Index(at, {LANE: 1})
+        return Store(operand, place, load(source, place, "u8"), 4, 4)
+
+    body = [four(2, 1, 0), four(1, 0, 4), *(four(2, 1, at) for at in (4, 8, 12))]
+    operands = (Operand("u8", 16, "in"), Operand("u8", 16, "out"), Operand("u8", 16, "out"))
+    nest = Nest("between", operands, 1, [For("p", 1, list(body), "parallel")])
+    z, x = np.arange(16, dtype=np.uint8), np.arange(100, 116, dtype=np.uint8)
+    found = run_nest(nest, Target(), [z, x, np.zeros(16, np.uint8)])[2]
+    np.testing.assert_array_equal(found, [*x[:4], *z[4:8], *x[8:]])

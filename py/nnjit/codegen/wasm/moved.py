@@ -6,11 +6,11 @@ select(one truth for all lanes)   a choice of whole vectors: its mask is the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nnjit.codegen.dtypes import SIZES
-from nnjit.codegen.expr import GATHER, GUARD, LANE, Expr
+from nnjit.codegen.expr import GATHER, GUARD, LANE, Expr, facts
 from nnjit.codegen.loops import Set, Store
 from nnjit.codegen.wasm.legalize import const_bytes
 
@@ -24,18 +24,19 @@ VECTOR = 16
 class Moved:
     """The stores of one run of statements that only move elements. `v` prints."""
 
-    def __init__(self, v: Values, stmts: Iterable[Set | Store], read: set[int]) -> None:
+    def __init__(self, v: Values, stmts: Sequence[Set | Store], read: set[int]) -> None:
         self.v = v
         self.groups: dict[int, list[Store]] = {}
         """By the id of the first store of a group: its stores, next to each other in memory."""
         self.done: set[int] = set()
         found: dict[tuple[int, object], list[Store]] = {}
-        written: list[int] = []
+        written = [s.operand for s in stmts if isinstance(s, Store)]
+        changing = facts(tuple(set(written)))  # a group is loaded where its first store was
         for s in stmts:
-            if isinstance(s, Store):
-                written.append(s.operand)
-                if s.operand not in read and s.count == s.lanes == 4 and self._plain(s):
-                    found.setdefault((s.operand, s.index.terms), []).append(s)
+            if not isinstance(s, Store) or s.operand in read or s.value.facts & changing:
+                continue
+            if s.count == s.lanes == 4 and self._plain(s):
+                found.setdefault((s.operand, s.index.terms), []).append(s)
         for stores in found.values():
             if written.count(stores[0].operand) == len(stores):
                 self._group(sorted(stores, key=lambda s: s.index.const))
