@@ -13,6 +13,7 @@ from nnjit.codegen.expr import Expr, Index, acc, axis, cast, const, load, op
 from nnjit.codegen.loops import Swap
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.canonical import canonical
+from nnjit.codegen.schedule.codes import codes_of
 from nnjit.codegen.schedule.group_steps import Along
 from nnjit.codegen.schedule.steps import ScheduleError
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
@@ -135,3 +136,24 @@ def test_what_does_not_fit_is_refused() -> None:
         apply(softmax, (Along("n", 2, 4, 4),))
     nest = apply(spec, (Along("n", 2, 4, 8, 4),))
     assert not nest.shared and any(isinstance(s, Swap) for s in nest.body[0].body)  # type: ignore[union-attr]
+
+
+def test_codes_are_known_where_they_lie_in_one_word() -> None:
+    """Along the last axis of a span, at multiples of their bits, by a scale that a span shares."""
+
+    def factor(shift: Index, word: Index, scale: Index) -> Expr:
+        bits = op("band", op("shr", load(0, word, "i32"), axis(shift)), const(15, "i32"))
+        return op("mul", op("add", cast(bits, "f32"), const(-8, "f32")), load(1, scale, "f32"))
+
+    shift, word, scale = Index(0, {"k": 4}), Index(0, {"n": 9, "b": 1}), Index.of("n")
+    found = codes_of(factor(shift, word, scale), ["b", "k"])
+    assert found is not None and (found.bits, found.zero.attr) == (4, -8)
+    for other in (
+        factor(Index(0, {"k": 6}), word, scale),
+        factor(Index(2, {"k": 4}), word, scale),
+        factor(Index(0, {"k": 4, "o": 16}), word, scale),
+        factor(Index(0, {"b": 4}), word, scale),
+        factor(shift, Index(0, {"k": 1}), scale),
+        factor(shift, word, Index.of("b")),
+    ):
+        assert codes_of(other, ["b", "k"]) is None

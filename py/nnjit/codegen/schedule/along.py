@@ -91,7 +91,7 @@ class _Rows:
             outer = (*outer[:-1], replace(outer[-1], extent=outer[-1].extent // self.chunk))
         self.outer, self.inner = Run("sum", outer), inner
         self.spans = self.outer.extent
-        self.codes = codes_of(self.right, frozenset(a.name for a in inner)) if inner else None
+        self.codes = codes_of(self.right, [a.name for a in inner]) if inner else None
         self.together = 1  # how many words are read at once
         if self.codes is not None:
             check(len(inner) <= 2, "spans of a word or a block")

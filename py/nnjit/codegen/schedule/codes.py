@@ -2,12 +2,13 @@
 with few instructions.
 
 A code is not shifted down: its bits stay where they are in the mantissa of a float whose last bit is 1, which makes it
-2^low times as large, and the other factor is made as much smaller, once for all columns. Both are exact. The scale is
-multiplied with the sum of a span and not with each of its weights.
+2^low times as large, and the other factor is made as much smaller, once for all columns. Both are exact, but for
+factors below 2^-111. The scale is multiplied with the sum of a span and not with each of its weights.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nnjit.codegen.expr import LANE, Expr, Index, bitcast, const, op
@@ -53,10 +54,15 @@ class Codes:
         return Expr("fma", "f32", (zero, up, op("sub", value, const(middle, "f32"))))
 
 
-def codes_of(right: Expr, inside: frozenset[str]) -> Codes | None:
-    """The parts of a factor whose zero and scale do not depend on the axes `inside` a span; None for other factors."""
+def codes_of(right: Expr, inside: Sequence[str]) -> Codes | None:
+    """The parts of a factor whose zero and scale do not depend on the axes `inside` a span, and whose codes lie in a
+    word along the last of them; None for other factors."""
     for code, zero, scale in _forms(right):
-        if inside & (zero.axes() | scale.axes()) or code.op != "cast" or code.args[0].op != "band":
+        if (
+            not (zero.axes() | scale.axes()).isdisjoint(inside)
+            or code.op != "cast"
+            or code.args[0].op != "band"
+        ):
             continue
         shifted, mask = code.args[0].args
         if mask.op != "const" or shifted.op != "shr" or shifted.args[1].op != "axis":
@@ -64,7 +70,10 @@ def codes_of(right: Expr, inside: frozenset[str]) -> Codes | None:
         word, shift = shifted.args[0], shifted.args[1].attr
         bits = int(mask.attr).bit_length()
         plain = word.op == "load" and word.dtype == "i32" and not word.attr.guard
-        if plain and mask.attr == (1 << bits) - 1 and HALF % bits == 0 and HALF <= MANTISSA:
+        along = shift.axes() == {inside[-1]} and inside[-1] not in word.axes()
+        places = [shift.const, *(c for _, c in shift.terms)]
+        whole = bits and HALF % bits == 0 and not any(p % bits for p in places)  # none lies in both halves
+        if plain and along and whole and mask.attr == (1 << bits) - 1:
             return Codes(word, shift, bits, zero, scale)
     return None
 
