@@ -157,6 +157,16 @@ def test_results_of_plans(op: str, rows: int, n: int, monkeypatch: pytest.Monkey
     np.testing.assert_allclose(passes, whole, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization"])
+@pytest.mark.parametrize("rows, n", [(2, 0), (0, 16)])
+def test_rows_of_nothing(op: str, rows: int, n: int) -> None:
+    x = np.zeros((rows, n), np.float32)
+    scale = {} if "Softmax" in op else {"scale": np.ones(n, np.float32)}
+    model = model_of(op, {"x": x}, [("y", np.float32)], {"axis": -1}, scale, opset=23)
+    assert answer(model, x)[0].shape == (rows, n)
+    assert not lower(load_model(BytesSource(model, "m"), {}).bind(shapes={"x": x.shape}), TWO).steps
+
+
 def answer(model: bytes, x: Any) -> tuple[Any, int]:
     """The output, and how many steps gave it."""
     session = LocalSession(model)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
+from math import nan, prod
 
 from nnjit.codegen.expr import Expr, Index, acc, axis, cast, compare, const, local, op, select
 from nnjit.codegen.spec import Axis, Stage
@@ -66,12 +66,17 @@ def moments(v: Expr, own: Sequence[Axis], epsilon: float, centre: bool = True) -
     n, dtype = prod(a.extent for a in own), v.dtype
     stages = []
     if centre:
-        stages.append(keep("mean", own, "sum", v, op("mul", acc(dtype), const(1 / n, dtype))))
+        stages.append(keep("mean", own, "sum", v, op("mul", acc(dtype), _share(n, dtype))))
         v = op("sub", v, local("mean", dtype))
-    variance = op("mul", acc(dtype), const(1 / n, dtype))
+    variance = op("mul", acc(dtype), _share(n, dtype))
     root = Expr("sqrt", dtype, (op("add", variance, const(epsilon, dtype)),))
     stages.append(keep("scale", own, "sum", op("mul", v, v), op("div", const(1, dtype), root)))
     return stages
+
+
+def _share(n: int, dtype: str) -> Expr:
+    """1 / n, by which a sum is a mean; the mean of nothing is NaN, as numpy has it."""
+    return const(1 / n if n else nan, dtype)
 
 
 @computation("LayerNormalization", "RMSNormalization")
@@ -152,9 +157,9 @@ def mean_variance(ctx: Context, node: Node, out: int) -> Computation:
     wide = accumulate(x.dtype)
     v = cast(ctx.read(x, idx), wide)
     n = prod(a.extent for a in own)
-    mean = keep("mean", own, "sum", v, op("mul", acc(wide), const(1 / n, wide)))
+    mean = keep("mean", own, "sum", v, op("mul", acc(wide), _share(n, wide)))
     centred = op("sub", v, local("mean", wide))
-    deviation = Expr("sqrt", wide, (op("mul", acc(wide), const(1 / n, wide)),))
+    deviation = Expr("sqrt", wide, (op("mul", acc(wide), _share(n, wide)),))
     scale = op("div", const(1, wide), op("add", deviation, const(1e-9, wide)))
     stages = [mean, keep("scale", own, "sum", op("mul", centred, centred), scale)]
     value = cast(op("mul", centred, local("scale", wide)), x.dtype)

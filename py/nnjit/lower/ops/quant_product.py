@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -208,13 +209,10 @@ def rounded(x: Expr, more: int = 0) -> Expr:
 def most(terms: int, bias: Value | None = None) -> float:
     """How large a sum of so many products of differences of bytes can be, with a bias; an i32 at most."""
     array = known(bias)
-    beside = (
-        0.0
-        if bias is None or bias.size == 0
-        else float("inf")
-        if array is None
-        else float(np.abs(array).max())
-    )
+    if bias is None or bias.size == 0:
+        beside = 0.0
+    else:
+        beside = inf if array is None else float(np.abs(array.astype(np.float64)).max())
     return min(2.0**31, terms * 255.0 * 255.0 + beside)
 
 
