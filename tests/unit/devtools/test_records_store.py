@@ -15,7 +15,7 @@ from nnjit.devtools.records_sql import Database
 from nnjit.devtools.records_sqlite import SqliteDatabase
 from nnjit.devtools.records_store import DIGITS, Limits, Store
 from nnjit.tune.device_class import wasm_device
-from nnjit.tune.records import Record, spec_key
+from nnjit.tune.records import COMPILER, Record, spec_key
 from tests.support.reports import DEVICE, Clock, network, record, spec
 
 SMALL = Limits(
@@ -95,7 +95,7 @@ def test_what_fails_elsewhere_goes(store: Store) -> None:
 
 
 def test_another_compilers_records_are_not_mixed_in(store: Store) -> None:
-    assert store.report(network(1), [replace(record(), compiler=2)]) == ["version"]
+    assert store.report(network(1), [replace(record(), compiler=COMPILER + 1)]) == ["version"]
 
 
 def test_epochs_forget(store: Store, clock: Clock) -> None:
