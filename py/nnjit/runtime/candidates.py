@@ -26,6 +26,7 @@ from nnjit.tune.records import Record, Timing, spec_text
 from nnjit.tune.search import Job, Search, Trial
 from nnjit.tune.space import LIMIT, Space
 
+NOTHING = "nothing more is worth a try"
 FAILURES = ("wrong", "trap", "refused")
 """Verdicts that are recorded so that the schedule is not tried again."""
 
@@ -166,7 +167,7 @@ class Candidates(ABC):
             if job is None and self.search.put_off(most_ms):
                 return {"do": "wait"}
             if job is None:
-                return {"do": "done", "reason": "nothing more is worth a try"}
+                return {"do": "done", "reason": NOTHING}
             slot = self.by_key[job.key]
             if len(job.schedules) == 1 and not job.trials:
                 self._list(slot)

@@ -15,6 +15,7 @@ from nnjit.codegen.schedule.steps import Schedule
 from nnjit.codegen.spec import KernelSpec
 from nnjit.lower.forms import Forms
 from nnjit.lower.lowered import Chosen
+from nnjit.runtime.candidates import NOTHING
 from nnjit.runtime.forming import Forming
 from nnjit.runtime.plan import Plan
 from nnjit.runtime.relink import Relinking
@@ -52,6 +53,8 @@ class Course:
         self.begun = False
         self.changed = False
         """Another plan than the first one serves."""
+        self.reason = NOTHING
+        """Why the kernels' turn ended."""
         self.notes: list[str] = []
         self._applied: dict[str, str] = {}
         """What had changed by the last plan that was begun."""
@@ -100,8 +103,6 @@ class Course:
                 found = {"do": "done", "reason": self.reason}
             if found is not None:
                 return {"skipped": [], **found, "phase": self.state}
-
-    reason = "nothing more is worth a try"
 
     def _after_kernels(self, most_ms: float | None) -> dict[str, Any] | None:
         """Forms of other matters than algorithms, and those that were put off until there is a pause."""

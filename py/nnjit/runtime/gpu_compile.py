@@ -155,7 +155,8 @@ class _Linker(Link):
         limit = self.target.max_buffer_bytes
         if nbytes > limit:
             raise OutOfMemory(
-                f"The tensor {name!r} takes {nbytes / 2**20:.4g} MiB; a buffer of this GPU holds {limit / 2**20:.4g}",
+                f"The tensor {name!r} takes {nbytes / 2**20:.4g} MiB; a buffer of this GPU holds "
+                f"{limit / 2**20:.4g} MiB",
                 hint="use smaller input shapes, or executionProviders: ['wasm']",
                 value=name,
                 needed=nbytes,

@@ -60,7 +60,7 @@ def _clamped(e: Expr, low: float, high: float) -> Expr | None:
 
 
 def is_byte(e: Expr, dtype: str) -> bool:
-    """Whether an i32 is what `rounded_byte` has made of a value of `dtype`."""
+    """Whether an i32 is within the range of `dtype`: held to it, or what `rounded_byte` has made of such a value."""
     if _held(e, dtype) is not None:
         return True
     if e.op != "sub" or e.args[1].op != "const" or e.args[0].op != "bitcast":
