@@ -52,7 +52,10 @@ export class Held {
     await new Promise((over) => (this.#over = () => over(null)));
     for (const disk of [false, true]) {
       if (this.#dropped) return null;
-      const stashed = await this.#putAway(new Stash(this.view.byteLength, disk)).catch(() => undefined);
+      const stashed = await this.#putAway(new Stash(this.view.byteLength, disk)).catch(() => {
+        this.#drop(); // what was written of it is of no use
+        return undefined;
+      });
       if (stashed && !this.#dropped && await readable(stashed.blob)) {
         this.#drop = stashed.drop;
         return stashed.blob;
