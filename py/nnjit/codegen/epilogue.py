@@ -33,10 +33,11 @@ def operations(e: Expr) -> int:
 
 
 class _Fewer:
-    """Bottom-up; the memo keeps shared operands shared."""
+    """Bottom-up; the memos keep shared operands shared, and each is looked at once."""
 
     def __init__(self) -> None:
         self.memo: dict[Expr, Expr] = {}
+        self.taken: dict[tuple[Expr, float], Expr | None] = {}
 
     def __call__(self, e: Expr) -> Expr:
         if e.op == "load" or not e.args:
@@ -53,7 +54,7 @@ class _Fewer:
         if e.op == "mul":
             for factor, other in ((a, b), (b, a)):
                 if factor.op == "const" and factor.attr > 0:
-                    return scaled(other, factor.attr) or e
+                    return self._scaled(other, factor.attr) or e
         if e.op == "add":
             for x, y in ((a, b), (b, a)):
                 if x.op == "mul":
@@ -62,24 +63,28 @@ class _Fewer:
             return Expr("fma", "f32", (*a.args, const(-b.attr, "f32")))
         return e
 
+    def _scaled(self, e: Expr, by: float) -> Expr | None:
+        """`by * e` for a positive number, in as many operations as `e`; None where no constants take it up."""
+        if (e, by) not in self.taken:
+            self.taken[e, by] = self._taken(e, by)
+        return self.taken[e, by]
 
-def scaled(e: Expr, by: float) -> Expr | None:
-    """`by * e` for a positive number, in as many operations as `e`; None where no constants take it up."""
-    if e.op == "const":
-        product = e.attr * by
-        # 0 and infinity stay; one that f32 cannot hold would lose what comes of it with the other operand
-        held = product == e.attr or SMALLEST <= abs(product) <= LARGEST
-        return const(product, "f32") if held else None
-    if e.op in SUMS or e.op in EXTREMES:
-        both = [scaled(x, by) for x in e.args]
-        return None if None in both else op(e.op, *(x for x in both if x is not None))
-    if e.op in ("mul", "fma"):
-        rest = [scaled(x, by) for x in e.args[2:]]
-        if None in rest:
-            return None
-        for i in (1, 0):
-            factor = scaled(e.args[i], by)
-            if factor is not None:
-                args = (e.args[0], factor) if i else (factor, e.args[1])
-                return Expr(e.op, "f32", (*args, *(x for x in rest if x is not None)))
-    return None
+    def _taken(self, e: Expr, by: float) -> Expr | None:
+        if e.op == "const":
+            product = e.attr * by
+            # 0 and infinity stay; one that f32 cannot hold would lose what comes of it with the other operand
+            held = product == e.attr or SMALLEST <= abs(product) <= LARGEST
+            return const(product, "f32") if held else None
+        if e.op in SUMS or e.op in EXTREMES:
+            both = [self._scaled(x, by) for x in e.args]
+            return None if None in both else op(e.op, *(x for x in both if x is not None))
+        if e.op in ("mul", "fma"):
+            rest = [self._scaled(x, by) for x in e.args[2:]]
+            if None in rest:
+                return None
+            for i in (1, 0):
+                factor = self._scaled(e.args[i], by)
+                if factor is not None:
+                    args = (e.args[0], factor) if i else (factor, e.args[1])
+                    return Expr(e.op, "f32", (*args, *(x for x in rest if x is not None)))
+        return None
