@@ -68,7 +68,7 @@ export class GpuClient {
   async loadPlan(id, plan, sources, { onProgress = () => {}, signal = never } = {}) {
     const session = this.#session(id);
     check(!session.plans.has(plan.key), 'DUPLICATE_PLAN', `Session "${id}" has a plan "${plan.key}" already.`, { plan: plan.key });
-    const context = { host: this.#host, signal, progress: onProgress };
+    const context = { host: this.#host, signal, progress: onProgress, software: this.facts.software };
     const { loaded, compileMs, initMs } = await this.#guard(() =>
       loadPlan(this.gpu.device, plan, session.pipelines, session.constants, sources, context, id));
     session.plans.set(plan.key, loaded);

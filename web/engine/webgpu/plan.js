@@ -11,7 +11,7 @@ import { Upload } from './upload.js';
 /** @typedef {import('./shader.js').ShaderKernel} ShaderKernel */
 /** @typedef {import('./shader.js').Pipelines} Pipelines */
 /** @typedef {import('../types.d.ts').HostValue} HostValue */
-/** @typedef {{host: import('../host.js').Host, signal: AbortSignal, progress: import('../types.d.ts').Progress}} Context */
+/** @typedef {{host: import('../host.js').Host, signal: AbortSignal, progress: import('../types.d.ts').Progress, software: boolean}} Context */
 /**
  * A step as the loop over a run's steps takes it: nothing is looked up there.
  * @typedef {{kernel: ShaderKernel, group: GPUBindGroup, pipeline: GPUComputePipeline, x: number, y: number, z: number}} Bound
@@ -33,16 +33,15 @@ export class LoadedPlan {
   proven = false;
   /** Where outputs are read back, made at the first run. @type {import('./readback.js').Readback | null} */
   readback = null;
-  /** What feeds come through. @type {Upload} */
-  upload;
   /** @type {import('./wait.js').Waiter | null} */
   waiter = null;
 
   /**
-   * @param {GPUDevice} device @param {GpuPlan} plan @param {(GPUBuffer | null)[]} buffers null once a staged one is given back
+   * @param {GpuPlan} plan @param {(GPUBuffer | null)[]} buffers null once a staged one is given back
+   * @param {Upload} upload what feeds come through
    */
-  constructor(device, plan, buffers) {
-    this.upload = new Upload(device);
+  constructor(plan, buffers, upload) {
+    this.upload = upload;
     this.key = plan.key;
     this.plan = { ...plan, shaders: [], init: [] }; // the texts and the constants have done their work
     this.buffers = buffers;
@@ -189,7 +188,7 @@ export async function loadPlan(device, plan, pipelines, constants, sources, cont
     return made;
   });
   const full = await device.popErrorScope();
-  const loaded = new LoadedPlan(device, plan, buffers);
+  const loaded = new LoadedPlan(plan, buffers, new Upload(device, context.software ? 0 : undefined));
   const undo = () => {
     loaded.destroy();
     for (const buffer of fresh.values()) buffer.destroy();

@@ -18,11 +18,10 @@ export class Upload {
   #pieces = [];
 
   /**
-   * @param {GPUDevice} device @param {number} [piece] bytes a buffer, a multiple of 16; no more than that is left to
-   * writeBuffer, which is as quick then
-   * @param {number} [most] buffers
+   * @param {GPUDevice} device @param {number} [most] buffers; 0 on a software adapter, which writeBuffer suits better
+   * @param {number} [piece] bytes a buffer, a multiple of 16; no more than that is left to writeBuffer, which is as quick then
    */
-  constructor(device, piece = PIECE, most = MOST) {
+  constructor(device, most = MOST, piece = PIECE) {
     this.device = device;
     this.piece = piece;
     this.most = most;
@@ -61,7 +60,8 @@ export class Upload {
       if (done[of] < data.byteLength) queue.writeBuffer(buffer, done[of], wholeWords(data.subarray(done[of])));
     });
     this.#map(free);
-    if (parts.length > this.#pieces.length) this.#grow(Math.min(parts.length, this.most));
+    const count = Math.min(parts.length, this.most);
+    if (count > this.#pieces.length) this.#grow(count);
   }
 
   /** @param {GPUBuffer[]} pieces that the device may still read */
