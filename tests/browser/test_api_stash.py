@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from tests.conftest import NewPage
 
 HELPERS = """() => {
-  window.files = async () => {
+  window.names = async () => {
     const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle('nnjit-models', { create: true });
-    return (await Array.fromAsync(folder.keys())).length;
+    return Array.fromAsync(folder.keys());
   };
+  window.files = async () => (await names()).length;
   window.bytes = (n) => Uint8Array.from({ length: n }, (_, i) => (i * 7) % 251);
   window.same = (a, b) => a.length === b.length && a.every((v, i) => v === b[i]);
 }"""
@@ -106,6 +107,8 @@ HELD = """async ({ url, how }) => {
     for await (const { bytes } of chunks(source.bytes, range)) parts.push(bytes.slice());
     return new Uint8Array(await new Blob(parts).arrayBuffer());
   };
+  const others = new Set(await names()); // of other tests' pages that are still open
+  const mine = async () => (await names()).filter((name) => !others.has(name)).length;
   if (how === 'no room') Stash.prototype.close = () => Promise.reject(new Error('the disk is full'));
   try {
     const source = await openSource(url ?? bytes(3 << 20), {});
@@ -117,8 +120,8 @@ HELD = """async ({ url, how }) => {
     const after = how === 'dropped' || same(await whole(source), wanted);
     const last = kind(source);
     if (how !== 'no room') source.drop(); // else nothing was kept that could be dropped
-    for (let turns = 0; turns < 1000 && await files(); turns++) await new Promise((later) => setTimeout(later, 10));
-    const left = await files();
+    for (let turns = 0; turns < 1000 && await mine(); turns++) await new Promise((later) => setTimeout(later, 10));
+    const left = await mine();
     source.drop();
     return { first, shared, before, after, last, left };
   } finally {
