@@ -109,7 +109,14 @@ HELD = """async ({ url, how }) => {
   };
   const others = new Set(await names()); // of other tests' pages that are still open
   const mine = async () => (await names()).filter((name) => !others.has(name)).length;
-  if (how === 'no room') Stash.prototype.close = () => Promise.reject(new Error('the disk is full'));
+  if (how === 'no room') {
+    Stash.prototype.close = async function () { // once its file is there, so that there is something to remove
+      for (let turns = 0; this.disk && turns < 1000 && !(await mine()); turns++) {
+        await new Promise((later) => setTimeout(later, 10));
+      }
+      throw new Error('the disk is full');
+    };
+  }
   try {
     const source = await openSource(url ?? bytes(3 << 20), {});
     const [first, shared] = [kind(source), source.bytes.buffer instanceof SharedArrayBuffer];

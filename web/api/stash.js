@@ -15,10 +15,6 @@ const ANSWER_MS = 5_000;
 
 const FOLDER = 'nnjit-models';
 
-/** How often a file that is still locked is tried to be removed, and how long it is waited in between: a second in all. What
- * remains is swept by the next page. */
-const [REMOVALS, REMOVAL_MS] = [20, 50];
-
 /**
  * @typedef {{write(piece: Blob): Promise<void>, close(): Promise<Blob>, drop(): Promise<void>}} Store
  * @typedef {{blob: Blob, drop: () => void}} Stashed drop: lets go of the file, if there is one; the Blob is of no use then
@@ -116,28 +112,13 @@ async function inFile(size) {
       },
       async drop() {
         if (open) await out.abort().catch(() => undefined);
-        await remove(folder, name);
+        await folder.removeEntry(name).catch(() => undefined);
         unlock();
       },
     };
   } catch (error) {
     log('verbose', `a large model stays in Blobs: ${error}`);
     return inBlobs();
-  }
-}
-
-/**
- * A file whose writing was just given up may still be locked: the browser lets go of it a little after it says so.
- * @param {FileSystemDirectoryHandle} folder @param {string} name
- */
-async function remove(folder, name) {
-  for (let turns = 0; turns < REMOVALS; turns++) {
-    try {
-      return await folder.removeEntry(name);
-    } catch (error) {
-      if (/** @type {DOMException} */ (error).name === 'NotFoundError') return;
-      await new Promise((later) => setTimeout(later, REMOVAL_MS));
-    }
   }
 }
 
