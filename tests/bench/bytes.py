@@ -11,8 +11,8 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
-from tests.bench.products import DOCS
-from tests.bench.report import number, write_section
+from tests.bench.products import keep
+from tests.bench.report import number
 
 MARK = "bytes"
 GROUPS = {
@@ -83,9 +83,7 @@ def main(paths: list[Path]) -> int:
         f" {limits[n][1]:.0f} by dot products of bytes" for n in sorted(limits)
     )  # fmt: skip
     text = "\n".join([f"{said[0].upper()}{said[1:]}.\n", *means(runs), "", *layers(runs)])
-    print(text)
-    write_section(MARK, text, DOCS)
-    return 0
+    return keep(MARK, text)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,7 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
-from tests.bench.products import DOCS
-from tests.bench.report import write_section
+from tests.bench.products import keep
 
 MARK = "convolutions"
 FAR = 0.75
@@ -123,9 +122,7 @@ def section(parts: list[dict[str, Any]]) -> str:
 
 def main(paths: list[Path]) -> int:
     text = section([json.loads(path.read_text()) for path in paths])
-    print(text)
-    write_section(MARK, text, DOCS)
-    return 0
+    return keep(MARK, text)
 
 
 if __name__ == "__main__":

@@ -133,11 +133,16 @@ def section(data: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def keep(mark: str, text: str) -> int:
+    """Prints a section of docs/kernels.md and writes it there."""
+    print(text)
+    write_section(mark, text, DOCS)
+    return 0
+
+
 def main(paths: list[Path]) -> int:
     text = section(merge([json.loads(path.read_text()) for path in paths]))
-    print(text)
-    write_section(MARK, text, DOCS)
-    return 0
+    return keep(MARK, text)
 
 
 if __name__ == "__main__":

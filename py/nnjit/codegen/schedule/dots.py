@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nnjit.codegen.expr import Expr, Index, load
+from nnjit.codegen.expr import Access, Expr, Index, load
 from nnjit.codegen.groups import group_of
 from nnjit.codegen.schedule.steps import Dot, check
 from nnjit.codegen.spec import Axis, KernelSpec
@@ -19,6 +19,22 @@ def factor(e: Expr) -> Expr | None:
     """The load of a factor `i32(load)` of small integers; None if `e` is none."""
     small = e.op == "cast" and e.dtype == "i32" and e.args[0].op == "load" and e.args[0].dtype in SMALL
     return e.args[0] if small and not e.args[0].attr.guard else None
+
+
+def product_of(spec: KernelSpec) -> tuple[Access, Access] | None:
+    """What the two factors of a sum of products of small integers read; None for any other spec."""
+    s = spec.stages[0]
+    if (
+        len(spec.stages) != 1
+        or s.combine != "sum"
+        or s.body is None
+        or s.body.op != "mul"
+        or s.axes
+        or not s.reduce
+    ):
+        return None
+    a, b = (factor(e) for e in s.body.args)
+    return (a.attr, b.attr) if a is not None and b is not None else None
 
 
 def dotted(spec: KernelSpec, step: Dot) -> KernelSpec:

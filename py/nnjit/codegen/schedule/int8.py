@@ -11,7 +11,7 @@ from math import prod
 
 from nnjit.codegen.expr import Access
 from nnjit.codegen.schedule.contraction import Factors, loops, register_tile
-from nnjit.codegen.schedule.dots import factor
+from nnjit.codegen.schedule.dots import product_of
 from nnjit.codegen.schedule.facts import LANES
 from nnjit.codegen.schedule.steps import Dot, Pack, Schedule, Step, Tile, Unroll, Vectorize
 from nnjit.codegen.spec import Axis, KernelSpec
@@ -58,17 +58,12 @@ def int8(spec: KernelSpec, target: Target) -> Schedule | None:
 def small_factors(spec: KernelSpec) -> Factors | None:
     """A spec seen as a sum of products of small integers: `b` can be packed, `a` has the last reduced axis
     contiguous, and the vector axis is b's alone."""
-    if len(spec.stages) != 1:
+    pair = product_of(spec)
+    if pair is None:
         return None
     s = spec.stages[0]
-    if s.combine != "sum" or s.body is None or s.body.op != "mul" or s.axes or not s.reduce:
-        return None
-    sides = [factor(x) for x in s.body.args]
-    if sides[0] is None or sides[1] is None:
-        return None
     found: Factors | None = None
     best = 0.0
-    pair: tuple[Access, Access] = (sides[0].attr, sides[1].attr)
     for a, b in (pair, pair[::-1]):
         f = _seen(spec, a, b)
         if f is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import prod
 
 from nnjit.codegen.expr import Access
-from nnjit.codegen.schedule.dots import factor
+from nnjit.codegen.schedule.dots import product_of
 from nnjit.codegen.schedule.facts import LANES, spread
 from nnjit.codegen.schedule.int8 import bytewise
 from nnjit.codegen.schedule.steps import Dot, Order, Parallel, Schedule, Step, Tile, Unroll, Vectorize
@@ -52,15 +52,11 @@ def taps(spec: KernelSpec, target: Target) -> Schedule | None:
 
 def _factors(spec: KernelSpec, target: Target) -> tuple[Access, Axis] | None:
     """The factor that differs from lane to lane, and the axis in lanes."""
-    if len(spec.stages) != 1:
+    pair = product_of(spec)
+    if pair is None:
         return None
     s = spec.stages[0]
-    if s.combine != "sum" or s.body is None or s.body.op != "mul" or s.axes or not s.reduce:
-        return None
-    sides = [factor(e) for e in s.body.args]
-    if sides[0] is None or sides[1] is None:
-        return None
-    a, b = sides[0].attr, sides[1].attr
+    a, b = pair
     k = s.reduce[-1]
     if k.extent % GROUP or not (a.index.plain and b.index.plain and bytewise(spec, a, b, target)):
         return None
