@@ -5,6 +5,7 @@ import { COPY_DST, COPY_SRC, STORAGE, ShaderKernel } from '/engine/webgpu/shader
 import { readBuffer } from '/engine/webgpu/readback.js';
 import { StepClock } from '/engine/webgpu/timing.js';
 import { decode } from '/t/support/values.js';
+import { bring, open, touch, touchApart } from './gpu_readback.js';
 
 /** @typedef {import('/engine/webgpu/shader.js').Shader} Shader */
 
@@ -372,6 +373,9 @@ async function library(name) {
   return api;
 }
 
+/** @param {number} nbytes */
+const openReadback = (nbytes) => open(gpu.device, nbytes);
+
 /** @type {{session: any, feeds: any} | null} the model whose steps are counted, see gpu_dispatch.py */
 let chain = null;
 
@@ -457,4 +461,4 @@ async function model(name, url, inputs, blobUrl, repeats) {
   return { createMs, firstMs, ms: later[later.length >> 1], min: later[0], max: later[later.length - 1], heads, ...facts };
 }
 
-Object.assign(globalThis, { bench: { start, timeShader, timeCold, copyRate, tfProduct, resident, openChain, spinChain, closeChain, warm, model, forget } });
+Object.assign(globalThis, { bench: { start, timeShader, timeCold, copyRate, tfProduct, resident, openChain, spinChain, closeChain, warm, model, forget, openReadback, bring, touch, touchApart } });

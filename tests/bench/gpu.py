@@ -1,7 +1,7 @@
 """WebGPU side by side, in one page: shaders by timestamp queries, peers and models by the wall clock.
 
     python3 serve.py bench --gpu                     everything
-    python3 serve.py bench --gpu products,models     parts: products, bytes, vectors, attention, dispatch, models
+    python3 serve.py bench --gpu products,models     parts: products, bytes, vectors, attention, dispatch, models, readback
     python3 serve.py bench --gpu models --models resnet-50,gpt2
 
 The browser and the adapter that is expected come from NNJIT_DEVICE_* (tests/device/conftest.py). Writes
@@ -39,7 +39,7 @@ from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.runtime.gpu_compile import compile_gpu
 from nnjit.runtime.gpu_memory import GpuMemory
 from nnjit.tune.gpu_device import facts_of, probes
-from tests.bench import gpu_dispatch
+from tests.bench import gpu_dispatch, gpu_readback
 from tests.bench.gpu_steps import Peaks, table
 from tests.device.conftest import ADAPTER, executable, flags, vendor
 from tests.models import catalogue
@@ -52,7 +52,7 @@ SHAPES = (
     (4096, 4096, 4096), (127, 511, 1023), (1, 768, 3072), (17, 1000, 333), (384, 64, 384), (50, 2048, 1000),
     (3136, 64, 64), (12544, 27, 32), (49, 960, 160), (384, 3072, 768), (49, 4608, 512),
 )  # fmt: skip
-PARTS = ("cublas", "products", "bytes", "vectors", "attention", "dispatch", "models")
+PARTS = ("cublas", "products", "bytes", "vectors", "attention", "dispatch", "models", "readback")
 BLOCK = 32
 """Weights of a few bits that share a scale."""
 HEADS = ((12, 1024, 64), (32, 2048, 128), (12, 384, 64))
@@ -390,6 +390,11 @@ class Bench:
         self.say("  ".join(f"{name} {value:.2f}" for name, value in row.items()))
         self.result["dispatch"] = rows
 
+    def readback(self) -> None:
+        """Where the time of outputs on their way goes."""
+        sizes = [int(mb) for mb in self.options.outputs.split(",")]
+        self.result["readback"] = gpu_readback.measure(self.page, sizes, self.options.repeats, self.say)
+
     def peaks(self) -> Peaks:
         """What the device can do, by the tuner's own probes."""
         found = probes(self.target)
@@ -488,6 +493,7 @@ def main(arguments: list[str], say: Say = print) -> int:
         "--vector", default="4096x4096", help="rows and columns of that matrix, or of several"
     )
     parser.add_argument("--cold", type=int, default=1024, help="MiB of matrices read in turn")
+    parser.add_argument("--outputs", default=",".join(map(str, gpu_readback.SIZES)), help="MB read back")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--batch", default="1", help="how many inputs a run of a model takes: 1, or 1,8")
     parser.add_argument("--no-peers", dest="peers", action="store_false")

@@ -1,0 +1,76 @@
+"""What the way home from a GPU is made of, by the wall clock in the page: ms for outputs of some sizes.
+
+`none`: pieces are mapped one after another and nobody reads them: the device's copies and the browser's GPU process;
+`kept`: they are copied into an array that is there; `new`: into a new one, as an output needs it. Beside that, the pages of
+a new array by themselves, touched by this thread and by several others at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any
+
+from playwright.sync_api import Page
+
+from nnjit.runtime.gpu_plan import WAIT
+
+SIZES = (9, 33, 77, 264, 617)
+"""MB: logits of RoBERTa at batch 8, of T5-small and GPT-2 at 1, of both at 8."""
+WAYS = (
+    (4, 16, 16),
+    (4, 16, 2),
+    (1, 16, 16),
+    (1, 64, 4),
+    (4, 64, 64),
+    (4, 64, 4),
+    (16, 4, 4),
+    (16, 16, 2),
+    (1024, 1, 1),
+)
+"""MiB of a piece, buffers, and how many of them are mapped at a time."""
+WORKERS = (1, 2, 4)
+
+
+def measure(page: Page, sizes: Sequence[int], rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Rows of ms, medians of some rounds; needs a page in which gpu.js has started."""
+    page.evaluate("(n) => bench.openReadback(n)", max(sizes) * 10**6 // 16 * 16)
+    found: dict[str, Any] = {"ways": [], "touched": [], "workers": []}
+    for mb in sizes:
+        nbytes = mb * 10**6 // 16 * 16
+        times = max(2, min(rounds, 1200 // mb))
+        row = page.evaluate("([n, r]) => bench.touch(n, r)", [nbytes, times])
+        row = {name: median(ms) for name, ms in row.items()}
+        found["touched"].append({"mb": mb, **row})
+        say(f"{mb} MB, pages here: " + "  ".join(f"{name} {ms:.1f}" for name, ms in row.items()))
+        row = {n: median(page.evaluate("(a) => bench.touchApart(...a)", [nbytes, n, times])) for n in WORKERS}
+        found["workers"].append({"mb": mb, **row})
+        say(
+            f"{mb} MB, pages of one array in each of several workers: "
+            + "  ".join(f"{n}: {ms:.1f}" for n, ms in row.items())
+        )
+        for piece, most, maps in WAYS:
+            if piece << 20 > nbytes and (piece, most, maps) != WAYS[-1]:
+                continue
+            size = min(piece << 20, -(-nbytes // 16) * 16)
+            one: dict[str, Any] = {"mb": mb, "piece": piece, "most": most, "maps": maps}
+            for memory in ("none", "kept", "new"):
+                how = {"nbytes": nbytes, "piece": size, "most": most, "maps": maps, "memory": memory,
+                       "rounds": times, "everyMs": WAIT["everyMs"]}  # fmt: skip
+                try:
+                    timed = page.evaluate("(how) => bench.bring(how)", how)
+                except Exception as error:  # a buffer that the device has no room for
+                    one[f"{memory} failed"] = str(error)[:200]
+                    continue
+                one[memory] = median(timed["ms"])
+                one[f"{memory} copy"] = median(timed["copyMs"])
+                if memory == "none":
+                    one["arrivals"] = timed["arrivals"][:40]
+            found["ways"].append(one)
+            times_ = "  ".join(f"{m} {one[m]:.1f}" for m in ("none", "kept", "new") if m in one)
+            copies = "  ".join(f"{one[f'{m} copy']:.1f}" for m in ("kept", "new") if m in one)
+            first = "  ".join(f"{ms:.1f}" for ms in one.get("arrivals", [])[:8])
+            say(
+                f"{mb} MB by {piece} MiB, {most} buffers, {maps} mapped: {times_} ms (copying {copies}; arrive {first})"
+            )
+    return found
