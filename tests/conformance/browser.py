@@ -16,6 +16,7 @@ from playwright.sync_api import Page
 
 from tests.conformance.cases import Case
 from tests.conformance.outcome import Outcome, judge, placed
+from tests.device.conftest import ADAPTER, flags, vendor
 from tests.support.browser import Lab, started
 from tests.support.codec import Packer, bundle, unpack
 
@@ -44,6 +45,10 @@ class Runner:
 
     def open(self) -> Page:
         page = self.lab.page()
+        if "webgpu" in self.start:
+            adapter = page.evaluate(ADAPTER)
+            if vendor() not in adapter.lower():
+                raise RuntimeError(f"the adapter is {adapter!r}; {vendor()!r} is expected")
         self.pids = self.lab.renderers()
         with self.lab.watchdog(BOOT_SECONDS, self.pids):
             page.evaluate(
@@ -94,8 +99,9 @@ def run_browser(
     timeout: float = 60.0,
     provider: str = "wasm",
 ) -> Iterator[Outcome]:
-    """Outcomes in order. `peer`: onnxruntime-web in place of nnjit. `timeout`: seconds for one case."""
-    with started() as lab:
+    """Outcomes in order. `peer`: onnxruntime-web in place of nnjit. `timeout`: seconds for one case. provider "webgpu":
+    on the adapter that NNJIT_DEVICE_* name (tests/device/conftest.py), SwiftShader by default, and on no other."""
+    with started(flags() if provider == "webgpu" else ()) as lab:
         runner = Runner(lab, "onnxruntime-web" if peer else "nnjit", threads, timeout, provider)
         for case in cases:
             yield runner.run(case)

@@ -38,7 +38,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--jobs", type=int, default=1, help="with --local: processes")
     parser.add_argument("--threads", type=int, default=2, help="in the browser: numThreads of a session")
-    parser.add_argument("--provider", default="wasm", help="wasm, or reference (all on onnx.reference)")
+    parser.add_argument(
+        "--provider", default="wasm", help="wasm, webgpu, or reference (all on onnx.reference)"
+    )
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds for one case")
     parser.add_argument("--debug", action="store_true", help="with --local: tracebacks, in this process")
     parser.add_argument("--failed", action="store_true", help="only those that didn't pass last time")
