@@ -35,7 +35,7 @@ def check(spec: KernelSpec, step: Along, inputs: list[Any]) -> None:
 @settings(max_examples=40, deadline=None)
 @given(
     m=st.integers(1, 4), n=st.integers(1, 9), spans=st.integers(1, 9), span=st.sampled_from([4, 8, 12]),
-    columns=st.integers(1, 5), threads=st.sampled_from([2, 4, 8]), subgroup=st.sampled_from([1, 2, 4, 32]),
+    columns=st.integers(1, 8), threads=st.sampled_from([2, 4, 8, 16]), subgroup=st.sampled_from([1, 2, 4, 32]),
     bias=st.booleans(), dtype=st.sampled_from(["f32", "f16", "i32"]),
 )  # fmt: skip
 def test_products(

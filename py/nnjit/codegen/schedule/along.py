@@ -21,7 +21,7 @@ from nnjit.codegen.loops import THREAD, Decode, For, Nest, Set, Stmt, Store, Whe
 from nnjit.codegen.schedule.codes import Codes, codes_of
 from nnjit.codegen.schedule.fills import add_product
 from nnjit.codegen.schedule.group_steps import Along
-from nnjit.codegen.schedule.meeting import met, room
+from nnjit.codegen.schedule.meeting import dealt, deals, met, room
 from nnjit.codegen.schedule.steps import Schedule, check
 from nnjit.codegen.schedule.workgroup_plan import LANES, Env, Run
 from nnjit.codegen.spec import Axis, KernelSpec, Operand
@@ -119,10 +119,12 @@ class _Rows:
             vector = Expr("lanes_sum", self.dtype, (reg(name, self.dtype),), LANES)
             body.append(Set(f"{name}.s", Expr("lane", self.dtype, (vector,), 0), 1))
         size = room(step.threads, self.subgroup) * len(names)
-        body += met(
-            "sum", [f"{n}.s" for n in names], self.dtype, step.threads, self.subgroup, len(spec.operands)
-        )
-        body += self._results()
+        how = [f"{n}.s" for n in names], self.dtype, step.threads, self.subgroup, len(spec.operands)
+        if deals(len(names), step.threads, self.subgroup):
+            sums, has, each = dealt("sum", *how, "total")
+            body += [*sums, *self._dealt(has, each)]
+        else:
+            body += [*met("sum", *how), *self._results()]
         shared = (Operand(self.dtype, size, "shared"),) if size else ()
         return Nest(spec.name, spec.operands, div, [For("p", div, body, "parallel")], step.threads, shared)
 
@@ -264,6 +266,27 @@ class _Rows:
         return out
 
     # ---- the end ----
+
+    def _dealt(self, has: Expr, each: int) -> list[Stmt]:
+        """Threads that have a sum work out its result and store it: of column n % columns and row n // columns, n being
+        the thread's number divided by `each`."""
+        s, columns = self.stage, self.step.columns
+        out: list[Stmt] = []
+        env, div = self._env(0), each
+        for a in (Axis(self.column.name, columns), *reversed(self.rows)):
+            name = f"{a.name}.t"
+            at = Index(0)
+            if a.extent > 1:
+                out.append(Decode(name, THREAD, div, a.extent))
+                at = Index.of(name)
+            env[a.name] = env[a.name] + at if a.name in env else at
+            div *= a.extent
+        total = reg("total", self.dtype)
+        value = rewrite(s.result, env, lambda e: total if e.op == "acc" else None)
+        store = Store(s.out, s.index.subst(env, lambda e: rewrite(e, env)), value, 1, 1)
+        inside = compare("lt", axis(env[self.column.name]), const(self.column.extent, "i32"))
+        line: Stmt = Where(inside, [store]) if self.column.extent % columns else store
+        return [*out, Where(has, [line])]
 
     def _results(self) -> list[Stmt]:
         """One thread works out the results and stores them."""

@@ -1,4 +1,5 @@
-"""Threads of a team combine what each has found: `met(...)` gives the statements.
+"""Threads of a team combine what each has found: `met(...)` gives the statements after which all of them know all, and
+`dealt(...)` those after which each result is known to one thread, in far fewer swaps.
 
 Where subgroups can swap registers they do so first, in halves; what remains goes through a shared array.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nnjit.codegen.expr import Expr, Index, axis, compare, const, load, reg
+from nnjit.codegen.expr import Expr, Index, axis, compare, const, load, op, reg, select
 from nnjit.codegen.loops import THREAD, Barrier, Set, Stmt, Store, Swap, Where
 from nnjit.codegen.schedule.reduction import combined
 
@@ -77,3 +78,50 @@ def _in_subgroups(
         out.append(Set(f"{v}.all", total, 1))
     # all have read it before the array is used again
     return [*out, Barrier()]
+
+
+def deals(values: int, threads: int, subgroup: int) -> bool:
+    """Whether so many values can be dealt out: `dealt` halves them until a thread has one."""
+    return 1 < values <= min(subgroup, threads) and values & (values - 1) == 0
+
+
+def dealt(
+    combine: str, values: Sequence[str], dtype: str, threads: int, subgroup: int, array: int, name: str
+) -> tuple[list[Stmt], Expr, int]:
+    """Registers `values` of each thread combined, for `deals(...)`: the statements, the condition under which a thread
+    has a result, in register `name`, and of which value: that with its number divided by the int.
+
+    In each turn threads whose numbers differ in one bit give each other half of what they have and keep the other half,
+    so n values take 2n - 2 swaps and selections on the way to one, where `met` takes n swaps for each bit.
+    `array` is as there, and is not to be used again."""
+    subgroup = min(subgroup, threads)
+    out: list[Stmt] = []
+    have, bit = list(values), subgroup // 2
+    while len(have) > 1:
+        half = len(have) // 2
+        upper = compare("ne", op("band", axis(THREAD), const(bit, "i32")), const(0, "i32"))
+        kept = []
+        for low, high in zip(have[:half], have[half:], strict=True):
+            a, b, mine, other = reg(low, dtype), reg(high, dtype), f"{low}.{bit}", f"{low}.{bit}.other"
+            out += [Set(f"{mine}.give", select(upper, a, b), 1), Swap(other, f"{mine}.give", bit, dtype)]
+            out.append(Set(mine, combined(combine, select(upper, b, a), reg(other, dtype)), 1))
+            kept.append(mine)
+        have, bit = kept, bit // 2
+    out.append(Set(name, reg(have[0], dtype), 1))
+    while bit:
+        out.append(Swap(f"{name}.other", name, bit, dtype))
+        out.append(Set(name, combined(combine, reg(name, dtype), reg(f"{name}.other", dtype)), 1))
+        bit //= 2
+    each, groups = subgroup // len(values), threads // subgroup
+    if groups == 1:
+        first = compare("eq", Expr("rem", "i32", (axis(THREAD), const(each, "i32"))), const(0, "i32"))
+        return out, first, each
+    # value n of group g: a row for each group, in which its threads come one after the other
+    place = Index(0, {Expr("div", "i32", (axis(THREAD), const(each, "i32"))): 1})
+    first = compare("eq", Expr("rem", "i32", (axis(THREAD), const(each, "i32"))), const(0, "i32"))
+    out += [Where(first, [Store(array, place, reg(name, dtype), 1, 1)]), Barrier()]
+    has = compare("lt", axis(THREAD), const(len(values), "i32"))
+    total: Expr = load(array, Index(0, {THREAD: 1}), dtype)
+    for g in range(1, groups):
+        total = combined(combine, total, load(array, Index(g * len(values), {THREAD: 1}), dtype))
+    return [*out, Where(has, [Set(name, total, 1)])], has, 1
