@@ -1,8 +1,9 @@
 """WebGPU side by side, in one page: shaders by timestamp queries, peers and models by the wall clock.
 
     python3 serve.py bench --gpu                     everything
-    python3 serve.py bench --gpu products,models     parts: products, bytes, vectors, attention, dispatch, models, readback
+    python3 serve.py bench --gpu products,models     parts: products, bytes, vectors, attention, dispatch, models ...
     python3 serve.py bench --gpu models --models resnet-50,gpt2
+    python3 serve.py bench --gpu choices --models resnet-50 --batch 8    the rules' choices beside others
 
 The browser and the adapter that is expected come from NNJIT_DEVICE_* (tests/device/conftest.py). Writes
 tests/bench/results/gpu-DATE.json with adapter, browser and flags; for every shape all candidates that were timed.
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx import TensorProto, helper
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Error, Page, sync_playwright
 
 from nnjit import frontend
 from nnjit.codegen.expr import Expr, Index, acc, axis, cast, const, load, op
@@ -39,7 +40,7 @@ from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.runtime.gpu_compile import compile_gpu
 from nnjit.runtime.gpu_memory import GpuMemory
 from nnjit.tune.gpu_device import facts_of, probes
-from tests.bench import gpu_dispatch, gpu_readback
+from tests.bench import gpu_choices, gpu_dispatch, gpu_readback
 from tests.bench.gpu_steps import Peaks, table
 from tests.device.conftest import ADAPTER, executable, flags, vendor
 from tests.models import catalogue
@@ -53,6 +54,8 @@ SHAPES = (
     (3136, 64, 64), (12544, 27, 32), (49, 960, 160), (384, 3072, 768), (49, 4608, 512),
 )  # fmt: skip
 PARTS = ("cublas", "products", "bytes", "vectors", "attention", "dispatch", "models", "readback")
+MORE = ("choices",)
+"""Parts that run only if they are named."""
 BLOCK = 32
 """Weights of a few bits that share a scale."""
 HEADS = ((12, 1024, 64), (32, 2048, 128), (12, 384, 64))
@@ -395,6 +398,31 @@ class Bench:
         sizes = [int(mb) for mb in self.options.outputs.split(",")]
         self.result["readback"] = gpu_readback.measure(self.page, sizes, self.options.repeats, self.say)
 
+    def choices(self) -> None:
+        """The products of whole models as the rules do them, beside other ways (gpu_choices.py)."""
+        found: dict[str, Any] = {}
+        self.result["choices"] = found
+
+        def ms(shader: dict[str, Any]) -> float:
+            try:
+                timed = self.page.evaluate(
+                    "([s, how]) => bench.timeShader(s, null, how)", [shader, {"limitMs": 60}]
+                )
+            except Error as error:
+                raise RuntimeError(str(error)) from error
+            return float(timed["ms"])
+
+        for name, batch in (
+            (n, int(b)) for n in self.options.models.split(",") for b in self.options.batch.split(",")
+        ):
+            entry = catalogue.MODELS[name]
+            feeds = entry.make(batch, *entry.shapes[0][1:], seed=1000)
+            most, done = self.options.candidates, lambda: self.page.evaluate("bench.forget()")
+            rows = gpu_choices.measure(entry.path().read_bytes(), feeds, self.target, most, ms, done)
+            found[f"{name} x{batch}"] = rows
+            self.say(gpu_choices.table(f"{name} x{batch}", rows))
+            self.save()
+
     def peaks(self) -> Peaks:
         """What the device can do, by the tuner's own probes."""
         found = probes(self.target)
@@ -527,8 +555,8 @@ def main(arguments: list[str], say: Say = print) -> int:
 
         bench.save = save
         for part in options.parts.split(","):
-            if part not in PARTS:
-                raise SystemExit(f"no part {part!r}: {', '.join(PARTS)}")
+            if part not in PARTS + MORE:
+                raise SystemExit(f"no part {part!r}: {', '.join(PARTS + MORE)}")
             try:
                 getattr(bench, part)()
             except Exception as error:

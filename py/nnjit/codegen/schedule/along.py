@@ -21,7 +21,7 @@ from nnjit.codegen.loops import THREAD, Decode, For, Nest, Set, Stmt, Store, Whe
 from nnjit.codegen.schedule.codes import Codes, codes_of
 from nnjit.codegen.schedule.fills import add_product
 from nnjit.codegen.schedule.group_steps import Along
-from nnjit.codegen.schedule.meeting import dealt, deals, met, room
+from nnjit.codegen.schedule.meeting import deals, dealt, met, room
 from nnjit.codegen.schedule.steps import Schedule, check
 from nnjit.codegen.schedule.workgroup_plan import LANES, Env, Run
 from nnjit.codegen.spec import Axis, KernelSpec, Operand

@@ -227,14 +227,24 @@ STREAM = 2.5e6
 def split_of(spec: KernelSpec, target: WgslTarget) -> Split | None:
     """How the sum of a product with too few tiles to keep the device busy is divided into kernels side by side; None
     where adding up what they found would take longer than that saves."""
+    least = None
+    for split, each, whole in splits(spec, target):
+        if each < WORTH * whole and (least is None or each < least[0]):
+            least = each, split
+    return least[1] if least is not None else None
+
+
+def splits(spec: KernelSpec, target: WgslTarget) -> Iterator[tuple[Split, float, float]]:
+    """All ways to divide the sum of a product, what each comes to with the kernel that adds up, and what the product
+    does in one kernel; none for other specs."""
     p = roles(spec)
     if p is None or p.m <= FEW_ROWS or spec.useful or any(a.name == PART for a in spec.axes):
-        return None
+        return
     shapes = [s for s in SHAPES if _fits(s, target)]
     body = spec.stages[0].body
     if not shapes or body is None or body.dtype != "f32" or _matrices(body, target):
-        return None
-    least, found = min(cost(p, s, target) for s in shapes), None
+        return
+    whole = min(cost(p, s, target) for s in shapes)
     points = 4 * p.m * p.column.extent * p.batches
     for axis in p.reduce:
         for parts in PARTS:
@@ -251,10 +261,7 @@ def split_of(spec: KernelSpec, target: WgslTarget) -> Split | None:
                 reduce=tuple(Axis(a.name, length) if a is axis else a for a in p.reduce),
             )
             more = RATE * (LAUNCH + parts * points / STREAM)
-            each = min(cost(part, s, target) for s in shapes) + more
-            if each < WORTH * least:
-                least, found = each / WORTH, Split(axis.name, parts)
-    return found
+            yield Split(axis.name, parts), min(cost(part, s, target) for s in shapes) + more, whole
 
 
 MatrixTile: TypeAlias = tuple[int, int, int, int, int, float]
