@@ -15,13 +15,17 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from nnjit.codegen.schedule.steps import Pack, Schedule
+from nnjit.codegen.expr import UnsupportedExpr
+from nnjit.codegen.schedule.group_steps import Words
+from nnjit.codegen.schedule.steps import Pack, Schedule, ScheduleError
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm.target import Target
+from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.lower import kernels
-from nnjit.lower.backend import AnyTarget, schedule_of
+from nnjit.lower.backend import AnyTarget, emitted, schedule_of
 from nnjit.runtime import candidates, tuning
 from nnjit.tune import space
+from nnjit.tune.space_gpu import gpu_space
 
 STARTS = ("rules", "eight", "drawn", "blind")
 FEW = 8
@@ -38,13 +42,17 @@ def few_registers(spec: KernelSpec, target: AnyTarget) -> Schedule:
 def drawn(spec: KernelSpec, target: AnyTarget) -> Schedule:
     """A schedule of the raw space that fits, each as likely as any other."""
     rules = schedule_of(spec, target)
-    if not isinstance(target, Target) or spec.name.startswith(("pack", "unpack")):
+    if spec.name.startswith(("pack", "unpack")):
         return rules
-    found = space.space_of(spec, target)
+    found = gpu_space(spec, target) if isinstance(target, WgslTarget) else space.space_of(spec, target)
     dice = random.Random(spec.key)
     for _ in range(DRAWS if found.raw > 1 else 0):
         schedule = found.build({k.name: dice.choice(k.values) for k in found.knobs})
         if schedule != rules and takes_its_place(spec, schedule, rules) and found.fits(schedule):
+            try:
+                emitted(spec, schedule, target)  # a device has less room than the schedule language
+            except (ScheduleError, UnsupportedExpr):
+                continue
             return schedule
     return rules
 
@@ -52,7 +60,7 @@ def drawn(spec: KernelSpec, target: AnyTarget) -> Schedule:
 def takes_its_place(spec: KernelSpec, schedule: Schedule, rules: Schedule) -> bool:
     """Whether the tuner may get from one to the other: the same operands are packed, and panels of an activation,
     which another step makes, are the same ones."""
-    packed = [sorted(s.operand for s in made if isinstance(s, Pack)) for made in (schedule, rules)]
+    packed = [sorted(s.operand for s in made if isinstance(s, (Pack, Words))) for made in (schedule, rules)]
     mine, theirs = tuning.panels_of(schedule), tuning.panels_of(rules)
     made = [i for i in theirs if not spec.operands[i].const]
     return packed[0] == packed[1] and all(mine[i] == theirs[i] for i in made)

@@ -2,9 +2,9 @@
 // Made for use.py.
 
 /**
- * @typedef {{url: string, python: string[], threads: number, mode: 'idle' | 'now', hold: boolean, control: boolean, beforeMs: number, quietMs: number, tuneMs: number,
+ * @typedef {{url: string, python: string[], backend: 'wasm' | 'webgpu', adapter: string, threads: number, mode: 'idle' | 'now', hold: boolean, control: boolean, beforeMs: number, quietMs: number, tuneMs: number,
  *   leastMs: number, afterMs: number, gapMs: number, burst: number, pauseMs: number, sessions: number, changeMs: number, records: string}} How
- *   python: what the compiler's Python does first. hold: candidates are tried but none may win, so that runs differ by the tuner's
+ *   python: what the compiler's Python does first. adapter: what its name must contain, where the backend is a GPU. hold: candidates are tried but none may win, so that runs differ by the tuner's
  *   doing only. control: it is not even started: what differs then is the machine's doing. beforeMs: use without tuning first; 0: tuning is asked for at create. quietMs: it
  *   is paused so long after the first run, which came with what earlier visits found. tuneMs, leastMs: at most and at least so long
  *   with tuning. gapMs: between runs (after tuning at most AFTER_GAP_MS); burst, pauseMs: so many runs, then a pause. sessions: how
@@ -27,10 +27,12 @@ export async function live(how) {
   for (const code of how.python) await nnjit.python(code);
   if (how.hold) await nnjit.python('import nnjit.tune.search as search; search.WIN = 0.0');
   /** @type {Record<string, any>} */
-  const options = { executionProviders: ['wasm'], ...(how.beforeMs ? {} : { tune: { mode: how.mode } }) };
+  const options = { executionProviders: [how.backend], ...(how.beforeMs ? {} : { tune: { mode: how.mode } }) };
   /** @type {any[]} */
   const sessions = [];
   for (let i = 0; i < how.sessions; i++) sessions.push(await nnjit.InferenceSession.create(head.job.url, options));
+  const adapter = how.backend === 'webgpu' ? await nameOf(nnjit.env.webgpu) : '';
+  if (!adapter.includes(how.adapter)) throw new Error(`the adapter is '${adapter}'; '${how.adapter}' is expected`);
   if (how.records) await sessions[0].tuning.import(how.records);
   const origin = performance.now();
   /** @type {Record<string, any>[]} */
@@ -86,8 +88,15 @@ export async function live(how) {
   const after = await use(how.afterMs);
   const records = await sessions[0].tuning.export();
   const facts = sessions[0].tuning.facts;
+  if (sessions.some(({ backend }) => backend !== how.backend)) throw new Error(`it ran on ${sessions.map(({ backend }) => backend)}`);
   for (const session of sessions) await session.release();
-  return { first, before, during, after, status, tunedMs, events, records, facts };
+  return { first, before, during, after, status, tunedMs, events, records, facts, adapter };
+}
+
+/** @param {{device?: GPUDevice}} webgpu @returns {Promise<string>} */
+async function nameOf({ device }) {
+  const info = /** @type {any} */ (device)?.adapterInfo ?? {};
+  return `${info.vendor} ${info.architecture} ${info.description}`.toLowerCase();
 }
 
 /** @param {number} ms @returns {Promise<void>} */

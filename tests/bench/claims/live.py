@@ -6,6 +6,8 @@
     python3 serve.py bench --claims patterns [MODEL ...]   bursts, rare runs, two sessions, growing batches
     python3 serve.py bench --claims sizes [MODEL ...]      tuned without a pause by lists of different lengths
 
+    python3 serve.py bench --claims live mobilenet-v2 backend=webgpu       any of these on the GPU
+
 After the models, `key=value` changes how they are used (use.USUAL; start=drawn is a start that the rules would not
 make, see handicap.py), several values with commas between them give a use each. Each use appends a line to
 results/claims/NAME.jsonl (runs, events, and what `judge` makes of them) and prints it.
@@ -19,6 +21,7 @@ from itertools import product
 from typing import Any
 
 from tests.bench.claims.use import USUAL, judge, keep, used
+from tests.device.conftest import flags
 from tests.models import catalogue
 from tests.support.browser import Lab, started
 
@@ -46,7 +49,8 @@ def each(
     more: Sequence[str] = (),
 ) -> int:
     names, ways = asked(arguments, more)
-    with started() as lab:
+    onto = {how.get("backend", USUAL["backend"]) for how in ways}
+    with started(flags() if "webgpu" in onto else ()) as lab:
         for name in names or usual:
             for how in ways:
                 work(lab, name, how)

@@ -16,16 +16,18 @@ from typing import Any
 
 from tests.bench.claims import handicap
 from tests.bench.claims.quality import FOLDER
+from tests.device.conftest import vendor
 from tests.models import catalogue
 from tests.support.browser import Lab
 from tests.support.codec import Packer, bundle
 
 USUAL: dict[str, Any] = {
-    "start": "rules", "limit": 0, "threads": 2, "mode": "now", "hold": False, "control": False, "beforeMs": 0,
+    "backend": "wasm", "start": "rules", "limit": 0, "threads": 2, "mode": "now", "hold": False, "control": False, "beforeMs": 0,
     "quietMs": 0, "tuneMs": 30000, "leastMs": 0, "afterMs": 4000, "gapMs": 0, "burst": 0, "pauseMs": 0, "sessions": 1,
     "changeMs": 0, "records": "",
 }  # fmt: skip
-"""live.js says what they are; start and limit are those of handicap.begin."""
+"""live.js says what they are; start and limit are those of handicap.begin. backend: "webgpu" for the adapter that
+NNJIT_DEVICE_* name (tests/device/conftest.py)."""
 SHARE = 0.95
 """Of the final speed: what must be reached."""
 WINDOW = 5
@@ -57,6 +59,7 @@ def used(lab: Lab, name: str, visits: Sequence[dict[str, Any]], shapes: int = 1)
             if found:
                 page.reload()
             how = {**USUAL, **visit, "url": url}
+            how["adapter"] = vendor() if how["backend"] == "webgpu" else ""
             how["python"] = [inspect.getsource(handicap), f"begin({how['start']!r}, {how['limit']})"]
             found.append(
                 page.evaluate("async (how) => (await import('/t/bench/claims/live.js')).live(how)", how)
@@ -145,6 +148,7 @@ def keep(study: str, lab: Lab, name: str, how: dict[str, Any], found: dict[str, 
         "date": time.strftime("%Y-%m-%d %H:%M"),
         "browser": lab.browser.version,
         "machine": machine(),
+        "adapter": found["adapter"],
         "figures": figures,
         "tests": trials_until_swap(found["events"]),
         "facts": found["facts"],
@@ -153,8 +157,9 @@ def keep(study: str, lab: Lab, name: str, how: dict[str, Any], found: dict[str, 
         "events": [slim(e) for e in found["events"]],
     }  # fmt: skip
     FOLDER.mkdir(parents=True, exist_ok=True)
+    name = study if row["how"]["backend"] == "wasm" else f"{study}-{row['how']['backend']}"
     # one write a line: other processes may append to the same file
-    with (FOLDER / f"{study}.jsonl").open("ab", buffering=0) as file:
+    with (FOLDER / f"{name}.jsonl").open("ab", buffering=0) as file:
         file.write((json.dumps(row) + "\n").encode())
     return figures
 
