@@ -1,0 +1,92 @@
+// The way to a first result in one page: when a model's bytes have come, its graph is read, its kernels are compiled, its
+// constants are in place. Takes what first.py names; gives ms since create was called.
+import { decode } from '/t/support/values.js';
+
+/** @typedef {{label: string, asked: number, ms: number}} Pipeline */
+
+/** Compute pipelines that the page asks for. @type {Pipeline[]} */
+let pipelines = [];
+let origin = 0;
+const now = () => performance.now() - origin;
+
+const device = /** @type {any} */ (globalThis).GPUDevice?.prototype;
+if (device) {
+  const asynchronous = device.createComputePipelineAsync;
+  device.createComputePipelineAsync = async function (/** @type {any} */ how) {
+    const one = { label: how.label ?? '', asked: now(), ms: 0 };
+    pipelines.push(one);
+    const made = await asynchronous.call(this, how);
+    one.ms = now() - one.asked;
+    return made;
+  };
+}
+
+/** @param {'nnjit' | 'onnxruntime-web'} name @param {string} provider @param {number} threads @returns {Promise<any>} */
+async function library(name, provider, threads) {
+  if (name === 'nnjit') {
+    const api = (await import(/** @type {string} */ ('/nnjit.js'))).default;
+    await api.ready;
+    return api;
+  }
+  const folder = new URL('/vendor/peers/onnxruntime-web-1.30.0/', location.href).href;
+  const ort = await import(`${folder}ort.${provider}.min.mjs`);
+  ort.env.wasm.numThreads = threads;
+  ort.env.wasm.wasmPaths = folder;
+  ort.env.logLevel = 'error';
+  return ort;
+}
+
+/**
+ * Milliseconds until a file is in memory, in so many parts side by side, with nothing else to do.
+ * @param {string} url @param {number} parts @returns {Promise<number>}
+ */
+async function fetching(url, parts) {
+  const head = await fetch(url, { method: 'HEAD' });
+  const size = Number(head.headers.get('content-length'));
+  const into = new Uint8Array(new SharedArrayBuffer(size));
+  origin = performance.now();
+  const each = Math.ceil(size / parts);
+  await Promise.all(Array.from({ length: parts }, async (_, i) => {
+    const [from, to] = [i * each, Math.min(size, (i + 1) * each)];
+    const answer = await fetch(url, parts > 1 ? { headers: { Range: `bytes=${from}-${to - 1}` }, cache: 'no-store' } : {});
+    const reader = /** @type {ReadableStream<Uint8Array>} */ (answer.body).getReader();
+    for (let at = from; ;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      into.set(value, at);
+      at += value.byteLength;
+    }
+  }));
+  return now();
+}
+
+/**
+ * @param {'nnjit' | 'onnxruntime-web'} name @param {string} provider @param {number} threads @param {string} url
+ * @param {Record<string, any>} inputs @param {string} blobUrl
+ */
+async function first(name, provider, threads, url, inputs, blobUrl) {
+  const blob = new Uint8Array(await (await fetch(blobUrl)).arrayBuffer());
+  const api = await library(name, provider, threads);
+  const feeds = Object.fromEntries(Object.entries(inputs).map(([n, head]) => [n, decode(head, blob, api.Tensor)]));
+  /** @type {Record<string, {from: number, to: number}>} */
+  const stages = {};
+  const progress = (/** @type {string} */ stage) => {
+    stages[stage] ??= { from: now(), to: 0 };
+    stages[stage].to = now();
+  };
+  pipelines = [];
+  origin = performance.now();
+  const ours = name === 'nnjit';
+  const session = await api.InferenceSession.create(url, { executionProviders: [provider], ...(ours ? { progress, numThreads: threads } : {}) });
+  const createMs = now();
+  await session.run(feeds, ...(ours ? [undefined, { progress }] : []));
+  const firstMs = now();
+  const { seconds, load, compile } = ours ? session.stats() : /** @type {any} */ ({});
+  const again = performance.now();
+  await session.run(feeds);
+  const runMs = performance.now() - again;
+  await session.release();
+  return { createMs, firstMs, runMs, stages, pipelines, ...(ours ? { seconds, load, compile } : {}) };
+}
+
+Object.assign(globalThis, { first: { first, fetching } });
