@@ -244,14 +244,15 @@ class TestOwnModels:
         ):
             give(live, name, content)
             live.wait_for_selector(".failure[data-code=MODEL_FORMAT]", timeout=SLOW)
-            assert "tiny.onnx is still open and still runs." in live.inner_text(".failure")
+            ran = live.locator(".output").count() > 0
+            assert f"tiny.onnx is still open{' and still runs' * ran}." in live.inner_text(".failure")
             # Magika names what is no model; what begins as one and ends too early needs no name
             assert (live.locator(".failure button:text('What is this file?')").count() == 1) is (
                 name == "letter.onnx"
             )
             live.press(".failure", "Escape")
-        live.click(".inputs button.primary")
-        live.wait_for_selector(".output", timeout=SLOW)
+            live.click(".inputs button.primary")
+            live.wait_for_selector(".output", timeout=SLOW)
 
     def test_a_file_that_is_no_model_can_be_named(self, live: Page) -> None:
         give(live, "letter.onnx", b'#!/bin/sh\nset -eu\nfor f in *.txt; do\n  echo "$f"\ndone\nexit 0\n' * 8)

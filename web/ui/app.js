@@ -175,8 +175,14 @@ function fail(error, what, origin) {
   const file = origin?.files[0];
   // One that begins like a model and breaks off later needs no naming.
   if (code === 'MODEL_FORMAT' && file && !where.some(([key, at]) => key === 'offset' && at !== '0')) remedies.push({ label: 'What is this file?', act: () => name(file) });
-  const kept = view && !isDeath(code) ? (view.opened.sample?.title ?? view.opened.origin.name) : '';
-  showFailure(error, what, { kept, remedies });
+  showFailure(error, what, { kept: isDeath(code) ? '' : stillOpen(), remedies });
+}
+
+/** What a failure leaves as it was, in a sentence; '' where nothing was open. */
+function stillOpen() {
+  if (!view) return '';
+  const { origin, runner, sample } = view.opened;
+  return `${sample?.title ?? origin.name} is still open${runner.last ? ' and still runs' : ''}.`;
 }
 
 /** A file that is no model still has an answer here: Magika tells what it is. @param {File} file */

@@ -90,7 +90,7 @@ export function report(told, what) {
 /**
  * @param {unknown} error
  * @param {string} what ends the sentence "could not …"
- * @param {{kept?: string, remedies?: Remedy[]}} [more] `kept` names the model that still works
+ * @param {{kept?: string, remedies?: Remedy[]}} [more] `kept` says what still works
  */
 export function showFailure(error, what, { kept = '', remedies = [] } = {}) {
   const told = tell(error);
@@ -121,7 +121,7 @@ export function showFailure(error, what, { kept = '', remedies = [] } = {}) {
     ),
     el('p', { class: 'message' }, told.message),
     told.hint && el('p', { class: 'hint' }, el('strong', {}, 'What to try: '), told.hint),
-    kept && el('p', {}, `${kept} is still open and still runs.`),
+    kept && el('p', {}, kept),
     el(
       'dl',
       { class: 'where' },

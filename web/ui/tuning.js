@@ -7,6 +7,7 @@ import { tuningPlot } from './tuningplot.js';
 
 /** @typedef {import('./runner.js').Runner} Runner */
 /** @typedef {import('../nnjit.js').TuningStatus} TuningStatus */
+/** @typedef {import('../nnjit.js').TuningStatus['kernels'][number]} TunedKernel */
 /** @typedef {import('../nnjit.js').DeviceFacts} DeviceFacts */
 
 const ROWS = 12;
@@ -164,9 +165,11 @@ function numbers({ state, speedup, candidates, kept, dropped, spentMs, delayedMs
 const figure = (label, text, kind = '') => el('div', { class: kind }, el('dt', {}, label), el('dd', { class: 'num' }, text));
 
 /** @param {TuningStatus} status @param {KernelView} view */
-function rows({ kernels, state }, view) {
+function rows({ kernels, state, modelMs }, view) {
   const done = state === 'done';
   const shown = kernels.slice(0, ROWS);
+  // One that was not timed by itself: what it took among the others, in a run that was watched.
+  const now = (/** @type {TunedKernel} */ k) => k.ms || (k.share * modelMs) / k.count;
   return el(
     'table',
     { class: 'kernels tuning-kernels' },
@@ -182,13 +185,13 @@ function rows({ kernels, state }, view) {
           el(
             'th',
             { scope: 'row' },
-            el('button', { type: 'button', class: 'link mono', onclick: () => view.open(k.step, k.ms ? { ms: k.ms, firstMs: k.firstMs } : null) }, k.name),
+            el('button', { type: 'button', class: 'link mono', onclick: () => view.open(k.step, { ms: now(k), firstMs: k.firstMs }) }, k.name),
             k.count > 1 ? ` ×${k.count}` : '',
             el('small', {}, k.sizes),
           ),
           el('td', { class: 'num' }, `${(100 * k.share).toFixed(k.share < 0.1 ? 1 : 0)} %`),
           el('td', { class: 'num' }, k.firstMs ? ms(k.firstMs) : '–'),
-          el('td', { class: 'num' }, k.ms ? ms(k.ms) : '–'),
+          el('td', { class: 'num' }, ms(now(k))),
           el('td', { class: 'num' }, ms(k.boundMs)),
           el('td', { class: 'num' }, k.raw ? `${k.tried} of ${k.listed}` : '–', k.raw > 0 && el('span', { class: 'wide soft' }, ` (${k.raw} raw)`)),
           el('td', {}, k.closed || (done ? 'not worth it' : k.tried ? 'more to try' : 'not yet')),
@@ -203,7 +206,7 @@ function rows({ kernels, state }, view) {
 function formRows({ forms }) {
   return el(
     'table',
-    { class: 'kernels' },
+    { class: 'kernels tuning-forms' },
     el('caption', {}, 'Other forms of nodes'),
     el('thead', {}, el('tr', {}, ...['node', 'form', 'ms as served', 'its time over that', 'outcome'].map((h) => el('th', { scope: 'col' }, h)))),
     el(
