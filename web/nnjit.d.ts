@@ -112,8 +112,9 @@ export interface SessionOptions {
   executionProviders?: readonly (string | { name: string })[];
   /**
    * Where outputs go; default 'cpu', an array of their own. 'gpu-buffer' on 'webgpu': types that are wider in a buffer
-   * (bool, int8, …) go to 'cpu' in any case. 'cpu-pinned' on 'wasm': where the kernels left them, nothing is copied; the
-   * tensor's data is a view of shared memory and holds until the session's next call. Elsewhere each is 'cpu'.
+   * (bool, int8, …) go to 'cpu' in any case. 'cpu-pinned': nothing is copied, and the tensor's data holds until the
+   * session's next call: on 'wasm' a view of shared memory where the kernels left it, on 'webgpu' of the buffer it was
+   * mapped in. Elsewhere each is 'cpu'.
    */
   preferredOutputLocation?: OutputLocation | Record<string, OutputLocation>;
   /** Threads of this session; 0 = all of the engine's pool. */

@@ -373,10 +373,11 @@ export class Plans {
     const refs = computed.map((name) => outputs[names.indexOf(name)]);
     const given = refs.map((ref, i) => fitting(ref, wanted.get(computed[i])));
     const into = given.map((tensor) => tensor && bytesOf(tensor));
-    const here = this.options.provider === 'webgpu' ? 'gpu-buffer' : this.#steady && 'cpu-pinned';
-    const stay = computed.map((name, i) => !given[i] && this.#location(name) === here);
-    const options = { fetch: refs.map((ref) => ref.name), into, stay, ...(signal ? { signal } : {}) };
     const onGpu = this.options.provider === 'webgpu';
+    const goes = (/** @type {string} */ where) => computed.map((name, i) => !given[i] && this.#location(name) === where);
+    const pin = onGpu || this.#steady ? goes('cpu-pinned') : [];
+    const ways = onGpu ? { stay: goes('gpu-buffer'), pin } : { stay: pin };
+    const options = { fetch: refs.map((ref) => ref.name), into, ...ways, ...(signal ? { signal } : {}) };
     const running = client.run(this.id, plan.key, /** @type {any} */ (toFeeds(inputs, feeds, onGpu)), options);
     this.endLease(); // the feeds are taken
     const lease = this.#lease;
@@ -436,13 +437,15 @@ const fitting = (ref, tensor) =>
   tensor && !ref.host && tensor.type === ref.type && String(tensor.dims) === String(ref.dims) ? tensor : null;
 
 /**
- * @param {ValueRef} ref @param {any} output bytes, a host value or a buffer of the GPU
- * @param {import('./tensor.js').Lease} lease of bytes in the session's memory
+ * @param {ValueRef} ref @param {any} output bytes, a host value, a buffer of the GPU or a view of one
+ * @param {import('./tensor.js').Lease} lease of bytes in the session's memory or on view
  * @returns {Feed}
  */
 function fromOutput(ref, output, lease) {
   const onGpu = /** @type {{gpuBuffer?: GPUBuffer}} */ (output)?.gpuBuffer;
   if (onGpu) return Tensor.fromGpuBuffer(onGpu, { dims: /** @type {any} */ (ref).dims, dataType: ref.type, dispose: () => onGpu.destroy() });
+  const view = /** @type {{pinned?: Uint8Array}} */ (output)?.pinned;
+  if (view) return Tensor.leased(ref.type, viewAs(ref.type, view), /** @type {any} */ (ref).dims, lease);
   if (ref.host || !ArrayBuffer.isView(output)) return fromValue(/** @type {import('./values.js').Value} */ (output));
   const data = viewAs(ref.type, output);
   const pinned = data.buffer === output.buffer && !(output.buffer instanceof ArrayBuffer);

@@ -146,7 +146,7 @@ export class InferenceSession {
     const names = [...wanted.keys()];
     const again = async (/** @type {unknown} */ error) => {
       // The device is gone and the feeds are still here: a new device, the plan made anew, the same run.
-      if (asFailure(error).code !== 'DEVICE_LOST' || [...feeds.values()].some(onGpu)) throw error;
+      if (asFailure(error).code !== 'DEVICE_LOST' || [...feeds.values()].some(lost)) throw error;
       plan = await this.#plans.get(requestOf(feeds), progress, signal);
       ready = performance.now();
       return this.#plans.execute(plan, feeds, wanted, signal);
@@ -295,6 +295,8 @@ export class InferenceSession {
 
 /** @param {Feed} feed */
 const onGpu = (feed) => feed instanceof Tensor && feed.location === 'gpu-buffer';
+/** On a lost device, or a view of what was mapped from it. @param {Feed} feed */
+const lost = (feed) => onGpu(feed) || (feed instanceof Tensor && feed.location === 'none');
 
 /** @param {Declared} declared @returns {Metadata} */
 const metadata = ({ name, kind, type, dims, optional }) =>

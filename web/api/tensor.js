@@ -113,7 +113,7 @@ export class Tensor {
   /** Where the data lies: 'cpu', 'cpu-pinned' in a session's memory, 'gpu-buffer', or 'none' after dispose() or a lease. */
   get location() {
     if (this[GPU]) return 'gpu-buffer';
-    if (this[DATA] === undefined || this[LEASE]?.over) return 'none';
+    if (this[DATA] === undefined || taken(this)) return 'none';
     return this[LEASE] ? 'cpu-pinned' : 'cpu';
   }
 
@@ -130,8 +130,8 @@ export class Tensor {
     if (this[GPU]) {
       throw failure('TENSOR_LOCATION', 'This tensor lies on the GPU', { hint: 'await tensor.getData()' });
     }
-    if (this[LEASE]?.over) {
-      throw failure('TENSOR_DISPOSED', "This output's memory went to a later call of its session", {
+    if (taken(this)) {
+      throw failure('TENSOR_DISPOSED', "This output's memory went to a later call of its session, or with its device", {
         hint: "copy it before the next run(), or leave preferredOutputLocation at 'cpu'",
       });
     }
@@ -165,6 +165,11 @@ export class Tensor {
     if (this[GPU]) return Tensor.fromGpuBuffer(this[GPU].buffer, { dims, dataType: this.type });
     return new Tensor(this.type, this.data, dims);
   }
+}
+
+/** Whether a session's memory, or the device it was mapped from, has been taken back. @param {Tensor} tensor */
+function taken({ [LEASE]: lease, [DATA]: data, size }) {
+  return Boolean(lease && (lease.over || (size > 0 && data?.length === 0))); // unmapped, a view has no elements
 }
 
 /** Gives a tensor that is a view of a session's memory a copy of its own. @param {unknown} tensor @param {Lease} lease */

@@ -3,6 +3,7 @@
 
 import { NnjitError, check, throwIfAborted } from '../errors.js';
 import { Initializer } from './init.js';
+import { Outputs } from './outputs.js';
 import { COPY_DST, COPY_SRC, STORAGE } from './shader.js';
 import { Upload } from './upload.js';
 
@@ -31,17 +32,16 @@ export class LoadedPlan {
   #flight = [];
   /** Whether a run of it has been looked at for errors. */
   proven = false;
-  /** Where outputs are read back, made at the first run. @type {import('./readback.js').Readback | null} */
-  readback = null;
   /** @type {import('./wait.js').Waiter | null} */
   waiter = null;
 
   /**
    * @param {GpuPlan} plan @param {(GPUBuffer | null)[]} buffers null once a staged one is given back
-   * @param {Upload} upload what feeds come through
+   * @param {Upload} upload what feeds come through @param {Outputs} outputs how they come back
    */
-  constructor(plan, buffers, upload) {
+  constructor(plan, buffers, upload, outputs) {
     this.upload = upload;
+    this.outputs = outputs;
     this.key = plan.key;
     this.plan = { ...plan, shaders: [], init: [] }; // the texts and the constants have done their work
     this.buffers = buffers;
@@ -139,7 +139,7 @@ export class LoadedPlan {
     this.plan.buffers.forEach(({ constant }, i) => {
       if (constant < 0) this.buffers[i]?.destroy();
     });
-    this.readback?.destroy();
+    this.outputs.destroy();
     this.upload.destroy();
   }
 }
@@ -188,7 +188,7 @@ export async function loadPlan(device, plan, pipelines, constants, sources, cont
     return made;
   });
   const full = await device.popErrorScope();
-  const loaded = new LoadedPlan(plan, buffers, new Upload(device, context.software ? 0 : undefined));
+  const loaded = new LoadedPlan(plan, buffers, new Upload(device, context.software ? 0 : undefined), new Outputs(device));
   const undo = () => {
     loaded.destroy();
     for (const buffer of fresh.values()) buffer.destroy();

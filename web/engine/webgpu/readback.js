@@ -76,7 +76,8 @@ export class Readback {
     };
     for (let piece = 0; piece < Math.min(parts.length, turns); piece++) map(piece);
     const raw = wanted.map(({ ref }, i) => (asIs(ref.type, ref.stored) && places[i]) || new Uint8Array(stored(ref)));
-    const fresh = touching(raw.filter((bytes, i) => bytes !== places[i] && bytes.byteLength >= TOUCHED));
+    const here = raw.map((bytes, i) => (bytes === places[i] || bytes.byteLength < TOUCHED ? Infinity : 0));
+    const fresh = touching(raw, here);
     try {
       for (let piece = 0; piece < parts.length; piece++) {
         const buffer = this.#buffers[piece % turns];
@@ -84,6 +85,7 @@ export class Readback {
         const all = new Uint8Array(buffer.getMappedRange(0, length(piece)));
         for (const { of, from, at, length: words } of parts[piece]) {
           raw[of].set(all.subarray(at, at + Math.min(words, raw[of].byteLength - from)), from);
+          here[of] = Math.max(here[of], from + words);
         }
         buffer.unmap();
         const next = piece + turns;
@@ -127,12 +129,17 @@ export function cut(sizes, piece) {
   return parts;
 }
 
-/** One step a call of going over all pages. @param {Uint8Array[]} arrays @returns {Generator<void>} */
-function* touching(arrays) {
-  for (const bytes of arrays) {
-    for (let at = 0; at < bytes.byteLength; at += PAGE) {
-      bytes[at] |= 0; // a piece may be there already
-      if (at % TOUCHED === 0) yield;
+/**
+ * One step a call of going over all pages, ahead of what is there. Nothing is read: of a new page that would be a fault more.
+ * @param {Uint8Array[]} arrays @param {number[]} here bytes of each that have come, Infinity for one to leave alone
+ * @returns {Generator<void>}
+ */
+function* touching(arrays, here) {
+  for (const [i, bytes] of arrays.entries()) {
+    let at = 0;
+    for (let stop = TOUCHED; at < bytes.byteLength; stop = at + TOUCHED) {
+      for (at = Math.max(at, here[i]); at < Math.min(stop, bytes.byteLength); at += PAGE) bytes[at] = 0;
+      yield;
     }
   }
 }

@@ -4,7 +4,6 @@
 import { NnjitError, check, throwIfAborted } from '../errors.js';
 import { asBytes, copyOf } from '../values.js';
 import { callHost, storedTensor } from './host.js';
-import { Readback, bytesToRead } from './readback.js';
 import { COPY_DST, COPY_SRC, STORAGE } from './shader.js';
 import { asIs, storedBytes } from './stored.js';
 import { StepClock } from './timing.js';
@@ -14,6 +13,7 @@ import { Waiter } from './wait.js';
 /** @typedef {import('./types.d.ts').GpuFeed} GpuFeed */
 /** @typedef {import('./types.d.ts').GpuOutput} GpuOutput */
 /** @typedef {import('./types.d.ts').GpuRef} GpuRef */
+/** @typedef {import('./outputs.js').Output} Output */
 /** @typedef {import('../types.d.ts').HostValue} HostValue */
 /** @typedef {{host: import('../host.js').Host, signal: AbortSignal}} Context */
 /**
@@ -21,6 +21,7 @@ import { Waiter } from './wait.js';
  * @property {string[]} [fetch] names of the outputs wanted; default all
  * @property {(ArrayBufferView | null)[]} [into] where outputs go
  * @property {boolean[]} [stay] outputs that stay on the device
+ * @property {boolean[]} [pin] outputs that may be views until the plan's next run
  */
 
 /** Operations in one submission: a driver takes a queue that is silent for seconds for one that hangs. */
@@ -32,7 +33,7 @@ const SUBMIT_FLOPS_SOFTWARE = 4e8;
  * @param {RunOptions} options @param {Context} context @param {boolean} software
  * @returns {Promise<{outputs: GpuOutput[], ms: number, segments: {kind: string, ms: number}[]}>}
  */
-export async function run(device, loaded, session, feeds, { fetch, into = [], stay = [] }, context, software) {
+export async function run(device, loaded, session, feeds, { fetch, into = [], stay = [], pin = [] }, context, software) {
   const start = performance.now();
   const { plan } = loaded;
   /** @type {Map<string, HostValue>} */
@@ -64,19 +65,14 @@ export async function run(device, loaded, session, feeds, { fetch, into = [], st
   const refs = outputsOf(plan.outputs, fetch);
   /** @type {GpuOutput[]} */
   const outputs = new Array(refs.length);
-  /** @type {{ref: GpuRef, buffer: GPUBuffer, place: Uint8Array | null, at: number}[]} */
+  /** @type {(Output & {at: number})[]} */
   const wanted = [];
   refs.forEach((ref, at) => {
     if (ref.host) outputs[at] = /** @type {HostValue} */ (values.get(ref.name) ?? loaded.values.get(ref.name));
     else if (stay[at] && asIs(ref.type, ref.stored)) outputs[at] = { gpuBuffer: kept(device, encoder, loaded, ref) };
-    else wanted.push({ ref, buffer: loaded.buffer(ref.buffer), place: placeFor(ref, into[at]), at });
+    else wanted.push({ ref, buffer: loaded.buffer(ref.buffer), place: placeFor(ref, into[at]), pin: Boolean(pin[at]), at });
   });
-  const size = bytesToRead(wanted);
-  if (size && (!loaded.readback || loaded.readback.size < size)) {
-    loaded.readback?.destroy();
-    loaded.readback = new Readback(device, size);
-  }
-  if (size && loaded.readback) loaded.readback.encode(encoder, wanted);
+  loaded.outputs.encode(encoder, wanted);
   device.queue.submit([encoder.finish()]);
   if (!loaded.proven) {
     const error = await device.popErrorScope();
@@ -84,12 +80,11 @@ export async function run(device, loaded, session, feeds, { fetch, into = [], st
     loaded.proven = true;
   }
   const waited = performance.now();
-  if (size && loaded.readback) {
+  if (wanted.some(({ ref }) => ref.nbytes)) {
     const waiter = (loaded.waiter ??= new Waiter(!software, loaded.plan.wait));
-    const places = wanted.map(({ place }) => place);
-    const bytes = await waiter.until(device, loaded.readback.read(wanted, places));
+    const read = await waiter.until(device, loaded.outputs.read(wanted));
     wanted.forEach(({ at }, i) => {
-      outputs[at] = bytes[i];
+      outputs[at] = read[i];
     });
   } else {
     wanted.forEach(({ at, place }) => {

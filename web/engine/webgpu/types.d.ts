@@ -66,7 +66,8 @@ export interface WaitPolicy { tries: number; again: number; everyMs: number; mos
 
 /** What a feed may be: bytes, a value for the reference, or a tensor that lies on this device already. */
 export type GpuFeed = Uint8Array | HostValue | { gpuBuffer: GPUBuffer };
-export type GpuOutput = Uint8Array | HostValue | { gpuBuffer: GPUBuffer };
+/** pinned: a view of memory that the plan's next run takes back. */
+export type GpuOutput = Uint8Array | HostValue | { gpuBuffer: GPUBuffer } | { pinned: Uint8Array };
 
 export interface GpuFacts {
   vendor: string;
