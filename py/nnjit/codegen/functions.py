@@ -39,6 +39,8 @@ ERF_Q = (
     -1.42647390514189e-02,
 )  # fmt: skip
 """Minimax rationals of tanh on [-7.9, 7.9] and erf on [-4, 4], as published with the Eigen library."""
+TANH_BOUND = 9.6
+"""From here on tanh is 1: the rational, which stays within 2 ulp on the way, is above 1 by more than its rounding."""
 
 
 def as_f32(x: Expr) -> Expr:
@@ -135,7 +137,7 @@ def _odd_rational(x: Expr, bound: float, p: Sequence[float], q: Sequence[float])
 
 
 def tanh(x: Expr) -> Expr:
-    return clamp(_odd_rational(x, 7.90531110763549805, TANH_P, TANH_Q), -1.0, 1.0)
+    return clamp(_odd_rational(x, TANH_BOUND, TANH_P, TANH_Q), -1.0, 1.0)
 
 
 def erf(x: Expr) -> Expr:
@@ -173,8 +175,7 @@ def atan(x: Expr) -> Expr:
 
 
 def power(x: Expr) -> Expr | None:
-    """x^y for f32: |x|^y = e^(y ln|x|), the sign from an odd y; NaN for a negative x (-inf too)
-    and a fractional y."""
+    """x^y for f32: |x|^y = e^(y ln|x|), the sign from an odd y; NaN for a negative finite x and a fractional y."""
     a, b = x.args
     if b.op == "const":
         y = b.attr
@@ -198,5 +199,6 @@ def power(x: Expr) -> Expr | None:
     size = exp(op("mul", b, log(positive)))
     size = select(compare("eq", b, f32(0.0)), f32(1.0), size)
     size = select(compare("eq", positive, f32(1.0)), f32(1.0), size)
-    signed = select(odd, Expr("neg", "f32", (size,)), select(whole, size, f32(math.nan)))
+    positive_only = op("or", whole, compare("eq", positive, f32(math.inf)))
+    signed = select(odd, Expr("neg", "f32", (size,)), select(positive_only, size, f32(math.nan)))
     return select(compare("lt", a, f32(0.0)), signed, size)

@@ -89,8 +89,11 @@ def _strided(b: FunctionBuilder, dtype: str, stride: int, place: Callable[[], in
         _mask(b)
 
 
-def store_vector(b: FunctionBuilder, dtype: str, value: int, at: int, count: int, stride: int) -> None:
-    """Stores lanes 0..count-1 of the local `value`; the address is on the stack, `stride` bytes between lanes."""
+def store_vector(
+    b: FunctionBuilder, dtype: str, value: int, at: int, count: int, stride: int, first: int = 0
+) -> None:
+    """Stores `count` lanes of the local `value` from `first` on (0 for more than one); the address is on the stack,
+    `stride` bytes between lanes."""
     size = {"f32": 4, "i32": 4, "u32": 4, "i16": 2, "u16": 2}.get(dtype, 1)
     if dtype == "bool":
         b.get(value)
@@ -130,14 +133,15 @@ def store_vector(b: FunctionBuilder, dtype: str, value: int, at: int, count: int
             b.store_lane("v128.store64_lane", 0, offset=offset, align=4)
             lane += 2
             continue
-        b.store_lane(f"v128.store{8 * size}_lane", lane * (4 // size), offset=offset)
+        b.store_lane(f"v128.store{8 * size}_lane", (first + lane) * (4 // size), offset=offset)
         lane += 1
     b.release(address)
 
 
-def store_widened(b: FunctionBuilder, source: str, value: int, at: int, count: int, stride: int) -> None:
-    """Stores lanes 0..count-1 of the local `value`, i32s of the type `source`, as 64-bit integers; the address is on
-    the stack."""
+def store_widened(
+    b: FunctionBuilder, source: str, value: int, at: int, count: int, stride: int, first: int = 0
+) -> None:
+    """Stores lanes of the local `value`, i32s of the type `source`, as 64-bit integers: as `store_vector` does."""
     sign = "u" if source == "u32" else "s"
     if source == "bool":
         b.get(value)
@@ -160,7 +164,7 @@ def store_widened(b: FunctionBuilder, source: str, value: int, at: int, count: i
             b.i32_const(at + lane * stride)
             b.op("i32.add")
         b.get(value)
-        b.lane("i32x4.extract_lane", lane)
+        b.lane("i32x4.extract_lane", first + lane)
         b.op(f"i64.extend_i32_{sign}")
         b.store("i64.store", offset=max(0, at + lane * stride))
     b.release(address)

@@ -7,8 +7,9 @@ each operation is, `scalars` and `vectors` know; this file knows what is compute
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
-from nnjit.codegen.expr import Expr
+from nnjit.codegen.expr import LANE, Expr, Index, rewrite
 from nnjit.codegen.loops import Set, Store
 from nnjit.codegen.spec import Operand
 from nnjit.codegen.wasm.access import store_vector, store_widened
@@ -17,6 +18,7 @@ from nnjit.codegen.wasm.convert import widens
 from nnjit.codegen.wasm.joined import Joined
 from nnjit.codegen.wasm.moved import Moved
 from nnjit.codegen.wasm.ops import STORES, kind
+from nnjit.codegen.wasm.reads import gathers
 from nnjit.codegen.wasm.requantise import saturated
 from nnjit.codegen.wasm.strided import Strided
 from nnjit.codegen.wasm.target import Target
@@ -102,6 +104,9 @@ class Values(Vectors):
             self.value(s.value)
             self.b.store(STORES[dtype], offset=at)
             return
+        if gathers(s.index):
+            self._scattered(s, dtype)
+            return
         wide = widens(s.value)
         whole = saturated(s.value, dtype) if lane == 1 and s.count == 4 else None
         self.value(s.value.args[0] if wide else whole or s.value)
@@ -119,6 +124,21 @@ class Values(Vectors):
             return
         at = self.place(s.operand, terms, s.index.const * size)
         store_vector(self.b, dtype, value, at, s.count, lane * size)
+        self.b.release(value)
+
+    def _scattered(self, s: Store, dtype: str) -> None:
+        """Each lane to a place that is known at run time only, one after the other."""
+        self.value(s.value.args[0] if widens(s.value) else s.value)
+        value = self.b.local("v128")
+        self.b.set(value)
+        for n in range(s.count):
+            env = {LANE: Index(n)}
+            index = s.index.subst(env, partial(rewrite, env=env))
+            at = self.place(s.operand, index.terms, index.const * self.sizes[s.operand])
+            if widens(s.value):
+                store_widened(self.b, s.value.args[0].dtype, value, at, 1, 0, first=n)
+            else:
+                store_vector(self.b, dtype, value, at, 1, 0, first=n)
         self.b.release(value)
 
     # ---- values ----

@@ -1,0 +1,40 @@
+"""Areas of random models: which nodes each draws, and how many. `draw(area, seed)` -> Case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from tests.fuzz.builder import Builder, Case, Rejected
+from tests.fuzz.elements import ELEMENTS
+from tests.fuzz.moves import MOVES
+from tests.fuzz.patterns import ATTENTION, BODIES, QUANTISED
+from tests.fuzz.sums import SUMS
+
+Step = Callable[[Builder], None]
+MIXED: Mapping[Step, int] = {**ELEMENTS, **MOVES, **SUMS}
+AREAS: dict[str, tuple[Mapping[Step, int], int]] = {
+    "mixed": (MIXED, 9),
+    "elements": (ELEMENTS, 9),
+    "moves": (MOVES, 8),
+    "sums": (SUMS, 5),
+    "attention": (ATTENTION, 4),
+    "quantised": (QUANTISED, 4),
+    "bodies": ({**BODIES, **MOVES, **ELEMENTS}, 7),
+}
+"""Name -> (weights of steps, most nodes drawn)."""
+
+
+def draw(area: str, seed: int, extremes: bool = False) -> Case:
+    """The same case for the same area and seed."""
+    weights, most = AREAS[area]
+    b = Builder(seed, extremes=extremes)
+    steps, chances = list(weights), list(weights.values())
+    wanted = b.chance.randint(2, most)
+    for _ in range(4 * wanted):
+        if len(b.nodes) >= wanted:
+            break
+        try:
+            b.chance.choices(steps, chances)[0](b)
+        except Rejected:
+            continue
+    return b.case()
