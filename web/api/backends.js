@@ -89,6 +89,11 @@ export class Backends {
     return this.#now.ask(method, args);
   }
 
+  /** @param {string} key @param {number[]} kernels */
+  refuse(key, kernels) {
+    return this.#now.refuse(key, kernels);
+  }
+
   /** @param {Parameters<Plans['replaced']>} how */
   replaced(...how) {
     this.#now.replaced(...how);

@@ -11,7 +11,7 @@ import { getCompiler } from './workers.js';
 const told = new Map();
 
 /** Which browser and adapter facts hold for. @param {GpuClient} client */
-const keyOf = ({ facts: { vendor, architecture, description } }) => [navigator.userAgent, 'gpu', vendor, architecture, description].join('|');
+export const adapterKey = ({ facts: { vendor, architecture, description } }) => [navigator.userAgent, 'gpu', vendor, architecture, description].join('|');
 
 /** The name of the class of devices this GPU belongs to. @param {GpuClient} client @returns {Promise<string>} */
 export function gpuClass({ facts: { vendor, architecture, subgroup, features } }) {
@@ -23,11 +23,11 @@ export function gpuClass({ facts: { vendor, architecture, subgroup, features } }
  * @param {GpuClient} client @returns {Promise<GpuRates>} what it believes now
  */
 export function recallGpu(client) {
-  const key = `${getCompiler().generation} ${keyOf(client)}`;
+  const key = `${getCompiler().generation} ${adapterKey(client)}`;
   const known = told.get(key);
   if (known) return known;
   const telling = (async () => {
-    const gpu = await loadFacts(keyOf(client));
+    const gpu = await loadFacts(adapterKey(client));
     const own = await loadRecords(await gpuClass(client));
     return /** @type {GpuRates} */ ((await tell('know', { gpu: gpu ?? null, own })).gpu);
   })();
@@ -46,7 +46,7 @@ export async function gpuFacts(plans, client) {
   const { probes, pace } = await plans.ask('tune.gpuProbing', {});
   const ms = await client.measure(probes, pace);
   const facts = /** @type {GpuRates} */ (await tell('gpuProbed', { ms }));
-  told.set(`${getCompiler().generation} ${keyOf(client)}`, Promise.resolve(facts));
-  await saveFacts(keyOf(client), facts);
+  told.set(`${getCompiler().generation} ${adapterKey(client)}`, Promise.resolve(facts));
+  await saveFacts(adapterKey(client), facts);
   return facts;
 }

@@ -219,11 +219,39 @@ export class Plans {
     const request = { shapes, values: new Map(deciding.map(([name, t]) => [name, new Tensor(t.type, t.data.slice(), t.dims)])) };
     /** @type {Prepared} */
     const prepared = { ...answer, facts: answer.plan && factsOf(answer.plan), load: null, request };
-    if (answer.plan) prepared.load = await this.#load(answer.plan, progress, signal);
-    else if (this.options.provider !== 'reference') log('warning', `${this.description.name} runs on the reference: ${answer.reason}`);
+    try {
+      if (answer.plan) prepared.load = await this.#load(answer.plan, progress, signal);
+    } catch (error) {
+      if (!(await this.#otherwise(answer.key, error))) throw error;
+      return this.#prepare({ shapes, values }, progress, signal);
+    }
+    if (!answer.plan && this.options.provider !== 'reference') log('warning', `${this.description.name} runs on the reference: ${answer.reason}`);
     this.#plans.set(this.#key({ shapes, values }), prepared);
     this.compiled++;
     return prepared;
+  }
+
+  /**
+   * Whether a plan whose shaders a driver refuses can be made otherwise.
+   * @param {string} key @param {unknown} error why it could not be loaded @returns {Promise<boolean>}
+   */
+  async #otherwise(key, error) {
+    const { code, message, fields } = asFailure(error);
+    const kernels = code === 'SHADER' ? /** @type {number[]} */ (fields.kernels) : [];
+    if (!kernels.length || !(await this.refuse(key, kernels))) return false;
+    log('warning', `${message}; another kernel takes its place`);
+    return true;
+  }
+
+  /**
+   * Kernels that the GPU does not get right: the plan is let go, and those to come have others.
+   * @param {string} key @param {number[]} kernels by their numbers in the plan @returns {Promise<boolean>} whether there are others
+   */
+  async refuse(key, kernels) {
+    const fresh = await this.ask('refuse', { json: JSON.stringify({ key, kernels }) });
+    this.endLease();
+    await this.#drop(key);
+    return fresh;
   }
 
   /**

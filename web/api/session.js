@@ -7,6 +7,7 @@ import { checkFeeds } from './feeds.js';
 import * as inspect from './inspect.js';
 import { readOptions } from './options.js';
 import { Plans, released, requestOf, toValues } from './plans.js';
+import { Proofs } from './proofs.js';
 import { openSource } from './sources.js';
 import { Tensor } from './tensor.js';
 import { Tuning } from './tuning.js';
@@ -29,6 +30,7 @@ export class InferenceSession {
   /** @type {Promise<unknown>} the last thing in this session's queue */
   #tail = Promise.resolve();
   #released = false;
+  #proofs;
   /** @type {RunInfo | null} */
   lastRun = null;
 
@@ -46,6 +48,7 @@ export class InferenceSession {
     /** @type {readonly Metadata[]} */
     this.outputMetadata = Object.freeze(outputs.map(metadata));
     this.tuning = new Tuning(plans, (work) => this.#queue(work), plans.options.tune);
+    this.#proofs = new Proofs(plans, () => this.#around);
   }
 
   /**
@@ -110,7 +113,7 @@ export class InferenceSession {
     const [wanted, { signal = null, progress = () => undefined }] = this.#readFetches(fetches, options);
     const checked = checkFeeds(this.#plans.description.inputs, feeds);
     if (this.#backends?.undecided && [...checked.values()].some(onGpu)) await this.#backends.move(this.#around);
-    return this.tuning.during(() => this.#queue(() => this.#run(checked, wanted, progress, signal)));
+    return this.#proofs.during(() => this.tuning.during(() => this.#queue(() => this.#run(checked, wanted, progress, signal))));
   }
 
   /** Where it is not settled yet which backend serves. */
@@ -214,6 +217,7 @@ export class InferenceSession {
   /** Gives the memory back, after what is already queued. A second call does nothing. @returns {Promise<void>} */
   async release() {
     if (this.#released) return;
+    await this.#proofs.stop();
     await this.tuning.pause();
     await this.#queue(async () => {
       this.#released = true;
@@ -256,7 +260,7 @@ export class InferenceSession {
   /** Timings and counts of the latest plan: seconds to bind and compile, bytes loaded, plans held. */
   stats() {
     const plan = this.#plans.latest;
-    return { plans: this.#plans.count, key: plan?.key, seconds: plan?.seconds, load: plan?.load, compile: plan?.facts?.stats, lastRun: this.lastRun };
+    return { plans: this.#plans.count, key: plan?.key, seconds: plan?.seconds, load: plan?.load, compile: plan?.facts?.stats, lastRun: this.lastRun, proof: this.#proofs.status };
   }
 
   /**

@@ -23,7 +23,7 @@ from pyodide.ffi import JsProxy
 
 from .. import frontend
 from ..errors import Cancelled, NnjitError, OutOfMemory, SessionError
-from . import bridge_install, bridge_python, bridge_tuning
+from . import bridge_install, bridge_proof, bridge_python, bridge_tuning
 from . import bridge_values as values
 from .compare import compare
 from .session import CompilerSession, Options, static_shapes
@@ -271,4 +271,5 @@ METHODS: dict[str, Callable[[Any, Context], Any]] = {
     "kernel": _kernel,
     "stats": _stats,
     **bridge_tuning.methods(_session),
+    **bridge_proof.methods(_session),
 }

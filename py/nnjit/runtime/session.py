@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from ..codegen.schedule.apply import apply
-from ..codegen.schedule.steps import describe
+from ..codegen.schedule.steps import Schedule, describe
+from ..codegen.spec import KernelSpec
 from ..codegen.wasm.emit import emit
 from ..codegen.wasm.listing import listing
 from ..codegen.wasm.target import Target
@@ -27,14 +28,17 @@ from ..graph.dtypes import Array
 from ..graph.ir import Graph
 from ..graph.model import Model
 from ..graph.signature import TensorInfo
+from ..lower.backend import plain_schedule
 from ..lower.forms import Forms
 from ..lower.lowered import Chosen
+from ..lower.registry import Unsupported
 from . import placement, shape_inputs
 from .compile import compile_plan
 from .course import Course
 from .gpu_compile import compile_gpu
 from .gpu_memory import GpuMemory
 from .gpu_plan import GpuPlan
+from .gpu_proof import Proof
 from .gpu_tuning import GpuCourse
 from .host import HostCalls, WholeGraph
 from .memory import SessionMemory
@@ -115,6 +119,9 @@ class CompilerSession:
         self.chosen: Chosen | None = None
         self.forms = Forms(options.convolution)
         self.tunings: dict[str, Course | GpuCourse] = {}
+        self.refused: dict[str, set[Schedule]] = {}
+        """By a spec's key: the schedules whose kernels this device rejected or computed wrongly."""
+        self.proof: Proof | None = None
         self._memory: SessionMemory | GpuMemory = GpuMemory() if options.gpu else SessionMemory()
         # The plan made last and the memory before it, until the page says that it is loaded.
         self._unloaded: tuple[str, SessionMemory | GpuMemory] = "", self._memory
@@ -201,8 +208,36 @@ class CompilerSession:
     def _planned(self, graph: Graph, progress: Progress | None, key: str) -> Plan | GpuPlan:
         if isinstance(self._memory, GpuMemory):
             assert self.options.gpu is not None
-            return compile_gpu(graph, self.options.gpu, self._memory, progress, key, self.chosen)
+            return compile_gpu(graph, self.options.gpu, self._memory, progress, key, self._allowed)
         return compile_plan(graph, self.options.target, self._memory, progress, key, self.chosen, self.forms)
+
+    def _allowed(self, spec: KernelSpec) -> Schedule | None:
+        """The schedule chosen for a spec. Where the device does not get the rules' own right, plain loops; Unsupported,
+        so that the reference has its node, where it does not get these right either."""
+        known = self.chosen(spec) if self.chosen else None
+        refused = self.refused.get(spec.key)
+        if refused is None or (known is not None and known not in refused):
+            return known
+        assert self.options.gpu is not None
+        plain = plain_schedule(spec, self.options.gpu)
+        if plain in refused:
+            raise Unsupported(f"this device does not compute {spec.name} as it should")
+        return plain
+
+    def refuse(self, key: str, kernels: Sequence[int]) -> bool:
+        """Kernels (shaders) of a GPU plan that its device rejected or computed wrongly: the plan is forgotten, and
+        those to come have others. False where that changes nothing."""
+        plan = self.plan(key).plan
+        if not isinstance(plan, GpuPlan):
+            raise SessionError("Only kernels of a plan on WebGPU are refused", plan=key)
+        fresh = False
+        for info in (plan.kernels[i] for i in kernels):
+            refused = self.refused.setdefault(info.spec.key, set())
+            fresh = fresh or info.schedule not in refused
+            refused.add(info.schedule)
+        self.plans.pop(key)
+        self.tunings.pop(key, None)
+        return fresh
 
     def _on_reference(self, key: str, graph: Graph, reason: str) -> Prepared:
         return Prepared(key, graph, reason=reason, nodes=placement.all_reference(self.model, reason))

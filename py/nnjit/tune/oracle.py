@@ -7,7 +7,7 @@ The serving kernel is held against this once, before anything is held against th
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -20,6 +20,7 @@ from nnjit.codegen.expr import Expr, Index, reg, rewrite
 from nnjit.codegen.interp import _Machine
 from nnjit.codegen.loops import Nest
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
+from nnjit.tune.bench import fill_pattern, gather_operands
 
 FOLD = {
     "sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum, "pmax": np.fmax, "pmin": np.fmin,
@@ -139,4 +140,19 @@ def agrees(got: float, wanted: float, spec: KernelSpec, dtype: str) -> bool:
     return got == wanted or abs(got - wanted) <= rough * (1.0 + abs(wanted))
 
 
-__all__ = ["Index", "Probe", "agrees", "decoded", "expected", "probes"]
+def disagreement(spec: KernelSpec, wanted: Sequence[Probe], samples: Sequence[Sequence[int]]) -> str:
+    """Where a kernel in the lab did not do what its spec says; '' if it did. samples: an element's bytes a probe."""
+    indices = gather_operands(spec)
+    patterns = {
+        i: fill_pattern(o.dtype, i, i in indices) for i, o in enumerate(spec.operands) if o.role == "in"
+    }
+    for probe, sample in zip(wanted, samples, strict=False):
+        dtype = spec.operands[probe.operand].dtype
+        value = expected(spec, probe, patterns)
+        got = decoded(bytes(sample), dtype)
+        if not agrees(got, value, spec, dtype):
+            return f"the serving kernel gives {got} where its definition gives {value}"
+    return ""
+
+
+__all__ = ["Index", "Probe", "agrees", "decoded", "disagreement", "expected", "probes"]

@@ -5,6 +5,8 @@ The engine's lab gets those of `LAB` with each setup and knows none itself; the 
 
 from __future__ import annotations
 
+from typing import Any
+
 ROUNDS = 7
 """Rounds of a candidate and the serving kernel in turn."""
 PAIR_ROUNDS = 7
@@ -107,7 +109,7 @@ GPU_PACE = {
 }
 """When a lab on a GPU may use the device."""
 
-GPU_LAB: dict[str, object] = {
+GPU_LAB: dict[str, Any] = {
     # a reading lasts so long on the device, past the grain of its clock; a timestamp is rounded to 0.066 ms
     "sampleMs": 6.0,
     # the same where there are no timestamps: browsers tell of finished work a few ms late
@@ -125,6 +127,17 @@ GPU_LAB: dict[str, object] = {
     "pace": GPU_PACE,
 }
 """What the lab for GPUs gets, in place of LAB."""
+
+GPU_PROOF: dict[str, Any] = {
+    # elements of each output that are held against the spec
+    "probes": 3,
+    # kernels are looked at in pauses of this length; a session that is never left alone for so long is not looked at
+    "quietMs": 300.0,
+    "patienceMs": 1e12,
+    # digests of shaders that were right on an adapter, at most so many are kept
+    "most": 4096,
+}
+"""How the kernels that a plan came with are looked at after its first run."""
 
 MOVING = {
     # runs that each backend is timed by

@@ -8,7 +8,7 @@ import { GpuLab } from './lab.js';
 import { GpuPace } from './pace.js';
 import { loadPlan } from './plan.js';
 import { profile, run } from './run.js';
-import { Pipelines } from './shader.js';
+import { Pipelines, ShaderError } from './shader.js';
 import { measure } from './timing.js';
 
 /** @typedef {import('./types.d.ts').GpuPlan} GpuPlan */
@@ -244,6 +244,7 @@ export class GpuClient {
     try {
       return await this.gpu.guard(work);
     } catch (cause) {
+      if (cause instanceof ShaderError) throw new NnjitError('SHADER', `The GPU's driver refused a shader: ${cause.message}`, { kernels: cause.kernels });
       throw cause instanceof NnjitError ? cause : asError(cause);
     }
   }

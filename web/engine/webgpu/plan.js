@@ -4,7 +4,7 @@
 import { NnjitError, check, throwIfAborted } from '../errors.js';
 import { Initializer } from './init.js';
 import { Outputs } from './outputs.js';
-import { COPY_DST, COPY_SRC, STORAGE } from './shader.js';
+import { COPY_DST, COPY_SRC, STORAGE, ShaderError } from './shader.js';
 import { Upload } from './upload.js';
 
 /** @typedef {import('./types.d.ts').GpuPlan} GpuPlan */
@@ -189,6 +189,8 @@ export async function loadPlan(device, plan, pipelines, constants, sources, cont
   });
   const full = await device.popErrorScope();
   const loaded = new LoadedPlan(plan, buffers, new Upload(device, context.software ? 0 : undefined), new Outputs(device));
+  // all at once: the browser compiles them on its own threads, and constants come in meanwhile
+  const kernels = full ? [] : plan.shaders.map((shader) => pipelines.get(shader));
   const undo = () => {
     loaded.destroy();
     for (const buffer of fresh.values()) buffer.destroy();
@@ -198,8 +200,6 @@ export async function loadPlan(device, plan, pipelines, constants, sources, cont
       const bytes = plan.buffers.reduce((sum, { nbytes }) => sum + nbytes, 0);
       throw new NnjitError('MODEL_TOO_LARGE', `The GPU has no room for the ${bytes} bytes of this plan: ${full.message}`, { asked: bytes });
     }
-    // all at once: the browser compiles them on its own threads, and constants come in meanwhile
-    const kernels = plan.shaders.map((shader) => pipelines.get(shader));
     await new Initializer(device, plan, loaded, kernels, sources, context, session).run();
     const initialized = performance.now();
     const compiled = await Promise.all(kernels);
@@ -210,6 +210,10 @@ export async function loadPlan(device, plan, pipelines, constants, sources, cont
     return { loaded, initMs: initialized - started, compileMs: performance.now() - started };
   } catch (cause) {
     undo();
+    if (cause instanceof ShaderError) {
+      const ends = await Promise.allSettled(kernels);
+      cause.kernels = ends.flatMap(({ status }, i) => (status === 'rejected' ? i : []));
+    }
     throw cause;
   }
 }

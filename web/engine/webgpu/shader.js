@@ -34,6 +34,8 @@ export class ShaderError extends Error {
     this.name = 'ShaderError';
     this.code = 'SHADER';
     this.wgsl = shader.wgsl;
+    /** Shaders of a plan that were refused, by number. @type {number[]} */
+    this.kernels = [];
   }
 }
 

@@ -1,0 +1,99 @@
+"""Kernels that a GPU gets wrong are found by a few elements; other kernels, at last the reference, take their place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nnjit.codegen.dtypes import NUMPY
+from nnjit.codegen.schedule.gpu_rules import plain
+from nnjit.codegen.wgsl.target import WgslTarget
+from nnjit.errors import SessionError
+from nnjit.frontend import BytesSource, load
+from nnjit.runtime.gpu_plan import GpuPlan
+from nnjit.runtime.gpu_proof import Proof
+from nnjit.runtime.session import CompilerSession, Options, Prepared
+from nnjit.tune import oracle
+from nnjit.tune.bench import fill_pattern, gather_operands
+from tests.support.small_models import vision
+
+TARGET = WgslTarget(invocations=64, max_shared_bytes=32768)
+DATA, FEEDS = vision()
+SHAPES = {name: value.shape for name, value in FEEDS.items()}
+
+
+def prepared() -> tuple[CompilerSession, Prepared]:
+    session = CompilerSession(load(BytesSource(DATA, "m.onnx"), {}), Options("webgpu", gpu=TARGET))
+    found, _ = session.prepare(SHAPES, {})
+    return session, found
+
+
+def right(plan: GpuPlan, proof: Proof, setup: dict[str, Any]) -> list[list[int]]:
+    """What a device gives that does what the spec says."""
+    assert proof._now is not None
+    spec = plan.kernels[proof._now.number].spec
+    places = gather_operands(spec)
+    patterns = {
+        i: fill_pattern(o.dtype, i, i in places) for i, o in enumerate(spec.operands) if o.role == "in"
+    }
+    assert [(p["operand"], p["at"]) for p in setup["probes"]] == [
+        (p.operand, p.at) for p in proof._now.probes
+    ]
+    values = [(oracle.expected(spec, p, patterns), spec.operands[p.operand].dtype) for p in proof._now.probes]
+    return [list(np.array([value], NUMPY[dtype]).tobytes()) for value, dtype in values]
+
+
+def test_what_is_right_is_not_looked_at_again_and_what_is_wrong_is_found() -> None:
+    _, found = prepared()
+    assert isinstance(found.plan, GpuPlan)
+    proof, seen, bad = Proof(found.plan, TARGET, []), [], None
+    while (todo := proof.next())["do"] == "setup":
+        samples = right(found.plan, proof, todo["setup"])
+        if bad is None:
+            samples[-1] = list(np.float32(1e6).tobytes())
+        told = proof.told(samples)
+        assert bool(told["reason"]) == (bad is None)
+        if bad is None:
+            bad = told["kernel"]
+            assert "1000000" in told["reason"] and proof.wrong == {bad: told["reason"]}
+        else:
+            seen.append(told["digest"])
+    assert len(seen) >= 4 and set(seen) == proof.proven
+    again = Proof(found.plan, TARGET, seen)
+    assert again.next()["do"] == "setup" and again._now is not None and again._now.number == bad
+    again.told(
+        right(found.plan, again, {"probes": [{"operand": p.operand, "at": p.at} for p in again._now.probes]})
+    )
+    assert again.next() == {"do": "done"}
+    with pytest.raises(SessionError, match="No kernel"):
+        again.told([])
+
+
+def test_a_refused_kernel_is_made_otherwise_and_at_last_by_the_reference() -> None:
+    session, found = prepared()
+    assert isinstance(found.plan, GpuPlan)
+    step = next(
+        s
+        for s in found.plan.steps
+        if s.nodes and found.plan.kernels[s.shader].schedule != plain(found.plan.kernels[s.shader].spec)
+    )
+    number, nodes, spec = step.shader, step.nodes, found.plan.kernels[step.shader].spec
+    assert session.refuse(found.key, [number])
+    second, _ = session.prepare(SHAPES, {})
+    assert second is not found and isinstance(second.plan, GpuPlan)
+    at = [i for i, k in enumerate(second.plan.kernels) if k.spec.key == spec.key]
+    assert [second.plan.kernels[i].schedule for i in at] == [plain(spec)] and not second.plan.host_calls
+    node, latest = nodes[0], second
+    for _ in range(4):  # without what was fused with it, and that in plain loops
+        assert isinstance(latest.plan, GpuPlan)
+        at = list({s.shader for s in latest.plan.steps if node in s.nodes})
+        if not at:
+            break
+        assert session.refuse(found.key, at)
+        latest, _ = session.prepare(SHAPES, {})
+    (placed,) = [row for row in latest.nodes if row["node"] == node]
+    assert placed["backend"] == "reference" and "does not compute" in placed["reason"]
+    others = {row["backend"] for row in latest.nodes if row["node"] not in nodes}
+    assert "webgpu" in others and "reference" not in others
