@@ -11,6 +11,8 @@
     python3 serve.py bench --overhead               what a run() costs beside its kernels, 4 bytes to 50 MB
     python3 serve.py bench --starts                 what it costs to start a second thread for a short run
     python3 serve.py bench --gpu [PART,...]         WebGPU: products, vectors, rows, models (see gpu.py)
+    python3 serve.py bench --compiling [MODEL,...]  what Python takes for a first plan, by stage (see compiling.py)
+    python3 serve.py bench --first [MODEL,...]      the way to a first result, from the file on (see first.py)
     python3 serve.py bench --records [postgres]     the kernel database under load; no browser
     python3 serve.py bench --claims [STUDY ...]     the tuner held to its claims, study by study (claims/main.py)
     python3 serve.py bench --llvm                   the same loop nests through emcc and clang: cost and speed
@@ -41,7 +43,9 @@ from playwright.sync_api import Page  # noqa: E402
 
 from tests.bench import (  # noqa: E402
     blocked,
+    compiling,
     convolutions,
+    first,
     gpu,
     leak,
     llvm,
@@ -340,6 +344,10 @@ def main(argv: list[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     if "--gpu" in given:
         return gpu.main([a for a in given if a != "--gpu"])
+    if given[:1] == ["--compiling"]:
+        return compiling.main(given[1:])
+    if given[:1] == ["--first"]:
+        return first.main(given[1:])
     if given[:1] == ["--claims"]:
         return claims.main(given[1:])
     args = parse(argv)

@@ -5,6 +5,7 @@ Takes a Target (WebAssembly) or a WgslTarget (WebGPU); gives what that target's 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import prod
 from typing import TypeAlias
 
@@ -42,6 +43,11 @@ def packs_bytes(target: AnyTarget) -> bool:
     return isinstance(target, WgslTarget)
 
 
+DECISIONS = 4096
+"""Specs whose schedules and splits are remembered: the layers of a model are the same kernel again and again."""
+
+
+@lru_cache(DECISIONS)
 def schedule_of(spec: KernelSpec, target: AnyTarget) -> Schedule:
     """A good schedule without measuring."""
     return gpu_schedule(spec, target) if isinstance(target, WgslTarget) else default_schedule(spec, target)
@@ -52,14 +58,22 @@ def in_place(spec: KernelSpec, target: AnyTarget) -> Schedule | None:
     return None if isinstance(target, WgslTarget) else inner.in_place(spec, target)
 
 
+@lru_cache(DECISIONS)
 def split_sum(spec: KernelSpec, target: AnyTarget) -> Split | None:
     """How a sum is divided into kernels, where a GPU or several threads would have too little to do at a time."""
     return split_of(spec, target) if isinstance(target, WgslTarget) else parts_of(spec, target)
 
 
+@lru_cache(DECISIONS)
 def split_rows(spec: KernelSpec, target: AnyTarget) -> Passes | None:
     """The kernels, one a pass, of a few rows so long that threads share each; a GPU's workgroup has a row by itself."""
     return None if isinstance(target, WgslTarget) else passes_of(spec, target)
+
+
+def clear() -> None:
+    """Forgets what was decided, as a benchmark of compiling needs it."""
+    for decision in (schedule_of, split_sum, split_rows):
+        decision.cache_clear()
 
 
 def plain_schedule(spec: KernelSpec, target: AnyTarget) -> Schedule:

@@ -71,7 +71,12 @@ def link_plan(lowered: Lowered, target: Target, memory: SessionMemory, key: str)
     plan.lowered = lowered
     plan.stats |= {
         "linkMs": 1e3 * (time.perf_counter() - start),
-        "emitMs": {"median": median(emitted or [0.0]), "max": max(emitted or [0.0]), "count": len(emitted)},
+        "emitMs": {
+            "median": median(emitted or [0.0]),
+            "max": max(emitted or [0.0]),
+            "sum": sum(emitted),
+            "count": len(emitted),
+        },
     }
     return plan
 

@@ -63,7 +63,12 @@ def compile_gpu(
     plan.stats |= {
         "lowerMs": 1e3 * (clock[1] - clock[0]),
         "linkMs": 1e3 * (clock[2] - clock[1]),
-        "emitMs": {"median": median(spent or [0.0]), "max": max(spent or [0.0]), "count": len(spent)},
+        "emitMs": {
+            "median": median(spent or [0.0]),
+            "max": max(spent or [0.0]),
+            "sum": sum(spent),
+            "count": len(spent),
+        },
     }
     return plan
 

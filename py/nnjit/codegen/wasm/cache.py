@@ -20,6 +20,11 @@ def known(spec: KernelSpec, schedule: Schedule, target: Target) -> tuple[Functio
     return _made.get((spec, schedule, target))
 
 
+def clear() -> None:
+    """Forgets everything, as a benchmark of compiling needs it."""
+    _made.clear()
+
+
 def emitted(spec: KernelSpec, schedule: Schedule, target: Target) -> tuple[FunctionBuilder, int, bool]:
     """The kernel's function, its number of tiles, and whether it was emitted just now."""
     key = (spec, schedule, target)

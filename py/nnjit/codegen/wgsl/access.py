@@ -13,7 +13,7 @@ from functools import partial
 
 from nnjit.codegen.expr import LANE, Atom, Expr, Index, cast, compare, const
 from nnjit.codegen.spec import Operand
-from nnjit.codegen.wgsl.sharing import ADD, ATOM, MUL, Sharing, Text, operands_of, within
+from nnjit.codegen.wgsl.sharing import ADD, ATOM, MUL, Changed, Sharing, Text, read_by, within
 from nnjit.codegen.wgsl.types import register_type
 
 Terms = tuple[tuple[Atom, int], ...]
@@ -62,10 +62,10 @@ class Access(Sharing):
         if not terms:
             # a guarded read may lie outside: where that is known now, WGSL would refuse the whole shader
             return str(max(offset, 0))
-        reads = frozenset(n for a, _ in terms for n in ((a,) if isinstance(a, str) else a.axes()))
-        operands = frozenset(o for a, _ in terms if not isinstance(a, str) for o in operands_of(a))
-        make = partial(self.affine, terms, 0)
-        text, _ = self.shared((("at", terms), 1), "at", make, reads, operands)
+        key = (("at", terms), 1)
+        text, _ = self.known(key) or self.shared(
+            key, "at", partial(self.affine, terms, 0), partial(_read_by, terms)
+        )
         return text if offset == 0 else f"{text} {'-' if offset < 0 else '+'} {abs(offset)}"
 
     def affine(self, terms: Terms, offset: int) -> Text:
@@ -169,6 +169,11 @@ class Access(Sharing):
         words = [f"bitcast<i32>({w})" for w in words] if signed else words
         taken = [f"extractBits({w}, 8u * (u32({t}) & 3u), 8u)" for w, t in zip(words, at, strict=True)]
         return taken[0] if lanes == 1 else f"{register_type(e.dtype, lanes)}({', '.join(taken)})"
+
+
+def _read_by(terms: Terms) -> tuple[Changed, ...]:
+    """The registers and operands that the terms of an index read."""
+    return tuple({n for a, _ in terms if not isinstance(a, str) for n in read_by(a)})
 
 
 def without_lane(i: Index) -> Terms:

@@ -26,6 +26,11 @@ Moves = tuple[tuple[int, int], ...]
 _made: OrderedDict[tuple[KernelSpec, Schedule, WgslTarget, Moves], tuple[Shader, int]] = OrderedDict()
 
 
+def clear() -> None:
+    """Forgets everything, as a benchmark of compiling needs it."""
+    _made.clear()
+
+
 def emitted(
     spec: KernelSpec, schedule: Schedule, target: WgslTarget, moves: Moves = ()
 ) -> tuple[Shader, int, bool]:

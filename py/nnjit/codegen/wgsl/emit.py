@@ -7,6 +7,7 @@ operand is a storage buffer of its own, each shared array a variable of the work
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -134,8 +135,8 @@ class _Emitter:
 
         self.body = mapped(loop.body, lambda e: legal(e, self.memo), stored)
         self.wide = _vector_operands(self.body, operands, half)
-        sets = [s.reg for s in _statements(self.body) if isinstance(s, Set)]
-        once = frozenset(r for r in sets if sets.count(r) == 1)
+        sets = Counter(s.reg for s in _statements(self.body) if isinstance(s, Set))
+        once = frozenset(r for r, count in sets.items() if count == 1)
         self.v = Values(self.names, operands=operands, wide=self.wide, half=half, constant=once)
 
     def shader(self, workgroup: int, columns: int) -> str:

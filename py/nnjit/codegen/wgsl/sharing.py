@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
-from nnjit.codegen.expr import Expr, walk
+from nnjit.codegen.expr import FACTS, Expr
 from nnjit.codegen.wgsl.names import Names
 
 ATOM, MUL, ADD, LOW = 3, 2, 1, 0
@@ -23,12 +24,15 @@ Key = tuple[object, int]
 """What is shared: an expression or the terms of an index, and the lanes it is computed in."""
 
 
+Changed = str | int
+"""What a statement changes: a register, as `%name`, or an operand."""
+
+
 @dataclass(slots=True)
 class Shared:
-    """One value of a run: how often it is used, its text, and what it reads."""
+    """One value of a run: how often it is used, its text, and what it reads that a statement may change."""
 
-    reads: frozenset[str]
-    operands: frozenset[int]
+    reads: tuple[Changed, ...]
     uses: int
     text: Text = ("", ATOM)
 
@@ -43,20 +47,23 @@ class Sharing:
     """The value of the statement being printed, which needs no name however long it is."""
     counting: bool = False
     _live: dict[Key, Shared] = field(default_factory=dict)
+    _readers: dict[Changed, list[Key]] = field(default_factory=dict)
+    """Of what may change, the values that read it."""
     _counted: list[Shared] = field(default_factory=list)
     _next: int = 0
 
     def twice(self, walk_run: Callable[[], None]) -> list[str]:
         """The lines that `walk_run` prints, which is called to count before it is called to print."""
-        self.counting, self._live, self._counted = True, {}, []
+        self.counting, self._live, self._readers, self._counted = True, {}, {}, []
         walk_run()
-        self.counting, self._live, self._next, self.lines = False, {}, 0, []
+        self.counting, self._live, self._readers, self._next, self.lines = False, {}, {}, 0, []
         walk_run()
         return self.lines
 
-    def forget(self, gone: Callable[[Shared], bool]) -> None:
-        """Values that the statement just printed has changed are computed anew."""
-        self._live = {k: e for k, e in self._live.items() if not gone(e)}
+    def forget(self, changed: Changed) -> None:
+        """Values that read what the statement just printed has changed are computed anew."""
+        for key in self._readers.pop(changed, ()):
+            self._live.pop(key, None)
 
     def line(self, text: str) -> None:
         if not self.counting:
@@ -73,16 +80,21 @@ class Sharing:
         """A name for a value that is written more than once."""
         return value[0] if value[0].isidentifier() else self._bind(value[0], "t")
 
-    def shared(
-        self, key: Key, wish: str, make: Callable[[], Text], reads: frozenset[str], operands: frozenset[int]
-    ) -> Text:
-        """The text of a value: made at its first use in a run, and bound to a name if there are more."""
+    def known(self, key: Key) -> Text | None:
+        """The text of a value that is live, used once more; None where it has to be made."""
         entry = self._live.get(key)
-        if entry is not None:
-            entry.uses += self.counting
-            return entry.text
+        if entry is None:
+            return None
+        entry.uses += self.counting
+        return entry.text
+
+    def shared(
+        self, key: Key, wish: str, make: Callable[[], Text], reads: Callable[[], tuple[Changed, ...]]
+    ) -> Text:
+        """The text of a value that is not live, made at its first use in a run and bound to a name if there are more.
+        reads: all of what it reads that statements change."""
         if self.counting:
-            entry = Shared(reads, operands, 1)
+            entry = Shared(reads(), 1)
             self._counted.append(entry)
         else:
             entry = self._counted[self._next]
@@ -94,6 +106,8 @@ class Sharing:
             text, tightness = self._bind(text, wish), ATOM
         entry.text = (text, tightness)
         self._live[key] = entry
+        for changed in entry.reads:
+            self._readers.setdefault(changed, []).append(key)
         return entry.text
 
 
@@ -102,6 +116,11 @@ def within(text: str, tightness: int, wanted: int) -> str:
     return text if tightness >= wanted else f"({text})"
 
 
-def operands_of(e: Expr) -> frozenset[int]:
-    """The operands that `e` reads."""
-    return frozenset(x.attr.operand for x in walk(e) if x.op == "load")
+def read_by(e: Expr) -> tuple[Changed, ...]:
+    """The registers and operands that `e` reads."""
+    return (*[n for n in e.axes() if n[0] == "%"], *_operands(e.facts))
+
+
+@lru_cache(4096)
+def _operands(facts: int) -> tuple[int, ...]:
+    return tuple(n for n, bit in FACTS.items() if isinstance(n, int) and facts & bit)

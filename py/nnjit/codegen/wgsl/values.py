@@ -13,7 +13,7 @@ from nnjit.codegen.wgsl import wide
 from nnjit.codegen.wgsl.access import Access, Register, without_lane
 from nnjit.codegen.wgsl.legalize import stored
 from nnjit.codegen.wgsl.ops import BINARY, CALLS, UNARY
-from nnjit.codegen.wgsl.sharing import ADD, ATOM, LOW, Text, operands_of, within
+from nnjit.codegen.wgsl.sharing import ADD, ATOM, LOW, Text, read_by, within
 from nnjit.codegen.wgsl.types import literal, register_type
 
 PAIRS = ("i64", "u64")
@@ -36,10 +36,10 @@ class Values(Access):
             for s in stmts:
                 if isinstance(s, Set):
                     self._set(s)
-                    self.forget(lambda v, name="%" + s.reg: name in v.reads)  # type: ignore[misc]
+                    self.forget("%" + s.reg)
                 else:
                     self._store(s)
-                    self.forget(lambda v, operand=s.operand: operand in v.operands)  # type: ignore[misc]
+                    self.forget(s.operand)
 
         return self.twice(walk_run)
 
@@ -131,8 +131,8 @@ class Values(Access):
         if e.op == "lane":
             text = f"{within(*self.value(e.args[0], 4), ATOM)}.{'xyzw'[e.attr]}"
             return (text, ATOM) if lanes == 1 else (splat(text, e.dtype, lanes), ATOM)
-        make = partial(self._compute, e, lanes)
-        return self.shared((e, lanes), "t", make, e.axes(), operands_of(e))
+        key = (e, lanes)
+        return self.known(key) or self.shared(key, "t", partial(self._compute, e, lanes), partial(read_by, e))
 
     def _register(self, e: Expr, lanes: int) -> Text:
         r = self.regs[e.attr]

@@ -1,0 +1,83 @@
+"""Runs in the page's Pyodide: `await measured(job)` compiles a model some times over; see compiling.py."""
+
+import cProfile
+import io
+import json
+import pstats
+import time
+
+import js
+from onnx import TensorProto, helper
+
+from nnjit import frontend
+from nnjit.codegen.wasm import cache as wasm_cache
+from nnjit.codegen.wasm.target import Target
+from nnjit.codegen.wgsl import cache as wgsl_cache
+from nnjit.codegen.wgsl.target import WgslTarget
+from nnjit.frontend import BytesSource
+from nnjit.lower import backend
+from nnjit.runtime import bridge
+from nnjit.runtime.session import CompilerSession, Options
+
+
+def _small():
+    info = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [3]) for n in "xy"]
+    graph = helper.make_graph([helper.make_node("Sigmoid", ["x"], ["y"])], "small", info[:1], info[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return BytesSource(model.SerializeToString(), "small.onnx")
+
+
+def _options(job):
+    gpu = WgslTarget.read(job["gpu"]) if job["gpu"] else None
+    provider = "webgpu" if gpu else "wasm"
+    return Options(
+        provider=provider, target=Target(threads=job["threads"], shared=True), gpu=gpu, strict=True
+    )
+
+
+def _once(job, source, shapes):
+    clock = [time.perf_counter()]
+    session = CompilerSession(frontend.load(source, {}), _options(job))
+    session.describe()
+    clock.append(time.perf_counter())
+    # told as the page is told
+    prepared, _ = session.prepare(shapes, {}, lambda *_: None)
+    clock.append(time.perf_counter())
+    bridge._answer({"value": {"plan": prepared.plan.to_js()}})
+    clock.append(time.perf_counter())
+    stats, bind = prepared.plan.stats, prepared.seconds["bind"]
+    return {
+        "read": 1e3 * (clock[1] - clock[0]),
+        "bind": 1e3 * (clock[2] - clock[1]) - stats["lowerMs"] - stats["linkMs"],
+        "lower": stats["lowerMs"],
+        "link": stats["linkMs"],
+        "answer": 1e3 * (clock[3] - clock[2]),
+        "bound": 1e3 * bind,
+        "kernels": stats["kernels"],
+        "steps": stats["steps"],
+        "emitted": stats["emitMs"]["sum"],
+        "slowest": stats["emitMs"]["max"],
+    }
+
+
+async def measured(text):
+    job = json.loads(text)
+    response = await js.fetch(job["url"])
+    source = bridge.PageSource(await response.blob(), "model.onnx")
+    shapes = {name: tuple(dims) for name, dims in job["shapes"].items()}
+    _once(job, _small(), {"x": (3,)})
+    found = []
+    for _ in range(job["rounds"]):
+        for clear in (wasm_cache.clear, wgsl_cache.clear, backend.clear):
+            clear()
+        profile = cProfile.Profile() if job["profile"] else None
+        if profile:
+            profile.enable()
+        one = _once(job, source, shapes)
+        if profile:
+            profile.disable()
+            table = io.StringIO()
+            pstats.Stats(profile, stream=table).sort_stats("tottime").print_stats(45)
+            one["table"] = table.getvalue()
+        found.append(one)
+    return json.dumps(found)
