@@ -71,7 +71,7 @@ export class Backends {
     const why = await gpu;
     this.#reason = why || 'the first run comes sooner there; the GPU is being prepared';
     if (why) log('warning', `${why}; using wasm (session.backend says which ran)`);
-    else this.#other = new Plans(this.model, this.external, { ...this.#asked, provider: 'webgpu', progress: () => undefined });
+    else this.#other = new Plans(this.model, this.external, { ...this.#asked, provider: 'webgpu', whole: true, progress: () => undefined });
   }
 
   /** @param {Request} request @param {Progress} progress @param {AbortSignal | null} signal @returns {Promise<Prepared>} */

@@ -8,7 +8,7 @@ import { LOG_LEVELS, env, log } from './env.js';
  * @typedef {{path: string, data: import('./sources.js').BytesLike}} ExternalFile
  * @typedef {'webgpu' | 'wasm' | 'reference'} Provider
  * @typedef {'cpu' | 'cpu-pinned' | 'gpu-buffer'} Location
- * @typedef {{provider: Provider, next: Provider, measured: boolean, locations: Location | Record<string, Location>, threads: number, relaxed: boolean, dims: Record<string, number>,
+ * @typedef {{provider: Provider, next: Provider, measured: boolean, whole?: boolean, locations: Location | Record<string, Location>, threads: number, relaxed: boolean, dims: Record<string, number>,
  *   external: ExternalFile[], progress: Progress, signal: AbortSignal | null, maxPlans: number, strict: boolean, convolution: 'auto' | 'direct' | 'winograd', runOn: 'auto' | 'worker', tune: import('./tuning.js').TuneOptions,
  *   maxMemoryBytes: number | undefined, name: string | undefined}} Options
  */

@@ -26,8 +26,8 @@ from nnjit.codegen.wasm.target import Target
 from nnjit.codegen.wgsl import cache as wgsl
 from nnjit.codegen.wgsl.emit import Shader
 from nnjit.codegen.wgsl.target import WgslTarget
-from nnjit.codegen.wgsl.types import STORED
-from nnjit.graph.ir import Node
+from nnjit.codegen.wgsl.types import STORED, stored_bytes
+from nnjit.graph.ir import Node, Value
 
 AnyTarget: TypeAlias = "Target | WgslTarget"
 Code: TypeAlias = "FunctionBuilder | Shader"
@@ -36,6 +36,15 @@ Code: TypeAlias = "FunctionBuilder | Shader"
 def stores(target: AnyTarget, dtype: str) -> bool:
     """Whether the target's memory holds elements of a type; values of others stay with the reference."""
     return dtype in STORED if isinstance(target, WgslTarget) else dtype in SIZES
+
+
+def holds(target: AnyTarget, v: Value) -> bool:
+    """Whether the target's memory holds a value: elements of its type, and as many of them where that is looked at."""
+    if not stores(target, v.dtype):
+        return False
+    if not isinstance(target, WgslTarget) or not target.bounded or v.size is None:
+        return True
+    return v.size * stored_bytes(v.dtype, target.half) <= target.max_buffer_bytes
 
 
 def packs_bytes(target: AnyTarget) -> bool:

@@ -14,7 +14,7 @@ from nnjit.codegen.expr import UnsupportedExpr
 from nnjit.codegen.wasm.target import Target
 from nnjit.graph.ir import Graph, Node, Value
 from nnjit.lower import ops  # noqa: F401  (fills the registry)
-from nnjit.lower.backend import AnyTarget, Code, attention_forms, stores
+from nnjit.lower.backend import AnyTarget, Code, attention_forms, holds, stores
 from nnjit.lower.context import Context
 from nnjit.lower.forms import ALGORITHM, FUSION, ORDER, Choice, Forms
 from nnjit.lower.joining import place_in_reader
@@ -74,7 +74,7 @@ class Build(Kernels):
     def parts(self) -> Iterator[tuple[int, int]]:
         """Lowers region by region, so that a caller may do other things in between; (done, of how many)."""
         for v in self.graph.inputs:
-            if v.shape is not None and stores(self.target, v.dtype):
+            if v.shape is not None and holds(self.target, v):
                 self.buffer(v, Layout.row_major(v.shape))
         refused: set[Node] = set()
         regions = fuse(
@@ -98,7 +98,7 @@ class Build(Kernels):
     def _storable(self, n: Node) -> bool:
         """Whether the target's memory holds all that a node reads and writes."""
         values = (v for v in (*n.inputs, *n.outputs) if v is not None and v.name and v.dtype in SIZES)
-        return all(stores(self.target, v.dtype) for v in values)
+        return all(holds(self.target, v) for v in values)
 
     def _region(self, r: Region) -> None:
         mark = len(self.steps)
@@ -152,6 +152,8 @@ class Build(Kernels):
                 return f"{v.name} has a shape known only at run time"
             if v is not None and v.name and not stores(self.target, v.dtype):
                 return f"no kernels for {v.dtype}"
+            if v is not None and v.name and v.dtype in SIZES and not holds(self.target, v):
+                return f"{v.name} is larger than a buffer of this GPU"
         return f"no kernel for {n.op}"
 
     def _host(self, nodes: list[Node], reason: str) -> None:
@@ -164,7 +166,7 @@ class Build(Kernels):
         outputs = [v for n in nodes for v in n.outputs if v.name]
         call = HostCall(nodes, list(inputs), outputs, reason, all(n.once for n in nodes))
         for v in outputs:
-            if v.shape is not None and stores(self.target, v.dtype):
+            if v.shape is not None and holds(self.target, v):
                 call.writes.append(self.buffer(v, Layout.row_major(v.shape), call.once))
         for v in inputs:
             if v in self.tensors.places:
@@ -242,7 +244,7 @@ class Build(Kernels):
         inputs = {self.tensors.places[v].buffer for v in self.graph.inputs if v in self.tensors.places}
         used: set[Buffer] = set()
         for i, v in enumerate(self.graph.outputs):
-            if v.shape is None or not stores(self.target, v.dtype):
+            if v.shape is None or not holds(self.target, v):
                 continue
             if v not in self.tensors.places and v.const is None:
                 continue

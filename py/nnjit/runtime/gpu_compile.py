@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -43,11 +44,31 @@ def compile_gpu(
     progress: Progress | None = None,
     key: str = "",
     chosen: Chosen | None = None,
+    whole: bool = False,
 ) -> GpuPlan:
     """The plan of `graph`; its constants get ids in `memory`, which is left as it was on failure. chosen: gives
-    schedules that replace the rules' own.
+    schedules that replace the rules' own. A node whose tensors are larger than the device's buffers stays with the
+    reference, unless all is to be on the device (`whole`).
 
-    Raises OutOfMemory where a tensor is larger than the device's buffers, CompileError for a bug of the compiler."""
+    Raises OutOfMemory where the device's buffers are too small, CompileError for a bug of the compiler."""
+    outputs = list(graph.outputs)
+    try:
+        return _compiled(graph, target, memory, progress, key, chosen)
+    except OutOfMemory:
+        if whole:
+            raise
+    graph.outputs[:] = outputs  # lowering may have put copies in their place
+    return _compiled(graph, replace(target, bounded=True), memory, progress, key, chosen)
+
+
+def _compiled(
+    graph: Graph,
+    target: WgslTarget,
+    memory: GpuMemory,
+    progress: Progress | None,
+    key: str,
+    chosen: Chosen | None,
+) -> GpuPlan:
     clock = [time.perf_counter()]
     report = (lambda i, n: progress("compile", i, n)) if progress else None
     lowered = lower(primitive(graph), target, report, chosen, made=_telling(progress) if progress else None)

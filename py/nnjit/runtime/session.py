@@ -52,7 +52,8 @@ Dims = tuple[int, ...]
 @dataclass(frozen=True)
 class Options:
     """What the page asked for. `strict`: a fault of the compiler surfaces instead of using the reference.
-    `gpu`: the device, where provider is "webgpu".
+    `gpu`: the device, where provider is "webgpu"; `whole`: what its buffers are too small for is an error, because the
+    other backend can do it, and not left to the reference.
     `convolution`: "direct", "winograd" (wherever it is possible) or "auto" (where it is expected to be faster)."""
 
     provider: str = "wasm"
@@ -62,6 +63,7 @@ class Options:
     max_plans: int = 8
     strict: bool = False
     convolution: str = "auto"
+    whole: bool = False
 
     @staticmethod
     def read(given: Mapping[str, Any]) -> Options:
@@ -74,6 +76,7 @@ class Options:
             max_plans=int(given["maxPlans"]),
             strict=bool(given["strict"]),
             convolution=str(given.get("convolution", "auto")),
+            whole=bool(given.get("whole")),
         )
 
 
@@ -208,14 +211,16 @@ class CompilerSession:
     def _planned(self, graph: Graph, progress: Progress | None, key: str) -> Plan | GpuPlan:
         if isinstance(self._memory, GpuMemory):
             assert self.options.gpu is not None
-            return compile_gpu(graph, self.options.gpu, self._memory, progress, key, self._allowed)
+            return compile_gpu(
+                graph, self.options.gpu, self._memory, progress, key, self._allowed, self.options.whole
+            )
         return compile_plan(graph, self.options.target, self._memory, progress, key, self.chosen, self.forms)
 
     def _allowed(self, spec: KernelSpec) -> Schedule | None:
         """The schedule chosen for a spec. Where the device does not get the rules' own right, plain loops; Unsupported,
         so that the reference has its node, where it does not get these right either."""
         known = self.chosen(spec) if self.chosen else None
-        refused = self.refused.get(spec.key)
+        refused = self.refused.get(spec.key) if self.refused else None
         if refused is None or (known is not None and known not in refused):
             return known
         assert self.options.gpu is not None

@@ -95,10 +95,42 @@ def test_what_only_loading_reads_is_given_back() -> None:
     assert not {b.buffer for s in plan.steps for b in s.bindings} & set(staged)
 
 
-def test_a_tensor_larger_than_a_buffer_is_out_of_memory() -> None:
+def test_a_tensor_larger_than_a_buffer_is_out_of_memory_where_all_is_to_be_on_the_device() -> None:
     feeds = {"x": np.zeros((64, 64), np.float32)}
     model = model_of([helper.make_node("Relu", ["x"], ["y"])], feeds, {}, ["y"])
+    graph = load(BytesSource(model, "m.onnx"), {}).bind({"x": (64, 64)})
     with pytest.raises(OutOfMemory, match=r"'[xy]' takes .* GPU holds") as raised:
-        planned(model, feeds, max_buffer_bytes=1024)
+        compile_gpu(graph, WgslTarget(max_buffer_bytes=1024), GpuMemory(), whole=True)
     assert raised.value.fields["needed"] == 64 * 64 * 4 and raised.value.fields["available"] == 1024
     assert "wasm" in raised.value.hint
+
+
+def test_nodes_whose_tensors_are_larger_than_a_buffer_stay_with_the_reference() -> None:
+    """An input, a weight, what is between two nodes, an output; the others are on the device."""
+    rng = np.random.default_rng(3)
+    f = lambda *shape: rng.normal(0, 1, shape).astype(np.float32)  # noqa: E731
+    nodes = [
+        helper.make_node("Relu", ["big"], ["a"], "reads_an_input"),
+        helper.make_node("ReduceSum", ["a", "last"], ["b"], "reads_between"),
+        helper.make_node("Sigmoid", ["b"], ["c"], "small"),
+        helper.make_node("Gemm", ["c", "w"], ["d"], "reads_a_weight", transB=1),
+        helper.make_node("Softmax", ["d"], ["y"], "last"),
+        helper.make_node("Expand", ["y", "shape"], ["z"], "makes_an_output"),
+    ]
+    feeds = {"big": f(8, 1024)}
+    weights = {"w": f(512, 8), "last": np.array([0], np.int64), "shape": np.array([64, 512], np.int64)}
+    nodes[1].attribute.extend([helper.make_attribute("keepdims", 1)])
+    nodes.insert(2, helper.make_node("Slice", ["b", "from", "to", "axes"], ["cut"], "cut"))
+    nodes[3].input[0] = "cut"
+    weights |= {
+        "from": np.array([0], np.int64),
+        "to": np.array([8], np.int64),
+        "axes": np.array([1], np.int64),
+    }
+    model = model_of(nodes, feeds, weights, ["y", "z"])
+    plan = planned(model, feeds, max_buffer_bytes=8192)
+    assert max(b.nbytes for b in plan.buffers) <= 8192
+    away = {n.name for site in plan.host_calls.values() for n in site.nodes}
+    here = {n for s in plan.steps for n in s.nodes}
+    assert away == {"reads_an_input", "reads_between", "reads_a_weight", "makes_an_output"}
+    assert {"small", "last"} <= here

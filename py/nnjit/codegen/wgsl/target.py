@@ -12,7 +12,8 @@ class WgslTarget:
     """workgroup: invocations in a workgroup. subgroup: how many run in lockstep. invocations: how many
     keep the device busy (16,384 on a large GPU, tens on a software adapter). features: WebGPU's names.
     matrices: subgroup matrices that the adapter multiplies, as (component, result, m, n, k). attention: "fused" into
-    one kernel where a tile of it fits, or "split" into two products and a softmax."""
+    one kernel where a tile of it fits, or "split" into two products and a softmax. bounded: values larger than a buffer
+    stay with the reference."""
 
     workgroup: int = 64
     subgroup: int = 32
@@ -27,6 +28,7 @@ class WgslTarget:
     features: frozenset[str] = frozenset()
     matrices: tuple[tuple[str, str, int, int, int], ...] = ()
     attention: str = "fused"
+    bounded: bool = False
 
     @property
     def dot(self) -> str:
