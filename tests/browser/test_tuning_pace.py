@@ -95,6 +95,35 @@ def test_bursts_may_meet_a_slice_until_the_allowance_is_spent(page: Page) -> Non
     assert found["delayedMs"] <= PACE["allowanceMs"] and found["spent"] == "TUNING_SPENT"
 
 
+EARLIER = """async ([policy, earlierMs]) => {
+  const { Allowance } = await import('/engine/allowance.js');
+  const allowance = new Allowance('idle', earlierMs);
+  const traffic = { quietMs: 0, runMs: 100, totalMs: 0, runs: 0 };
+  const told = [];
+  for (const [runs, quietMs] of [[1, 0], [50, 0], [50, policy.quietMs]]) {
+    Object.assign(traffic, { runs, totalMs: 100 * runs, quietMs });
+    try {
+      told.push([allowance.grant(policy, traffic) > 0, allowance.starved]);
+    } catch (error) {
+      told.push(error.code);
+    }
+  }
+  return [told, allowance.leftMs(policy)];
+}"""
+
+
+def test_what_earlier_labs_took_counts(page: Page) -> None:
+    """Of a session's: first nothing is done without a pause, then nothing at all."""
+    for earlier, told in (
+        (0, [[False, False], [True, False], [True, False]]),
+        (PACE["streamMs"] - PACE["reserveMs"], [[False, True], [False, True], [True, False]]),
+        (PACE["allowanceMs"] - PACE["reserveMs"], ["TUNING_SPENT"] * 3),
+    ):
+        found, left = page.evaluate(EARLIER, [PACE, earlier])
+        assert found == told, earlier
+        assert left == PACE["allowanceMs"] - PACE["reserveMs"] - earlier
+
+
 def test_facts_are_measured_in_pauses_only(page: Page) -> None:
     assert stream(page, PROBING, runs=2000)["worked"] == 0
     assert stream(page, PROBING, gapMs=50.0, runs=20)["worked"] > 100
@@ -253,7 +282,7 @@ def test_a_window_that_was_granted_is_taken_later(page: Page) -> None:
 CALM = """async () => {
   const { Calm } = await import('/api/tuning-calm.js');
   const { signal } = new AbortController();
-  const policy = { streamMs: 1e6, shortMs: 60, spacing: 20, spacingMs: 150, restMs: 5, surveyMs: 0 };
+  const policy = { streamMs: 1e6, shortMs: 60, spacing: 20, spacingMs: 150, restMs: 5, longRestMs: 5, surveyMs: 0 };
   /** Whether it went on at once: before anything else had a turn. */
   const free = async (calm, crowded) => {
     let turns = 0;

@@ -1,7 +1,7 @@
 // When the tuner rests: while the page is hidden or the battery low, and, beside a stream of inferences, between two
 // pieces of Python's work, which runs on the cores that they use. The numbers are Python's (tune/policy.py, STREAM).
 
-/** @typedef {{streamMs: number, shortMs: number, spacing: number, spacingMs: number, restMs: number, surveyMs: number}} StreamPolicy */
+/** @typedef {{streamMs: number, shortMs: number, spacing: number, spacingMs: number, restMs: number, longRestMs: number, surveyMs: number, watchMs: number}} StreamPolicy */
 
 /** On battery below this level nothing is tuned. */
 const LOW_BATTERY = 0.25;
@@ -57,7 +57,7 @@ export class Calm {
 
   /** Python was at work a moment ago and has more to do: a stream of runs gets its cores back in between. @param {StreamPolicy} policy */
   async between(policy) {
-    if (this.stream(policy)) await pause(policy.restMs);
+    if (this.stream(policy)) await pause(this.#lastRun.ms < policy.shortMs ? policy.restMs : policy.longRestMs);
   }
 }
 

@@ -22,6 +22,8 @@ import { saveRecords } from './tuning-store.js';
 /** Trials take turns among the sessions of a page. */
 let turnstile = Promise.resolve();
 let labs = 0;
+/** Why nothing is tried although something is left. */
+const PAUSES = 'inferences have waited for it as long as they may: it goes on in a pause';
 
 export class TuningLoop {
   /** Python has said that it is not done yet. */
@@ -31,8 +33,8 @@ export class TuningLoop {
   #lab = `lab-${++labs}`;
   /** What the engine goes by. @type {'now' | 'idle' | undefined} */
   #paced;
-  /** What inferences may still wait. */
-  #leftMs = Infinity;
+  /** What inferences may still wait without a pause. */
+  #mostMs = Infinity;
 
   /** @param {Tuned} tuned @param {Ground} ground @param {string} key the plan's @param {AbortSignal} signal */
   constructor(tuned, ground, key, signal) {
@@ -58,16 +60,20 @@ export class TuningLoop {
     const { client, signal, tuned: { plans, progress, options } } = this;
     const { factsMs, stream: policy } = await tell('policy', {});
     this.#policy = policy;
-    await this.#facts(factsMs);
-    progress.device = await this.ground.device();
-    const { cacheUrl } = options();
-    if (cacheUrl) await tell('know', { shared: await sharedRecords(cacheUrl, progress.device) });
+    const facts = this.#facts(factsMs);
+    if (this.#mode === 'now') await facts;
     const { shared, threads } = plans.memory;
     // at the same time: where inferences follow each other, the engine answers once between two of them
     const coming = this.#nextRun();
     this.#paced = this.#mode;
-    const opening = client.openLab(this.#lab, { shared, threads, mode: this.#paced });
+    const { earlierMs } = progress;
+    const opening = client.openLab(this.#lab, { shared, threads, mode: this.#paced, earlierMs });
+    opening.catch(() => undefined);
     try {
+      await facts;
+      progress.device = await this.ground.device();
+      const { cacheUrl } = options();
+      if (cacheUrl) await tell('know', { shared: await sharedRecords(cacheUrl, progress.device) });
       const [waits, status] = await Promise.all([opening, this.#ask('open')]);
       this.#waits(waits);
       progress.now(status);
@@ -156,11 +162,12 @@ export class TuningLoop {
     if (this.#paced !== this.#mode) this.#waits(await client.pace({ mode: this.#paced = this.#mode }, this.#lab));
     const busy = this.#mode === 'idle' && calm.stream(this.#policy);
     const asked = performance.now();
-    const todo = await this.#ask('next', { most: busy ? this.#leftMs / 2 : null });
+    const todo = await this.#ask('next', { most: busy ? this.#mostMs / 2 : null });
     calm.worked(performance.now() - asked);
     this.#working = todo.do === 'work';
     for (const line of todo.skipped) progress.tell({ kind: 'trial', name: line.name, step: line.step, text: line.text, verdict: line.verdict, detail: line });
     if (options().mode === 'off' || signal.aborted) return '';
+    progress.rests(todo.do === 'wait' ? PAUSES : '');
     switch (todo.do) {
       case 'done': return todo.reason;
       case 'wait': await pause(this.#policy.surveyMs / 4); break;
@@ -175,7 +182,7 @@ export class TuningLoop {
   /** Two ways of a part of the model. @param {any} todo */
   async #pair({ job, pair, schedule }) {
     const { progress } = this.tuned;
-    const report = await this.client.labPair(this.#lab, pair, this.signal);
+    const report = await this.#watched(this.client.labPair(this.#lab, pair, this.signal));
     progress.count(report);
     this.#waits(report.waits);
     const { line } = await this.#ask('paired', { report });
@@ -186,7 +193,7 @@ export class TuningLoop {
   /** A kernel is laid out. @param {any} todo */
   async #setup({ job, setup }) {
     const { progress } = this.tuned;
-    const { ms, busyMs, samples, waits } = await this.client.labSetup(this.#lab, setup, this.signal);
+    const { ms, busyMs, samples, waits } = await this.#watched(this.client.labSetup(this.#lab, setup, this.signal));
     progress.testedMs += busyMs;
     this.#waits(waits);
     const answer = await this.#ask('measured', { ms, samples });
@@ -197,7 +204,7 @@ export class TuningLoop {
   /** A candidate. @param {any} todo */
   async #trial({ job, trial, schedule }) {
     const { progress } = this.tuned;
-    const report = await this.client.labTrial(this.#lab, trial, this.signal);
+    const report = await this.#watched(this.client.labTrial(this.#lab, trial, this.signal));
     progress.count(report);
     this.#waits(report.waits);
     const { won, line } = await this.#ask('report', { report });
@@ -228,10 +235,14 @@ export class TuningLoop {
 
   /** The last candidate is verified whole and takes over between two runs. @returns {Promise<number>} its time over the one before it; 0 if it may not serve */
   async #adopt() {
-    const { client, key, tuned: { plans, queue, progress } } = this;
-    const confirmed = await client.labConfirm(this.#lab, this.signal);
+    const { client, key, signal, tuned: { plans, queue, progress } } = this;
+    const confirmed = await this.#watched(client.labConfirm(this.#lab, this.signal));
     this.#waits(confirmed.waits);
-    if (plans.preparing) return 0; // which may move what is to be made over
+    while (plans.preparing && !signal.aborted) await pause(20); // which may move what is to be made over
+    if (signal.aborted) {
+      await this.#ask('refused', { reason: 'interrupted', again: true });
+      return 0;
+    }
     const { compiled } = plans;
     const adoption = await this.#ask('adoption', { confirmed });
     if (!adoption) {
@@ -240,7 +251,7 @@ export class TuningLoop {
     }
     const adopted = await queue(async () => {
       if (plans.latest?.key !== key || plans.compiled !== compiled) {
-        await this.#ask('refused', { reason: 'another plan was made meanwhile' });
+        await this.#ask('refused', { reason: 'another plan was made meanwhile', again: true });
         return 0;
       }
       try {
@@ -263,7 +274,25 @@ export class TuningLoop {
   #waits(found) {
     if (!found) return;
     this.tuned.progress.delayed(found.delayedMs);
-    this.#leftMs = found.leftMs;
+    this.#mostMs = found.starved ? 0 : found.leftMs;
+  }
+
+  /**
+   * What the lab was asked may wait long for its turns: what inferences waited is told meanwhile, and whether it rests.
+   * @template T @param {Promise<T>} asked @returns {Promise<T>}
+   */
+  async #watched(asked) {
+    let over = false;
+    const answer = asked.finally(() => { over = true; });
+    answer.catch(() => undefined);
+    for (;;) {
+      await Promise.race([answer, pause(this.#policy.watchMs)]);
+      if (over) return answer;
+      const waits = await this.client.pace({}, this.#lab).catch(() => undefined);
+      if (over) return answer;
+      this.#waits(waits);
+      if (waits) this.tuned.progress.rests(waits.starved ? PAUSES : '');
+    }
   }
 
   async #keep() {
@@ -276,11 +305,11 @@ export class TuningLoop {
     const { signal, tuned: { progress } } = this;
     for (;;) {
       const why = await restReason();
-      if (!why || signal.aborted) break;
-      if (progress.state !== 'resting') progress.enter('resting', why);
+      if (signal.aborted || (!why && progress.reason === PAUSES)) return;
+      progress.rests(why);
+      if (!why) return;
       await pause(500);
     }
-    if (progress.state === 'resting' && !signal.aborted) progress.enter('running', '');
   }
 
   /** The plan is linked anew as it was at first. */

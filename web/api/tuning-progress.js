@@ -37,6 +37,8 @@ export class Progress {
   /** What inferences waited for labs that are closed, and for the one in use. */
   #delayedMs = 0;
   #delayedNowMs = 0;
+  /** How much of the former is counted against what a session's inferences may wait. */
+  #countedMs = 0;
   /** @type {Set<(event: TuningEvent) => void>} */
   #listeners = new Set();
 
@@ -52,7 +54,18 @@ export class Progress {
     this.#spentMs += performance.now() - this.#started;
     this.#started = 0;
     this.#delayedMs += this.#delayedNowMs;
+    this.#countedMs += this.#delayedNowMs;
     this.#delayedNowMs = 0;
+  }
+
+  /** What inferences waited for earlier stretches, since tuning was asked for anew. */
+  get earlierMs() {
+    return this.#countedMs;
+  }
+
+  /** Tuning is asked for anew after its end: inferences may wait again. */
+  renews() {
+    this.#countedMs = 0;
   }
 
   /** @param {number} ms that inferences have waited since this stretch began */
@@ -77,11 +90,16 @@ export class Progress {
     this.latest = { ...this.latest, ...status };
   }
 
+  /** It rests for a reason, or works again. @param {string} why '': it works */
+  rests(why) {
+    if (why ? this.state !== 'resting' || this.reason !== why : this.state === 'resting') this.enter(why ? 'resting' : 'running', why);
+  }
+
   /** As if nothing had been tuned. */
   forget() {
     this.counts = { candidates: 0, timed: 0, kept: 0, dropped: 0 };
     this.latest = { ...NOTHING };
-    this.#spentMs = this.testedMs = this.#delayedMs = 0;
+    this.#spentMs = this.testedMs = this.#delayedMs = this.#countedMs = 0;
     this.events = [];
   }
 

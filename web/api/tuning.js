@@ -76,7 +76,7 @@ export class Tuning {
     const { state } = this.#progress;
     const other = state === 'done' && this.#key !== this.#plans.latest?.key; // it ended for other shapes
     const begins = state === 'waiting' || (latest?.backend !== 'reference' && (state === 'off' || other));
-    if (this.#options.mode !== 'off' && begins) void this.start().catch((error) => log('warning', error.message));
+    if (this.#options.mode !== 'off' && begins) void this.#begin().catch((error) => log('warning', error.message));
   }
 
   /** @returns {import('./tuning-loop.js').Tuned} what a loop works on */
@@ -91,6 +91,11 @@ export class Tuning {
   async start(options = {}) {
     this.#options = readTune({ ...this.#options, ...options });
     if (this.#options.mode === 'off') this.#options.mode = 'now';
+    if (this.#progress.state === 'done') this.#progress.renews();
+    await this.#begin();
+  }
+
+  async #begin() {
     if (this.#loop) return;
     const plan = this.#plans.latest;
     if (!plan) return this.#progress.enter('waiting', 'nothing was compiled yet');

@@ -21,6 +21,8 @@ export class Allowance {
   /** ms that inferences waited for this lab, and how many did */
   delayedMs = 0;
   delayed = 0;
+  /** No more may be waited for between inferences that follow each other: work goes on in a pause. */
+  starved = false;
   /** ms of a window that was granted and not used: the next one. */
   owed = 0;
   /** ms that it may still take from a stream; below zero after a piece of work that was longer than meant */
@@ -31,9 +33,14 @@ export class Allowance {
   #forced = false;
   #longestMs = 0;
 
-  /** @param {'now' | 'idle'} mode */
-  constructor(mode) {
+  /** @param {'now' | 'idle'} mode @param {number} [earlierMs] what the session's inferences waited for labs before this one */
+  constructor(mode, earlierMs = 0) {
     this.mode = mode;
+    this.earlierMs = earlierMs;
+  }
+
+  get #allMs() {
+    return this.earlierMs + this.delayedMs;
   }
 
   /**
@@ -44,11 +51,11 @@ export class Allowance {
   grant(policy, { quietMs, runMs, totalMs, runs }) {
     if (this.mode === 'now') return Math.max(policy.nowMs, Math.min(policy.nowMostMs, policy.nowShare * runMs));
     if (this.leftMs(policy) <= 0) {
-      throw new NnjitError('TUNING_SPENT', `Inferences have waited ${Math.round(this.delayedMs)} ms for the tuner, which is all they should.`);
+      throw new NnjitError('TUNING_SPENT', `Inferences have waited ${Math.round(this.#allMs)} ms for the tuner, which is all they should.`);
     }
     this.#save(policy, runMs, totalMs);
     if (quietMs >= policy.quietMs) {
-      this.#forced = false;
+      this.#forced = this.starved = false;
       return quietMs > 10 * policy.quietMs ? policy.idleMs : Math.min(policy.idleMs, Math.max(1, 0.5 * runMs));
     }
     const ms = this.#between(policy, runMs, runs);
@@ -61,7 +68,8 @@ export class Allowance {
 
   /** Of a stream without pauses: a little of each inference, or now and then more where they are short. @param {PacePolicy} policy @param {number} runMs @param {number} runs */
   #between(policy, runMs, runs) {
-    if (this.delayedMs + this.#reserve(policy) >= policy.streamMs || this.#saved < policy.unitMs) return 0;
+    this.starved = this.#allMs + this.#reserve(policy) >= policy.streamMs;
+    if (this.starved || this.#saved < policy.unitMs) return 0;
     const part = policy.part * runMs - policy.unitMs; // the last piece begins before the end
     if (part >= 0) return Math.min(this.#saved, Math.max(part, LEAST_MS), policy.mostMs);
     return runs - this.#runs >= policy.rareRuns ? Math.min(this.#saved, policy.rareMs) : 0;
@@ -93,6 +101,6 @@ export class Allowance {
 
   /** ms that inferences may still wait for this lab; nothing is begun that might end beyond. @param {PacePolicy} policy */
   leftMs(policy) {
-    return this.mode === 'now' ? Infinity : policy.allowanceMs - this.delayedMs - this.#reserve(policy);
+    return this.mode === 'now' ? Infinity : policy.allowanceMs - this.#allMs - this.#reserve(policy);
   }
 }

@@ -56,8 +56,8 @@ function lab(id) {
 /** What inferences waited for a lab so far, and still may. @param {string} id @returns {import('./types.d.ts').PaceReport} */
 function waits(id) {
   const { allowance, policy } = lab(id).bench;
-  const { delayedMs, delayed } = allowance;
-  return { delayedMs, delayed, leftMs: policy ? allowance.leftMs(policy.pace) : Infinity };
+  const { delayedMs, delayed, starved } = allowance;
+  return { delayedMs, delayed, starved, leftMs: policy ? allowance.leftMs(policy.pace) : Infinity };
 }
 
 /**
@@ -224,12 +224,12 @@ const methods = {
   /**
    * @param {Call} _call
    * @param {string} id
-   * @param {{shared: boolean, threads: number, maxPages?: number, mode?: 'now' | 'idle'}} options
+   * @param {{shared: boolean, threads: number, maxPages?: number, mode?: 'now' | 'idle', earlierMs?: number}} options
    */
-  async openLab(_call, id, { mode, ...options }) {
+  async openLab(_call, id, { mode, earlierMs, ...options }) {
     check(!labs.has(id), 'DUPLICATE_SESSION', `There is a lab "${id}" already.`, { session: id });
     const made = new Session(id, pool, { ...options, shared: options.shared && info.sharedMemory });
-    const opened = new Lab(made, pace, info.clockGrainMs);
+    const opened = new Lab(made, pace, info.clockGrainMs, earlierMs);
     if (mode) opened.bench.allowance.mode = mode;
     await made.open();
     labs.set(id, opened);
@@ -388,7 +388,7 @@ const methods = {
     const all = asked.map(waits);
     return {
       delayedMs: all.reduce((sum, { delayedMs }) => sum + delayedMs, 0), delayed: all.reduce((sum, { delayed }) => sum + delayed, 0),
-      leftMs: Math.min(...all.map(({ leftMs }) => leftMs)),
+      leftMs: Math.min(...all.map(({ leftMs }) => leftMs)), starved: all.some(({ starved }) => starved),
     };
   },
 

@@ -44,9 +44,9 @@ export class Pace {
     this.control = control;
   }
 
-  /** @returns {Allowance} for a lab */
-  allowance() {
-    return new Allowance(this.mode);
+  /** @param {number} [earlierMs] what inferences waited for labs before it @returns {Allowance} for a lab */
+  allowance(earlierMs) {
+    return new Allowance(this.mode, earlierMs);
   }
 
   /** An inference was sent: no slice begins before it has ended. */

@@ -22,7 +22,8 @@ export class Trials {
   /**
    * A lab: a memory of its own to try kernels in; see lab.js.
    * @param {string} id
-   * @param {{shared: boolean, threads: number, maxPages?: number, mode?: 'now' | 'idle'}} options mode: as pace() has it
+   * @param {{shared: boolean, threads: number, maxPages?: number, mode?: 'now' | 'idle', earlierMs?: number}} options mode: as
+   *   pace() has it; earlierMs: what the session's inferences waited for labs before this one
    * @returns {Promise<import('./types.d.ts').PaceReport>}
    */
   openLab(id, options) {

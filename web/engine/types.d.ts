@@ -88,8 +88,12 @@ export interface Plan {
   callerPatienceMs?: number;
   /** How long runs may follow each other there before the page gets a turn (default 0). */
   callerStreakMs?: number;
+  spares?: SparePolicy;
   stats?: Record<string, unknown>;
 }
+
+/** Memory kept ready for outputs, bytes and ms: see SPARES in py/nnjit/runtime/outputs.py. */
+export interface SparePolicy { leastBytes: number; mostBytes: number; ahead: number; threads: number; idleMs: number }
 
 export interface EngineInfo {
   isolated: boolean;
@@ -282,7 +286,8 @@ export interface Repack {
 }
 export interface Adoption { lab: string; slot: number; pages: number; repacks: Repack[] }
 /** leftMs: what inferences may still wait for the lab, or for the one of several that has the least. */
-export interface PaceReport { delayedMs: number; delayed: number; leftMs: number }
+/** starved: nothing is done until there is a pause. */
+export interface PaceReport { delayedMs: number; delayed: number; leftMs: number; starved?: boolean }
 
 export interface SessionMemory { id: string; bytes: number; shared: boolean; threads: number; plans: string[] }
 export interface MemoryReport { sessions: SessionMemory[]; total: number }

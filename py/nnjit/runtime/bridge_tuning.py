@@ -347,7 +347,7 @@ def methods(session: Callable[[Any], CompilerSession]) -> dict[str, Callable[[An
         "tune.report": on_tuning(lambda t, a: t.report(a["report"])),
         "tune.adoption": on_tuning(lambda t, a: t.adoption(a["confirmed"])),
         "tune.adopted": on_tuning(lambda t, a: t.adopted_now()),
-        "tune.refused": on_tuning(lambda t, a: t.not_adopted(str(a["reason"]))),
+        "tune.refused": on_tuning(lambda t, a: t.not_adopted(str(a["reason"]), bool(a.get("again")))),
         "tune.dump": on_any(lambda c, a: c.dump()),
         "tune.status": on_any(lambda c, a: c.status()),
         "tune.reset": on_tuning(lambda t, a: t.reset()),

@@ -20,7 +20,6 @@ from nnjit.codegen.spec import KernelSpec
 from nnjit.errors import NnjitError, RecordError, SessionError
 from nnjit.runtime.repack import Refused
 from nnjit.tune import oracle, schedules
-from nnjit.tune.bench import fill_pattern, gather_operands
 from nnjit.tune.policy import ROUNDS
 from nnjit.tune.records import Record, Timing, spec_text
 from nnjit.tune.search import Job, Search, Trial
@@ -85,6 +84,8 @@ class Candidates(ABC):
         self.search = Search([s.job for s in self.slots])
         self.by_key = {s.job.key: s for s in self.slots}
         self.now: tuple[Slot, Schedule, float] | None = None
+        self.asked = False
+        """`now` is with the lab."""
         self.winner: Trial | None = None
         self.bench_of: Slot | None = None
         self.pending_probes: list[oracle.Probe] = []
@@ -150,7 +151,7 @@ class Candidates(ABC):
         for slot in self.slots:
             found = [ms[i] for i in slot.steps if i in ms]
             if found:
-                slot.job.estimate_ms = max(sum(found) / len(found), 1e-5)
+                self.search.surveyed(slot.job, max(sum(found) / len(found), 1e-5))
 
     # ---- what to do next ----
 
@@ -203,7 +204,7 @@ class Candidates(ABC):
             self.search.record(slot.job, schedule, {"verdict": "illegal", "reason": str(error)})
             self.skipped.append({**self._about(slot), "text": describe(schedule), "verdict": "illegal"})
             return None
-        self.now = slot, schedule, emit_ms
+        self.now, self.asked = (slot, schedule, emit_ms), True
         trial = {"kernel": kernel, "rounds": ROUNDS}
         return {
             "do": "trial",
@@ -223,26 +224,12 @@ class Candidates(ABC):
     def measured(self, ms: float, samples: list[list[int]]) -> dict[str, Any]:
         """The lab has laid out a kernel: its time, and its values at the probes, which must be what the spec says."""
         slot = self._laid()
-        wrong = self._disagreement(slot, samples)
+        wrong = oracle.disagreement(slot.spec, self.pending_probes, samples)
         if wrong:
             self.search.close(slot.job, wrong)
             return {"ok": False, "reason": wrong}
         self.search.timed(slot.job, ms)
         return {"ok": True, "reason": "", "ms": ms}
-
-    def _disagreement(self, slot: Slot, samples: list[list[int]]) -> str:
-        spec = slot.spec
-        indices = gather_operands(spec)
-        patterns = {
-            i: fill_pattern(o.dtype, i, i in indices) for i, o in enumerate(spec.operands) if o.role == "in"
-        }
-        for probe, sample in zip(self.pending_probes, samples, strict=False):
-            dtype = spec.operands[probe.operand].dtype
-            wanted = oracle.expected(spec, probe, patterns)
-            got = oracle.decoded(bytes(sample), dtype)
-            if not oracle.agrees(got, wanted, spec, dtype):
-                return f"the serving kernel gives {got} where its definition gives {wanted}"
-        return ""
 
     def _laid(self) -> Slot:
         if self.bench_of is None:
@@ -254,6 +241,7 @@ class Candidates(ABC):
         if self.now is None:
             raise SessionError("No candidate is being tried")
         slot, schedule, emit_ms = self.now
+        self.asked = False
         trial = self.search.record(slot.job, schedule, dict(report))
         self.winner = trial if trial.won else None
         line = {
@@ -311,11 +299,15 @@ class Candidates(ABC):
             "swapped": {**self._about(slot), "serving": describe(schedule)},
         }
 
-    def not_adopted(self, reason: str) -> None:
-        """The engine could not swap; the serving kernel stays."""
+    def not_adopted(self, reason: str, again: bool = False) -> None:
+        """The engine could not swap; the serving kernel stays. again: through no fault of the winner, which is tried
+        once more."""
         if self.winner is not None and self.now is not None:
+            slot, schedule, _ = self.now
             self.repacking.undo()
-            self.search.refuse(self.now[0].job, self.winner, f"refused: {reason}")
+            self.search.refuse(slot.job, self.winner, f"refused: {reason}")
+            if again:
+                self.search.put_back(slot.job, schedule)
             self.bench_of = None  # the lab may have promoted it: lay out anew
             self.winner = None
 
@@ -374,8 +366,12 @@ class Candidates(ABC):
         return found
 
     def relay(self) -> None:
-        """The lab is a new one: whatever was laid out there is gone."""
+        """The lab is a new one: whatever was laid out there is gone, and what was not told yet is tried once more."""
+        if self.asked and self.now is not None:
+            self.search.put_back(self.now[0].job, self.now[1])
+        self.not_adopted("interrupted", again=True)
         self.bench_of = self.now = self.winner = None
+        self.asked = False
 
     def forget(self) -> None:
         """Every kernel is to have the schedule that it came with."""

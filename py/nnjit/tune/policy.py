@@ -25,14 +25,17 @@ PAUSE_MS, PATIENCE_MS = 1000.0, 60_000.0
 """What cannot be cut into slices takes place so long after the last run; how long such a pause is waited for."""
 STREAM = {
     # runs that follow each other within streamMs are a stream; after work of Python's beside one of runs below shortMs
-    # comes `spacing` times as long without, at most spacingMs; between two parts of a lowering restMs
+    # comes `spacing` times as long without, at most spacingMs; between two parts of a lowering restMs, or longRestMs
     "streamMs": 50.0,
     "shortMs": 60.0,
     "spacing": 150.0,
     "spacingMs": 2000.0,
     "restMs": 30.0,
+    "longRestMs": 15.0,
     # how long an inference is waited for that tells where the time goes
     "surveyMs": 2000.0,
+    # while the lab works: how often it is asked what inferences waited, and whether it waits for a pause
+    "watchMs": 1000.0,
 }
 """How the page keeps Python's work away from a stream of inferences."""
 EARLY = 0.15

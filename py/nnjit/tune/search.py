@@ -25,6 +25,8 @@ convinced that there is nothing."""
 AT_BOUND = "at its bound"
 LEAST_SLACK = 0.4
 """Bounds are taken for this much too high at most."""
+LONG_MS = 0.5
+"""One reading of a step is believed from here on: other work only adds to it."""
 NEAR = 1.06
 """Within this of its bound a kernel has nothing left to gain."""
 FILL_BYTES_MS = 4e6
@@ -45,8 +47,8 @@ class Trial:
 @dataclass(slots=True)
 class Job:
     """A kernel of the model. serving: the schedule in use; first: the one it came with. share_ms: what it takes in an
-    inference, an estimate until it was timed. nbytes: of its operands. factor: the serving kernel's time over the first
-    one's, by duels."""
+    inference, an estimate until it was timed; seen: it was read in one. nbytes: of its operands. factor: the serving
+    kernel's time over the first one's, by duels."""
 
     key: str
     name: str
@@ -57,6 +59,7 @@ class Job:
     first: Schedule
     estimate_ms: float
     nbytes: int = 0
+    seen: bool = False
     raw: int = 0
     ms: float = 0.0
     first_ms: float = 0.0
@@ -76,11 +79,13 @@ class Job:
         """What it takes the lab to lay the kernel out: operands are filled, packed and run through once or twice."""
         return 1.5 * (self.ms or self.estimate_ms) + 3 * self.nbytes / FILL_BYTES_MS
 
-    def gain_ms(self, slack: float) -> float:
-        """What an inference may still gain here: the way to the bound, less likely with each loss."""
+    def gain_ms(self, slack: float, ease: float = 1.0) -> float:
+        """What an inference may still gain here: the way to the bound, less likely with each loss. ease: what times in
+        the lab are of those in an inference."""
         if self.closed:
             return 0.0
-        each = max(0.0, (self.ms or self.estimate_ms) - NEAR * slack * self.bound_ms)
+        guess = self.estimate_ms * (ease if self.seen else 1.0)
+        each = max(0.0, (self.ms or guess) - NEAR * slack * self.bound_ms)
         return self.count * each * 0.88**self.losses
 
     def way_ms(self, slack: float) -> float:
@@ -105,7 +110,21 @@ class Search:
     @property
     def left_ms(self) -> float:
         """What an inference could still gain, at most."""
-        return sum(j.gain_ms(self.slack) for j in self.jobs)
+        return sum(map(self._gain_ms, self.jobs))
+
+    @property
+    def ease(self) -> float:
+        """What the lab's times are of those that an inference showed, at most 1: caches are warm there, and whatever
+        else the machine did may be over."""
+        both = [
+            (j.first_ms, j.estimate_ms)
+            for j in self.jobs
+            if j.first_ms and j.seen and j.estimate_ms >= LONG_MS
+        ]
+        return min(1.0, sum(lab for lab, _ in both) / sum(there for _, there in both)) if both else 1.0
+
+    def _gain_ms(self, job: Job) -> float:
+        return job.gain_ms(self.slack, self.ease)
 
     @property
     def model_ms(self) -> float:
@@ -135,18 +154,18 @@ class Search:
     def put_off(self, most_ms: float) -> bool:
         """Whether kernels are worth a try that would take longer than that to lay out."""
         worth = self.worth_ms
-        return any(j.lay_ms > most_ms and j.left() and j.gain_ms(self.slack) >= worth for j in self.jobs)
+        return any(j.lay_ms > most_ms and j.left() and self._gain_ms(j) >= worth for j in self.jobs)
 
     def pick(self, most_ms: float = inf) -> Job | None:
         """The kernel with the most to gain; the current one keeps its turn for a batch. None: nothing is left that
         could be laid out in that time."""
         worth = self.worth_ms
         now = self.current
-        if now is not None and now.gain_ms(self.slack) > 0 and now.left() and now.batch % BATCH:
+        if now is not None and self._gain_ms(now) > 0 and now.left() and now.batch % BATCH:
             return now
         able = [j for j in self.jobs if j is now or j.lay_ms <= most_ms]
-        best = max(able, key=lambda j: j.gain_ms(self.slack) if j.left() else 0.0, default=None)
-        if best is None or not best.left() or best.gain_ms(self.slack) < worth:
+        best = max(able, key=lambda j: self._gain_ms(j) if j.left() else 0.0, default=None)
+        if best is None or not best.left() or self._gain_ms(best) < worth:
             self.current = None
             return None
         if best is not now:
@@ -164,6 +183,13 @@ class Search:
                 return schedule
         job.closed = job.closed or "all tried"
         return None
+
+    def surveyed(self, job: Job, ms: float) -> None:
+        """The serving kernel's time in an inference. Where it is long enough to be read at once, it tells of bounds
+        what a reading in the lab would: kernels that are as near to theirs as the nearest are not laid out for that."""
+        job.estimate_ms, job.seen = ms, True
+        if ms >= LONG_MS and job.bound_ms > 0:
+            self.slack = min(self.slack, max(ms / job.bound_ms, LEAST_SLACK))
 
     def timed(self, job: Job, ms: float) -> None:
         """The serving kernel's time in the lab; of several readings the least, as a busy machine only adds."""
@@ -214,6 +240,11 @@ class Search:
     def refuse(self, job: Job, trial: Trial, verdict: str) -> None:
         """A winner that did not stand the last check."""
         trial.won, trial.verdict = False, verdict
+
+    def put_back(self, job: Job, schedule: Schedule) -> None:
+        """Nothing is known of the schedule that was taken last: its turn comes once more."""
+        job.next = min(job.next, job.schedules.index(schedule))
+        job.batch = max(0, job.batch - 1)
 
     def close(self, job: Job, reason: str) -> None:
         job.closed = reason

@@ -69,6 +69,32 @@ def test_bounds_that_a_kernel_beats_are_not_believed() -> None:
     assert not near.closed and search.pick() is near and search.slack == 0.5
 
 
+def test_an_inference_tells_of_bounds_too() -> None:
+    """As near to its bound as the nearest: nothing there is laid out. One reading of a short step tells nothing."""
+    best, alike, slow, short = (
+        job(n, [t, t / 2])[0] for n, t in (("a", 8.0), ("b", 4.1), ("c", 9.0), ("d", 0.01))
+    )
+    best.bound_ms, alike.bound_ms, slow.bound_ms, short.bound_ms = 10.0, 5.0, 5.0, 1.0
+    search = Search([best, alike, slow, short])
+    for each in search.jobs:
+        search.surveyed(each, each.estimate_ms)
+    assert search.slack == 0.8 and search.pick() is slow
+    search.timed(slow, 4.0)
+    assert slow.closed == "at its bound" and search.pick() is None
+
+
+def test_what_an_inference_showed_is_taken_down_as_the_lab_showed() -> None:
+    """On a machine that was busy then, all kernels seem far from their bounds; the first in the lab says otherwise."""
+    made = [job(n, [2.0, 1.0], bound=1.0)[0] for n in "abc"]
+    search = Search(made)
+    for each in made[:2]:
+        search.surveyed(each, 2.0)
+    first = search.pick()
+    assert first is made[0]
+    search.timed(first, 1.0)
+    assert search.ease == 0.5 and search.pick() is made[2], "b takes half of what it showed; c was not seen"
+
+
 def test_time_goes_where_the_model_spends_it() -> None:
     large, small = job("large", [10.0] * 8), job("small", [0.5] * 8)
     _, order = run([small, large])

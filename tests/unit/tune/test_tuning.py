@@ -107,6 +107,29 @@ def test_reset_brings_back_the_first_kernels(session: LocalSession) -> None:
     np.testing.assert_array_equal(session.run(feeds())["y"], wanted)
 
 
+@pytest.mark.parametrize("told", [False, True])
+def test_an_interrupted_candidate_is_tried_again(session: LocalSession, told: bool) -> None:
+    """Whether the lab was interrupted in its trial or between the trial and the swap."""
+    session.run(feeds())
+    tuning = tuner(session)
+
+    def trial() -> dict[str, Any]:
+        while (todo := tuning.next())["do"] == "setup":
+            tuning.measured(1.0, [])
+        assert todo["do"] == "trial"
+        return todo
+
+    tuning.pending_probes = []
+    first = trial()
+    if told:
+        assert tuning.report({"verdict": "timed", "base": [1.0] * 7, "mine": [0.5] * 7})["won"]
+    tuning.relay()
+    again = trial()
+    assert (again["job"]["key"], again["schedule"]) == (first["job"]["key"], first["schedule"])
+    tuning.report({"verdict": "timed", "base": [1.0] * 7, "mine": [2.0] * 7})
+    assert trial()["schedule"] != first["schedule"]
+
+
 def test_a_candidate_with_wrong_numbers_never_serves(
     session: LocalSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
