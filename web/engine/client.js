@@ -65,10 +65,10 @@ export class EngineClient extends Trials {
   loadPlan(id, plan, sources = [], { onProgress, signal, lab } = {}) {
     return this.inLane(id, async (lane) => {
       const { no, ...loaded } = await this.calls.call('loadPlan', [id, plan, sources, lab], { signal, progress: onProgress });
-      const { key, inputs, outputs } = plan;
+      const { key, inputs, outputs, spares } = plan;
       if (!lane) return loaded;
       if (!lane.direct) lane.memory = this.#caller.memory(lane.no) ?? null;
-      lane.plans.set(key, { key, inputs, outputs, short: this.#caller.short(plan, lane.no, no) });
+      lane.plans.set(key, { key, inputs, outputs, short: this.#caller.short(plan, lane.no, no), spares });
       return loaded;
     });
   }

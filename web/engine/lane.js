@@ -5,7 +5,8 @@ import { collect } from './garbage.js';
 
 /** @typedef {import('./types.d.ts').ValueRef} ValueRef */
 /** Where a plan's inputs and outputs are, and how the caller's thread may run it.
- * @typedef {{key: string, inputs: ValueRef[], outputs: ValueRef[], short: import('./caller.js').ShortPlan | null}} KnownPlan */
+ * @typedef {{key: string, inputs: ValueRef[], outputs: ValueRef[], short: import('./caller.js').ShortPlan | null,
+ *   spares: import('./types.d.ts').SparePolicy | undefined}} KnownPlan */
 
 export class Lane {
   /** @type {(() => void)[]} */

@@ -3,6 +3,7 @@
 
 import { CallTrapped, Lost } from './caller.js';
 import { throwIfAborted } from './errors.js';
+import { spares } from './spares.js';
 import { buffers, copyOf, feedBytes, fetched, isShared, own, target, touched } from './values.js';
 
 /** @typedef {import('./lane.js').Lane} Lane */
@@ -66,6 +67,7 @@ export class Runs {
     throwIfAborted(options.signal);
     try {
       const ms = caller.run(lane.no, short, lane.threads);
+      for (const each of outputs) if (isNew(each)) each.bytes = spare(plan, each, 1); // the others sleep between such runs
       return { outputs: outputs.map((each) => readOut(lane, each)), ms, segments: short.segments.map(() => ({ kind: 'wasm', ms })), caller: true };
     } catch (cause) {
       if (cause instanceof Lost) throw this.calls.die(cause.message);
@@ -89,7 +91,7 @@ export class Runs {
     const running = this.calls.call('run', [id, plan.key, values, options.fetch, true], { signal: options.signal });
     // While the engine computes: fresh pages cost more than the copy into them (about 1 ms a megabyte).
     for (const each of outputs) {
-      if (!each.ref.host && !each.bytes && !each.stays && each.ref.nbytes >= LARGE) each.bytes = touched(each.ref.nbytes);
+      if (isNew(each) && each.ref.nbytes >= LARGE) each.bytes = spare(plan, each, lane.threads) ?? touched(each.ref.nbytes);
     }
     const result = await running;
     return { ...result, outputs: outputs.map((each, i) => (each.ref.host ? result.outputs[i] : readOut(lane, each))) };
@@ -136,6 +138,12 @@ function begin(lane, { inputs, outputs }, feeds, { fetch, into = [], stay = [] }
   });
   return wanted;
 }
+
+/** An output that gets an array of its own. @param {Wanted} output @returns {output is Wanted & {ref: TensorRef}} */
+const isNew = ({ ref, bytes, stays }) => !ref.host && !bytes && !stays;
+
+/** Memory that is there already, if there is. @param {KnownPlan} plan @param {Wanted & {ref: TensorRef}} output @param {number} busy threads */
+const spare = ({ spares: policy }, { ref }, busy) => spares.take(ref.nbytes, policy, busy);
 
 /**
  * @param {Lane} lane

@@ -93,7 +93,7 @@ export interface Plan {
 }
 
 /** Memory kept ready for outputs, bytes and ms: see SPARES in py/nnjit/runtime/outputs.py. */
-export interface SparePolicy { leastBytes: number; mostBytes: number; ahead: number; threads: number; idleMs: number }
+export interface SparePolicy { leastBytes: number; mostBytes: number; share: number; ahead: number; threads: number; idleMs: number }
 
 export interface EngineInfo {
   isolated: boolean;

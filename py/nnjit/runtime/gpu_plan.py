@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from nnjit.codegen.wgsl.cache import Moves
 from nnjit.codegen.wgsl.emit import Shader
+from nnjit.runtime.outputs import SPARES
 from nnjit.runtime.plan import PLAN_VERSION, HostRef, HostSite, KernelInfo
 
 WAIT = {
@@ -133,5 +134,6 @@ class GpuPlan:
             "inputs": [r.to_js() for r in self.inputs],
             "outputs": [r.to_js() for r in self.outputs],
             "wait": WAIT,
+            "spares": SPARES,
             "stats": self.stats,
         }

@@ -14,6 +14,7 @@ from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm.target import Target
 from nnjit.graph.ir import Node, Value
 from nnjit.lower.lowered import Lowered
+from nnjit.runtime.outputs import SPARES
 from nnjit.runtime.shares import CALLER_FRESH_MS, CALLER_PATIENCE_MS, CALLER_STREAK_MS, CALLER_TRIES
 
 PLAN_VERSION = 1
@@ -147,6 +148,7 @@ class Plan:
             "callerTries": CALLER_TRIES,
             "callerPatienceMs": CALLER_PATIENCE_MS,
             "callerStreakMs": CALLER_STREAK_MS,
+            "spares": SPARES,
             "stats": self.stats,
         }
 

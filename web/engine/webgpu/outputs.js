@@ -1,8 +1,9 @@
 // The outputs of a plan on their way to the page: takes references and their buffers, gives bytes in arrays of their own or
 // of the caller's, or views of buffers that stay mapped until the plan's next run. The buffers they come through stay too.
 
-import { COPY_DST, MAP_READ } from './shader.js';
+import { spares } from '../spares.js';
 import { Readback, bytesToRead } from './readback.js';
+import { COPY_DST, MAP_READ } from './shader.js';
 import { asIs } from './stored.js';
 
 /** @typedef {import('./types.d.ts').GpuRef} GpuRef */
@@ -12,6 +13,10 @@ import { asIs } from './stored.js';
  */
 
 const READ = 1; // GPUMapMode.READ
+/** Threads that a run keeps busy: this one and the browser's for the GPU. */
+const BUSY = 2;
+/** Bytes from which on few large pieces come sooner than many small ones (docs/wgsl.md). */
+const LARGE = 128 << 20;
 /** In whole words. @param {number} nbytes */
 const whole = (nbytes) => Math.ceil(nbytes / 4) * 4;
 
@@ -21,9 +26,10 @@ export class Outputs {
   /** Those that views are of, by output. @type {Map<string, GPUBuffer>} */
   #pinned = new Map();
 
-  /** @param {GPUDevice} device */
-  constructor(device) {
+  /** @param {GPUDevice} device @param {import('../types.d.ts').SparePolicy} [policy] of memory kept ready */
+  constructor(device, policy) {
     this.device = device;
+    this.policy = policy;
   }
 
   /** Views of an earlier run lose what they show, and their length. @param {GPUCommandEncoder} encoder @param {Output[]} outputs */
@@ -32,7 +38,7 @@ export class Outputs {
     const size = bytesToRead(copied);
     if (size && (!this.#readback || this.#readback.size < size)) {
       this.#readback?.destroy();
-      this.#readback = new Readback(this.device, size);
+      this.#readback = size > LARGE ? new Readback(this.device, size, 16 << 20, 4) : new Readback(this.device, size);
     }
     if (size) this.#readback?.encode(encoder, copied);
     for (const { ref, buffer } of outputs.filter(viewed)) {
@@ -46,7 +52,8 @@ export class Outputs {
   /** After the copies were submitted. @param {Output[]} outputs as they were encoded @returns {Promise<(Uint8Array | {pinned: Uint8Array})[]>} */
   async read(outputs) {
     const copied = outputs.filter((each) => !viewed(each));
-    const reading = bytesToRead(copied) ? this.#readback?.read(copied, copied.map(({ place }) => place)) : undefined;
+    const places = copied.map(({ ref, place }) => place ?? (asIs(ref.type, ref.stored) ? spares.take(ref.nbytes, this.policy, BUSY) : null));
+    const reading = bytesToRead(copied) ? this.#readback?.read(copied, places) : undefined;
     const views = outputs.map((each) => (viewed(each) ? this.#view(each.ref) : null));
     const [bytes, pinned] = await Promise.all([reading, Promise.all(views)]);
     let next = 0;

@@ -188,7 +188,7 @@ export async function loadPlan(device, plan, pipelines, constants, sources, cont
     return made;
   });
   const full = await device.popErrorScope();
-  const loaded = new LoadedPlan(plan, buffers, new Upload(device, context.software ? 0 : undefined), new Outputs(device));
+  const loaded = new LoadedPlan(plan, buffers, new Upload(device, context.software ? 0 : undefined), new Outputs(device, plan.spares));
   // all at once: the browser compiles them on its own threads, and constants come in meanwhile
   const kernels = full ? [] : plan.shaders.map((shader) => pipelines.get(shader));
   const undo = () => {

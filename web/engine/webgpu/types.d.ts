@@ -1,7 +1,7 @@
 // The shapes that cross the edges of the WebGPU engine: the plan that Python makes (py/nnjit/runtime/gpu_plan.py).
 // Sizes and offsets are bytes of GPU buffers; times are milliseconds.
 
-import type { HostRef, HostValue } from '../types.d.ts';
+import type { HostRef, HostValue, SparePolicy } from '../types.d.ts';
 import type { Shader } from './shader.js';
 
 /** A row-major tensor at the start of a buffer. */
@@ -58,6 +58,7 @@ export interface GpuPlan {
   inputs: GpuValueRef[];
   outputs: GpuValueRef[];
   wait: WaitPolicy;
+  spares?: SparePolicy;
   stats?: Record<string, unknown>;
 }
 
