@@ -227,6 +227,7 @@ const nnjit = {
   log,
   env: { versions: { nnjit: '0.0-test', pyodide: '314.0.3' } },
   ready: Promise.resolve({}),
+  device: async () => ({ threads: 2 }),
   help: () => 'help',
   onDeath: () => () => {},
   async restart() {

@@ -308,6 +308,7 @@ class TestWriting:
             "model": "https://h/m.onnx?a=1&b=2",
             "sample": "",
             "run": True,
+            "beside": True,
             "seed": 7,
             "dims": [["batch", 1], ["x:y[0]", 3]],
         }
@@ -315,7 +316,7 @@ class TestWriting:
         assert back == link
         # What the model's own address holds stays its own.
         assert url.startswith(
-            "http://a/page?model=https://h/m.onnx%3Fa%3D1%26b%3D2&run=1&seed=7&dims=batch:1,"
+            "http://a/page?model=https://h/m.onnx%3Fa%3D1%26b%3D2&run=1&beside=1&seed=7&dims=batch:1,"
         )
 
     @pytest.mark.parametrize(

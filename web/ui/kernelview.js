@@ -64,7 +64,7 @@ export class KernelView {
   #content(kernel, time) {
     /** @type {[string, string][]} */
     const facts = [
-      ['nodes', [kernel.nodes].flat().join(', ')],
+      ['nodes', [...new Set([kernel.nodes].flat())].join(', ')],
       [
         'tiles',
         `${count(kernel.tiles, 'tile')}${kernel.parallel ? ', shared among threads' : ', one thread'}`,

@@ -8,6 +8,7 @@
  * @property {boolean} run
  * @property {number | null} seed
  * @property {Map<string, number>} dims
+ * @property {boolean} beside whether models can be run on another library too
  */
 
 /**
@@ -27,11 +28,14 @@ export function readLink(search) {
   return {
     model: query.get('model') ?? '',
     sample: query.get('sample') ?? '',
-    run: ['1', 'true', 'yes'].includes(query.get('run') ?? ''),
+    run: switched(query.get('run')),
+    beside: switched(query.get('beside')),
     seed: seed !== null && Number.isInteger(Number(seed)) ? Number(seed) : null,
     dims,
   };
 }
+
+const switched = (/** @type {string | null} */ text) => ['1', 'true', 'yes'].includes(text ?? '');
 
 /**
  * @param {Partial<Link>} link
@@ -44,6 +48,7 @@ export function writeLink(link, base = location.href) {
   if (link.sample) url.searchParams.set('sample', link.sample);
   if (link.model) url.searchParams.set('model', link.model);
   if (link.run) url.searchParams.set('run', '1');
+  if (link.beside) url.searchParams.set('beside', '1');
   if (link.seed !== null && link.seed !== undefined) url.searchParams.set('seed', String(link.seed));
   if (link.dims?.size)
     url.searchParams.set('dims', [...link.dims].map(([name, size]) => `${name}:${size}`).join(','));

@@ -1,12 +1,13 @@
 // One open model on the page: its name and signature, what to try with it, and what is known of its runs.
 // Takes a Runner and where the model came from; fills the section, and tells what a link to this view
 // would be.
+import { besidePanel } from './beside.js';
 import { checkPanel } from './check.js';
 import { copyFrom, el, fill } from './dom.js';
 import { bytes, count } from './format.js';
 import { InputsForm, signature } from './inputs.js';
 import { latencyPanel } from './latency.js';
-import { writeLink } from './links.js';
+import { readLink, writeLink } from './links.js';
 import { placementPanel } from './placement.js';
 import { resultsPanel } from './results.js';
 import { tuningPanel } from './tuning.js';
@@ -68,6 +69,7 @@ export class ModelView {
       sample && el('section', { class: 'panel', 'aria-label': sample.title }, this.stage),
       this.#feeding(sample !== null),
       latencyPanel(runner, fail),
+      besidePanel(runner, origin, (error) => this.#fail(error, `run ${origin.name} on the other library`)),
       tuningPanel(runner, (error) => this.#fail(error, `tune ${origin.name}`)),
       placementPanel(runner, (error) => this.#fail(error, `look into ${origin.name}`)),
       checkPanel(runner, (error) => this.#fail(error, `check ${origin.name}`)),
@@ -126,9 +128,10 @@ export class ModelView {
 
   link() {
     const { origin, sample } = this.opened;
+    const { beside } = readLink(location.search);
     return sample
-      ? writeLink({ sample: sample.id })
-      : writeLink({ model: origin.url, run: true, seed: this.form.seed, dims: this.form.dims });
+      ? writeLink({ sample: sample.id, beside })
+      : writeLink({ model: origin.url, run: true, beside, seed: this.form.seed, dims: this.form.dims });
   }
 
   #relink() {
