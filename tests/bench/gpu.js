@@ -430,9 +430,9 @@ async function warm(name, url) {
 /**
  * A model with inputs and outputs on the processor, as programs use it: ms of the first result and of later runs.
  * @param {'nnjit' | 'onnxruntime-web'} name @param {string} url @param {Record<string, any>} inputs @param {string} blobUrl
- * @param {number} repeats
+ * @param {number} repeats @param {boolean} stays also runs whose outputs stay on the GPU
  */
-async function model(name, url, inputs, blobUrl, repeats) {
+async function model(name, url, inputs, blobUrl, repeats, stays) {
   const blob = new Uint8Array(await (await fetch(blobUrl)).arrayBuffer());
   const api = await library(name);
   /** When a stage was last heard of, nnjit's alone. @type {Record<string, number>} */
@@ -445,14 +445,7 @@ async function model(name, url, inputs, blobUrl, repeats) {
   const results = await session.run(feeds, ...(name === 'nnjit' ? [undefined, { progress }] : []));
   const firstMs = performance.now() - start;
   await settled(); // on the device of the shaders; a model is timed at whatever clock its own runs keep the GPU at
-  // the first second is slower: drivers and browsers are still at it
-  for (const warm = performance.now(); performance.now() - warm < 1000;) await session.run(feeds);
-  const samples = [];
-  for (let i = 0; i < repeats; i++) {
-    const begun = performance.now();
-    await session.run(feeds);
-    samples.push(performance.now() - begun);
-  }
+  const later = await timed(() => session.run(feeds), repeats);
   /** @type {Record<string, number[]>} */
   const heads = {};
   for (const [output, tensor] of Object.entries(results)) heads[output] = Array.from(tensor.data.slice(0, 64), Number);
@@ -461,8 +454,40 @@ async function model(name, url, inputs, blobUrl, repeats) {
   const facts = name === 'nnjit' ? { stages, backend: session.backend, stats: session.stats(), profile: await session.profile({ repeats: 3 }),
     elsewhere: session.placement().filter((/** @type {any} */ row) => row.backend === 'reference').length } : {};
   await session.release();
-  const later = samples.sort((a, b) => a - b);
-  return { createMs, firstMs, ms: later[later.length >> 1], min: later[0], max: later[later.length - 1], heads, ...facts };
+  const staying = stays ? { stays: await left(api, url, feeds, repeats) } : {};
+  return { createMs, firstMs, ms: later[later.length >> 1], min: later[0], max: later[later.length - 1], heads, ...facts, ...staying };
+}
+
+/**
+ * The same runs with outputs that stay on the GPU: ms until the device is through with a run. @param {any} api a library
+ * @param {string} url @param {Record<string, any>} feeds @param {number} repeats
+ */
+async function left(api, url, feeds, repeats) {
+  const session = await api.InferenceSession.create(url, { executionProviders: ['webgpu'], preferredOutputLocation: 'gpu-buffer' });
+  try {
+    const device = await api.env.webgpu.device;
+    const later = await timed(async () => {
+      const results = await session.run(feeds);
+      await device.queue.onSubmittedWorkDone();
+      for (const tensor of Object.values(results)) tensor.dispose();
+    }, repeats);
+    return later[later.length >> 1];
+  } finally {
+    await session.release();
+  }
+}
+
+/** @param {() => Promise<unknown>} run @param {number} repeats @returns {Promise<number[]>} ms, in order of size */
+async function timed(run, repeats) {
+  // the first second is slower: drivers and browsers are still at it
+  for (const warm = performance.now(); performance.now() - warm < 1000;) await run();
+  const samples = [];
+  for (let i = 0; i < repeats; i++) {
+    const begun = performance.now();
+    await run();
+    samples.push(performance.now() - begun);
+  }
+  return samples.sort((a, b) => a - b);
 }
 
 Object.assign(globalThis, { bench: { start, timeShader, timeCold, copyRate, tfProduct, resident, openChain, spinChain, closeChain, warm, model, forget, openReadback, bring, touch, touchApart } });

@@ -40,7 +40,7 @@ from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.runtime.gpu_compile import compile_gpu
 from nnjit.runtime.gpu_memory import GpuMemory
 from nnjit.tune.gpu_device import facts_of, probes
-from tests.bench import gpu_choices, gpu_dispatch, gpu_readback
+from tests.bench import gpu_choices, gpu_dispatch, gpu_readback, gpu_tiles
 from tests.bench.gpu_steps import Peaks, table
 from tests.device.conftest import ADAPTER, executable, flags, vendor
 from tests.models import catalogue
@@ -54,7 +54,7 @@ SHAPES = (
     (3136, 64, 64), (12544, 27, 32), (49, 960, 160), (384, 3072, 768), (49, 4608, 512),
 )  # fmt: skip
 PARTS = ("cublas", "products", "bytes", "vectors", "attention", "dispatch", "models", "readback")
-MORE = ("choices",)
+MORE = ("choices", "tiles")
 """Parts that run only if they are named."""
 BLOCK = 32
 """Weights of a few bits that share a scale."""
@@ -403,25 +403,36 @@ class Bench:
         found: dict[str, Any] = {}
         self.result["choices"] = found
 
-        def ms(shader: dict[str, Any]) -> float:
-            try:
-                timed = self.page.evaluate(
-                    "([s, how]) => bench.timeShader(s, null, how)", [shader, {"limitMs": 60}]
-                )
-            except Error as error:
-                raise RuntimeError(str(error)) from error
-            return float(timed["ms"])
-
         for name, batch in (
             (n, int(b)) for n in self.options.models.split(",") for b in self.options.batch.split(",")
         ):
             entry = catalogue.MODELS[name]
             feeds = entry.make(batch, *entry.shapes[0][1:], seed=1000)
-            most, done = self.options.candidates, lambda: self.page.evaluate("bench.forget()")
-            rows = gpu_choices.measure(entry.path().read_bytes(), feeds, self.target, most, ms, done)
+            data, most = entry.path().read_bytes(), self.options.candidates
+            rows = gpu_choices.measure(data, feeds, self.target, most, self._ms, self._forget)
             found[f"{name} x{batch}"] = rows
             self.say(gpu_choices.table(f"{name} x{batch}", rows))
             self.save()
+
+    def tiles(self) -> None:
+        """What a stage of each tile takes (gpu_tiles.py)."""
+        rows = self.result["tiles"] = []
+        for row in gpu_tiles.measure(self.target, product_spec, self._ms, self._forget):
+            rows.append(row)
+            self.save()
+        self.say(gpu_tiles.table(rows))
+
+    def _ms(self, shader: dict[str, Any]) -> float:
+        """A shader's time in some samples; RuntimeError where the driver refuses it."""
+        how = {"samples": 3, "limitMs": 60}
+        try:
+            timed = self.page.evaluate("([s, how]) => bench.timeShader(s, null, how)", [shader, how])
+        except Error as error:
+            raise RuntimeError(str(error)) from error
+        return float(timed["ms"])
+
+    def _forget(self) -> None:
+        self.page.evaluate("bench.forget()")
 
     def peaks(self) -> Peaks:
         """What the device can do, by the tuner's own probes."""
@@ -465,8 +476,9 @@ class Bench:
         for library in LIBRARIES[: 2 if self.options.peers else 1]:
             own = f"{url}?{library}"  # else whoever comes second has it from the browser's cache
             try:
+                how = [self.options.repeats, self.options.stays]
                 row[library] = self.page.evaluate(
-                    "(a) => bench.model(...a)", [library, own, heads, blob, self.options.repeats]
+                    "(a) => bench.model(...a)", [library, own, heads, blob, *how]
                 )
             except Exception as error:  # what cannot run is a line in the record
                 row[library] = {"failed": str(error)[:600]}
@@ -476,7 +488,8 @@ class Bench:
                 if "ms" in found
                 else found["failed"][:160]
             )
-            self.say(f"{name} {library}: {text}")
+            stays = found.get("stays")
+            self.say(f"{name} {library}: {text}" + (f", outputs left there {stays:.2f} ms" if stays else ""))
         ours, theirs = (row.get(n, {}).get("heads", {}) for n in ("nnjit", "onnxruntime-web"))
         row["difference"] = {n: _difference(ours[n], theirs[n]) for n in ours if n in theirs}
         self.say(f"  {row['difference']}")
@@ -524,6 +537,7 @@ def main(arguments: list[str], say: Say = print) -> int:
     parser.add_argument("--outputs", default=",".join(map(str, gpu_readback.SIZES)), help="MB read back")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--batch", default="1", help="how many inputs a run of a model takes: 1, or 1,8")
+    parser.add_argument("--stays", action="store_true", help="models also with outputs left on the GPU")
     parser.add_argument("--no-peers", dest="peers", action="store_false")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
