@@ -7,24 +7,15 @@ import pstats
 import time
 
 import js
-from onnx import TensorProto, helper
 
 from nnjit import frontend
 from nnjit.codegen.wasm import cache as wasm_cache
 from nnjit.codegen.wasm.target import Target
 from nnjit.codegen.wgsl import cache as wgsl_cache
 from nnjit.codegen.wgsl.target import WgslTarget
-from nnjit.frontend import BytesSource
 from nnjit.lower import backend
 from nnjit.runtime import bridge
 from nnjit.runtime.session import CompilerSession, Options
-
-
-def _small():
-    info = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [3]) for n in "xy"]
-    graph = helper.make_graph([helper.make_node("Sigmoid", ["x"], ["y"])], "small", info[:1], info[1:])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return BytesSource(model.SerializeToString(), "small.onnx")
 
 
 def _options(job):
@@ -65,7 +56,6 @@ async def measured(text):
     response = await js.fetch(job["url"])
     source = bridge.PageSource(await response.blob(), "model.onnx")
     shapes = {name: tuple(dims) for name, dims in job["shapes"].items()}
-    _once(job, _small(), {"x": (3,)})
     found = []
     for _ in range(job["rounds"]):
         for clear in (wasm_cache.clear, wgsl_cache.clear, backend.clear):

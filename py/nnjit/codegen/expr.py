@@ -327,9 +327,10 @@ class _Rewriter:
         return new
 
 
-def walk(e: Expr) -> Iterator[Expr]:
-    """Each distinct node below and including `e` once, run-time index terms included."""
-    seen: set[Expr] = set()
+def walk(e: Expr, seen: set[Expr] | None = None) -> Iterator[Expr]:
+    """Each distinct node below and including `e` once, run-time index terms included; none of those in `seen`, which
+    gets them."""
+    seen = set() if seen is None else seen
     stack = [e]
     while stack:
         x = stack.pop()

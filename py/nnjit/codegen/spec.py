@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from nnjit.codegen.expr import Expr, Index, walk
 
@@ -78,11 +79,20 @@ class KernelSpec:
     stages: tuple[Stage, ...]
     operands: tuple[Operand, ...]
     useful: tuple[tuple[str, Expr], ...] = ()
+    _hash: int = field(default=0, init=False, repr=False, compare=False)
+    """0 until it is asked for: a spec is looked up again and again, and has many parts."""
 
     @property
     def key(self) -> str:
         """A stable name of what is computed: the same on every machine and in every run."""
-        return hashlib.sha256(self.describe().encode()).hexdigest()[:16]
+        return _key(self)
+
+    def __hash__(self) -> int:
+        found: int = self._hash
+        if not found:
+            found = hash((self.name, self.axes, self.stages, self.operands, self.useful)) or 1
+            object.__setattr__(self, "_hash", found)
+        return found
 
     def describe(self) -> str:
         """The spec as text, complete: equal texts are equal specs."""
@@ -140,6 +150,11 @@ class KernelSpec:
         for s in self.stages:
             total += shared * _product(s.axes) * _product(s.reduce)
         return total
+
+
+@lru_cache(4096)
+def _key(spec: KernelSpec) -> str:
+    return hashlib.sha256(spec.describe().encode()).hexdigest()[:16]
 
 
 def _product(axes: tuple[Axis, ...]) -> int:

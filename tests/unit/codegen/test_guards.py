@@ -96,10 +96,10 @@ def test_rebased(start: int, out: int, n: int, step: int) -> None:
     )
     x = np.arange(40, dtype=np.float32)
     moved, starts = rebased(spec)
-    assert starts == [start, out]
+    assert starts == (start, out)
     used = (n - 1) * step + 2
     assert [o.size for o in moved.operands] == [used, n]
     whole = specs.evaluate(spec, [x])[0]
     part = specs.evaluate(moved, [x[start : start + used]])[0]
     np.testing.assert_array_equal(part, whole[out : out + n])
-    assert rebased(moved) == (moved, [0, 0])
+    assert rebased(moved) == (moved, (0, 0))

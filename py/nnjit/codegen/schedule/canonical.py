@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
 from math import inf
 
 from nnjit.codegen.expr import Access, Expr, Index, indices, load, rewrite, walk
@@ -16,8 +17,11 @@ from nnjit.codegen.schedule.reduction import identity
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
 
 
+@lru_cache(4096)
 def canonical(spec: KernelSpec) -> KernelSpec:
     """Drops axes of extent 1 and merges what can be merged, in the shared axes and in each stage's own."""
+    if any(a.extent == 0 for s in spec.stages for a in s.reduce):
+        spec = replace(spec, stages=tuple(map(_without_terms, spec.stages)))
     ones = {a.name: Index() for s in spec.stages for a in (*spec.axes, *s.axes, *s.reduce) if a.extent == 1}
     if ones:
         spec = _replaced(spec, ones, set(ones))
@@ -25,13 +29,26 @@ def canonical(spec: KernelSpec) -> KernelSpec:
     while merged:
         merged = False
         groups = [spec.axes, *(s.axes for s in spec.stages), *(s.reduce for s in spec.stages)]
+        found: set[Index] = set()
         for group in groups:
-            pair = _mergeable(spec, group)
+            if len(group) < 2:
+                continue
+            found = found or set(_all_indices(spec))
+            pair = _mergeable(spec, group, found)
             if pair is not None:
                 spec = _merge(spec, *pair)
                 merged = True
                 break
     return spec
+
+
+def _without_terms(s: Stage) -> Stage:
+    """A reduction over nothing is its identity: the stage reads no operand for it."""
+    if s.body is None or all(a.extent for a in s.reduce):
+        return s
+    none = identity(s.combine, s.body.dtype)
+    result = rewrite(s.result, {}, lambda e: none if e.op == "acc" else None)
+    return Stage(s.axes, (), "", None, result, s.out, s.index, s.keep)
 
 
 def _all_indices(spec: KernelSpec) -> Iterable[Index]:
@@ -51,13 +68,11 @@ def _all_indices(spec: KernelSpec) -> Iterable[Index]:
             yield from indices(e)
 
 
-def _mergeable(spec: KernelSpec, group: tuple[Axis, ...]) -> tuple[Axis, Axis] | None:
-    """An outer and an inner axis of one group that always occur as outer * extent + inner."""
-    if len(group) < 2:
-        return None
+def _mergeable(spec: KernelSpec, group: tuple[Axis, ...], found: set[Index]) -> tuple[Axis, Axis] | None:
+    """An outer and an inner axis of one group that always occur as outer * extent + inner, in all indices `found`."""
     bounded = {name for name, _ in spec.useful}
     group = tuple(a for a in group if a.name not in bounded)
-    coeffs = {tuple((i.coeff(a.name)) for a in group) for i in _all_indices(spec)}
+    coeffs = {tuple([i.coeff(a.name) for a in group]) for i in found}
     for n, inner in enumerate(group):
         for m, outer in enumerate(group):
             if m != n and all(c[m] == c[n] * inner.extent for c in coeffs) and _together(spec, outer, inner):
@@ -120,7 +135,8 @@ def _replaced(spec: KernelSpec, env: dict[str, Index], gone: set[str]) -> Kernel
     return KernelSpec(spec.name, kept(spec.axes), tuple(stages), spec.operands, useful)
 
 
-def rebased(spec: KernelSpec) -> tuple[KernelSpec, list[int]]:
+@lru_cache(4096)
+def rebased(spec: KernelSpec) -> tuple[KernelSpec, tuple[int, ...]]:
     """The spec with each operand from the first to the last element that it touches, and how far each pointer moves.
 
     a[i + 640] -> a[i], 640 elements on: the same work on another part of a buffer is then the same kernel."""
@@ -145,7 +161,7 @@ def rebased(spec: KernelSpec) -> tuple[KernelSpec, list[int]]:
     for e in spec.exprs():
         if e.op == "load":
             seen(e.attr.operand, e.attr.index)
-    moved = [0 if o.role == "scratch" else starts.get(n, 0) for n, o in enumerate(spec.operands)]
+    moved = tuple(0 if o.role == "scratch" else starts.get(n, 0) for n, o in enumerate(spec.operands))
     sizes = [
         o.size if o.role == "scratch" else int(max(1, min(o.size, ends.get(n, inf)) - moved[n]))
         for n, o in enumerate(spec.operands)

@@ -34,6 +34,8 @@ class Access(Sharing):
     wide: frozenset[int] = frozenset()
     half: bool = False
     """The device has f16: its buffers hold f16 as they are."""
+    _affine: dict[tuple[Terms, int], Text] = field(default_factory=dict)
+    """Texts of indices of axes alone."""
     regs: dict[str, Register] = field(default_factory=dict)
 
     @abstractmethod
@@ -70,6 +72,15 @@ class Access(Sharing):
 
     def affine(self, terms: Terms, offset: int) -> Text:
         """`8 * m + k + 3`: the largest strides first."""
+        key = (terms, offset)
+        found = self._affine.get(key)
+        if found is None:
+            found = self._affine_text(terms, offset)
+            if all(isinstance(atom, str) for atom, _ in terms):  # what is read at run time may change
+                self._affine[key] = found
+        return found
+
+    def _affine_text(self, terms: Terms, offset: int) -> Text:
         parts: list[Text] = []
         for atom, c in sorted(terms, key=lambda t: -abs(t[1])):
             text, tight = (self.names.of(atom), ATOM) if isinstance(atom, str) else self._integer(atom, 1)

@@ -8,7 +8,7 @@ operand is a storage buffer of its own, each shared array a variable of the work
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -134,8 +134,10 @@ class _Emitter:
             return e.args[0] if half and rounded and operands[operand].dtype == "f16" else e
 
         self.body = mapped(loop.body, lambda e: legal(e, self.memo), stored)
-        self.wide = _vector_operands(self.body, operands, half)
-        sets = Counter(s.reg for s in _statements(self.body) if isinstance(s, Set))
+        flat: list[Stmt] = []
+        _flatten(self.body, flat)
+        self.wide = _vector_operands(flat, operands, half)
+        sets = Counter([s.reg for s in flat if isinstance(s, Set)])
         once = frozenset(r for r, count in sets.items() if count == 1)
         self.v = Values(self.names, operands=operands, wide=self.wide, half=half, constant=once)
 
@@ -288,35 +290,25 @@ class _Emitter:
         return f"select(({text}) / 2, {d.fold - 1} - ({text}) / 2, ({text}) % 2 == 1)" if d.fold else text
 
 
-def _statements(body: Sequence[Stmt]) -> Iterator[Set | Store]:
-    return (s for s in _flat(body) if isinstance(s, (Set, Store)))
-
-
-def _flat(body: Sequence[Stmt]) -> Iterator[Stmt]:
-    """Every statement, those inside others too."""
+def _flatten(body: Sequence[Stmt], out: list[Stmt]) -> None:
+    """Appends every statement, those inside others too."""
     for s in body:
-        yield s
+        out.append(s)
         if isinstance(s, For):
-            yield from _flat(s.body)
+            _flatten(s.body, out)
         elif isinstance(s, If):
-            yield from _flat(s.then)
-            yield from _flat(s.orelse)
+            _flatten(s.then, out)
+            _flatten(s.orelse, out)
         elif isinstance(s, Where):
-            yield from _flat(s.then)
+            _flatten(s.then, out)
 
 
-def _conditions(body: Sequence[Stmt]) -> Iterator[Expr]:
-    for s in _flat(body):
-        if isinstance(s, Where):
-            yield s.cond
-        elif isinstance(s, For) and s.limit is not None:
-            yield s.limit
-
-
-def _vector_operands(body: Sequence[Stmt], operands: Sequence[Operand], half: bool) -> frozenset[int]:
-    """Operands that every access reads or writes as whole vectors at multiples of four: arrays of vec4."""
+def _vector_operands(flat: Sequence[Stmt], operands: Sequence[Operand], half: bool) -> frozenset[int]:
+    """Operands that every access of these statements reads or writes as whole vectors at multiples of four: arrays of
+    vec4."""
     wide: set[int] = set()
     narrow = {i for i, o in enumerate(operands) if o.dtype == "bool" or stored_type(o.dtype, half) == "vec2i"}
+    done: dict[int, set[Expr]] = {}
 
     def access(operand: int, i: Index, lanes: int) -> None:
         aligned = i.const % 4 == 0 and all(
@@ -326,15 +318,19 @@ def _vector_operands(body: Sequence[Stmt], operands: Sequence[Operand], half: bo
         (wide if lanes == 4 and i.coeff(LANE) == 1 and aligned else narrow).add(operand)
 
     def reads(e: Expr, lanes: int) -> None:
-        for x in walk(e):
+        for x in walk(e, done.setdefault(lanes, set())):
             if x.op == "load":
                 access(x.attr.operand, x.attr.index, lanes)
 
-    narrow |= {s.operand for s in _flat(body) if isinstance(s, (Fetch, Put))}
-    for e in _conditions(body):
-        reads(e, 1)
-    for s in _statements(body):
-        reads(s.value, s.lanes)
+    for s in flat:
+        if isinstance(s, (Set, Store)):
+            reads(s.value, s.lanes)
+        elif isinstance(s, (Fetch, Put)):
+            narrow.add(s.operand)
+        elif isinstance(s, Where):
+            reads(s.cond, 1)
+        elif isinstance(s, For) and s.limit is not None:
+            reads(s.limit, 1)
         if isinstance(s, Store):
             # a component written alone may touch the rest of its vector, which could be another invocation's
             access(s.operand, s.index, s.lanes if s.count == 4 else 1)

@@ -8,6 +8,7 @@ bytes in a buffer, but f16 two where the device has it, and constants of 8 bits 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -86,7 +87,7 @@ def literal(value: float | int | bool, dtype: str) -> str:
     if dtype == "half":
         return f"{float(value)!r}h"
     if dtype == "f32":
-        return _float(float(value))
+        return _float(float(value), math.copysign(1.0, value))
     if dtype == "u32":
         return f"{int(value) & 0xFFFFFFFF}u"
     if dtype in ("i32", "i8x4"):
@@ -99,7 +100,9 @@ def literal(value: float | int | bool, dtype: str) -> str:
     raise UnsupportedExpr(f"a constant of {dtype} in WGSL")
 
 
-def _float(value: float) -> str:
+@lru_cache(4096)
+def _float(value: float, sign: float) -> str:
+    """sign: tells 0.0 from -0.0, which are equal."""
     if math.isnan(value):
         return "not_a_number()"
     with np.errstate(over="ignore"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from nnjit.codegen.dtypes import INTS
-from nnjit.codegen.expr import LANE, Expr, Index, UnsupportedExpr, cast, compare, const
+from nnjit.codegen.expr import LANE, Expr, Index, UnsupportedExpr, cast, compare, const, facts
 from nnjit.codegen.loops import Set, Store, Swap
 from nnjit.codegen.wgsl import wide
 from nnjit.codegen.wgsl.access import Access, Register, without_lane
@@ -17,6 +17,7 @@ from nnjit.codegen.wgsl.sharing import ADD, ATOM, LOW, Text, read_by, within
 from nnjit.codegen.wgsl.types import literal, register_type
 
 PAIRS = ("i64", "u64")
+PAIR_FACTS = facts(PAIRS)
 
 
 @dataclass
@@ -156,7 +157,7 @@ class Values(Access):
             return f"select({b}, {a}, {cond})", ATOM
         if e.op == "cast":
             return self._cast(e, lanes)
-        if any(t in PAIRS for t in (e.dtype, *(a.dtype for a in e.args))):
+        if e.facts & PAIR_FACTS and any(t in PAIRS for t in (e.dtype, *(a.dtype for a in e.args))):
             return self._pair(e, lanes)
         if e.op == "bitcast":
             return f"bitcast<{register_type(e.dtype, lanes)}>({self.value(e.args[0], lanes)[0]})", ATOM
@@ -189,9 +190,8 @@ class Values(Access):
         if tightness == LOW:
             return f"{self._tight(a, lanes)} {sign} {self._tight(b, lanes)}", LOW
         # a constant beside a vector needs no splat
-        left, right = (
-            self.value(x, 1 if x.op == "const" and y.op != "const" else lanes) for x, y in ((a, b), (b, a))
-        )
+        left = self.value(a, 1 if a.op == "const" and b.op != "const" else lanes)
+        right = self.value(b, 1 if b.op == "const" and a.op != "const" else lanes)
         return f"{within(*left, tightness)} {sign} {within(*right, tightness + 1)}", tightness
 
     def _quotient(self, e: Expr, lanes: int) -> Text:
