@@ -15,6 +15,8 @@ import { fetchAll } from './api/fetch-parts.js';
 
 /** @type {Bridge | undefined} */
 let bridge;
+/** Whether a plan has been asked for. */
+let preparing = false;
 /** Keeps bytecode that was compiled since the last time; soon, when nobody waits. */
 let keepBytecode = () => {};
 
@@ -31,6 +33,7 @@ const TUNING = ['know', 'forget', 'device', 'probing', 'probed', 'gpuProbing', '
   'paired', 'link', 'replaced', 'unlinked', 'restore', 'adoption', 'adopted', 'refused', 'status', 'dump', 'reset', 'drop'];
 for (const method of [...METHODS, ...TUNING.map((name) => `tune.${name}`)]) {
   rpc.handlers[method] = async (args, { progress, cancel }) => {
+    preparing ||= method === 'prepare';
     const answer = (await up()).dispatch(method, args, progress, cancel);
     keepBytecode();
     if (method === 'release' || method === 'settle') collect(); // a session's files live while any worker has not collected them
@@ -102,8 +105,27 @@ async function boot() {
     }, 3000);
   };
   keepBytecode();
+  warmUp(pyodide.pyimport('nnjit.runtime.warming').parts());
   const { taken, compiled } = bytecode.counts().toJs({ dict_converter: Object.fromEntries });
   return { ...versions, pyodide: pyodide.version, bootMs, standIns, bytecode: { taken, compiled } };
+}
+
+/**
+ * Lets the compiler try itself out, a part at a time while nobody waits: a first model is compiled the sooner.
+ * @param {{next: () => {done?: boolean}, destroy: () => void}} parts
+ */
+function warmUp(parts) {
+  const next = () => {
+    let more = false;
+    try {
+      more = !preparing && !parts.next().done;
+    } catch (error) {
+      console.warn('warming up failed', error);
+    }
+    if (more) setTimeout(next);
+    else parts.destroy();
+  };
+  setTimeout(next);
 }
 
 /** @param {string} path @param {RequestInit} [init] */
