@@ -27,7 +27,7 @@ AREAS: dict[str, tuple[Mapping[Step, int], int]] = {
 def draw(area: str, seed: int, extremes: bool = False) -> Case:
     """The same case for the same area and seed."""
     weights, most = AREAS[area]
-    b = Builder(seed, extremes=extremes)
+    b = Builder(seed, extremes=extremes, huge=extremes and area == "elements")
     steps, chances = list(weights), list(weights.values())
     wanted = b.chance.randint(2, most)
     for _ in range(4 * wanted):

@@ -96,7 +96,9 @@ class Case:
         lines = []
         for node in self.nodes:
             attrs = ", ".join(attribute_text(a) for a in node.attribute)
-            lines.append(f"{', '.join(node.output)} = {node.op_type}({', '.join(node.input)}) {attrs}".rstrip())
+            lines.append(
+                f"{', '.join(node.output)} = {node.op_type}({', '.join(node.input)}) {attrs}".rstrip()
+            )
         for name in self.leaves():
             v = self.values[name]
             kind = "constant" if name in self.constants else "feed"
@@ -124,13 +126,15 @@ def captured(node: Any) -> list[str]:
 
 
 class Builder:
-    """Adds nodes at random. `extremes`: values may be infinite, NaN, -0.0 or as large as the type holds."""
+    """Adds nodes at random. `extremes`: values may be infinite, NaN or -0.0; `huge`: as large as the type holds."""
 
-    def __init__(self, seed: int, opset: int | None = None, extremes: bool = False) -> None:
+    def __init__(
+        self, seed: int, opset: int | None = None, extremes: bool = False, huge: bool = False
+    ) -> None:
         self.chance = random.Random(seed)
         self.numbers = np.random.default_rng(seed)
         self.opset = opset or self.chance.choice([18, 21, 23])
-        self.extremes = extremes
+        self.extremes, self.huge = extremes, huge
         self.nodes: list[Any] = []
         self.values: dict[str, Value] = {}
         self.constants: set[str] = set()
@@ -157,7 +161,9 @@ class Builder:
 
     # -- values
 
-    def numbers_of(self, dtype: str, shape: Shape, low: float | None = None, high: float | None = None) -> Any:
+    def numbers_of(
+        self, dtype: str, shape: Shape, low: float | None = None, high: float | None = None
+    ) -> Any:
         if dtype == "bool":
             return self.numbers.random(shape) < 0.5
         if dtype.startswith("float"):
@@ -166,7 +172,8 @@ class Builder:
             found = np.asarray(self.numbers.normal(0, self.one([0.3, 1, 3]), shape), dtype)
             if self.extremes and self.often(0.6):
                 top = np.finfo(dtype)
-                odd = [np.inf, -np.inf, np.nan, -0.0, 0.0, top.max, -top.max, top.tiny, top.smallest_subnormal]
+                odd = [np.inf, -np.inf, np.nan, -0.0, 0.0, top.tiny, top.smallest_subnormal]
+                odd += [top.max, -top.max] if self.huge else []
                 mask = self.numbers.random(shape) < 0.2
                 found = np.where(mask, self.numbers.choice(np.array(odd, dtype), shape), found)
             return np.asarray(found, dtype)
@@ -239,7 +246,9 @@ class Builder:
     ) -> list[Value]:  # fmt: skip
         """Adds the node. exact: its results are not rounded where its inputs were not."""
         names = [f"t{len(self.values) + k}" for k in range(outputs)]
-        node = helper.make_node(op, ["" if v is None else v.name for v in inputs], names, domain=domain, **attrs)
+        node = helper.make_node(
+            op, ["" if v is None else v.name for v in inputs], names, domain=domain, **attrs
+        )
         given = [v for v in inputs if v is not None]
         given += [self.values[n] for n in captured(node)]
         found = self.evaluate(node, given, [v.array for v in given])
@@ -250,7 +259,9 @@ class Builder:
             if array.shape != shadow.shape or array.dtype != shadow.dtype:
                 raise Rejected
             rounds = str(array.dtype) in ROUNDING and not exact
-            made.append(Value(name, array, self.shaken(shadow) if rounds else shadow, not rounds and not inexact))
+            made.append(
+                Value(name, array, self.shaken(shadow) if rounds else shadow, not rounds and not inexact)
+            )
         for v in made:
             self.judge(v)
         self.values.update((v.name, v) for v in made)

@@ -41,10 +41,14 @@ def unary(b: Builder) -> None:
         if not b.extremes:
             bounds = [b.leaf(b.numbers_of(x.dtype, (), v, v), True) for v in (low, high)]
             (x,) = b.emit("Clip", [x, *bounds], exact=x.exact)
+        elif b.huge and op == "Tan":
+            raise Rejected  # as sin and cos, below
         b.emit(op, [x])
     else:
         op = b.one(SMOOTH)
         x = b.of(*FLOATS)
+        if b.huge and op in ("Sin", "Cos"):
+            raise Rejected  # above 1e5 they are some number from -1 to 1
         if op == "HardSwish" and x.dtype == "float64":
             raise Rejected  # the reference's 1/6 is of f32
         b.emit(op, [x], exact=op in ("Relu", "Neg", "Abs", "Identity"), **attributes(b, op))
@@ -123,7 +127,9 @@ def logic(b: Builder) -> None:
     else:
         x = b.of(*FLOATS, *INTS, "bool")
         y = b.partner(x)
-        mask = b.pick(lambda v: v.dtype == "bool" and v.shape == x.shape, lambda: b.fresh("bool", b.spread(x.shape)))
+        mask = b.pick(
+            lambda v: v.dtype == "bool" and v.shape == x.shape, lambda: b.fresh("bool", b.spread(x.shape))
+        )
         b.emit("Where", [mask, *swapped(b, x, y)], exact=True)
 
 

@@ -87,7 +87,9 @@ def masked(b: Builder, s: Value, batch: int, heads: int, rows: int, keys: int, d
     if way == 1:  # any numbers
         return b.emit("Add", [s, b.fresh(dtype, shape)])[0]
     if way == 2 and keys >= rows:  # a triangle, constant, with finite or infinite numbers
-        square = np.where(np.tri(rows, keys, keys - rows, dtype=bool), 0, b.one([low, -1e4, -np.inf])).astype(dtype)
+        square = np.where(np.tri(rows, keys, keys - rows, dtype=bool), 0, b.one([low, -1e4, -np.inf])).astype(
+            dtype
+        )
         where = square if b.often(0.5) else square[None, None]
         return b.emit("Add", [s, b.leaf(where, True)])[0]
     if way == 3:  # lengths
@@ -103,7 +105,9 @@ def masked(b: Builder, s: Value, batch: int, heads: int, rows: int, keys: int, d
     if way == 5 and len(shape) == 4:  # 1 and 0 of integers, as BERT does
         numbers = (b.numbers.random((batch, 1, 1, keys)) < 0.7).astype(np.int64)
         numbers[..., 0] = 1
-        (f,) = b.emit("Cast", [b.leaf(numbers)], exact=True, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+        (f,) = b.emit(
+            "Cast", [b.leaf(numbers)], exact=True, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        )
         (f,) = b.emit("Sub", [constant(b, 1, dtype), f], exact=True)
         (f,) = b.emit("Mul", [f, constant(b, -1e4, dtype)], exact=True)
         return b.emit("Add", [s, f])[0]
@@ -119,15 +123,25 @@ def attention_op(b: Builder) -> None:
     rows, keys, depth, width = b.one([1, 3, 5, 9]), b.one([3, 5, 9, 12]), b.one([4, 5, 8]), b.one([4, 6])
     attrs: dict[str, object] = {}
     if b.often(0.4):
-        shapes = [(batch, rows, heads * group * depth), (batch, keys, heads * depth), (batch, keys, heads * width)]
+        shapes = [
+            (batch, rows, heads * group * depth),
+            (batch, keys, heads * depth),
+            (batch, keys, heads * width),
+        ]
         attrs = {"q_num_heads": heads * group, "kv_num_heads": heads}
     else:
-        shapes = [(batch, heads * group, rows, depth), (batch, heads, keys, depth), (batch, heads, keys, width)]
+        shapes = [
+            (batch, heads * group, rows, depth),
+            (batch, heads, keys, depth),
+            (batch, heads, keys, width),
+        ]
     inputs: list[Value | None] = [b.fresh(dtype, s) for s in shapes]
     past = b.one([2, 4]) if b.often(0.3) else 0
     total = keys + past
     if b.often(0.4):
-        mask = b.one([(rows, total), (1, 1, rows, total), (batch, 1, rows, total), (batch, heads * group, rows, total)])
+        mask = b.one(
+            [(rows, total), (1, 1, rows, total), (batch, 1, rows, total), (batch, heads * group, rows, total)]
+        )
         if b.often(0.5):
             bools = b.numbers.random(mask) < 0.7
             bools[..., 0] = True
@@ -155,7 +169,11 @@ def scale_zero(b: Builder, kind: str, x: Value, axis: int | None = None) -> tupl
     step = np.asarray(b.numbers.uniform(0.02, 0.06, shape), np.float32)
     middle = (info.max + info.min + 1) // 2
     symmetric = kind == "int8" and b.often(0.6)
-    zero = np.zeros(shape) if symmetric else np.clip(middle + b.numbers.integers(-9, 9, shape), info.min, info.max)
+    zero = (
+        np.zeros(shape)
+        if symmetric
+        else np.clip(middle + b.numbers.integers(-9, 9, shape), info.min, info.max)
+    )
     return b.leaf(step, True), b.leaf(np.asarray(zero, kind), True)
 
 
@@ -204,7 +222,9 @@ def quantised_chain(b: Builder) -> None:
         out = group * b.one([1, 2, 3])
         w = held(b, (out, c // group, *b.one([(1, 1), (3, 3), (2, 3)])), b.one(["int8", "int8", "uint8"]), 0)
         attrs = window(b, x, list(w.shape[2:]))
-        (y,) = b.emit("Conv", [x, w, *([b.fresh("float32", (out,))] if b.often(0.5) else [])], group=group, **attrs)
+        (y,) = b.emit(
+            "Conv", [x, w, *([b.fresh("float32", (out,))] if b.often(0.5) else [])], group=group, **attrs
+        )
     elif way == 2:
         shape = b.some_shape(1, 4)
         first = quantised(b, b.fresh("float32", shape))
@@ -252,7 +272,14 @@ def integer_product(b: Builder) -> None:
 
 
 def add_weights(
-    b: Builder, x: Value, packed: Value, steps: Value, extra: list[Value | None], n: int, bits: int, block: int
+    b: Builder,
+    x: Value,
+    packed: Value,
+    steps: Value,
+    extra: list[Value | None],
+    n: int,
+    bits: int,
+    block: int,
 ) -> None:
     """com.microsoft's MatMulNBits, which onnx.reference does not know: its value is put together here."""
     q, blocks = packed.array, packed.shape[1]
@@ -346,7 +373,12 @@ def branch(b: Builder) -> None:
         return helper.make_graph([node], name, [], [helper.make_tensor_value_info(out, kind, None)])
 
     cond = b.leaf(np.array(b.often(0.5)))
-    b.emit("If", [cond], then_branch=body("then", b.one(["Add", "Neg"])), else_branch=body("else", b.one(["Mul", "Abs"])))
+    b.emit(
+        "If",
+        [cond],
+        then_branch=body("then", b.one(["Add", "Neg"])),
+        else_branch=body("else", b.one(["Mul", "Abs"])),
+    )
 
 
 def loop(b: Builder) -> None:
@@ -372,7 +404,12 @@ def loop(b: Builder) -> None:
     ]
     turns = b.leaf(np.array(b.one([1, 2, 4]), np.int64))
     start = b.fresh("float32", x.shape)
-    b.emit("Loop", [turns, constant(b, True, "bool"), start], 2, body=helper.make_graph(nodes, "turn", inputs, outputs))
+    b.emit(
+        "Loop",
+        [turns, constant(b, True, "bool"), start],
+        2,
+        body=helper.make_graph(nodes, "turn", inputs, outputs),
+    )
 
 
 def scanned(b: Builder) -> None:

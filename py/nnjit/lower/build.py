@@ -242,6 +242,7 @@ class Build(Kernels):
     def _outputs(self) -> None:
         """Graph outputs get buffers of their own, in row-major order."""
         inputs = {self.tensors.places[v].buffer for v in self.graph.inputs if v in self.tensors.places}
+        hosted = {v for s in self.steps if isinstance(s, HostCall) for v in (*s.inputs, *s.outputs)}
         used: set[Buffer] = set()
         for i, v in enumerate(self.graph.outputs):
             if v.shape is None or not holds(self.target, v):
@@ -255,7 +256,7 @@ class Build(Kernels):
             dense = Layout.row_major(v.shape)
             copy = Buffer(v.name, max(1, dense.span) * SIZES[v.dtype])
             self.copy_into(v, copy, dense, [], False)
-            if buffer in inputs:  # the place of `v` stays where its feed goes
+            if buffer in inputs or v in hosted:  # `v` itself stays where its feed goes, or a host call finds it
                 v = self.graph.outputs[i] = Value(f"{v.name}/out", v.dtype, v.shape)
             self.tensors.put(v, copy, dense)
             used.add(copy)

@@ -117,8 +117,6 @@ def _part(name: str, part: int) -> str:
 def _unrolled(
     a: Axis, o: Options, at: dict[str, Index], inside: Callable[[dict[str, Index]], list[Stmt]]
 ) -> list[Stmt]:
-    if not a.extent:
-        return []  # nothing is summed: the start is the sum
     u = min(o.unroll.get(a.name, 1), a.extent)
     full, rem = divmod(a.extent, u)
     out: list[Stmt] = []

@@ -164,23 +164,31 @@ _RULED = facts((*_RULES, "f16", "bf16"))
 
 def _load_half(x: Expr) -> Expr:
     access: Access = x.attr
-    other = tuple(_bits(as_f32(a), x.dtype) for a in x.args)
-    return _value(Expr("load", "u16", other, access), x.dtype)
+    if x.dtype == "bf16":
+        other = tuple(_bits(as_f32(a), x.dtype) for a in x.args)
+        return _value(Expr("load", "u16", other, access), x.dtype)
+    # with its sign in the upper half, where it is wanted
+    signed = tuple(_signed(_bits(as_f32(a), x.dtype)) for a in x.args)
+    return _widened(op("shl", cast(Expr("load", "i16", signed, access), "i32"), i32(13)))
+
+
+def _signed(bits: Expr) -> Expr:
+    return const(bits.attr - (bits.attr >> 15 << 16), "i16") if bits.op == "const" else cast(bits, "i16")
 
 
 def _value(bits: Expr, dtype: str) -> Expr:
     """binary16 or bfloat16 bits (a u16) as an f32."""
-    wide = cast(bits, "i32")
-    if dtype == "bf16":
-        return bitcast(op("shl", wide, i32(16)), "f32")
-    # shift the 15 low bits to f32's place; times 2^112 mends the exponent, denormals included
-    magnitude = op("shl", op("band", wide, i32(0x7FFF)), i32(13))
-    scaled = op("mul", bitcast(magnitude, "f32"), f32(2.0**112))
-    special = bitcast(op("bor", magnitude, i32(0x7F800000)), "f32")
-    v = bitcast(select(compare("ge", op("band", wide, i32(0x7FFF)), i32(0x7C00)), bitcast(special, "i32"),
-                       bitcast(scaled, "i32")), "i32")  # fmt: skip
-    sign = op("shl", op("band", wide, i32(0x8000)), i32(16))
-    return bitcast(op("bor", v, sign), "f32")
+    high = op("shl", cast(bits, "i32"), i32(16))
+    return bitcast(high, "f32") if dtype == "bf16" else _widened(op("shr", high, i32(3)))
+
+
+def _widened(shifted: Expr) -> Expr:
+    """binary16 bits as an f32: the 15 lower ones are in f32's place, all above them are the sign.
+
+    Times 2^112 mends the exponent, denormals included; infinities and NaNs, 2^16 and more then, get the largest."""
+    v = op("mul", bitcast(op("band", shifted, i32(-0x70002000)), "f32"), f32(2.0**112))
+    finite = compare("lt", Expr("abs", "f32", (v,)), f32(2.0**16))
+    return bitcast(op("bor", bitcast(v, "i32"), select(finite, i32(0), i32(0x7F800000))), "f32")
 
 
 def _bits(x: Expr, dtype: str) -> Expr:
@@ -188,21 +196,26 @@ def _bits(x: Expr, dtype: str) -> Expr:
     if x.op == "const":
         return const(half_bits(x.attr, dtype), "u16")
     raw = bitcast(x, "i32")
-    nan = compare("ne", x, x)
     if dtype == "bf16":
+        nan = compare("ne", x, x)
         odd = op("band", Expr("shr", "i32", (raw, i32(16))), i32(1))
         rounded = op("shr", op("add", raw, op("add", odd, i32(0x7FFF))), i32(16))
-        return cast(select(nan, i32(0x7FC0), op("band", rounded, i32(0xFFFF))), "u16")
-    sign = op("band", op("shr", raw, i32(16)), i32(0x8000))
-    a = op("band", raw, i32(0x7FFFFFFF))
-    # normal: rebias and round at bit 13; below 2^-14: adding 0.5 lines the mantissa up with the result's
-    odd = op("band", op("shr", a, i32(13)), i32(1))
-    normal = op("shr", op("add", op("add", a, i32(-0x38000000 + 0xFFF)), odd), i32(13))
-    small = op("sub", bitcast(op("add", bitcast(a, "f32"), f32(0.5)), "i32"), i32(0x3F000000))
-    v = select(compare("lt", a, i32(0x38800000)), small, normal)
-    v = select(compare("ge", a, i32(0x477FF000)), i32(0x7C00), v)
-    v = select(nan, i32(0x7E00), v)
-    return cast(op("bor", v, sign), "u16")
+        return _held(select(nan, i32(0x7FC0), op("band", rounded, i32(0xFFFF))))
+    # 4|x|, infinite from 2^16 on, plus the power of two that leaves it 11 bits (from 2^-14 down as many as there are):
+    # the addition rounds, and what it has above those bits is the exponent. The method is that of the FP16 library.
+    size = op("band", raw, i32(0x7FFFFFFF))
+    four = op("mul", op("mul", bitcast(size, "f32"), f32(2.0**112)), f32(2.0**-110))
+    power = op("band", op("add", size, i32(15 << 23)), i32(0x7F800000))
+    total = bitcast(op("add", four, bitcast(op("max", power, i32(128 << 23)), "f32")), "i32")
+    # a NaN keeps its highest bit, and no lower ones may carry it past the largest
+    exponent, digits = op("band", op("shr", total, i32(13)), i32(0x7E00)), op("band", total, i32(0xFFF))
+    v = op("min", op("add", exponent, digits), i32(0x7FFF))
+    return _held(op("bor", v, op("band", op("shr", raw, i32(16)), i32(0x8000))))
+
+
+def _held(bits: Expr) -> Expr:
+    """An i32 that is a u16 already: in a register they are the same."""
+    return Expr("bitcast", "u16", (bits,))
 
 
 def half_bits(value: float, dtype: str) -> int:

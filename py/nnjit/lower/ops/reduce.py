@@ -105,7 +105,7 @@ def _nothing(combine: str, dtype: str) -> Expr:
 
 @computation("ReduceLogSumExp")
 def log_sum_exp(ctx: Context, node: Node, out: int) -> Computation:
-    """max + ln sum e^(x - max)."""
+    """max + ln sum e^(x - max), from 0 instead of an infinite maximum: an infinity has no distance from itself."""
     x = node.inputs[0]
     assert x is not None and x.shape is not None
     reduced = reduced_axes(node)
@@ -117,8 +117,10 @@ def log_sum_exp(ctx: Context, node: Node, out: int) -> Computation:
     wide = accumulate(x.dtype)
     v = cast(ctx.read(x, idx), wide)
     top = keep("top", gone, "max", v, acc(wide))
-    body = Expr("exp", wide, (op("sub", v, local("top", wide)),))
-    value = op("add", Expr("log", wide, (acc(wide),)), local("top", wide))
+    size = Expr("abs", wide, (local("top", wide),))
+    start = select(compare("lt", size, const(math.inf, wide)), local("top", wide), const(0, wide))
+    body = Expr("exp", wide, (op("sub", v, start),))
+    value = op("add", Expr("log", wide, (acc(wide),)), start)
     if not node.attrs.get("keepdims", 1):
         at = [i for d, i in enumerate(at) if d not in reduced]
     return Computation(
