@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.browser.api_page import Api
+from tests.browser.api_page import Api, tiny, tiny_weight
 from tests.device.test_tuning import net
 
 FAULTY = """async ([path, x, { label, shared, change }]) => {
@@ -91,3 +91,98 @@ def test_wrong_numbers_are_found_and_another_kernel_takes_over(gpu: Api, shared:
     }
     assert placed["Softmax"] == "webgpu"
     assert placed["MatMul"] == placed["Gemm"] == ("webgpu" if shared else "reference"), found["placement"]
+
+
+FULL = """async ([path]) => {
+  const session = await create(path, { executionProviders: ['webgpu'] });
+  const given = (rows) => ({ x: T('float32', new Float32Array(rows * 4).fill(1), [rows, 4]) });
+  const rows = async (n) => {
+    const { z } = await session.run(given(n));
+    return [z.data.length, z.data[0], z.data.at(-1), session.stats().plans];
+  };
+  const { createBuffer, pushErrorScope, popErrorScope } = GPUDevice.prototype;
+  let held = 0;
+  let room = Infinity;
+  let failed = 0;
+  const scopes = [];
+  GPUDevice.prototype.createBuffer = function (how) {
+    if (held + how.size > room) {
+      failed++;
+      for (const scope of scopes) if (scope.filter === 'out-of-memory') scope.full = true;
+      return createBuffer.call(this, { ...how, usage: 3 }); // nothing can be done with it
+    }
+    const made = createBuffer.call(this, how);
+    const { destroy } = made;
+    let gone = false;
+    held += how.size;
+    made.destroy = function () {
+      if (!gone) held -= how.size;
+      gone = true;
+      destroy.call(made);
+    };
+    return made;
+  };
+  GPUDevice.prototype.pushErrorScope = function (filter) {
+    scopes.push({ filter });
+    pushErrorScope.call(this, filter);
+  };
+  GPUDevice.prototype.popErrorScope = function () {
+    const { full } = scopes.pop();
+    const error = popErrorScope.call(this);
+    return full ? error.then(() => new GPUOutOfMemoryError('no room')) : error;
+  };
+  try {
+    const first = await rows(50_000);
+    room = held + 1_300_000; // the second's plan, but not the buffers that its outputs come through
+    const squeezed = await rows(40_000);
+    const often = failed;
+    room = 1_300_000;
+    const { code } = await failure(rows(40_001));
+    room = Infinity;
+    return { first, squeezed, often, code, again: await rows(3), backend: session.backend };
+  } finally {
+    Object.assign(GPUDevice.prototype, { createBuffer, pushErrorScope, popErrorScope });
+    await session.release();
+  }
+}"""
+
+
+def test_a_run_that_finds_no_room_is_repeated_with_what_other_shapes_held(gpu: Api) -> None:
+    found = gpu.run(FULL, [gpu.put("tiny.onnx", tiny())])
+    y = np.maximum(np.ones(4, np.float32) @ tiny_weight(), 0)
+    for key, rows, plans in (("first", 50_000, 1), ("squeezed", 40_000, 1), ("again", 3, 2)):
+        assert found[key] == [3 * rows, y[0], y[-1], plans], key
+    assert found["often"] >= 1 and found["code"] == "OUT_OF_MEMORY" and found["backend"] == "webgpu"
+
+
+def test_a_feed_that_was_destroyed_is_no_stale_result(gpu: Api) -> None:
+    """Runs that went well before, with outputs on either side."""
+    found = gpu.run(
+        """async ([path]) => {
+          const nnjit = (await import('/nnjit.js')).default;
+          const told = {};
+          for (const preferredOutputLocation of ['cpu', 'gpu-buffer']) {
+            const session = await create(path, { executionProviders: ['webgpu'], preferredOutputLocation });
+            const { device } = nnjit.env.webgpu;
+            const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+            const buffer = device.createBuffer({ size: 32, usage });
+            const fed = () => nnjit.Tensor.fromGpuBuffer(buffer, { dataType: 'float32', dims: [2, 4] });
+            for (let i = 0; i < 3; i++) (await session.run({ x: fed() })).z.dispose();
+            buffer.destroy();
+            const x = T('float32', new Float32Array(8), [2, 4]);
+            const later = async () => {
+              await (await session.run({ x: fed() })).z.getData();
+              await session.run({ x });
+            };
+            const { code, message } = await failure(later());
+            const { z } = await session.run({ x });
+            told[preferredOutputLocation] = { code, message, after: Array.from(await z.getData()) };
+            await session.release();
+          }
+          return told;
+        }""",
+        [gpu.put("tiny.onnx", tiny())],
+    )
+    for where, told in found.items():
+        assert told["code"] == "BAD_PLAN" and "destroyed" in told["message"], (where, told)
+        assert told["after"] == [0.0] * 6

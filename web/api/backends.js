@@ -89,6 +89,11 @@ export class Backends {
     return this.#now.ask(method, args);
   }
 
+  /** @param {Request} request @param {Progress} progress @param {AbortSignal | null} signal */
+  alone(request, progress, signal) {
+    return this.#now.alone(request, progress, signal);
+  }
+
   /** @param {string} key @param {number[]} kernels */
   refuse(key, kernels) {
     return this.#now.refuse(key, kernels);

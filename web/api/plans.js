@@ -319,6 +319,15 @@ export class Plans {
     await this.open(progress, signal);
   }
 
+  /**
+   * The session has all memory to itself: other shapes' plans go, and this request's is made anew.
+   * @param {Request} request @param {Progress} progress @param {AbortSignal | null} signal @returns {Promise<Prepared>}
+   */
+  async alone(request, progress, signal) {
+    await this.#reopen(progress, signal, request);
+    return this.get(request, progress, signal);
+  }
+
   /** Lets go of everything in both workers. @returns {Promise<number>} bytes the engine got back */
   async close() {
     const id = this.id;

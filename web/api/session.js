@@ -148,9 +148,12 @@ export class InferenceSession {
     let ready = performance.now();
     const names = [...wanted.keys()];
     const again = async (/** @type {unknown} */ error) => {
-      // The device is gone and the feeds are still here: a new device, the plan made anew, the same run.
-      if (asFailure(error).code !== 'DEVICE_LOST' || [...feeds.values()].some(lost)) throw error;
-      plan = await this.#plans.get(requestOf(feeds), progress, signal);
+      const { code } = asFailure(error);
+      const full = code === 'OUT_OF_MEMORY' && plan.backend === 'webgpu';
+      // The device is gone and the feeds are still here: a new device, the plan made anew, the same run. Or it has no room
+      // beside what the session holds for other shapes.
+      if (!full && (code !== 'DEVICE_LOST' || [...feeds.values()].some(lost))) throw error;
+      plan = await (full ? this.#plans.alone(requestOf(feeds), progress, signal) : this.#plans.get(requestOf(feeds), progress, signal));
       ready = performance.now();
       return this.#plans.execute(plan, feeds, wanted, signal);
     };

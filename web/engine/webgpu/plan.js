@@ -30,8 +30,10 @@ export class LoadedPlan {
   #hosted;
   /** @type {Promise<unknown>[]} */
   #flight = [];
-  /** Whether a run of it has been looked at for errors. */
-  proven = false;
+  /** No run has ended that could have told what is wrong. */
+  #first = true;
+  /** What was wrong with a run that had ended by then. @type {unknown} */
+  #fault = null;
   /** @type {import('./wait.js').Waiter | null} */
   waiter = null;
 
@@ -62,8 +64,20 @@ export class LoadedPlan {
 
   /** When another run may be queued. @param {Promise<unknown>} done when the device is through with the last one */
   async queued(done) {
+    done.catch((fault) => {
+      this.#fault = fault;
+    });
+    if (this.#first) await done;
+    this.#first = false;
     this.#flight.push(done);
     if (this.#flight.length > QUEUED) await this.#flight.shift();
+  }
+
+  /** Throws what was wrong with a run whose outputs stayed on the device. */
+  look() {
+    const fault = this.#fault;
+    this.#fault = null;
+    if (fault) throw fault;
   }
 
   /** @param {ShaderKernel} kernel @param {GpuBinding[]} bindings @returns {Bound} */
@@ -125,7 +139,7 @@ export class LoadedPlan {
       constants.delete(this.plan.buffers[at].constant);
       this.#give(at);
     }
-    this.proven = false; // the next run is looked at
+    this.#first = true;
   }
 
   /** @param {number} at */

@@ -1,13 +1,14 @@
 // One inference on the GPU: feeds are written, segments encoded (a pass each, everything in one command buffer as far as
 // the host is not needed), outputs copied and mapped. Also the times of each step, for profile().
 
-import { NnjitError, check, throwIfAborted } from '../errors.js';
+import { check, throwIfAborted } from '../errors.js';
 import { asBytes, copyOf } from '../values.js';
 import { callHost, storedTensor } from './host.js';
 import { COPY_DST, COPY_SRC, STORAGE } from './shader.js';
 import { asIs, storedBytes } from './stored.js';
 import { StepClock } from './timing.js';
 import { Waiter } from './wait.js';
+import { Watch } from './watch.js';
 
 /** @typedef {import('./plan.js').LoadedPlan} LoadedPlan */
 /** @typedef {import('./types.d.ts').GpuFeed} GpuFeed */
@@ -33,14 +34,29 @@ const SUBMIT_FLOPS_SOFTWARE = 4e8;
  * @param {RunOptions} options @param {Context} context @param {boolean} software
  * @returns {Promise<{outputs: GpuOutput[], ms: number, segments: {kind: string, ms: number}[]}>}
  */
-export async function run(device, loaded, session, feeds, { fetch, into = [], stay = [], pin = [] }, context, software) {
+export async function run(device, loaded, session, feeds, options, context, software) {
+  loaded.look();
+  const watch = new Watch(device, loaded.key);
+  watch.open();
+  try {
+    return await watched(watch, device, loaded, session, feeds, options, context, software);
+  } finally {
+    watch.close();
+  }
+}
+
+/**
+ * @param {Watch} watch open @param {GPUDevice} device @param {LoadedPlan} loaded @param {string} session @param {GpuFeed[]} feeds
+ * @param {RunOptions} options @param {Context} context @param {boolean} software
+ * @returns {Promise<{outputs: GpuOutput[], ms: number, segments: {kind: string, ms: number}[]}>}
+ */
+async function watched(watch, device, loaded, session, feeds, { fetch, into = [], stay = [], pin = [] }, context, software) {
   const start = performance.now();
   const { plan } = loaded;
   /** @type {Map<string, HostValue>} */
   const values = new Map();
   /** @type {Map<string, Uint8Array>} */
   const known = new Map();
-  if (!loaded.proven) device.pushErrorScope('validation');
   let encoder = device.createCommandEncoder({ label: loaded.key });
   storeFeeds(encoder, loaded, feeds, values, known);
   const segments = [];
@@ -57,7 +73,9 @@ export async function run(device, loaded, session, feeds, { fetch, into = [], st
       }
     } else {
       device.queue.submit([encoder.finish()]);
+      watch.close();
       await callHost(device, loaded, session, segment, values, known, context);
+      watch.open();
       encoder = device.createCommandEncoder();
     }
     segments.push({ kind: segment.kind, ms: performance.now() - begun });
@@ -74,15 +92,14 @@ export async function run(device, loaded, session, feeds, { fetch, into = [], st
   });
   loaded.outputs.encode(encoder, wanted);
   device.queue.submit([encoder.finish()]);
-  if (!loaded.proven) {
-    const error = await device.popErrorScope();
-    if (error) throw new NnjitError('BAD_PLAN', `The device refused plan "${loaded.key}": ${error.message}`, { plan: loaded.key });
-    loaded.proven = true;
-  }
+  watch.close();
   const waited = performance.now();
   if (wanted.some(({ ref }) => ref.nbytes)) {
     const waiter = (loaded.waiter ??= new Waiter(!software, loaded.plan.wait));
-    const read = await waiter.until(device, loaded.outputs.read(wanted));
+    const reading = waiter.until(device, loaded.outputs.read(wanted));
+    reading.catch(() => undefined); // what is wrong with the run says more than that its outputs could not be read
+    await watch.told();
+    const read = await reading;
     wanted.forEach(({ at }, i) => {
       outputs[at] = read[i];
     });
@@ -91,7 +108,7 @@ export async function run(device, loaded, session, feeds, { fetch, into = [], st
       outputs[at] = place ?? new Uint8Array(0);
     });
     // nothing to read: what stays on the device is there for whoever is queued next, and few runs wait at a time
-    await loaded.queued(device.queue.onSubmittedWorkDone());
+    await loaded.queued(Promise.all([device.queue.onSubmittedWorkDone(), watch.told()]));
   }
   segments.push({ kind: 'readback', ms: performance.now() - waited });
   return { outputs, ms: performance.now() - start, segments };

@@ -1,0 +1,42 @@
+// What a device finds wrong with a run: memory it has not, commands it refuses. Takes note between open() and close(), where
+// nothing is awaited, because a device's error scopes are a stack that others use too; tells afterwards.
+
+import { NnjitError } from '../errors.js';
+
+export class Watch {
+  /** @type {Promise<GPUError | null>[]} */
+  #found = [];
+  #open = false;
+
+  /** @param {GPUDevice} device @param {string} plan its key */
+  constructor(device, plan) {
+    this.device = device;
+    this.plan = plan;
+  }
+
+  open() {
+    this.device.pushErrorScope('out-of-memory');
+    this.device.pushErrorScope('validation');
+    this.#open = true;
+  }
+
+  /** A second time does nothing. */
+  close() {
+    if (!this.#open) return;
+    this.#open = false;
+    for (let scope = 0; scope < 2; scope++) {
+      const told = this.device.popErrorScope();
+      told.catch(() => undefined); // of a device that was lost: the run ends with that
+      this.#found.push(told);
+    }
+  }
+
+  /** Rejects if anything was wrong: OUT_OF_MEMORY before what follows from it. @returns {Promise<void>} */
+  async told() {
+    const errors = await Promise.all(this.#found);
+    const full = errors.find((error) => error instanceof GPUOutOfMemoryError);
+    if (full) throw new NnjitError('OUT_OF_MEMORY', `The GPU has no room for what plan "${this.plan}" needs to run: ${full.message}`, { plan: this.plan });
+    const refused = errors.find(Boolean);
+    if (refused) throw new NnjitError('BAD_PLAN', `The device refused plan "${this.plan}": ${refused.message}`, { plan: this.plan });
+  }
+}
