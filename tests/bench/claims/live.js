@@ -14,8 +14,12 @@
 
 const AFTER_GAP_MS = 20;
 
-/** @param {How} how */
-export async function live(how) {
+/**
+ * The model's feeds and sessions of it, once the study's Python has run, and the adapter's name.
+ * @param {Pick<How, 'url' | 'python' | 'threads' | 'hold' | 'sessions' | 'backend' | 'adapter'>} how
+ * @param {Record<string, any>} more options of each session
+ */
+export async function opened(how, more) {
   const { decode, readBundle } = await import('/t/support/values.js');
   const nnjit = await import('/nnjit.js');
   nnjit.env.wasm.numThreads = how.threads;
@@ -26,13 +30,18 @@ export async function live(how) {
     Object.fromEntries(Object.entries(given).map(([n, value]) => [n, decode(value, blob, nnjit.Tensor)])));
   for (const code of how.python) await nnjit.python(code);
   if (how.hold) await nnjit.python('import nnjit.tune.search as search; search.WIN = 0.0');
-  /** @type {Record<string, any>} */
-  const options = { executionProviders: [how.backend], ...(how.beforeMs ? {} : { tune: { mode: how.mode } }) };
+  const options = { executionProviders: [how.backend], ...more };
   /** @type {any[]} */
   const sessions = [];
   for (let i = 0; i < how.sessions; i++) sessions.push(await nnjit.InferenceSession.create(head.job.url, options));
   const adapter = how.backend === 'webgpu' ? await nameOf(nnjit.env.webgpu) : '';
   if (!adapter.includes(how.adapter)) throw new Error(`the adapter is '${adapter}'; '${how.adapter}' is expected`);
+  return { feeds, sessions, adapter };
+}
+
+/** @param {How} how */
+export async function live(how) {
+  const { feeds, sessions, adapter } = await opened(how, how.beforeMs ? {} : { tune: { mode: how.mode } });
   if (how.records) await sessions[0].tuning.import(how.records);
   const origin = performance.now();
   /** @type {Record<string, any>[]} */

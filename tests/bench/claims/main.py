@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from tests.bench.claims import live, quality, race, tables, together
+from tests.bench.claims import blocks, live, quality, race, tables, together
 
 STUDIES: dict[str, tuple[str, Callable[..., int]]] = {
     "screen": ("every schedule of the raw spaces of thirty kernels, timed once; resumable", quality.screen),
@@ -13,11 +13,12 @@ STUDIES: dict[str, tuple[str, Callable[..., int]]] = {
     "race": ("the list against a search of 1,000 trials; resumable", race.race),
     "live": ("when 95% of the final speed is reached, from the first run on", live.live),
     "overhead": ("what trying candidates adds to the runs, where none may win", live.overhead),
+    "p99": ("the longest runs in stretches with and without the tuner, in turn", blocks.p99),
     "second": ("a profile's next visit, and its records in another profile", live.second),
     "patterns": ("bursts, rare runs, two sessions, growing batches", live.patterns),
     "sizes": ("what the length of a kernel's list buys", live.sizes),
     "together": (
-        "one of the five before for several models at once, each on cores of its own",
+        "one of the six before for several models at once, each on cores of its own",
         together.together,
     ),
     "tables": ("what was found, as tables; `tables docs` writes them into docs/tuning.md", tables.tables),

@@ -182,6 +182,23 @@ def costing() -> str:
     return table(head, body) if body else ""
 
 
+def tails() -> str:
+    """How much longer the longest runs are while candidates are tried."""
+    rows = latest("p99", lambda r: (r["model"], r["how"]["backend"], r["how"]["gapMs"]))
+    body = []
+    for r in sorted(rows, key=lambda r: (r["how"]["gapMs"], ORDER.index(r["model"]))):
+        f, gap = r["figures"], r["how"]["gapMs"]
+        low, high = f["ratioWithin"]
+        least, most = f["controlWithin"]
+        body.append((r["model"], f"{gap} ms between" if gap else "no pause", f["blocks"]["work"], f["runs"]["work"],
+                     f["runs"]["rest"] + f["runs"]["again"], f["tried"], f"p{100 * f['q']:.0f}",
+                     f"{f['ratio']:.2f} ({low:.2f} to {high:.2f})", f"{f['control']:.2f} ({least:.2f} to {most:.2f})",
+                     f"{f['p50']['rest']:.2f}, {f['p50']['work']:.2f}"))  # fmt: skip
+    head = ("model", "use", "stretches", "runs with the tuner", "without", "tried", "of",
+            "with over without (95% interval)", "without over without", "p50 without, with, ms")  # fmt: skip
+    return table(head, body) if body else ""
+
+
 def overhead_both(row: dict[str, Any]) -> tuple[Any, ...]:
     return *overhead_key(row), row["how"]["control"]
 
@@ -248,6 +265,7 @@ TABLES = {
     "race": racing,
     "live": living,
     "overhead": costing,
+    "p99": tails,
     "second": sharing,
     "patterns": using,
     "budgets": budgets,

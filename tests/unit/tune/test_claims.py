@@ -14,7 +14,7 @@ from nnjit.runtime import tuning
 from nnjit.runtime.local import LocalSession
 from nnjit.tune.device import DeviceFacts
 from nnjit.tune.space import LIMIT, space_of
-from tests.bench.claims import handicap
+from tests.bench.claims import blocks, handicap
 from tests.bench.claims.live import asked
 from tests.bench.claims.quality import choice_at
 from tests.bench.claims.race import RANDOM, Evolution
@@ -103,6 +103,27 @@ def test_the_start_is_judged_when_code_is_warm() -> None:
     assert start_ms(found) == 20  # from 450 ms on: the runs at 500 ms and later
     assert start_ms({**found, "during": [], "after": runs(*[90] * 5, *[30] * 5)}) == 30
     assert start_ms({**found, "before": runs(*[90] * 5, *[40] * 5)}) == 40
+
+
+def test_the_longest_runs_are_compared_by_stretches() -> None:
+    def stretch(kind: str, *ms: float) -> dict[str, Any]:
+        return {"kind": kind, "ms": list(ms), "tried": 2 * (kind == "work"), "delayedMs": 1.0}
+
+    calm = [10.0] * 20
+    same = [stretch(k, *calm) for k in ("work", "rest", "again") for _ in range(8)]
+    f = blocks.judge(same)
+    assert (f["q"], f["ratio"], f["ratioWithin"], f["control"]) == (0.99, 1.0, (1.0, 1.0), 1.0)
+    assert f["runs"] == {"work": 160, "rest": 160, "again": 160} and f["tried"] == 16 and f["delayedMs"] == 8
+    # each stretch with the tuner has a run that waited
+    late = blocks.judge([stretch("work", *calm[1:], 13.0) for _ in range(8)] + same[8:])
+    assert late["ratio"] == 1.3 == late["ratioWithin"][0]
+    # one that something else held up: the interval says that it may be nothing
+    odd = blocks.judge([stretch("work", *calm[3:], 20.0, 20.0, 20.0), *same[1:]])
+    assert odd["ratio"] == 2.0 and odd["ratioWithin"] == (1.0, 2.0)
+    assert blocks.judge([stretch(k, *calm) for k in blocks.KINDS])["q"] == 0.95
+    assert blocks.asked(["a", "gapMs=20", "backend=webgpu"]) == (["a"], {"gapMs": 20, "backend": "webgpu"})
+    with pytest.raises(ValueError, match="no key 'gap'"):
+        blocks.asked(["gap=3"])
 
 
 def test_arguments_of_a_study() -> None:
