@@ -1,4 +1,4 @@
-"""Random models, built node by node: each node is evaluated by onnx.reference as it is added, so that every value is known.
+"""Random models, built node by node: onnx.reference evaluates each node as it is added, so every value is known.
 
 `Builder(seed, area).build(steps)` -> Case: nodes, constants, feeds, and what every value must be.
 A value carries a *shadow*: the same computation with each step's result shaken by its rounding. How far the

@@ -178,7 +178,7 @@ def scale_zero(b: Builder, kind: str, x: Value, axis: int | None = None) -> tupl
 
 
 def quantised(b: Builder, x: Value, kind: str = "") -> Value:
-    """Quantised and back again: what it is off by is a step, whichever side a tie falls on, so only exact values are."""
+    """Quantised and back again, exact values only: others may lie at a tie."""
     if not x.exact:
         raise Rejected
     kind = kind or b.one(["uint8", "int8"])
@@ -198,7 +198,7 @@ def held(b: Builder, shape: tuple[int, ...], kind: str, axis: int | None) -> Val
 
 
 def rounded(b: Builder, y: Value) -> None:
-    """Quantised at last: a value at a tie may fall on either side, so it is moved far from ties where it can't be exact."""
+    """Quantised at last; not where a value lies at a tie, from where rounding takes it to either side."""
     kind = b.one(["uint8", "int8"])
     step, zero = scale_zero(b, kind, y)
     array = y.array.astype(np.float64) / float(step.array)

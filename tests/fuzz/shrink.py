@@ -1,4 +1,4 @@
-"""The smallest case that shows the same kind of fault: nodes are left out one after another, their results fed instead."""
+"""The smallest case that shows the same kind of fault: nodes are left out one by one, their results fed instead."""
 
 from __future__ import annotations
 

@@ -124,7 +124,8 @@ def transposed(b: Builder, x: Value) -> Value:
 
 
 EQUATIONS = ["ij,jk->ik", "bij,bjk->bik", "bhid,bhjd->bhij", "bhij,bhjd->bhid", "ij->ji", "ii->i", "ij,ij->", "i,j->ij",
-             "bij->bj", "bid,bjd->bij", "...ij,...jk->...ik", "bqhd,bkhd->bhqk", "ijk,kl->ijl", "ij,kj", "abc,cd,ad->ab"]  # fmt: skip
+             "bij->bj", "bid,bjd->bij", "...ij,...jk->...ik", "bqhd,bkhd->bhqk", "ijk,kl->ijl", "ij,kj",
+             "abc,cd,ad->ab"]  # fmt: skip
 
 
 def einsum(b: Builder) -> None:
