@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from .env import Environment
@@ -15,7 +17,10 @@ CHECKS = ("ruff", "format", "mypy", "mypy-3.10", "tsc", "tsc-tests")
 
 
 def run_checks(root: Path, env: Environment, typescript: Path, say: Say, only: list[str]) -> list[str]:
-    """Run the named checks, all if none is named; those that failed. `typescript` is the unpacked package."""
+    """Run the named checks, all if none is named; those that failed. `typescript` is the unpacked package.
+
+    As many at a time as there are cores. What each says comes as one piece, in the order of the names.
+    """
     python = str(env.python)
     tsc = [str(env.node()), str(typescript / "lib" / "tsc.js")]
     mypy = [python, "-m", "mypy", "--no-error-summary"]
@@ -29,12 +34,20 @@ def run_checks(root: Path, env: Environment, typescript: Path, say: Say, only: l
         "tsc": [*tsc, "--project", "web"],
         "tsc-tests": [*tsc, "--project", "tests"],
     }
+
+    def run(name: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            commands[name], cwd=root, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+
+    names = only or list(CHECKS)
     failed = []
-    for name in only or CHECKS:
-        done = subprocess.run(commands[name], cwd=root, check=False)
-        say(f"{name}: {'ok' if done.returncode == 0 else 'FAILED'}")
-        if done.returncode:
-            failed.append(name)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as cores:
+        for name, done in zip(names, cores.map(run, names), strict=True):
+            if done.returncode:
+                failed.append(name)
+                say(done.stdout.rstrip())
+            say(f"{name}: {'FAILED' if done.returncode else 'ok'}")
     return failed
 
 
