@@ -110,6 +110,30 @@ def copy_spec(size: int) -> KernelSpec:
     )
 
 
+def read_shader(nbytes: int, threads: int = 128, each: int = 10) -> dict[str, Any]:
+    """Reads about so many bytes and does next to nothing with them: a word of the result would be written if all that a
+    thread has read came to one number in four billion. What no kernel over as many bytes can be faster than."""
+    groups = max(1, nbytes // 16 // threads // each)
+    loads = "\n".join(f"  x ^= in0[at + {i * threads}u];" for i in range(each))
+    wgsl = f"""@group(0) @binding(0) var<storage, read> in0: array<vec4u>;
+@group(0) @binding(1) var<storage, read_write> out1: array<u32>;
+@compute @workgroup_size({threads})
+fn kernel(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32) {{
+  let at = group.x * {threads * each}u + local;
+  var x = vec4u(0u);
+{loads}
+  let y = x.x ^ x.y ^ x.z ^ x.w;
+  if (y == 0x5eed1234u) {{ out1[0] = y; }}
+}}"""
+    size = groups * threads * each * 4
+    bindings = [
+        {"binding": 0, "dtype": "i32", "role": "in", "size": size, "nbytes": 4 * size},
+        {"binding": 1, "dtype": "i32", "role": "out", "size": 4, "nbytes": 16},
+    ]
+    return {"name": "read", "wgsl": wgsl, "entryPoint": "kernel", "workgroupSize": threads,
+            "dispatch": [groups, 1, 1], "bindings": bindings}  # fmt: skip
+
+
 def candidates(spec: KernelSpec, target: WgslTarget, most: int) -> Iterator[Schedule]:
     """The default first, then others, each once."""
     seen = {gpu_schedule(spec, target)}
@@ -300,21 +324,27 @@ class Bench:
         row["default"], row["best"] = first.get("GB/s"), max(good, default=None)
         self.page.evaluate("bench.forget()")
         row |= self._as_many_bytes(n, nbytes)
-        rates = "  ".join(f"{x} {row[x]:.0f}" for x in ("default", "best", "floats", "copy") if row.get(x))
+        rates = "  ".join(
+            f"{x} {row[x]:.0f}" for x in ("default", "best", "floats", "copy", "read") if row.get(x)
+        )
         self.say(f"row by {k}x{n} {dtype} {right}: {rates} GB/s")
         return row
 
     def _as_many_bytes(self, n: int, nbytes: int) -> dict[str, Any]:
-        """GB/s over as many cold bytes where nothing is to be unpacked: floats that lie along the sum, and a copy,
-        which reads one half and writes the other."""
+        """GB/s over as many cold bytes where nothing is to be unpacked: floats that lie along the sum, a copy, which
+        reads one half and writes the other, and reads alone."""
         floats = product_spec(1, nbytes // n // 16 * 4, n, "f32", "nk", constant=True)
+        copy = copy_spec(nbytes // 32 * 4)
+        shaders = {
+            name: (emit(apply(spec, gpu_schedule(spec, self.target)), self.target).to_js(), cold)
+            for name, spec, cold in (("floats", floats, 1), ("copy", copy, 0))
+        }
         out: dict[str, Any] = {}
-        for name, spec, cold in (("floats", floats, 1), ("copy", copy_spec(nbytes // 32 * 4), 0)):
-            shader = emit(apply(spec, gpu_schedule(spec, self.target)), self.target)
+        for name, (shader, cold) in {**shaders, "read": (read_shader(nbytes), 0)}.items():
             try:
-                arguments = [shader.to_js(), cold, self.options.cold << 20, None, 0]
+                arguments = [shader, cold, self.options.cold << 20, None, 0]
                 ms = self.page.evaluate("(a) => bench.timeCold(...a)", arguments)["ms"]
-                out[name] = sum(b.nbytes for b in shader.bindings) / ms / 1e6
+                out[name] = sum(b["nbytes"] for b in shader["bindings"]) / ms / 1e6
             except Exception as error:
                 out[f"{name} failed"] = str(error)[:400]
             self.page.evaluate("bench.forget()")

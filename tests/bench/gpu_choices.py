@@ -47,7 +47,8 @@ def product_kernels(data: bytes, feeds: dict[str, Any], target: WgslTarget) -> d
     compile_gpu(
         frontend.load(frontend.BytesSource(data, "m.onnx"), {}).bind(shapes), target, GpuMemory(), chosen=ask
     )
-    return seen
+    # asked once whether something is chosen, and again for the schedule unless the product is split
+    return {s: n if split_of(s, target) is not None else n // 2 for s, n in seen.items()}
 
 
 def ways(

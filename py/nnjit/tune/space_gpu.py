@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from math import log2
+from math import inf, log2
 from typing import Any
 
 from nnjit.codegen.schedule import gpu_attention, gpu_products, gpu_rules
@@ -17,6 +17,7 @@ from nnjit.codegen.schedule.attention import shape as attention_shape
 from nnjit.codegen.schedule.facts import LANES
 from nnjit.codegen.schedule.gpu_products import Product, Shape
 from nnjit.codegen.schedule.group_steps import Along, Cache, Matrix, Online, Patch, Team, Threads, Words
+from nnjit.codegen.schedule.matrix_tiles import HALF, MatrixTile, microseconds
 from nnjit.codegen.schedule.steps import Block, Schedule, Step, Tile, Unroll
 from nnjit.codegen.schedule.words import GROUP
 from nnjit.codegen.spec import Axis, KernelSpec
@@ -106,7 +107,8 @@ def _tiled(spec: KernelSpec, default: Schedule, target: WgslTarget) -> Space | N
     p, tiled = gpu_products.roles(spec), _Retiled.of(default)
     if p is None or tiled is None:
         return None
-    if any(isinstance(s, Words) for s in default):
+    words = any(isinstance(s, Words) for s in default)
+    if words:
         last = p.reduce[-1]
         p = replace(p, reduce=(*p.reduce[:-1], Axis(last.name, -(-last.extent // GROUP))))
     own, matrices = tiled.shape(), tiled.subgroup > 0
@@ -116,11 +118,11 @@ def _tiled(spec: KernelSpec, default: Schedule, target: WgslTarget) -> Space | N
         return Knob(name, tuple(dict.fromkeys((first, *others))))
 
     knobs = (
-        knob("rows", own.rows, (32, 64, 128) if matrices else (8, 16, 32, 64, 128)),
+        knob("rows", own.rows, (32, 64, 96, 128) if matrices else (8, 16, 32, 64, 128)),
         knob("down", own.down, (1, 2, 4) if matrices else (2, 4, 8, 16)),
-        knob("columns", own.columns, (32, 64, 128)),
+        knob("columns", own.columns, (32, 64, 96, 128) if matrices else (32, 64, 128)),
         knob("across", own.across, (1, 2, 4) if matrices else (8, 16)),
-        knob("depth", own.depth, (16, 32) if matrices else (8, 16, 32)),
+        knob("depth", own.depth, ((16, 32) if words else (16, 32, 64)) if matrices else (8, 16, 32)),
         knob("slices", own.slices, () if matrices else (1, 2, 4)),
         knob("ahead", own.ahead, (True, False)),
         knob("twice", own.twice, (False, True)),
@@ -144,7 +146,9 @@ def _tiled(spec: KernelSpec, default: Schedule, target: WgslTarget) -> Space | N
             return None  # the same as with it
         if (p.m <= s.rows // 2 and s.rows > 16) or (p.column.extent <= s.columns // 2 and s.columns > 32):
             return None  # half of each tile would be nothing
-        found = _matrix_cost(p, s, target) if matrices else gpu_products.cost(p, s, target)
+        found = _matrix_cost(p, s, words, target) if matrices else gpu_products.cost(p, s, target)
+        if found == inf:
+            return None
         # with blocks the factors of a tile's neighbours are in the caches; how much that is worth, tests tell
         return found * (1.0 if (c["block"] > 1) == (tiles > 8) else 1.01)
 
@@ -154,7 +158,9 @@ def _tiled(spec: KernelSpec, default: Schedule, target: WgslTarget) -> Space | N
 def _possible(s: Shape, subgroup: int, target: WgslTarget) -> bool:
     """Whether a workgroup of the device can have the tile."""
     threads = s.threads * (subgroup or 1)
-    if not 32 <= threads <= target.max_workgroup or s.shared_bytes() > target.max_shared_bytes:
+    if not 32 <= threads <= target.max_workgroup:
+        return False
+    if not subgroup and s.shared_bytes() > target.max_shared_bytes:
         return False
     if subgroup:
         tall, wide = s.rows // s.down, s.columns // s.across
@@ -164,18 +170,14 @@ def _possible(s: Shape, subgroup: int, target: WgslTarget) -> bool:
     return s.rows // s.down * (s.columns // s.across) <= MOST_SUMS and (not s.turned or s.turnable())
 
 
-def _matrix_cost(p: Product, s: Shape, target: WgslTarget) -> float:
-    """As gpu_products ranks its seven tiles, with a rate for those between: larger tiles of a subgroup read less for
-    each product, and four subgroups hide each other's waits."""
-    area = s.rows // s.down * (s.columns // s.across)
-    groups = s.down * s.across
-    rate: float = 220 * (area / 4096) ** 0.28 * min(1.0, groups / 4) ** 0.6 * (1.0 if s.depth >= 32 else 0.87)
-    units = max(1, target.invocations // 128)
-    tiles = p.batches * -(-p.m // s.rows) * -(-p.column.extent // s.columns)
-    share = -(-tiles // units) if tiles < 8 * units else tiles / units
+def _matrix_cost(p: Product, s: Shape, words: bool, target: WgslTarget) -> float:
+    """Microseconds, by what measured tiles take; infinite where it does not fit. words: p's sum counts them."""
+    each = GROUP if words else 1
+    tile = MatrixTile(s.rows, s.down, s.columns, s.across, s.depth * each // (HALF if words else 1))
+    if s.twice and tile.shared_bytes(words, 2) > target.max_shared_bytes:
+        return inf
     late = 1.0 if s.ahead else 1.02
-    steps = -(-p.k // s.depth) * s.depth + 32
-    return share * s.rows * s.columns * steps / rate * (1 + 4 / (groups * min(share, 4))) * late
+    return late * microseconds(tile, p.m, p.k * each, p.column.extent, p.batches, words, target)
 
 
 # ---- products of a few rows ----

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import prod
-from typing import TypeAlias
+from math import inf, prod
 
 from nnjit.codegen.dtypes import WIDE
 from nnjit.codegen.expr import Access, Expr
 from nnjit.codegen.schedule.dots import factor
 from nnjit.codegen.schedule.facts import LANES, narrow_types, reads, values
 from nnjit.codegen.schedule.group_steps import Along, Cache, Fuse, Matrix, Patch, Team, Threads, Words
+from nnjit.codegen.schedule.matrix_tiles import HALF, ranked
 from nnjit.codegen.schedule.split import PART, Split
 from nnjit.codegen.schedule.steps import Block, Pack, Schedule, Step, Tile, Unroll, Vectorize
 from nnjit.codegen.schedule.words import GROUP, layout
@@ -235,16 +235,24 @@ def split_of(spec: KernelSpec, target: WgslTarget) -> Split | None:
 
 
 def splits(spec: KernelSpec, target: WgslTarget) -> Iterator[tuple[Split, float, float]]:
-    """All ways to divide the sum of a product, what each comes to with the kernel that adds up, and what the product
-    does in one kernel; none for other specs."""
+    """All ways to divide the sum of a product, the microseconds of each with the kernel that adds up, and those of the
+    product in one kernel; none for other specs."""
     p = roles(spec)
     if p is None or p.m <= FEW_ROWS or spec.useful or any(a.name == PART for a in spec.axes):
         return
-    shapes = [s for s in SHAPES if _fits(s, target)]
     body = spec.stages[0].body
-    if not shapes or body is None or body.dtype != "f32" or _matrices(body, target):
+    if body is None or body.dtype != "f32":
         return
-    whole = min(cost(p, s, target) for s in shapes)
+    halves = _matrices(body, target)
+    shapes = [] if halves else [s for s in SHAPES if _fits(s, target)]
+
+    def least(of: Product) -> float:
+        if halves:
+            found = ranked(of.m, of.k, of.column.extent, of.batches, False, target)
+            return found[0][0] if found else inf
+        return min((cost(of, s, target) for s in shapes), default=inf) / RATE
+
+    whole = least(p)
     points = 4 * p.m * p.column.extent * p.batches
     for axis in p.reduce:
         for parts in PARTS:
@@ -260,27 +268,7 @@ def splits(spec: KernelSpec, target: WgslTarget) -> Iterator[tuple[Split, float,
                 batch=(Axis(PART, parts), *p.batch),
                 reduce=tuple(Axis(a.name, length) if a is axis else a for a in p.reduce),
             )
-            more = RATE * (LAUNCH + parts * points / STREAM)
-            yield Split(axis.name, parts), min(cost(part, s, target) for s in shapes) + more, whole
-
-
-MatrixTile: TypeAlias = tuple[int, int, int, int, int, float]
-MATRIX_TILES: tuple[MatrixTile, ...] = (
-    (128, 2, 128, 2, 32, 220.0), (128, 2, 64, 2, 32, 180.0), (64, 2, 128, 2, 32, 180.0), (64, 2, 64, 2, 32, 150.0),
-    (32, 1, 64, 2, 32, 95.0), (32, 2, 32, 2, 32, 60.0), (64, 2, 64, 2, 16, 130.0),
-)  # fmt: skip
-"""Tiles in subgroup matrices of 16x16x16: rows, subgroups along them, columns, subgroups, depth, and the rate in
-TFLOP/s at which a full H200 does them (the first and the fourth measured, the others in between)."""
-
-
-def _matrix_cost(p: Product, tile: MatrixTile, target: WgslTarget) -> float:
-    """Time in no unit: what the processor with the most tiles has to do."""
-    rows, down, columns, across, depth, rate = tile
-    units = max(1, target.invocations // 128)
-    tiles = p.batches * -(-p.m // rows) * -(-p.column.extent // columns)
-    share = -(-tiles // units) if tiles < 8 * units else tiles / units
-    groups = down * across * min(share, 4)
-    return share * rows * columns * (-(-p.k // depth) * depth + 32) / rate * (1 + 4 / groups)
+            yield Split(axis.name, parts), least(part) + LAUNCH + parts * points / STREAM, whole
 
 
 def _matrices(body: Expr, target: WgslTarget) -> bool:
@@ -294,12 +282,28 @@ def _in_matrices(spec: KernelSpec, p: Product, target: WgslTarget) -> Iterator[S
     body = spec.stages[0].body
     if body is None or not _matrices(body, target):
         return
-    for rows, down, columns, across, depth, _ in sorted(
-        MATRIX_TILES, key=lambda t: _matrix_cost(p, t, target)
-    ):
-        if down * across * 32 <= target.max_workgroup:
-            shape = Shape(rows, down, columns, across, depth)
-            yield (*scheduled(spec, p, shape), Matrix(16, 16, 16, target.subgroup))
+    for _, t in ranked(p.m, p.k, p.column.extent, p.batches, False, target):
+        yield in_matrices(spec, p, Shape(t.rows, t.down, t.columns, t.across, t.depth), target)
+
+
+def in_matrices(spec: KernelSpec, p: Product, shape: Shape, target: WgslTarget) -> Schedule:
+    """The steps of a product of f16 in subgroup matrices; threads of the shape count subgroups."""
+    return (*scheduled(spec, p, shape), Matrix(16, 16, 16, target.subgroup))
+
+
+def in_words(spec: KernelSpec, p: Product, shape: Shape, target: WgslTarget) -> Schedule:
+    """The same of i8 in words; the shape's depth counts elements of f16 in as many bytes."""
+    body = spec.stages[0].body
+    sides = [factor(e) for e in body.args] if body is not None else []
+    words = tuple(Words(e.attr.operand) for e in sides if e is not None)
+    own = replace(shape, depth=shape.depth * HALF // GROUP)
+    return (*_tiled(_of_words(p), own), Matrix(16, 16, 32, target.subgroup), *words)
+
+
+def _of_words(p: Product) -> Product:
+    """The same product whose sum counts words."""
+    last = p.reduce[-1]
+    return replace(p, reduce=(*p.reduce[:-1], Axis(last.name, -(-last.extent // GROUP))))
 
 
 BLOCK = 32
@@ -320,14 +324,10 @@ def _in_words(spec: KernelSpec, p: Product, target: WgslTarget) -> Iterator[Sche
     if any(layout(spec, n).size * GROUP > 2 * spec.operands[n].size for n in operands):
         return  # windows that overlap would be written out
     words = tuple(Words(n) for n in operands)
-    deep = replace(p, reduce=(*p.reduce[:-1], Axis(last.name, -(-last.extent // GROUP))))
+    deep = _of_words(p)
     if ("i8", "i32", 16, 16, 32) in target.matrices and target.subgroup == 32:
-        for rows, down, columns, across, _, _ in sorted(
-            MATRIX_TILES, key=lambda t: _matrix_cost(deep, t, target)
-        ):
-            if down * across * 32 <= target.max_workgroup:
-                shape = Shape(rows, down, columns, across, 16)
-                yield (*_tiled(deep, shape), Matrix(16, 16, 32, target.subgroup), *words)
+        for _, t in ranked(p.m, deep.k * GROUP, p.column.extent, p.batches, True, target):
+            yield in_words(spec, p, Shape(t.rows, t.down, t.columns, t.across, t.depth), target)
     plain = (s for s in SHAPES if _fits(s, target) and not s.turned)
     for shape in sorted(plain, key=lambda s: cost(deep, s, target)):
         yield (*_tiled(deep, shape), *words)
