@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from nnjit.codegen.dtypes import SIZES
 from nnjit.graph.ir import Value
 from nnjit.lower.lowered import HostCall, Kernel, Lowered
 from nnjit.lower.tensors import Buffer
 from nnjit.lower.turns import loops, unrolled
 from nnjit.runtime.memory import Span
-from nnjit.runtime.plan import HostSite
+from nnjit.runtime.plan import HostRef, HostSite
 
 
 class Link:
@@ -45,9 +44,14 @@ class Link:
         }
 
     def _constant_outputs(self) -> dict[str, Any]:
+        """Outputs that no run computes and that have no place in the engine: strings, what the target can't store."""
         g = self.lowered.graph
         outputs = zip(g.outputs, g.output_names, strict=True)
-        return {name: v.const.numpy() for v, name in outputs if v.const is not None and v.dtype not in SIZES}
+        return {
+            name: v.const.numpy()
+            for v, name in outputs
+            if v.const is not None and isinstance(self._ref(v), HostRef)
+        }
 
     def _once_nodes(self) -> dict[str, str]:
         kernels = [s for s in self.once if isinstance(s, Kernel)]

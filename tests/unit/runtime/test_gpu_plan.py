@@ -20,6 +20,7 @@ from nnjit.runtime.gpu_compile import compile_gpu
 from nnjit.runtime.gpu_memory import GpuMemory, padded, shared
 from nnjit.runtime.gpu_plan import GpuPlan
 from nnjit.runtime.memory import Span
+from tests.support import single
 from tests.support.small_models import language, model_of, vision
 
 Make = Callable[[], tuple[bytes, Any]]
@@ -134,3 +135,10 @@ def test_nodes_whose_tensors_are_larger_than_a_buffer_stay_with_the_reference() 
     here = {n for s in plan.steps for n in s.nodes}
     assert away == {"reads_an_input", "reads_between", "reads_a_weight", "makes_an_output"}
     assert {"small", "last"} <= here
+
+
+def test_a_folded_output_that_no_buffer_holds_is_part_of_the_plan() -> None:
+    """Doubles are not stored on a GPU: what folds to some reaches the caller with the plan."""
+    a, b = np.arange(6.0).reshape(2, 3), np.arange(12.0).reshape(3, 4)
+    plan = planned(single.model_of("MatMul", {}, [("y", np.float64)], {}, {"a": a, "b": b}), {})
+    np.testing.assert_array_equal(plan.constants["y"], a @ b)
