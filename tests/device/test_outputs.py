@@ -110,3 +110,36 @@ def test_elements_that_are_wider_on_the_device_are_copied(gpu: Api) -> None:
         gpu.put("greater.onnx", model),
     )
     assert found == ["bool", "cpu", 0, 1, 0]
+
+
+def test_memory_made_ready_is_written_whole(gpu: Api) -> None:
+    """Whatever lies in it: every byte of an output in it is the run's, and none of another output's."""
+    found = gpu.run(
+        """async (path) => {
+          const { spares } = await import('/engine/spares.js');
+          const session = await create(path, { executionProviders: ['webgpu'] });
+          const n = 300001;
+          const counted = Float32Array.from({ length: n }, (_, i) => i);
+          const feeds = { a: T('float32', counted), b: T('float32', new Float32Array(n).fill(3)) };
+          const given = [];
+          const take = spares.take;
+          spares.take = (nbytes, policy) => {
+            if (nbytes < policy.leastBytes) return null;
+            given.push(new Uint8Array(nbytes).fill(255));
+            return given.at(-1);
+          };
+          try {
+            const { sum, product } = await session.run(feeds);
+            const into = T('float32', new Float32Array(n));
+            await session.run(feeds, { sum: into });          // the caller's own: none is taken
+            return [given.length, sum.data.buffer === given[0].buffer, product.data.buffer === given[1].buffer,
+              sum.data.every((value, i) => value === i + 3), product.data.every((value, i) => value === 3 * i),
+              into.data.every((value, i) => value === i + 3)];
+          } finally {
+            spares.take = take;
+            await session.release();
+          }
+        }""",
+        gpu.put("pair.onnx", two_outputs(["n"])),
+    )
+    assert found == [2, True, True, True, True, True]

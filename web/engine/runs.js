@@ -91,7 +91,7 @@ export class Runs {
     const running = this.calls.call('run', [id, plan.key, values, options.fetch, true], { signal: options.signal });
     // While the engine computes: fresh pages cost more than the copy into them (about 1 ms a megabyte).
     for (const each of outputs) {
-      if (isNew(each) && each.ref.nbytes >= LARGE) each.bytes = spare(plan, each, lane.threads) ?? touched(each.ref.nbytes);
+      if (isNew(each) && each.ref.nbytes >= LARGE) each.bytes = spare(plan, each, lane.threads + 1) ?? touched(each.ref.nbytes);
     }
     const result = await running;
     return { ...result, outputs: outputs.map((each, i) => (each.ref.host ? result.outputs[i] : readOut(lane, each))) };
