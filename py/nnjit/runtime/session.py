@@ -125,6 +125,8 @@ class CompilerSession:
         self.refused: dict[str, set[Schedule]] = {}
         """By a spec's key: the schedules whose kernels this device rejected or computed wrongly."""
         self.proof: Proof | None = None
+        # What `can_compile` bound, and the shapes: the first plan's graph, usually.
+        self._bound: tuple[str, Graph | None] = "", None
         self._memory: SessionMemory | GpuMemory = GpuMemory() if options.gpu else SessionMemory()
         # The plan made last and the memory before it, until the page says that it is loaded.
         self._unloaded: tuple[str, SessionMemory | GpuMemory] = "", self._memory
@@ -181,6 +183,10 @@ class CompilerSession:
     ) -> tuple[Graph, dict[str, Array]]:
         """The graph for these shapes. Inputs found to decide shapes are bound by value and remembered."""
         used = {name: values[name] for name in self.value_inputs if name in values}
+        key, bound = self._bound
+        if bound is not None and key == plan_key(shapes, used):
+            self._bound = "", None  # lowering changes it
+            return bound, used
         graph = self.model.bind(shapes=shapes, dims=self.options.dims, values=used)
         if self.options.provider == "reference":
             return graph, used  # the reference finds shapes as it goes
@@ -192,7 +198,11 @@ class CompilerSession:
 
     def can_compile(self, shapes: Mapping[str, Dims]) -> bool:
         """False when the contents of some input decide shapes, so that nothing is known before a run."""
-        return not shape_inputs.find(self.model.bind(shapes=shapes, dims=self.options.dims))
+        graph = self.model.bind(shapes=shapes, dims=self.options.dims)
+        if shape_inputs.find(graph):
+            return False
+        self._bound = plan_key(shapes, {}), graph
+        return True
 
     def _compile(self, key: str, graph: Graph, progress: Progress | None) -> Prepared:
         if self.options.provider == "reference":

@@ -56,6 +56,26 @@ def test_short_plans_may_run_on_the_callers_thread() -> None:
     assert bounds[0] and 0 < bounds[0].stats["guessMs"] < bounds[0].caller_ms
 
 
+def test_a_graph_is_bound_once_for_the_first_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = matmul()
+    bound: list[dict[str, Any]] = []
+    bind = session.model.bind
+
+    def counted(**given: Any) -> Any:
+        bound.append(given["shapes"])
+        return bind(**given)
+
+    monkeypatch.setattr(session.model, "bind", counted)
+    assert session.can_compile({"x": (2, 4)})
+    first, _ = session.prepare({"x": (2, 4)}, {})
+    assert bound == [{"x": (2, 4)}] and first.plan is not None
+    assert session.can_compile({"x": (3, 4)})
+    for n in (5, 3):
+        other, _ = session.prepare({"x": (n, 4)}, {})
+        assert other.plan is not None and other.graph.inputs[0].shape == (n, 4)
+    assert bound[1:] == [{"x": (3, 4)}, {"x": (5, 4)}] and first.graph.inputs[0].shape == (2, 4)
+
+
 def weights_in(prepared: Prepared) -> bool:
     """Whether loading the plan writes the matrix."""
     assert prepared.plan is not None

@@ -119,9 +119,14 @@ Share = Callable[[Expr], Expr]
 def applied(matrix: Matrix, values: Sequence[Expr], share: Share = lambda e: e) -> list[Expr]:
     """matrix times a vector of expressions. Points of both signs make rows, or columns, that differ in signs
     only: their common part and the part that changes its sign are computed once for both."""
-    for i, j in _twins(tuple(zip(*matrix, strict=True))):
-        total, difference = share(op("add", values[i], values[j])), share(op("sub", values[i], values[j]))
-        values = [total if k == i else difference if k == j else v for k, v in enumerate(values)]
+    return product(matrix)(values, share)
+
+
+@cache
+def product(matrix: Matrix) -> Product:
+    """`applied` of a matrix that meets many vectors."""
+    columns = _twins(tuple(zip(*matrix, strict=True)))
+    for i, j in columns:
         # a * (x + y) or a * (x - y) instead of a * x +- a * y
         matrix = tuple(
             tuple(
@@ -130,13 +135,44 @@ def applied(matrix: Matrix, values: Sequence[Expr], share: Share = lambda e: e) 
             )
             for row in matrix
         )
-    out: dict[int, Expr] = {}
+    rows: dict[int, tuple[int, Sum, Sum]] = {}
+    single: dict[int, Sum] = {}
     for i, j in _twins(matrix):
-        a, b = matrix[i], matrix[j]
-        even = share(_sum([c if c == d else Fraction(0) for c, d in zip(a, b, strict=True)], values))
-        odd = share(_sum([c if c != d else Fraction(0) for c, d in zip(a, b, strict=True)], values))
-        out[i], out[j] = op("add", even, odd), op("sub", even, odd)
-    return [out[i] if i in out else _sum(row, values) for i, row in enumerate(matrix)]
+        pairs = list(zip(matrix[i], matrix[j], strict=True))
+        even = _terms([c if c == d else Fraction(0) for c, d in pairs])
+        rows[i] = j, even, _terms([c if c != d else Fraction(0) for c, d in pairs])
+    paired = {n for i, (j, _, _) in rows.items() for n in (i, j)}
+    for i, row in enumerate(matrix):
+        if i not in paired:
+            single[i] = _terms(row)
+    return Product(tuple(columns), rows, single, len(matrix))
+
+
+Sum = tuple[tuple[float, int], ...]
+"""Coefficients and the places of what they multiply, coefficients of 1 first."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """What is to be done for a product with a matrix: `columns` are replaced by their sum and difference; then pairs of
+    rows are the sum and the difference of two sums, and others a sum by themselves."""
+
+    columns: tuple[tuple[int, int], ...]
+    rows: dict[int, tuple[int, Sum, Sum]]
+    single: dict[int, Sum]
+    size: int
+
+    def __call__(self, given: Sequence[Expr], share: Share) -> list[Expr]:
+        """The matrix times these values."""
+        values = list(given)
+        for i, j in self.columns:
+            x, y = values[i], values[j]
+            values[i], values[j] = share(op("add", x, y)), share(op("sub", x, y))
+        out: dict[int, Expr] = {}
+        for i, (j, common, signed) in self.rows.items():
+            even, odd = share(_sum(common, values)), share(_sum(signed, values))
+            out[i], out[j] = op("add", even, odd), op("sub", even, odd)
+        return [out[i] if i in out else _sum(self.single[i], values) for i in range(self.size)]
 
 
 def _signed(row: Sequence[Fraction], i: int, j: int) -> list[Fraction]:
@@ -161,16 +197,21 @@ def _twins(rows: Sequence[Sequence[Fraction]]) -> list[tuple[int, int]]:
     return out
 
 
-def _sum(row: Sequence[Fraction], values: Sequence[Expr]) -> Expr:
+def _terms(row: Sequence[Fraction]) -> Sum:
+    return tuple(sorted(((float(c), k) for k, c in enumerate(row) if c), key=lambda t: -int(t[0] == 1)))
+
+
+def _sum(terms: Sum, values: Sequence[Expr]) -> Expr:
     """The sum of coefficient * value; additions and subtractions where the coefficient is 1 or -1."""
-    terms = sorted(((c, v) for c, v in zip(row, values, strict=True) if c), key=lambda t: -int(t[0] == 1))
     if not terms:
         return const(0, values[0].dtype)
-    first, v = terms[0]
-    out = v if first == 1 else op("mul", v, const(float(first), v.dtype))
-    for c, v in terms[1:]:
+    first, k = terms[0]
+    v = values[k]
+    out = v if first == 1 else op("mul", v, const(first, v.dtype))
+    for c, k in terms[1:]:
+        v = values[k]
         if abs(c) == 1:
             out = op("add" if c > 0 else "sub", out, v)
         else:
-            out = Expr("fma", v.dtype, (v, const(float(c), v.dtype), out))
+            out = Expr("fma", v.dtype, (v, const(c, v.dtype), out))
     return out

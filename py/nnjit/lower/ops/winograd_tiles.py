@@ -12,7 +12,7 @@ from math import prod
 from nnjit.codegen.expr import Atom, Expr, Index, local
 from nnjit.codegen.spec import Stage
 from nnjit.lower.layout import Layout
-from nnjit.lower.ops.cooktoom import Matrices, Matrix, Part, applied, matrices, parts
+from nnjit.lower.ops.cooktoom import Matrices, Matrix, Part, matrices, parts, product
 
 WHOLE, BAND, MIN_TILES = 8 << 20, 2 << 20, 36
 """Bytes of transforms that are computed whole, bytes of a band of larger ones, and tiles that a band has at least
@@ -160,12 +160,13 @@ class Stages:
     def transformed(self, matrices: Sequence[Matrix], values: Block) -> Block:
         """A matrix along each dimension of a block."""
         for d, matrix in enumerate(matrices):
+            times = product(matrix)
             lines: dict[tuple[int, ...], dict[int, Expr]] = {}
             for at, v in values.items():
                 lines.setdefault((*at[:d], -1, *at[d + 1 :]), {})[at[d]] = v
             values = {}
             for line, by_place in lines.items():
-                done = applied(matrix, [by_place[i] for i in range(len(by_place))], self.share)
+                done = times([by_place[i] for i in range(len(by_place))], self.share)
                 for i, v in enumerate(done):
                     place = (*line[:d], i, *line[d + 1 :])
                     values[place] = v if d == len(matrices) - 1 else self.share(v)
