@@ -7,6 +7,7 @@ import { readBytes } from './readback.js';
 import { COPY_DST, COPY_SRC, STORAGE, ShaderKernel } from './shader.js';
 import { elementBytes, narrow, wholeWords, widen } from './stored.js';
 import { StepClock } from './timing.js';
+import { Watch } from './watch.js';
 
 /** @typedef {import('./types.d.ts').GpuLabSetup} GpuLabSetup */
 /** @typedef {import('./types.d.ts').GpuLabKernel} GpuLabKernel */
@@ -50,11 +51,12 @@ export class GpuLab {
     const before = this.#busyMs;
     this.#clear();
     this.#setup = setup;
-    this.device.pushErrorScope('out-of-memory');
+    const watch = new Watch(this.device, `the lab for ${setup.kernel.shader.name}`);
+    watch.open();
     this.#inputs = setup.operands.map((operand) => this.#buffer(operand.role === 'in' ? operand.nbytes : 16));
+    watch.close();
+    await watch.told();
     const serving = this.#serving = await this.#ready(setup.kernel, signal);
-    const full = await this.device.popErrorScope();
-    if (full) throw new Error(`the GPU has no room to try ${setup.kernel.shader.name} out: ${full.message}`);
     const ms = await this.#settle(serving, signal);
     const samples = [];
     for (const { operand, at } of setup.probes) {
@@ -149,6 +151,8 @@ export class GpuLab {
     const first = !this.#serving;
     const [kernel, ...packing] = await Promise.all([shader, ...packs.map((p) => p.shader)].map((s) => ShaderKernel.create(this.device, s)));
     throwIfAborted(signal);
+    const watch = new Watch(this.device, shader.name);
+    watch.open();
     const outputs = operands.map(({ role, nbytes }) => (role === 'out' ? this.#buffer(nbytes) : null));
     const panels = packs.map(({ nbytes }) => this.#buffer(nbytes));
     const rest = operands.map(({ role }, i) => (role === 'in' || role === 'out' ? null : this.#buffer(Math.max(16, shader.bindings[i]?.nbytes ?? 16))));
@@ -159,8 +163,9 @@ export class GpuLab {
     };
     const group = kernel.bind(operands.map((_, i) => place(i)));
     const ready = { kernel, group, outputs: /** @type {GPUBuffer[]} */ (outputs), panels: [...panels, ...rest.flatMap((b) => b ?? [])], inner: 1 };
+    watch.close();
     await this.#slice(signal, async () => {
-      this.device.pushErrorScope('validation');
+      watch.open();
       if (first) operands.forEach((operand, i) => this.#fill(operand, this.#inputs[i]));
       operands.forEach(({ nbytes }, i) => outputs[i] && this.#repeat(new Uint8Array(16).fill(MARK), outputs[i], nbytes));
       const encoder = this.device.createCommandEncoder();
@@ -169,12 +174,12 @@ export class GpuLab {
       kernel.encode(pass, group);
       pass.end();
       this.device.queue.submit([encoder.finish()]);
-      const wrong = await this.device.popErrorScope();
-      if (wrong) {
-        this.#free(ready);
-        throw new Error(wrong.message);
-      }
+      watch.close();
+      await watch.told();
       await this.device.queue.onSubmittedWorkDone();
+    }).catch((cause) => {
+      this.#free(ready);
+      throw cause;
     });
     return ready;
   }

@@ -36,7 +36,7 @@ const SUBMIT_FLOPS_SOFTWARE = 4e8;
  */
 export async function run(device, loaded, session, feeds, options, context, software) {
   loaded.look();
-  const watch = new Watch(device, loaded.key);
+  const watch = new Watch(device, `plan "${loaded.key}"`);
   watch.open();
   try {
     return await watched(watch, device, loaded, session, feeds, options, context, software);

@@ -1,4 +1,4 @@
-// What a device finds wrong with a run: memory it has not, commands it refuses. Takes note between open() and close(), where
+// What a device finds wrong with work for it: memory it has not, commands it refuses. Takes note between open() and close(), where
 // nothing is awaited, because a device's error scopes are a stack that others use too; tells afterwards.
 
 import { NnjitError } from '../errors.js';
@@ -8,10 +8,10 @@ export class Watch {
   #found = [];
   #open = false;
 
-  /** @param {GPUDevice} device @param {string} plan its key */
-  constructor(device, plan) {
+  /** @param {GPUDevice} device @param {string} what needs the memory or has the commands, for who is told */
+  constructor(device, what) {
     this.device = device;
-    this.plan = plan;
+    this.what = what;
   }
 
   open() {
@@ -35,8 +35,8 @@ export class Watch {
   async told() {
     const errors = await Promise.all(this.#found);
     const full = errors.find((error) => error instanceof GPUOutOfMemoryError);
-    if (full) throw new NnjitError('OUT_OF_MEMORY', `The GPU has no room for what plan "${this.plan}" needs to run: ${full.message}`, { plan: this.plan });
+    if (full) throw new NnjitError('OUT_OF_MEMORY', `The GPU has no room for what ${this.what} needs: ${full.message}`);
     const refused = errors.find(Boolean);
-    if (refused) throw new NnjitError('BAD_PLAN', `The device refused plan "${this.plan}": ${refused.message}`, { plan: this.plan });
+    if (refused) throw new NnjitError('BAD_PLAN', `The device refused ${this.what}: ${refused.message}`);
   }
 }
