@@ -134,12 +134,21 @@ def _answer(value: Any) -> Any:
     return values.to_object({"json": json.dumps(plain), "paths": paths, "buffers": buffers})
 
 
+_PLAIN = frozenset({str, int, bool, type(None)})
+"""Types of what JSON takes as it is: most of a plan, and to ask whether it is a proxy takes long."""
+
+
 def _split(value: Any, path: list[str | int], paths: list[list[str | int]], buffers: list[Any]) -> Any:
     """`value` without its byte arrays, which go to `buffers` with their places in `paths`."""
     if isinstance(value, dict):
-        return {str(k): _split(v, [*path, str(k)], paths, buffers) for k, v in value.items()}
+        return {
+            str(k): v if type(v) in _PLAIN else _split(v, [*path, str(k)], paths, buffers)
+            for k, v in value.items()
+        }
     if isinstance(value, (list, tuple)):
-        return [_split(v, [*path, i], paths, buffers) for i, v in enumerate(value)]
+        return [
+            v if type(v) in _PLAIN else _split(v, [*path, i], paths, buffers) for i, v in enumerate(value)
+        ]
     if isinstance(value, (bytes, bytearray, memoryview)):
         value = values.bytes_to_js(value)
     if isinstance(value, JsProxy):
