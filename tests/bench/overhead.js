@@ -1,6 +1,7 @@
 // What a run() costs beside its kernels: one small model and one rival at a time, in this page, for overhead.py.
 import { decode, readBundle } from '/t/support/values.js';
 import { load } from '/t/support/libraries.js';
+import { spares } from '/engine/spares.js';
 import { alternate, spread } from './clock.js';
 
 /** @type {Record<string, import('../support/libraries.js').Library>} */
@@ -48,6 +49,29 @@ export async function measure(url, how) {
     calls['nnjit, output given'] = () => session.run(feeds, given);
   }
   const times = await alternate(calls, how);
+  const streams = calls.nnjit ? await streamed(calls.nnjit, how.repeats) : {};
   for (const session of sessions) await session.release();
-  return { times, inside: inside.nnjit && spread(inside.nnjit).median };
+  return { times, streams, inside: inside.nnjit && spread(inside.nnjit).median };
+}
+
+/**
+ * Medians of runs that follow each other without a pause, in four blocks with memory made ready for outputs and four
+ * without, by turns.
+ * @param {() => Promise<any>} call @param {number} repeats
+ */
+async function streamed(call, repeats) {
+  /** @type {Record<string, number[]>} */
+  const ms = { ready: [], 'not ready': [] };
+  const { take } = spares;
+  for (let block = 0; block < 8; block++) {
+    const samples = ms[block % 2 ? 'not ready' : 'ready'];
+    spares.take = block % 2 ? () => null : take;
+    for (let i = -5; i < repeats; i++) {
+      const start = performance.now();
+      await call();
+      if (i >= 0) samples.push(performance.now() - start);
+    }
+  }
+  spares.take = take;
+  return Object.fromEntries(Object.entries(ms).map(([name, samples]) => [name, spread(samples).median]));
 }

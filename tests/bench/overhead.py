@@ -4,7 +4,8 @@
     python3 serve.py bench --overhead --threads 2 --repeats 40
 
 A row is a size: median and quartiles of run() in milliseconds for each library, the same with an output tensor
-that the caller gives, and how much of nnjit's time the engine had the call (the plan itself).
+that the caller gives, and how much of nnjit's time the engine had the call (the plan itself). *ready* and *not ready*:
+runs without a pause between them, with and without memory made ready for outputs by other threads.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def job(lab: Lab, count: int) -> str:
 
 def line(size: str, found: dict[str, Any]) -> str:
     cells = [f"{t['median']:9.3f} ({t['q1']:.3f}-{t['q3']:.3f})" for t in found["times"].values()]
-    return f"{size:>8s}" + "".join(f"{cell:>30s}" for cell in cells) + f"{found['inside']:10.3f}"
+    rest = [found["inside"], *found["streams"].values()]
+    return f"{size:>8s}" + "".join(f"{cell:>30s}" for cell in cells) + "".join(f"{ms:10.3f}" for ms in rest)
 
 
 def main(lab: Lab, threads: int, repeats: int) -> int:
@@ -52,7 +54,11 @@ def main(lab: Lab, threads: int, repeats: int) -> int:
         how = {"repeats": repeats, "warmMs": 700}
         found = page.evaluate("([url, how]) => overhead.measure(url, how)", [job(lab, count), how])
         if number == 0:
-            print(" " * 8 + "".join(f"{name:>30s}" for name in found["times"]) + f"{'engine':>10s}")
+            print(
+                " " * 8
+                + "".join(f"{name:>30s}" for name in found["times"])
+                + f"{'engine':>10s}{'ready':>10s}{'not ready':>10s}"
+            )
         print(line(size, found), flush=True)
     page.context.close()
     return 0
