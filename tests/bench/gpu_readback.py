@@ -1,13 +1,19 @@
 """What the way home from a GPU is made of, by the wall clock in the page: ms for outputs of some sizes.
 
 `none`: pieces are mapped one after another and nobody reads them: the device's copies and the browser's GPU process;
-`kept`: they are copied into an array that is there; `new`: into a new one, as an output needs it. Beside that, the pages of
-a new array by themselves, touched by this thread and by several others at once.
+`kept`: they are copied into an array that is there; `new`: into a new one, as an output needs it. Beside that, the
+pages of a new array by themselves, touched by this thread and by several others at once.
+
+    python3 serve.py bench --gpu readback --outputs 9,77 --repeats 5
+    python3 -m tests.bench.gpu_readback RESULT.json     the table of docs/wgsl.md
 """
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -74,3 +80,25 @@ def measure(page: Page, sizes: Sequence[int], rounds: int, say: Callable[[str], 
                 f"{mb} MB by {piece} MiB, {most} buffers, {maps} mapped: {times_} ms (copying {copies}; arrive {first})"
             )
     return found
+
+
+def table(found: dict[str, Any]) -> str:
+    """Markdown: a line a size, with 4 MiB pieces and with 16 MiB pieces."""
+    lines = [
+        "| MB | mapped, nobody reads | into memory that is there | into new memory | pages of new memory, "
+        "read and written | written | written in 4 threads, an array each |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    touched = {row["mb"]: row for row in found["touched"]}
+    apart = {row["mb"]: row for row in found["workers"]}
+    for mb in sorted(touched):
+        ways = {(w["piece"], w["most"], w["maps"]): w for w in found["ways"] if w["mb"] == mb}
+        pair = [ways[way] for way in ((4, 16, 16), (16, 4, 4)) if way in ways]
+        cells = ["; ".join(f"{way[memory]:.1f}" for way in pair) for memory in ("none", "kept", "new")]
+        cells += [f"{touched[mb][how]:.1f}" for how in ("read and write", "write")]
+        lines.append("| " + " | ".join([str(mb), *cells, f"{apart[mb][str(max(WORKERS))]:.1f}"]) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table(json.loads(Path(sys.argv[1]).read_text())["results"]["readback"]))
