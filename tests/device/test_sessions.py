@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.browser.api_page import Api, tiny, tiny_weight
+from tests.device.test_tuning import net
 
 X = [1, -2, 3, 4, 0, 1, 2, 3]
 Y = np.maximum(np.array(X, np.float32).reshape(2, 4) @ tiny_weight(), 0)
@@ -64,6 +65,87 @@ def test_a_lost_device_is_replaced_and_the_run_repeated(gpu: Api) -> None:
     assert found["fresh"] and found["backend"] == "webgpu"
     assert found["before"] == found["during"] == found["after"]
     np.testing.assert_allclose(np.reshape(found["during"], (2, 3)), Y)
+
+
+def test_a_device_of_the_pages_own_is_shared_and_kept(gpu: Api) -> None:
+    """With the limits that every device has; the page's buffers go in, its own commands read what comes out."""
+    found = gpu.run(
+        """async ([path, x]) => {
+          const nnjit = (await import('/nnjit.js')).default;
+          const adapter = await navigator.gpu.requestAdapter();
+          const mine = await adapter.requestDevice();
+          let lost = false;
+          void mine.lost.then(() => { lost = true; });
+          const before = nnjit.env.webgpu.device;
+          nnjit.env.webgpu.device = mine;
+          try {
+            const preferredOutputLocation = 'gpu-buffer';
+            const session = await create(path, { executionProviders: ['webgpu'], preferredOutputLocation });
+            const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+            const buffer = mine.createBuffer({ size: 32, usage });
+            mine.queue.writeBuffer(buffer, 0, new Float32Array(x));
+            const fed = nnjit.Tensor.fromGpuBuffer(buffer, { dataType: 'float32', dims: [2, 4] });
+            const { z } = await session.run({ x: fed });
+            const staging = mine.createBuffer({ size: 24, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+            const encoder = mine.createCommandEncoder();
+            encoder.copyBufferToBuffer(z.gpuBuffer, 0, staging, 0, 24);
+            mine.queue.submit([encoder.finish()]);
+            await staging.mapAsync(1);
+            const values = Array.from(new Float32Array(staging.getMappedRange()));
+            const { backend } = session;
+            await session.release();
+            await mine.queue.onSubmittedWorkDone();
+            return { values, backend, same: nnjit.env.webgpu.device === mine, lost };
+          } finally {
+            nnjit.env.webgpu.device = before;
+            mine.destroy();
+          }
+        }""",
+        [gpu.put("tiny.onnx", tiny()), X],
+    )
+    np.testing.assert_allclose(np.reshape(found["values"], (2, 3)), Y)
+    assert found["same"] and found["backend"] == "webgpu" and not found["lost"]
+
+
+def test_a_run_makes_nothing_that_the_last_one_had(gpu: Api) -> None:
+    """Bind groups, pipelines and buffers are made once; all steps are in one pass of one command buffer."""
+    found = gpu.run(
+        """async ([path, x]) => {
+          const session = await create(path, { executionProviders: ['webgpu'] });
+          const feeds = { x: T('float32', new Float32Array(x), [33, 36]) };
+          for (let i = 0; i < 3; i++) await session.run(feeds);
+          const counted = {};
+          const undo = [];
+          const count = (type, name, counts = () => true) => {
+            const real = type.prototype[name];
+            counted[name] = 0;
+            type.prototype[name] = function (...given) {
+              if (counts(...given)) counted[name]++;
+              return real.apply(this, given);
+            };
+            undo.push(() => { type.prototype[name] = real; });
+          };
+          for (const name of ['Buffer', 'BindGroup', 'ComputePipelineAsync', 'ShaderModule', 'CommandEncoder']) {
+            count(GPUDevice, `create${name}`);
+          }
+          count(GPUCommandEncoder, 'beginComputePass');
+          count(GPUComputePassEncoder, 'dispatchWorkgroups');
+          count(GPUQueue, 'submit', (commands) => commands.length > 0);
+          try {
+            await session.run(feeds);
+          } finally {
+            for (const back of undo) back();
+          }
+          const { steps } = session.stats().compile;
+          await session.release();
+          return { counted, steps };
+        }""",
+        [gpu.put("net.onnx", net()[0]), net()[1]["x"].reshape(-1).tolist()],
+    )
+    made = {"createBuffer": 0, "createBindGroup": 0, "createComputePipelineAsync": 0, "createShaderModule": 0}
+    once = {"createCommandEncoder": 1, "beginComputePass": 1, "submit": 1}
+    assert found["steps"] >= 4
+    assert found["counted"] == {**made, **once, "dispatchWorkgroups": found["steps"]}
 
 
 def test_profile_and_kernel(gpu: Api) -> None:

@@ -28,6 +28,17 @@ WAIT = {
 """How the engine waits for a run: browsers look whether a GPU is done when commands come, and else every few ms."""
 
 
+SUBMIT = {
+    # operations in one submission, of a GPU and of a software adapter: a driver takes a queue that is silent for seconds
+    # for one that hangs
+    "flops": 4e11,
+    "softwareFlops": 4e8,
+    # runs whose outputs stay on the device, in its queue at a time
+    "runs": 16,
+}
+"""How much the engine submits at a time."""
+
+
 @dataclass(frozen=True, slots=True)
 class GpuBuffer:
     """constant: its id in the session, -1 for one of the plan's own. staged: only steps at load use it."""
@@ -134,6 +145,7 @@ class GpuPlan:
             "inputs": [r.to_js() for r in self.inputs],
             "outputs": [r.to_js() for r in self.outputs],
             "wait": WAIT,
+            "submit": SUBMIT,
             "spares": SPARES,
             "stats": self.stats,
         }

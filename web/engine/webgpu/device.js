@@ -12,9 +12,6 @@ const LIMITS = [
   'maxComputeWorkgroupsPerDimension',
 ];
 
-/** Invocations that a software adapter and a GPU want to be busy. */
-const BUSY = { software: 64, gpu: 16384 };
-
 export class GpuDevice {
   /** Whether it is lost, and why. @type {NnjitError | null} */
   death = null;
@@ -97,7 +94,6 @@ function factsOf(device, info) {
     vendor, architecture, description, software, features, limits,
     subgroup: any.subgroupMinSize ?? 0,
     subgroupMax: any.subgroupMaxSize ?? 0,
-    invocations: software ? BUSY.software : BUSY.gpu,
     matrices: configs.map((/** @type {any} */ c) => [c.componentType, c.resultComponentType, c.M, c.N, c.K]),
     timestamps: features.includes('timestamp-query'),
   };

@@ -18,9 +18,6 @@ import { Upload } from './upload.js';
  * @typedef {{kernel: ShaderKernel, group: GPUBindGroup, pipeline: GPUComputePipeline, x: number, y: number, z: number}} Bound
  */
 
-/** Runs whose results stay on the device, in its queue at a time. */
-const QUEUED = 16;
-
 export class LoadedPlan {
   /** @type {Bound[]} one a step */
   steps = [];
@@ -70,7 +67,7 @@ export class LoadedPlan {
     if (this.#first) await done;
     this.#first = false;
     this.#flight.push(done);
-    if (this.#flight.length > QUEUED) await this.#flight.shift();
+    if (this.#flight.length > this.plan.submit.runs) await this.#flight.shift();
   }
 
   /** Throws what was wrong with a run whose outputs stayed on the device. */

@@ -25,10 +25,6 @@ import { Watch } from './watch.js';
  * @property {boolean[]} [pin] outputs that may be views until the plan's next run
  */
 
-/** Operations in one submission: a driver takes a queue that is silent for seconds for one that hangs. */
-const SUBMIT_FLOPS = 4e11;
-const SUBMIT_FLOPS_SOFTWARE = 4e8;
-
 /**
  * @param {GPUDevice} device @param {LoadedPlan} loaded @param {string} session @param {GpuFeed[]} feeds
  * @param {RunOptions} options @param {Context} context @param {boolean} software
@@ -53,6 +49,7 @@ export async function run(device, loaded, session, feeds, options, context, soft
 async function watched(watch, device, loaded, session, feeds, { fetch, into = [], stay = [], pin = [] }, context, software) {
   const start = performance.now();
   const { plan } = loaded;
+  const most = software ? plan.submit.softwareFlops : plan.submit.flops;
   /** @type {Map<string, HostValue>} */
   const values = new Map();
   /** @type {Map<string, Uint8Array>} */
@@ -64,7 +61,7 @@ async function watched(watch, device, loaded, session, feeds, { fetch, into = []
     throwIfAborted(context.signal);
     const begun = performance.now();
     if (segment.kind === 'gpu') {
-      for (const { first, last, full } of loaded.parts(at, software ? SUBMIT_FLOPS_SOFTWARE : SUBMIT_FLOPS)) {
+      for (const { first, last, full } of loaded.parts(at, most)) {
         encodeSteps(encoder, loaded.steps, first, last);
         if (full) {
           device.queue.submit([encoder.finish()]);

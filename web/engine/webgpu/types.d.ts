@@ -58,12 +58,16 @@ export interface GpuPlan {
   inputs: GpuValueRef[];
   outputs: GpuValueRef[];
   wait: WaitPolicy;
+  submit: SubmitPolicy;
   spares?: SparePolicy;
   stats?: Record<string, unknown>;
 }
 
 /** How the end of a run is waited for: see WAIT in py/nnjit/runtime/gpu_plan.py. */
 export interface WaitPolicy { tries: number; again: number; everyMs: number; mostMs: number; earlyMs: number }
+
+/** How much is submitted at a time: see SUBMIT there. */
+export interface SubmitPolicy { flops: number; softwareFlops: number; runs: number }
 
 /** What a feed may be: bytes, a value for the reference, or a tensor that lies on this device already. */
 export type GpuFeed = Uint8Array | HostValue | { gpuBuffer: GPUBuffer };
@@ -80,8 +84,6 @@ export interface GpuFacts {
   /** Invocations that run in lockstep, 0 where the adapter does not tell. */
   subgroup: number;
   subgroupMax: number;
-  /** How many invocations keep the device busy. */
-  invocations: number;
   /** Subgroup matrices: component, result, m, n, k. */
   matrices: [string, string, number, number, number][];
   timestamps: boolean;

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 
+SOFTWARE = 64
+"""Invocations that keep a software adapter busy."""
+
+
 @dataclass(frozen=True, slots=True)
 class WgslTarget:
     """workgroup: invocations in a workgroup. subgroup: how many run in lockstep. invocations: how many
@@ -55,7 +59,7 @@ class WgslTarget:
             features -= {"subgroups"}  # a thread's number does not say then which subgroup it is of
         return WgslTarget(
             subgroup=int(facts.get("subgroup") or 32),
-            invocations=int(facts.get("invocations") or 16384),
+            invocations=SOFTWARE if facts.get("software") else WgslTarget().invocations,
             max_workgroup=int(limits["maxComputeInvocationsPerWorkgroup"]),
             max_groups=int(limits["maxComputeWorkgroupsPerDimension"]),
             max_bindings=int(limits["maxStorageBuffersPerShaderStage"]),
