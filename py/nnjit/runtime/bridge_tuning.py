@@ -18,7 +18,7 @@ from nnjit.codegen.wasm.emit import emit
 from nnjit.codegen.wasm.listing import listing
 from nnjit.codegen.wgsl.cache import emitted
 from nnjit.errors import SessionError
-from nnjit.runtime.candidates import Candidates
+from nnjit.runtime.candidates import AnyCandidates
 from nnjit.runtime.course import Course
 from nnjit.runtime.gpu_memory import GpuMemory
 from nnjit.runtime.gpu_plan import GpuPlan
@@ -320,7 +320,7 @@ def methods(session: Callable[[Any], CompilerSession]) -> dict[str, Callable[[An
 
         return on_any(checked)
 
-    def on_tuning(call: Callable[[Candidates, dict[str, Any]], Any]) -> Callable[[Any, Any], Any]:
+    def on_tuning(call: Callable[[AnyCandidates, dict[str, Any]], Any]) -> Callable[[Any, Any], Any]:
         return on_any(lambda course, a: call(course.tuning, a))
 
     return {

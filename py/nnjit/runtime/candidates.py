@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from nnjit.codegen.expr import UnsupportedExpr
 from nnjit.codegen.schedule.steps import Schedule, ScheduleError, describe
@@ -64,23 +64,36 @@ class Slot:
     """Its schedule comes from a record."""
 
 
-class Candidates(ABC):
-    """See the module. own: what this browser found for a spec before, which its plan was then compiled with: one test
-    against the default is all it gets. offered: what others found, tried first. failed: what is not tried again."""
+APlan = TypeVar("APlan")
+AMemory = TypeVar("AMemory")
+ATarget = TypeVar("ATarget")
+AFacts = TypeVar("AFacts")
+APanels = TypeVar("APanels", bound=Panels)
+
+
+class Candidates(ABC, Generic[APlan, AMemory, ATarget, AFacts, APanels]):
+    """See the module: of a plan, its session's memory map, the target and the device's facts. own: what this browser
+    found for a spec before, which its plan was then compiled with: one test against the default is all it gets.
+    offered: what others found, tried first. failed: what is not tried again. alone: there is no other plan."""
 
     backend: str
     """As records name it."""
-    repacking: Panels
 
     def __init__(
         self,
-        slots: list[Slot],
-        own: Callable[[KernelSpec], Schedule | None],
-        offered: Callable[[KernelSpec], list[Schedule]],
-        failed: Callable[[KernelSpec], set[Schedule]],
+        plan: APlan,
+        memory: Callable[[], AMemory],
+        target: ATarget,
+        facts: AFacts,
+        own: Callable[[KernelSpec], Schedule | None] = lambda spec: None,
+        offered: Callable[[KernelSpec], list[Schedule]] = lambda spec: [],
+        failed: Callable[[KernelSpec], set[Schedule]] = lambda spec: set(),
+        alone: Callable[[], bool] = lambda: True,
     ) -> None:
-        self.own, self.offered, self.failed = own, offered, failed
-        self.slots = slots
+        self.plan, self.memory, self.target, self.facts = plan, memory, target, facts
+        self.own, self.offered, self.failed, self.alone = own, offered, failed, alone
+        self.slots = self._slots()
+        self.repacking = self._repacking()
         self.search = Search([s.job for s in self.slots])
         self.by_key = {s.job.key: s for s in self.slots}
         self.now: tuple[Slot, Schedule, float] | None = None
@@ -92,7 +105,7 @@ class Candidates(ABC):
         self.adopted: list[Slot] = []
         self.skipped: list[dict[str, Any]] = []
 
-    def inherit(self, other: Candidates) -> None:
+    def inherit(self, other: AnyCandidates) -> None:
         """Another plan had some of these kernels: what is known of them stays, and they are not tried again."""
         for slot in self.slots:
             found = other.by_key.get(slot.job.key)
@@ -107,6 +120,14 @@ class Candidates(ABC):
         self.search.slack = slack
 
     # ---- what a backend says ----
+
+    @abstractmethod
+    def _slots(self) -> list[Slot]:
+        """A slot for each kernel of the plan; the lists of schedules are made when a slot is first looked at."""
+
+    @abstractmethod
+    def _repacking(self) -> APanels:
+        """What makes over panels of the plan's constants."""
 
     @abstractmethod
     def _space(self, spec: KernelSpec) -> Space:
@@ -394,3 +415,7 @@ class Candidates(ABC):
             self._serves(slot, slot.job.first)
             return [adoption]
         return []
+
+
+AnyCandidates: TypeAlias = "Candidates[Any, Any, Any, Any, Any]"
+"""Of whichever backend."""

@@ -30,26 +30,13 @@ if TYPE_CHECKING:
     from nnjit.runtime.session import CompilerSession
 
 
-class GpuTuning(Candidates):
-    """See the module. alone: there is no other plan."""
+class GpuTuning(Candidates[GpuPlan, GpuMemory, WgslTarget, GpuFacts, GpuRepacking]):
+    """See the module."""
 
     backend = "webgpu"
-    repacking: GpuRepacking
 
-    def __init__(
-        self,
-        plan: GpuPlan,
-        memory: Callable[[], GpuMemory],
-        target: WgslTarget,
-        facts: GpuFacts,
-        own: Callable[[KernelSpec], Schedule | None] = lambda spec: None,
-        offered: Callable[[KernelSpec], list[Schedule]] = lambda spec: [],
-        failed: Callable[[KernelSpec], set[Schedule]] = lambda spec: set(),
-        alone: Callable[[], bool] = lambda: True,
-    ) -> None:
-        self.plan, self.target, self.facts = plan, target, facts
-        super().__init__(self._slots(), own, offered, failed)
-        self.repacking = GpuRepacking(plan, memory, target, alone)
+    def _repacking(self) -> GpuRepacking:
+        return GpuRepacking(self.plan, self.memory, self.target, self.alone)
 
     def _slots(self) -> list[Slot]:
         """A slot for each spec and schedule of the plan's steps, whatever shaders their bindings make of it."""

@@ -6,7 +6,6 @@ winner takes its slot, with the panels to make over. What is tried and what came
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from nnjit.codegen.dtypes import SIZES
@@ -23,31 +22,15 @@ from nnjit.tune.search import Job
 from nnjit.tune.space import Space, space_of
 
 
-class Tuning(Candidates):
-    """See the module. alone: there is no other plan."""
+class Tuning(Candidates[Plan, SessionMemory, Target, DeviceFacts, Repacking]):
+    """See the module."""
 
     backend = "wasm"
-    repacking: Repacking
 
-    def __init__(
-        self,
-        plan: Plan,
-        memory: Callable[[], SessionMemory],
-        target: Target,
-        facts: DeviceFacts,
-        own: Callable[[KernelSpec], Schedule | None] = lambda spec: None,
-        offered: Callable[[KernelSpec], list[Schedule]] = lambda spec: [],
-        failed: Callable[[KernelSpec], set[Schedule]] = lambda spec: set(),
-        alone: Callable[[], bool] = lambda: True,
-    ) -> None:
-        self.plan, self.memory, self.facts = plan, memory, facts
-        self.target = target
-        self.space_target = facts.target(target)
-        super().__init__(self._slots(), own, offered, failed)
-        self.repacking = Repacking(plan, memory, target, alone)
+    def _repacking(self) -> Repacking:
+        return Repacking(self.plan, self.memory, self.target, self.alone)
 
     def _slots(self) -> list[Slot]:
-        """A slot for each kernel of the plan; the lists of schedules are made when a slot is first looked at."""
         steps: dict[int, list[int]] = {}
         for i, step in enumerate(self.plan.steps):
             steps.setdefault(step.slot, []).append(i)
@@ -71,7 +54,7 @@ class Tuning(Candidates):
         return found
 
     def _space(self, spec: KernelSpec) -> Space:
-        return space_of(spec, self.space_target, self.facts)
+        return space_of(spec, self.facts.target(self.target), self.facts)
 
     def _usable(self, slot: Slot, schedule: Schedule) -> bool:
         """Panels of an activation are made by a step before this one, in the tiles that it was compiled for."""
@@ -100,7 +83,7 @@ class Tuning(Candidates):
             if found is not None:
                 slot.number, slot.steps = found.number, found.steps
         self.slots = [s for s in self.slots if s.job.key in fresh]
-        self.repacking = Repacking(plan, self.memory, self.target, self.repacking.alone)
+        self.repacking = self._repacking()
         self.relay()
 
     def _kernel(self, slot: Slot) -> KernelInfo:
