@@ -6,7 +6,8 @@
 Each model is read, bound to its shapes and compiled by the page's compiler, for a GPU as `H200` describes it or for
 WebAssembly; caches of kernels and of decisions are emptied before each round. Stages are those of the first round, for
 which a visitor waits who has had the page open for two seconds; the least of all rounds is what the code costs.
-Milliseconds; code: what writing kernels took of it, and the one that took longest.
+Milliseconds; code: what writing kernels took of it; slowest: the one that took longest; gc: the
+garbage collector.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def main(argv: list[str]) -> int:
 def show(compiling: Compiling, args: argparse.Namespace) -> None:
     """The table, a row as soon as it is there."""
     last = f"least of {args.rounds}"
-    head = [f"{args.device}: model", *STAGES, "all", last, "kernels", "steps", "code", "slowest"]
+    head = [f"{args.device}: model", *STAGES, "all", last, "kernels", "steps", "code", "slowest", "gc"]
     print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
     for name in MODELS if args.models == "all" else args.models.split(","):
         for batch in map(int, args.batch.split(",")):
@@ -110,7 +111,7 @@ def show(compiling: Compiling, args: argparse.Namespace) -> None:
             cells = [f"{first[s]:.0f}" for s in STAGES]
             label = name if batch == 1 else f"{name} x{batch}"
             ends = [f"{total[0]:.0f}", f"{min(total):.0f}", *(str(first[n]) for n in ("kernels", "steps"))]
-            made = [f"{first['emitted']:.0f}", f"{first['slowest']:.0f}"]
+            made = [f"{first[n]:.0f}" for n in ("emitted", "slowest", "collector")]
             print(f"| {label} | {' | '.join([*cells, *ends, *made])} |", flush=True)
             for one in found:
                 print(one.get("table", ""), end="")

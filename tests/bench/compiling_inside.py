@@ -1,6 +1,7 @@
 """Runs in the page's Pyodide: `await measured(job)` compiles a model some times over; see compiling.py."""
 
 import cProfile
+import gc
 import io
 import json
 import pstats
@@ -26,7 +27,26 @@ def _options(job):
     )
 
 
+class _Collector:
+    """Milliseconds that the garbage collector has taken."""
+
+    def __init__(self):
+        self.ms, self.start = 0.0, 0.0
+        gc.callbacks.append(self)
+
+    def __call__(self, phase, info):
+        if phase == "start":
+            self.start = time.perf_counter()
+        else:
+            self.ms += 1e3 * (time.perf_counter() - self.start)
+
+    def stop(self):
+        gc.callbacks.remove(self)
+        return self.ms
+
+
 def _once(job, source, shapes):
+    collector = _Collector()
     clock = [time.perf_counter()]
     session = CompilerSession(frontend.load(source, {}), _options(job))
     session.describe()
@@ -48,6 +68,7 @@ def _once(job, source, shapes):
         "steps": stats["steps"],
         "emitted": stats["emitMs"]["sum"],
         "slowest": stats["emitMs"]["max"],
+        "collector": collector.stop(),
     }
 
 

@@ -8,6 +8,7 @@ object. So they compare and hash as fast as objects do, and what a pass found ou
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Union
 
 from nnjit.codegen.dtypes import FLOATS
@@ -158,7 +159,11 @@ _NONE: frozenset[str] = frozenset()
 def _atom_key(item: tuple[Atom, int]) -> tuple[int, str]:
     atom = item[0]
     # not the address: it differs in each process, and a spec's key must not
-    return (0, atom) if isinstance(atom, str) else (1, repr(atom))
+    return (0, atom) if isinstance(atom, str) else (1, _text(atom))
+
+
+_text = lru_cache(4096)(repr)
+"""Of an atom, which is asked for again whenever it meets another."""
 
 
 def _index(const: int, terms: Terms, plain: bool = False) -> Index:

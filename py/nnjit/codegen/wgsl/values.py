@@ -18,6 +18,8 @@ from nnjit.codegen.wgsl.types import literal, register_type
 
 PAIRS = ("i64", "u64")
 PAIR_FACTS = facts(PAIRS)
+PLAIN_CALLS = frozenset(CALLS) - {"min"}
+"""Printed the same way whatever their operands are, but for 64-bit integers: most of what a shader computes."""
 
 
 @dataclass
@@ -133,7 +135,11 @@ class Values(Access):
             text = f"{within(*self.value(e.args[0], 4), ATOM)}.{'xyzw'[e.attr]}"
             return (text, ATOM) if lanes == 1 else (splat(text, e.dtype, lanes), ATOM)
         key = (e, lanes)
-        return self.known(key) or self.shared(key, "t", partial(self._compute, e, lanes), partial(read_by, e))
+        entry = self._live.get(key)
+        if entry is not None:
+            entry.uses += self.counting
+            return entry.text
+        return self.shared(key, "t", partial(self._compute, e, lanes), partial(read_by, e))
 
     def _register(self, e: Expr, lanes: int) -> Text:
         r = self.regs[e.attr]
@@ -142,6 +148,9 @@ class Values(Access):
         return (f"{r.name}.x" if lanes == 1 else splat(r.name, e.dtype, lanes)), ATOM
 
     def _compute(self, e: Expr, lanes: int) -> Text:
+        if e.op in PLAIN_CALLS and not e.facts & PAIR_FACTS:
+            register_type(e.dtype, lanes)
+            return f"{CALLS[e.op]}({', '.join([self.value(a, lanes)[0] for a in e.args])})", ATOM
         known = _of_lanes(e) if lanes > 1 else None
         if known is not None:
             return known, ATOM
@@ -174,7 +183,7 @@ class Values(Access):
         if e.op == "div" and e.dtype in INTS:
             return self._quotient(e, lanes)
         if e.op in CALLS:
-            return f"{CALLS[e.op]}({', '.join(self.value(a, lanes)[0] for a in e.args)})", ATOM
+            return f"{CALLS[e.op]}({', '.join([self.value(a, lanes)[0] for a in e.args])})", ATOM
         if e.op in UNARY:
             return f"{UNARY[e.op]}{self._tight(e.args[0], lanes)}", LOW
         if e.op not in BINARY:
