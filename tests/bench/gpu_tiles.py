@@ -17,8 +17,9 @@ from typing import Any
 
 from nnjit.codegen.expr import UnsupportedExpr
 from nnjit.codegen.schedule.apply import apply
-from nnjit.codegen.schedule.gpu_products import SHAPES, Shape, in_matrices, in_words, roles, scheduled
+from nnjit.codegen.schedule.gpu_products import in_matrices, in_words, roles, scheduled
 from nnjit.codegen.schedule.matrix_tiles import LAUNCH, STAGES
+from nnjit.codegen.schedule.product_tiles import SHAPES, Shape
 from nnjit.codegen.schedule.steps import Schedule, ScheduleError
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wgsl.emit import emit

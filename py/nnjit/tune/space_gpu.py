@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from math import inf, log2
 from typing import Any
 
-from nnjit.codegen.schedule import gpu_attention, gpu_products, gpu_rules
+from nnjit.codegen.schedule import gpu_attention, gpu_products, gpu_rules, matrix_tiles, product_tiles
 from nnjit.codegen.schedule.attention import shape as attention_shape
 from nnjit.codegen.schedule.facts import LANES
-from nnjit.codegen.schedule.gpu_products import Product, Shape
+from nnjit.codegen.schedule.gpu_products import Product
 from nnjit.codegen.schedule.group_steps import Along, Cache, Matrix, Online, Patch, Team, Threads, Words
-from nnjit.codegen.schedule.matrix_tiles import HALF, MatrixTile, microseconds
+from nnjit.codegen.schedule.matrix_tiles import HALF, MatrixTile
+from nnjit.codegen.schedule.product_tiles import Shape
 from nnjit.codegen.schedule.steps import Block, Schedule, Step, Tile, Unroll
 from nnjit.codegen.schedule.words import GROUP
 from nnjit.codegen.spec import Axis, KernelSpec
@@ -146,7 +147,10 @@ def _tiled(spec: KernelSpec, default: Schedule, target: WgslTarget) -> Space | N
             return None  # the same as with it
         if (p.m <= s.rows // 2 and s.rows > 16) or (p.column.extent <= s.columns // 2 and s.columns > 32):
             return None  # half of each tile would be nothing
-        found = _matrix_cost(p, s, words, target) if matrices else gpu_products.cost(p, s, target)
+        size = p.m, p.k, p.column.extent, p.batches
+        found = (
+            _matrix_cost(p, s, words, target) if matrices else product_tiles.microseconds(s, *size, target)
+        )
         if found == inf:
             return None
         # with blocks the factors of a tile's neighbours are in the caches; how much that is worth, tests tell
@@ -177,7 +181,7 @@ def _matrix_cost(p: Product, s: Shape, words: bool, target: WgslTarget) -> float
     if s.twice and tile.shared_bytes(words, 2) > target.max_shared_bytes:
         return inf
     late = 1.0 if s.ahead else 1.02
-    return late * microseconds(tile, p.m, p.k * each, p.column.extent, p.batches, words, target)
+    return late * matrix_tiles.microseconds(tile, p.m, p.k * each, p.column.extent, p.batches, words, target)
 
 
 # ---- products of a few rows ----

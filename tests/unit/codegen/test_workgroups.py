@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from nnjit.codegen import interp
 from nnjit.codegen.expr import Expr, Index, cast, load, op
-from nnjit.codegen.schedule import gpu_products
+from nnjit.codegen.schedule import gpu_products, product_tiles
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.group_steps import Cache, Fuse, Matrix, Patch, Team, Threads, Words
@@ -135,7 +135,7 @@ def test_which_tiles_can_be_turned() -> None:
     assert p is not None
     found = set()
     for rows, down, columns, across, depth in product((16, 32, 64), (4, 8, 16), (32, 64), (8, 16), (8, 16)):
-        shape = gpu_products.Shape(rows, down, columns, across, depth, turned=True)
+        shape = product_tiles.Shape(rows, down, columns, across, depth, turned=True)
         if columns % (4 * across) == 0:
             found.add(shape.turnable())
             assert fits(spec, gpu_products.scheduled(spec, p, shape)) == shape.turnable(), shape

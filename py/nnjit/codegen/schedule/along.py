@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 
-from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, op, reg, rewrite
-from nnjit.codegen.loops import THREAD, Decode, For, Nest, Set, Stmt, Store, Where
+from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, load, op, reg, rewrite
+from nnjit.codegen.loops import THREAD, Barrier, Decode, For, Nest, Set, Stmt, Store, Where
 from nnjit.codegen.schedule.codes import Codes, codes_of
 from nnjit.codegen.schedule.fills import add_product
 from nnjit.codegen.schedule.group_steps import Along
@@ -98,6 +98,23 @@ class _Rows:
             words = inner[-2].name if len(inner) > 1 else ""
             whole = len(inner) > 1 and inner[-2].extent % LANES == 0
             self.together = LANES if whole and self.codes.word.attr.index.coeff(words) == 1 else 1
+        if self.step.staged:
+            self._stageable()
+
+    def _stageable(self) -> None:
+        """Whether the rows can go through a shared array: a span of them is one run in memory, and all threads have
+        as many spans."""
+        check(
+            self.codes is not None and self.left.op == "load",
+            "rows that are read as they are, by weights in words",
+        )
+        vectors, stride = self.step.span // LANES, 1
+        check(not self.left.attr.guard, "rows without edges")
+        for a in reversed(self.inner):
+            check(self.left.attr.index.coeff(a.name) == stride, "spans of the rows in one run")
+            stride *= a.extent
+        check(self.spans % self.step.threads == 0, "as many spans for each thread")
+        check(self.step.threads % vectors == 0, "whole spans for the threads that fill the array")
 
     # ---- the nest ----
 
@@ -126,6 +143,10 @@ class _Rows:
         else:
             body += [*met("sum", *how), *self._results()]
         shared = (Operand(self.dtype, size, "shared"),) if size else ()
+        if step.staged:
+            vectors = step.span // LANES
+            body[:0] = [Decode("fill.span", THREAD, vectors, 0), Decode("fill.at", THREAD, 1, vectors)]
+            shared = (*shared, Operand(self.dtype, len(self.points) * self._staged_size(), "shared"))
         return Nest(spec.name, spec.operands, div, [For("p", div, body, "parallel")], step.threads, shared)
 
     def _sum(self, row: int, column: int) -> str:
@@ -151,8 +172,38 @@ class _Rows:
         """`count` spans of a thread, from its number `first` on."""
         numbers = [first + n * self.step.threads for n in range(count)]
         out = [s for turn, at in enumerate(numbers) for s in self._read(at, turn)]
-        done = self._span if self.codes is None else self._decoded
-        return out + [s for turn, at in enumerate(numbers) for s in done(at, turn)]
+        for turn, at in enumerate(numbers):
+            if self.step.staged:
+                out += self._filled(at)
+            out += self._span(at, turn) if self.codes is None else self._decoded(at, turn)
+        return out
+
+    def _staged_size(self) -> int:
+        """Elements of a row in the shared array: a vector more for each span, so that the threads' reads meet
+        different banks."""
+        return self.step.threads * (self.step.span + LANES)
+
+    def _array(self) -> int:
+        """The operand that the rows are staged in; what the sums meet in comes before it."""
+        names = len(self.points) * self.step.columns
+        return len(self.spec.operands) + (room(self.step.threads, self.subgroup) * names > 0)
+
+    def _filled(self, number: Index) -> list[Stmt]:
+        """The spans of all threads, of which each has its own `number`, into the shared array: neighbouring threads
+        read neighbouring vectors."""
+        threads, span = self.step.threads, self.step.span
+        first = number + Index(0, {THREAD: -1})
+        each = threads // (span // LANES)  # spans that all threads fill at once
+        out: list[Stmt] = [Barrier()] if self.spans > threads else []  # all have read the spans before
+        for r, point in enumerate(self.points):
+            for n in range(0, threads, each):
+                where = Index(n, {"fill.span": 1})
+                inside = {a.name: Index(0) for a in self.inner}
+                inside[self.inner[-1].name] = Index(0, {"fill.at": LANES, LANE: 1})
+                env = {**self._env(0), **point, **self.outer.at(first + where), **inside}
+                at = where * (span + LANES) + Index(r * self._staged_size(), {"fill.at": LANES, LANE: 1})
+                out.append(Store(self._array(), at, rewrite(self.left, env), LANES, LANES))
+        return [*out, Barrier()]
 
     def _env(self, column: int) -> Env:
         env = {a.name: self.base[f"{a.name}.b"] for a in self.batch}
@@ -245,6 +296,11 @@ class _Rows:
                 smaller = codes.smaller(codes.shift.subst(inside))
                 for r, point in enumerate(self.points):
                     value = rewrite(self.left, {**self._env(0), **point, **shared, **inside})
+                    if self.step.staged:
+                        own = Index(
+                            r * self._staged_size() + v * LANES, {THREAD: self.step.span + LANES, LANE: 1}
+                        )
+                        value = load(self._array(), own, self.dtype)
                     out.append(Set(f"a.{v - first}.{r}", op("mul", value, smaller), LANES))
             for c in range(self.step.columns):
                 for v, inside in part:

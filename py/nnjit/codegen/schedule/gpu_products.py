@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import inf, prod
 
@@ -14,7 +14,9 @@ from nnjit.codegen.expr import Access, Expr
 from nnjit.codegen.schedule.dots import factor
 from nnjit.codegen.schedule.facts import LANES, narrow_types, reads, values
 from nnjit.codegen.schedule.group_steps import Along, Cache, Fuse, Matrix, Patch, Team, Threads, Words
-from nnjit.codegen.schedule.matrix_tiles import HALF, ranked
+from nnjit.codegen.schedule.matrix_tiles import HALF
+from nnjit.codegen.schedule.matrix_tiles import ranked as matrices_ranked
+from nnjit.codegen.schedule.product_tiles import Shape, ranked
 from nnjit.codegen.schedule.split import PART, Split
 from nnjit.codegen.schedule.steps import Block, Pack, Schedule, Step, Tile, Unroll, Vectorize
 from nnjit.codegen.schedule.words import GROUP, layout
@@ -48,71 +50,6 @@ class Product:
     def batches(self) -> int:
         return prod(a.extent for a in self.batch)
 
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """A workgroup's tile: rows and columns, how many threads along each, and the depth of the shared arrays. turned:
-    the left array is, the sums of a stage are unrolled, and threads stand in patches of 4 x 8."""
-
-    rows: int
-    down: int
-    columns: int
-    across: int
-    depth: int = 16
-    slices: int = 1
-    ahead: bool = True
-    twice: bool = False
-    turned: bool = False
-
-    @property
-    def threads(self) -> int:
-        return self.down * self.across * self.slices
-
-    def turnable(self) -> bool:
-        """Whether all threads, or half of them, have whole blocks of four by four of the left factor to turn, and
-        patches of 4 x 8 fill the tile (see `fills.Turned`)."""
-        if self.rows // self.down % LANES or self.down % 4 or self.across % 8 or self.depth % LANES:
-            return False
-        vectors, deep = self.rows // LANES, self.depth // LANES
-        beside = min(8, vectors)
-        for threads in (self.threads, self.threads // 2):
-            if vectors % beside == 0 and threads % (beside * deep) == 0 and vectors * deep % threads == 0:
-                right = self.depth * self.columns // LANES
-                return threads == self.threads or (
-                    right % threads == 0 and threads % (self.columns // LANES) == 0
-                )
-        return False
-
-    def shared_bytes(self) -> int:
-        """At most: with the vector that a row is longer where its factor lies the other way."""
-        left = self.rows * (self.depth + LANES)
-        right = self.depth * (self.columns + LANES)
-        sums = self.rows * self.columns if self.slices > 1 else 0
-        return 4 * ((left + right) * (2 if self.twice else 1) + sums)
-
-
-SHAPES = (
-    Shape(32, 8, 32, 8), Shape(32, 8, 32, 8, 32, 2), Shape(32, 8, 32, 8, 32, 4), Shape(32, 8, 64, 8),
-    Shape(64, 16, 32, 8), Shape(64, 16, 32, 8, 32, 2), Shape(64, 8, 64, 16), Shape(64, 16, 64, 16),
-    Shape(64, 8, 64, 8), Shape(64, 16, 64, 16, 16, 2), Shape(64, 8, 128, 16), Shape(128, 16, 64, 8),
-    Shape(128, 16, 128, 16), Shape(64, 8, 128, 16, 16, 1, False), Shape(128, 16, 128, 16, 16, 1, False),
-    Shape(64, 8, 64, 8, 16, 1, False), Shape(64, 8, 128, 16, 8), Shape(128, 16, 64, 16), Shape(16, 4, 32, 8, 32, 4),
-    Shape(16, 4, 64, 16, 32), Shape(8, 2, 64, 16, 32, 2), *(
-        Shape(*tile, turned=True)
-        for tile in (
-            (128, 16, 128, 8, 16), (128, 8, 128, 16, 16), (128, 16, 96, 8, 16), (96, 12, 96, 8, 16), (64, 8, 96, 8, 16),
-            (64, 8, 128, 8, 16), (128, 16, 128, 16, 32), (128, 16, 64, 8, 16),
-            (64, 8, 64, 8, 16), (128, 16, 64, 8, 32), (64, 8, 128, 16, 32), (64, 8, 64, 8, 32), (64, 16, 64, 8, 32),
-            (32, 8, 32, 8, 32), (64, 16, 32, 8, 32), (32, 8, 64, 8, 32),
-        )
-    ),
-)  # fmt: skip
-TURNED = {
-    (128, 128, 128, 16): 0.85, (128, 128, 256, 32): 0.8, (128, 96, 128, 16): 0.84, (128, 64, 128, 16): 0.92,
-    (96, 96, 96, 16): 0.86, (64, 128, 64, 16): 0.88, (64, 96, 64, 16): 0.86, (64, 64, 64, 16): 0.86,
-}  # fmt: skip
-"""Rows, columns, threads and depth of turned tiles, and what they take of the time they would take otherwise, as
-measured."""
 
 SIDE_BY_SIDE = (
     (8, 64, 4), (16, 64, 4), (8, 32, 4), (4, 64, 4), (8, 128, 4), (8, 64, 8), (16, 32, 4), (8, 16, 4), (16, 16, 4),
@@ -180,35 +117,10 @@ def products(spec: KernelSpec, target: WgslTarget) -> Iterator[Schedule]:
         return
     yield from _in_words(spec, p, target)
     yield from _in_matrices(spec, p, target)
-    fitting = [s for s in SHAPES if _fits(s, target) and (not s.turned or lies_along(p))]
-    for shape in sorted(fitting, key=lambda s: cost(p, s, target)):
-        yield scheduled(spec, p, shape)
-
-
-def _fits(s: Shape, target: WgslTarget) -> bool:
-    return s.threads <= target.max_workgroup and s.shared_bytes() <= target.max_shared_bytes
-
-
-def cost(p: Product, s: Shape, target: WgslTarget) -> float:
-    """Time in no unit: what the processor with the most tiles has to do.
-
-    A multiply-add costs 1, its share of the reads from shared memory (fewer, the larger a thread's own tile) and of
-    those from the caches (fewer, the larger the workgroup's); warps that take turns hide the latency. The constants
-    fit what an H200 took for 15 shapes, mostly to 10%."""
-    units = max(1, target.invocations // 128)
-    tiles = p.batches * -(-p.m // s.rows) * -(-p.column.extent // s.columns)
-    share = -(-tiles // units) if tiles < 8 * units else tiles / units
-    tall, wide = s.rows // s.down, s.columns // s.across
-    own = 0.35 * (tall + wide) / (tall * wide)
-    group = 8 * (s.rows + s.columns) / (s.rows * s.columns)
-    slices = 1 + 0.06 * (s.slices - 1)
-    each = s.depth // s.slices
-    depth = 1.2 if each > 16 else 1.0 if each == 16 else 1.05 if s.slices == 1 else 1.2
-    warps = min(share * s.threads, 1024) / 32
-    late = 1.0 if s.ahead else 1.02
-    late *= TURNED.get((s.rows, s.columns, s.threads, s.depth), 1.02) if s.turned else 1.0
-    steps = -(-p.k // s.depth) * s.depth + 16
-    return share * s.rows * s.columns * steps * (1 + own + group) * slices * depth * late * (1 + 2 / warps)
+    along = lies_along(p)
+    for _, shape in ranked(p.m, p.k, p.column.extent, p.batches, target):
+        if along or not shape.turned:
+            yield scheduled(spec, p, shape)
 
 
 PARTS = (2, 3, 4, 6, 8, 12, 16)
@@ -216,8 +128,6 @@ WORTH = 0.85
 """What a split must come to at most."""
 DEEP = 128
 """Elements of a sum that each of its parts has at least."""
-RATE = 185_000
-"""Units of `cost` that an H200 does in a microsecond."""
 LAUNCH = 2.5
 """Microseconds that a kernel more takes."""
 STREAM = 2.5e6
@@ -244,13 +154,13 @@ def splits(spec: KernelSpec, target: WgslTarget) -> Iterator[tuple[Split, float,
     if body is None or body.dtype != "f32":
         return
     halves = _matrices(body, target)
-    shapes = [] if halves else [s for s in SHAPES if _fits(s, target)]
 
     def least(of: Product) -> float:
-        if halves:
-            found = ranked(of.m, of.k, of.column.extent, of.batches, False, target)
-            return found[0][0] if found else inf
-        return min((cost(of, s, target) for s in shapes), default=inf) / RATE
+        size = of.m, of.k, of.column.extent, of.batches
+        found: Sequence[tuple[float, object]] = (
+            matrices_ranked(*size, False, target) if halves else ranked(*size, target)
+        )
+        return found[0][0] if found else inf
 
     whole = least(p)
     points = 4 * p.m * p.column.extent * p.batches
@@ -282,7 +192,7 @@ def _in_matrices(spec: KernelSpec, p: Product, target: WgslTarget) -> Iterator[S
     body = spec.stages[0].body
     if body is None or not _matrices(body, target):
         return
-    for _, t in ranked(p.m, p.k, p.column.extent, p.batches, False, target):
+    for _, t in matrices_ranked(p.m, p.k, p.column.extent, p.batches, False, target):
         yield in_matrices(spec, p, Shape(t.rows, t.down, t.columns, t.across, t.depth), target)
 
 
@@ -326,11 +236,11 @@ def _in_words(spec: KernelSpec, p: Product, target: WgslTarget) -> Iterator[Sche
     words = tuple(Words(n) for n in operands)
     deep = _of_words(p)
     if ("i8", "i32", 16, 16, 32) in target.matrices and target.subgroup == 32:
-        for _, t in ranked(p.m, deep.k * GROUP, p.column.extent, p.batches, True, target):
+        for _, t in matrices_ranked(p.m, deep.k * GROUP, p.column.extent, p.batches, True, target):
             yield in_words(spec, p, Shape(t.rows, t.down, t.columns, t.across, t.depth), target)
-    plain = (s for s in SHAPES if _fits(s, target) and not s.turned)
-    for shape in sorted(plain, key=lambda s: cost(deep, s, target)):
-        yield (*_tiled(deep, shape), *words)
+    for _, shape in ranked(deep.m, deep.k, p.column.extent, p.batches, target):
+        if not shape.turned:
+            yield (*_tiled(deep, shape), *words)
 
 
 def scheduled(spec: KernelSpec, p: Product, shape: Shape) -> Schedule:

@@ -123,7 +123,8 @@ class Online:
 class Along:
     """A row or a few by a matrix whose weights lie along the sum: a team of `threads` threads does `columns` columns of
     `axis` at a time, each thread `span` neighbours of the sum in turn; weights in words are read `turns` spans ahead.
-    `subgroup` as in Team."""
+    staged: the rows go through a shared array, because neighbouring threads would read them a span apart. `subgroup` as
+    in Team."""
 
     axis: str
     columns: int
@@ -131,10 +132,11 @@ class Along:
     span: int
     subgroup: int = 1
     turns: int = 1
+    staged: bool = False
 
     def __str__(self) -> str:
-        ahead = f" x {self.turns}" if self.turns > 1 else ""
-        return f"{self.axis} tile {self.columns} · along the sum by {self.threads} x {self.span}{ahead}"
+        how = (f" x {self.turns}" if self.turns > 1 else "") + (" staged" if self.staged else "")
+        return f"{self.axis} tile {self.columns} · along the sum by {self.threads} x {self.span}{how}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,127 @@
+"""Tiles of products whose sums are in registers, and how long each takes: `ranked(...)` gives them, best guess first.
+
+As in `matrix_tiles` a product takes launch + stages * what a stage takes, which depends on how many workgroups of the
+tile a processor has at once. Tiles of the table were timed with one, two, three and four of them (`bench --gpu tiles`);
+what others take comes from a formula.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+from nnjit.codegen.schedule.facts import LANES
+from nnjit.codegen.wgsl.target import WgslTarget
+
+LAUNCH = 1.8
+RATE = 185_000
+"""Units of the formula that an H200 does in a microsecond."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A workgroup's tile: rows and columns, how many threads along each, and the depth of the shared arrays. turned:
+    the left array is, the sums of a stage are unrolled, and threads stand in patches of 4 x 8."""
+
+    rows: int
+    down: int
+    columns: int
+    across: int
+    depth: int = 16
+    slices: int = 1
+    ahead: bool = True
+    twice: bool = False
+    turned: bool = False
+
+    @property
+    def threads(self) -> int:
+        return self.down * self.across * self.slices
+
+    def turnable(self) -> bool:
+        """Whether all threads, or half of them, have whole blocks of four by four of the left factor to turn, and
+        patches of 4 x 8 fill the tile (see `fills.Turned`)."""
+        if self.rows // self.down % LANES or self.down % 4 or self.across % 8 or self.depth % LANES:
+            return False
+        vectors, deep = self.rows // LANES, self.depth // LANES
+        beside = min(8, vectors)
+        for threads in (self.threads, self.threads // 2):
+            if vectors % beside == 0 and threads % (beside * deep) == 0 and vectors * deep % threads == 0:
+                right = self.depth * self.columns // LANES
+                return threads == self.threads or (
+                    right % threads == 0 and threads % (self.columns // LANES) == 0
+                )
+        return False
+
+    def shared_bytes(self) -> int:
+        """At most: with the vector that a row is longer where its factor lies the other way."""
+        left = self.rows * (self.depth + LANES)
+        right = self.depth * (self.columns + LANES)
+        sums = self.rows * self.columns if self.slices > 1 else 0
+        return 4 * ((left + right) * (2 if self.twice else 1) + sums)
+
+
+SHAPES = (
+    Shape(32, 8, 32, 8), Shape(32, 8, 32, 8, 32, 2), Shape(32, 8, 32, 8, 32, 4), Shape(32, 8, 64, 8),
+    Shape(64, 16, 32, 8), Shape(64, 16, 32, 8, 32, 2), Shape(64, 8, 64, 16), Shape(64, 16, 64, 16),
+    Shape(64, 8, 64, 8), Shape(64, 16, 64, 16, 16, 2), Shape(64, 8, 128, 16), Shape(128, 16, 64, 8),
+    Shape(128, 16, 128, 16), Shape(64, 8, 128, 16, 16, 1, False), Shape(128, 16, 128, 16, 16, 1, False),
+    Shape(64, 8, 64, 8, 16, 1, False), Shape(64, 8, 128, 16, 8), Shape(128, 16, 64, 16), Shape(16, 4, 32, 8, 32, 4),
+    Shape(16, 4, 64, 16, 32), Shape(8, 2, 64, 16, 32, 2), *(
+        Shape(*tile, turned=True)
+        for tile in (
+            (128, 16, 128, 8, 16), (128, 8, 128, 16, 16), (128, 16, 96, 8, 16), (96, 12, 96, 8, 16), (64, 8, 96, 8, 16),
+            (64, 8, 128, 8, 16), (128, 16, 128, 16, 32), (128, 16, 64, 8, 16),
+            (64, 8, 64, 8, 16), (128, 16, 64, 8, 32), (64, 8, 128, 16, 32), (64, 8, 64, 8, 32), (64, 16, 64, 8, 32),
+            (32, 8, 32, 8, 32), (64, 16, 32, 8, 32), (32, 8, 64, 8, 32),
+        )
+    ),
+)  # fmt: skip
+TURNED = {
+    (128, 128, 128, 16): 0.85, (128, 128, 256, 32): 0.8, (128, 96, 128, 16): 0.84, (128, 64, 128, 16): 0.92,
+    (96, 96, 96, 16): 0.86, (64, 128, 64, 16): 0.88, (64, 96, 64, 16): 0.86, (64, 64, 64, 16): 0.86,
+}  # fmt: skip
+"""Rows, columns, threads and depth of turned tiles, and what they take of the time they would take otherwise, as
+measured."""
+
+STAGES: dict[Shape, tuple[float, ...]] = {}
+"""Microseconds of a stage with so many workgroups for each processor."""
+
+
+def fits(s: Shape, target: WgslTarget) -> bool:
+    return s.threads <= target.max_workgroup and s.shared_bytes() <= target.max_shared_bytes
+
+
+def microseconds(s: Shape, m: int, k: int, n: int, batches: int, target: WgslTarget) -> float:
+    """What a product of m rows, n columns and a sum of k elements takes."""
+    units = max(1, target.invocations // 128)
+    share = batches * ceil(m / s.rows) * ceil(n / s.columns) / units
+    share = ceil(share) if share < 8 else share
+    times = STAGES.get(s)
+    if times is None:
+        return _modelled(s, share, k)
+    each = times[int(share) - 1] if share <= len(times) else share * times[-1] / len(times)
+    return LAUNCH + ceil(k / s.depth) * each
+
+
+def ranked(m: int, k: int, n: int, batches: int, target: WgslTarget) -> list[tuple[float, Shape]]:
+    """The usual tiles that fit the device, with what the product takes in each, fastest first."""
+    found = [(microseconds(s, m, k, n, batches, target), s) for s in SHAPES if fits(s, target)]
+    return sorted(found, key=lambda x: x[0])
+
+
+def _modelled(s: Shape, share: float, k: int) -> float:
+    """A multiply-add costs 1, its share of the reads from shared memory (fewer, the larger a thread's own tile) and of
+    those from the caches (fewer, the larger the workgroup's); warps that take turns hide the latency. The constants
+    fit what an H200 took for 15 shapes, mostly to 10%."""
+    tall, wide = s.rows // s.down, s.columns // s.across
+    own = 0.35 * (tall + wide) / (tall * wide)
+    group = 8 * (s.rows + s.columns) / (s.rows * s.columns)
+    slices = 1 + 0.06 * (s.slices - 1)
+    each = s.depth // s.slices
+    depth = 1.2 if each > 16 else 1.0 if each == 16 else 1.05 if s.slices == 1 else 1.2
+    warps = min(share * s.threads, 1024) / 32
+    late = 1.0 if s.ahead else 1.02
+    late *= TURNED.get((s.rows, s.columns, s.threads, s.depth), 1.02) if s.turned else 1.0
+    steps = -(-k // s.depth) * s.depth + 16
+    units = share * s.rows * s.columns * steps * (1 + own + group) * slices * depth * late * (1 + 2 / warps)
+    return units / RATE
