@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.browser.api_page import Api, tiny, tiny_weight
+from tests.device.conftest import vendor
 from tests.device.test_tuning import net
 
 FAULTY = """async ([path, x, { label, shared, change }]) => {
@@ -186,3 +187,42 @@ def test_a_feed_that_was_destroyed_is_no_stale_result(gpu: Api) -> None:
     for where, told in found.items():
         assert told["code"] == "BAD_PLAN" and "destroyed" in told["message"], (where, told)
         assert told["after"] == [0.0] * 6
+
+
+@pytest.mark.skipif(vendor() == "swiftshader", reason="its memory is this machine's")
+def test_the_memory_of_the_device_runs_out(gpu: Api) -> None:
+    """All of it is taken, for new shapes and for a plan that is there: a typed error or a result, and afterwards both."""
+    found = gpu.run(
+        """async ([path]) => {
+          const nnjit = (await import('/nnjit.js')).default;
+          const session = await create(path, { executionProviders: ['webgpu'] });
+          const rows = async (n) => {
+            const { z } = await session.run({ x: T('float32', new Float32Array(n * 4).fill(1), [n, 4]) });
+            return [z.data.length, z.data[0], z.data.at(-1)];
+          };
+          const told = (error) => error.code;
+          const first = await rows(1000);
+          const { device } = nnjit.env.webgpu;
+          const held = [];
+          for (let size = 2 ** 30; size >= 2 ** 22 && held.length < 400;) {
+            device.pushErrorScope('out-of-memory');
+            const buffer = device.createBuffer({ size, usage: GPUBufferUsage.STORAGE });
+            if (await device.popErrorScope()) size /= 2;
+            else held.push(buffer);
+          }
+          const taken = held.reduce((sum, { size }) => sum + size, 0);
+          const full = [await rows(4_000_000).catch(told), await rows(1000).catch(told)];
+          for (const buffer of held) buffer.destroy();
+          const after = [await rows(4_000_000), await rows(1000)];
+          const { backend } = session;
+          await session.release();
+          return { first, taken, full, after, backend };
+        }""",
+        [gpu.put("tiny.onnx", tiny())],
+    )
+    y = np.maximum(np.ones(4, np.float32) @ tiny_weight(), 0)
+    wanted = [[3 * n, y[0], y[-1]] for n in (4_000_000, 1000)]
+    assert found["taken"] > 1 << 30 and found["first"] == wanted[1]
+    for got, right in zip(found["full"], wanted, strict=True):
+        assert got in (right, "MODEL_TOO_LARGE", "OUT_OF_MEMORY"), found
+    assert found["after"] == wanted and found["backend"] == "webgpu"
