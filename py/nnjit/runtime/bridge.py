@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import math
 import platform
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -33,6 +34,10 @@ SESSIONS: dict[str, CompilerSession] = {}
 FILES: dict[str, list[PageSource]] = {}
 """Of each session: the model, then its external files."""
 _fetch: Callable[[str], Any] = lambda package: None  # noqa: E731 - until connect()
+
+
+TELLING_S = 0.02
+"""Between two messages on how far something has come, and between two looks at whether it was cancelled."""
 
 
 class PageSource:
@@ -63,9 +68,16 @@ class Context:
 
     def __init__(self, progress: JsProxy | None, cancel: JsProxy | None) -> None:
         self._progress, self._cancel = progress, cancel
+        self._next = 0.0
 
     def __call__(self, stage: str, done: int, total: int, detail: str = "") -> None:
-        """detail: a shader as JSON, at the stage "shader"."""
+        """detail: a shader as JSON, at the stage "shader", of which every one is told; of the rest the ends, and what
+        lies TELLING_S apart: a model has hundreds of steps, and each crossing takes about as long as a small one."""
+        if not detail and 0 < done < total:
+            now = time.perf_counter()
+            if now < self._next:
+                return
+            self._next = now + TELLING_S
         if self._cancel is not None and js.Atomics.load(self._cancel, 0):
             raise Cancelled("The page cancelled this")
         if self._progress is not None:
