@@ -3,11 +3,12 @@
 
 /**
  * @typedef {{url: string, python: string[], backend: 'wasm' | 'webgpu', adapter: string, threads: number, mode: 'idle' | 'now', hold: boolean, control: boolean, beforeMs: number, quietMs: number, tuneMs: number,
- *   leastMs: number, afterMs: number, gapMs: number, burst: number, pauseMs: number, sessions: number, changeMs: number, records: string}} How
+ *   leastMs: number, afterMs: number, gapMs: number, bare: boolean, burst: number, pauseMs: number, sessions: number, changeMs: number, records: string}} How
  *   python: what the compiler's Python does first. adapter: what its name must contain, where the backend is a GPU. hold: candidates are tried but none may win, so that runs differ by the tuner's
  *   doing only. control: it is not even started: what differs then is the machine's doing. beforeMs: use without tuning first; 0: tuning is asked for at create. quietMs: it
  *   is paused so long after the first run, which came with what earlier visits found. tuneMs, leastMs: at most and at least so long
- *   with tuning. gapMs: between runs (after tuning at most AFTER_GAP_MS); burst, pauseMs: so many runs, then a pause. sessions: how
+ *   with tuning. gapMs: between runs (after tuning at most AFTER_GAP_MS); bare: there are gaps only while it tunes, so that a thread's
+ *   way out of its sleep is no part of the speed before and after; burst, pauseMs: so many runs, then a pause. sessions: how
  *   many are used in turn. changeMs: after so long comes the next of the shapes. records: text of tuning.export() to start from
  * @typedef {{at: number, ms: number, shape: number}} Run
  */
@@ -55,6 +56,7 @@ export async function live(how) {
   let runs = [];
   let done = 0;
   const shape = () => (how.changeMs ? Math.floor((performance.now() - origin) / how.changeMs) % feeds.length : 0);
+  let tuning = false;
   let over = false;
   const once = async () => {
     const which = shape();
@@ -65,7 +67,7 @@ export async function live(how) {
     done += 1;
     const usual = how.burst && done % how.burst === 0 ? how.pauseMs : how.gapMs;
     const gap = over ? Math.min(how.gapMs, AFTER_GAP_MS) : usual;
-    if (gap) await pause(gap);
+    if (gap && (tuning || !how.bare)) await pause(gap);
   };
   /** @param {number} ms @param {() => boolean} [more] */
   const use = async (ms, more = () => true) => {
@@ -88,10 +90,12 @@ export async function live(how) {
   }
   const began = performance.now();
   const busy = () => how.control || performance.now() - began < how.leastMs || sessions.some((s) => s.tuning.status().running || s.tuning.status().state === 'waiting');
+  tuning = true;
   const during = await use(how.tuneMs, busy);
   const status = sessions.map((session) => session.tuning.status());
   const tunedMs = performance.now() - began;
   for (const session of sessions) await session.tuning.pause();
+  tuning = false;
   over = true;
   await use(300);
   const after = await use(how.afterMs);

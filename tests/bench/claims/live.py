@@ -113,7 +113,7 @@ def second(*arguments: str) -> int:
     without records, to compare with."""
 
     def one(lab: Lab, name: str, given: How) -> None:
-        how = {"gapMs": 20, **given}
+        how = {"gapMs": 20, "bare": True, "quietMs": 2000, **given}
         later = {**how, "tuneMs": how.get("tuneMs", USUAL["tuneMs"]) / 2}
         fresh = {**later, "limit": 2}  # the one that serves and the one to try
         tuned = 0.0
@@ -122,7 +122,7 @@ def second(*arguments: str) -> int:
             f = keep("second", lab, name, {**how, "use": use}, found)
             print(second_line(name, use, f, tuned or f["finalMs"]), flush=True)
 
-        first, again = used(lab, name, [how, {**later, "quietMs": 3000}])
+        first, again = used(lab, name, [how, later])
         told("first", first)
         tuned = judge(first)["finalMs"]
         told("again", again)

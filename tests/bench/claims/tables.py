@@ -99,11 +99,8 @@ def seconds(ms: float | None, none: str) -> str:
 
 
 def lives() -> list[dict[str, Any]]:
-    """What `live` found, and the first use of each `second`, which is one of the same kind."""
-    firsts = [r for r in latest("second", second_key) if r["how"]["use"] == "first"]
-    rows = [*latest("live", live_key), *firsts]
     return sorted(
-        rows,
+        latest("live", live_key),
         key=lambda r: (STARTS.index(r["how"]["start"]), r["how"]["mode"] == "idle", r["how"]["gapMs"],
                        ORDER.index(r["model"])),
     )  # fmt: skip

@@ -23,8 +23,8 @@ from tests.support.codec import Packer, bundle
 
 USUAL: dict[str, Any] = {
     "backend": "wasm", "start": "rules", "limit": 0, "threads": 2, "mode": "now", "hold": False, "control": False,
-    "beforeMs": 0, "quietMs": 0, "tuneMs": 30000, "leastMs": 0, "afterMs": 4000, "gapMs": 0, "burst": 0, "pauseMs": 0,
-    "sessions": 1, "changeMs": 0, "records": "",
+    "beforeMs": 0, "quietMs": 0, "tuneMs": 30000, "leastMs": 0, "afterMs": 4000, "gapMs": 0, "bare": False, "burst": 0,
+    "pauseMs": 0, "sessions": 1, "changeMs": 0, "records": "",
 }  # fmt: skip
 """live.js says what they are; start and limit are those of handicap.begin. backend: "webgpu" for the adapter that
 NNJIT_DEVICE_* name (tests/device/conftest.py)."""

@@ -175,9 +175,18 @@ def test_plans_and_lists_follow_the_start(start: Callable[..., None]) -> None:
         (y,) = session.run({"x": x}).values()
         np.testing.assert_allclose(y, x @ w, rtol=1e-4, atol=1e-4)
         schedules[name] = session._plan({"x": x})[0].kernel_of(0).schedule
-    assert schedules["drawn"] == schedules["blind"] != schedules["rules"] != schedules["eight"]
+    assert (
+        schedules["drawn"]
+        == schedules["blind"]
+        == schedules["raw"]
+        != schedules["rules"]
+        != schedules["eight"]
+    )
     spec = SPECS["dense 37x101x53 odd"]
-    listed = space_of(spec, TARGET).lite()  # "blind" is the last that began
+    others = space_of(spec, TARGET).lite()  # "raw" is the last that began
+    start("blind")
+    listed = space_of(spec, TARGET).lite()
+    assert others and not set(others) <= set(listed)
     start("drawn", 7)
     known = space_of(spec, TARGET).lite()
     assert set(listed) == set(known) and listed != known
