@@ -191,7 +191,7 @@ def test_a_feed_that_was_destroyed_is_no_stale_result(gpu: Api) -> None:
 
 @pytest.mark.skipif(vendor() == "swiftshader", reason="its memory is this machine's")
 def test_the_memory_of_the_device_runs_out(gpu: Api) -> None:
-    """All of it is taken, for new shapes and for a plan that is there: a typed error or a result, and afterwards both."""
+    """Runs of new shapes and of a plan that is there meet a typed error or give a result, and afterwards the result."""
     found = gpu.run(
         """async ([path]) => {
           const nnjit = (await import('/nnjit.js')).default;
