@@ -6,6 +6,7 @@ import { holdLock } from './engine/alive.js';
 import { collect } from './engine/garbage.js';
 import { bytecodeKey, loadBytecode, saveBytecode } from './api/bytecode-cache.js';
 import { fetchAll } from './api/fetch-parts.js';
+import { ArrivingFile } from './api/arriving.js';
 
 /**
  * @typedef {{json: string, paths: (string | number)[][], buffers: Uint8Array[]}} Answer
@@ -28,7 +29,7 @@ const rpc = new Rpc(/** @type {import('./api/rpc.js').Port} */ (/** @type {unkno
 });
 
 // Everything else is Python's: the table of methods is bridge.METHODS.
-const METHODS = ['create', 'settle', 'prepare', 'release', 'reference', 'check', 'kernel', 'stats', 'refuse', 'proof.policy', 'proof.open', 'proof.next', 'proof.told'];
+const METHODS = ['settle', 'prepare', 'release', 'reference', 'check', 'kernel', 'stats', 'refuse', 'proof.policy', 'proof.open', 'proof.next', 'proof.told'];
 const TUNING = ['know', 'forget', 'device', 'probing', 'probed', 'gpuProbing', 'gpuProbed', 'moving', 'policy', 'prefer', 'open', 'surveyed', 'records', 'next', 'measured', 'report',
   'paired', 'link', 'replaced', 'unlinked', 'restore', 'adoption', 'adopted', 'refused', 'status', 'dump', 'reset', 'drop'];
 for (const method of [...METHODS, ...TUNING.map((name) => `tune.${name}`)]) {
@@ -40,6 +41,25 @@ for (const method of [...METHODS, ...TUNING.map((name) => `tune.${name}`)]) {
     return unpack(answer);
   };
 }
+
+/**
+ * A file may be on its way still: its graph is read as far as it has come, and other calls have their turn meanwhile.
+ * @param {any} args @param {import('./api/rpc.js').CallContext} context
+ */
+rpc.handlers.create = async (args, { progress, cancel, signal }) => {
+  const file = (/** @type {import('./engine/source.js').Bytes} */ bytes) => (bytes instanceof Blob ? bytes : new ArrivingFile(bytes));
+  const model = file(args.model);
+  const given = { ...args, model, external: args.external.map((/** @type {any} */ one) => ({ ...one, bytes: file(one.bytes) })) };
+  for (;;) {
+    const { need } = answered((await up()).dispatch('walk', given, progress, cancel));
+    if (!need) break;
+    if (model instanceof ArrivingFile) await model.need(need, signal);
+    if (signal.aborted) throw failure('ABORTED', 'Creating the session was cancelled');
+  }
+  const answer = (await up()).dispatch('create', given, progress, cancel);
+  keepBytecode();
+  return unpack(answer);
+};
 
 const booted = boot();
 booted.catch(() => undefined); // whoever asks is told
@@ -154,14 +174,20 @@ function fetchNow(file) {
   return request.status === 200 ? request.response : undefined;
 }
 
+/** The plain data of an answer of the bridge. @param {Answer} answer */
+function answered({ json }) {
+  const { value, error } = JSON.parse(json);
+  if (error) throw NnjitError.from(error);
+  return value;
+}
+
 /**
  * An answer of the bridge as a value; its buffers go back into place and are moved, not copied, to the page.
  * @param {Answer} answer
  */
-function unpack({ json, paths, buffers }) {
-  const { value, error } = JSON.parse(json);
-  if (error) throw NnjitError.from(error);
-  const root = { value };
+function unpack(answer) {
+  const { paths, buffers } = answer;
+  const root = { value: answered(answer) };
   paths.forEach((path, i) => {
     /** @type {any} */
     let at = root;

@@ -1,6 +1,7 @@
-// A model's bytes while they are put away: in memory that all workers see, so that nobody waits until they are in a
-// Blob or a file, which takes three times as long as their way from a server nearby. Takes bytes in order; gives them,
-// and the Blob once there is one.
+// A model's bytes while they come and are put away: in memory that all workers see, so that nobody waits until they are
+// in a Blob or a file, which takes three times as long as their way from a server nearby. Takes bytes in order; gives
+// them, what is there of them meanwhile, and the Blob once there is one.
+import { announce, arriving, give } from '../engine/arrival.js';
 import { collect } from '../engine/garbage.js';
 import { log } from './env.js';
 import { PIECE, Stash, readable } from './stash.js';
@@ -11,9 +12,41 @@ const LEAST = 1 << 20;
 /** The part of the device's memory (in GiB; 4 where the browser does not tell) that a model may take meanwhile. */
 const PART = 1 / 8;
 
+/** Putting away takes the page's thread from a session that is being made: it waits until none has been for so many ms. */
+const QUIET_MS = 200;
+
+let making = 0;
+/** @type {(() => void)[]} */
+let waiting = [];
+
+/**
+ * Work that a session's first result waits for.
+ * @template T
+ * @param {() => Promise<T>} work @returns {Promise<T>}
+ */
+export async function beforehand(work) {
+  making++;
+  try {
+    return await work();
+  } finally {
+    if (!--making) for (const go of waiting.splice(0)) go();
+  }
+}
+
+/** @param {number} ms resolves when no session has been made for that long */
+async function quiet(ms) {
+  for (let calm = false; !calm;) {
+    while (making) await new Promise((go) => waiting.push(() => go(null)));
+    if (ms) await new Promise((later) => setTimeout(later, ms));
+    calm = !making;
+  }
+}
+
 export class Held {
   /** Bytes that have come. */
   #got = 0;
+  /** Called with an error where no more will come. @type {(error?: Error) => void} */
+  #end = () => {};
   /** Called when all have come, or none are wanted any more. */
   #over = () => {};
   #dropped = false;
@@ -22,6 +55,13 @@ export class Held {
   /** @param {Uint8Array} view over shared memory */
   constructor(view) {
     this.view = view;
+    /** What readers get until all bytes are there. */
+    this.arriving = arriving(view);
+    /** Resolves when they are, rejects when they will not be. @type {Promise<void>} */
+    this.arrived = new Promise((resolve, reject) => {
+      this.#end = (error) => (error ? reject(error) : resolve());
+    });
+    this.arrived.catch(() => undefined);
     /** The Blob; null where the browser has no room for one and the memory has to stay. @type {Promise<Blob | null>} */
     this.settled = this.#settle();
   }
@@ -44,12 +84,31 @@ export class Held {
   add(chunk) {
     this.view.set(chunk, this.#got);
     this.#got += chunk.byteLength;
-    if (this.#got === this.view.byteLength) this.#over();
+    if (this.#got > this.#told) announce(this.arriving, this.#told = this.#got);
+    if (this.#got < this.view.byteLength) return;
+    this.#end();
+    this.#over();
+  }
+
+  /** Bytes that readers know of. */
+  #told = 0;
+
+  /** The same bytes come once more, from the first one on. */
+  rewind() {
+    this.#got = 0;
+  }
+
+  /** No more will come. @param {Error} error */
+  fail(error) {
+    if (this.#told < this.view.byteLength) give(this.arriving);
+    this.#end(error);
+    this.drop();
   }
 
   /** Only once all have come: meanwhile this thread has enough to do with taking them. */
   async #settle() {
     await new Promise((over) => (this.#over = () => over(null)));
+    if (!this.#dropped) await quiet(QUIET_MS);
     for (const disk of [false, true]) {
       if (this.#dropped) return null;
       const stashed = await this.#putAway(new Stash(this.view.byteLength, disk)).catch(() => {
@@ -70,7 +129,10 @@ export class Held {
   /** @param {Stash} stash */
   async #putAway(stash) {
     this.#drop = () => stash.drop();
-    for (let at = 0; at < this.view.byteLength && !this.#dropped; at += PIECE) await stash.add(this.view.slice(at, at + PIECE));
+    for (let at = 0; at < this.view.byteLength && !this.#dropped; at += PIECE) {
+      if (making) await quiet(0);
+      await stash.add(this.view.slice(at, at + PIECE));
+    }
     return stash.close();
   }
 

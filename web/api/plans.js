@@ -1,10 +1,12 @@
 // What one session holds in the two workers: its model in the compiler, its memory and plans in the engine.
 // Takes feeds' shapes; gives the plan for them, made anew when shapes are new or a worker had died and restarted.
+import { abortable } from './compiler-client.js';
 import { asFailure, failure } from './errors.js';
 import { log } from './env.js';
 import { engineDeath, getCompiler, getEngine, getGpu } from './workers.js';
 import { recall } from './device-facts.js';
 import { recallGpu } from './gpu-facts.js';
+import { beforehand } from './held.js';
 import { Tensor, keep } from './tensor.js';
 import { viewAs } from './types.js';
 import { bytesOf, fromValue, toValue } from './values.js';
@@ -76,6 +78,11 @@ export class Plans {
     this.#lease = { over: false };
   }
 
+  /** The model and its external files. */
+  get sources() {
+    return [this.model, ...this.external];
+  }
+
   /** Every file a plan's ranges may point into: file 0 is the model, then the external files the compiler lists. */
   get files() {
     const named = new Map(this.external.map((source) => [source.name, source.bytes]));
@@ -89,7 +96,7 @@ export class Plans {
    */
   #settle(session, given) {
     const compiler = getCompiler();
-    [this.model, ...this.external].forEach((source, file) => {
+    this.sources.forEach((source, file) => {
       void source.settled.then(() => {
         if (source.bytes === given[file] || !(source.bytes instanceof Blob)) return;
         given[file] = null;
@@ -98,11 +105,22 @@ export class Plans {
     });
   }
 
+  /** Why a file that was on its way will not come. */
+  get #lost() {
+    return this.sources.find(({ lost }) => lost)?.lost;
+  }
+
   /**
-   * Puts the model into both workers under a fresh name. Throws with neither holding anything.
+   * Puts the model into both workers under a fresh name; its weights may be on their way still. Throws with neither
+   * holding anything.
    * @param {Progress} progress @param {AbortSignal | null} signal
    */
-  async open(progress, signal) {
+  open(progress, signal) {
+    return beforehand(() => this.#open(progress, signal));
+  }
+
+  /** @param {Progress} progress @param {AbortSignal | null} signal */
+  async #open(progress, signal) {
     const compiler = getCompiler();
     const gpu = await this.#gpu();
     const engine = this.options.provider === 'wasm' ? await getEngine() : undefined;
@@ -112,7 +130,7 @@ export class Plans {
     const relaxed = Boolean(info?.relaxed) && this.options.relaxed;
     const shared = Boolean(info?.sharedMemory); // also with one thread: feeds and outputs need no messages then
     this.memory = { shared, threads };
-    const given = [this.model, ...this.external].map(({ bytes }) => bytes);
+    const given = this.sources.map(({ bytes }) => bytes);
     try {
       if (engine) await recall(signal, progress);
       if (gpu && this.options.tune.mode !== 'off') await recallGpu(gpu.client);
@@ -143,7 +161,7 @@ export class Plans {
       if (this.options.tune.mode !== 'off') await compiler.call('tune.prefer', { session: id, json: '{}' });
     } catch (error) {
       void compiler.rpc.call('release', { session: id }).catch(() => undefined);
-      throw error;
+      throw this.#lost ?? error;
     }
     this.id = id;
     this.#settle(id, given);
@@ -191,8 +209,9 @@ export class Plans {
     if (stranded) await this.#reopen(progress, signal, request);
     try {
       this.preparing = true;
-      return await this.#prepare(request, progress, signal);
+      return await beforehand(() => this.#prepare(request, progress, signal));
     } catch (error) {
+      if (this.#lost) throw this.#lost;
       // What earlier shapes left behind may be what does not fit: once more, alone in a fresh memory.
       if (!this.#plans.size || !['OUT_OF_MEMORY', 'MODEL_TOO_LARGE'].includes(asFailure(error).code)) throw error;
       await this.#reopen(progress, signal, request);
@@ -226,6 +245,8 @@ export class Plans {
       if (!(await this.#otherwise(answer.key, error))) throw error;
       return this.#prepare({ shapes, values }, progress, signal);
     }
+    // Python computes with weights meanwhile, which would hold it up
+    if (!prepared.facts || prepared.facts.host) await abortable(Promise.all(this.sources.map(({ arrived }) => arrived)), signal);
     if (!answer.plan && this.options.provider !== 'reference') log('warning', `${this.description.name} runs on the reference: ${answer.reason}`);
     this.#plans.set(this.#key({ shapes, values }), prepared);
     this.compiled++;
@@ -350,7 +371,7 @@ export class Plans {
     try {
       return await this.close();
     } finally {
-      for (const source of [this.model, ...this.external]) source.drop();
+      for (const source of this.sources) source.drop();
     }
   }
 

@@ -335,7 +335,7 @@ async function openModel(from, options) {
       }
       const onProgress = (/** @type {number} */ done, /** @type {number} */ total) => progress('model', done, total);
       plans.external.push(
-        await openSource(url, { signal, name: String(error.file), onProgress }).catch(async (gone) => {
+        await openSource(url, { signal, name: String(error.file), onProgress, early: true }).catch(async (gone) => {
           await plans.drop();
           throw gone;
         }),
@@ -370,6 +370,7 @@ async function openAll(from, { external, signal, progress, name }) {
     wanted.map(({ data, name: as }, i) =>
       openSource(data, {
         signal,
+        early: true,
         ...(as ? { name: as } : {}),
         onProgress: (...now) => {
           done[i] = now;

@@ -1,35 +1,53 @@
 // The bytes of a model, from wherever they are: a URL is streamed with progress and taken up again once where it broke
 // off; buffers are put away, files and blobs wrapped. Both workers read windows of them: of shared memory at first, where
-// there is room, and of a Blob as soon as the bytes are in one.
+// there is room, while they come; and of a Blob as soon as the bytes are in one.
 import { NnjitError, failure, throwIfAborted } from './errors.js';
 import { log } from './env.js';
+import { turn } from '../engine/turns.js';
+import { versionOf } from './arriving.js';
 import { Held } from './held.js';
 import { PIECE, Stash, readable } from './stash.js';
 
 /**
  * @typedef {string | URL | Request | ArrayBuffer | ArrayBufferView | Blob} BytesLike
  * @typedef {(stage: string, done: number, total: number) => void} Progress
- * @typedef {Blob | Uint8Array} Bytes  an array lies over shared memory
+ * @typedef {import('../engine/source.js').Bytes} Bytes  an array lies over shared memory
  */
 
 /** A file of a model. */
 export class Source {
   /** Resolves when the bytes are where they stay. @type {Promise<void>} */
   settled;
+  /** Resolves when all of them have come, rejects when they will not. @type {Promise<void>} */
+  arrived;
+  /** Why they will not. @type {NnjitError | null} */
+  lost = null;
 
-  /** @param {Kept} kept @param {string} name @param {string} [url] */
-  constructor(kept, name, url) {
+  /** @param {Kept} kept @param {string} name @param {string} [url] @param {() => void} [stop] ends a transfer */
+  constructor(kept, name, url, stop = nothing) {
     this.name = name;
     this.url = url;
     /** Lets go of the bytes: they are not needed any more. */
-    this.drop = () => kept.drop();
+    this.drop = () => {
+      stop();
+      kept.drop();
+    };
     /** @type {Bytes} */
-    this.bytes = kept instanceof Held ? kept.view : kept.blob;
-    this.settled = kept instanceof Held ? kept.settled.then((blob) => {
-      if (!blob) return;
-      this.bytes = blob;
-      kept.forget();
+    this.bytes = kept instanceof Held ? kept.arriving : kept.blob;
+    this.arrived = kept instanceof Held ? kept.arrived.then(() => {
+      if ('view' in this.bytes) this.bytes = this.bytes.view;
     }) : Promise.resolve();
+    this.arrived.catch((error) => (this.lost = error));
+    this.settled = kept instanceof Held ? this.#settle(kept) : Promise.resolve();
+  }
+
+  /** @param {Held} kept */
+  async #settle(kept) {
+    await this.arrived.catch(nothing);
+    const blob = await kept.settled;
+    if (!blob) return;
+    this.bytes = blob;
+    kept.forget();
   }
 }
 
@@ -37,17 +55,28 @@ export class Source {
 
 const nothing = () => undefined;
 
+/** A fast server's bytes would keep the page's thread from all else: after so many ms messages and frames have a turn. */
+const STRETCH_MS = 4;
+
 /**
  * @param {BytesLike} from
- * @param {{signal?: AbortSignal | null, onProgress?: (done: number, total: number) => void, name?: string}} [options]
+ * @param {{signal?: AbortSignal | null, onProgress?: (done: number, total: number) => void, name?: string, early?: boolean}} [options]
+ *   early: a file that is fetched into shared memory need not have come
  * @returns {Promise<Source>}
  */
-export async function openSource(from, { signal, onProgress, name } = {}) {
+export async function openSource(from, { signal, onProgress, name, early } = {}) {
   throwIfAborted(signal, 'Reading the model');
   if (typeof from === 'string' || from instanceof URL || from instanceof Request) {
     const request = from instanceof Request ? from : new Request(new URL(String(from), document_base()));
     const url = request.url;
-    return new Source(await download(request, signal, onProgress), name ?? lastPart(url), url);
+    const stop = new AbortController();
+    const abort = () => stop.abort(signal?.reason);
+    signal?.addEventListener('abort', abort, { once: true });
+    const kept = await new Promise((resolve, reject) => {
+      const whole = download(request, stop.signal, onProgress, early ? resolve : nothing);
+      void whole.then(resolve, reject).finally(() => signal?.removeEventListener('abort', abort));
+    });
+    return new Source(kept, name ?? lastPart(url), url, () => stop.abort());
   }
   if (from instanceof Blob) {
     onProgress?.(from.size, from.size);
@@ -104,15 +133,16 @@ const lastPart = (url) => decodeURIComponent(new URL(url).pathname.split('/').po
 /**
  * @param {Request} request @param {AbortSignal | null | undefined} signal
  * @param {((done: number, total: number) => void) | undefined} onProgress
+ * @param {(held: Held) => void} begun called when the first bytes are to come into shared memory
  * @returns {Promise<Kept>}
  */
-async function download(request, signal, onProgress) {
-  const first = await transfer(request, signal, onProgress, false);
+async function download(request, signal, onProgress, begun) {
+  const first = await transfer(request, signal, onProgress, false, begun);
   if (first instanceof Held || await readable(first.blob)) return first;
   // Too much lies in Blobs already, of this page or of others.
   log('warning', `${request.url}: the browser has no room for it in memory; fetching it again, to disk`);
   first.drop();
-  const second = /** @type {import('./stash.js').Stashed} */ (await transfer(request, signal, onProgress, true));
+  const second = /** @type {import('./stash.js').Stashed} */ (await transfer(request, signal, onProgress, true, begun));
   if (await readable(second.blob)) return second;
   second.drop();
   throw noRoom(second.blob.size, { url: request.url });
@@ -121,25 +151,21 @@ async function download(request, signal, onProgress) {
 /**
  * @param {Request} request @param {AbortSignal | null | undefined} signal
  * @param {((done: number, total: number) => void) | undefined} onProgress
- * @param {boolean} disk
+ * @param {boolean} disk @param {(held: Held) => void} begun
  * @returns {Promise<Kept>}
  */
-async function transfer(request, signal, onProgress, disk) {
+async function transfer(request, signal, onProgress, disk, begun) {
   /** @type {State} */
-  const state = { into: null, disk, got: 0, total: 0, version: '' };
+  const state = { request, begun, into: null, disk, got: 0, total: 0, version: '' };
   try {
     await readInto(state, await open(request, {}, signal), signal, onProgress);
   } catch (error) {
-    if (!(error instanceof Broken)) {
-      state.into?.drop();
-      throw fail(error, request.url, state, signal);
-    }
+    if (!(error instanceof Broken)) throw gone(state, fail(error, request.url, state, signal));
     log('warning', `${request.url} broke off after ${state.got} bytes; taking it up again`);
     try {
       await resume(state, request, signal, onProgress);
     } catch (again) {
-      state.into?.drop();
-      throw fail(again instanceof Broken ? again.reason : again, request.url, state, signal);
+      throw gone(state, fail(again instanceof Broken ? again.reason : again, request.url, state, signal));
     }
   }
   const stash = state.into ?? new Stash(0);
@@ -148,6 +174,13 @@ async function transfer(request, signal, onProgress, disk) {
     stash.drop();
     throw noRoom(state.got, { url: request.url, cause: error });
   });
+}
+
+/** Lets go of what has come. @param {State} state @param {NnjitError} error why no more will */
+function gone({ into }, error) {
+  if (into instanceof Held) into.fail(error);
+  else into?.drop();
+  return error;
 }
 
 /** A body that ended early, after headers had said the transfer was fine. */
@@ -159,7 +192,10 @@ class Broken extends Error {
   }
 }
 
-/** @typedef {{into: Held | Stash | null, disk: boolean, got: number, total: number, version: string}} State */
+/**
+ * @typedef {{request: Request, begun: (held: Held) => void, into: Held | Stash | null, disk: boolean, got: number, total: number,
+ *   version: string}} State
+ */
 
 /**
  * @param {Request} request @param {Record<string, string>} headers @param {AbortSignal | null | undefined} signal
@@ -192,15 +228,21 @@ async function readInto(state, response, signal, onProgress) {
   state.version = versionOf(response);
   const reader = response.body?.getReader();
   if (!reader) throw new Broken(new Error('an answer without a body'));
-  const into = (state.into ??= (state.disk ? null : Held.of(state.total)) ?? new Stash(state.total, state.disk));
+  const into = (state.into ??= begin(state, response) ?? new Stash(state.total, state.disk));
+  let turned = performance.now();
   for (;;) {
     const { done, value } = await reader.read().catch((reason) => {
       throw signal?.aborted ? reason : new Broken(reason);
     });
     if (done) break;
     state.got += value.byteLength;
-    if (into instanceof Held) into.add(value);
-    else {
+    if (into instanceof Held) {
+      into.add(value);
+      if (performance.now() - turned > STRETCH_MS) {
+        await turn();
+        turned = performance.now();
+      }
+    } else {
       await into.add(value).catch((cause) => {
         void reader.cancel().catch(nothing);
         throw noRoom(state.total || state.got, { cause });
@@ -212,8 +254,15 @@ async function readInto(state, response, signal, onProgress) {
   onProgress?.(state.got, state.got);
 }
 
-/** What tells one content from another: the ETag, or where a foreign server does not expose it, the date. @param {Response} response */
-const versionOf = ({ headers }) => headers.get('etag') ?? headers.get('last-modified') ?? '';
+/** Shared memory for what is to come, if there is room. @param {State} state @param {Response} response */
+function begin({ request, begun, disk, total, version }, { headers }) {
+  const held = disk ? null : Held.of(total);
+  if (!held) return null;
+  const url = request.method === 'GET' && headers.get('accept-ranges') !== 'none' ? request.url : '';
+  Object.assign(held.arriving, { url, headers: [...request.headers], credentials: request.credentials, version });
+  begun(held);
+  return held;
+}
 
 /**
  * The rest of a broken transfer by a Range request; the whole anew where the server takes none or the file changed.
@@ -233,10 +282,22 @@ async function resume(state, request, signal, onProgress) {
     }
   }
   if (response.status !== 206) {
-    state.into?.drop();
-    Object.assign(state, { into: null, got: 0 });
+    if (state.into instanceof Held) again(state, state.into, response);
+    else {
+      state.into?.drop();
+      state.into = null;
+    }
+    state.got = 0;
   }
   await readInto(state, response, signal, onProgress);
+}
+
+/** The whole once more, where somebody may have read what came of it. @param {State} state @param {Held} held @param {Response} response */
+function again({ request, total, version }, held, response) {
+  if (Number(response.headers.get('content-length')) !== total || versionOf(response) !== version) {
+    throw new Error(`${request.url} changed while it was fetched`);
+  }
+  held.rewind();
 }
 
 /** @param {unknown} error @param {string} url @param {State} state @param {AbortSignal | null | undefined} signal */

@@ -1,6 +1,8 @@
 // Bytes of a file, a piece at a time: takes a Blob and a range, gives chunks in order. What is held beside
-// the file's bytes is one buffer, filled over and over. Of a file that is in memory the chunks are parts of it.
+// the file's bytes is one buffer, filled over and over. Of a file that is in memory the chunks are parts of it; while it
+// is still on its way there, each is waited for.
 
+import { arrival } from './arrival.js';
 import { NnjitError } from './errors.js';
 
 /**
@@ -40,10 +42,10 @@ function reader(blob) {
   };
 }
 
-/** @typedef {Blob | Uint8Array} Bytes of a file */
+/** @typedef {Blob | Uint8Array | import('./arrival.js').Arriving} Bytes of a file */
 
 /** @param {Bytes} bytes */
-export const sizeOf = (bytes) => (ArrayBuffer.isView(bytes) ? bytes.byteLength : bytes.size);
+export const sizeOf = (bytes) => (ArrayBuffer.isView(bytes) ? bytes.byteLength : 'view' in bytes ? bytes.view.byteLength : bytes.size);
 
 /**
  * @param {Bytes} file
@@ -51,10 +53,16 @@ export const sizeOf = (bytes) => (ArrayBuffer.isView(bytes) ? bytes.byteLength :
  * @returns {AsyncGenerator<{offset: number, bytes: Uint8Array}>} bytes are valid until the next chunk is asked for
  */
 export async function* chunks(file, range) {
-  if (!ArrayBuffer.isView(file)) yield* chunksOfBlob(file, range);
-  else {
-    const part = file.subarray(range.start, range.start + range.length);
-    for (let offset = 0; offset < part.byteLength; offset += CHUNK) yield { offset, bytes: part.subarray(offset, offset + CHUNK) };
+  if (!ArrayBuffer.isView(file) && !('view' in file)) {
+    yield* chunksOfBlob(file, range);
+    return;
+  }
+  const { start, length } = range;
+  const [view, coming] = ArrayBuffer.isView(file) ? [file, null] : [file.view, file];
+  for (let offset = 0; offset < length; offset += CHUNK) {
+    const end = Math.min(offset + CHUNK, length);
+    if (coming) await arrival(coming, start + end);
+    yield { offset, bytes: view.subarray(start + offset, start + end) };
   }
 }
 

@@ -31,6 +31,8 @@ ISOLATION = {
 }
 IMMUTABLE = "public, max-age=31536000, immutable"
 BLOCK = 1 << 16
+SEND = 1 << 20
+"""Bytes written at a time: between two writes another thread's request has to be given its turn."""
 BODY_SECONDS = 10.0
 
 
@@ -188,7 +190,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _copy(self, source: IO[bytes], start: int, count: int) -> None:
         source.seek(start)
-        while count > 0 and (block := source.read(min(BLOCK, count))):
+        while count > 0 and (block := source.read(min(SEND, count))):
             self.wfile.write(block)
             count -= len(block)
         if count:

@@ -20,16 +20,17 @@ from .source import ByteSource
 from .tensors import Files
 
 
-def load(source: ByteSource, external: Mapping[str, ByteSource] | None = None) -> Model:
+def load(
+    source: ByteSource, external: Mapping[str, ByteSource] | None = None, stripped: bytes | None = None
+) -> Model:
     """Reads a model without its weights, which stay where they are until somebody asks for their bytes.
 
     `external` are the files that TensorProto.external_data names (by path relative to the model, or by
-    bare file name). Raises ModelFormatError, MissingExternalData, UnsupportedOpset, UnknownOperator or
-    InvalidGraph.
+    bare file name). `stripped`: what `wire.walk` has made of the source, where that is done already.
+    Raises ModelFormatError, MissingExternalData, UnsupportedOpset, UnknownOperator or InvalidGraph.
     """
-    stripped = wire.strip(source)
     try:
-        proto = onnx.ModelProto.FromString(stripped)
+        proto = onnx.ModelProto.FromString(wire.strip(source) if stripped is None else stripped)
     except DecodeError as error:
         raise ModelFormatError(
             f"{source.name} is not an ONNX model: {error}",

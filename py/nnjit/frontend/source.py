@@ -7,7 +7,7 @@ two methods, so that weights never pass through Python's memory unless somebody 
 from __future__ import annotations
 
 import os
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class ByteSource(Protocol):
@@ -20,6 +20,15 @@ class ByteSource(Protocol):
     def size(self) -> int: ...
 
     def read(self, start: int, length: int) -> bytes: ...
+
+
+@runtime_checkable
+class ArrivingSource(ByteSource, Protocol):
+    """A file that is still on its way: `read` waits for what has not come."""
+
+    def there(self, start: int, end: int) -> bool:
+        """Whether bytes start .. end can be read without waiting."""
+        ...
 
 
 class BytesSource:
@@ -66,6 +75,10 @@ class Window:
             data += self._get(number)
         at = start - first * self._block
         return data[at : at + length]
+
+    def blocks(self, start: int, end: int) -> tuple[int, int]:
+        """What is read of the source for bytes start .. end, at most."""
+        return start // self._block * self._block, min(-(-end // self._block) * self._block, self.size)
 
     def _get(self, number: int) -> bytes:
         data = self._blocks.pop(number, None)

@@ -8,14 +8,28 @@ https://protobuf.dev/programming-guides/encoding/ and onnx.proto3 give the field
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeAlias, TypeVar
 
-from ..errors import ModelFormatError
-from .source import ByteSource, Window
+from ..errors import ModelFormatError, SessionError
+from .source import ArrivingSource, ByteSource, Window
+
+T = TypeVar("T")
+Needs: TypeAlias = "Generator[list[tuple[int, int]], None, T]"
+"""Yields (start, end) of bytes that are to come before it can go on, and of others that it will probably want next."""
 
 SELF = "\0self"  # external_data location of payloads that stay in the model file
 THRESHOLD = 4096  # smaller payloads are copied
+WANTED = 1 << 16  # payloads up to here are waited for: shape arithmetic and folding may want them
+HEAD = 512  # bytes that tell what a file is
+AHEAD = 8  # pieces asked for beforehand
+MOST = 64  # fields beyond the one that is needed which are looked at for that
+MARGIN = 64  # bytes by which names and numbers of like tensors may differ
+AROUND = 256  # bytes on either side of where a tensor is expected to begin
+LONGEST = 16  # lengths that are compared
+HEADER = 20  # a tag and a length, ten bytes each at most
 
 _VARINT, _I64, _LEN, _I32 = 0, 1, 2, 5
 _FIXED = {_I64: 8, _I32: 4}
@@ -58,44 +72,114 @@ def strip(source: ByteSource, threshold: int = THRESHOLD) -> bytes:
 
     Raises ModelFormatError for bytes that are no ONNX model or end too early.
     """
+    steps = walk(source, threshold)
+    try:
+        while True:
+            (start, end), *_ = next(steps)
+            raise SessionError(f"{source.name}: bytes {start} to {end} are not there yet", file=source.name)
+    except StopIteration as done:
+        stripped: bytes = done.value
+        return stripped
+
+
+def walk(source: ByteSource, threshold: int = THRESHOLD) -> Needs[bytes]:
+    """As `strip`, of a file that may still be on its way: yields (start, end) of bytes it cannot go on without.
+
+    Large payloads are none of them, so that the walk may end long before the file has come. After those bytes stand
+    others that it may want next, as far as the file repeats itself.
+    """
+    walker = _Walker(source, threshold)
+    yield from walker.need(0, HEAD)
     sniff(source)
-    return _Walker(source, threshold).message("ModelProto", 0, source.size)
+    return (yield from walker.message("ModelProto", 0, source.size))
 
 
 class _Walker:
     def __init__(self, source: ByteSource, threshold: int) -> None:
         self.source, self.window, self.threshold = source, Window(source), threshold
+        arriving = isinstance(source, ArrivingSource) and not source.there(0, source.size)
+        self.arriving = source if arriving and isinstance(source, ArrivingSource) else None
+        # what was found to be there up to here is there: asking for each field would cost more than reading it
+        self._there = 0 if arriving else source.size
 
-    def message(self, kind: str, start: int, end: int) -> bytes:
-        if kind == "TensorProto":
-            return self._tensor(start, end)
+    def need(self, start: int, end: int, starts: Sequence[int] = (), size: int = 0) -> Needs[None]:
+        """Waits for bytes start .. end, with all of the blocks that the window reads for them.
+
+        `starts` of the fields so far, in a message that ends at `size`: what comes next is guessed from them.
+        """
+        if end <= self._there or start >= end or self.arriving is None:
+            return
+        start, end = self.window.blocks(start, end)
+        while not self.arriving.there(start, end):
+            yield [(start, end), *(b for b in self._guesses(starts, size) if b != (start, end))]
+        if self.arriving.there(0, end):
+            self._there = end
+
+    def _guesses(self, starts: Sequence[int], size: int) -> list[tuple[int, int]]:
+        """Where the next tensors probably begin: layers are alike, so lengths that followed the last few do again."""
+        lengths = [b - a for a, b in pairwise(starts)]
+        at = _echo(lengths)
+        found: list[tuple[int, int]] = []
+        if not at:
+            return found
+        place, period = starts[-1], len(lengths) - at
+        for i in range(MOST):
+            length = lengths[at + i % period]
+            place += length
+            if place + AROUND > size or len(found) == AHEAD:
+                break
+            block = self.window.blocks(place - AROUND, place + AROUND)
+            if length >= self.threshold and not self._has(*block):
+                found.append(block)
+        return found
+
+    def message(self, kind: str, start: int, end: int) -> Needs[bytes]:
         inner = _PATHS[kind]
         out = bytearray()
-        copied = start  # everything before is in `out`
-        for field in self._fields(kind, start, end):
+        at = copied = start  # everything before `copied` is in `out`
+        starts: list[int] = []
+        while at < end:
+            starts.append(at)
+            yield from self.need(at, min(at + HEADER, end), starts, end)
+            field = self._field(kind, at, end)
+            at = field.end
             name = inner.get(field.number)
             # A small message cannot hold a large payload: the common node is copied unseen.
             if name is None or field.wire != _LEN or field.end - field.body < self.threshold:
                 continue
-            body = self.message(name, field.body, field.end)
+            if name == "TensorProto":
+                body = yield from self._tensor(field.body, field.end, [*starts, field.end], end)
+            else:
+                body = yield from self.message(name, field.body, field.end)
             if len(body) == field.end - field.body:
                 continue
+            yield from self.need(copied, field.start)
             out += self.window.read(copied, field.start - copied)
             out += _tag(field.number, _LEN) + _varint(len(body)) + body
             copied = field.end
+        yield from self.need(copied, end)
         out += self.window.read(copied, end - copied)
         return bytes(out)
 
-    def _tensor(self, start: int, end: int) -> bytes:
-        fields = list(self._fields("TensorProto", start, end))
+    def _tensor(self, start: int, end: int, starts: Sequence[int], size: int) -> Needs[bytes]:
+        fields: list[_Field] = []
+        at = start
+        while at < end:
+            yield from self.need(at, min(at + HEADER, end), starts, size)
+            fields.append(self._field("TensorProto", at, end))
+            at = fields[-1].end
         data_type = next((self._value(f) for f in fields if f.number == _DATA_TYPE), 0)
         payload = [f for f in fields if f.wire == _LEN and self._is_raw(f, data_type)]
         if len(payload) != 1 or payload[0].end - payload[0].body < self.threshold:
+            yield from self.need(start, end)
             return self.window.read(start, end - start)
         big = payload[0]
+        if big.end - big.body <= WANTED:
+            yield from self.need(start, end)  # whoever folds constants reads it next
         out = bytearray()
         for field in fields:
             if field is not big:
+                yield from self.need(field.start, field.end)
                 out += self.window.read(field.start, field.end - field.start)
         entries = {"location": SELF, "offset": str(big.body), "length": str(big.end - big.body)}
         for key, value in entries.items():
@@ -103,6 +187,9 @@ class _Walker:
             out += _tag(13, _LEN) + _varint(len(entry)) + entry
         out += _tag(14, _VARINT) + _varint(1)  # data_location = EXTERNAL
         return bytes(out)
+
+    def _has(self, start: int, end: int) -> bool:
+        return self.arriving is None or self.arriving.there(*self.window.blocks(start, end))
 
     @staticmethod
     def _is_raw(field: _Field, data_type: int) -> bool:
@@ -116,32 +203,31 @@ class _Walker:
     def _value(self, field: _Field) -> int:
         return self.window.varint(field.body, field.end)[0] if field.wire == _VARINT else 0
 
-    def _fields(self, kind: str, start: int, end: int) -> Iterator[_Field]:
-        at, window = start, self.window
-        while at < end:
-            tag, body = window.varint(at, end)
-            number, wire = tag >> 3, tag & 7
-            if tag < 0 or number == 0:
-                raise self._broken(kind, at, "no field starts here")
-            if kind == "ModelProto" and _MODEL_FIELDS.get(number) != wire:
-                raise self._broken(kind, at, f"field {number} of wire type {wire} is none of its fields")
-            if wire == _LEN:
-                length, body = window.varint(body, end)
-                stop = body + length
-                if length < 0 or stop > end:
-                    raise self._truncated(kind, at, length, end - body)
-            elif wire == _VARINT:
-                value, stop = window.varint(body, end)
-                if value < 0:
-                    raise self._truncated(kind, at, 1, end - body)
-            elif wire in _FIXED:
-                stop = body + _FIXED[wire]
-                if stop > end:
-                    raise self._truncated(kind, at, _FIXED[wire], end - body)
-            else:
-                raise self._broken(kind, at, f"wire type {wire} does not occur in ONNX")
-            yield _Field(number, wire, at, body, stop)
-            at = stop
+    def _field(self, kind: str, at: int, end: int) -> _Field:
+        """The field that starts at `at`, in a message that ends at `end`."""
+        window = self.window
+        tag, body = window.varint(at, end)
+        number, wire = tag >> 3, tag & 7
+        if tag < 0 or number == 0:
+            raise self._broken(kind, at, "no field starts here")
+        if kind == "ModelProto" and _MODEL_FIELDS.get(number) != wire:
+            raise self._broken(kind, at, f"field {number} of wire type {wire} is none of its fields")
+        if wire == _LEN:
+            length, body = window.varint(body, end)
+            stop = body + length
+            if length < 0 or stop > end:
+                raise self._truncated(kind, at, length, end - body)
+        elif wire == _VARINT:
+            value, stop = window.varint(body, end)
+            if value < 0:
+                raise self._truncated(kind, at, 1, end - body)
+        elif wire in _FIXED:
+            stop = body + _FIXED[wire]
+            if stop > end:
+                raise self._truncated(kind, at, _FIXED[wire], end - body)
+        else:
+            raise self._broken(kind, at, f"wire type {wire} does not occur in ONNX")
+        return _Field(number, wire, at, body, stop)
 
     def _broken(self, kind: str, at: int, why: str) -> ModelFormatError:
         return ModelFormatError(
@@ -182,7 +268,7 @@ _MAGIC: list[tuple[int, bytes, str, str]] = [
 
 def sniff(source: ByteSource) -> None:
     """Raises ModelFormatError when the first bytes show that the file is something else."""
-    head = source.read(0, 512)
+    head = source.read(0, HEAD)
 
     def wrong(what: str, hint: str) -> ModelFormatError:
         return ModelFormatError(
@@ -201,6 +287,22 @@ def sniff(source: ByteSource) -> None:
         raise wrong("an HTML or XML page", "the URL leads to a page: use the link of the raw file")
     if text.startswith((b'{"', b"{\n", b"{\r", b"[{")):
         raise wrong("JSON text", "give the .onnx file")
+
+
+def _echo(lengths: Sequence[int]) -> int:
+    """Where the lengths go on that were like the last ones: the end of the latest longest run of at least two that is
+    like the end of the list, names counting for nothing; 0 if there is none."""
+    best, at = 1, 0
+    last = len(lengths)
+    for end in range(last - 1, 1, -1):
+        run = 0
+        while run < end and run < LONGEST and abs(lengths[end - 1 - run] - lengths[last - 1 - run]) < MARGIN:
+            run += 1
+        if run > best:
+            best, at = run, end
+            if run == LONGEST:
+                break
+    return at
 
 
 def _varint(value: int) -> bytes:

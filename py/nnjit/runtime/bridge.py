@@ -15,6 +15,7 @@ import platform
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import js
@@ -24,6 +25,7 @@ from pyodide.ffi import JsProxy
 
 from .. import frontend
 from ..errors import Cancelled, NnjitError, OutOfMemory, SessionError
+from ..frontend import wire
 from . import bridge_install, bridge_proof, bridge_python, bridge_tuning
 from . import bridge_values as values
 from .compare import compare
@@ -33,6 +35,8 @@ from .tensor_types import api_name
 SESSIONS: dict[str, CompilerSession] = {}
 FILES: dict[str, list[PageSource]] = {}
 """Of each session: the model, then its external files."""
+WALKS: dict[str, Walk] = {}
+"""Of sessions that are being made."""
 _fetch: Callable[[str], Any] = lambda package: None  # noqa: E731 - until connect()
 
 
@@ -41,26 +45,36 @@ TELLING_S = 0.02
 
 
 class PageSource:
-    """A file of the page as a ByteSource: a Blob, whose windows are read synchronously, which workers may; or an
-    array over memory that the page shares until it has put the bytes into a Blob."""
+    """A file of the page as a ByteSource: a Blob, whose windows are read synchronously, which workers may; or memory
+    that the page shares until it has put the bytes into a Blob (web/api/arriving.js), where they may not be yet."""
 
     def __init__(self, file: JsProxy, name: str) -> None:
         self._file = file
+        self._in_memory = hasattr(file, "has")
         self._reader = js.FileReaderSync.new()
         self.name = name
-        self.size = int(file.byteLength if _in_memory(file) else file.size)
+        self.size = int(file.size)
 
     def read(self, start: int, length: int) -> bytes:
-        part = self._file.slice(start, start + length)  # of an array: a copy
-        return bytes((part if _in_memory(self._file) else self._reader.readAsArrayBuffer(part)).to_bytes())
+        if self._in_memory:
+            return bytes(self._file.read(start, start + length).to_bytes())
+        return bytes(self._reader.readAsArrayBuffer(self._file.slice(start, start + length)).to_bytes())
+
+    def there(self, start: int, end: int) -> bool:
+        return not self._in_memory or bool(self._file.has(start, end))
 
     def settle(self, blob: JsProxy) -> None:
         """The bytes are in this Blob now."""
-        self._file = blob
+        self._file, self._in_memory = blob, False
 
 
-def _in_memory(file: JsProxy) -> bool:
-    return bool(js.ArrayBuffer.isView(file))
+@dataclass
+class Walk:
+    """A model's graph being read; `stripped` when that is done."""
+
+    source: PageSource
+    steps: wire.Needs[bytes]
+    stripped: bytes | None = None
 
 
 class Context:
@@ -181,11 +195,30 @@ def _session(args: Any) -> CompilerSession:
     return session
 
 
+def _walk(args: Any, context: Context) -> dict[str, Any]:
+    """A model that may still be on its way, as far as its graph can be read: {need}, what is to come first, [start, end],
+    and what may be wanted then; None when `create` of this session can go on."""
+    name = str(args.session)
+    context("parse", 0, 1)
+    if name not in WALKS:
+        source = PageSource(args.model, str(args.name))
+        WALKS[name] = Walk(source, wire.walk(source))
+    walk = WALKS[name]
+    try:
+        return {"need": next(walk.steps)}
+    except StopIteration as done:
+        walk.stripped = done.value
+        return {"need": None}
+    except NnjitError:
+        del WALKS[name]
+        raise
+
+
 def _create(args: Any, context: Context) -> dict[str, Any]:
     external = {str(e.path): PageSource(e.bytes, str(e.path)) for e in args.external}
-    context("parse", 0, 1)
-    source = PageSource(args.model, str(args.name))
-    model = frontend.load(source, external)
+    walk = WALKS.pop(str(args.session))
+    source = walk.source
+    model = frontend.load(source, external, walk.stripped)
     bridge_install.for_operators({op for _, op in model.nodes}, _fetch)
     options = bridge_tuning.with_facts(Options.read(args.options.to_py()))
     session = CompilerSession(model, options)
@@ -236,6 +269,7 @@ def _prepare(args: Any, context: Context) -> dict[str, Any]:
 
 def _release(args: Any, context: Context) -> bool:
     FILES.pop(str(args.session), None)
+    WALKS.pop(str(args.session), None)
     return SESSIONS.pop(str(args.session), None) is not None
 
 
@@ -282,6 +316,7 @@ def _stats(args: Any, context: Context) -> dict[str, Any]:
 
 
 METHODS: dict[str, Callable[[Any, Context], Any]] = {
+    "walk": _walk,
     "create": _create,
     "settle": _settle,
     "prepare": _prepare,
