@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from nnjit.devtools.httpd import Server
 
+BACKENDS = ["wasm", "reference"]
+
 BOOT = """async () => {
   const nnjit = (await import('/nnjit.js')).default;
   window.T = (type, data, dims) => new nnjit.Tensor(type, data, dims);
