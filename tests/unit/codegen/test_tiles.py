@@ -1,0 +1,89 @@
+"""The tiles that rules rank: what they need of a device, and that those for small and large ones fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nnjit.codegen.dtypes import SIZES
+from nnjit.codegen.expr import cast, load, op
+from nnjit.codegen.schedule import matrix_tiles, product_tiles
+from nnjit.codegen.schedule.apply import apply
+from nnjit.codegen.schedule.canonical import canonical
+from nnjit.codegen.schedule.gpu_products import in_matrices, in_words, products, roles, split_of
+from nnjit.codegen.schedule.group_steps import Matrix
+from nnjit.codegen.schedule.matrix_tiles import STAGES, MatrixTile
+from nnjit.codegen.schedule.product_tiles import Shape
+from nnjit.codegen.spec import KernelSpec
+from nnjit.codegen.wgsl.target import WgslTarget
+from tests.support import specs
+
+LARGE = WgslTarget(
+    max_workgroup=1024, max_shared_bytes=49152, features=frozenset({"shader-f16", "subgroups"}),
+    matrices=(("f16", "f32", 16, 16, 16), ("i8", "i32", 16, 16, 32)),
+)  # fmt: skip
+
+
+def product(m: int, k: int, n: int, dtype: str) -> KernelSpec:
+    byte = dtype == "i8"
+    spec, _ = specs.matmul(np.random.default_rng(0), m, n, k, "i32" if byte else dtype, transposed=byte)
+    (stage,) = spec.stages
+    if byte and stage.body is not None:
+        reads = (cast(load(e.attr.operand, e.attr.index, "i8"), "i32") for e in stage.body.args)
+        operands = tuple(replace(o, dtype="i8") if o.role == "in" else o for o in spec.operands)
+        spec = replace(spec, stages=(replace(stage, body=op("mul", *reads)),), operands=operands)
+    return canonical(spec)
+
+
+@pytest.mark.parametrize("dtype", ["f16", "i8"])
+@pytest.mark.parametrize("tile", STAGES, ids=str)
+def test_shared_memory_of_matrices(tile: MatrixTile, dtype: str) -> None:
+    spec = product(256, 256, 256, dtype)
+    p = roles(spec)
+    assert p is not None
+    make = in_matrices if dtype == "f16" else in_words
+    shape = Shape(tile.rows, tile.down, tile.columns, tile.across, tile.depth)
+    nest = apply(spec, make(spec, p, shape, LARGE))
+    nbytes = sum(o.size * SIZES[o.dtype] for o in nest.shared)
+    assert nbytes == tile.shared_bytes(dtype == "i8") and nest.threads == 32 * tile.groups
+
+
+def test_only_what_fits_a_device_is_ranked() -> None:
+    for shared, threads in ((49152, 1024), (32768, 256), (16384, 128), (16384, 64)):
+        target = replace(LARGE, max_shared_bytes=shared, max_workgroup=threads)
+        for words in (False, True):
+            found = matrix_tiles.ranked(512, 1024, 512, 1, words, target)
+            assert found and found == sorted(found, key=lambda x: x[0])
+            for us, t in found:
+                assert us > 0 and t.shared_bytes(words) <= shared and 32 * t.groups <= threads
+        tiles = product_tiles.ranked(512, 1024, 512, 1, target)
+        assert tiles and all(s.threads <= threads and s.shared_bytes() <= shared for _, s in tiles)
+
+
+def test_a_tile_takes_longer_for_more_work() -> None:
+    for tile in (*STAGES, MatrixTile(96, 2, 128, 2, 32), MatrixTile(32, 1, 32, 1, 16)):
+        for words in (False, True):
+            alone, shared = matrix_tiles.stage(tile, words)
+            assert 0 < shared <= 1.1 * alone
+            times = [
+                matrix_tiles.microseconds(tile, m, k, 768, 1, words, LARGE)
+                for m, k in ((128, 768), (4096, 768), (4096, 3072))
+            ]
+            assert times[0] <= times[1] < times[2]
+    for shape in product_tiles.SHAPES:
+        times = [
+            product_tiles.microseconds(shape, m, k, 768, 1, LARGE)
+            for m, k in ((128, 768), (4096, 768), (4096, 3072))
+        ]
+        assert times[0] <= times[1] < times[2]
+
+
+def test_few_tiles_and_a_long_sum_are_split() -> None:
+    """Of f16 too, where matrices do the parts; not where there are tiles enough."""
+    for dtype in ("f32", "f16"):
+        split = split_of(product(64, 8192, 128, dtype), LARGE)
+        assert split is not None and split.parts >= 4
+        assert split_of(product(4096, 512, 4096, dtype), LARGE) is None
+    assert any(isinstance(s, Matrix) for s in next(products(product(64, 2048, 128, "f16"), LARGE)))
