@@ -306,7 +306,7 @@ def dynamic(b: Builder) -> None:
     x = b.of("float32", low=1, high=3, exact=True)
     if not x.array.size:
         raise Rejected
-    b.emit("DynamicQuantizeLinear", [x], 3, exact=True)
+    b.emit("DynamicQuantizeLinear", [x], 3)  # a GPU divides to 2.5 ulp
 
 
 # ---- sizes, sequences, bodies ----
@@ -336,6 +336,8 @@ def resize(b: Builder) -> None:
 
 
 def sampled(b: Builder) -> None:
+    if b.opset < 20:
+        raise Rejected  # its modes had other names
     x = image(b, 2, "float32")
     grid = b.fresh("float32", (x.shape[0], b.one([1, 3, 5]), b.one([2, 4]), 2), -1.2, 1.2)
     b.emit(

@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
+from nnjit.runtime.local import LocalSession
 from tests.fuzz.areas import AREAS, draw
 from tests.fuzz.judge import judge
-from tests.support.single import model_of, on_kernels
+from tests.support.single import model_of, native, on_kernels
 
 F32 = np.float32
 INF, NAN = np.inf, np.nan
@@ -95,3 +98,110 @@ def test_folded_sums_before_an_infinity() -> None:
     for constants in ({"axis"}, {"axis", "x"}):
         found = one("CumSum", F32, attrs, constants, x=F32([1, -INF, 3, 4]), axis=np.int64(0))
         np.testing.assert_array_equal(found, [-INF, 7, 4, 0])
+
+
+def test_a_nearest_element_is_not_the_next_one_by_rounding() -> None:
+    """The middle of 9 elements shown as 4: the first is element 1 and not a little more than that."""
+    attrs = {
+        "coordinate_transformation_mode": "half_pixel_symmetric",
+        "mode": "nearest",
+        "nearest_mode": "ceil",
+    }
+    x = np.arange(9, dtype=F32).reshape(1, 1, 9)
+    model = model_of("Resize", {"x": x}, [("y", F32)], attrs, {"s": F32([1, 1, 0.5])}, ["x", "", "s"])
+    np.testing.assert_array_equal(on_kernels(model, {"x": x})["y"].ravel(), [1, 3, 5, 7])
+
+
+@pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER", "VALID"])
+@pytest.mark.parametrize("counted", [0, 1])
+def test_means_count_the_pads_that_auto_pad_stands_for(auto_pad: str, counted: int) -> None:
+    x = np.arange(1, 12, dtype=F32).reshape(1, 1, 11)
+    attrs = {"auto_pad": auto_pad, "count_include_pad": counted, "kernel_shape": [4], "strides": [2]}
+    model = model_of("AveragePool", {"x": x}, [("y", F32)], attrs)
+    np.testing.assert_allclose(on_kernels(model, {"x": x})["y"], native(model, {"x": x})["y"], rtol=1e-6)
+
+
+SOFTMAX = [((5, 768), -1), ((3, 7, 19), -1), ((2, 3), -1), ((4, 6, 50), 1), ((1, 20000), -1)]
+
+
+@pytest.mark.parametrize(("shape", "axis"), SOFTMAX)
+def test_softmax_of_halves(shape: tuple[int, ...], axis: int) -> None:
+    """Exponentials stay in f32 between the passes; the quotient alone is rounded."""
+    x = np.random.default_rng(1).normal(0, 3, shape).astype(np.float16)
+    e = np.exp(x.astype(np.float64) - x.max(axis, keepdims=True))
+    wanted = e / e.sum(axis, keepdims=True)
+    found = one("Softmax", np.float16, {"axis": axis}, x=x)
+    np.testing.assert_allclose(found.astype(np.float64), wanted, rtol=2**-10, atol=2**-24)
+
+
+def test_conversions_of_halves() -> None:
+    """Widening and rounding keep every bit pattern: infinities, NaNs of any payload, denormals."""
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    wide = one("Cast", F32, {"to": 1}, x=halves)
+    np.testing.assert_array_equal(wide, halves.astype(F32))
+    np.testing.assert_array_equal(np.signbit(wide), np.signbit(halves))
+    near = np.concatenate([wide, np.nextafter(wide, F32(0)), np.nextafter(wide, F32(INF))])
+    patterns = np.concatenate(
+        [near.view(np.uint32), np.arange(0x7F7FFFF0, 0x7FFFFFFF, 4093, dtype=np.uint32)]
+    )
+    x = np.concatenate([patterns, patterns | np.uint32(1 << 31), patterns + np.uint32(0x1000)]).view(F32)
+    with np.errstate(all="ignore"):
+        wanted = x.astype(np.float16)
+    found = one("Cast", np.float16, {"to": 10}, x=x)
+    np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(np.signbit(found), np.signbit(wanted))
+
+
+def several(
+    nodes: list[Any], feeds: dict[str, Any], constants: dict[str, Any], outputs: list[str]
+) -> dict[str, Any]:
+    """What a model of several nodes answers, and onnx.reference after it."""
+
+    def info(name: str, array: Any) -> Any:
+        return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+
+    kinds = {n: a.dtype for n, a in feeds.items()}
+    kind = helper.np_dtype_to_tensor_dtype(next(iter(kinds.values())))
+    graph = helper.make_graph(
+        nodes, "several", [info(n, a) for n, a in feeds.items()],
+        [helper.make_tensor_value_info(n, kind, None) for n in outputs],
+        [numpy_helper.from_array(a, n) for n, a in constants.items()],
+    )  # fmt: skip
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    wanted = ReferenceEvaluator(made).run(None, feeds)
+    found = LocalSession(made.SerializeToString()).run(feeds)
+    for name, array in zip(outputs, wanted, strict=True):
+        np.testing.assert_allclose(found[name], array, rtol=2e-3, err_msg=name)
+    return found
+
+
+def test_a_constant_is_there_before_a_step_at_load_reads_it_under_another_name() -> None:
+    """x and its reshaped self are outputs, and the product reads rows that are widened at load."""
+    x = np.arange(1, 17, dtype=np.float16)
+    nodes = [
+        helper.make_node("Reshape", ["x", "shape"], ["column"]),
+        helper.make_node("Abs", ["x"], ["same"]),
+        helper.make_node("MatMul", ["column", "row"], ["y"]),
+    ]
+    feeds = {"row": np.arange(17, dtype=np.float16).reshape(1, 17)}
+    several(nodes, feeds, {"x": x, "shape": np.int64([-1, 1])}, ["same", "y", "column"])
+
+
+def test_a_node_on_the_reference_reads_an_output_where_it_was_written() -> None:
+    """t is an output, a view of it is another, and a Scan reads it: a copy for the caller comes later."""
+
+    def info(name: str, *shape: int) -> Any:
+        return helper.make_tensor_value_info(name, 1, shape or None)
+
+    row = [helper.make_node("Add", ["s", "r"], ["s_out"]), helper.make_node("Tanh", ["s_out"], ["each"])]
+    body = helper.make_graph(row, "row", [info("s", 5, 3), info("r", 5, 3)], [info("s_out"), info("each")])
+    nodes = [
+        helper.make_node("Max", ["a", "b"], ["t"]),
+        helper.make_node("Scan", ["start", "t"], ["sum", "all"], body=body, num_scan_inputs=1),
+        helper.make_node("Reshape", ["t", "shape"], ["view"]),
+    ]
+    rng = np.random.default_rng(2)
+    feeds = {
+        n: rng.normal(size=s).astype(F32) for n, s in (("a", (1, 3)), ("b", (1, 5, 3)), ("start", (5, 3)))
+    }
+    several(nodes, feeds, {"shape": np.int64([3, 5])}, ["sum", "all", "view", "t"])

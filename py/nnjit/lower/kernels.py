@@ -9,9 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import prod
 
 from nnjit.codegen.dtypes import SIZES
-from nnjit.codegen.expr import Access, Expr, const, load, rewrite
+from nnjit.codegen.expr import Access, Expr, Index, const, load, rewrite
 from nnjit.codegen.schedule.apply import scratch_of
 from nnjit.codegen.schedule.canonical import canonical, rebased
 from nnjit.codegen.schedule.group_steps import Words
@@ -45,6 +46,8 @@ LINE = 64
 """Bytes of a cache line: what two threads write lies at least this far apart."""
 FEW_CHANNELS = 8
 """Channels from which a channels-last copy of an image is made in vectors."""
+ROW = 1 << 14
+"""Elements of a row whose terms a thread keeps by itself: with more, other rows would leave its second cache."""
 SLACK = 64
 """Bytes that a vector may read past the end of what it needs."""
 
@@ -122,15 +125,29 @@ class Kernels:
         before, value = list(c.stages), c.value
         if c.term is not None:
             # (threads that share a row do not see what others of them stored)
-            stored = c.term.dtype == dtype and isinstance(self.target, Target)
-            term = load(-1, at, dtype) if stored else c.term
+            place = self._kept(ctx, c, dtype, at) if isinstance(self.target, Target) else None
+            term = load(*place, c.term.dtype) if place else c.term
             value = rewrite(value, {}, lambda e: term if e.op == "local" and e.attr == "term" else None)
-            if stored:
-                before[-1] = replace(before[-1], terms=(-1, at))
+            if place:
+                before[-1] = replace(before[-1], terms=place)
         last = Stage(tuple(c.own), tuple(c.reduce), c.combine, c.body, value, -1, at)
         name = c.name or "_".join([nodes[0].op.lower(), *(n.op.lower() for n in nodes[1:])])[:60]
         stages = (*before, last)
         self.emit_stages(ctx, f"{dtype}_{name}", c.axes, stages, buffer, layout, nodes, once, dtype, c.useful)
+
+    def _kept(self, ctx: Context, c: Computation, dtype: str, at: Index) -> tuple[int, Index] | None:
+        """Where the terms of the last stage stay until the result is made of them: in its own place if that has their
+        type; rows of 16-bit floats, which would have to be rounded and widened again, in memory of the thread."""
+        assert c.term is not None
+        if c.term.dtype == dtype:
+            return -1, at
+        size = prod(a.extent for a in c.own)
+        if dtype not in ("f16", "bf16") or size > ROW or not c.own or at.coeff(c.own[-1].name) != 1:
+            return None
+        row = Index()
+        for a in c.own:
+            row = row * a.extent + Index.of(a.name)
+        return ctx.scratch(c.term.dtype, size), row
 
     def emit_stages(
         self,

@@ -158,12 +158,15 @@ class Linker(Link):
     def _place_constants(self, kept: Sequence[Buffer]) -> set[Buffer]:
         """Addresses of constants; returns those that no earlier plan of the session has loaded."""
         keys = self._content_keys()
-        fresh = set()
+        fresh: dict[int, Buffer] = {}
         for b in kept:
-            self.address[b], new = self.memory.constant(keys.get(b) or f"plan {self.key} {id(b)}", b.nbytes)
+            at, new = self.memory.constant(keys.get(b) or f"plan {self.key} {id(b)}", b.nbytes)
+            self.address[b] = at
             if new:
-                fresh.add(b)
-        return fresh
+                fresh[at] = b
+            elif at in fresh:
+                self.twins[b] = fresh[at]
+        return set(fresh.values())
 
     def _init(self, fresh: set[Buffer], staged: dict[Buffer, Span]) -> None:
         """Loads in the order of use; steps whose results an earlier plan left in memory are skipped."""
@@ -180,7 +183,7 @@ class Linker(Link):
         for i, s in enumerate(self.once):
             if i not in needed:
                 continue
-            for b in s.reads:
+            for b in (self.twins.get(b, b) for b in s.reads):
                 if b in staged or b in fresh:
                     load(b)
             if isinstance(s, HostCall):

@@ -198,7 +198,7 @@ class _Linker(Link):
     def _place_constants(self, kept: list[Buffer]) -> set[Buffer]:
         """Numbers for constants; returns those that no earlier plan of the session has loaded."""
         keys = self._content_keys()
-        fresh = set()
+        fresh: dict[int, Buffer] = {}
         numbers: dict[int, int] = {}
         for b in kept:
             at, new = self.memory.constant(keys.get(b) or f"plan {self.key} {id(b)}")
@@ -207,8 +207,10 @@ class _Linker(Link):
                 self.buffers.append(self._checked(self._nbytes(b), at, name=b.name))
             self.number[b] = numbers[at]
             if new:
-                fresh.add(b)
-        return fresh
+                fresh[at] = b
+            elif at in fresh:
+                self.twins[b] = fresh[at]
+        return set(fresh.values())
 
     # ---- steps ----
 
@@ -290,7 +292,7 @@ class _Linker(Link):
         for i, s in enumerate(self.once):
             if i not in needed:
                 continue
-            for b in s.reads:
+            for b in (self.twins.get(b, b) for b in s.reads):
                 if (b in staged or b in fresh) and b not in loaded and b not in written and b.constant:
                     loaded.add(b)
                     self.init += self._load(b)

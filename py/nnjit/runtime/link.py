@@ -28,6 +28,8 @@ class Link:
         run = [s for s in lowered.steps if not s.once]
         self.run = run if self.loops else unrolled(run)
         self.host_calls: dict[str, HostSite] = {}
+        self.twins: dict[Buffer, Buffer] = {}
+        """A constant of the same content as one that this plan loads -> that one."""
 
     def _ref(self, v: Value, name: str = "") -> Any:
         """Where a value lies, as the target's engine finds it: something with `to_js()`."""

@@ -68,8 +68,8 @@ class AttentionTile:
 
 
 def attention(spec: KernelSpec, target: Target) -> Schedule | None:
-    """The schedule of a spec with scratch memory; None for any other."""
-    if spec.scratch < 0:
+    """The schedule of a spec that writes scores to scratch memory first; None for any other."""
+    if spec.scratch < 0 or spec.stages[0].keep:
         return None
     s = shape(spec)
     if s is None:

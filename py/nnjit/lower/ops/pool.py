@@ -16,6 +16,7 @@ from nnjit.lower.layout import Layout
 from nnjit.lower.ops.compose import compute, fill, output, reshaped, shape_of
 from nnjit.lower.ops.linear import SPATIAL, Window, accumulate
 from nnjit.lower.ops.norm import keep
+from nnjit.lower.ops.pointwise import text
 from nnjit.lower.ops.reduce import split_axes
 from nnjit.lower.ops.scatter import inside
 from nnjit.lower.registry import Computation, Unsupported, composite, computation
@@ -143,7 +144,9 @@ def average_pool(ctx: Context, node: Node, out: int) -> Computation:
     count: Expr = const(prod(w.window.kernel), wide)
     if w.bounds:
         all_in = node.attrs.get("count_include_pad", 0)
-        after = list(node.attrs.get("pads") or [0] * (2 * n))[n:] if all_in else [0] * n
+        declared = list(node.attrs.get("pads") or [0] * (2 * n))[n:]
+        same = text(node, "auto_pad", "NOTSET").startswith("SAME")  # the pads that it stands for
+        after = (w.window.after if same else declared) if all_in else [0] * n
         one = w.inside(w.window.begin if all_in else [0] * n, after)
         one = select(one, const(1, wide), const(0, wide))
         stages.append(keep("count", w.reduce, "sum", one, acc(wide)))

@@ -121,7 +121,7 @@ def _coordinates(
         outside = (at < 0) | (at > n - 1)
     else:
         raise Unsupported(f"Resize with coordinate_transformation_mode {transform}")
-    return at, outside
+    return np.round(at, 10), outside  # what rounding adds to a whole number would be a whole element
 
 
 def _rounded(at: Array, how: str) -> Array:

@@ -92,7 +92,7 @@ def tiled_product(
 def in_floats(ctx: Context, a: Value) -> Value:
     """`a` itself, or in f32 if it has 16 bits: a factor that is read again for each tile of columns is widened
     once, where that takes several instructions."""
-    small = a.dtype in ("f16", "bf16") and isinstance(ctx.build.target, Target)
+    small = a.dtype in ("f16", "bf16") and isinstance(ctx.build.target, Target) and 0 not in shape_of(a)
     return copied_rows(ctx, a, shape_of(a)) if small else a
 
 
