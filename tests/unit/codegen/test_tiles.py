@@ -65,8 +65,8 @@ def test_only_what_fits_a_device_is_ranked() -> None:
 def test_a_tile_takes_longer_for_more_work() -> None:
     for tile in (*STAGES, MatrixTile(96, 2, 128, 2, 32), MatrixTile(32, 1, 32, 1, 16)):
         for words in (False, True):
-            alone, shared = matrix_tiles.stage(tile, words)
-            assert 0 < shared <= 1.1 * alone
+            stages = matrix_tiles.stage(tile, words)
+            assert list(stages) == sorted(stages) and stages[0] > 0
             times = [
                 matrix_tiles.microseconds(tile, m, k, 768, 1, words, LARGE)
                 for m, k in ((128, 768), (4096, 768), (4096, 3072))

@@ -102,8 +102,7 @@ class _Rows:
             self._stageable()
 
     def _stageable(self) -> None:
-        """Whether the rows can go through a shared array: a span of them is one run in memory, and all threads have
-        as many spans."""
+        """Whether the rows can go through a shared array: a span of them is one run in memory."""
         check(
             self.codes is not None and self.left.op == "load",
             "rows that are read as they are, by weights in words",
@@ -113,7 +112,6 @@ class _Rows:
         for a in reversed(self.inner):
             check(self.left.attr.index.coeff(a.name) == stride, "spans of the rows in one run")
             stride *= a.extent
-        check(self.spans % self.step.threads == 0, "as many spans for each thread")
         check(self.step.threads % vectors == 0, "whole spans for the threads that fill the array")
 
     # ---- the nest ----
@@ -164,7 +162,9 @@ class _Rows:
             out += [For("k.o", loops, several)] if loops > 1 else several
         out += self._rounds(Index(loops * most * threads, {THREAD: 1}), more)
         if rest:
-            last = self._rounds(Index(full * threads, {THREAD: 1}), 1)
+            number = Index(full * threads, {THREAD: 1})
+            out += self._filled(number, rest) if self.step.staged else []
+            last = [*self._read(number, 0), *self._products_of(number, 0)]
             out.append(Where(compare("lt", axis(THREAD), const(rest, "i32")), last))
         return out
 
@@ -173,10 +173,12 @@ class _Rows:
         numbers = [first + n * self.step.threads for n in range(count)]
         out = [s for turn, at in enumerate(numbers) for s in self._read(at, turn)]
         for turn, at in enumerate(numbers):
-            if self.step.staged:
-                out += self._filled(at)
-            out += self._span(at, turn) if self.codes is None else self._decoded(at, turn)
+            out += self._filled(at, self.step.threads) if self.step.staged else []
+            out += self._products_of(at, turn)
         return out
+
+    def _products_of(self, number: Index, turn: int) -> list[Stmt]:
+        return self._span(number, turn) if self.codes is None else self._decoded(number, turn)
 
     def _staged_size(self) -> int:
         """Elements of a row in the shared array: a vector more for each span, so that the threads' reads meet
@@ -188,21 +190,23 @@ class _Rows:
         names = len(self.points) * self.step.columns
         return len(self.spec.operands) + (room(self.step.threads, self.subgroup) * names > 0)
 
-    def _filled(self, number: Index) -> list[Stmt]:
-        """The spans of all threads, of which each has its own `number`, into the shared array: neighbouring threads
-        read neighbouring vectors."""
+    def _filled(self, number: Index, count: int) -> list[Stmt]:
+        """The spans of the first `count` threads, of which each has its own `number`, into the shared array:
+        neighbouring threads read neighbouring vectors."""
         threads, span = self.step.threads, self.step.span
         first = number + Index(0, {THREAD: -1})
         each = threads // (span // LANES)  # spans that all threads fill at once
         out: list[Stmt] = [Barrier()] if self.spans > threads else []  # all have read the spans before
         for r, point in enumerate(self.points):
-            for n in range(0, threads, each):
+            for n in range(0, count, each):
                 where = Index(n, {"fill.span": 1})
                 inside = {a.name: Index(0) for a in self.inner}
                 inside[self.inner[-1].name] = Index(0, {"fill.at": LANES, LANE: 1})
                 env = {**self._env(0), **point, **self.outer.at(first + where), **inside}
                 at = where * (span + LANES) + Index(r * self._staged_size(), {"fill.at": LANES, LANE: 1})
-                out.append(Store(self._array(), at, rewrite(self.left, env), LANES, LANES))
+                one = Store(self._array(), at, rewrite(self.left, env), LANES, LANES)
+                some = compare("lt", axis(where), const(count, "i32"))
+                out.append(one if n + each <= count else Where(some, [one]))
         return [*out, Barrier()]
 
     def _env(self, column: int) -> Env:

@@ -3,19 +3,21 @@
 A workgroup goes through its sum in stages. A stage takes so long where the workgroup has a processor to itself, and
 less for each where several take turns on one, so what a product takes is
 
-    launch + stages * max(alone, workgroups of a processor * shared)
+    launch + stages * what a stage takes with so many workgroups on a processor
 
-The numbers are microseconds on an H200, fitted to what 16 tiles took for 14 shapes, mostly to 5%.
+The numbers are microseconds on an H200 (`bench --gpu tiles`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil, inf
+from typing import TypeAlias
 
 from nnjit.codegen.wgsl.target import WgslTarget
 
 LAUNCH = 1.8
+"""Microseconds that a kernel takes without a stage."""
 HALF = 2
 """Bytes of an f16: i8 is staged so many times as deep, in as much memory."""
 PAD = 8
@@ -45,36 +47,49 @@ class MatrixTile:
         return copies * factors + self.groups * 4 * 256
 
 
-# alone and shared, of f16 with sums in f32 and of i8 with sums in i32
-STAGES: dict[MatrixTile, tuple[tuple[float, float], tuple[float, float]]] = {
-    MatrixTile(128, 2, 128, 2, 32): ((0.68, 0.50), (0.86, 0.86)),
-    MatrixTile(128, 2, 128, 4, 64): ((1.16, 1.06), (1.68, 1.74)),
-    MatrixTile(64, 2, 128, 4, 64): ((0.78, 0.78), (1.12, 1.12)),
-    MatrixTile(64, 2, 128, 2, 32): ((0.48, 0.35), (0.68, 0.55)),
-    MatrixTile(64, 2, 64, 2, 64): ((0.54, 0.54), (0.68, 0.65)),
-    MatrixTile(64, 2, 64, 4, 64): ((0.52, 0.52), (0.80, 0.79)),
-    MatrixTile(64, 2, 96, 2, 32): ((0.40, 0.33), (0.56, 0.46)),
-    MatrixTile(64, 2, 96, 2, 64): ((0.68, 0.68), (0.84, 0.84)),
-    MatrixTile(96, 2, 64, 2, 32): ((0.38, 0.32), (0.60, 0.46)),
-    MatrixTile(96, 2, 64, 2, 64): ((0.66, 0.66), (0.92, 0.88)),
-    MatrixTile(64, 2, 64, 2, 32): ((0.32, 0.22), (0.46, 0.35)),
-    MatrixTile(32, 1, 64, 2, 64): ((0.54, 0.26), (0.76, 0.36)),
-    MatrixTile(32, 1, 64, 2, 32): ((0.34, 0.14), (0.50, 0.22)),
-    MatrixTile(32, 1, 128, 4, 64): ((0.56, 0.56), (0.72, 0.70)),
-    MatrixTile(32, 2, 32, 2, 32): ((0.42, 0.12), (0.50, 0.19)),
-    MatrixTile(64, 2, 64, 2, 16): ((0.22, 0.13), (0.32, 0.21)),
+Times: TypeAlias = tuple[float, ...]
+STAGES: dict[MatrixTile, tuple[Times, Times]] = {
+    MatrixTile(128, 2, 128, 2, 32): ((0.68, 1.00, 1.50, 2.00), (0.86, 1.72, 2.58, 3.44)),
+    MatrixTile(128, 2, 128, 4, 64): ((1.16, 2.12, 3.18, 4.24), (1.74, 3.48, 5.22, 6.96)),
+    MatrixTile(64, 2, 128, 4, 64): ((0.78, 1.56, 2.34, 3.12), (1.12, 2.24, 3.36, 4.48)),
+    MatrixTile(64, 2, 128, 2, 32): ((0.48, 0.70, 1.05, 1.40), (0.68, 1.10, 1.65, 2.20)),
+    MatrixTile(64, 2, 64, 2, 64): ((0.54, 1.08, 1.62, 2.16), (0.68, 1.30, 1.95, 2.60)),
+    MatrixTile(64, 2, 64, 4, 64): ((0.52, 1.04, 1.56, 2.08), (0.80, 1.58, 2.37, 3.16)),
+    MatrixTile(64, 2, 96, 2, 32): ((0.40, 0.66, 0.99, 1.32), (0.56, 0.92, 1.38, 1.84)),
+    MatrixTile(64, 2, 96, 2, 64): ((0.68, 1.36, 2.04, 2.72), (0.84, 1.68, 2.52, 3.36)),
+    MatrixTile(96, 2, 64, 2, 32): ((0.38, 0.64, 0.96, 1.28), (0.60, 0.92, 1.38, 1.84)),
+    MatrixTile(96, 2, 64, 2, 64): ((0.66, 1.32, 1.98, 2.64), (0.92, 1.76, 2.64, 3.52)),
+    MatrixTile(64, 2, 64, 2, 32): ((0.32, 0.44, 0.66, 0.88), (0.46, 0.70, 1.05, 1.40)),
+    MatrixTile(32, 1, 64, 2, 64): ((0.54, 0.54, 0.78, 1.04), (0.76, 0.76, 1.08, 1.44)),
+    MatrixTile(32, 1, 64, 2, 32): ((0.34, 0.34, 0.42, 0.56), (0.50, 0.50, 0.66, 0.88)),
+    MatrixTile(32, 1, 128, 4, 64): ((0.56, 1.12, 1.68, 2.24), (0.72, 1.40, 2.10, 2.80)),
+    MatrixTile(32, 2, 32, 2, 32): ((0.42, 0.42, 0.42, 0.48), (0.50, 0.50, 0.57, 0.76)),
+    MatrixTile(64, 2, 64, 2, 16): ((0.22, 0.26, 0.39, 0.52), (0.32, 0.42, 0.63, 0.84)),
 }
+"""With one workgroup on a processor, two, three and four: of f16 with sums in f32, of i8 with sums in i32."""
 
 
-def stage(tile: MatrixTile, words: bool) -> tuple[float, float]:
-    """What a stage takes, alone and shared; of a tile that was not measured what a line through the others says."""
+def stage(tile: MatrixTile, words: bool) -> Times:
+    """What a stage takes; of a tile that was not measured what a line through the others says."""
     known = STAGES.get(tile)
     if known is not None:
         return known[words]
     area, deep = tile.rows * tile.columns / 16384, tile.depth / 32
     slower = (1.45 if words else 1.0) * (1.0 if tile.groups >= 4 else 1.1)
     alone = slower * deep**0.75 * (0.18 + 0.5 * area)
-    return alone, min(alone, slower * deep ** (1.1 if deep > 1 else 0.75) * (0.09 + 0.42 * area))
+    each = slower * deep ** (1.1 if deep > 1 else 0.75) * (0.09 + 0.42 * area)
+    return max(alone, each), max(alone, 2 * each)
+
+
+def together(rows: int, columns: int, m: int, n: int, batches: int, target: WgslTarget) -> float:
+    """Workgroups of a tile that a processor has; where they are few, the one that has most."""
+    share = batches * ceil(m / rows) * ceil(n / columns) / max(1, target.invocations // 128)
+    return ceil(share) if share < 8 else share
+
+
+def taken(times: Times, share: float) -> float:
+    """What a stage takes with `share` workgroups, of the times for one, two and so on."""
+    return times[ceil(share) - 1] if share <= len(times) else share * times[-1] / len(times)
 
 
 def microseconds(
@@ -82,17 +97,12 @@ def microseconds(
 ) -> float:
     """What a product of m rows, n columns and a sum of k elements takes; infinite where the tile does not fit the
     device."""
-    if (
-        tile.groups * target.subgroup > target.max_workgroup
-        or tile.shared_bytes(words) > target.max_shared_bytes
-    ):
+    threads = tile.groups * target.subgroup
+    if threads > target.max_workgroup or tile.shared_bytes(words) > target.max_shared_bytes:
         return inf
-    units = max(1, target.invocations // 128)
-    share = batches * ceil(m / tile.rows) * ceil(n / tile.columns) / units
-    share = ceil(share) if share < 8 else share
-    alone, shared = stage(tile, words)
+    share = together(tile.rows, tile.columns, m, n, batches, target)
     stages = ceil(k / (tile.depth * (HALF if words else 1)))
-    return LAUNCH + stages * max(alone, share * shared)
+    return LAUNCH + stages * taken(stage(tile, words), share)
 
 
 def ranked(

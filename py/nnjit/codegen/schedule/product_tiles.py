@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from math import ceil
 
 from nnjit.codegen.schedule.facts import LANES
+from nnjit.codegen.schedule.matrix_tiles import LAUNCH, Times, taken, together
 from nnjit.codegen.wgsl.target import WgslTarget
 
-LAUNCH = 1.8
 RATE = 185_000
 """Units of the formula that an H200 does in a microsecond."""
 
@@ -83,8 +83,8 @@ TURNED = {
 """Rows, columns, threads and depth of turned tiles, and what they take of the time they would take otherwise, as
 measured."""
 
-STAGES: dict[Shape, tuple[float, ...]] = {}
-"""Microseconds of a stage with so many workgroups for each processor."""
+STAGES: dict[Shape, Times] = {}
+"""What a stage takes with one workgroup on a processor, two, three and four."""
 
 
 def fits(s: Shape, target: WgslTarget) -> bool:
@@ -93,14 +93,10 @@ def fits(s: Shape, target: WgslTarget) -> bool:
 
 def microseconds(s: Shape, m: int, k: int, n: int, batches: int, target: WgslTarget) -> float:
     """What a product of m rows, n columns and a sum of k elements takes."""
-    units = max(1, target.invocations // 128)
-    share = batches * ceil(m / s.rows) * ceil(n / s.columns) / units
-    share = ceil(share) if share < 8 else share
-    times = STAGES.get(s)
+    share, times = together(s.rows, s.columns, m, n, batches, target), STAGES.get(s)
     if times is None:
         return _modelled(s, share, k)
-    each = times[int(share) - 1] if share <= len(times) else share * times[-1] / len(times)
-    return LAUNCH + ceil(k / s.depth) * each
+    return LAUNCH + ceil(k / s.depth) * taken(times, share)
 
 
 def ranked(m: int, k: int, n: int, batches: int, target: WgslTarget) -> list[tuple[float, Shape]]:
