@@ -1,17 +1,19 @@
 """The tables of docs/wgsl.md "Measured", from the records of GPU runs.
 
-    python3 -m tests.bench.gpu_tables RECORD.json [RECORD.json ...]
+    python3 -m tests.bench.gpu_tables RECORD.json [RECORD.json ...]            prints them
+    python3 -m tests.bench.gpu_tables --docs RECORD.json [RECORD.json ...]     puts them into docs/wgsl.md
 
 Takes records that gpu.py writes, and the gpu-spaces.json of `serve.py tune --backend webgpu --sample N`; where several
-hold the same part, the last one's counts (models: the last of each). Prints Markdown: a table for each part, and before
-them what each bar asks for beside what was reached.
+hold the same part, the last one's counts (models: the last of each). Gives Markdown: a table for each part, and what
+each bar asks for beside what was reached. In docs/wgsl.md a table stands between <!-- PART --> and <!-- end -->, with
+the record that it is from.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import exp, log
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from typing import Any
 from tests.bench.gpu_tune import spaces_table
 
 Row = dict[str, Any]
+DOCS = Path(__file__).parents[2] / "docs/wgsl.md"
 
 
 def merged(paths: Iterable[Path]) -> dict[str, Any]:
@@ -215,17 +218,46 @@ def bars(parts: Row) -> str:
     return markdown(("what", "bar", "reached", ""), rows)
 
 
-def main(paths: Sequence[str]) -> None:
-    parts = merged(map(Path, paths))
-    print(bars(parts))
-    for key, table in (
-        ("products", products), ("products f16", lambda p: narrow(p, "products f16", "f16")),
-        ("vectors", vectors), ("products i8", lambda p: narrow(p, "products i8", "i8")),
-        ("attention", attention), ("dispatch", dispatch), ("models", models),
-        ("spaces", lambda p: spaces_table(p["spaces"])),
-    ):  # fmt: skip
+TABLES: dict[str, Callable[[Row], str]] = {
+    "products": products,
+    "products f16": lambda p: narrow(p, "products f16", "f16"),
+    "vectors": vectors,
+    "products i8": lambda p: narrow(p, "products i8", "i8"),
+    "attention": attention,
+    "dispatch": dispatch,
+    "models": models,
+    "spaces": lambda p: spaces_table(p["spaces"]),
+}
+
+
+def tables(paths: Sequence[Path]) -> dict[str, str]:
+    """Of each part that the records hold, with the name of the last one that does; and of the bars."""
+    parts = merged(paths)
+    out = {"bars": bars(parts)}
+    for key, table in TABLES.items():
         if parts.get(key):
-            print(f"\n{key}\n\n{table(parts)}")
+            held = [path.name for path in paths if merged([path]).get(key)]
+            names = ", ".join(f"`{name}`" for name in (held if key == "models" else held[-1:]))
+            out[key] = f"{table(parts)}\n\n({names})"
+    return out
+
+
+def in_docs(text: str, found: dict[str, str]) -> str:
+    """The text with its tables renewed; of a part that was not measured it stays as it is."""
+    for key, table in found.items():
+        begin = f"<!-- {key} -->\n"
+        if begin in text:
+            before, rest = text.split(begin, 1)
+            text = f"{before}{begin}{table}\n<!-- end -->{rest.split('<!-- end -->', 1)[1]}"
+    return text
+
+
+def main(arguments: Sequence[str]) -> None:
+    found = tables([Path(a) for a in arguments if a != "--docs"])
+    if "--docs" in arguments:
+        DOCS.write_text(in_docs(DOCS.read_text(), found))
+        return
+    print("\n\n".join(f"{key}\n\n{table}" for key, table in found.items()))
 
 
 if __name__ == "__main__":
