@@ -7,9 +7,6 @@ import { run } from './run.js';
 
 /** @typedef {import('./session.js').Session} Session */
 
-/** How long each kernel is called. */
-const EACH_MS = 0.6;
-
 /**
  * Calls the kernels of some steps on a few of their tiles, on whatever lies in the arena, which is free between runs.
  * @param {Session} session
@@ -17,16 +14,17 @@ const EACH_MS = 0.6;
  * @param {number[]} steps
  * @param {number} from index in `steps`
  * @param {number} ms after so long
+ * @param {number} eachMs how long each kernel is called
  * @returns {Promise<number>} where to go on
  */
-export async function warmSteps(session, key, steps, from, ms) {
+export async function warmSteps(session, key, steps, from, ms, eachMs) {
   const plan = session.plan(key);
   const start = performance.now();
   let at = from;
   for (; at < steps.length && performance.now() - start < ms; at++) {
     const step = plan.steps[steps[at]];
     const few = { ...step, tiles: Math.min(step.tiles, step.parallel === false ? 1 : session.threads) };
-    const until = performance.now() + EACH_MS;
+    const until = performance.now() + eachMs;
     do await session.callStep(plan, few); while (performance.now() < until);
   }
   return at;

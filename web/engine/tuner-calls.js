@@ -196,7 +196,7 @@ export const tunerCalls = (engine) => ({
     return target.inOrder(async () => {
       const ms = engine.pace.take(allowance, policy);
       try {
-        return ms ? await engine.pace.during(allowance, () => warmSteps(target, key, steps, from, ms)) : from;
+        return ms ? await engine.pace.during(allowance, () => warmSteps(target, key, steps, from, ms, policy.warmEachMs)) : from;
       } finally {
         engine.pace.close(allowance);
       }

@@ -188,6 +188,7 @@ export interface PacePolicy {
   nowShare: number;
   nowMostMs: number;
   longMs: number;
+  idleLongMs: number;
   lingerMs: number;
   quietMs: number;
   idleMs: number;
@@ -200,6 +201,7 @@ export interface PacePolicy {
   rareMs: number;
   allowanceMs: number;
   streamMs: number;
+  warmEachMs: number;
   reserveMs: number;
 }
 /** A part of a model as a plan in a lab's memory; `pattern` is repeated over a constant. */

@@ -54,6 +54,8 @@ PACE = {
     # one go first would cost the tuner as much as that takes
     "longMs": 100.0,
     "lingerMs": 30.0,
+    # by mode idle only longer ones wait while a lab rests, and none for Python: to let one go first would cost seconds
+    "idleLongMs": 1000.0,
     # a pause between inferences of this length counts as idle; a slice in one
     "quietMs": 12.0,
     "idleMs": 4.0,
@@ -71,6 +73,8 @@ PACE = {
     # what all inferences of a session may wait in all, and of that in slices that come although there is no pause
     "allowanceMs": 400.0,
     "streamMs": 300.0,
+    # a plan that is to take another's place: each kernel is called so long at a time, so that its fast code comes
+    "warmEachMs": 0.6,
     # nothing is begun with less than this left, or twice the longest piece of work so far: the machine may be busy
     "reserveMs": 50.0,
 }
