@@ -243,18 +243,20 @@ HELD = """async ([mode, runMs, policy]) => {
 }"""
 
 
-@pytest.mark.parametrize(("mode", "long_ms"), [("now", 0.5), ("now", 1e6), ("idle", 0.5)])
+@pytest.mark.parametrize(("mode", "long_ms"), [("now", 0.5), ("now", 1e6), ("idle", 1e6), ("idle", 0.5)])
 def test_inferences_wait_for_the_end_of_a_window(page: Page, mode: str, long_ms: float) -> None:
-    """Between two slices always; while nothing is done only if they are long and tuning was asked for at once."""
-    long = mode == "now" and long_ms < 1
-    policy = {**PACE, "longMs": long_ms, "nowMs": 500.0, "quietMs": 0.0, "idleMs": 500.0, "lingerMs": 60.0, "part": 1e3,
-              "allowanceMs": 1e6}  # fmt: skip
+    """Between two slices always; while the lab rests only if they are long, and while Python thinks only if tuning was
+    asked for at once, too."""
+    policy = {**PACE, "longMs": 0.5 if mode == "idle" else long_ms, "idleLongMs": long_ms, "nowMs": 500.0,
+              "quietMs": 0.0, "idleMs": 500.0, "lingerMs": 60.0, "part": 1e3, "allowanceMs": 1e6}  # fmt: skip
     found = page.evaluate(HELD, [mode, 5.0, policy])
     assert found["between two slices"][0] == ["slice", "run"] and found["between two slices"][1] >= 4
     for story in ("while the lab rests", "until more comes"):
         log, waited = found[story]
+        long = long_ms < 1 and (mode == "now" or story == "while the lab rests")
         assert log == (["slice", "run"] if long else ["run", "no slice"]), (story, log)
         assert waited >= 2 or not long
+    long = long_ms < 1 and mode == "now"
     log, waited = found["but not for long"]
     assert log == ["run", "no slice"] and (waited >= 50 or not long)
     assert found["and another lab waits, too"][0] == ["slice", "other"]

@@ -222,7 +222,7 @@ export class LabBench {
     }
     return this.slice(signal, async (ms) => {
       const aim = Math.max(this.sampleMs, Math.min(2 * this.sampleMs, ms / 2));
-      const grain = 4 * this.each(kernel);
+      const grain = 2 * this.each(kernel);
       const count = whole <= aim ? tiles : Math.min(tiles, Math.max(grain, Math.ceil((tiles * aim) / whole)));
       const repeat = Math.max(1, Math.min(1 << 18, Math.round(aim / Math.max(whole * (count / tiles), 1e-6))));
       const first = Math.floor((tiles - count) * where);

@@ -140,13 +140,13 @@ export class Pace {
    */
   lingers(allowance, policy) {
     if (this.#window?.slice.allowance !== allowance) return;
-    if (this.#holds(allowance, policy)) this.#window.held = Math.min(this.#window.until, performance.now() + policy.lingerMs);
+    if (allowance.mode === 'now' && this.#holds(allowance, policy)) this.#window.held = Math.min(this.#window.until, performance.now() + policy.lingerMs);
     else this.#close();
   }
 
-  /** Whether inferences also wait while nothing is done. @param {Allowance} allowance @param {PacePolicy} policy */
-  #holds({ mode }, { longMs }) {
-    return mode === 'now' && this.#runMs >= longMs;
+  /** Whether inferences also wait while a lab rests. @param {Allowance} allowance @param {PacePolicy} policy */
+  #holds({ mode }, { longMs, idleLongMs }) {
+    return this.#runMs >= (mode === 'now' ? longMs : idleLongMs);
   }
 
   /** Work for a lab was done. @param {number} start @param {number} took @param {Allowance} allowance */
