@@ -18,8 +18,6 @@ from math import exp, log
 from pathlib import Path
 from typing import Any
 
-from tests.bench.gpu_tune import spaces_table
-
 Row = dict[str, Any]
 DOCS = Path(__file__).parents[2] / "docs/wgsl.md"
 
@@ -145,6 +143,19 @@ def dispatch(parts: Row) -> str:
     names = ("wall us", "page us", "encode us", "gpu process us")
     cpu = row["page us"] + row["gpu process us"]
     return markdown((*names, "CPU in all"), [[*(f"{row[n]:.2f}" for n in names), f"{cpu:.2f}"]])
+
+
+def spaces_table(rows: Sequence[Row]) -> str:
+    """Of what gpu_tune.py's `sample` writes."""
+    head = (
+        "family", "kernel", "raw choices", "listed", "others that fit", "the rules' own over the best",
+        "best listed over the best", "its place", "all listed, s",
+    )  # fmt: skip
+    return markdown(head, (
+        [r["family"], r["kernel"], f"{r['raw']:,}", str(r["listed"]), f"{'all ' if r['whole'] else ''}{r['others']}",
+         f"{r['default']:.1%}", f"{r['best']:.1%}", str(r["at"] + 1), f"{r['seconds']:.1f}"]
+        for r in rows
+    ))  # fmt: skip
 
 
 def bars(parts: Row) -> str:

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from onnx import TensorProto, helper
 from playwright.sync_api import Page, sync_playwright
@@ -35,6 +34,7 @@ from nnjit.runtime.gpu_memory import GpuMemory
 from nnjit.tune.space import Space
 from nnjit.tune.space_gpu import gpu_space
 from tests.bench.gpu import attention, product_spec
+from tests.bench.gpu_tables import spaces_table
 from tests.device.conftest import ADAPTER, executable, flags, vendor
 from tests.support.browser import Lab
 
@@ -255,18 +255,3 @@ def _row(
         "default": 1 / again[best], "best": again[chosen] / again[best], "at": listed.index(chosen),
         "seconds": took, "schedule": describe(best), "ratios": [round(r, 4) for r in both.values()],
     }  # fmt: skip
-
-
-def spaces_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Markdown of the rows that `sample` writes."""
-    head = (
-        "family", "kernel", "raw choices", "listed", "others that fit", "the rules' own over the best",
-        "best listed over the best", "its place", "all listed, s",
-    )  # fmt: skip
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    lines += [
-        f"| {r['family']} | {r['kernel']} | {r['raw']:,} | {r['listed']} | {'all ' if r['whole'] else ''}{r['others']} "
-        f"| {r['default']:.1%} | {r['best']:.1%} | {r['at'] + 1} | {r['seconds']:.1f} |"
-        for r in rows
-    ]
-    return "\n".join(lines)

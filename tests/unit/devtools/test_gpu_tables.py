@@ -1,0 +1,66 @@
+"""Tables of GPU records: the last record of a part counts, and only what was measured is renewed in a page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.bench import gpu_tables
+
+
+def record(path: Path, **results: Any) -> Path:
+    path.write_text(json.dumps({"results": results}))
+    return path
+
+
+def product(ms: float, split: float | None = None) -> dict[str, Any]:
+    flops = 2 * 2048**3
+    row: dict[str, Any] = {
+        "shape": [2048, 2048, 2048],
+        "tflops": {
+            "default": flops / ms / 1e9,
+            "best": flops / ms / 1e9,
+            "tfjs": 10.0,
+            "onnxruntime-web": 5.0,
+        },
+    }
+    return row | ({"split": {"parts": 4, "tflops": flops / split / 1e9}} if split else {})
+
+
+def model(name: str, ms: float, theirs: float) -> dict[str, Any]:
+    own = {"ms": ms, "firstMs": 100.0, "profile": {"steps": [{"ms": 0.5}, {"ms": 0.25}]}}
+    return {"model": name, "nnjit": own, "onnxruntime-web": {"ms": theirs, "firstMs": 90.0}}
+
+
+def test_the_last_record_of_a_part_counts(tmp_path: Path) -> None:
+    bound = {"products": [["f32", 2048, 2048, 2048, 0.5]]}
+    first = record(
+        tmp_path / "a.json",
+        products=[product(2.0)],
+        cublas=bound,
+        models=[model("m", 2, 5), model("n", 1, 4)],
+    )
+    second = record(tmp_path / "b.json", products=[product(1.0, split=0.8)], models=[model("m", 1, 9)])
+    found = gpu_tables.tables([first, second])
+    # in parts, where the rules split: 0.5 ms of the bound's over 0.8
+    assert "| 2048³, in 4 parts | 21.5 | 34.4 | 62% | 17.2 | 10 | 5 |" in found["products"]
+    assert "(`b.json`)" in found["products"] and "(`a.json`, `b.json`)" in found["models"]
+    assert "| m | 1.0 | 0.8 | 9.0 | 9.0 | 100 / 90 |" in found["models"] and "| n | 1.0 |" in found["models"]
+    assert "| models, geometric mean | 3 | 6.00 of 2 | yes |" in found["bars"]
+    assert "| first result no later | all | 0 of 2 | no |" in found["bars"]
+    assert "vectors" not in found
+
+
+def test_only_what_was_measured_is_renewed() -> None:
+    page = "a\n<!-- products -->\nold\n<!-- end -->\nb\n<!-- vectors -->\nkept\n<!-- end -->\n"
+    new = gpu_tables.in_docs(page, {"products": "| new |", "dispatch": "| not in this page |"})
+    assert new == "a\n<!-- products -->\n| new |\n<!-- end -->\nb\n<!-- vectors -->\nkept\n<!-- end -->\n"
+    assert gpu_tables.in_docs(new, {"products": "| new |"}) == new
+
+
+def test_every_table_has_its_place_in_the_docs() -> None:
+    text = gpu_tables.DOCS.read_text()
+    for key in ("bars", *gpu_tables.TABLES):
+        if key != "models":
+            assert text.count(f"<!-- {key} -->\n") == 1, key
