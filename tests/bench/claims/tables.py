@@ -2,6 +2,7 @@
 
 python3 serve.py bench --claims tables            print them
 python3 serve.py bench --claims tables docs       and write them between the marks in docs/tuning.md
+python3 serve.py bench --claims tables webgpu     those of uses on the GPU
 """
 
 from __future__ import annotations
@@ -270,7 +271,30 @@ TABLES = {
 }
 
 
+def on_gpu() -> str:
+    """Uses with backend=webgpu: live ones, then what the tuner costs beside the same use without one."""
+    rows = latest("live-webgpu", live_key)
+    body = [
+        (r["model"], *manner(r), f["tried"], f["kept"], seconds(f["reachedMs"], "never"), f"{f['tuneMs'] / 1e3:.1f}",
+         f["reason"] or f["state"], f"{f['delayedMs']:.0f}", f"{f['startMs']:.2f}", f"{f['finalMs']:.2f}")
+        for r in rows for f in [r["figures"]]
+    ]  # fmt: skip
+    head = ("model", "start", "mode", "ms between runs", "tried", "kept", "95% of final speed after, s", "tuned for, s",
+            "then", "waited, ms", "start, ms a run", "final")  # fmt: skip
+    costs = [
+        (r["model"], "without a tuner" if r["how"]["control"] else "with", f["runs"], f["tried"],
+         f"{f['delayedMs']:.0f}", f"{f['quietP50']:.2f}, {number(f['duringP50'])}",
+         f"{f['quietP99']:.2f}, {number(f['duringP99'])}")
+        for r in latest("overhead-webgpu", overhead_both) for f in [r["figures"]]
+    ]  # fmt: skip
+    beside = ("model", "tuner", "runs", "tried", "waited, ms", "p50 before and after, during", "p99")
+    return "\n\n".join(table(h, b) for h, b in ((head, body), (beside, costs)) if b)
+
+
 def tables(where: str = "") -> int:
+    if where == "webgpu":
+        print(on_gpu())
+        return 0
     for name, make in TABLES.items():
         text = make()
         if text:
