@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from tests.fuzz.builder import Builder, Case, Rejected
 from tests.fuzz.elements import ELEMENTS
+from tests.fuzz.large import LARGE
 from tests.fuzz.moves import MOVES
 from tests.fuzz.patterns import ATTENTION, BODIES, QUANTISED
 from tests.fuzz.sums import SUMS
@@ -17,17 +18,21 @@ AREAS: dict[str, tuple[Mapping[Step, int], int]] = {
     "elements": (ELEMENTS, 9),
     "moves": (MOVES, 8),
     "sums": (SUMS, 5),
+    "large": (LARGE, 2),
     "attention": (ATTENTION, 4),
     "quantised": (QUANTISED, 4),
     "bodies": ({**BODIES, **MOVES, **ELEMENTS}, 7),
 }
 """Name -> (weights of steps, most nodes drawn)."""
+LIMITS = {"large": 60_000}
+"""Elements of a value, where that is not the usual."""
 
 
 def draw(area: str, seed: int, extremes: bool = False) -> Case:
     """The same case for the same area and seed."""
     weights, most = AREAS[area]
     b = Builder(seed, extremes=extremes, huge=extremes and area == "elements")
+    b.limit = LIMITS.get(area, b.limit)
     steps, chances = list(weights), list(weights.values())
     wanted = b.chance.randint(2, most)
     for _ in range(4 * wanted):

@@ -135,6 +135,7 @@ class Builder:
         self.numbers = np.random.default_rng(seed)
         self.opset = opset or self.chance.choice([18, 21, 23])
         self.extremes, self.huge = extremes, huge
+        self.limit = LIMIT
         self.nodes: list[Any] = []
         self.values: dict[str, Value] = {}
         self.constants: set[str] = set()
@@ -230,7 +231,7 @@ class Builder:
             if v.dtype != x.dtype or (exact and not v.exact):
                 return False
             try:
-                return int(np.prod(np.broadcast_shapes(v.shape, x.shape))) <= LIMIT
+                return int(np.prod(np.broadcast_shapes(v.shape, x.shape))) <= self.limit
             except ValueError:
                 return False
 
@@ -274,7 +275,7 @@ class Builder:
             return np.asarray(array * (1 + step), array.dtype)
 
     def judge(self, v: Value) -> None:
-        if v.array.size > LIMIT or v.rank > 6:
+        if v.array.size > self.limit or v.rank > 6:
             raise Rejected
         if v.dtype in HUGE and not self.extremes and v.array.size:
             top = np.abs(v.array).max()
