@@ -143,7 +143,8 @@ TUNE = """async ([path, x, mode, rules]) => {
     const shader = (text) => text.includes('@compute');
     const changed = kernels.filter((k) => k.scheduleBefore).map((k) => shader(k.listing) && shader(k.listingBefore));
     const { backend } = session;
-    return { before, during: [during[0], during.at(-1)], after, first, status, text, backend, changed };
+    const { facts } = session.tuning;
+    return { facts, before, during: [during[0], during.at(-1)], after, first, status, text, backend, changed };
   } finally {
     await nnjit.python(`import nnjit.tune.search as s; s.WIN, s.AGAIN, s.NEAR, s.WORTH = 0.975, 0.985, 1.06, 0.004`);
     await session.release();
@@ -159,6 +160,7 @@ def test_a_session_is_tuned_between_its_runs(gpu: Api, mode: str) -> None:
     found = gpu.run(TUNE, given)
     status = found["status"]
     assert found["backend"] == "webgpu" and status["state"] == "done", status
+    assert found["facts"]["measured"] and found["facts"]["gbytes"] > 0 and found["facts"]["dispatch_us"] > 0
     assert status["device"].startswith("webgpu.v8-")
     assert status["candidates"] > 0 and status["dropped"] == 0, status
     assert status["kept"] > 0 and found["changed"] and all(found["changed"])

@@ -10,6 +10,12 @@ import { getCompiler } from './workers.js';
 /** Compilers and adapters that have been told: "generation key". @type {Map<string, Promise<GpuRates>>} */
 const told = new Map();
 
+/** @type {GpuRates | null} */
+let latest = null;
+
+/** Facts of the GPU used last as far as they are known by now. */
+export const gpuFactsNow = () => latest;
+
 /** Which browser and adapter facts hold for. @param {GpuClient} client */
 export const adapterKey = ({ facts: { vendor, architecture, description } }) => [navigator.userAgent, 'gpu', vendor, architecture, description].join('|');
 
@@ -29,7 +35,9 @@ export function recallGpu(client) {
   const telling = (async () => {
     const gpu = await loadFacts(adapterKey(client));
     const own = await loadRecords(await gpuClass(client));
-    return /** @type {GpuRates} */ ((await tell('know', { gpu: gpu ?? null, own })).gpu);
+    const rates = /** @type {GpuRates} */ ((await tell('know', { gpu: gpu ?? null, own })).gpu);
+    latest = rates.measured ? rates : null;
+    return rates;
   })();
   told.set(key, telling);
   telling.catch(() => told.delete(key));
@@ -46,6 +54,7 @@ export async function gpuFacts(plans, client) {
   const { probes, pace } = await plans.ask('tune.gpuProbing', {});
   const ms = await client.measure(probes, pace);
   const facts = /** @type {GpuRates} */ (await tell('gpuProbed', { ms }));
+  latest = facts;
   told.set(`${getCompiler().generation} ${adapterKey(client)}`, Promise.resolve(facts));
   await saveFacts(adapterKey(client), facts);
   return facts;

@@ -2,6 +2,7 @@
 // in which order: tuning-loop.js.
 import { factsNow, tell } from './device-facts.js';
 import { asFailure, failure } from './errors.js';
+import { gpuFactsNow } from './gpu-facts.js';
 import { log } from './env.js';
 import { readTune } from './options.js';
 import { Calm } from './tuning-calm.js';
@@ -55,7 +56,7 @@ export class Tuning {
 
   /** The device's facts, once they are measured. */
   get facts() {
-    return factsNow();
+    return this.#plans.latest?.backend === 'webgpu' ? gpuFactsNow() : factsNow();
   }
 
   /** @param {(event: TuningEvent) => void} listener @returns {() => void} unsubscribes */

@@ -61,14 +61,20 @@ class Repeated:
 
 
 def probes(spec: KernelSpec, count: int = 3) -> list[Probe]:
-    """`count` elements of each stage that stores to fixed places, the last one among them; none of a costly one."""
-    if spec.scratch >= 0 or any(s.running or (s.terms is not None and not s.keep) for s in spec.stages):
+    """`count` elements of each stage that stores to fixed places of an output, the last one among them; none of a
+    costly one."""
+    if any(s.running or (s.terms is not None and not s.keep) for s in spec.stages):
         return []
     draw = random.Random(spec.key)
     found: list[Probe] = []
     work = sum(prod(a.extent for a in (*s.axes, *s.reduce)) for s in spec.stages)
     for n, s in enumerate(spec.stages):
-        if s.keep or work > MOST_TERMS or any(not isinstance(a, str) for a, _ in s.index.terms):
+        if (
+            s.keep
+            or s.out == spec.scratch
+            or work > MOST_TERMS
+            or any(not isinstance(a, str) for a, _ in s.index.terms)
+        ):
             continue
         axes = (*spec.axes, *s.axes)
         for i in range(count):
@@ -89,7 +95,9 @@ def expected(spec: KernelSpec, probe: Probe, patterns: Mapping[int, bytes]) -> f
     point = dict(probe.point)
     with np.errstate(all="ignore"):
         for n, s in enumerate(spec.stages[: probe.stage + 1]):
-            if s.keep or n == probe.stage:
+            if s.out == spec.scratch and not s.keep:
+                _written(machine, s, point, kept)
+            elif s.keep or n == probe.stage:
                 value = _at(machine, s, point, kept)
                 if s.keep:
                     kept[s.keep] = value
@@ -111,6 +119,22 @@ def _at(machine: _Machine, s: Stage, point: Mapping[str, int], kept: dict[str, A
     machine.lanes, machine.vars = 1, dict(point)
     machine.regs = registers
     return machine.value(rewrite(s.result, {}, _register))
+
+
+def _written(machine: _Machine, s: Stage, point: Mapping[str, int], kept: dict[str, Any]) -> None:
+    """What a stage leaves in scratch memory, at all points of its axes."""
+    registers = dict(kept)
+    if s.body is not None:
+        machine.lanes = _grid(machine, (*s.axes, *s.reduce), point)
+        machine.regs = dict(kept)
+        terms = machine.value(rewrite(s.body, {}, _register))
+        rows = np.broadcast_to(terms, machine.lanes).reshape(prod(a.extent for a in s.axes), -1)
+        registers["acc"] = np.asarray(FOLD[s.combine].reduce(rows, axis=1)).astype(terms.dtype)
+    machine.lanes = _grid(machine, s.axes, point)
+    machine.regs = registers
+    values = np.broadcast_to(machine.value(rewrite(s.result, {}, _register)), machine.lanes)
+    places = np.broadcast_to(machine.index(s.index), machine.lanes)
+    machine.buffers[s.out].written.update(zip(map(int, places), values, strict=True))
 
 
 def _grid(machine: _Machine, axes: tuple[Axis, ...], point: Mapping[str, int]) -> int:

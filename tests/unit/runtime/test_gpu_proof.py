@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from nnjit.codegen.dtypes import NUMPY
 from nnjit.codegen.schedule.gpu_rules import plain
@@ -17,7 +18,7 @@ from nnjit.runtime.gpu_proof import Proof
 from nnjit.runtime.session import CompilerSession, Options, Prepared
 from nnjit.tune import oracle
 from nnjit.tune.bench import fill_pattern, gather_operands
-from tests.support.small_models import vision
+from tests.support.small_models import model_of, vision
 
 TARGET = WgslTarget(invocations=64, max_shared_bytes=32768)
 DATA, FEEDS = vision()
@@ -97,3 +98,25 @@ def test_a_refused_kernel_is_made_otherwise_and_at_last_by_the_reference() -> No
     assert placed["backend"] == "reference" and "does not compute" in placed["reason"]
     others = {row["backend"] for row in latest.nodes if row["node"] not in nodes}
     assert "webgpu" in others and "reference" not in others
+
+
+def test_attention_in_one_kernel_is_looked_at_and_made_of_three_where_it_is_refused() -> None:
+    n = helper.make_node
+    nodes = [
+        n("MatMul", ["q", "k"], ["s"], "scores"), n("Mul", ["s", "by"], ["t"], "scaled"),
+        n("Softmax", ["t"], ["p"], "softmax"), n("MatMul", ["p", "v"], ["y"], "values"),
+    ]  # fmt: skip
+    f = lambda *shape: np.zeros(shape, np.float32)  # noqa: E731
+    feeds = {"q": f(1, 2, 24, 16), "k": f(1, 2, 16, 24), "v": f(1, 2, 24, 16)}
+    data = model_of(nodes, feeds, {"by": np.float32(0.25).reshape(())}, ["y"])
+    session = CompilerSession(load(BytesSource(data, "m.onnx"), {}), Options("webgpu", gpu=TARGET))
+    shapes = {name: value.shape for name, value in feeds.items()}
+    found, _ = session.prepare(shapes, {})
+    assert isinstance(found.plan, GpuPlan) and len(found.plan.steps) == 1
+    proof = Proof(found.plan, TARGET, [])
+    todo = proof.next()
+    assert todo["do"] == "setup"
+    assert not proof.told(right(found.plan, proof, todo["setup"]))["reason"]
+    assert session.refuse(found.key, [0])
+    apart, _ = session.prepare(shapes, {})
+    assert isinstance(apart.plan, GpuPlan) and len(apart.plan.steps) >= 3 and not apart.plan.host_calls

@@ -20,6 +20,8 @@ SPECS = {
     "conv": specs.conv(RNG, 6, 6, 5, 8, 3, 1, 1, 1, "f32")[0],
     "bytes": specs.matmul(RNG, 3, 5, 8, "i8")[0],
     "max": specs.reduction(RNG, 4, 5, 9, "max", "f32", "ac")[0],
+    "attention": specs.attention(RNG, 2, 2, 7, 11, 5, 6)[0],
+    "causal": specs.attention(RNG, 1, 2, 9, 9, 4, 3, causal=True)[0],
 }
 
 
