@@ -10,10 +10,11 @@ import onnx
 from ..errors import InvalidGraph
 from ..graph.dtypes import Array
 from ..graph.ir import Const
+from .messages import AnyNode, Tensor
 from .tensors import Files, tensor_const
 
 
-def constant_of(proto: onnx.NodeProto, attrs: dict[str, Any], files: Files) -> Const:
+def constant_of(proto: AnyNode, attrs: dict[str, Any], files: Files) -> Const:
     """`attrs` holds exactly one of value, sparse_value, value_int(s), value_float(s), value_string(s)."""
     if len(attrs) != 1:
         raise InvalidGraph(
@@ -23,7 +24,7 @@ def constant_of(proto: onnx.NodeProto, attrs: dict[str, Any], files: Files) -> C
             op="Constant",
         )
     ((kind, value),) = attrs.items()
-    if isinstance(value, onnx.TensorProto):
+    if isinstance(value, (onnx.TensorProto, Tensor)):
         return tensor_const(value, files)
     if isinstance(value, np.ndarray):  # sparse_value, or a tensor that a function's caller gave
         return Const.of(value)

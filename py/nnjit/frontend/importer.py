@@ -14,6 +14,7 @@ from ..graph import export, protos, schemas
 from ..graph.ir import Const, Value
 from .constants import constant_of
 from .draft import Draft
+from .messages import AnyNode, AnyTensor, Attribute
 from .order import ordered
 from .scope import Frame, Scope
 from .tensors import Files, tensor_const
@@ -26,6 +27,10 @@ _IGNORED_ATTRIBUTES = frozenset({"consumed_inputs", "is_test"})
 
 def _kind(number: int) -> str:
     return str(onnx.AttributeProto.AttributeType.Name(number))
+
+
+def _value(attr: Attribute | onnx.AttributeProto) -> Any:
+    return attr.value() if isinstance(attr, Attribute) else protos.attribute_value(attr)
 
 
 class Importer:
@@ -72,11 +77,13 @@ class Importer:
 
     # -- graphs
 
-    def initializers(self, graph: onnx.GraphProto, scope: Scope) -> dict[str, Value]:
+    def initializers(
+        self, tensors: Iterable[AnyTensor], sparse: Iterable[onnx.SparseTensorProto], scope: Scope
+    ) -> dict[str, Value]:
         """Defines a graph's initializers, dense and sparse; returns them by name."""
         found: dict[str, Value] = {}
-        dense = [(t.name, tensor_const(t, self.files)) for t in graph.initializer]
-        dense += [(s.values.name, Const.of(protos.sparse_to_numpy(s))) for s in graph.sparse_initializer]
+        dense = [(t.name, tensor_const(t, self.files)) for t in tensors]
+        dense += [(s.values.name, Const.of(protos.sparse_to_numpy(s))) for s in sparse]
         for name, const in dense:
             value = Value(self._name(scope, name), const.dtype, const.shape, const)
             self._define(scope, name, value)
@@ -92,7 +99,7 @@ class Importer:
             if info.name in defaults:
                 continue
             inputs.append(self.define_input(info, scope))
-        self.initializers(graph, scope)
+        self.initializers(graph.initializer, graph.sparse_initializer, scope)
         self.nodes(graph.node, scope, opsets, env)
         outputs = []
         for info in graph.output:
@@ -139,12 +146,12 @@ class Importer:
     # -- nodes
 
     def nodes(
-        self, protos_: Sequence[onnx.NodeProto], scope: Scope, opsets: dict[str, int], env: dict[str, Any]
+        self, protos_: Sequence[AnyNode], scope: Scope, opsets: dict[str, int], env: dict[str, Any]
     ) -> None:
         for proto in ordered(protos_, scope):
             self._node(proto, scope, opsets, env)
 
-    def _node(self, proto: onnx.NodeProto, scope: Scope, opsets: dict[str, int], env: dict[str, Any]) -> None:
+    def _node(self, proto: AnyNode, scope: Scope, opsets: dict[str, int], env: dict[str, Any]) -> None:
         domain = "" if proto.domain == "ai.onnx" else proto.domain
         where = (
             f"node {proto.name!r} ({proto.op_type})"
@@ -199,7 +206,7 @@ class Importer:
         )
         scope.frame.nodes.extend(upgrade(draft))
 
-    def _check_arity(self, proto: onnx.NodeProto, domain: str, version: int, where: str) -> None:
+    def _check_arity(self, proto: AnyNode, domain: str, version: int, where: str) -> None:
         least, most, least_out, most_out = schemas.arity(proto.op_type, domain, version)
         given = len(proto.input)
         while given and not proto.input[given - 1]:
@@ -220,7 +227,7 @@ class Importer:
 
     def _attributes(
         self,
-        proto: onnx.NodeProto,
+        proto: AnyNode,
         scope: Scope,
         opsets: dict[str, int],
         env: dict[str, Any],
@@ -246,7 +253,7 @@ class Importer:
             if attr.ref_attr_name:
                 if attr.ref_attr_name in env:
                     attrs[name] = env[attr.ref_attr_name]
-            elif attr.type in (_GRAPH, _GRAPHS):
+            elif attr.type in (_GRAPH, _GRAPHS) and not isinstance(attr, Attribute):
                 bodies = []
                 for graph in [attr.g] if attr.type == _GRAPH else attr.graphs:
                     body, seen = self.body(graph, scope, opsets, env)
@@ -256,7 +263,7 @@ class Importer:
             elif proto.op_type == "Constant" and name == "value":
                 attrs[name] = attr.t  # may be a reference to bytes that stay in the file
             else:
-                attrs[name] = protos.attribute_value(attr)
+                attrs[name] = _value(attr)
             kind = attr.type
             if not attr.ref_attr_name and kind != known[name][0]:
                 raise InvalidGraph(
@@ -279,7 +286,7 @@ class Importer:
 
     def _inline(
         self,
-        proto: onnx.NodeProto,
+        proto: AnyNode,
         function: onnx.FunctionProto,
         inputs: list[Value | None],
         scope: Scope,
@@ -297,7 +304,7 @@ class Importer:
         bound: dict[str, Any] = {a.name: protos.attribute_value(a) for a in function.attribute_proto}
         for attr in proto.attribute:
             if not attr.ref_attr_name:
-                bound[attr.name] = protos.attribute_value(attr)
+                bound[attr.name] = _value(attr)
             elif attr.ref_attr_name in env:
                 bound[attr.name] = env[attr.ref_attr_name]
         self._active.append(key)

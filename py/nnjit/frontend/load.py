@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onnx
@@ -13,8 +13,9 @@ from ..graph import protos, schemas
 from ..graph.ir import Graph, Value
 from ..graph.model import Model
 from ..graph.signature import Signature, TensorInfo
-from . import wire
+from . import messages, wire
 from .importer import Importer
+from .messages import AnyNode, AnyTensor
 from .scope import Frame, Scope
 from .source import ByteSource
 from .tensors import Files
@@ -30,21 +31,21 @@ def load(
     Raises ModelFormatError, MissingExternalData, UnsupportedOpset, UnknownOperator or InvalidGraph.
     """
     try:
-        proto = onnx.ModelProto.FromString(wire.strip(source) if stripped is None else stripped)
+        proto, nodes, tensors = messages.parse(wire.strip(source) if stripped is None else stripped)
     except DecodeError as error:
         raise ModelFormatError(
             f"{source.name} is not an ONNX model: {error}",
             hint="give the .onnx file itself; if this is it, it is damaged: fetch or export it again",
             file=source.name,
         ) from error
-    if not proto.HasField("graph") or not (proto.graph.node or proto.graph.output):
+    if not proto.HasField("graph") or not (nodes or proto.graph.output):
         raise ModelFormatError(
             f"{source.name} parses as a protobuf message but holds no graph",
             hint="it may be a single tensor or another message: give the .onnx model",
             file=source.name,
         )
     try:
-        return import_model(proto, Files(source, external or {}))
+        return import_model(proto, nodes, tensors, Files(source, external or {}))
     except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
         # protobuf lets through names that are no UTF-8, tensors that contradict themselves, and worse.
         raise ModelFormatError(
@@ -54,26 +55,26 @@ def load(
         ) from error
 
 
-def import_model(proto: onnx.ModelProto, files: Files) -> Model:
-    """The Model of a parsed ModelProto, whose stripped tensors `files` can read."""
+def import_model(
+    proto: onnx.ModelProto, nodes: Sequence[AnyNode], tensors: Sequence[AnyTensor], files: Files
+) -> Model:
+    """The Model of a parsed ModelProto, its nodes and its initializers, whose stripped tensors `files` can read."""
     opsets = _opsets(proto)
     importer = Importer(files, proto.functions)
     graph_proto = proto.graph
     scope = Scope(Frame(), main=True)
-    outer = {i.name for i in graph_proto.input} | {t.name for t in graph_proto.initializer}
-    outer |= {name for node in graph_proto.node for name in node.output}
+    outer = {i.name for i in graph_proto.input} | {t.name for t in tensors}
+    outer |= {name for node in nodes for name in node.output}
     importer.reserve(outer)
-    defaults = {t.name for t in graph_proto.initializer} | {
-        s.values.name for s in graph_proto.sparse_initializer
-    }
+    defaults = {t.name for t in tensors} | {s.values.name for s in graph_proto.sparse_initializer}
     inputs: list[Value] = []
     infos: list[TensorInfo] = []
     for info in graph_proto.input:
         infos.append(_tensor_info(info, optional=info.name in defaults))
         if info.name not in defaults:
             inputs.append(importer.define_input(info, scope))
-    initializers = importer.initializers(graph_proto, scope)
-    importer.nodes(graph_proto.node, scope, opsets, {})
+    initializers = importer.initializers(tensors, graph_proto.sparse_initializer, scope)
+    importer.nodes(nodes, scope, opsets, {})
     outputs = [importer.resolve(scope, o.name, "the list of outputs") for o in graph_proto.output]
     graph = Graph(
         graph_proto.name, inputs, outputs, scope.frame.nodes, opsets, [o.name for o in graph_proto.output]

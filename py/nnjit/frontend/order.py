@@ -7,12 +7,13 @@ from collections.abc import Iterable, Sequence
 import onnx
 
 from ..errors import InvalidGraph
+from .messages import AnyNode, Attribute
 from .scope import Scope
 
 _GRAPH, _GRAPHS = onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS
 
 
-def ordered(nodes: Sequence[onnx.NodeProto], scope: Scope) -> list[onnx.NodeProto]:
+def ordered(nodes: Sequence[AnyNode], scope: Scope) -> list[AnyNode]:
     """The nodes so that producers come first. ONNX demands it; models in the wild do not always obey."""
     made: set[str] = set()
     all_made = {name for node in nodes for name in node.output if name}
@@ -23,8 +24,8 @@ def ordered(nodes: Sequence[onnx.NodeProto], scope: Scope) -> list[onnx.NodeProt
     return list(nodes)
 
 
-def _sorted(nodes: Sequence[onnx.NodeProto], all_made: set[str]) -> list[onnx.NodeProto]:
-    order: list[onnx.NodeProto] = []
+def _sorted(nodes: Sequence[AnyNode], all_made: set[str]) -> list[AnyNode]:
+    order: list[AnyNode] = []
     made: set[str] = set()
     waiting = list(nodes)
     while waiting:
@@ -45,9 +46,11 @@ def _sorted(nodes: Sequence[onnx.NodeProto], all_made: set[str]) -> list[onnx.No
     return order
 
 
-def _reads(node: onnx.NodeProto) -> Iterable[str]:
+def _reads(node: AnyNode) -> Iterable[str]:
     yield from (name for name in node.input if name)
     for attr in node.attribute:
+        if isinstance(attr, Attribute):
+            continue
         for graph in [attr.g] if attr.type == _GRAPH else attr.graphs:
             own = {i.name for i in graph.input} | {t.name for t in graph.initializer}
             own |= {out for n in graph.node for out in n.output}

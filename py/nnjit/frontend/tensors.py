@@ -9,6 +9,7 @@ import onnx
 from ..errors import MissingExternalData, ModelFormatError
 from ..graph import dtypes, protos
 from ..graph.ir import ByteRange, Const
+from .messages import AnyTensor, Tensor
 from .source import ByteSource
 from .wire import SELF
 
@@ -58,7 +59,7 @@ def _clean(name: str) -> str:
     return name.replace("\\", "/").removeprefix("./")
 
 
-def tensor_const(tensor: onnx.TensorProto, files: Files) -> Const:
+def tensor_const(tensor: AnyTensor, files: Files) -> Const:
     """The constant a TensorProto stands for. Raises ModelFormatError when its data does not fit its shape."""
     dtype = dtypes.FROM_ONNX.get(tensor.data_type, "")
     shape = tuple(tensor.dims)
@@ -67,13 +68,13 @@ def tensor_const(tensor: onnx.TensorProto, files: Files) -> Const:
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return _external(tensor, dtype, shape, files)
     try:
-        array = protos.tensor_to_numpy(tensor)
+        array = tensor.array() if isinstance(tensor, Tensor) else protos.tensor_to_numpy(tensor)
     except (ValueError, TypeError) as error:
         raise _bad(tensor, str(error), files) from error
     return Const(dtype, shape, array)
 
 
-def _external(tensor: onnx.TensorProto, dtype: str, shape: tuple[int, ...], files: Files) -> Const:
+def _external(tensor: AnyTensor, dtype: str, shape: tuple[int, ...], files: Files) -> Const:
     info = {entry.key: entry.value for entry in tensor.external_data}
     number = files.number(info.get("location", ""), tensor.name)
     const = Const(dtype, shape)
@@ -97,7 +98,7 @@ def _external(tensor: onnx.TensorProto, dtype: str, shape: tuple[int, ...], file
     return Const(dtype, shape, None, ByteRange(number, start, length), files.read)
 
 
-def _bad(tensor: onnx.TensorProto, why: str, files: Files) -> ModelFormatError:
+def _bad(tensor: AnyTensor, why: str, files: Files) -> ModelFormatError:
     return ModelFormatError(
         f"{files.names[0]}: tensor {tensor.name!r} is damaged: {why}",
         hint="fetch or export the model again",
