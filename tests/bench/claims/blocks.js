@@ -3,7 +3,7 @@
 import { opened } from './live.js';
 
 /**
- * @typedef {{url: string, python: string[], backend: string, adapter: string, threads: number, mode: 'idle' | 'now', gapMs: number,
+ * @typedef {{url: string, python: string[], backend: 'wasm' | 'webgpu', adapter: string, threads: number, mode: 'idle' | 'now', gapMs: number,
  *   blockMs: number, blocks: number, runs: number, mostMs: number}} How python: what the compiler's Python does first. Stretches of
  *   blockMs, at least so many `blocks` of each kind and `runs` runs in them, but no more of any after mostMs
  * @typedef {'work' | 'rest' | 'again'} Kind again: it rests as well, to compare with
