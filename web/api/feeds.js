@@ -2,6 +2,7 @@
 // tensors in declared order, or an error that says which input, what was expected and what came.
 import { failure, nearestName } from './errors.js';
 import { Tensor } from './tensor.js';
+import { isDetached } from './values.js';
 
 /**
  * @typedef {Tensor | FeedList | null} Feed
@@ -67,6 +68,10 @@ function checkValue(input, value) {
   }
   const tensor = value instanceof Tensor ? value : new Tensor(value.type, value.data, value.dims);
   if (tensor.location === 'none') throw wrong(input, 'disposed', 'was fed a tensor that had been disposed of');
+  if (tensor.location === 'cpu' && isDetached(tensor)) {
+    const hint = 'copy the array before its buffer is sent away, or feed the one that came back';
+    throw wrong(input, 'detached', 'was fed an array whose buffer is detached: it was sent to a worker', { hint });
+  }
   if (input.kind === 'optional') return tensor;
   if (tensor.type !== input.type) {
     throw wrong(input, 'type', `is ${input.type}, the feed is ${tensor.type}`, {

@@ -20,7 +20,18 @@ export function toValue(feed) {
 /** A view of a numeric tensor's bytes, not a copy. @param {Tensor} tensor @returns {Uint8Array} */
 export function bytesOf(tensor) {
   const data = /** @type {ArrayBufferView} */ (/** @type {unknown} */ (tensor.data));
+  if (isDetached(tensor)) {
+    throw failure('TENSOR_DISPOSED', "This tensor's buffer is detached: it was sent to a worker before the run came to it", {
+      hint: 'await run() before sending what it was fed',
+    });
+  }
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+}
+
+/** Whether the buffer under a numeric tensor's data has gone to another thread. @param {Tensor} tensor */
+export function isDetached(tensor) {
+  const data = /** @type {ArrayBufferView} */ (/** @type {unknown} */ (tensor.data));
+  return tensor.size > 0 && ArrayBuffer.isView(data) && data.byteLength === 0;
 }
 
 /** @param {Value} value @returns {Feed} */
