@@ -130,8 +130,9 @@ async def run_python(code: str) -> Any:
 def connect(call: Any, fetch: Any) -> str:
     """Lets Python call the page and fetch wheels while it waits; gives versions as JSON."""
     global _fetch
-    # a kernel takes some thousand objects, none in a cycle: collections were an eighth of what writing it took
-    gc.set_threshold(50_000)
+    # a kernel takes some thousand objects, none in a cycle: collections were an eighth of what writing it took, and a
+    # single one takes 50 ms where half a model has been read
+    gc.set_threshold(200_000)
     bridge_python.connect(call)
     _fetch = fetch
     versions = {
@@ -196,7 +197,7 @@ def _session(args: Any) -> CompilerSession:
 
 
 def _walk(args: Any, context: Context) -> dict[str, Any]:
-    """A model that may still be on its way, as far as its graph can be read: {need}, what is to come first, [start, end],
+    """A model that may be on its way, as far as its graph can be read: {need}, what is to come first, [start, end],
     and what may be wanted then; None when `create` of this session can go on."""
     name = str(args.session)
     context("parse", 0, 1)

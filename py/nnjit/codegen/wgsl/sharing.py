@@ -100,10 +100,10 @@ class Sharing:
             entry = self._counted[self._next]
             self._next += 1
         text, tightness = make()
-        simple = text.replace(".", "_").isidentifier()
-        long = len(text) > LONG and key[0] is not self.root
-        if not self.counting and not simple and (entry.uses > 1 or long):
-            text, tightness = self._bind(text, wish), ATOM
+        if not self.counting and (entry.uses > 1 or (len(text) > LONG and key[0] is not self.root)):
+            simple = text.replace(".", "_").isidentifier()
+            if not simple:
+                text, tightness = self._bind(text, wish), ATOM
         entry.text = (text, tightness)
         self._live[key] = entry
         for changed in entry.reads:
