@@ -40,8 +40,10 @@ def merged(paths: Iterable[Path]) -> dict[str, Any]:
 
 
 def mean(values: Sequence[float]) -> float:
-    """Geometric."""
-    return exp(sum(map(log, values)) / len(values)) if values else float("nan")
+    """Geometric; nothing was reached where one of them is 0."""
+    if not values or min(values) <= 0:
+        return 0.0
+    return exp(sum(map(log, values)) / len(values))
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -98,7 +100,7 @@ def vectors(parts: Row) -> str:
     for row in parts["vectors"]:
         lies = {"nk": "along the sum", "kn": "along the columns"}[row["right"]]
         what = f"{row['dtype']} in blocks of 32" if "bits" in row["dtype"] else f"{row['dtype']} {lies}"
-        rate = row["default"]
+        rate = row["default"] or 0.0
         near = [f"{row[x]:,.0f}" if row.get(x) else "–" for x in ("copy", "floats", "read")]
         share = [f"{rate / row[x]:.0%}" if row.get(x) else "–" for x in ("copy", "read")]
         size = "×".join(map(str, row["shape"][1:]))
@@ -195,16 +197,17 @@ def bars(parts: Row) -> str:
         bar("f16 over onnxruntime-web", "4, geometric mean", f"{mean(ratio):.1f}", mean(ratio) >= 4)
     for r in parts.get("vectors", []):
         if r["shape"] == [1, 4096, 4096]:
-            share_of = r["default"] / parts["copy GB/s"]
+            rate = r["default"] or 0.0
+            share_of, near = rate / parts["copy GB/s"], rate / r.get("copy", float("inf"))
             bar(
                 f"a row, {r['dtype']} {r['right']}",
                 "70% of a copy",
-                f"{share_of:.0%}, {r['default'] / r['copy']:.0%} of one as large",
+                f"{share_of:.0%}, {near:.0%} of one as large",
                 share_of >= 0.7,
             )
     for r in parts.get("attention", []):
         if r["shape"] != [12, 384, 64] and r.get("onnxruntime-web"):
-            times = r["onnxruntime-web"]["ms"] / r["nnjit"]["ms"]
+            times = r["onnxruntime-web"]["ms"] / (r.get("nnjit") or {}).get("ms", float("inf"))
             bar(f"attention {'×'.join(map(str, r['shape']))} {r['dtype']}", "3", f"{times:.1f}", times >= 3)
     both = [r for r in parts.get("models", []) if "ms" in r.get("onnxruntime-web", {})]
     if both:
