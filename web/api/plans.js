@@ -270,7 +270,8 @@ export class Plans {
    * @param {string} key @param {number[]} kernels by their numbers in the plan @returns {Promise<boolean>} whether there are others
    */
   async refuse(key, kernels) {
-    const fresh = await this.ask('refuse', { json: JSON.stringify({ key, kernels }) });
+    const loaded = this.loaded.includes(key);
+    const fresh = await this.ask('refuse', { json: JSON.stringify({ key, kernels, loaded }) });
     this.endLease();
     await this.#drop(key);
     return fresh;

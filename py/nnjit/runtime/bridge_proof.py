@@ -52,5 +52,5 @@ def methods(session: Callable[[Any], CompilerSession]) -> dict[str, Callable[[An
         "proof.next": on(lambda s, a: _proof(s).next()),
         "proof.told": on(told),
         "proof.policy": lambda args, _: GPU_PROOF,
-        "refuse": on(lambda s, a: s.refuse(str(a["key"]), [int(i) for i in a["kernels"]])),
+        "refuse": on(lambda s, a: s.refuse(str(a["key"]), [int(i) for i in a["kernels"]], bool(a["loaded"]))),
     }

@@ -289,7 +289,7 @@ def gpu_probing(session: CompilerSession) -> dict[str, Any]:
     if session.options.gpu is None:
         raise SessionError("This session is not on WebGPU")
     KNOWN.gpu_probes = probes(session.options.gpu)
-    return {"probes": [p.to_js() for p in KNOWN.gpu_probes], "pace": policy.GPU_PACE}
+    return {"probes": [p.to_js() for p in KNOWN.gpu_probes], "pace": policy.GPU_PROBING}
 
 
 def gpu_probed(args: Mapping[str, Any]) -> dict[str, Any]:

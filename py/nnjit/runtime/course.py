@@ -29,6 +29,8 @@ FORMS, CHANGE, KERNELS, UNITE, END = "forms", "change", "kernels", "unite", "end
 
 PATIENCE = 120
 """How often a pause is waited for in which what was put off could be tried."""
+TOO_LONG = "what is left would keep inferences waiting too long"
+"""Why a course ends that no pause came for."""
 
 
 class Course:
@@ -92,10 +94,7 @@ class Course:
                 if found["do"] == "wait":
                     self._waits += 1
                     if self._waits > PATIENCE:
-                        found = {
-                            "do": "done",
-                            "reason": "what is left would keep inferences waiting too long",
-                        }
+                        found = {"do": "done", "reason": TOO_LONG}
                 if found["do"] == "done":
                     self.reason = str(found["reason"])
                     found = self._after_kernels(most_ms)

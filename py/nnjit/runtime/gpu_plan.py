@@ -29,8 +29,8 @@ WAIT = {
 
 
 SUBMIT = {
-    # operations in one submission, of a GPU and of a software adapter: a driver takes a queue that is silent for seconds
-    # for one that hangs
+    # operations in one submission, of a GPU and of a software adapter: a driver takes a queue that is silent for
+    # seconds for one that hangs
     "flops": 4e11,
     "softwareFlops": 4e8,
     # runs whose outputs stay on the device, in its queue at a time

@@ -58,7 +58,7 @@ class Proof:
                 setup = bench.setup(info.schedule, [(p.operand, p.at) for p in probes])
             except (ScheduleError, UnsupportedExpr):
                 continue
-            pace = {"quietMs": GPU_PROOF["quietMs"], "patienceMs": GPU_PROOF["patienceMs"]}
+            pace = {name: GPU_PROOF[name] for name in ("quietMs", "patienceMs", "giveUpMs")}
             policy = {**GPU_LAB, "sampleMs": 0.0, "wallMs": 0.0, "pace": {**GPU_LAB["pace"], **pace}}
             yield Looked(number, digest, probes), {**setup, "policy": policy}
 

@@ -15,6 +15,7 @@ from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wgsl.cache import emitted
 from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.runtime.candidates import Candidates, Laid, Slot
+from nnjit.runtime.course import PATIENCE, TOO_LONG
 from nnjit.runtime.gpu_bench import GpuBench
 from nnjit.runtime.gpu_memory import GpuMemory
 from nnjit.runtime.gpu_plan import GpuPlan
@@ -117,13 +118,20 @@ class GpuCourse:
         self.first: dict[str, Schedule] = {k.spec.key: k.schedule for k in plan.kernels}
         self.tuning = make(plan)
         self.forming = NoForms()
+        self._waits = 0
 
     def surveyed(self, steps: Sequence[Mapping[str, Any]]) -> None:
         self.tuning.surveyed(steps)
 
     def next(self, most_ms: float | None = None) -> dict[str, Any]:
-        """{do: 'setup' | 'trial' | 'done', ...}."""
-        return {**self.tuning.next(), "phase": "kernels"}
+        """{do: 'setup' | 'trial' | 'wait' | 'done', ...}. most_ms: under a stream of inferences, what the lab may take
+        for one thing."""
+        found = self.tuning.next(most_ms)
+        if found["do"] == "wait":
+            self._waits += 1
+            if self._waits > PATIENCE:
+                found = {**found, "do": "done", "reason": TOO_LONG}
+        return {**found, "phase": "kernels"}
 
     def relay(self) -> None:
         self.tuning.relay()

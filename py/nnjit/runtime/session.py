@@ -239,10 +239,12 @@ class CompilerSession:
             raise Unsupported(f"this device does not compute {spec.name} as it should")
         return plain
 
-    def refuse(self, key: str, kernels: Sequence[int]) -> bool:
+    def refuse(self, key: str, kernels: Sequence[int], loaded: bool) -> bool:
         """Kernels (shaders) of a GPU plan that its device rejected or computed wrongly: the plan is forgotten, and
-        those to come have others. False where that changes nothing."""
+        those to come have others. loaded: its constants are on the device. False where that changes nothing."""
         plan = self.plan(key).plan
+        if loaded:
+            self._unloaded = "", self._memory
         if not isinstance(plan, GpuPlan):
             raise SessionError("Only kernels of a plan on WebGPU are refused", plan=key)
         fresh = False

@@ -36,6 +36,8 @@ STREAM = {
     "surveyMs": 2000.0,
     # while the lab works: how often it is asked what inferences waited, and whether it waits for a pause
     "watchMs": 1000.0,
+    # what one thing may take the lab of what inferences may still wait: a kernel that is laid out is to be tried, too
+    "part": 0.3,
 }
 """How the page keeps Python's work away from a stream of inferences."""
 EARLY = 0.15
@@ -111,10 +113,14 @@ GPU_PACE = {
     "quietMs": 12.0,
     # under steady load a reading comes at most so often
     "patienceMs": 80.0,
-    # what all inferences may wait for readings; then only pauses are used
+    # what all inferences may wait for readings; then only pauses are used, and without one for so long it is over
     "allowanceMs": 500.0,
+    "giveUpMs": 20_000.0,
 }
 """When a lab on a GPU may use the device."""
+
+GPU_PROBING = {**GPU_PACE, "patienceMs": 1e12}
+"""The same while the device's facts are measured: in pauses only. Without any, typical facts serve (FACTS_MS)."""
 
 GPU_LAB: dict[str, Any] = {
     # a reading lasts so long on the device, past the grain of its clock; a timestamp is rounded to 0.066 ms
@@ -141,6 +147,7 @@ GPU_PROOF: dict[str, Any] = {
     # kernels are looked at in pauses of this length; a session that is never left alone for so long is not looked at
     "quietMs": 300.0,
     "patienceMs": 1e12,
+    "giveUpMs": 1e12,
     # digests of shaders that were right on an adapter, at most so many are kept
     "most": 4096,
 }

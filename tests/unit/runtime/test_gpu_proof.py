@@ -81,18 +81,22 @@ def test_a_refused_kernel_is_made_otherwise_and_at_last_by_the_reference() -> No
         if s.nodes and found.plan.kernels[s.shader].schedule != plain(found.plan.kernels[s.shader].spec)
     )
     number, nodes, spec = step.shader, step.nodes, found.plan.kernels[step.shader].spec
-    assert session.refuse(found.key, [number])
+    assert session.refuse(found.key, [number], True)
+    session.settle([])
     second, _ = session.prepare(SHAPES, {})
     assert second is not found and isinstance(second.plan, GpuPlan)
     at = [i for i, k in enumerate(second.plan.kernels) if k.spec.key == spec.key]
     assert [second.plan.kernels[i].schedule for i in at] == [plain(spec)] and not second.plan.host_calls
+    sizes = [{b.constant: b.nbytes for b in p.buffers if b.constant >= 0} for p in (found.plan, second.plan)]
+    both = sizes[0].keys() & sizes[1].keys()
+    assert both and all(sizes[0][i] == sizes[1][i] for i in both), "what the device has keeps its number"
     node, latest = nodes[0], second
     for _ in range(4):  # without what was fused with it, and that in plain loops
         assert isinstance(latest.plan, GpuPlan)
         at = list({s.shader for s in latest.plan.steps if node in s.nodes})
         if not at:
             break
-        assert session.refuse(found.key, at)
+        assert session.refuse(found.key, at, True)
         latest, _ = session.prepare(SHAPES, {})
     (placed,) = [row for row in latest.nodes if row["node"] == node]
     assert placed["backend"] == "reference" and "does not compute" in placed["reason"]
@@ -117,6 +121,6 @@ def test_attention_in_one_kernel_is_looked_at_and_made_of_three_where_it_is_refu
     todo = proof.next()
     assert todo["do"] == "setup"
     assert not proof.told(right(found.plan, proof, todo["setup"]))["reason"]
-    assert session.refuse(found.key, [0])
+    assert session.refuse(found.key, [0], False)
     apart, _ = session.prepare(shapes, {})
     assert isinstance(apart.plan, GpuPlan) and len(apart.plan.steps) >= 3 and not apart.plan.host_calls

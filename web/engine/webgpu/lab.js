@@ -1,7 +1,7 @@
 // The lab on the GPU: a kernel with operands of its own, beside those of any session. Candidates are compiled, compared
 // with the serving kernel and timed in turn with it, a reading at a time. What to try, and by which numbers, Python decides.
 
-import { throwIfAborted } from '../errors.js';
+import { NnjitError, throwIfAborted } from '../errors.js';
 import { compare } from '../compare.js';
 import { readBytes } from './readback.js';
 import { COPY_DST, COPY_SRC, STORAGE, ShaderKernel } from './shader.js';
@@ -89,6 +89,7 @@ export class GpuLab {
       this.#candidate = await this.#ready(kernel, signal);
     } catch (cause) {
       throwIfAborted(signal);
+      if (cause instanceof NnjitError && cause.code === 'TUNING_SPENT') throw cause;
       return done('refused', cause instanceof Error ? cause.message : String(cause));
     }
     report.compileMs = performance.now() - begun;

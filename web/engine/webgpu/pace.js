@@ -2,7 +2,7 @@
 // begins and ends; counts what inferences waited for readings, and waits for pauses once that has become too much. Its
 // numbers come from Python (tune/policy.py, GPU_PACE).
 
-import { throwIfAborted } from '../errors.js';
+import { NnjitError, throwIfAborted } from '../errors.js';
 import { turn } from '../turns.js';
 
 /** @typedef {import('./types.d.ts').GpuPacePolicy} GpuPacePolicy */
@@ -41,26 +41,34 @@ export class GpuPace {
     if (this.#running === 0) for (const wake of this.#waiting.splice(0)) wake();
   }
 
-  /** Waits until a reading may begin; `spent` must follow. @param {GpuPacePolicy} policy @param {AbortSignal} signal */
-  async gap({ quietMs, patienceMs, allowanceMs }, signal) {
+  /** Waits until a reading may begin; `spent` must follow. Rejects with TUNING_SPENT where none may. @param {GpuPacePolicy} policy @param {AbortSignal} signal */
+  async gap({ quietMs, patienceMs, allowanceMs, giveUpMs }, signal) {
     const asked = performance.now();
     this.#allowanceMs = allowanceMs;
+    let turned = false;
     for (;;) {
-      await turn(); // an inference that is asked for meanwhile goes first, and the page has its turn
+      if (!turned) await turn(); // an inference that is asked for meanwhile goes first, and the page has its turn
+      turned = false;
       throwIfAborted(signal);
-      if (this.#running > 0) {
-        await new Promise((resolve) => { this.#waiting.push(() => resolve(undefined)); });
-        continue;
-      }
       const now = performance.now();
+      const waited = now - Math.max(asked, this.#lastForced);
+      const due = waited > patienceMs && (this.mode === 'now' || this.leftMs > 0);
       const quiet = now - this.#lastEnd;
-      const due = now - Math.max(asked, this.#lastForced) > patienceMs && this.leftMs > 0;
-      if (this.mode === 'now' || quiet >= quietMs || due) {
+      if (this.#running === 0 && (this.mode === 'now' || quiet >= quietMs || due)) {
         if (quiet < quietMs) this.#lastForced = now;
         this.#busy = true;
         return;
       }
-      await pause(Math.min(quietMs - quiet + 0.5, quietMs));
+      if (waited > giveUpMs) {
+        throw new NnjitError('TUNING_SPENT', 'inferences have waited as long as they may, and leave no pause', { ms: this.delayedMs });
+      }
+      if (this.#running > 0) {
+        await new Promise((resolve) => { this.#waiting.push(() => resolve(undefined)); });
+        // those that follow each other at once leave no turn: what is due comes before the next of them
+        turned = performance.now() - Math.max(asked, this.#lastForced) > patienceMs;
+      } else {
+        await pause(Math.min(quietMs - quiet + 0.5, quietMs));
+      }
     }
   }
 

@@ -94,8 +94,8 @@ async function watched(watch, device, loaded, session, feeds, { fetch, into = []
   if (wanted.some(({ ref }) => ref.nbytes)) {
     const waiter = (loaded.waiter ??= new Waiter(!software, loaded.plan.wait));
     const reading = waiter.until(device, loaded.outputs.read(wanted));
-    reading.catch(() => undefined); // what is wrong with the run says more than that its outputs could not be read
-    await watch.told();
+    // what is wrong with the run says more than that its outputs could not be read; their buffers are free again first
+    await watch.told().catch((wrong) => reading.catch(() => undefined).then(() => Promise.reject(wrong)));
     const read = await reading;
     wanted.forEach(({ at }, i) => {
       outputs[at] = read[i];

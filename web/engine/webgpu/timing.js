@@ -95,12 +95,19 @@ export async function measure(device, probes, pace, policy, signal) {
       const group = kernel.bind(buffers.map((buffer) => ({ buffer })));
       const wrong = await device.popErrorScope();
       if (wrong) throw new Error(`${name}: ${wrong.message}`);
-      await pace.gap(policy, signal);
-      const start = performance.now();
+      /** A sample at a time, so that no inference waits for more. @param {number} inner */
+      const sample = async (inner) => {
+        await pace.gap(policy, signal);
+        const start = performance.now();
+        try {
+          return await clock.sample((pass) => kernel.encode(pass, group), inner);
+        } finally {
+          pace.spent(start, performance.now());
+        }
+      };
       try {
-        found[name] = await slope(clock, (pass) => kernel.encode(pass, group));
+        found[name] = await slope(sample, clock.precise ? SAMPLE_MS : WALL_MS);
       } finally {
-        pace.spent(start, performance.now());
         for (const buffer of buffers) buffer.destroy();
       }
     }
@@ -113,18 +120,18 @@ export async function measure(device, probes, pace, policy, signal) {
 /**
  * What one more repetition takes: a pass by itself may take milliseconds on a device that was idle, which says nothing of
  * the work in it.
- * @param {StepClock} clock @param {Work} work @returns {Promise<number>} ms
+ * @param {(inner: number) => Promise<number>} sample ms of so many repetitions @param {number} wanted ms that they should last @returns {Promise<number>} ms
  */
-async function slope(clock, work) {
+async function slope(sample, wanted) {
   const least = async (/** @type {number} */ inner) => {
     const found = [];
-    for (let i = 0; i < 3; i++) found.push(await clock.sample(work, inner));
+    for (let i = 0; i < 3; i++) found.push(await sample(inner));
     return Math.min(...found);
   };
   const once = await least(1);
   let inner = 8;
   let more = (await least(inner)) - once;
-  while (more < (clock.precise ? SAMPLE_MS : WALL_MS) && inner < MOST) {
+  while (more < wanted && inner < MOST) {
     inner *= 4;
     more = (await least(inner)) - once;
   }

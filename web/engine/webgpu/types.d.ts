@@ -117,7 +117,7 @@ export interface GpuLabPolicy {
 }
 
 /** When readings may come between inferences: see py/nnjit/tune/policy.py. */
-export interface GpuPacePolicy { quietMs: number; patienceMs: number; allowanceMs: number }
+export interface GpuPacePolicy { quietMs: number; patienceMs: number; allowanceMs: number; giveUpMs: number }
 
 export interface GpuLabSetup {
   operands: GpuLabOperand[];
