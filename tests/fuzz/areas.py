@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from tests.fuzz.builder import Builder, Case, Rejected
+from tests.fuzz.builder import DOUBTED, Builder, Case, Rejected
 from tests.fuzz.elements import ELEMENTS
 from tests.fuzz.large import LARGE
 from tests.fuzz.moves import MOVES
@@ -28,10 +28,11 @@ LIMITS = {"large": 60_000}
 """Elements of a value, where that is not the usual."""
 
 
-def draw(area: str, seed: int, extremes: bool = False) -> Case:
-    """The same case for the same area and seed."""
+def draw(area: str, seed: int, extremes: bool = False, sure: bool = False) -> Case:
+    """The same case for the same arguments; `sure`: of operators whose reference needs no second opinion."""
     weights, most = AREAS[area]
     b = Builder(seed, extremes=extremes, huge=extremes and area == "elements")
+    b.doubted = DOUBTED if sure else set()
     b.limit = LIMITS.get(area, b.limit)
     steps, chances = list(weights), list(weights.values())
     wanted = b.chance.randint(2, most)

@@ -168,6 +168,10 @@ def window(b: Builder, x: Value, kernel: list[int]) -> dict[str, object]:
     elif b.often(0.3):
         attrs["auto_pad"] = b.one(["SAME_UPPER", "SAME_LOWER", "VALID"])
         attrs.pop("dilations", None)
+        if (
+            "strides" in attrs
+        ):  # a stride past the window would make pads less than nothing, where peers differ
+            attrs["strides"] = [min(s, k) for s, k in zip(attrs["strides"], kernel, strict=True)]  # type: ignore[call-overload]
     return attrs
 
 

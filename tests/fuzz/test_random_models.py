@@ -22,17 +22,17 @@ INF, NAN = np.inf, np.nan
 @pytest.mark.parametrize("block", range(3))
 @pytest.mark.parametrize("area", sorted(AREAS))
 def test_random_models(area: str, block: int) -> None:
-    """The node's own values by onnx.reference; where nnjit differs from them, onnxruntime decides."""
+    """Each output is what onnx.reference makes of the nodes."""
     ran = 0
     for seed in range(10_000 + 12 * block, 10_012 + 12 * block):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            case = draw(area, seed)
+            case = draw(area, seed, sure=True)
             if not case.outputs:
                 continue
             ran += 1
-            fault = judge(case)
-        assert fault is None or fault.peers_differ, f"{area} {seed}: {fault}\n{case.text()}"
+            fault = judge(case, ask=False)
+        assert fault is None, f"{area} {seed}: {fault}\n{case.text()}"
     assert ran > 6
 
 
@@ -84,7 +84,7 @@ def test_tanh_reaches_one() -> None:
 
 def test_power_of_minus_infinity() -> None:
     a, b = F32([-INF, -INF, -INF, -INF, -2, INF]), F32([1.5, -1.5, 3, 2, 1.5, 0.5])
-    np.testing.assert_array_equal(one("Pow", F32, {}, a=a, b=b), np.power(a, b))
+    np.testing.assert_array_equal(one("Pow", F32, {}, a=a, b=b), [INF, 0, -INF, INF, NAN, INF])
 
 
 def test_log_sum_exp_of_infinities() -> None:
@@ -140,7 +140,8 @@ def test_conversions_of_halves() -> None:
     wide = one("Cast", F32, {"to": 1}, x=halves)
     np.testing.assert_array_equal(wide, halves.astype(F32))
     np.testing.assert_array_equal(np.signbit(wide), np.signbit(halves))
-    near = np.concatenate([wide, np.nextafter(wide, F32(0)), np.nextafter(wide, F32(INF))])
+    with np.errstate(all="ignore"):
+        near = np.concatenate([wide, np.nextafter(wide, F32(0)), np.nextafter(wide, F32(INF))])
     patterns = np.concatenate(
         [near.view(np.uint32), np.arange(0x7F7FFFF0, 0x7FFFFFFF, 4093, dtype=np.uint32)]
     )
