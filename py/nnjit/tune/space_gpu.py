@@ -254,16 +254,18 @@ def _along(default: Schedule, spec: KernelSpec, target: WgslTarget) -> Space | N
         Knob("columns", tuple(dict.fromkeys((own.columns, 1, 2, 4)))),
         Knob("threads", tuple(dict.fromkeys((own.threads, 16, 32, 64, 128, 256)))),
         Knob("turns", tuple(dict.fromkeys((own.turns, 1, 2, 4)))),
+        Knob("staged", (True, False) if own.staged else (False,)),
     )
 
     def build(c: Choice) -> Schedule:
-        return (replace(own, columns=c["columns"], threads=c["threads"], turns=c["turns"]),)
+        return (replace(own, **c),)
 
     def cost(c: Choice) -> float | None:
         """How far it is from the rules' own: nothing better is known."""
         if c["threads"] > target.max_workgroup:
             return None
-        return sum(abs(log2(c[k] / getattr(own, k))) for k in ("columns", "threads", "turns"))
+        far = float(c["staged"] != own.staged)
+        return far + sum(abs(log2(c[k] / getattr(own, k))) for k in ("columns", "threads", "turns"))
 
     return Space(spec, "along", default, knobs, build, cost)
 

@@ -124,12 +124,12 @@ def products(spec: KernelSpec, target: WgslTarget) -> Iterator[Schedule]:
 
 
 PARTS = (2, 3, 4, 6, 8, 12, 16)
-WORTH = 0.85
+WORTH = 0.95
 """What a split must come to at most."""
 DEEP = 128
 """Elements of a sum that each of its parts has at least."""
-LAUNCH = 2.5
-"""Microseconds that a kernel more takes."""
+LAUNCH = 3.5
+"""Microseconds that a kernel more takes, with what it costs to dispatch it."""
 STREAM = 2.5e6
 """Bytes that it reads in a microsecond."""
 
@@ -304,7 +304,7 @@ def _packs(spec: KernelSpec, p: Product) -> list[Step]:
 def _few_rows(spec: KernelSpec, p: Product, target: WgslTarget) -> Iterator[Schedule]:
     """A row or a few: the other factor is read once, as fast as memory gives it. Where its neighbours lie along the
     sum a team takes each column, else threads lie side by side along the columns and in slices along the sum."""
-    yield from _teams_of_columns(p, target)
+    yield from _teams_of_columns(spec, p, target)
     along = all(r.index.coeff(p.reduce[-1].name) == 1 for r in p.right)
     across = all(r.index.coeff(p.column.name) == 1 for r in p.right)
     if along and not across and p.k >= 32:
@@ -352,34 +352,55 @@ def _side_by_side(spec: KernelSpec, p: Product, target: WgslTarget) -> list[tupl
     return [first, *(s for s in SIDE_BY_SIDE if s != first)]
 
 
-def _teams_of_columns(p: Product, target: WgslTarget) -> Iterator[Schedule]:
+def _teams_of_columns(spec: KernelSpec, p: Product, target: WgslTarget) -> Iterator[Schedule]:
     """Teams that do some columns at once, where the weights lie along the sum, or words of them do: columns, threads,
     elements of a span, spans read ahead."""
-    last = p.reduce[-1]
+    last, body = p.reduce[-1], spec.stages[0].body
+    assert body is not None
     if last.extent % LANES or any(r.index.coeff(p.column.name) == 1 for r in p.right):
         return
     if all(r.index.coeff(last.name) == 1 and not r.guard for r in p.right):
         spans = (s for s in (LANES, 2 * LANES, 4 * LANES) if last.extent % s == 0)
-        teams = [(c, n, s, 1) for s in spans for c in (2, 1, 4) for n in (32, 64, 128)]
+        teams = [(c, n, s, 1, False) for s in spans for c in (2, 1, 4) for n in (32, 64, 128)]
     elif len(p.reduce) > 1 and any(r.index.coeff(p.reduce[-2].name) == 1 for r in p.right):
         word, block = last.extent, p.reduce[-2].extent * last.extent
         few = [(8, 128), (8, 64), (4, 128), (4, 64), (2, 128), (4, 32), (1, 32)]
-        teams = [(c, n, block, 2) for c, n in few] if block <= 4 * BLOCK else []
-        teams += [
-            (c, n, word, 4) for c, n in ((4, 128), (4, 256), (2, 128), (8, 128), (4, 64), (4, 32), (1, 32))
-        ]
+        # of bytes a thread has as many words as elements of the rows to read: they are worth reading in order
+        first = [(8, 64, block, 1, True)] if word == LANES else []
+        teams = [*first, *((c, n, block, 2, False) for c, n in few)] if block <= 4 * BLOCK else []
+        narrow = ((4, 128), (4, 256), (2, 128), (8, 128), (4, 64), (4, 32), (1, 32))
+        teams += [(c, n, word, 4, False) for c, n in narrow]
     else:
         return
-    for columns, threads, span, ahead in teams:
+    for columns, threads, span, ahead, staged in teams:
         many = threads > 32 and threads * span > p.k
         if (
             threads <= target.max_workgroup
             and p.m * columns <= 32
             and columns <= p.column.extent
             and not many
+            and (not staged or _stageable(p, body, span, threads, target))
         ):
             turns = max(1, min(ahead, p.k // (span * threads)))
-            yield (Along(p.column.name, columns, threads, span, target.lockstep, turns),)
+            yield (Along(p.column.name, columns, threads, span, target.lockstep, turns, staged),)
+
+
+def _stageable(p: Product, body: Expr, span: int, threads: int, target: WgslTarget) -> bool:
+    """Whether the rows can go through a shared array, see `along`: spans that threads would read far apart."""
+    rows = [e for e in body.args if e.op == "load" and e.attr in p.left]
+    at, stride, inner = p.left[0].index, 1, list[Axis]()
+    for a in reversed(p.reduce):
+        if stride >= span:
+            break
+        inner.append(a)
+        stride *= a.extent
+    strides = [prod(x.extent for x in inner[:n]) for n in range(len(inner))]
+    run = stride == span and all(at.coeff(a.name) == n for a, n in zip(inner, strides, strict=True))
+    nbytes = 4 * p.m * (threads * (span + LANES) + 32 * 32)
+    return (
+        len(rows) == 1 and len(p.left) == 1 and not p.left[0].guard and run
+        and span > LANES and threads % (span // LANES) == 0 and nbytes <= target.max_shared_bytes
+    )  # fmt: skip
 
 
 def _steps(p: Product) -> bool:
