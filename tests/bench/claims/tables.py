@@ -119,11 +119,13 @@ def manner(row: dict[str, Any]) -> tuple[Any, ...]:
 def living() -> str:
     rows = lives()
     ruled = {
-        (r["model"], r.get("machine")): r["figures"]["finalMs"] for r in rows if r["how"]["start"] == "rules"
+        (r["model"], r.get("machine"), r["how"]["mode"]): r["figures"]["finalMs"]
+        for r in rows
+        if r["how"]["start"] == "rules"
     }
     body = []
     for r in rows:
-        f, rules = r["figures"], ruled.get((r["model"], r.get("machine")))
+        f, rules = r["figures"], ruled.get((r["model"], r.get("machine"), r["how"]["mode"]))
         body.append((*manner(r), r["model"], f"{f['firstMs'] / 1e3:.1f}",
                      seconds(f["reachedMs"], "never"), seconds(f["lastSwapMs"], "none"), f["tried"], f["kept"],
                      f"{f['tuneMs'] / 1e3:.1f}", f"{f['delayedMs']:.0f}", f"{f['startMs']:.1f}",
