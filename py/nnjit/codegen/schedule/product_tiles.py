@@ -7,13 +7,15 @@ what others take comes from a formula.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from nnjit.codegen.schedule.facts import LANES
 from nnjit.codegen.schedule.matrix_tiles import LAUNCH, Times, taken, together
 from nnjit.codegen.wgsl.target import WgslTarget
 
+LATE = 1.02
+"""What a stage takes that is not read ahead."""
 RATE = 185_000
 """Units of the formula that an H200 does in a microsecond."""
 
@@ -128,10 +130,11 @@ def fits(s: Shape, target: WgslTarget) -> bool:
 
 def microseconds(s: Shape, m: int, k: int, n: int, batches: int, target: WgslTarget) -> float:
     """What a product of m rows, n columns and a sum of k elements takes."""
-    share, times = together(s.rows, s.columns, m, n, batches, target), STAGES.get(s)
+    share = together(s.rows, s.columns, m, n, batches, target)
+    times = STAGES.get(s if s.ahead else replace(s, ahead=True))
     if times is None:
-        return _modelled(s, share, k)
-    return LAUNCH + ceil(k / s.depth) * taken(times, share)
+        return LAUNCH + _modelled(s, share, k)
+    return LAUNCH + ceil(k / s.depth) * taken(times, share) * (1.0 if s.ahead else LATE)
 
 
 def ranked(m: int, k: int, n: int, batches: int, target: WgslTarget) -> list[tuple[float, Shape]]:
@@ -151,7 +154,7 @@ def _modelled(s: Shape, share: float, k: int) -> float:
     each = s.depth // s.slices
     depth = 1.2 if each > 16 else 1.0 if each == 16 else 1.05 if s.slices == 1 else 1.2
     warps = min(share * s.threads, 1024) / 32
-    late = 1.0 if s.ahead else 1.02
+    late = 1.0 if s.ahead else LATE
     late *= TURNED.get((s.rows, s.columns, s.threads, s.depth), 1.02) if s.turned else 1.0
     steps = -(-k // s.depth) * s.depth + 16
     units = share * s.rows * s.columns * steps * (1 + own + group) * slices * depth * late * (1 + 2 / warps)
