@@ -15,6 +15,7 @@ from nnjit.codegen.dtypes import NUMPY
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.gpu_products import split_of
 from nnjit.codegen.schedule.gpu_rules import gpu_schedule
+from nnjit.codegen.schedule.group_steps import Matrix
 from nnjit.codegen.schedule.split import Split, halves
 from nnjit.codegen.schedule.steps import ScheduleError
 from nnjit.codegen.spec import KernelSpec
@@ -42,6 +43,21 @@ def check(spec: KernelSpec, split: Split, inputs: list[Any]) -> None:
 def run(spec: KernelSpec, inputs: list[Any]) -> list[Any]:
     spec = canonical(spec)
     return interpreted(spec, gpu_schedule(spec, TARGET), inputs)
+
+
+def test_parts_in_matrices() -> None:
+    """Halves of a product of f16 go through subgroup matrices, with sums in f32 between the two kernels."""
+    target = replace(
+        TARGET, features=frozenset({"shader-f16", "subgroups"}), matrices=(("f16", "f32", 16, 16, 16),)
+    )
+    spec, inputs = specs.matmul(np.random.default_rng(3), 20, 36, 64, "f16")
+    two = halves(spec, Split("k", 2))
+    partial = canonical(two.partial)
+    schedule = gpu_schedule(partial, target)
+    assert any(isinstance(step, Matrix) for step in schedule) and two.dtype == "f32"
+    (found,) = interpreted(partial, schedule, [inputs[n] for n in two.first if n >= 0])
+    given = [found if n < 0 else inputs[n] for n in two.second[:-1]]
+    np.testing.assert_array_equal(run(two.total, given)[0], specs.evaluate(spec, inputs)[0])
 
 
 @settings(max_examples=25, deadline=None)
