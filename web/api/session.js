@@ -272,7 +272,7 @@ export class InferenceSession {
    */
   async profile({ feeds, repeats = 10, format = 'table', signal = null } = {}) {
     const checked = feeds && checkFeeds(this.#plans.description.inputs, feeds);
-    return this.#queue(() => inspect.profile(this.#plans, { feeds: checked, repeats, format, signal }));
+    return this.#proofs.during(() => this.#queue(() => inspect.profile(this.#plans, { feeds: checked, repeats, format, signal })));
   }
 
   /**

@@ -93,7 +93,9 @@ export class GpuClient {
    */
   profile(id, key, feeds, repeats, { signal = never } = {}) {
     const context = { host: this.#host, signal };
-    return this.#guard(() => profile(this.gpu.device, this.#plan(id, key), id, feeds, repeats, context, this.facts.software));
+    this.#pace.began();
+    return this.#guard(() => profile(this.gpu.device, this.#plan(id, key), id, feeds, repeats, context, this.facts.software))
+      .finally(() => this.#pace.ended());
   }
 
   /** @param {string} id @param {string} key */
