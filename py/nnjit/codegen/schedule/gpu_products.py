@@ -365,9 +365,11 @@ def _teams_of_columns(spec: KernelSpec, p: Product, target: WgslTarget) -> Itera
     elif len(p.reduce) > 1 and any(r.index.coeff(p.reduce[-2].name) == 1 for r in p.right):
         word, block = last.extent, p.reduce[-2].extent * last.extent
         few = [(8, 128), (8, 64), (4, 128), (4, 64), (2, 128), (4, 32), (1, 32)]
-        # of bytes a thread has as many words as elements of the rows to read: they are worth reading in order
-        first = [(8, 64, block, 1, True)] if word == LANES else []
-        teams = [*first, *((c, n, block, 2, False) for c, n in few)] if block <= 4 * BLOCK else []
+        teams = [(c, n, block, 2, False) for c, n in few] if block <= 4 * BLOCK else []
+        if teams:
+            # of bytes a thread reads as much of the rows as of a column's words: worth reading in order
+            at, staged_team = (0, (8, 64)) if word == LANES else (1, (8, 128))
+            teams.insert(at, (*staged_team, block, 1, True))
         narrow = ((4, 128), (4, 256), (2, 128), (8, 128), (4, 64), (4, 32), (1, 32))
         teams += [(c, n, word, 4, False) for c, n in narrow]
     else:
