@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import inf, prod
 
@@ -155,12 +155,13 @@ def splits(spec: KernelSpec, target: WgslTarget) -> Iterator[tuple[Split, float,
         return
     halves = _matrices(body, target)
 
+    along = lies_along(p)
+
     def least(of: Product) -> float:
         size = of.m, of.k, of.column.extent, of.batches
-        found: Sequence[tuple[float, object]] = (
-            matrices_ranked(*size, False, target) if halves else ranked(*size, target)
-        )
-        return found[0][0] if found else inf
+        if halves:
+            return next((us for us, _ in matrices_ranked(*size, False, target)), inf)
+        return next((us for us, t in ranked(*size, target) if along or not t.turned), inf)
 
     whole = least(p)
     points = 4 * p.m * p.column.extent * p.batches
