@@ -140,7 +140,7 @@ function warmUp(parts) {
     try {
       more = !preparing && !parts.next().done;
     } catch (error) {
-      console.warn('warming up failed', error);
+      console.error('warming up failed', error);
     }
     if (more) setTimeout(next);
     else parts.destroy();
