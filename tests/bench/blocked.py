@@ -27,7 +27,7 @@ from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm.emit import emit_module
 from nnjit.codegen.wasm.target import Target
 from nnjit.tune.device import flops
-from nnjit.tune.space import space_of
+from nnjit.tune.space_wasm import space_of
 from tests.bench.blocked_specs import BLOCKS, POOLS, block_of, kind_of, layer_spec
 from tests.bench.layers import LAYERS, Layer
 from tests.support.browser import Lab

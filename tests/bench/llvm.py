@@ -32,7 +32,7 @@ from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.steps import describe
 from nnjit.codegen.wasm.target import Target
 from nnjit.tune import schedules
-from nnjit.tune.space import space_of
+from nnjit.tune.space_wasm import space_of
 from tests.bench.llvm_c import print_c
 from tests.bench.llvm_specs import SPECS
 from tests.bench.report import write_section

@@ -21,7 +21,8 @@ from nnjit.codegen.wasm.target import Target
 from nnjit.runtime.local import LocalSession
 from nnjit.tune.bench import Bench
 from nnjit.tune.device import flops
-from nnjit.tune.space import Space, space_of
+from nnjit.tune.space import Space
+from nnjit.tune.space_wasm import space_of
 from tests.models import catalogue
 from tests.support.browser import Lab
 

@@ -28,7 +28,7 @@ if __package__ in (None, ""):
     sys.path[:0] = [str(ROOT), str(ROOT / "py")]
 
 from nnjit.codegen.wasm.target import Target  # noqa: E402
-from nnjit.tune.space import space_of  # noqa: E402
+from nnjit.tune.space_wasm import space_of  # noqa: E402
 from tests.bench import spaces as sampled  # noqa: E402
 from tests.bench.run import pack  # noqa: E402
 from tests.models import catalogue  # noqa: E402

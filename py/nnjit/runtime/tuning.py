@@ -19,7 +19,8 @@ from nnjit.runtime.repack import Repacking
 from nnjit.tune.bench import Bench
 from nnjit.tune.device import DeviceFacts
 from nnjit.tune.search import Job
-from nnjit.tune.space import Space, space_of
+from nnjit.tune.space import Space
+from nnjit.tune.space_wasm import space_of
 
 
 class Tuning(Candidates[Plan, SessionMemory, Target, DeviceFacts, Repacking]):

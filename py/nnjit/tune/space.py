@@ -1,8 +1,8 @@
 """The lite space of a KernelSpec: few schedules, the best guess first, made from rules and the device's numbers.
 
-`space_of(spec, target)` gives a Space: knobs with their values, and how a choice of them becomes a Schedule. The
-raw space is their product; `lite()` is what rules leave of it, in the order of a cost model; `every()` walks all of
-it for studies. Element 0 of `lite()` is what the default rules made.
+A Space is knobs with their values, and how a choice of them becomes a Schedule. The raw space is their product;
+`lite()` is what rules leave of it, in the order of a cost model; `every()` walks all of it for studies. Element 0 of
+`lite()` is what the default rules made. space_wasm.py and space_gpu.py make the space of a spec.
 """
 
 from __future__ import annotations
@@ -15,11 +15,8 @@ from random import Random
 from typing import Any
 
 from nnjit.codegen.schedule.legal import fits
-from nnjit.codegen.schedule.rules import default_schedule
 from nnjit.codegen.schedule.steps import Schedule
 from nnjit.codegen.spec import KernelSpec
-from nnjit.codegen.wasm.target import Target
-from nnjit.tune.device import DeviceFacts
 
 LIMIT = 60
 Choice = Mapping[str, Any]
@@ -101,29 +98,3 @@ class Space:
         if known is None:
             known = self.legal[schedule] = fits(self.spec, schedule)
         return known
-
-
-Generator = Callable[[KernelSpec, Schedule, Target, DeviceFacts], "Space | None"]
-
-
-def space_of(spec: KernelSpec, target: Target, facts: DeviceFacts | None = None) -> Space:
-    """The space of a spec: the first generator that knows it answers; the last turns the default's own numbers."""
-    from nnjit.tune import space_attention, space_contraction, space_rows
-
-    facts = facts or DeviceFacts()
-    default = default_schedule(spec, target)
-    if not fits(spec, default):
-        default = ()
-    generators: tuple[Generator, ...] = (
-        space_attention.attending,
-        space_contraction.products,
-        space_contraction.windows,
-        space_contraction.inners,
-        space_rows.rowwise,
-        space_rows.pointwise,
-    )
-    for generate in generators:
-        found = generate(spec, default, target, facts)
-        if found is not None:
-            return found
-    return space_rows.variations(spec, default, target, facts)

@@ -28,6 +28,7 @@ from nnjit.lower.backend import AnyTarget, emitted, schedule_of
 from nnjit.runtime import candidates, tuning
 from nnjit.tune import space
 from nnjit.tune.space_gpu import gpu_space
+from nnjit.tune.space_wasm import space_of
 
 STARTS = ("rules", "eight", "drawn", "blind", "raw")
 FEW = 8
@@ -46,7 +47,7 @@ def drawn(spec: KernelSpec, target: AnyTarget) -> Schedule:
     rules = schedule_of(spec, target)
     if spec.name.startswith(("pack", "unpack")):
         return rules
-    found = gpu_space(spec, target) if isinstance(target, WgslTarget) else space.space_of(spec, target)
+    found = gpu_space(spec, target) if isinstance(target, WgslTarget) else space_of(spec, target)
     for schedule in draws(found, spec.key):
         if schedule != rules and takes_its_place(spec, schedule, rules) and found.fits(schedule):
             try:

@@ -19,7 +19,8 @@ from statistics import median
 from typing import Any
 
 from nnjit.codegen.schedule.steps import Schedule, describe
-from nnjit.tune.space import Space, space_of
+from nnjit.tune.space import Space
+from nnjit.tune.space_wasm import space_of
 from tests.bench.claims.specs import SPECS
 from tests.bench.claims.stand import TARGET, Made, Stand, stands
 

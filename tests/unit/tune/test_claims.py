@@ -13,7 +13,8 @@ from nnjit.codegen.wasm.target import Target
 from nnjit.runtime import tuning
 from nnjit.runtime.local import LocalSession
 from nnjit.tune.device import DeviceFacts
-from nnjit.tune.space import LIMIT, space_of
+from nnjit.tune.space import LIMIT
+from nnjit.tune.space_wasm import space_of
 from tests.bench.claims import blocks, handicap
 from tests.bench.claims.live import asked
 from tests.bench.claims.quality import choice_at

@@ -15,7 +15,8 @@ from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm.target import Target
 from nnjit.tune.cost import spills
 from nnjit.tune.device import DeviceFacts
-from nnjit.tune.space import LIMIT, Space, space_of
+from nnjit.tune.space import LIMIT, Space
+from nnjit.tune.space_wasm import space_of
 from tests.support import specs
 from tests.support.schedules import agree, interpreted
 
