@@ -1,4 +1,4 @@
-"""The space of a kernel for Wasm: takes a spec, a target and the device's facts, returns the Space of whoever knows it."""
+"""The space of a kernel for Wasm: takes a spec, a target and the device's facts, returns a Space."""
 
 from __future__ import annotations
 
