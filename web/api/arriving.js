@@ -9,6 +9,7 @@ const FIRST_GUESS = 20;
 
 /** Each time that the stream is waited for instead, a piece is expected to take this part of what it took. */
 const PATIENCE = 0.9;
+const LEAST_MS = 2;
 
 export class ArrivingFile {
   /** Pieces that are there ahead of the rest. @type {[number, number][]} */
@@ -45,11 +46,13 @@ export class ArrivingFile {
    * @param {[number, number][]} pieces @param {AbortSignal} signal
    */
   async need([piece, ...guesses], signal) {
-    if (!this.arriving || this.has(...piece)) return;
-    const coming = this.#ahead(piece, signal);
-    for (const guess of guesses) void this.#ahead(guess, signal)?.catch(() => undefined);
-    if (coming && await coming) return;
-    await Promise.race([arrival(this.arriving, piece[1]), aborted(signal)]);
+    const { arriving } = this;
+    while (arriving && !this.has(...piece)) {
+      const coming = this.#ahead(piece, signal);
+      for (const guess of guesses.splice(0)) void this.#ahead(guess, signal)?.catch(() => undefined);
+      if (coming && await coming) return;
+      await arrival(arriving, piece[1], { signal, ...(this.#ranges ? { ms: this.#pieceMs } : {}) }); // the stream may stall
+    }
   }
 
   /**
@@ -60,7 +63,7 @@ export class ArrivingFile {
     const under = this.#coming.find(({ from, to }) => from <= start && end <= to);
     if (under) return under.done;
     if (!this.#ranges || this.#later(end) <= this.#pieceMs) {
-      this.#pieceMs *= PATIENCE; // one that took long does not rule them out for ever
+      this.#pieceMs = Math.max(this.#pieceMs * PATIENCE, LEAST_MS); // one that took long does not rule them out for ever
       return undefined;
     }
     const done = this.#fetch(start, end, signal);
@@ -102,11 +105,6 @@ export class ArrivingFile {
     return true;
   }
 }
-
-/** Rejects when the signal says so. @param {AbortSignal} signal @returns {Promise<never>} */
-const aborted = (signal) => new Promise((_, reject) => {
-  signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-});
 
 /** What tells one content from another: the ETag, or where a foreign server does not expose it, the date. @param {Response} response */
 export const versionOf = ({ headers }) => headers.get('etag') ?? headers.get('last-modified') ?? '';

@@ -221,7 +221,7 @@ export class Plans {
     }
   }
 
-  /** @param {Request} request @param {Progress} progress @param {AbortSignal | null} signal */
+  /** @param {Request} request @param {Progress} progress @param {AbortSignal | null} signal @returns {Promise<Prepared>} */
   async #prepare({ shapes, values }, progress, signal) {
     this.#holdFeeds(values); // loading writes where they lie
     this.endLease();

@@ -1,7 +1,7 @@
 // A file on its way into memory that all threads see: who fetches it counts the bytes that are there, from the first one
 // on without a gap; who reads waits for that count.
 
-import { NnjitError } from './errors.js';
+import { NnjitError, throwIfAborted } from './errors.js';
 
 /**
  * What goes to workers. there: bytes from the first on that are there, or FAILED; url: where pieces of it may be asked for
@@ -14,6 +14,9 @@ const FAILED = -1n;
 
 /** Where the browser cannot wait for a word without blocking, it is looked at this often, in ms. */
 const LOOK = 5;
+
+/** At least this often it is seen that nobody waits any more, in ms. */
+const GLANCE = 50;
 
 /** @param {Uint8Array} view @returns {Arriving} */
 export const arriving = (view) => ({
@@ -39,13 +42,22 @@ export const give = ({ there }) => {
   Atomics.notify(there, 0);
 };
 
-/** Resolves when all bytes before `end` are there. @param {Arriving} file @param {number} end */
-export async function arrival(file, end) {
+/**
+ * Resolves when all bytes before `end` are there, or when so many ms have passed.
+ * @param {Arriving} file @param {number} end @param {{signal?: AbortSignal, ms?: number}} [how]
+ * @returns {Promise<boolean>} whether they are there
+ */
+export async function arrival(file, end, { signal, ms = Infinity } = {}) {
+  const until = performance.now() + ms;
   for (let count = arrived(file); count < end; count = arrived(file)) {
-    const waited = Atomics.waitAsync?.(file.there, 0, BigInt(count));
+    throwIfAborted(signal);
+    const left = until - performance.now();
+    if (left <= 0) return false;
+    const waited = Atomics.waitAsync?.(file.there, 0, BigInt(count), Math.min(left, GLANCE));
     if (!waited) await new Promise((later) => setTimeout(later, LOOK));
     else if (waited.async) await waited.value;
   }
+  return true;
 }
 
 /** The same in a worker whose caller cannot wait: it sleeps. @param {Arriving} file @param {number} end */

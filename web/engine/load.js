@@ -142,7 +142,7 @@ async function initialize(session, plan, items, sources, context) {
         memory.fill(item.address, item.length, item.value);
         break;
       case 'range':
-        for await (const chunk of chunks(sources[item.source], item)) {
+        for await (const chunk of chunks(sources[item.source], item, signal)) {
           throwIfAborted(signal);
           memory.write(item.address + chunk.offset, chunk.bytes);
           read += chunk.bytes.byteLength;

@@ -50,9 +50,10 @@ export const sizeOf = (bytes) => (ArrayBuffer.isView(bytes) ? bytes.byteLength :
 /**
  * @param {Bytes} file
  * @param {{source: number, start: number, length: number}} range source: the file's number, for errors
+ * @param {AbortSignal} [signal] ends the wait for bytes that are on their way
  * @returns {AsyncGenerator<{offset: number, bytes: Uint8Array}>} bytes are valid until the next chunk is asked for
  */
-export async function* chunks(file, range) {
+export async function* chunks(file, range, signal) {
   if (!ArrayBuffer.isView(file) && !('view' in file)) {
     yield* chunksOfBlob(file, range);
     return;
@@ -61,7 +62,7 @@ export async function* chunks(file, range) {
   const [view, coming] = ArrayBuffer.isView(file) ? [file, null] : [file.view, file];
   for (let offset = 0; offset < length; offset += CHUNK) {
     const end = Math.min(offset + CHUNK, length);
-    if (coming) await arrival(coming, start + end);
+    if (coming) await arrival(coming, start + end, { signal });
     yield { offset, bytes: view.subarray(start + offset, start + end) };
   }
 }

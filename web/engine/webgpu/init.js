@@ -112,7 +112,7 @@ export class Initializer {
   /** @param {Extract<GpuInitItem, {kind: 'range'}>} item */
   async #upload(item) {
     const filler = new Filler(this.device, this.loaded.buffer(item.buffer), item);
-    for await (const { bytes } of chunks(this.sources[item.source], item)) {
+    for await (const { bytes } of chunks(this.sources[item.source], item, this.context.signal)) {
       throwIfAborted(this.context.signal);
       if (this.#failed) return;
       filler.add(bytes);
