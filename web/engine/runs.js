@@ -140,7 +140,7 @@ function begin(lane, { inputs, outputs }, feeds, { fetch, into = [], stay = [] }
 }
 
 /** An output that gets an array of its own. @param {Wanted} output @returns {output is Wanted & {ref: TensorRef}} */
-const isNew = ({ ref, bytes, stays }) => !ref.host && !bytes && !stays;
+const isNew = (output) => !output.ref.host && !output.bytes && !output.stays;
 
 /** Memory that is there already, if there is. @param {KnownPlan} plan @param {Wanted & {ref: TensorRef}} output @param {number} busy threads */
 const spare = ({ spares: policy }, { ref }, busy) => spares.take(ref.nbytes, policy, busy);
