@@ -272,8 +272,10 @@ class Bench:
             rows.append(self.product(*shape, "f32", "kn", most))
             self.save()
         if self.target.half:
-            big = [s for s in self.shapes() if s[0] >= 128]
-            self.result["products f16"] = [self.product(*s, "f16", "kn", min(most, 6)) for s in big]
+            self.result["products f16"] = rows = []
+            for shape in (s for s in self.shapes() if s[0] >= 128):
+                rows.append(self.product(*shape, "f16", "kn", min(most, 6)))
+                self.save()
 
     def vectors(self) -> None:
         """A row by a matrix: each time another one, so that none comes out of a cache."""
