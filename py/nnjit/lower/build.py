@@ -256,7 +256,8 @@ class Build(Kernels):
             dense = Layout.row_major(v.shape)
             copy = Buffer(v.name, max(1, dense.span) * SIZES[v.dtype])
             self.copy_into(v, copy, dense, [], False)
-            if buffer in inputs or v in hosted:  # `v` itself stays where its feed goes, or a host call finds it
+            # `v` itself stays where its feed goes, and where a host call finds it
+            if buffer in inputs or v in hosted:
                 v = self.graph.outputs[i] = Value(f"{v.name}/out", v.dtype, v.shape)
             self.tensors.put(v, copy, dense)
             used.add(copy)
