@@ -290,7 +290,8 @@ def _cumsum(node: Node, arrays: list[Any]) -> Array:
     back = bool(node.attrs.get("reverse", 0))
     x = np.flip(x, axis) if back else x
     total = np.cumsum(x, axis=axis, dtype=x.dtype)
-    if node.attrs.get("exclusive", 0):  # moved on by one: a difference would lose what an infinite term leaves
+    if node.attrs.get("exclusive", 0):
+        # moved on by one: a difference would lose what an infinite term leaves
         ahead = np.zeros_like(total)
         np.moveaxis(ahead, axis, 0)[1:] = np.moveaxis(total, axis, 0)[:-1]
         total = ahead
