@@ -29,6 +29,8 @@ from nnjit.tune.policy import EARLY, LAB, PAIR_ROUNDS, PAIR_WIN, PART_MS, WORTH
 FAILURES = ("wrong", "trap", "refused")
 LEAST_MS = 0.7
 """What one reading of a group takes at least."""
+PAIR_MS = 60.0
+"""What it takes besides: both ways are laid out and linked, and run through with code that is not fast yet."""
 
 
 @dataclass(slots=True)
@@ -49,7 +51,9 @@ class Contest:
     @property
     def lab_ms(self) -> float:
         """About what it takes to try it: both ways, for what they give, for their fast code, then in rounds."""
-        return 2 * max(self.share_ms / self.count * self.group.repeated, LEAST_MS) * (5 + PAIR_ROUNDS)
+        return PAIR_MS + 2 * max(self.share_ms / self.count * self.group.repeated, LEAST_MS) * (
+            5 + PAIR_ROUNDS
+        )
 
     @property
     def won(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -239,6 +240,7 @@ def test_what_costs_too_much_under_a_stream_waits_for_a_pause() -> None:
     while (todo := course.next(200.0))["do"] == "work":
         pass
     assert todo["do"] == "wait" and course.forming.put_off
+    assert min(replace(c, share_ms=0.0).lab_ms for c in course.forming.contests) > forming.PAIR_MS
     assert course.next(0.0)["do"] == "wait"
     assert course.next()["do"] == "pair"
     course.forming.dropped()
