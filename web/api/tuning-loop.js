@@ -162,7 +162,7 @@ export class TuningLoop {
     if (this.#paced !== this.#mode) this.#waits(await client.pace({ mode: this.#paced = this.#mode }, this.#lab));
     const busy = this.#mode === 'idle' && calm.stream(this.#policy);
     const asked = performance.now();
-    const todo = await this.#ask('next', { most: busy ? this.#mostMs / 2 : null });
+    const todo = await this.#ask('next', { most: busy ? this.#mostMs * this.#policy.part : null });
     calm.worked(performance.now() - asked);
     this.#working = todo.do === 'work';
     for (const line of todo.skipped) progress.tell({ kind: 'trial', name: line.name, step: line.step, text: line.text, verdict: line.verdict, detail: line });

@@ -51,8 +51,8 @@ export class Lab {
     for (const fill of setup.fills) await bench.fill(fill, signal);
     for (const { address, nbytes } of setup.outputs) await bench.blank(address, nbytes, signal);
     const serving = await bench.ready(SERVING, setup.kernel, signal);
-    await bench.sweep(serving, 0, serving.tiles, Infinity, signal);
     await bench.tierUp(serving, signal);
+    await bench.sweep(serving, 0, serving.tiles, Infinity, signal);
     this.serving = serving;
     this.#servingMs = await bench.wholeMs(serving, signal);
     const samples = setup.probes.map(({ address, length }) => [...memory.read(address, length)]);
