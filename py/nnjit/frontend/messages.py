@@ -34,6 +34,8 @@ PLAIN: dict[int, np.dtype[Any]] = {
 """Types whose raw_data is what numpy has in memory."""
 M = TypeVar("M", onnx.TensorProto, onnx.AttributeProto)
 MODEL_GRAPH, GRAPH_NODE, GRAPH_INITIALIZER = 7, 1, 5
+UNREAD = frozenset({13, 14})
+"""Of GraphProto: shapes and scales of values between nodes, a message for each. Shapes are inferred anyway."""
 OTHER_VALUES = frozenset({6, 10, 11, 14, 15, 22, 23})
 """Fields of AttributeProto for graphs, types, sparse tensors and lists of tensors."""
 TENSOR_FIELDS = frozenset({1, 2, 8, 9, 12, 13, 14})
@@ -113,8 +115,8 @@ AnyNode: TypeAlias = "Node | onnx.NodeProto"
 
 
 def parse(data: bytes) -> tuple[onnx.ModelProto, Sequence[AnyNode], Sequence[AnyTensor]]:
-    """The model's message without nodes and initializers of its graph, and these in order. DecodeError for bytes that
-    are no message."""
+    """The model's message without its graph's nodes and initializers (nor value_info, which nobody reads), and these in
+    order. DecodeError for bytes that are no message."""
     top = fields(data, 0, len(data))
     graphs = [f for f in top if f[0] == MODEL_GRAPH and f[1] == LEN]
     if len(graphs) != 1:  # none; or several, which are to be merged
@@ -126,12 +128,12 @@ def parse(data: bytes) -> tuple[onnx.ModelProto, Sequence[AnyNode], Sequence[Any
     rest = bytearray()
     at = start
     for number, wire, begin, a, b in fields(data, start, end):
-        if wire == LEN and number in (GRAPH_NODE, GRAPH_INITIALIZER):
+        if wire == LEN and (number in (GRAPH_NODE, GRAPH_INITIALIZER) or number in UNREAD):
             rest += data[at:begin]
             at = b
             if number == GRAPH_NODE:
                 nodes.append(node(data, a, b))
-            else:
+            elif number == GRAPH_INITIALIZER:
                 tensors.append(tensor(data, a, b))
     rest += data[at:end]
     length = bytearray()

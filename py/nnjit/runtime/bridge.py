@@ -133,6 +133,7 @@ def connect(call: Any, fetch: Any) -> str:
     # a kernel takes some thousand objects, none in a cycle: collections were an eighth of what writing it took, and a
     # single one takes 50 ms where half a model has been read
     gc.set_threshold(200_000)
+    gc.freeze()  # what has been imported stays: a collection need not look at it, which would be most of its work
     bridge_python.connect(call)
     _fetch = fetch
     versions = {

@@ -63,6 +63,8 @@ def everything() -> onnx.ModelProto:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], producer_name="p")
     model.metadata_props.add(key="k", value="v")
+    model.graph.value_info.append(value("c", TensorProto.INT64, [2]))
+    model.graph.quantization_annotation.add(tensor_name="y")
     return model
 
 
@@ -111,6 +113,8 @@ def same_model(model: onnx.ModelProto) -> tuple[int, int]:
     bare.CopyFrom(model)
     del bare.graph.node[:]
     del bare.graph.initializer[:]
+    del bare.graph.value_info[:]
+    del bare.graph.quantization_annotation[:]
     assert rest == bare
     return light[0], light[1]
 
