@@ -168,12 +168,12 @@ def bars(parts: Row) -> str:
         rows.append([what, asked, found, "yes" if good else "no"])
 
     if "products" in parts:
-        lead = {
-            name_of(r): reached(r) / max(r["tflops"].get(p, 1e-9) for p in ("tfjs", "onnxruntime-web"))
-            for r in parts["products"]
-        }
-        least = min(lead, key=lambda n: lead[n])
-        bar("f32 over the better peer", "each 1.2", f"{lead[least]:.2f} at {least}", lead[least] >= 1.2)
+        peers = ("tfjs", "onnxruntime-web")
+        best = {name_of(r): max(r["tflops"].get(p) or 0.0 for p in peers) for r in parts["products"]}
+        lead = {name_of(r): reached(r) / best[name_of(r)] for r in parts["products"] if best[name_of(r)]}
+        if lead:
+            least = min(lead, key=lambda n: lead[n])
+            bar("f32 over the better peer", "each 1.2", f"{lead[least]:.2f} at {least}", lead[least] >= 1.2)
         bound = cublas_of(parts, "f32")
         share = {tuple(r["shape"]): reached(r) / bound[tuple(r["shape"])]
                  for r in parts["products"] if tuple(r["shape"]) in bound}  # fmt: skip
