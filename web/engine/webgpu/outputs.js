@@ -49,13 +49,18 @@ export class Outputs {
     }
   }
 
-  /** After the copies were submitted. @param {Output[]} outputs as they were encoded @returns {Promise<(Uint8Array | {pinned: Uint8Array})[]>} */
-  async read(outputs) {
+  /**
+   * After the copies were submitted.
+   * @param {Output[]} outputs as they were encoded @param {import('./readback.js').Waiting} waiting
+   * @returns {Promise<(Uint8Array | {pinned: Uint8Array})[]>}
+   */
+  async read(outputs, waiting) {
     const copied = outputs.filter((each) => !viewed(each));
     const places = copied.map(({ ref, place }) => place ?? (asIs(ref.type, ref.stored) ? spares.take(ref.nbytes, this.policy, BUSY) : null));
-    const reading = bytesToRead(copied) ? this.#readback?.read(copied, places) : undefined;
+    const reading = bytesToRead(copied) ? this.#readback?.read(copied, places, waiting) : undefined;
     const views = outputs.map((each) => (viewed(each) ? this.#view(each.ref) : null));
-    const [bytes, pinned] = await Promise.all([reading, Promise.all(views)]);
+    const viewing = Promise.all(views);
+    const [bytes, pinned] = await Promise.all([reading, reading ? viewing : waiting.first?.(viewing) ?? viewing]);
     let next = 0;
     return outputs.map(({ place }, i) => pinned[i] ?? bytes?.[next++] ?? place ?? new Uint8Array(0));
   }

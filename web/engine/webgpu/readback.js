@@ -8,6 +8,11 @@ import { nextTask } from './wait.js';
 
 /** @typedef {import('./types.d.ts').GpuRef} GpuRef */
 /** @typedef {{ref: GpuRef, buffer: GPUBuffer}} Wanted */
+/**
+ * first: waits for the first piece, until which the device computes; everyMs: how often the browser is made to look for each
+ * of the others (wait.js).
+ * @typedef {{first?: <T>(piece: Promise<T>) => Promise<T>, everyMs?: number}} Waiting
+ */
 
 const READ = 1; // GPUMapMode.READ
 const PIECE = 4 << 20;
@@ -62,9 +67,10 @@ export class Readback {
    * After the copies were submitted.
    * @param {Wanted[]} wanted as they were encoded; their buffers stay as they are until all is read
    * @param {(Uint8Array | null)[]} [places] where the bytes go; null or left out: into an array of their own
+   * @param {Waiting} [waiting] how it is waited for
    * @returns {Promise<Uint8Array[]>}
    */
-  async read(wanted, places = []) {
+  async read(wanted, places = [], { first = (piece) => piece, everyMs = Infinity } = {}) {
     const parts = cut(wanted.map(({ ref }) => stored(ref)), this.piece);
     const [size, turns] = [bytesToRead(wanted), this.#buffers.length];
     const length = (/** @type {number} */ piece) => Math.min(this.piece, size - piece * this.piece);
@@ -78,10 +84,11 @@ export class Readback {
     const raw = wanted.map(({ ref }, i) => (asIs(ref.type, ref.stored) && places[i]) || new Uint8Array(stored(ref)));
     const here = raw.map((bytes, i) => (bytes === places[i] || bytes.byteLength < TOUCHED ? Infinity : 0));
     const fresh = touching(raw, here);
+    const look = { submit: () => this.device.queue.submit([]), everyMs };
     try {
       for (let piece = 0; piece < parts.length; piece++) {
         const buffer = this.#buffers[piece % turns];
-        await whileTouching(mapped[piece], fresh);
+        await whileTouching(piece ? mapped[piece] : first(mapped[0]), fresh, piece ? look : null);
         const all = new Uint8Array(buffer.getMappedRange(0, length(piece)));
         for (const { of, from, at, length: words } of parts[piece]) {
           raw[of].set(all.subarray(at, at + Math.min(words, raw[of].byteLength - from)), from);
@@ -144,14 +151,27 @@ function* touching(arrays, here) {
   }
 }
 
-/** @template T @param {Promise<T>} promise @param {Generator<void>} work @returns {Promise<T>} */
-async function whileTouching(promise, work) {
+/**
+ * @template T @param {Promise<T>} promise @param {Generator<void>} work
+ * @param {{submit: () => void, everyMs: number} | null} look what makes the browser look whether it has come
+ * @returns {Promise<T>}
+ */
+async function whileTouching(promise, work, look) {
   let here = false;
   const seen = promise.finally(() => {
     here = true;
   });
   seen.catch(() => undefined);
-  while (!here && !work.next().done) await nextTask();
+  let looked = 0;
+  while (!here) {
+    const asks = look !== null && look.everyMs < Infinity;
+    if (work.next().done && !asks) break;
+    if (asks && performance.now() - looked >= look.everyMs) {
+      look.submit();
+      looked = performance.now();
+    }
+    await nextTask();
+  }
   return promise;
 }
 

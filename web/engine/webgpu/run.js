@@ -93,7 +93,8 @@ async function watched(watch, device, loaded, session, feeds, { fetch, into = []
   const waited = performance.now();
   if (wanted.some(({ ref }) => ref.nbytes)) {
     const waiter = (loaded.waiter ??= new Waiter(!software, loaded.plan.wait));
-    const reading = waiter.until(device, loaded.outputs.read(wanted));
+    const everyMs = software ? Infinity : loaded.plan.wait.everyMs;
+    const reading = loaded.outputs.read(wanted, { first: (piece) => waiter.until(device, piece), everyMs });
     // what is wrong with the run says more than that its outputs could not be read; their buffers are free again first
     await watch.told().catch((wrong) => reading.catch(() => undefined).then(() => Promise.reject(wrong)));
     const read = await reading;
