@@ -148,7 +148,8 @@ export class TuningLoop {
       const table = await queue(() => profile(plans, { repeats: 1, format: 'table', signal }));
       if ('steps' in table) await told(table.steps.map(({ step, ms }) => ({ step, ms })));
     } else {
-      await Promise.race([seen, pause(this.#policy.surveyMs)]);
+      const { surveyMs, streamSurveyMs } = this.#policy;
+      await Promise.race([seen, pause(calm.stream(this.#policy) ? streamSurveyMs : surveyMs)]);
     }
   }
 

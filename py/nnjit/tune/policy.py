@@ -32,8 +32,9 @@ STREAM = {
     "spacingMs": 2000.0,
     "restMs": 30.0,
     "longRestMs": 15.0,
-    # how long an inference is waited for that tells where the time goes
+    # how long an inference is waited for that tells where the time goes; in a stream one comes for sure
     "surveyMs": 2000.0,
+    "streamSurveyMs": 8000.0,
     # while the lab works: how often it is asked what inferences waited, and whether it waits for a pause
     "watchMs": 1000.0,
     # what one thing may take the lab of what inferences may still wait: a kernel that is laid out is to be tried, too
