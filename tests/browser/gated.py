@@ -1,6 +1,7 @@
 """A server that holds a model back: `/<name>` sends its beginning, and the rest once `/<name>/go` was asked for.
 
-Pieces that are asked for by range come at once, unless the name says otherwise.
+Pieces that are asked for by range come at once, unless the name says otherwise. `cut` never sends the rest, `again` and
+`resumes` not the first time: the second time all of it, or what is missing.
 """
 
 from __future__ import annotations
@@ -47,9 +48,12 @@ class Gate(http.server.BaseHTTPRequestHandler):
             return
         wanted = self.headers.get("Range")
         self.asked.append((name, wanted))
-        if wanted and name != "whole":
-            first, last = map(int, wanted.removeprefix("bytes=").split("-"))
-            body = self.data[first : last + 1]
+        if wanted and name not in {"whole", "again"}:
+            begin, _, last = wanted.removeprefix("bytes=").partition("-")
+            if name == "cut" and not last:
+                self._hang_up()
+                return
+            body = self.data[int(begin) : int(last) + 1 if last else None]
             self._head(206, len(body), "Mon, 02" if name == "changed" else "Sun, 01")
             self.wfile.write(body)
             return
@@ -58,13 +62,18 @@ class Gate(http.server.BaseHTTPRequestHandler):
         try:
             self.wfile.write(self.data[:first])
             gate.wait(20)
-            if name == "cut":
-                self.close_connection = True
+            whole = [wanted for other, wanted in self.asked if other == name and not wanted]
+            if name == "cut" or (name in {"again", "resumes"} and len(whole) == 1 and not wanted):
+                self._hang_up()
                 return
             self.wfile.write(self.data[first:])
         except OSError:
             self.left.append(name)  # whoever asked has gone
             self.close_connection = True
+
+    def _hang_up(self) -> None:
+        self.connection.shutdown(2)
+        self.close_connection = True
 
     def _head(self, status: int, length: int, day: str) -> None:
         self.send_response(status)

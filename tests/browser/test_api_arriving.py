@@ -109,6 +109,28 @@ def test_a_file_that_does_not_come_whole_fails_the_runs(
     assert found["left"] == 0
 
 
+@pytest.mark.parametrize("name", ["again", "resumes"])
+def test_a_transfer_that_broke_goes_on_where_readers_wait(
+    booted: Api, server_of: tuple[str, type[Gate]], name: str
+) -> None:
+    """From where it broke off, or from the first byte once more."""
+    url, seen = server_of
+    with booted.expecting("ERR_CONTENT_LENGTH_MISMATCH", "Failed to load"):
+        found = booted.run(
+            """async ([url, x]) => {
+              const creating = create(url);
+              setTimeout(() => go(url), 200);
+              const session = await creating;
+              const { y } = await session.run(feed(x));
+              await session.release();
+              return [...y.data];
+            }""",
+            [f"{url}/{name}", X.reshape(-1).tolist()],
+        )
+    np.testing.assert_allclose(np.reshape(found, Y.shape), Y, rtol=1e-4, atol=1e-4)
+    assert any(asked and asked.endswith("-") for _, asked in seen.asked)
+
+
 def test_a_signal_ends_the_transfer(booted: Api, server_of: tuple[str, type[Gate]]) -> None:
     """Before create has resolved, and after."""
     url, _ = server_of
