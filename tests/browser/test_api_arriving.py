@@ -244,6 +244,7 @@ def test_pieces_are_asked_for_where_that_is_sooner(booted: Api) -> None:
           let answers = 206;
           globalThis.fetch = async (url, { headers }) => {
             asked.push(headers.Range);
+            await new Promise((later) => setTimeout(later, 50)); // far longer than the fast stream below
             const [from, to] = headers.Range.slice(6).split('-').map(Number);
             return new Response(bytes.slice(from, to + 1), { status: answers, headers: { etag: 'v' } });
           };
