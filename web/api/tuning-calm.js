@@ -1,7 +1,7 @@
 // When the tuner rests: while the page is hidden or the battery low, and, beside a stream of inferences, between two
 // pieces of Python's work, which runs on the cores that they use. The numbers are Python's (tune/policy.py, STREAM).
 
-/** @typedef {{streamMs: number, shortMs: number, spacing: number, spacingMs: number, restMs: number, longRestMs: number, surveyMs: number, streamSurveyMs: number, watchMs: number, part: number}} StreamPolicy */
+/** @typedef {{streamMs: number, shortMs: number, spacing: number, spacingMs: number, restMs: number, longRestMs: number, surveyMs: number, streamSurveyMs: number, watchMs: number, mayMs: number, part: number}} StreamPolicy */
 
 /** On battery below this level nothing is tuned. */
 const LOW_BATTERY = 0.25;

@@ -34,7 +34,7 @@ export class TuningLoop {
   /** What the engine goes by. @type {'now' | 'idle' | undefined} */
   #paced;
   /** What inferences may still wait without a pause. */
-  #mostMs = Infinity;
+  #mostMs = 0;
 
   /** @param {Tuned} tuned @param {Ground} ground @param {string} key the plan's @param {AbortSignal} signal */
   constructor(tuned, ground, key, signal) {
@@ -67,6 +67,7 @@ export class TuningLoop {
     const coming = this.#nextRun();
     this.#paced = this.#mode;
     const { earlierMs } = progress;
+    this.#mostMs = Math.max(0, policy.mayMs - earlierMs);
     const opening = client.openLab(this.#lab, { shared, threads, mode: this.#paced, earlierMs });
     opening.catch(() => undefined);
     try {
@@ -275,7 +276,8 @@ export class TuningLoop {
   #waits(found) {
     if (!found) return;
     this.tuned.progress.delayed(found.delayedMs);
-    this.#mostMs = found.starved ? 0 : found.leftMs;
+    if (found.starved) this.#mostMs = 0;
+    else if (found.leftMs < Infinity) this.#mostMs = found.leftMs; // a lab knows its limits from the first setup on
   }
 
   /**

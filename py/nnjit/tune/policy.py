@@ -109,6 +109,9 @@ LAB: dict[str, object] = {
     "pace": PACE,
 }
 
+STREAM["mayMs"] = PACE["streamMs"] - PACE["reserveMs"]
+"""What inferences may wait in all, before a lab has said so."""
+
 GPU_PACE = {
     # a pause between inferences of this length counts as idle
     "quietMs": 12.0,
