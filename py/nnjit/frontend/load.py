@@ -32,7 +32,7 @@ def load(
     """
     try:
         proto, nodes, tensors = messages.parse(wire.strip(source) if stripped is None else stripped)
-    except DecodeError as error:
+    except (DecodeError, UnicodeDecodeError) as error:  # the second where the protobuf package is Python
         raise ModelFormatError(
             f"{source.name} is not an ONNX model: {error}",
             hint="give the .onnx file itself; if this is it, it is damaged: fetch or export it again",

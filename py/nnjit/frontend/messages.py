@@ -39,6 +39,8 @@ UNREAD = frozenset({13, 14})
 OTHER_VALUES = frozenset({6, 10, 11, 14, 15, 22, 23})
 """Fields of AttributeProto for graphs, types, sparse tensors and lists of tensors."""
 TENSOR_FIELDS = frozenset({1, 2, 8, 9, 12, 13, 14})
+TYPES = frozenset(_A.AttributeType.values())
+LOCATIONS = frozenset(onnx.TensorProto.DataLocation.values())
 
 
 @dataclass(slots=True)
@@ -181,6 +183,8 @@ def attribute(data: bytes, start: int, end: int, constant: bool = False) -> Attr
         if number == 1 and wire == LEN:
             made.name = _text(data, a, b)
         elif number == 20 and wire == VARINT:
+            if a not in TYPES:  # an unknown one counts for nothing, and only 32 bits of it count
+                return _message(onnx.AttributeProto(), data[start:end])
             made.type = a
         elif number == 3 and wire == VARINT:
             made.i = _signed(a)
@@ -197,9 +201,13 @@ def attribute(data: bytes, start: int, end: int, constant: bool = False) -> Attr
         elif number == 9 and wire == LEN:
             made.strings.append(data[a:b])
         elif number == 5 and wire == LEN:
+            if made.t is not None:  # two are to be merged
+                return _message(onnx.AttributeProto(), data[start:end])
             made.t = tensor(data, a, b)
         elif number == 21 and wire == LEN:
             made.ref_attr_name = _text(data, a, b)
+    if made.t is None and made.type == _A.TENSOR:  # an empty one, then
+        return _message(onnx.AttributeProto(), data[start:end])
     return made
 
 
@@ -211,6 +219,8 @@ def tensor(data: bytes, start: int, end: int) -> AnyTensor:
             return _message(onnx.TensorProto(), data[start:end])
         if number == 1:
             _integers(made.dims, data, wire, a, b)
+        elif number in (2, 14) and wire == VARINT and a > 127:  # of which 32 bits count
+            return _message(onnx.TensorProto(), data[start:end])
         elif number == 2 and wire == VARINT:
             made.data_type = a
         elif number == 8 and wire == LEN:
@@ -219,7 +229,7 @@ def tensor(data: bytes, start: int, end: int) -> AnyTensor:
             made.raw_data = data[a:b]
         elif number == 13 and wire == LEN:
             made.external_data.append(_entry(data, a, b))
-        elif number == 14 and wire == VARINT:
+        elif number == 14 and wire == VARINT and a in LOCATIONS:
             made.data_location = a
     if made.data_location != onnx.TensorProto.EXTERNAL and (not made.raw_data or made.data_type not in PLAIN):
         return _message(onnx.TensorProto(), data[start:end])

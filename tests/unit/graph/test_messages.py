@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -154,6 +157,71 @@ def test_graphs_in_two_pieces_are_merged() -> None:
         ).SerializeToString()
     )
     assert [n.op_type for n in parse(twice)[1]] == ["Odd", "Constant", "Relu"]
+
+
+def in_first_node(attribute: bytes) -> Any:
+    """What `parse` makes of this attribute of a Constant, and what the protobuf package does."""
+    node = (
+        helper.make_node("Constant", [], ["c"]).SerializeToString()
+        + b"\x2a"
+        + bytes([len(attribute)])
+        + attribute
+    )
+    graph = b"\x0a" + bytes([len(node)]) + node
+    data = b"\x3a" + bytes([len(graph)]) + graph
+    return parse(data)[1][0].attribute[0], onnx.ModelProto.FromString(data).graph.node[0].attribute[0]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        b"\xa0\x01\x82\x80\x80\x80\x10",  # 2^32 + INT: of an enum's number 32 bits count
+        b"\xa0\x01\x02\xa0\x01\x63",  # INT, then one that there is not
+        b"\xa0\x01\x63",
+    ],
+)
+def test_odd_numbers_of_types(kind: bytes) -> None:
+    ours, theirs = in_first_node(b"\x0a\x01i\x18\x05" + kind)
+    assert (ours.type, ours.i) == (theirs.type, theirs.i)
+
+
+def test_odd_tensors_of_constants() -> None:
+    """One in two pieces is merged, one that is not there is an empty one, numbers count by their 32 lower bits."""
+    start = b"\x0a\x05value\xa0\x01\x04"
+    pieces = b"\x2a\x02\x08\x02", b"\x2a\x06\x10\x03\x4a\x02\x01\x02"
+    for tensor in (b"", b"".join(pieces), b"\x2a\x09\x10\x83\x80\x80\x80\x10\x4a\x01\x07"):
+        ours, theirs = in_first_node(start + tensor)
+        same_tensor(ours.t, theirs.t)
+
+
+def test_external_data_is_where_a_known_place_says() -> None:
+    tensor = TensorProto(name="t", data_type=TensorProto.INT8, dims=[1], raw_data=b"\x05")
+    for place in (b"\x70\x07", b"\x70\x80\x80\x80\x80\x10", b"\x70\x01\x70\x05"):
+        graph = onnx.GraphProto(initializer=[tensor]).SerializeToString() + place
+        graph = b"\x2a" + bytes([graph[1] + len(place)]) + graph[2:]
+        data = b"\x3a" + bytes([len(graph)]) + graph
+        (ours,), (theirs,) = parse(data)[2], onnx.ModelProto.FromString(data).graph.initializer
+        assert (ours.data_location, ours.data_type, ours.name) == (
+            theirs.data_location,
+            theirs.data_type,
+            "t",
+        )
+
+
+def test_names_that_are_no_text_where_protobuf_is_python() -> None:
+    """As in the page: there the package raises UnicodeDecodeError as it reads."""
+    code = """
+import onnx
+from nnjit.errors import ModelFormatError
+from nnjit.frontend import BytesSource, load
+try:
+    load(BytesSource(b"\\x08\\x08\\x12\\x01\\xff\\x3a\\x02\\x0a\\x00", "m.onnx"))
+except ModelFormatError as error:
+    print(error)
+"""
+    env = {**os.environ, "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)
+    assert "m.onnx is not an ONNX model" in done.stdout and "0xff" in done.stdout
 
 
 def test_cut_and_changed_bytes_are_refused_by_type() -> None:
