@@ -2,7 +2,7 @@
 
 A small walker of the protobuf wire format copies everything but the data of large tensors, which it
 turns into external-data references to the model's own file (location SELF). So 500 MB of weights
-never enter Python: what is left, some 100 KB, goes to the onnx package.
+never enter Python: what is left, some 100 KB, messages.py reads.
 https://protobuf.dev/programming-guides/encoding/ and onnx.proto3 give the field numbers.
 """
 
