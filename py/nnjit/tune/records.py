@@ -25,7 +25,7 @@ from nnjit.tune.spectext import axes_of_text, check_text, public_text
 
 FORMAT = 1
 """Of the record's fields. A reader refuses every other."""
-COMPILER = 2
+COMPILER = 3
 """Raised when a step or a spec's text comes to mean something else; records of another number are not used."""
 TARGETS = ("wasm", "webgpu")
 VERDICTS = ("timed", "wrong", "trap", "timeout", "refused", "lost")
