@@ -59,7 +59,7 @@ export class GpuPace {
         this.#busy = true;
         return;
       }
-      if (waited > giveUpMs) {
+      if (waited > giveUpMs && !due) {
         throw new NnjitError('TUNING_SPENT', 'inferences have waited as long as they may, and leave no pause', { ms: this.delayedMs });
       }
       if (this.#running > 0) {
