@@ -52,7 +52,11 @@ LONG = """async () => {
   const pace = new GpuPace();
   pace.began();
   const gap = pace.gap({ quietMs: 5, patienceMs: 10, allowanceMs: 25, giveUpMs: 30 }, new AbortController().signal);
-  await new Promise((resolve) => { setTimeout(resolve, 100); });
+  const sleep = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
+  await sleep(100);
+  pace.ended();
+  pace.began(); // the next one follows at once
+  await sleep(20);
   pace.ended();
   return gap.then(() => 'read', (error) => error.code);
 }"""
