@@ -299,6 +299,7 @@ class Candidates(ABC, Generic[APlan, AMemory, ATarget, AFacts, APanels]):
             return self._swap(slot, slot.job.serving, schedule)
         except Refused as error:
             self.search.refuse(slot.job, self.winner, f"refused: {error}")
+            self.winner = None
             return None
 
     def adopted_now(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from nnjit.codegen.schedule.steps import Pack, Tile
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm.emit import emit_module
 from nnjit.runtime.local import LocalSession
+from nnjit.runtime.repack import Refused
 from nnjit.runtime.tuning import Tuning, panels_of
 from nnjit.tune import oracle
 from nnjit.tune.bench import Bench, fill_pattern
@@ -128,6 +129,29 @@ def test_an_interrupted_candidate_is_tried_again(session: LocalSession, told: bo
     assert (again["job"]["key"], again["schedule"]) == (first["job"]["key"], first["schedule"])
     tuning.report({"verdict": "timed", "base": [1.0] * 7, "mine": [2.0] * 7})
     assert trial()["schedule"] != first["schedule"]
+
+
+def test_a_winner_without_room_for_its_panels_is_not_tried_again(
+    session: LocalSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not after an interruption either, which is for those whose swap was not told of."""
+    session.run(feeds())
+    tuning = tuner(session)
+
+    def no_room(*args: Any) -> None:
+        raise Refused("there is no memory for its panels")
+
+    monkeypatch.setattr(tuning, "_swap", no_room)
+    while tuning.next()["do"] == "setup":
+        tuning.pending_probes = []
+        tuning.measured(1.0, [])
+    assert tuning.now is not None
+    job, half = tuning.now[0].job, {"base": [1.0] * 7, "mine": [0.5] * 7}
+    assert tuning.report({"verdict": "timed", **half})["won"]
+    assert tuning.adoption({"ok": True, **half}) is None
+    left = job.left()
+    tuning.relay()
+    assert job.left() == left
 
 
 def test_a_candidate_with_wrong_numbers_never_serves(
