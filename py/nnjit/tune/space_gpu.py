@@ -101,6 +101,7 @@ class _Retiled:
         return Shape(
             tile[self.row], threads.get(self.row, 1), tile[self.column], threads.get(self.column, 1), cache.depth,
             threads.get(self.depth, 1), cache.ahead, cache.twice, cache.turned,
+            cache.turned and not any(isinstance(s, Unroll) for s in self.schedule),
         )  # fmt: skip
 
 
@@ -128,6 +129,7 @@ def _tiled(spec: KernelSpec, default: Schedule, target: WgslTarget) -> Space | N
         knob("ahead", own.ahead, (True, False)),
         knob("twice", own.twice, (False, True)),
         knob("turned", own.turned, () if matrices or not gpu_products.lies_along(p) else (True, False)),
+        knob("rolled", own.rolled, () if matrices or not gpu_products.lies_along(p) else (False, True)),
         knob("block", blocks[0] if blocks else 1, (1, 4, 8)),
     )
 
@@ -143,8 +145,8 @@ def _tiled(spec: KernelSpec, default: Schedule, target: WgslTarget) -> Space | N
         blocked = c["block"] > 1 and (tiles % c["block"] or tiles <= c["block"])
         if blocked or not _possible(s, tiled.subgroup, target) or ((s.ahead or s.twice) and p.k <= s.depth):
             return None
-        if s.twice and not s.ahead:
-            return None  # the same as with it
+        if (s.twice and not s.ahead) or (s.rolled and not s.turned):
+            return None  # the same as without
         if (p.m <= s.rows // 2 and s.rows > 16) or (p.column.extent <= s.columns // 2 and s.columns > 32):
             return None  # half of each tile would be nothing
         size = p.m, p.k, p.column.extent, p.batches

@@ -16,6 +16,7 @@ from nnjit.codegen.schedule.gpu_products import in_matrices, in_words, products,
 from nnjit.codegen.schedule.group_steps import Matrix
 from nnjit.codegen.schedule.matrix_tiles import STAGES, MatrixTile
 from nnjit.codegen.schedule.product_tiles import Shape
+from nnjit.codegen.schedule.steps import Unroll
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wgsl.target import WgslTarget
 from tests.support import specs
@@ -60,6 +61,14 @@ def test_only_what_fits_a_device_is_ranked() -> None:
                 assert us > 0 and t.shared_bytes(words) <= shared and 32 * t.groups <= threads
         tiles = product_tiles.ranked(512, 1024, 512, 1, target)
         assert tiles and all(s.threads <= threads and s.shared_bytes() <= shared for _, s in tiles)
+
+
+def test_short_products_start_with_what_a_driver_compiles_soon() -> None:
+    """Both ways are listed; the one that is faster later serves at once where a run is long."""
+    short, long = (list(products(product(m, 512, 512, "f32"), LARGE)) for m in (2048, 16384))
+    assert not any(isinstance(s, Unroll) for s in short[0]) and any(isinstance(s, Unroll) for s in short[1])
+    assert [s for s in short[1] if not isinstance(s, Unroll)] == list(short[0])
+    assert any(isinstance(s, Unroll) for s in long[0])
 
 
 def test_a_tile_takes_longer_for_more_work() -> None:

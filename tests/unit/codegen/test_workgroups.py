@@ -142,6 +142,23 @@ def test_which_tiles_can_be_turned() -> None:
     assert found == {True, False}
 
 
+def test_turned_tiles_whose_stages_are_rolled() -> None:
+    for m, n, k in ((64, 64, 32), (33, 65, 20)):
+        spec, inputs = specs.matmul(RNG, m, n, k)
+        p = gpu_products.roles(spec)
+        assert p is not None
+        shape = product_tiles.Shape(32, 8, 64, 8, 16, turned=True)
+        plain = gpu_products.scheduled(spec, p, shape)
+        rolled = gpu_products.scheduled(spec, p, replace(shape, rolled=True))
+        assert [s for s in plain if s not in rolled] == [Unroll(shape_axis(plain), 4)]
+        check(spec, rolled, inputs)
+
+
+def shape_axis(schedule: Schedule) -> str:
+    """The axis that a schedule's stages go along."""
+    return next(s.axis for s in schedule if isinstance(s, Cache))
+
+
 def test_a_single_row() -> None:
     for n, k in ((4, 7), (24, 16), (33, 40)):
         spec, inputs = specs.matmul(RNG, 1, n, k)

@@ -16,7 +16,7 @@ from nnjit.codegen.schedule.facts import LANES, narrow_types, reads, values
 from nnjit.codegen.schedule.group_steps import Along, Cache, Fuse, Matrix, Patch, Team, Threads, Words
 from nnjit.codegen.schedule.matrix_tiles import HALF
 from nnjit.codegen.schedule.matrix_tiles import ranked as matrices_ranked
-from nnjit.codegen.schedule.product_tiles import Shape, ranked
+from nnjit.codegen.schedule.product_tiles import SHORT, Shape, ranked
 from nnjit.codegen.schedule.split import PART, Split
 from nnjit.codegen.schedule.steps import Block, Pack, Schedule, Step, Tile, Unroll, Vectorize
 from nnjit.codegen.schedule.words import GROUP, layout
@@ -118,8 +118,10 @@ def products(spec: KernelSpec, target: WgslTarget) -> Iterator[Schedule]:
     yield from _in_words(spec, p, target)
     yield from _in_matrices(spec, p, target)
     along = lies_along(p)
-    for _, shape in ranked(p.m, p.k, p.column.extent, p.batches, target):
+    for time, shape in ranked(p.m, p.k, p.column.extent, p.batches, target):
         if along or not shape.turned:
+            if shape.turned and time < SHORT:
+                yield scheduled(spec, p, replace(shape, rolled=True))
             yield scheduled(spec, p, shape)
 
 
@@ -280,7 +282,8 @@ def _tiled(p: Product, shape: Shape) -> Schedule:
 
 def unrolled(k: str, shape: Shape) -> list[Step]:
     """What goes with a left array that is turned."""
-    return [Patch(4, 8), Unroll(k, shape.depth // LANES // shape.slices)]
+    own = [] if shape.rolled else [Unroll(k, shape.depth // LANES // shape.slices)]
+    return [Patch(4, 8), *own]
 
 
 def lies_along(p: Product) -> bool:
