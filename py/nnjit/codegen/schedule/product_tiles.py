@@ -21,8 +21,8 @@ RATE = 185_000
 ROLLED = 1.12
 """What a product takes whose stages are not unrolled (1.02 to 1.22 in 13 cases)."""
 SHORT = 70.0
-"""Microseconds below which a product starts with stages that are not unrolled: a driver takes 0.3 to 0.6 s for the large
-tiles of the others and 0.1 to 0.25 s for these, and a first result waits for all of them."""
+"""Microseconds below which a product starts with stages that are not unrolled: a driver takes 0.3 to 0.6 s for the
+large tiles of the others and 0.1 to 0.25 s for these, and a first result waits for all of them."""
 
 
 @dataclass(frozen=True, slots=True)

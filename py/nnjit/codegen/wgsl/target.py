@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-
 SOFTWARE = 64
 """Invocations that keep a software adapter busy."""
 
