@@ -347,6 +347,7 @@ export class Plans {
    */
   async alone(request, progress, signal) {
     await this.#reopen(progress, signal, request);
+    if (this.options.provider === 'webgpu') await (await getGpu()).client.reclaim();
     return this.get(request, progress, signal);
   }
 

@@ -10,6 +10,7 @@ import { loadPlan } from './plan.js';
 import { profile, run } from './run.js';
 import { Pipelines, ShaderError } from './shader.js';
 import { measure } from './timing.js';
+import { reclaimed } from './watch.js';
 
 /** @typedef {import('./types.d.ts').GpuPlan} GpuPlan */
 /** @typedef {import('./types.d.ts').GpuFeed} GpuFeed */
@@ -96,6 +97,11 @@ export class GpuClient {
     this.#pace.began();
     return this.#guard(() => profile(this.gpu.device, this.#plan(id, key), id, feeds, repeats, context, this.facts.software))
       .finally(() => this.#pace.ended());
+  }
+
+  /** Resolves when the memory of what has been let go can be used again. */
+  reclaim() {
+    return this.#guard(() => reclaimed(this.gpu.device));
   }
 
   /** @param {string} id @param {string} key */

@@ -72,6 +72,13 @@ export class Outputs {
     return { pinned: new Uint8Array(staging.getMappedRange(), 0, nbytes) };
   }
 
+  /** A run has failed, for want of room maybe: the next one has buffers of its own. */
+  forget() {
+    this.destroy();
+    this.#readback = null;
+    this.#pinned.clear();
+  }
+
   destroy() {
     this.#readback?.destroy();
     for (const staging of this.#pinned.values()) staging.destroy();

@@ -6,6 +6,7 @@ import { Initializer } from './init.js';
 import { Outputs } from './outputs.js';
 import { COPY_DST, COPY_SRC, STORAGE, ShaderError } from './shader.js';
 import { Upload } from './upload.js';
+import { reclaimed } from './watch.js';
 
 /** @typedef {import('./types.d.ts').GpuPlan} GpuPlan */
 /** @typedef {import('./types.d.ts').GpuBinding} GpuBinding */
@@ -64,13 +65,14 @@ export class LoadedPlan {
     done.catch((fault) => {
       this.#fault = fault;
     });
-    if (this.#first) await done;
-    this.#first = false;
     this.#flight.push(done);
-    if (this.#flight.length > this.plan.submit.runs) await this.#flight.shift();
+    const most = this.#first ? 0 : this.plan.submit.runs;
+    await Promise.allSettled(this.#flight.splice(0, Math.max(0, this.#flight.length - most)));
+    this.look();
+    this.#first = false;
   }
 
-  /** Throws what was wrong with a run whose outputs stayed on the device. */
+  /** Throws what was wrong with a run whose outputs stayed on the device, once. */
   look() {
     const fault = this.#fault;
     this.#fault = null;
@@ -118,7 +120,7 @@ export class LoadedPlan {
     pass.end();
     const bound = steps.map(({ bindings }, i) => this.step(kernels[i], bindings));
     device.queue.submit([encoder.finish()]);
-    const wrong = [await device.popErrorScope(), await device.popErrorScope()].find(Boolean);
+    const wrong = (await Promise.all([device.popErrorScope(), device.popErrorScope()])).find(Boolean);
     if (wrong) {
       this.buffers.length = before;
       for (const buffer of made) buffer.destroy();
@@ -176,6 +178,25 @@ function cut({ segments, steps }, most) {
 }
 
 /**
+ * A plan's buffers: constants of the session that are there, and new ones.
+ * @param {GPUDevice} device @param {GpuPlan} plan @param {Map<number, GPUBuffer>} constants
+ * @returns {Promise<{buffers: GPUBuffer[], fresh: Map<number, GPUBuffer>, full: GPUError | null}>} fresh: new constants; full: there was no room
+ */
+async function allocate(device, plan, constants) {
+  /** @type {Map<number, GPUBuffer>} */
+  const fresh = new Map();
+  device.pushErrorScope('out-of-memory');
+  const buffers = plan.buffers.map(({ nbytes, constant }, i) => {
+    const known = constants.get(constant) ?? fresh.get(constant);
+    if (constant >= 0 && known) return known;
+    const made = device.createBuffer({ label: `${plan.key} ${i}`, size: nbytes, usage: STORAGE | COPY_SRC | COPY_DST });
+    if (constant >= 0) fresh.set(constant, made);
+    return made;
+  });
+  return { buffers, fresh, full: await device.popErrorScope() };
+}
+
+/**
  * @param {GPUDevice} device
  * @param {GpuPlan} plan
  * @param {Pipelines} pipelines of the session
@@ -188,17 +209,12 @@ function cut({ segments, steps }, most) {
 export async function loadPlan(device, plan, pipelines, constants, sources, context, session) {
   const started = performance.now();
   context.progress('compile', 0, 1);
-  /** @type {Map<number, GPUBuffer>} */
-  const fresh = new Map();
-  device.pushErrorScope('out-of-memory');
-  const buffers = plan.buffers.map(({ nbytes, constant }, i) => {
-    const known = constants.get(constant) ?? fresh.get(constant);
-    if (constant >= 0 && known) return known;
-    const made = device.createBuffer({ label: `${plan.key} ${i}`, size: nbytes, usage: STORAGE | COPY_SRC | COPY_DST });
-    if (constant >= 0) fresh.set(constant, made);
-    return made;
-  });
-  const full = await device.popErrorScope();
+  let { buffers, fresh, full } = await allocate(device, plan, constants);
+  if (full) {
+    for (const buffer of new Set(buffers)) if (![...constants.values()].includes(buffer)) buffer.destroy();
+    await reclaimed(device); // what others have let go may be all that is missing
+    ({ buffers, fresh, full } = await allocate(device, plan, constants));
+  }
   const loaded = new LoadedPlan(plan, buffers, new Upload(device, context.software ? 0 : undefined), new Outputs(device, plan.spares));
   // all at once: the browser compiles them on its own threads, and constants come in meanwhile
   const kernels = full ? [] : plan.shaders.map((shader) => pipelines.get(shader));

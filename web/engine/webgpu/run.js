@@ -95,9 +95,12 @@ async function watched(watch, device, loaded, session, feeds, { fetch, into = []
     const waiter = (loaded.waiter ??= new Waiter(!software, loaded.plan.wait));
     const everyMs = software ? Infinity : loaded.plan.wait.everyMs;
     const reading = loaded.outputs.read(wanted, { first: (piece) => waiter.until(device, piece), everyMs });
-    // what is wrong with the run says more than that its outputs could not be read; their buffers are free again first
-    await watch.told().catch((wrong) => reading.catch(() => undefined).then(() => Promise.reject(wrong)));
-    const read = await reading;
+    reading.catch(() => undefined); // what is wrong with the run says more than that its outputs could not be read
+    const read = await watch.told().then(() => reading).catch(async (wrong) => {
+      await reading.catch(() => undefined); // their buffers are free again first
+      loaded.outputs.forget(); // some may never have got any memory
+      throw wrong;
+    });
     wanted.forEach(({ at }, i) => {
       outputs[at] = read[i];
     });

@@ -3,6 +3,18 @@
 
 import { NnjitError } from '../errors.js';
 
+/**
+ * Waits until buffers that were destroyed have given their memory back: browsers free it behind the first commands that come
+ * after, and what fails for want of room sends none.
+ * @param {GPUDevice} device
+ */
+export async function reclaimed(device) {
+  for (let turn = 0; turn < 2; turn++) { // who waits for the commands may be told before the memory is freed
+    device.queue.submit([]);
+    await device.queue.onSubmittedWorkDone();
+  }
+}
+
 export class Watch {
   /** @type {Promise<GPUError | null>[]} */
   #found = [];
