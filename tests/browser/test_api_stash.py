@@ -167,11 +167,11 @@ def test_a_session_goes_from_memory_to_the_blob(booted: Api) -> None:
     found = booted.run(
         """async ([url, x]) => {
           const { Held } = await import('/api/held.js');
-          const settled = [];
+          const all = [];
           const of = Held.of;
           Held.of = (size) => {
             const held = of(size);
-            settled.push(held.settled);
+            all.push(held);
             return held;
           };
           try {
@@ -181,10 +181,11 @@ def test_a_session_goes_from_memory_to_the_blob(booted: Api) -> None:
               return [[...y.data], [...z.data]];
             };
             const first = await run(3);
-            const blobs = (await Promise.all(settled)).map((blob) => blob?.size);
+            const blobs = (await Promise.all(all.map(({ settled }) => settled))).map((blob) => blob?.size);
             const results = [first, await run(2), await run(3)];
+            const kept = all.map(({ view, arriving }) => view.byteLength + arriving.view.byteLength);
             await session.release();
-            return { results, blobs };
+            return { results, blobs, kept };
           } finally {
             Held.of = of;
           }
@@ -192,6 +193,7 @@ def test_a_session_goes_from_memory_to_the_blob(booted: Api) -> None:
         [booted.put("held.onnx", data.SerializeToString()), x.reshape(-1).tolist()],
     )
     assert found["blobs"] == [len(data.SerializeToString())]
+    assert found["kept"] == [0], "the page still holds the memory"
     for (y, z), n in zip(found["results"], (3, 2, 3), strict=True):
         np.testing.assert_allclose(np.reshape(y, (n, 600)), x[:n] @ weights, rtol=1e-4, atol=1e-4)
         np.testing.assert_array_equal(np.reshape(z, (2, 600)), table[[n, 600]])

@@ -139,6 +139,7 @@ export class Held {
   /** The memory is not needed any more: whoever reads has the Blob. */
   forget() {
     this.view = new Uint8Array(0);
+    this.arriving = { ...this.arriving, view: this.view }; // who reads still has the old one
     setTimeout(collect);
   }
 
