@@ -69,7 +69,11 @@ def test_without_pieces_the_whole_is_waited_for(
     found = booted.run(
         """async ([url, x]) => {
           let made = false;
-          const creating = create(url).finally(() => (made = true));
+          let creating;
+          await new Promise((begun) => {
+            const progress = (stage) => stage === 'parse' && begun();
+            creating = create(url, { progress }).finally(() => (made = true));
+          });
           await new Promise((later) => setTimeout(later, 300));
           const before = made;
           await go(url);
@@ -242,8 +246,10 @@ def test_pieces_are_asked_for_where_that_is_sooner(booted: Api) -> None:
           const { fetch } = globalThis;
           const asked = [];
           let answers = 206;
+          let hangs = false;
           globalThis.fetch = async (url, { headers }) => {
             asked.push(headers.Range);
+            if (hangs) await new Promise(() => undefined);
             await new Promise((later) => setTimeout(later, 50)); // far longer than the fast stream below
             const [from, to] = headers.Range.slice(6).split('-').map(Number);
             return new Response(bytes.slice(from, to + 1), { status: answers, headers: { etag: 'v' } });
@@ -263,15 +269,23 @@ def test_pieces_are_asked_for_where_that_is_sooner(booted: Api) -> None:
             announce(file, 30100);
             await waiting;
             const waited = [reader.has(0, 30100), asked.splice(0)];
+            const slow = new ArrivingFile(made());
+            hangs = true; // and the stream comes meanwhile
+            const stalled = slow.need([[10, 20]], signal);
+            await new Promise((later) => setTimeout(later, 20));
+            announce(slow.arriving, 100);
+            await stalled;
+            const came = [slow.has(10, 20), asked.splice(0)];
+            hangs = false;
             const none = new ArrivingFile(made());
             answers = 200;
             const refused = none.need([[10, 20]], signal);
-            await new Promise((later) => setTimeout(later, 20));
+            await new Promise((later) => setTimeout(later, 300)); // it has been told that there are no pieces
             announce(none.arriving, 100);
             await refused;
             const after = none.need([[200, 300]], signal).catch((error) => error.code);
             give(none.arriving);
-            return { first, guessed, waited, refused: [asked.splice(0), await after] };
+            return { first, guessed, waited, came, refused: [asked.splice(0), await after] };
           } finally {
             globalThis.fetch = fetch;
           }
@@ -281,5 +295,6 @@ def test_pieces_are_asked_for_where_that_is_sooner(booted: Api) -> None:
         "first": [True, False, [i % 251 for i in range(1000, 1003)], ["bytes=1000-1999", "bytes=5000-5999"]],
         "guessed": [True, []],
         "waited": [True, []],
+        "came": [True, ["bytes=10-19"]],
         "refused": [["bytes=10-19"], "NETWORK"],
     }

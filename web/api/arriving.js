@@ -11,6 +11,9 @@ const FIRST_GUESS = 20;
 const PATIENCE = 0.9;
 const LEAST_MS = 2;
 
+/** While a piece is waited for, the stream is seen to have come at least this often. */
+const LOOK_MS = 50;
+
 export class ArrivingFile {
   /** Pieces that are there ahead of the rest. @type {[number, number][]} */
   #pieces = [];
@@ -50,8 +53,9 @@ export class ArrivingFile {
     while (arriving && !this.has(...piece)) {
       const coming = this.#ahead(piece, signal);
       for (const guess of guesses.splice(0)) void this.#ahead(guess, signal)?.catch(() => undefined);
-      if (coming && await coming) return;
-      await arrival(arriving, piece[1], { signal, ...(this.#ranges ? { ms: this.#pieceMs } : {}) }); // the stream may stall
+      if (coming && await Promise.race([coming, arrival(arriving, piece[1], { signal, ms: LOOK_MS })])) return; // a piece may stall
+      if (coming && this.#ranges) continue;
+      await arrival(arriving, piece[1], { signal, ...(this.#ranges ? { ms: this.#pieceMs } : {}) }); // so may the stream
     }
   }
 
@@ -67,6 +71,7 @@ export class ArrivingFile {
       return undefined;
     }
     const done = this.#fetch(start, end, signal);
+    done.catch(() => undefined); // told to who waits for it
     this.#coming.push({ from: start, to: end, done });
     return done;
   }
