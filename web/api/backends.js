@@ -216,8 +216,7 @@ export class Backends {
       this.#reason = why;
       log('info', `moves to ${this.options.provider}: ${why}`);
       await before.close();
-    });
-    resume();
+    }).finally(resume);
   }
 }
 

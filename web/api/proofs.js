@@ -121,8 +121,7 @@ export class Proofs {
     const resume = await leave();
     await queue(async () => {
       if (this.#plans.latest === plan && (await this.#plans.refuse(plan.key, [...wrong.keys()]))) await this.#plans.get(plan.request, () => undefined, null);
-    });
-    resume();
+    }).finally(resume);
     this.#seen = undefined; // the new kernels are looked at after the next run
   }
 
