@@ -121,7 +121,10 @@ class Link:
         def source(b: Buffer) -> str | None:
             if b.source is not None and b not in keys:
                 r = b.source.range
-                keys[b] = f"range {r.file} {r.start}" if r else f"data {hash(b.source.raw())} {b.nbytes}"
+                # its length, too: rows of a constant may begin where it does
+                keys[b] = (
+                    f"range {r.file} {r.start} {r.length}" if r else f"data {hash(b.source.raw())} {b.nbytes}"
+                )
             return keys.get(b)
 
         for s in self.run:

@@ -1,4 +1,5 @@
-"""A table that Gather reads and the last product reads transposed is held once, and both read it right."""
+"""A table that Gather reads and the last product reads transposed is held once, and both read it right; rows of one
+are constants by themselves."""
 
 from __future__ import annotations
 
@@ -8,13 +9,17 @@ from onnx import TensorProto, helper, numpy_helper
 
 from nnjit.codegen.schedule.steps import Pack
 from nnjit.codegen.wasm.target import Target
+from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.frontend import BytesSource, load
 from nnjit.lower import sharing
 from nnjit.lower.build import lower
 from nnjit.lower.lowered import Kernel
+from nnjit.runtime.gpu_compile import compile_gpu
+from nnjit.runtime.gpu_memory import GpuMemory
 from nnjit.runtime.local import LocalSession
 
 WORDS, WIDTH, LENGTH = 4099, 68, 21
+TABLE = 48, 8192
 
 
 def tied(transposed: bool) -> tuple[bytes, np.ndarray, np.ndarray]:
@@ -66,3 +71,44 @@ def test_what_counts_as_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     """A small table does not: its second copy is nothing beside the speed of panels."""
     monkeypatch.setattr(sharing, "WORTH", 1 << 30)
     assert packings(tied(True)[0]) == 1
+
+
+def positions(length: int | str) -> bytes:
+    """x and a table's first rows, as many as x has; z and the whole table. Too large for folding to copy them."""
+    table = np.random.default_rng(2).standard_normal(TABLE).astype(np.float32)
+    nodes = [
+        helper.make_node("Shape", ["x"], ["n"], start=0, end=1),
+        helper.make_node("Squeeze", ["n"], ["m"]),
+        helper.make_node("Range", ["zero", "m", "one"], ["at"]),
+        helper.make_node("Gather", ["table", "at"], ["rows"]),
+        helper.make_node("Add", ["x", "rows"], ["y"]),
+        helper.make_node("Add", ["z", "table"], ["v"]),
+    ]
+    held = [numpy_helper.from_array(table, "table"), *(
+        numpy_helper.from_array(np.array(n, np.int64), name) for n, name in ((0, "zero"), (1, "one"))
+    )]  # fmt: skip
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, "g", [value("x", 1, [length, TABLE[1]]), value("z", 1, TABLE)],
+        [value("y", 1, None), value("v", 1, None)], held,
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]).SerializeToString()
+
+
+def test_rows_of_a_table_are_not_taken_for_more_of_them() -> None:
+    """They begin at the same byte of the file, in one plan and in those of other lengths."""
+    table = np.random.default_rng(2).standard_normal(TABLE).astype(np.float32)
+    session = LocalSession(positions("n"))
+    z = np.ones(TABLE, np.float32)
+    for length in (9, 40, 12):
+        x = np.full((length, TABLE[1]), 2, np.float32)
+        got = session.run({"x": x, "z": z})
+        np.testing.assert_array_equal(got["y"], x + table[:length])
+        np.testing.assert_array_equal(got["v"], z + table)
+
+
+def test_rows_of_a_table_on_a_gpu() -> None:
+    model, memory = load(BytesSource(positions("n"), "m"), {}), GpuMemory()
+    for length in (9, 40):
+        compile_gpu(model.bind({"x": (length, TABLE[1]), "z": TABLE}), WgslTarget(), memory)
+    assert len(memory.constants) == 3  # the table, and two parts of it
