@@ -160,7 +160,7 @@ class Linker(Link):
         keys = self._content_keys()
         fresh: dict[int, Buffer] = {}
         for b in kept:
-            at, new = self.memory.constant(keys.get(b) or f"plan {self.key} {id(b)}", b.nbytes)
+            at, new = self.memory.constant(self._key_of(b, keys), b.nbytes)
             self.address[b] = at
             if new:
                 fresh[at] = b

@@ -201,7 +201,7 @@ class _Linker(Link):
         fresh: dict[int, Buffer] = {}
         numbers: dict[int, int] = {}
         for b in kept:
-            at, new = self.memory.constant(keys.get(b) or f"plan {self.key} {id(b)}")
+            at, new = self.memory.constant(self._key_of(b, keys))
             if at not in numbers:  # else the same bytes under another name
                 numbers[at] = len(self.buffers)
                 self.buffers.append(self._checked(self._nbytes(b), at, name=b.name))

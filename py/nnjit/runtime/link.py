@@ -7,6 +7,7 @@ steps at load, what each constant holds (so that a second plan of the session fi
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 from nnjit.graph.ir import Value
@@ -15,6 +16,9 @@ from nnjit.lower.tensors import Buffer
 from nnjit.lower.turns import loops, unrolled
 from nnjit.runtime.memory import Span
 from nnjit.runtime.plan import HostRef, HostSite
+
+UNKNOWN = count()
+"""Numbers of constants that the reference makes."""
 
 
 class Link:
@@ -143,6 +147,11 @@ class Link:
                     # several kernels may write one buffer (a concatenation): the key grows with each
                     keys[b] = f"{keys.get(b, '')}({s.spec.key} {inputs})"
         return keys
+
+    def _key_of(self, b: Buffer, keys: dict[Buffer, str]) -> str:
+        """What the session's memory knows a constant by: what it holds, or where that is not known a name that it
+        never had, because a plan may be made again under the same key."""
+        return keys.get(b) or f"plan {self.key} {next(UNKNOWN)}"
 
     def _needed(self, fresh: set[Buffer]) -> set[int]:
         """Steps at load whose results are not there yet, and the steps those read from."""

@@ -3,6 +3,8 @@ are constants by themselves."""
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -112,3 +114,20 @@ def test_rows_of_a_table_on_a_gpu() -> None:
     for length in (9, 40):
         compile_gpu(model.bind({"x": (length, TABLE[1]), "z": TABLE}), WgslTarget(), memory)
     assert len(memory.constants) == 3  # the table, and two parts of it
+
+
+def test_what_the_reference_makes_at_load_is_made_again_for_a_plan_made_again() -> None:
+    """Under the same key, where an object of the plan before may have left its address to one of another content."""
+    graph = helper.make_graph(
+        [helper.make_node("Det", ["w"], ["d"]), helper.make_node("Mul", ["x", "d"], ["y"])], "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.zeros((600, 600), np.float32), "w")],
+    )  # fmt: skip
+    data = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]).SerializeToString()
+    model, memory = load(BytesSource(data, "m"), {}), GpuMemory()
+    for n in range(6):
+        plan = compile_gpu(model.bind({}), WgslTarget(), memory, key="same")
+        assert plan.init and len([k for k in memory.constants if k.startswith("plan")]) == n + 1
+        del plan
+        gc.collect()
