@@ -179,6 +179,7 @@ export class GpuLab {
       await watch.told();
       await this.device.queue.onSubmittedWorkDone();
     }).catch((cause) => {
+      watch.close();
       this.#free(ready);
       throw cause;
     });

@@ -93,8 +93,7 @@ export async function measure(device, probes, pace, policy, signal) {
       device.pushErrorScope('validation');
       const buffers = shader.bindings.map(({ nbytes }) => device.createBuffer({ size: nbytes, usage: STORAGE }));
       const group = kernel.bind(buffers.map((buffer) => ({ buffer })));
-      const wrong = await device.popErrorScope();
-      if (wrong) throw new Error(`${name}: ${wrong.message}`);
+      const refused = device.popErrorScope();
       /** A sample at a time, so that no inference waits for more. @param {number} inner */
       const sample = async (inner) => {
         await pace.gap(policy, signal);
@@ -106,6 +105,8 @@ export async function measure(device, probes, pace, policy, signal) {
         }
       };
       try {
+        const wrong = await refused;
+        if (wrong) throw new Error(`${name}: ${wrong.message}`);
         found[name] = await slope(sample, clock.precise ? SAMPLE_MS : WALL_MS);
       } finally {
         for (const buffer of buffers) buffer.destroy();
