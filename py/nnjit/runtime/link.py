@@ -25,6 +25,8 @@ class Link:
     """`run`: the steps of an inference. `once`: those done at load. `loops`: whether the target's plans have loops."""
 
     loops = False
+    key: str
+    """Of the plan."""
 
     def __init__(self, lowered: Lowered) -> None:
         self.lowered = lowered
