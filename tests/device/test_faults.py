@@ -203,6 +203,50 @@ def test_a_feed_that_was_destroyed_is_no_stale_result(gpu: Api) -> None:
         assert told["after"] == [0.0] * 6
 
 
+def test_a_first_run_that_fails_keeps_no_output_and_is_told_once(gpu: Api) -> None:
+    found = gpu.run(
+        """async ([path]) => {
+          const nnjit = (await import('/nnjit.js')).default;
+          const session = await create(path, { executionProviders: ['webgpu'], preferredOutputLocation: 'gpu-buffer' });
+          const { prototype } = GPUDevice;
+          const { createBuffer } = prototype;
+          const outputs = [];
+          prototype.createBuffer = function (how) {
+            const made = createBuffer.call(this, how);
+            const { destroy } = made;
+            const noted = { gone: false };
+            if (how.label === 'z') outputs.push(noted);
+            made.destroy = () => {
+              noted.gone = true;
+              destroy.call(made);
+            };
+            return made;
+          };
+          try {
+            const x = T('float32', new Float32Array(8).fill(1), [2, 4]);
+            await session.prepare({ x: [2, 4] });
+            const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+            const buffer = nnjit.env.webgpu.device.createBuffer({ size: 32, usage });
+            const fed = nnjit.Tensor.fromGpuBuffer(buffer, { dataType: 'float32', dims: [2, 4] });
+            buffer.destroy();
+            const { code } = await failure(session.run({ x: fed }));
+            const after = outputs.map(({ gone }) => gone);
+            const { z } = await session.run({ x });
+            const values = Array.from(await z.getData());
+            z.dispose();
+            return { code, after, values, last: outputs.map(({ gone }) => gone) };
+          } finally {
+            Object.assign(prototype, { createBuffer });
+            await session.release();
+          }
+        }""",
+        [gpu.put("tiny.onnx", tiny())],
+    )
+    y = np.maximum(np.ones((2, 4), np.float32) @ tiny_weight(), 0)
+    assert found["code"] == "BAD_PLAN" and found["after"] == [True] and found["last"] == [True, True]
+    assert found["values"] == y.reshape(-1).tolist()
+
+
 @pytest.mark.skipif(vendor() == "swiftshader", reason="its memory is this machine's")
 def test_the_memory_of_the_device_runs_out(gpu: Api) -> None:
     """Runs of new shapes and of a plan that is there meet a typed error or give a result, and afterwards the result."""

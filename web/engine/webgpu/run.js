@@ -33,20 +33,25 @@ import { Watch } from './watch.js';
 export async function run(device, loaded, session, feeds, options, context, software) {
   loaded.look();
   const watch = new Watch(device, `plan "${loaded.key}"`);
+  /** @type {GPUBuffer[]} */
+  const staying = [];
   watch.open();
   try {
-    return await watched(watch, device, loaded, session, feeds, options, context, software);
+    return await watched(watch, staying, device, loaded, session, feeds, options, context, software);
+  } catch (cause) {
+    for (const buffer of staying) buffer.destroy(); // nobody gets them, and their memory may be what is missing
+    throw cause;
   } finally {
     watch.close();
   }
 }
 
 /**
- * @param {Watch} watch open @param {GPUDevice} device @param {LoadedPlan} loaded @param {string} session @param {GpuFeed[]} feeds
+ * @param {Watch} watch open @param {GPUBuffer[]} staying gets those of outputs that stay @param {GPUDevice} device @param {LoadedPlan} loaded @param {string} session @param {GpuFeed[]} feeds
  * @param {RunOptions} options @param {Context} context @param {boolean} software
  * @returns {Promise<{outputs: GpuOutput[], ms: number, segments: {kind: string, ms: number}[]}>}
  */
-async function watched(watch, device, loaded, session, feeds, { fetch, into = [], stay = [], pin = [] }, context, software) {
+async function watched(watch, staying, device, loaded, session, feeds, { fetch, into = [], stay = [], pin = [] }, context, software) {
   const start = performance.now();
   const { plan } = loaded;
   const most = software ? plan.submit.softwareFlops : plan.submit.flops;
@@ -84,8 +89,11 @@ async function watched(watch, device, loaded, session, feeds, { fetch, into = []
   const wanted = [];
   refs.forEach((ref, at) => {
     if (ref.host) outputs[at] = /** @type {HostValue} */ (values.get(ref.name) ?? loaded.values.get(ref.name));
-    else if (stay[at] && asIs(ref.type, ref.stored)) outputs[at] = { gpuBuffer: kept(device, encoder, loaded, ref) };
-    else wanted.push({ ref, buffer: loaded.buffer(ref.buffer), place: placeFor(ref, into[at]), pin: Boolean(pin[at]), at });
+    else if (stay[at] && asIs(ref.type, ref.stored)) {
+      const gpuBuffer = kept(device, encoder, loaded, ref);
+      staying.push(gpuBuffer);
+      outputs[at] = { gpuBuffer };
+    } else wanted.push({ ref, buffer: loaded.buffer(ref.buffer), place: placeFor(ref, into[at]), pin: Boolean(pin[at]), at });
   });
   loaded.outputs.encode(encoder, wanted);
   device.queue.submit([encoder.finish()]);
