@@ -362,8 +362,8 @@ export class Plans {
       await compiler.rpc.call('release', { session: id }).catch(() => undefined);
     }
     if (!id || this.options.provider === 'reference') return 0;
-    const engine = await this.#runner();
-    if (engine.death || engine.generation !== this.#engineGeneration) return 0;
+    const engine = await this.#runner().catch(() => null); // one that is gone, and cannot be had again, holds nothing
+    if (!engine || engine.death || engine.generation !== this.#engineGeneration) return 0;
     const answer = await engine.client.releaseSession(id).catch(() => ({ freed: 0 }));
     return answer.freed;
   }

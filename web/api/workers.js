@@ -92,8 +92,8 @@ async function currentGpu() {
   const running = await gpu?.catch(() => undefined);
   const theirs = env.webgpu.device && env.webgpu.device !== running?.client.gpu.device;
   if (!running || running.client.death || theirs) {
-    const lost = running?.client.death && !theirs;
-    gpu = startGpu(lost ? undefined : env.webgpu.device);
+    if (!theirs) env.webgpu.device = undefined; // lost: where there is no other, it is not taken for the caller's next time
+    gpu = startGpu(env.webgpu.device);
   }
   return /** @type {Promise<Gpu>} */ (gpu);
 }
