@@ -61,6 +61,38 @@ def test_arrays_come_ahead_within_bounds(page: Page) -> None:
     }
 
 
+def test_threads_that_do_not_start_are_not_asked_again(page: Page) -> None:
+    """Their script fails, or the page may start none: runs go on without."""
+    assert page.evaluate(
+        """async () => {
+          const { Spares } = await import('/engine/spares.js');
+          const policy = { leastBytes: 1000, mostBytes: 100000, share: 1, ahead: 3, threads: 1, idleMs: 60000 };
+          const { Worker } = globalThis;
+          const found = [];
+          try {
+            for (const made of [
+              () => new Worker(URL.createObjectURL(new Blob(['throw new Error("no")'])), { type: 'module' }),
+              () => { throw new DOMException('no', 'SecurityError'); },
+            ]) {
+              let started = 0;
+              globalThis.Worker = function () {
+                started++;
+                return made();
+              };
+              const spares = new Spares();
+              const taken = [spares.take(9000, policy, 0), spares.take(9000, policy, 0)];
+              for (let i = 0; i < 400 && spares.held; i++) await new Promise((done) => setTimeout(done, 5));
+              for (let i = 0; i < 4; i++) taken.push(spares.take(9000, policy, 0));
+              found.push([started, spares.held, taken.every((each) => each === null)]);
+            }
+          } finally {
+            globalThis.Worker = Worker;
+          }
+          return found;
+        }"""
+    ) == [[1, 0, True], [1, 0, True]]
+
+
 def test_many_runs_hold_no_more_memory_than_a_few(api: Api) -> None:
     """Outputs are right and each is its own, whoever made their memory."""
     shape = [1024, 512]  # 2 MB

@@ -16,6 +16,8 @@ export class Spares {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #end;
   #asked = 0;
+  /** The browser starts no threads for this: it is not asked again. */
+  #refused = false;
 
   /**
    * An array of so many bytes, whatever is in it, that is the caller's from now on; null where none is ready. The first
@@ -23,7 +25,7 @@ export class Spares {
    * @param {number} nbytes @param {SparePolicy | undefined} policy @param {number} threads that are busy while runs are under way
    */
   take(nbytes, policy, threads) {
-    if (!policy || nbytes < policy.leastBytes) return null;
+    if (!policy || this.#refused || nbytes < policy.leastBytes) return null;
     const most = Math.min(policy.mostBytes, policy.share * deviceBytes());
     const helpers = Math.min(policy.threads, (globalThis.navigator?.hardwareConcurrency ?? 1) - threads);
     if (helpers < 1 || nbytes > most) return null;
@@ -46,7 +48,14 @@ export class Spares {
   /** @param {number} nbytes @param {Size} size @param {number} most helpers @returns {boolean} whether one of them has time */
   #order(nbytes, size, most) {
     let helper = this.#helpers.find(({ orders }) => !orders.length);
-    if (!helper && this.#helpers.length < most) this.#helpers.push((helper = this.#start()));
+    if (!helper && this.#helpers.length < most) {
+      try {
+        this.#helpers.push((helper = this.#start()));
+      } catch {
+        this.#refuse();
+        return false;
+      }
+    }
     helper ??= this.#helpers.find(({ orders }) => orders.length < 2); // one more, for the time until the next call
     if (!helper) return false;
     helper.orders.push(nbytes);
@@ -69,8 +78,17 @@ export class Spares {
       else this.held -= nbytes;
       if (!data) size.ahead = 0; // no room: the next miss asks for one again
     };
-    worker.onerror = () => this.clear(); // runs make their own
+    worker.onerror = (event) => {
+      event.preventDefault();
+      this.#refuse();
+    };
     return helper;
+  }
+
+  /** Runs make their own from now on. */
+  #refuse() {
+    this.#refused = true;
+    this.clear();
   }
 
   /** Where nothing was asked for all the time, the memory and the threads go. @param {number} ms */
