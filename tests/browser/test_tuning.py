@@ -246,7 +246,7 @@ def test_tuning_keeps_out_of_the_way(tuned: Api) -> None:
           const steady = session.tuning.status();
           Object.defineProperty(document, 'visibilityState', { value: 'hidden', configurable: true });
           const ends = ({ state, reason }) => state === 'done' || reason === 'the page is hidden';
-          for (let i = 0; i < 300 && !ends(session.tuning.status()); i++) await wait(100); // what was begun is ended first
+          for (let i = 0; i < 300 && !ends(session.tuning.status()); i++) await wait(100); // it ends what it began
           const hidden = session.tuning.status();
           await wait(600);
           const still = session.tuning.status();
