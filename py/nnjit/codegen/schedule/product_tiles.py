@@ -28,7 +28,7 @@ large tiles of the others and 0.1 to 0.25 s for these, and a first result waits 
 @dataclass(frozen=True, slots=True)
 class Shape:
     """A workgroup's tile: rows and columns, how many threads along each, and the depth of the shared arrays. turned:
-    the left array is, the sums of a stage are unrolled, and threads stand in patches of 4 x 8."""
+    the left array is, the sums of a stage are unrolled unless it is rolled, and threads stand in patches of 4 x 8."""
 
     rows: int
     down: int
@@ -138,7 +138,7 @@ def microseconds(s: Shape, m: int, k: int, n: int, batches: int, target: WgslTar
     """What a product of m rows, n columns and a sum of k elements takes."""
     if s.rolled:
         own = microseconds(replace(s, rolled=False), m, k, n, batches, target)
-        return LAUNCH + (own - LAUNCH) * (ROLLED if s.turned else 1.0)
+        return LAUNCH + (own - LAUNCH) * ROLLED
     share = together(s.rows, s.columns, m, n, batches, target)
     times = STAGES.get(s if s.ahead else replace(s, ahead=True))
     if times is None:
