@@ -45,12 +45,14 @@ def on_kernels(model: bytes, feeds: Arrays, convolution: str = "auto") -> dict[s
     return dict(out)
 
 
-def native(model: bytes, feeds: Arrays) -> dict[str, Any]:
-    """What onnxruntime answers."""
+def native(model: bytes, feeds: Arrays, optimised: bool = True) -> dict[str, Any]:
+    """What onnxruntime answers; optimised: as it is used, its graph transformations on."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    if not optimised:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except ort.capi.onnxruntime_pybind11_state.NotImplemented:
