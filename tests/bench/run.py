@@ -12,6 +12,7 @@
     python3 serve.py bench --starts                 what it costs to start a second thread for a short run
     python3 serve.py bench --gpu [PART,...]         WebGPU: products, vectors, rows, models (see gpu.py)
     python3 serve.py bench --compiling [MODEL,...]  what Python takes for a first plan, by stage (see compiling.py)
+    python3 serve.py bench --decode [STUDY,...]     lengths that change every run: tokens, sentences (see decode.py)
     python3 serve.py bench --first [MODEL,...]      the way to a first result, from the file on (see first.py)
     python3 serve.py bench --records [postgres]     the kernel database under load; no browser
     python3 serve.py bench --claims [STUDY ...]     the tuner held to its claims, study by study (claims/main.py)
@@ -45,6 +46,7 @@ from tests.bench import (  # noqa: E402
     blocked,
     compiling,
     convolutions,
+    decode,
     first,
     gpu,
     leak,
@@ -346,6 +348,8 @@ def main(argv: list[str] | None = None) -> int:
         return gpu.main([a for a in given if a != "--gpu"])
     if given[:1] == ["--compiling"]:
         return compiling.main(given[1:])
+    if given[:1] == ["--decode"]:
+        return decode.main(given[1:])
     if given[:1] == ["--first"]:
         return first.main(given[1:])
     if given[:1] == ["--claims"]:

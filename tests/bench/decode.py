@@ -1,0 +1,127 @@
+"""Inputs whose lengths change with every run, nnjit and onnxruntime-web in turn in one page.
+
+    python3 serve.py bench --decode                          a decoder of GPT-2's size, and sentences to MiniLM
+    python3 serve.py bench --decode sentences --threads 2
+    python3 serve.py bench --decode tokens --layers 4 --prompt 20 --tokens 40
+
+*tokens*: a prompt, then one token a run, which is fed the keys and values of the runs before; the same tokens to
+both. *sentences*: lengths drawn from 5 to 120. Times are ms of run() with whatever it waits for, such as a plan.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+import zlib
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from playwright.sync_api import Page
+
+from tests.models import catalogue, inputs
+from tests.support import decoder_models
+from tests.support.browser import Lab, started
+from tests.support.codec import Packer, bundle
+
+LIBRARIES = ("nnjit", "onnxruntime-web")
+FIRST = 3
+"""Runs that are not judged by the median: the prompt, and the two that show how lengths change."""
+SHORTEST, LONGEST, SENTENCES = 5, 120, 30
+
+
+def model_file(size: decoder_models.Size) -> Path:
+    """The decoder's file, kept until its builder changes."""
+    recipe = Path(decoder_models.__file__).read_bytes() + repr(size).encode()
+    path = catalogue.CACHE / f"decoder-{size.layers}x{size.hidden}-{zlib.crc32(recipe):08x}.onnx"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for old in path.parent.glob(f"decoder-{size.layers}x{size.hidden}-????????.onnx"):
+            old.unlink()
+        path.write_bytes(decoder_models.decoder(size))
+    return path
+
+
+def tokens(page: Page, lab: Lab, options: argparse.Namespace) -> dict[str, Any]:
+    size = replace(decoder_models.GPT2, layers=options.layers)
+    path = model_file(size)
+    url = lab.site.mount("decode", path.parent) + path.name
+    count = options.prompt + options.tokens
+    ids = np.random.default_rng(3).integers(0, size.vocabulary, count).tolist()
+    shape = {"layers": size.layers, "heads": size.heads, "depth": size.depth}
+    found: dict[str, Any] = page.evaluate("(a) => bench.tokens(...a)", [url, shape, ids, options.prompt])
+    return {"size": asdict(size), "prompt": options.prompt, "times": found}
+
+
+def sentences(page: Page, lab: Lab, options: argparse.Namespace) -> dict[str, Any]:
+    model = catalogue.MODELS["minilm"]
+    url = lab.site.mount("m/minilm", model.path().parent) + model.path().name
+    lengths = np.random.default_rng(11).integers(SHORTEST, LONGEST + 1, SENTENCES).tolist()
+    packer = Packer()
+    feeds = [inputs.minilm(1, n, seed=n) for n in lengths]
+    packed = [{name: packer.add(value) for name, value in each.items()} for each in feeds]
+    output = next(iter(model.expected(0)))
+    data = lab.site.put("decode/sentences.bin", bundle({"inputs": packed, "output": output}, packer.blob))
+    found: dict[str, Any] = page.evaluate("(a) => bench.sentences(...a)", [url, data])
+    return {"lengths": lengths, "times": found}
+
+
+def line(name: str, times: dict[str, Any]) -> str:
+    """A row: the first run, the median of those judged, the worst of them that waited for no plan, and of all."""
+    ms, cold = times["ms"], set(times["cold"])
+    later = ms[FIRST:]
+    warm = [value for at, value in enumerate(ms) if at >= FIRST and at not in cold]
+    cells = [ms[0], statistics.median(later), max(warm, default=float("nan")), max(later), sum(ms)]
+    plans = f"{times['plans']} plans, runs that waited: {sorted(cold)}" if times["plans"] else ""
+    return (
+        f"{name:>18s}" + "".join(f"{value:12.1f}" for value in cells) + f"   off {times['off']:.1g}   {plans}"
+    )
+
+
+STUDIES = {"tokens": tokens, "sentences": sentences}
+HEAD = f"{'ms':>18s}" + "".join(
+    f"{name:>12s}" for name in ("first run", "median", "worst warm", "worst", "all runs")
+)
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="bench --decode", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("studies", nargs="?", default=",".join(STUDIES))
+    parser.add_argument("--threads", default="1,2", help="default %(default)s")
+    parser.add_argument("--layers", type=int, default=decoder_models.GPT2.layers)
+    parser.add_argument("--prompt", type=int, default=100, help="its length; default %(default)s")
+    parser.add_argument("--tokens", type=int, default=64, help="after the prompt; default %(default)s")
+    parser.add_argument("--backend", default="wasm", choices=("wasm", "webgpu"))
+    parser.add_argument("--libraries", default=",".join(LIBRARIES))
+    parser.add_argument("--out", type=Path, help="a folder for decode-DATE.json")
+    options = parser.parse_args(arguments)
+    record: dict[str, Any] = {"date": time.strftime("%Y-%m-%dT%H:%M:%S"), "rows": []}
+    with started() as lab:
+        for threads in map(int, options.threads.split(",")):
+            for study in options.studies.split(","):
+                page = lab.page()
+                page.set_default_timeout(0)
+                page.evaluate(
+                    """async (how) => {
+                      window.bench = await import('/t/bench/decode.js');
+                      await bench.start(...how);
+                    }""",
+                    [options.libraries.split(","), threads, options.backend],
+                )
+                found = STUDIES[study](page, lab, options)
+                page.context.close()
+                record["rows"].append({"study": study, "threads": threads, **found})
+                print(f"\n{study}, {threads} thread(s)\n{HEAD}")
+                for name, times in found["times"].items():
+                    print(line(name, times), flush=True)
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        path = options.out / f"decode-{time.strftime('%Y%m%d-%H%M%S')}.json"
+        path.write_text(json.dumps(record, indent=1) + "\n")
+        print(path)
+    return 0
