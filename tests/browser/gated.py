@@ -1,7 +1,7 @@
 """A server that holds a model back: `/<name>` sends its beginning, and the rest once `/<name>/go` was asked for.
 
 Pieces that are asked for by range come at once, unless the name says otherwise. `cut` never sends the rest, `again` and
-`resumes` not the first time: the second time all of it, or what is missing.
+`resumes` not the first time: the second time all of it, or what is missing. `stalls` sends nothing more, however long.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Gate(http.server.BaseHTTPRequestHandler):
         first = len(self.data) // 3
         try:
             self.wfile.write(self.data[:first])
-            gate.wait(20)
+            gate.wait(None if name == "stalls" else 20)
             whole = [wanted for other, wanted in self.asked if other == name and not wanted]
             if name == "cut" or (name in {"again", "resumes"} and len(whole) == 1 and not wanted):
                 self._hang_up()

@@ -177,26 +177,38 @@ def test_a_run_can_be_given_up_and_another_waits(booted: Api, server_of: tuple[s
     np.testing.assert_allclose(np.reshape(found["y"], Y.shape), Y, rtol=1e-4, atol=1e-4)
 
 
-def test_a_released_session_stops_its_transfer(booted: Api, server_of: tuple[str, type[Gate]]) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_released_session_stops_its_transfer(
+    booted: Api, server_of: tuple[str, type[Gate]], backend: str
+) -> None:
+    """Runs that wait for weights which do not come end at once, and nothing is left of the session."""
     url, _ = server_of
     found = booted.run(
-        """async (url) => {
+        """async ([url, x, backend]) => {
           const { Held } = await import('/api/held.js');
           const of = Held.of;
           let held;
           Held.of = (size) => (held = of(size));
           try {
-            const session = await create(url);
+            const session = await create(url, { executionProviders: [backend] });
+            const runs = [failure(session.run(feed(x))), failure(session.run(feed(x)))];
             await session.release();
+            const codes = (await Promise.all(runs)).map(({ code, typed }) => typed && code);
             const ended = await held.arrived.then(() => 'came', (error) => error.code);
-            return { ended, blob: await held.settled, left: await sessions() };
+            return { codes, ended, state: session.state, blob: await held.settled, left: await sessions() };
           } finally {
             Held.of = of;
           }
         }""",
-        f"{url}/ranges",
+        [f"{url}/stalls", X.reshape(-1).tolist(), backend],
     )
-    assert found == {"ended": "ABORTED", "blob": None, "left": 0}
+    assert found == {
+        "codes": ["SESSION", "SESSION"],
+        "ended": "SESSION",
+        "state": "released",
+        "blob": None,
+        "left": 0,
+    }
 
 
 def test_external_data_may_be_on_its_way(booted: Api, server_of: tuple[str, type[Gate]]) -> None:

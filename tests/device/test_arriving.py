@@ -32,3 +32,19 @@ def test_weights_come_after_the_kernels(gpu: Api) -> None:
     expected = x @ weights[0] @ weights[1] @ weights[2]
     np.testing.assert_allclose(np.reshape(found["y"], expected.shape), expected, rtol=1e-4, atol=1e-4)
     assert any(asked for _, asked in seen.asked)
+
+
+def test_a_released_session_ends_runs_that_wait(gpu: Api) -> None:
+    """The rest never comes."""
+    model, _ = layers()
+    with gated(model.SerializeToString()) as (url, _):
+        found = gpu.run(
+            """async ([url, width]) => {
+              const session = await create(url, { executionProviders: ['webgpu'] });
+              const run = failure(session.run({ x: T('float32', new Float32Array(width), [1, width]) }));
+              await session.release();
+              return (await run).code;
+            }""",
+            [f"{url}/stalls", WIDTH],
+        )
+    assert found == "SESSION"

@@ -58,6 +58,7 @@ export class Backends {
   get compiled() { return this.#now.compiled; }
   get description() { return this.#now.description; }
   get files() { return this.#now.files; }
+  get sources() { return this.#now.sources; }
   get loaded() { return this.#now.loaded; }
   get latest() { return this.#now.latest; }
   get state() { return this.#now.state; }

@@ -82,6 +82,7 @@ export class Held {
 
   /** @param {Uint8Array} chunk copied; RangeError where more comes than there is room for */
   add(chunk) {
+    if (this.#dropped) return; // the last of a transfer that was ended
     this.view.set(chunk, this.#got);
     this.#got += chunk.byteLength;
     if (this.#got > this.#told) announce(this.arriving, this.#told = this.#got);
@@ -93,6 +94,11 @@ export class Held {
   /** Bytes that readers know of. */
   #told = 0;
 
+  /** Some have not come yet. */
+  get missing() {
+    return this.#told < this.view.byteLength;
+  }
+
   /** The same bytes come once more, from the first one on. */
   rewind() {
     this.#got = 0;
@@ -100,7 +106,7 @@ export class Held {
 
   /** No more will come. @param {Error} error */
   fail(error) {
-    if (this.#told < this.view.byteLength) give(this.arriving);
+    if (this.missing) give(this.arriving);
     this.#end(error);
     this.drop();
   }

@@ -217,9 +217,14 @@ export class InferenceSession {
     return wanted;
   }
 
-  /** Gives the memory back, after what is already queued. A second call does nothing. @returns {Promise<void>} */
+  /**
+   * Gives the memory back, after what is already queued; of that, what waits for bytes of the model that have not come ends
+   * with `SESSION`. A second call does nothing.
+   * @returns {Promise<void>}
+   */
   async release() {
     if (this.#released) return;
+    for (const source of this.#plans.sources) source.giveUp(released(this.#plans.id));
     await this.#proofs.stop();
     await this.tuning.pause();
     await this.#queue(async () => {

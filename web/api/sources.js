@@ -32,6 +32,12 @@ export class Source {
       stop();
       kept.drop();
     };
+    /** Nobody wants what has not come: who waits for it hears why. @param {NnjitError} reason */
+    this.giveUp = (reason) => {
+      if (!(kept instanceof Held) || !kept.missing) return;
+      kept.fail(reason);
+      stop();
+    };
     /** @type {Bytes} */
     this.bytes = kept instanceof Held ? kept.arriving : kept.blob;
     this.arrived = kept instanceof Held ? kept.arrived.then(() => {
