@@ -33,7 +33,7 @@ from nnjit.runtime.gpu_compile import compile_gpu
 from nnjit.runtime.gpu_memory import GpuMemory
 from nnjit.tune.space import Space
 from nnjit.tune.space_gpu import gpu_space
-from tests.bench.gpu import attention, product_spec
+from tests.bench.gpu_specs import attention_model, product_spec
 from tests.bench.gpu_tables import spaces_table
 from tests.device.conftest import ADAPTER, executable, flags, vendor
 from tests.support.browser import Lab
@@ -178,7 +178,7 @@ def kernels(family: str, target: WgslTarget) -> Iterator[tuple[str, KernelSpec]]
             yield f"1 {k} {n} {right}", product_spec(1, k, n, "f32", right, constant=True)
     elif family == "attention":
         for heads, length, depth in ATTENTIONS:
-            data = attention(heads, length, depth, "f32")
+            data = attention_model(heads, length, depth, "f32")
             shapes = dict.fromkeys("qkv", (1, heads, length, depth))
             yield f"{heads} {length} {depth}", first_kernel(data, shapes, target)
     elif family == "rows":
