@@ -12,7 +12,7 @@ from typing import TypeAlias
 from nnjit.codegen.dtypes import SIZES
 from nnjit.codegen.schedule import inner
 from nnjit.codegen.schedule.gpu_attention import FEW_ROWS
-from nnjit.codegen.schedule.gpu_products import split_of
+from nnjit.codegen.schedule.gpu_products import best_split, split_of
 from nnjit.codegen.schedule.gpu_rules import gpu_schedule, plain
 from nnjit.codegen.schedule.parts import parts_of
 from nnjit.codegen.schedule.rules import default_schedule
@@ -73,6 +73,19 @@ def split_sum(spec: KernelSpec, target: AnyTarget) -> Split | None:
     return split_of(spec, target) if isinstance(target, WgslTarget) else parts_of(spec, target)
 
 
+UNSURE = 1.5
+"""Two ways of which one should take at most so many times as long as the other are worth a try."""
+
+
+@lru_cache(DECISIONS)
+def other_split(spec: KernelSpec, target: AnyTarget) -> Split | None:
+    """How the sum of a product could be divided on a GPU, where it is not clear whether that pays."""
+    if not isinstance(target, WgslTarget):
+        return None
+    split, ratio = best_split(spec, target)
+    return split if 1 / UNSURE < ratio < UNSURE else None
+
+
 @lru_cache(DECISIONS)
 def split_rows(spec: KernelSpec, target: AnyTarget) -> Passes | None:
     """The kernels, one a pass, of a few rows so long that threads share each; a GPU's workgroup has a row by itself."""
@@ -81,7 +94,7 @@ def split_rows(spec: KernelSpec, target: AnyTarget) -> Passes | None:
 
 def clear() -> None:
     """Forgets what was decided, as a benchmark of compiling needs it."""
-    for decision in (schedule_of, split_sum, split_rows):
+    for decision in (schedule_of, split_sum, other_split, split_rows):
         decision.cache_clear()
 
 

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from nnjit.codegen.dtypes import SIZES
 from nnjit.codegen.epilogue import fewer
 from nnjit.codegen.expr import UnsupportedExpr
-from nnjit.codegen.wasm.target import Target
+from nnjit.codegen.schedule.split import Split
+from nnjit.codegen.spec import KernelSpec
+from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.graph.ir import Graph, Node, Value
 from nnjit.lower import ops  # noqa: F401  (fills the registry)
-from nnjit.lower.backend import AnyTarget, Code, attention_forms, holds, stores
+from nnjit.lower.backend import AnyTarget, Code, attention_forms, holds, other_split, split_sum, stores
 from nnjit.lower.context import Context
-from nnjit.lower.forms import ALGORITHM, FUSION, ORDER, Choice, Forms
+from nnjit.lower.forms import ALGORITHM, FUSION, ORDER, PARTS, Choice, Forms
 from nnjit.lower.joining import place_in_reader
 from nnjit.lower.kernels import Kernels
 from nnjit.lower.layout import Layout
@@ -45,6 +47,7 @@ class Build(Kernels):
         self.graph = graph
         self.forms = forms or Forms()
         self.choices: dict[tuple[Node, str], Choice] = {}
+        self.summed: dict[Node, str] = {}  # the spec that a node's question about parts is of
         self.weights = sum(v.const.nbytes for v in graph.constants() if v.const is not None)
         self.grown = 0  # bytes that weights kept in another form take more
         self.tiles: dict[Node, int] | None = None  # of convolutions by Winograd, once they are dealt out
@@ -56,8 +59,20 @@ class Build(Kernels):
         self, node: Node, rule: str, options: Sequence[str], about: str = ALGORITHM, detail: str = ""
     ) -> str:
         """Which of `options` a node is lowered as; `rule`: the one to expect the most of. See `Forms.choose`."""
-        choice = self.choices[node, about] = self.forms.choose(node, rule, options, about, detail)
+        backend = "webgpu" if isinstance(self.target, WgslTarget) else ""
+        choice = self.choices[node, about] = self.forms.choose(node, rule, options, about, detail, backend)
         return choice.form
+
+    def _split(self, spec: KernelSpec, free: bool) -> Split | None:
+        rule = split_sum(spec, self.target) if free else None
+        other, node = other_split(spec, self.target), self.anchor
+        if other is None or node is None or node.once:
+            return rule
+        asked = self.summed.setdefault(node, spec.key)
+        if asked != spec.key:  # a node of several products asks about the first one
+            return rule
+        form = self.form(node, "parts" if rule else "whole", ("whole", "parts"), PARTS, spec.key)
+        return (rule or other) if form == "parts" else None
 
     def run(self, progress: Callable[[int, int], None] | None = None) -> Lowered:
         for done, total in self.parts():
@@ -124,7 +139,7 @@ class Build(Kernels):
 
     def _fused(self, r: Region) -> bool:
         """Whether a region is one kernel: it need not be where an epilogue is costly or long, or computed again."""
-        if r.kind != "computation" or r.anchor.once or not isinstance(self.target, Target):
+        if r.kind != "computation" or r.anchor.once:
             return True
         after = [n.op for n in r.nodes[1:]]
         if not r.inlined and len(after) < LONG and not COSTLY & set(after):

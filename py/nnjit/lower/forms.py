@@ -10,6 +10,7 @@ that around at every question about one matter, so that one more lowering of a g
 | algorithm | ScaledDotProductAttention | fused (one kernel), split (three, the scores in memory between them) |
 | fusion | what has a costly or long epilogue, or reads what is computed again where it is read | fused, apart |
 | order | Conv whose output something else than a convolution reads | channels (last), rows (as ONNX has it) |
+| parts | a product on a GPU that would keep it about as busy in one kernel as with its sum in parts | whole, parts |
 | threads | a kernel near the time from which sharing pays; asked of its spec by the linker | alone, all |
 """
 
@@ -22,8 +23,8 @@ from typing import NamedTuple
 
 from nnjit.graph.ir import Node
 
-ALGORITHM, FUSION, ORDER, THREADS = "algorithm", "fusion", "order", "threads"
-LOWERED = (ALGORITHM, FUSION, ORDER)
+ALGORITHM, FUSION, ORDER, PARTS, THREADS = "algorithm", "fusion", "order", "parts", "threads"
+LOWERED = (ALGORITHM, FUSION, ORDER, PARTS)
 """Matters that are settled while a graph is lowered."""
 
 
@@ -46,11 +47,11 @@ class Forms:
     other: str = ""
 
     def choose(
-        self, node: Node, rule: str, options: Sequence[str], about: str = ALGORITHM, detail: str = ""
-    ) -> Choice:
+        self, node: Node, rule: str, options: Sequence[str], about: str = ALGORITHM, detail: str = "", backend: str = ""
+    ) -> Choice:  # fmt: skip
         """The form for a node whose rules would take `rule`; any of `options` can be lowered. detail: what the answer
-        may depend on besides the node."""
-        asked = question(node, about, detail)
+        may depend on besides the node. backend: where another one has answers of its own."""
+        asked = question(node, about, detail, backend)
         if about == ALGORITHM and node.op == "Conv" and self.convolution != "auto":
             known = self.convolution
             return Choice(asked, known if known in options else options[0], rule, ())
@@ -67,14 +68,15 @@ class Forms:
         return {q.removeprefix(begin): form for q, form in self.answers.items() if q.startswith(begin)}
 
 
-def question(node: Node, about: str = ALGORITHM, detail: str = "") -> str:
-    """`Conv-` and a digest of the node's types, shapes and attributes; nothing of its model is in it."""
+def question(node: Node, about: str = ALGORITHM, detail: str = "", backend: str = "") -> str:
+    """`Conv-` and a digest of the node's types, shapes and attributes; nothing of its model is in it. backend: put
+    before that, so that what one backend has measured is no answer for another."""
     values = [
         None if v is None or not v.name else (v.dtype, v.shape, v.const is not None)
         for v in (*node.inputs, *node.outputs)
     ]
     text = repr((node.op, node.version, values, sorted((k, str(v)) for k, v in node.attrs.items()), detail))
-    begin = node.op if about == ALGORITHM else f"{node.op}-{about}"
+    begin = "-".join(filter(None, (backend, node.op, "" if about == ALGORITHM else about)))
     return f"{begin}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
 

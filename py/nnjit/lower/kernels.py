@@ -18,7 +18,7 @@ from nnjit.codegen.schedule.canonical import canonical, rebased
 from nnjit.codegen.schedule.group_steps import Words
 from nnjit.codegen.schedule.legal import fits
 from nnjit.codegen.schedule.pack import clipped, pack_kernel
-from nnjit.codegen.schedule.split import Halves, halves
+from nnjit.codegen.schedule.split import Halves, Split, halves
 from nnjit.codegen.schedule.stagewise import Passes
 from nnjit.codegen.schedule.steps import Pack, Schedule, ScheduleError, Tile
 from nnjit.codegen.schedule.words import word_kernel
@@ -180,7 +180,7 @@ class Kernels:
         spec = canonical(spec)
         mark = len(self.steps)
         free = self.chosen(spec) is None
-        split = split_sum(spec, self.target) if free else None
+        split = self._split(spec, free)
         passes = split_rows(spec, self.target) if free else None
         try:
             if passes is not None:
@@ -193,6 +193,10 @@ class Kernels:
         except ScheduleError:
             self.undo(mark)
             self._scheduled(spec, plain_schedule(spec, self.target), places, nodes, once)
+
+    def _split(self, spec: KernelSpec, free: bool) -> Split | None:
+        """How the sum of a spec is divided into kernels. free: no schedule was chosen for it whole."""
+        return split_sum(spec, self.target) if free else None
 
     def _halves(self, two: Halves, places: list[tuple[Buffer, int]], nodes: list[Node], once: bool) -> None:
         """The two kernels of a sum that is split, and the buffer between them."""

@@ -22,7 +22,7 @@ from nnjit.runtime.candidates import AnyCandidates
 from nnjit.runtime.course import Course
 from nnjit.runtime.gpu_memory import GpuMemory
 from nnjit.runtime.gpu_plan import GpuPlan
-from nnjit.runtime.gpu_tuning import GpuCourse, GpuTuning
+from nnjit.runtime.gpu_tuning import GpuTuning
 from nnjit.runtime.memory import SessionMemory
 from nnjit.runtime.plan import Plan
 from nnjit.runtime.session import CompilerSession, Options
@@ -192,7 +192,7 @@ def _wasm_course(session: CompilerSession, key: str) -> Course:
     return Course(session, key, make, KNOWN.unfit.__contains__)
 
 
-def _gpu_course(session: CompilerSession, key: str) -> GpuCourse:
+def _gpu_course(session: CompilerSession, key: str) -> Course:
     known = KNOWN.found["webgpu"]
 
     def memory() -> GpuMemory:
@@ -206,7 +206,7 @@ def _gpu_course(session: CompilerSession, key: str) -> GpuCourse:
             failed=known.failed, alone=lambda: len(session.plans) == 1,
         )  # fmt: skip
 
-    return GpuCourse(session, key, make)
+    return Course(session, key, make, KNOWN.unfit.__contains__)
 
 
 def with_facts(options: Options) -> Options:
@@ -221,7 +221,7 @@ def prefer(session: CompilerSession) -> bool:
     return True
 
 
-def course_of(session: CompilerSession, args: Mapping[str, Any]) -> Course | GpuCourse:
+def course_of(session: CompilerSession, args: Mapping[str, Any]) -> Course:
     found = session.tunings.get(str(args["key"]))
     if found is None:
         raise SessionError("This plan is not being tuned", plan=str(args["key"]))
@@ -307,21 +307,11 @@ def methods(session: Callable[[Any], CompilerSession]) -> dict[str, Callable[[An
         found: dict[str, Any] = json.loads(str(args.json))
         return found
 
-    def on_any(call: Callable[[Course | GpuCourse, dict[str, Any]], Any]) -> Callable[[Any, Any], Any]:
+    def on_course(call: Callable[[Course, dict[str, Any]], Any]) -> Callable[[Any, Any], Any]:
         return lambda args, _: call(course_of(session(args), a := plain(args)), a)
 
-    def on_course(call: Callable[[Course, dict[str, Any]], Any]) -> Callable[[Any, Any], Any]:
-        """What only plans for WebAssembly have."""
-
-        def checked(course: Course | GpuCourse, a: dict[str, Any]) -> Any:
-            if not isinstance(course, Course):
-                raise SessionError("Plans on WebGPU keep their forms", plan=course.key)
-            return call(course, a)
-
-        return on_any(checked)
-
     def on_tuning(call: Callable[[AnyCandidates, dict[str, Any]], Any]) -> Callable[[Any, Any], Any]:
-        return on_any(lambda course, a: call(course.tuning, a))
+        return on_course(lambda course, a: call(course.tuning, a))
 
     return {
         "tune.know": lambda args, _: know(plain(args)),
@@ -336,20 +326,20 @@ def methods(session: Callable[[Any], CompilerSession]) -> dict[str, Callable[[An
         "tune.prefer": lambda args, _: prefer(session(args)),
         "tune.open": lambda args, _: open_tuning(session(args), plain(args)),
         "tune.records": lambda args, _: record_lines(session(args), plain(args)),
-        "tune.surveyed": on_any(lambda c, a: c.surveyed(a["steps"])),
-        "tune.next": on_any(lambda c, a: c.next(a.get("most"))),
+        "tune.surveyed": on_course(lambda c, a: c.surveyed(a["steps"])),
+        "tune.next": on_course(lambda c, a: c.next(a.get("most"))),
         "tune.paired": on_course(lambda c, a: c.forming.report(a["report"])),
         "tune.link": on_course(lambda c, a: c.link(a["loaded"])),
         "tune.replaced": on_course(lambda c, a: c.replaced()),
         "tune.unlinked": on_course(lambda c, a: c.refused(str(a["reason"]))),
-        "tune.restore": on_any(lambda c, a: c.reset()),
+        "tune.restore": on_course(lambda c, a: c.reset()),
         "tune.measured": on_tuning(lambda t, a: t.measured(float(a["ms"]), a["samples"])),
         "tune.report": on_tuning(lambda t, a: t.report(a["report"])),
         "tune.adoption": on_tuning(lambda t, a: t.adoption(a["confirmed"])),
         "tune.adopted": on_tuning(lambda t, a: t.adopted_now()),
         "tune.refused": on_tuning(lambda t, a: t.not_adopted(str(a["reason"]), bool(a.get("again")))),
-        "tune.dump": on_any(lambda c, a: c.dump()),
-        "tune.status": on_any(lambda c, a: c.status()),
+        "tune.dump": on_course(lambda c, a: c.dump()),
+        "tune.status": on_course(lambda c, a: c.status()),
         "tune.reset": on_tuning(lambda t, a: t.reset()),
         "tune.drop": lambda args, _: session(args).tunings.pop(str(plain(args)["key"]), None) is not None,
     }

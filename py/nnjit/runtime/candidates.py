@@ -119,6 +119,18 @@ class Candidates(ABC, Generic[APlan, AMemory, ATarget, AFacts, APanels]):
         self.search = Search([s.job for s in self.slots])
         self.search.slack = slack
 
+    def relinked(self, plan: APlan) -> None:
+        """The same kernels serve from another plan: what is known of them stays."""
+        self.plan = plan
+        fresh = {s.job.key: s for s in self._slots()}
+        for slot in self.slots:
+            found = fresh.get(slot.job.key)
+            if found is not None:
+                slot.number, slot.steps = found.number, found.steps
+        self.slots = [s for s in self.slots if s.job.key in fresh]
+        self.repacking = self._repacking()
+        self.relay()
+
     # ---- what a backend says ----
 
     @abstractmethod

@@ -1,7 +1,8 @@
 """Course: the tuning of one plan from its beginning to its end, as plain data for the page.
 
 First the algorithms of its nodes, which change the plan; then its kernels, slot by slot; then the other matters that
-nodes have forms of, and the kernels that come with them; at last all that won is linked into one module again.
+nodes have forms of, and the kernels that come with them; at last all that won is
+linked into one module again, where plans are modules.
 `next()` says what to do; what came of it is told to `forming`, `tuning` or `relinking`.
 """
 
@@ -15,11 +16,11 @@ from nnjit.codegen.schedule.steps import Schedule
 from nnjit.codegen.spec import KernelSpec
 from nnjit.lower.forms import Forms
 from nnjit.lower.lowered import Chosen
-from nnjit.runtime.candidates import NOTHING
+from nnjit.runtime.candidates import NOTHING, AnyCandidates
 from nnjit.runtime.forming import Forming
+from nnjit.runtime.gpu_plan import GpuPlan
 from nnjit.runtime.plan import Plan
 from nnjit.runtime.relink import Relinking
-from nnjit.runtime.tuning import Tuning
 
 if TYPE_CHECKING:
     from nnjit.runtime.session import CompilerSession
@@ -34,19 +35,27 @@ TOO_LONG = "what is left would keep inferences waiting too long"
 
 
 class Course:
-    """See the module. make: a Tuning for a plan. failed: whether "question form" went wrong here before."""
+    """See the module. make: the candidates for the kernels of a plan, on its backend. failed: whether "question form"
+    went wrong here before."""
 
     def __init__(
-        self, session: CompilerSession, key: str, make: Callable[[Plan], Tuning],
+        self, session: CompilerSession, key: str, make: Callable[[Any], AnyCandidates],
         failed: Callable[[str], bool] = lambda q: False,
     ) -> None:  # fmt: skip
         self.session, self.key, self._make = session, key, make
         plan = session.plan(key).plan
-        assert isinstance(plan, Plan)
+        assert plan is not None
         self.tuning = make(plan)
-        self.chosen: Chosen = session.chosen or (lambda spec: None)
+        self.chosen: Chosen = session.allowed
         self.first: dict[str, Schedule] = {k.spec.key: k.schedule for k in plan.kernels}
-        self.forming = Forming(plan, session.options.target, session.forms, self.chosen, failed)
+        target = plan.target if isinstance(plan, GpuPlan) else session.options.target
+        self.forming = Forming(plan, target, session.forms, self.chosen, failed)
+        self.modular = isinstance(plan, Plan)
+        """Kernels that won are modules of their own until the plan is linked anew; a GPU's shaders always are."""
+        if (
+            not self.modular
+        ):  # until its steps are timed one by one, in a pause, what they should take has to do
+            self.forming.surveyed({i: s.job.estimate_ms for s in self.tuning.slots for i in s.steps})
         self.relinking = Relinking(session, key)
         self.surveys: list[dict[str, Any]] = []
         """What steps took, and when that was told: after how many plans and reports."""
@@ -112,7 +121,7 @@ class Course:
                 return {"do": "wait"}
             self._go(FORMS)
             return None
-        self._go(UNITE if len(self.tuning.adopted) > self._linked else END)
+        self._go(UNITE if self.modular and len(self.tuning.adopted) > self._linked else END)
         return None
 
     def _go(self, state: str) -> None:
@@ -149,7 +158,7 @@ class Course:
     def replaced(self) -> dict[str, Any]:
         """The engine has put the new plan in the old one's place."""
         old, state = self.tuning, self.state
-        self.relinking.done()
+        gone = self.relinking.done()
         plan = self.relinking.plan
         self.changed = True
         self.plans += 1
@@ -162,7 +171,7 @@ class Course:
             self._linked = len(self.tuning.adopted)
             self.first = {k.spec.key: k.schedule for k in plan.kernels} | self.first
             self._go(KERNELS)
-        return {"phase": state, "steps": len(plan.steps), "kernels": len(plan.kernels)}
+        return {"phase": state, "steps": len(plan.steps), "kernels": len(plan.kernels), "free": gone}
 
     def refused(self, reason: str) -> None:
         """The old plan stays."""
@@ -189,7 +198,7 @@ class Course:
             return False
         self.tuning.forget()
         self.forming.contests.clear()
-        self.chosen = lambda spec: None
+        self.chosen = self.session.trusted
         self._go(UNITE)
         return True
 
@@ -201,11 +210,11 @@ class Course:
 
     def dump(self) -> dict[str, Any]:
         """All that decisions came from but reports, for a log that the course can be replayed from."""
-        return {
-            **self.tuning.dump(),
-            "surveys": self.surveys,
-            "target": asdict(self.session.options.target),
-        }
+        gpu = self.session.options.gpu
+        target = asdict(gpu or self.session.options.target)
+        if gpu:
+            target["features"] = sorted(gpu.features)
+        return {**self.tuning.dump(), "surveys": self.surveys, "target": target}
 
     def status(self) -> dict[str, Any]:
         """Of kernels and forms together."""

@@ -1,5 +1,5 @@
 """Forming: which form each node of a plan should have, found by trying the others: Winograd or direct, attention as
-one kernel or three, an epilogue fused or not, the order of an output, a step on one thread or on all.
+one kernel or three, an epilogue fused or not, the order of an output, a sum in parts, a step on one thread or on all.
 
 Takes a plan with what it was lowered from; `next()` gives a thing to do, or None at the end. For each matter in turn
 the graph is lowered once more with all the other forms of it, a little at a time; where the steps differ, both ways
@@ -16,11 +16,15 @@ from statistics import median
 from typing import Any
 
 from nnjit.codegen.wasm.target import Target
+from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.errors import NnjitError
+from nnjit.lower.backend import AnyTarget
 from nnjit.lower.build import Build
 from nnjit.lower.forms import ALGORITHM, LOWERED, Forms
 from nnjit.lower.lowered import Chosen, HostCall, Kernel, Lowered
 from nnjit.runtime.common_values import Refused
+from nnjit.runtime.gpu_pair import GpuPairBench
+from nnjit.runtime.gpu_plan import GpuPlan
 from nnjit.runtime.groups import Group, differences, sharing
 from nnjit.runtime.pair_bench import PairBench
 from nnjit.runtime.plan import Plan
@@ -66,7 +70,8 @@ class Forming:
     they are not asked again. failed: "question form" of what was wrong or trapped here before."""
 
     def __init__(
-        self, plan: Plan, target: Target, forms: Forms, chosen: Chosen, failed: Callable[[str], bool] = lambda q: False
+        self, plan: Plan | GpuPlan, target: AnyTarget, forms: Forms, chosen: Chosen,
+        failed: Callable[[str], bool] = lambda q: False,
     ) -> None:  # fmt: skip
         self.plan, self.target, self.forms, self.chosen, self.failed = plan, target, forms, chosen, failed
         self.contests: list[Contest] = []
@@ -127,19 +132,24 @@ class Forming:
             ):
                 continue
             try:
-                assert self._base is not None
-                bench = PairBench(
-                    contest.group, self._base, contest.other, contest.other.graph.outputs, self.target
-                )
+                setup = self._laid(contest)
             except (Refused, NnjitError) as error:
                 contest.verdict, contest.reason = "illegal", str(error)
                 continue
             self._now = contest
-            pair = {**bench.setup(), "rounds": PAIR_ROUNDS, "policy": LAB}
+            pair = {"policy": LAB, **setup, "rounds": PAIR_ROUNDS}
             return {"do": "pair", "job": self.about(contest), "schedule": contest.group.text, "pair": pair}
         if not self.put_off:
             self._end("")
         return None
+
+    def _laid(self, contest: Contest) -> dict[str, Any]:
+        """Both ways, for the lab of the target."""
+        assert self._base is not None
+        group, other = contest.group, contest.other
+        if isinstance(self.target, WgslTarget):
+            return GpuPairBench(group, self._base, other, other.graph.outputs, self.target).setup()
+        return PairBench(group, self._base, other, other.graph.outputs, self.target).setup()
 
     def _weight(self, about: str) -> float:
         """The part of the model's time that nodes with such a question take; 1 where no times are known."""
@@ -191,6 +201,8 @@ class Forming:
 
     def _shares(self) -> None:
         """The contests about threads: they need no other lowering, and the times of the steps."""
+        if not isinstance(self.target, Target):
+            return
         assert self._base is not None
         self.contests = [c for c in self.contests if c.other is not self._base]
         self._compare(sharing(self._base, self.target), self._base)

@@ -22,6 +22,7 @@ from nnjit.errors import CompileError, OutOfMemory
 from nnjit.graph.ir import Graph, Value
 from nnjit.lower.backend import Code
 from nnjit.lower.build import lower
+from nnjit.lower.forms import Forms
 from nnjit.lower.lowered import Chosen, HostCall, Kernel, Lowered
 from nnjit.lower.tensors import Buffer
 from nnjit.runtime.compile import flops, primitive
@@ -45,20 +46,21 @@ def compile_gpu(
     key: str = "",
     chosen: Chosen | None = None,
     whole: bool = False,
+    forms: Forms | None = None,
 ) -> GpuPlan:
     """The plan of `graph`; its constants get ids in `memory`, which is left as it was on failure. chosen: gives
-    schedules that replace the rules' own. A node whose tensors are larger than the device's buffers stays with the
-    reference, unless all is to be on the device (`whole`).
+    schedules that replace the rules' own; forms: the same for nodes that can be lowered in several ways. A node whose
+    tensors are larger than the device's buffers stays with the reference, unless all is to be on the device (`whole`).
 
     Raises OutOfMemory where the device's buffers are too small, CompileError for a bug of the compiler."""
     outputs = list(graph.outputs)
     try:
-        return _compiled(graph, target, memory, progress, key, chosen)
+        return _compiled(graph, target, memory, progress, key, chosen, forms)
     except OutOfMemory:
         if whole:
             raise
     graph.outputs[:] = outputs  # lowering may have put copies in their place
-    return _compiled(graph, replace(target, bounded=True), memory, progress, key, chosen)
+    return _compiled(graph, replace(target, bounded=True), memory, progress, key, chosen, forms)
 
 
 def _compiled(
@@ -68,22 +70,31 @@ def _compiled(
     progress: Progress | None,
     key: str,
     chosen: Chosen | None,
+    forms: Forms | None,
 ) -> GpuPlan:
-    clock = [time.perf_counter()]
+    start = time.perf_counter()
     report = (lambda i, n: progress("compile", i, n)) if progress else None
-    lowered = lower(primitive(graph), target, report, chosen, made=_telling(progress) if progress else None)
-    clock.append(time.perf_counter())
-    saved = dict(memory.constants), memory.next
+    told = _telling(progress) if progress else None
+    lowered = lower(primitive(graph), target, report, chosen, forms, made=told)
+    took = 1e3 * (time.perf_counter() - start)
+    plan = link_gpu(lowered, target, memory, key)
+    plan.stats["lowerMs"] = took
+    return plan
+
+
+def link_gpu(lowered: Lowered, target: WgslTarget, memory: GpuMemory, key: str) -> GpuPlan:
+    """The plan of a lowered graph. `memory` is left as it was on failure."""
+    start = time.perf_counter()
+    saved = memory.state()
     try:
-        plan = _Linker(lowered, target, memory, key).plan()
+        plan = GpuLinker(lowered, target, memory, key).plan()
     except Exception:
-        memory.constants, memory.next = saved
+        memory.restore(saved)
         raise
-    clock.append(time.perf_counter())
+    plan.lowered, plan.target = lowered, target
     spent = [k.emit_ms for k in lowered.steps if isinstance(k, Kernel) and k.emit_ms]
     plan.stats |= {
-        "lowerMs": 1e3 * (clock[1] - clock[0]),
-        "linkMs": 1e3 * (clock[2] - clock[1]),
+        "linkMs": 1e3 * (time.perf_counter() - start),
         "emitMs": {
             "median": median(spent or [0.0]),
             "max": max(spent or [0.0]),
@@ -106,7 +117,9 @@ def _telling(progress: Progress) -> Callable[[Code], None]:
     return made
 
 
-class _Linker(Link):
+class GpuLinker(Link):
+    """Buffers, bindings and steps of a lowered graph."""
+
     def __init__(self, lowered: Lowered, target: WgslTarget, memory: GpuMemory, key: str) -> None:
         super().__init__(lowered)
         self.target, self.memory, self.key = target, memory, key
@@ -201,7 +214,7 @@ class _Linker(Link):
         fresh: dict[int, Buffer] = {}
         numbers: dict[int, int] = {}
         for b in kept:
-            at, new = self.memory.constant(self._key_of(b, keys))
+            at, new = self.memory.constant(self._key_of(b, keys), self._nbytes(b))
             if at not in numbers:  # else the same bytes under another name
                 numbers[at] = len(self.buffers)
                 self.buffers.append(self._checked(self._nbytes(b), at, name=b.name))
@@ -313,17 +326,18 @@ class _Linker(Link):
         const = b.source
         if const is None:
             raise CompileError(f"constant {b.name} has no source", value=b.name)
-        dtype = self.dtypes[b]
-        to = {
-            "buffer": self.number[b],
-            "type": api_name(dtype),
-            "stored": "bytes" if b in self.packed else stored_type(dtype, self.target.half),
-        }
+        to = self.where(b)
         r = const.range
         if const.array is None and r is not None:
             yield {"kind": "range", **to, "source": r.file, "start": r.start, "length": r.length}
         elif const.nbytes:
             yield {"kind": "bytes", **to, "data": const.raw()}
+
+    def where(self, b: Buffer) -> dict[str, Any]:
+        """A buffer, the type of its elements as the model has them, and as they are stored."""
+        dtype = self.dtypes[b]
+        stored = "bytes" if b in self.packed else stored_type(dtype, self.target.half)
+        return {"buffer": self.number[b], "type": api_name(dtype), "stored": stored}
 
 
 def in_parts(bindings: list[GpuBinding], shader: Shader) -> list[GpuBinding]:

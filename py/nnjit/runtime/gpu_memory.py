@@ -7,7 +7,7 @@ buffers are used again, instead of one arena being cut up.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from nnjit.lower.tensors import Buffer
@@ -16,18 +16,39 @@ from nnjit.runtime.memory import Span
 
 @dataclass(slots=True)
 class GpuMemory:
-    """constants: what a constant buffer holds -> its id, over all plans of a session."""
+    """constants: what a constant buffer holds -> its id, over all plans of a session. sizes: bytes of each id's."""
 
     constants: dict[str, int] = field(default_factory=dict)
     next: int = 0
+    sizes: dict[int, int] = field(default_factory=dict)
 
-    def constant(self, key: str) -> tuple[int, bool]:
+    def constant(self, key: str, nbytes: int = 0) -> tuple[int, bool]:
         """The id of a constant, and whether it has to be loaded (it is new)."""
         if key in self.constants:
             return self.constants[key], False
         at = self.constants[key] = self.next
+        self.sizes[at] = nbytes
         self.next += 1
         return at, True
+
+    @property
+    def top(self) -> int:
+        """Bytes of all constants."""
+        return sum(self.sizes.get(at, 0) for at in set(self.constants.values()))
+
+    def state(self) -> tuple[dict[str, int], int]:
+        """For `restore`."""
+        return dict(self.constants), self.next
+
+    def restore(self, state: tuple[dict[str, int], int]) -> None:
+        """What was placed since then was never loaded, or is no more."""
+        self.constants, self.next = dict(state[0]), state[1]
+
+    def keep(self, used: Collection[int]) -> list[int]:
+        """Forgets all constants but these; the ids of those forgotten."""
+        gone = sorted(set(self.constants.values()) - set(used))
+        self.constants = {key: at for key, at in self.constants.items() if at in used}
+        return gone
 
 
 def padded(nbytes: int) -> int:

@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 
 from nnjit.codegen.wgsl.cache import Moves
 from nnjit.codegen.wgsl.emit import Shader
+from nnjit.codegen.wgsl.target import WgslTarget
+from nnjit.lower.lowered import Lowered
 from nnjit.runtime.outputs import SPARES
 from nnjit.runtime.plan import PLAN_VERSION, HostRef, HostSite, KernelInfo
 
@@ -128,6 +130,9 @@ class GpuPlan:
     once: dict[str, str] = field(default_factory=dict)
     stats: dict[str, Any] = field(default_factory=dict)
     backend: str = "webgpu"
+    lowered: Lowered | None = None
+    """What it was linked from, for what target: so that it can be lowered anew."""
+    target: WgslTarget = field(default_factory=WgslTarget)
 
     def kernel_of(self, step: int) -> KernelInfo:
         return self.kernels[self.steps[step].shader]

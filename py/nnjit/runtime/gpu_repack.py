@@ -122,6 +122,7 @@ class GpuRepacking:
         held = self._keys(spec, source.buffer, before, old, packed)
         number = memory.next
         memory.next += 1
+        memory.sizes[number] = nbytes
         to = self._buffer(GpuBuffer(nbytes, number))
         self._made.held |= dict.fromkeys(held, number)
         work.append(self._work(default_shader(packed, self.target), from_, to))

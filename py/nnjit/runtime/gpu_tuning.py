@@ -1,4 +1,4 @@
-"""Tuning a plan for WebGPU: the session's side of the tuner, and its course from beginning to end.
+"""Tuning a plan for WebGPU: the session's side of the tuner.
 
 Takes a compiled plan, the device's facts and earlier decisions; says how a kernel is laid out in the lab, and how a
 winner takes the place of a shader. What is tried and what came of it: `candidates`.
@@ -6,8 +6,7 @@ winner takes the place of a shader. What is tried and what came of it: `candidat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nnjit.codegen.schedule.group_steps import Words
 from nnjit.codegen.schedule.steps import Schedule
@@ -15,7 +14,6 @@ from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wgsl.cache import emitted
 from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.runtime.candidates import Candidates, Laid, Slot
-from nnjit.runtime.course import PATIENCE, TOO_LONG
 from nnjit.runtime.gpu_bench import GpuBench
 from nnjit.runtime.gpu_memory import GpuMemory
 from nnjit.runtime.gpu_plan import GpuPlan
@@ -26,9 +24,6 @@ from nnjit.tune.gpu_device import GpuFacts
 from nnjit.tune.search import Job
 from nnjit.tune.space import Space
 from nnjit.tune.space_gpu import gpu_space
-
-if TYPE_CHECKING:
-    from nnjit.runtime.session import CompilerSession
 
 
 class GpuTuning(Candidates[GpuPlan, GpuMemory, WgslTarget, GpuFacts, GpuRepacking]):
@@ -97,51 +92,3 @@ class GpuTuning(Candidates[GpuPlan, GpuMemory, WgslTarget, GpuFacts, GpuRepackin
                 self.plan.shaders.append(shader)
                 self.plan.kernels.append(KernelInfo(slot.spec, schedule, len(shader.wgsl)))
             step.shader = self.plan.shaders.index(shader)
-
-
-class NoForms:
-    """Nodes of a GPU plan keep their forms."""
-
-    answers: Mapping[str, str] = {}
-
-    def failures(self) -> list[str]:
-        return []
-
-
-class GpuCourse:
-    """The tuning of one GPU plan: its kernels, and that is all. As `course.Course` otherwise."""
-
-    def __init__(self, session: CompilerSession, key: str, make: Callable[[GpuPlan], GpuTuning]) -> None:
-        self.session, self.key = session, key
-        plan = session.plan(key).plan
-        assert isinstance(plan, GpuPlan)
-        self.first: dict[str, Schedule] = {k.spec.key: k.schedule for k in plan.kernels}
-        self.tuning = make(plan)
-        self.forming = NoForms()
-        self._waits = 0
-
-    def surveyed(self, steps: Sequence[Mapping[str, Any]]) -> None:
-        self.tuning.surveyed(steps)
-
-    def next(self, most_ms: float | None = None) -> dict[str, Any]:
-        """{do: 'setup' | 'trial' | 'wait' | 'done', ...}. most_ms: under a stream of inferences, what the lab may take
-        for one thing."""
-        found = self.tuning.next(most_ms)
-        if found["do"] == "wait":
-            self._waits += 1
-            if self._waits > PATIENCE:
-                found = {**found, "do": "done", "reason": TOO_LONG}
-        return {**found, "phase": "kernels"}
-
-    def relay(self) -> None:
-        self.tuning.relay()
-
-    def reset(self) -> bool:
-        """Nothing was linked anew: the kernels are brought back one by one."""
-        return False
-
-    def dump(self) -> dict[str, Any]:
-        return self.tuning.dump()
-
-    def status(self) -> dict[str, Any]:
-        return {**self.tuning.status(), "phase": "kernels", "forms": [], "notes": []}

@@ -38,7 +38,7 @@ class Side(Linker):
     ) -> None:  # fmt: skip
         self.kept = kept
         graph = Graph("group", inputs, [*inputs, *outputs])
-        made = Lowered(graph, [*_makers(whole, steps), *steps], whole.tensors, {})
+        made = Lowered(graph, [*makers(whole, steps), *steps], whole.tensors, {})
         super().__init__(made, target, memory, f"lab {memory.next_slot}")
 
     def _load(self, b: Buffer) -> None:
@@ -49,11 +49,11 @@ class Side(Linker):
             return
         self.init.append(
             {"kind": "pattern", "address": self.address[b], "nbytes": b.nbytes,
-             "pattern": fill_pattern(const.dtype, _seed(const), False)}
+             "pattern": fill_pattern(const.dtype, seed_of(const), False)}
         )  # fmt: skip
 
 
-def _seed(const: Const) -> int:
+def seed_of(const: Const) -> int:
     """The same for the same weights, whichever side reads them."""
     r = const.range
     if r is not None:
@@ -61,7 +61,7 @@ def _seed(const: Const) -> int:
     return const.nbytes
 
 
-def _makers(whole: Lowered, steps: Iterable[Kernel]) -> list[Kernel]:
+def makers(whole: Lowered, steps: Iterable[Kernel]) -> list[Kernel]:
     """The steps at load that make what `steps` read."""
     wanted = {b for s in steps for b in s.reads if b.constant and b.source is None}
     found: list[Kernel] = []
@@ -74,10 +74,10 @@ def _makers(whole: Lowered, steps: Iterable[Kernel]) -> list[Kernel]:
     return found[::-1]
 
 
-def _judged(whole: Lowered, steps: Iterable[Kernel]) -> set[Const]:
+def judged(whole: Lowered, steps: Iterable[Kernel]) -> set[Const]:
     """Constants from which a rule may know where a kernel has anything to do: with others it would do too little."""
     found = [s for s in steps if s.spec.useful]
-    reads = (b for s in (*_makers(whole, found), *found) for b in s.reads)
+    reads = (b for s in (*makers(whole, found), *found) for b in s.reads)
     return {b.source for b in reads if b.source is not None}
 
 
@@ -90,7 +90,7 @@ class PairBench:
         memory = SessionMemory()
         sides = []
         both = ((base, group.base), (mine, group.mine))
-        kept = {const for whole, steps in both for const in _judged(whole, steps)}
+        kept = {const for whole, steps in both for const in judged(whole, steps)}
         for whole, steps in both:
             memory.arena = (0, 0)  # the other side's activations stay
             side = Side(whole, steps, self.shared.inputs, self.shared.outputs, target, memory, kept)
@@ -111,7 +111,7 @@ class PairBench:
 
     def _fills(self, side: Side) -> list[dict[str, Any]]:
         found = []
-        places = _read_as_places(side.run)
+        places = places_read(side.run)
         for seed, v in enumerate(self.shared.inputs):
             buffer = side.lowered.tensors.places[v].buffer
             pattern = fill_pattern(v.dtype, seed, buffer in places)
@@ -142,7 +142,7 @@ def _lab_plan(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _read_as_places(steps: Iterable[Kernel | HostCall]) -> set[Buffer]:
+def places_read(steps: Iterable[Kernel | HostCall]) -> set[Buffer]:
     """Buffers whose values are places in others."""
     found = set()
     for s in steps:

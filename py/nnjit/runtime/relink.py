@@ -18,6 +18,9 @@ from nnjit.lower.forms import Forms
 from nnjit.lower.lowered import Chosen, Lowered
 from nnjit.runtime import placement
 from nnjit.runtime.compile import link_plan
+from nnjit.runtime.gpu_compile import link_gpu
+from nnjit.runtime.gpu_memory import GpuMemory
+from nnjit.runtime.gpu_plan import GpuPlan, GpuRef
 from nnjit.runtime.memory import SessionMemory
 from nnjit.runtime.pair_bench import TOLERANCE
 from nnjit.runtime.plan import Plan, TensorRef
@@ -35,17 +38,17 @@ class Relinking:
     def __init__(self, session: CompilerSession, key: str) -> None:
         self.session, self.key = session, key
         self.reason = ""
-        self.made: Plan | None = None
+        self.made: Plan | GpuPlan | None = None
         self._parts: Iterator[Any] | None = None
         self._build: Build | None = None
-        self._before: tuple[SessionMemory, Any, int] | None = None
+        self._before: tuple[SessionMemory | GpuMemory, Any, int] | None = None
         self._count = 0
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> Plan | GpuPlan:
         """The one in use."""
         plan = self.session.plan(self.key).plan
-        assert isinstance(plan, Plan)
+        assert plan is not None
         return plan
 
     def begin(self, chosen: Chosen | None, forms: Forms) -> bool:
@@ -56,7 +59,8 @@ class Relinking:
             self.reason = "parts of the model run on the reference"
             return False
         lowered.graph.outputs[:] = lowered.outputs
-        self._build = Build(lowered.graph, self.session.options.target, chosen, forms)
+        target = self.plan.target if isinstance(self.plan, GpuPlan) else self.session.options.target
+        self._build = Build(lowered.graph, target, chosen, forms)
         self._parts = self._build.parts()
         return True
 
@@ -78,18 +82,18 @@ class Relinking:
         session = self.session
         session.settle(loaded)
         memory = session.memory
-        assert self._build is not None and isinstance(memory, SessionMemory)
+        assert self._build is not None
         lowered: Lowered = self._build.lowered()
-        state, top = memory.state(), memory.top
+        state, before = memory.state(), taken(memory, self.plan)
         self._count += 1
         try:
-            made = link_plan(lowered, session.options.target, memory, f"{self.key}@{self._count}")
+            made = self._linked(lowered, memory)
         except NnjitError as error:
             self.reason = str(error)
             return {"reason": self.reason}
-        more = memory.top - top
-        if more > max(MORE_BYTES, MORE_SHARE * top):
-            memory.restore(state)
+        more = taken(memory, made) - before
+        if more > max(MORE_BYTES, MORE_SHARE * before):
+            self._restore(memory, state)
             self.reason = f"it would take {more >> 20} MiB more memory"
             return {"reason": self.reason}
         self._before = memory, state, memory.top
@@ -106,8 +110,22 @@ class Relinking:
             "reason": "",
         }
 
-    def done(self) -> None:
-        """The engine runs it under the old one's key."""
+    def _linked(self, lowered: Lowered, memory: SessionMemory | GpuMemory) -> Plan | GpuPlan:
+        key = f"{self.key}@{self._count}"
+        if isinstance(memory, SessionMemory):
+            return link_plan(lowered, self.session.options.target, memory, key)
+        assert isinstance(self.plan, GpuPlan)
+        return link_gpu(lowered, self.plan.target, memory, key)
+
+    def _restore(self, memory: SessionMemory | GpuMemory, state: Any) -> None:
+        """As it was before the plan was linked; on a GPU with numbers of constants that nothing had before."""
+        number = memory.next if isinstance(memory, GpuMemory) else 0
+        memory.restore(state)
+        if isinstance(memory, GpuMemory):
+            memory.next = number
+
+    def done(self) -> list[int]:
+        """The engine runs it under the old one's key. The ids of constants that no plan reads any more, on a GPU."""
         made = self.made
         assert made is not None
         made.key = self.key
@@ -115,6 +133,11 @@ class Relinking:
         prepared.plan = made
         prepared.nodes = placement.of_plan(self.session.model, prepared.graph, made)
         self.made = self._build = self._parts = self._before = None
+        memory = self.session.memory
+        if not isinstance(memory, GpuMemory):
+            return []
+        plans = [p.plan for p in self.session.plans.values() if isinstance(p.plan, GpuPlan)]
+        return memory.keep({b.constant for plan in plans for b in plan.buffers})
 
     def failed(self, reason: str) -> None:
         """The engine did not take it: its memory is free again, unless something else was placed since."""
@@ -122,13 +145,20 @@ class Relinking:
         if self._before is not None:
             memory, state, top = self._before
             if memory is self.session.memory and memory.top == top:
-                memory.restore(state)
+                self._restore(memory, state)
         self.made = self._build = self._parts = self._before = None
 
 
-def warm(plan: Plan) -> list[int]:
+def taken(memory: SessionMemory | GpuMemory, plan: Plan | GpuPlan) -> int:
+    """Bytes of a session's memory: on a GPU each plan has buffers of its own besides the constants."""
+    return memory.top + (plan.stats["arenaBytes"] if isinstance(plan, GpuPlan) else 0)
+
+
+def warm(plan: Plan | GpuPlan) -> list[int]:
     """A step of each kernel that may run by itself on whatever lies in the arena, so that its fast code is made before
-    it serves: not those that read or write at places which they read."""
+    it serves: not those that read or write at places which they read. None on a GPU, where all code is fast."""
+    if isinstance(plan, GpuPlan):
+        return []
     found: dict[int, int] = {}
     for i, step in enumerate(plan.steps):
         if step.slot not in found and step.tiles and not gather_operands(plan.kernel_of(i).spec):
@@ -136,11 +166,11 @@ def warm(plan: Plan) -> list[int]:
     return list(found.values())
 
 
-def agreement(plan: Plan) -> list[dict[str, Any]]:
+def agreement(plan: Plan | GpuPlan) -> list[dict[str, Any]]:
     """How near each output must be to the serving plan's: as `compare` in the engine takes it."""
     found = []
     for ref in plan.outputs:
-        dtype = short_name(ref.type) if isinstance(ref, TensorRef) else ""
+        dtype = short_name(ref.type) if isinstance(ref, (TensorRef, GpuRef)) else ""
         step = TOLERANCE.get(dtype, 0.0)
         kind = dtype if dtype in FLOATS else ELEMENT_KINDS.get(SIZES.get(dtype, 0), "8")
         found.append({"name": ref.name, "kind": kind, "tolerance": {"absolute": step, "relative": step}})

@@ -39,7 +39,6 @@ from .gpu_compile import compile_gpu
 from .gpu_memory import GpuMemory
 from .gpu_plan import GpuPlan
 from .gpu_proof import Proof
-from .gpu_tuning import GpuCourse
 from .host import HostCalls, WholeGraph
 from .memory import SessionMemory
 from .plan import Plan
@@ -121,7 +120,7 @@ class CompilerSession:
         self.value_inputs: tuple[str, ...] = ()
         self.chosen: Chosen | None = None
         self.forms = Forms(options.convolution)
-        self.tunings: dict[str, Course | GpuCourse] = {}
+        self.tunings: dict[str, Course] = {}
         self.refused: dict[str, set[Schedule]] = {}
         """By a spec's key: the schedules whose kernels this device rejected or computed wrongly."""
         self.proof: Proof | None = None
@@ -222,14 +221,24 @@ class CompilerSession:
         if isinstance(self._memory, GpuMemory):
             assert self.options.gpu is not None
             return compile_gpu(
-                graph, self.options.gpu, self._memory, progress, key, self._allowed, self.options.whole
+                graph,
+                self.options.gpu,
+                self._memory,
+                progress,
+                key,
+                self.allowed,
+                self.options.whole,
+                self.forms,
             )
         return compile_plan(graph, self.options.target, self._memory, progress, key, self.chosen, self.forms)
 
-    def _allowed(self, spec: KernelSpec) -> Schedule | None:
-        """The schedule chosen for a spec. Where the device does not get the rules' own right, plain loops; Unsupported,
-        so that the reference has its node, where it does not get these right either."""
-        known = self.chosen(spec) if self.chosen else None
+    def allowed(self, spec: KernelSpec) -> Schedule | None:
+        """The schedule chosen for a spec, as far as the device can be trusted with it."""
+        return self.trusted(spec, self.chosen(spec) if self.chosen else None)
+
+    def trusted(self, spec: KernelSpec, known: Schedule | None = None) -> Schedule | None:
+        """`known`, a schedule for a spec, or None for the rules' own. Where the device does not get that right, plain
+        loops; Unsupported, so that the reference has its node, where it does not get these right either."""
         refused = self.refused.get(spec.key) if self.refused else None
         if refused is None or (known is not None and known not in refused):
             return known

@@ -75,18 +75,6 @@ class Tuning(Candidates[Plan, SessionMemory, Target, DeviceFacts, Repacking]):
     def _serves(self, slot: Slot, schedule: Schedule) -> None:
         self._kernel(slot).schedule = schedule
 
-    def relinked(self, plan: Plan) -> None:
-        """The same kernels serve from another plan: what is known of them stays."""
-        self.plan = plan
-        fresh = {s.job.key: s for s in self._slots()}
-        for slot in self.slots:
-            found = fresh.get(slot.job.key)
-            if found is not None:
-                slot.number, slot.steps = found.number, found.steps
-        self.slots = [s for s in self.slots if s.job.key in fresh]
-        self.repacking = self._repacking()
-        self.relay()
-
     def _kernel(self, slot: Slot) -> KernelInfo:
         return self.plan.kernels[slot.number - self.plan.table_base]
 

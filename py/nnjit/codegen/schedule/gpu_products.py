@@ -139,11 +139,17 @@ STREAM = 2.5e6
 def split_of(spec: KernelSpec, target: WgslTarget) -> Split | None:
     """How the sum of a product with too few tiles to keep the device busy is divided into kernels side by side; None
     where adding up what they found would take longer than that saves."""
-    least = None
-    for split, each, whole in splits(spec, target):
-        if each < WORTH * whole and (least is None or each < least[0]):
-            least = each, split
-    return least[1] if least is not None else None
+    best, ratio = best_split(spec, target)
+    return best if ratio < WORTH else None
+
+
+def best_split(spec: KernelSpec, target: WgslTarget) -> tuple[Split | None, float]:
+    """The division of a product's sum to expect the most of, and the part of one kernel's time that it should take."""
+    found = [(each / whole, split) for split, each, whole in splits(spec, target) if whole < inf]
+    if not found:
+        return None, inf
+    ratio, split = min(found, key=lambda one: one[0])
+    return split, ratio
 
 
 def splits(spec: KernelSpec, target: WgslTarget) -> Iterator[tuple[Split, float, float]]:
