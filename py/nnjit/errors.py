@@ -71,6 +71,12 @@ class UnknownOperator(NnjitError):
     code = "UNKNOWN_OPERATOR"
 
 
+class UnsupportedOperator(NnjitError):
+    """An operator that is known, in a form that is not. Fields: node, op, domain."""
+
+    code = "UNSUPPORTED_OPERATOR"
+
+
 class InvalidGraph(NnjitError):
     """Well-formed bytes, but not a valid graph: a cycle, a missing value, a wrong arity.
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .bodies import inline
+from .expanding import expand
 from .fold import deterministic, fold_node
 from .ir import Const, Graph, Node, Value
 from .shapes import infer_node
@@ -22,7 +23,7 @@ def infer(graph: Graph) -> Graph:
 
 
 def infer_nodes(graph: Graph, nodes: list[Node]) -> list[Node]:
-    """Infers and folds nodes in topological order; returns the ones that are left."""
+    """Infers, expands and folds nodes in topological order; returns the ones that are left."""
     kept: list[Node] = []
     todo = nodes[::-1]
     while todo:
@@ -32,6 +33,10 @@ def infer_nodes(graph: Graph, nodes: list[Node]) -> list[Node]:
             todo += _splice(graph, node, body)[::-1]
             continue
         infer_node(node)
+        made = expand(graph, node, infer_nodes)
+        if made is not None:
+            kept += made
+            continue
         found = fold_node(node)
         # A sequence or an empty optional has no Const: such a node stays.
         if found is None or any(a is None or isinstance(a, (list, dict)) for a in found):
@@ -53,8 +58,12 @@ def _taken_branch(node: Node) -> Any | None:
     """The body that an If with a constant condition runs."""
     if node.op != "If" or node.domain or node.inputs[0] is None or node.inputs[0].const is None:
         return None
-    taken = bool(node.inputs[0].const.numpy().reshape(-1)[0])
-    return node.attrs["then_branch" if taken else "else_branch"]
+    return taken_branch(node, bool(node.inputs[0].const.numpy().reshape(-1)[0]))
+
+
+def taken_branch(node: Node, condition: bool) -> Any:
+    """The body that an If runs under this condition."""
+    return node.attrs["then_branch" if condition else "else_branch"]
 
 
 def _splice(graph: Graph, node: Node, body: Any) -> list[Node]:

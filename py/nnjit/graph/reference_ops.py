@@ -180,7 +180,7 @@ class ScaledDotProductAttention(_Op):
 
 
 class MatMulNBits(_Op):
-    """See extensions.py. Codes of `bits` lie lowest bits first, zero points likewise, each column from a new byte."""
+    """See extensions/nbits.py. Codes of `bits` lie lowest bits first, zero points too, each column from a new byte."""
 
     op_domain = "com.microsoft"
 

@@ -15,7 +15,7 @@ from .ir import Const, Node, Value
 from .shape_rules import RULES, fail
 
 # Imported for their rules.
-_RULE_FILES = (extensions, shape_rules_math, shape_rules_move, shape_rules_nn)
+_RULE_FILES = (extensions.FAMILIES, shape_rules_math, shape_rules_move, shape_rules_nn)
 
 
 def infer_node(node: Node) -> None:

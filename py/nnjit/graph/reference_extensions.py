@@ -1,0 +1,52 @@
+"""Reference operators of extensions: the expansion of each for the shapes at hand, run by the reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from onnx.reference.op_run import OpRun
+
+from . import dtypes, schemas
+from .extensions import EXPANSIONS, SCHEMAS
+from .ir import Const, Graph, Node, Value
+
+# Integers that shapes may hang on are constants of the expansion.
+_SMALL = 64
+
+
+def _run(self: Any, *args: Any, **_: Any) -> tuple[Any, ...]:
+    from .infer import infer_nodes
+    from .reference import Subgraph
+
+    domain, op = self.op_domain, self.onnx_node.op_type
+    attributes = schemas.attributes(op, domain, 1)
+    attrs = {a: getattr(self, a) for a in attributes if getattr(self, a, None) is not None}
+    inputs: list[Value | None] = []
+    feeds: dict[Value, Any] = {}
+    for index, given in enumerate(args):
+        if given is None:
+            inputs.append(None)
+            continue
+        array = np.asarray(given)
+        value = Value(f"in{index}", dtypes.from_numpy(array.dtype), array.shape)
+        if array.dtype.kind in "iu" and array.size <= _SMALL:
+            value.const = Const.of(array, value.dtype)
+        else:
+            feeds[value] = array
+        inputs.append(value)
+    outputs = [Value(name) for name in self.onnx_node.output]
+    node = Node(op, inputs, outputs, attrs, name=self.onnx_node.name or op, domain=domain, version=1)
+    graph = Graph("", list(feeds), [v for v in outputs if v.name], [node])
+    graph.nodes = infer_nodes(graph, graph.nodes)
+    if any((n.domain, n.op) == (domain, op) for n in graph.nodes):
+        raise NotImplementedError(f"{op} of these operands has no expansion")
+    found = Subgraph(graph.nodes, graph.outputs, list(feeds)).run(feeds)
+    return tuple(found)
+
+
+EXTENSION_OPS: list[type[OpRun]] = [
+    type(op, (OpRun,), {"op_domain": domain, "run": _run})
+    for domain, op in EXPANSIONS
+    if (domain, op) in SCHEMAS
+]
