@@ -61,7 +61,7 @@ class Gate(http.server.BaseHTTPRequestHandler):
         first = len(self.data) // 3
         try:
             self.wfile.write(self.data[:first])
-            gate.wait(None if name == "stalls" else 20)
+            gate.wait(None if name == "stalls" else 120)
             whole = [wanted for other, wanted in self.asked if other == name and not wanted]
             if name == "cut" or (name in {"again", "resumes"} and len(whole) == 1 and not wanted):
                 self._hang_up()

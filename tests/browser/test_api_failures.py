@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,14 +24,26 @@ ROW = [max(v, 0.0) for v in tiny_weight().sum(0).tolist()]
 
 
 class Flaky(http.server.BaseHTTPRequestHandler):
-    """/<behaviour>: sends half the model and hangs up, as often as the behaviour says."""
+    """/<behaviour>: sends half the model and hangs up, as often as the behaviour says; /read/<bytes>: how far the page is.
+
+    An error discards what waits to be read, so the end comes once the page has read all that was sent."""
 
     protocol_version = "HTTP/1.1"
     data = padded()
     seen: list[tuple[str, str | None]] = []  # noqa: RUF012 - cleared by each test
+    read = threading.Condition()
+    got = 0
 
     def do_GET(self) -> None:
         behaviour, asked = self.path.strip("/"), self.headers.get("Range")
+        if behaviour.startswith("read/"):
+            with self.read:
+                Flaky.got = max(Flaky.got, int(behaviour.removeprefix("read/")))
+                self.read.notify_all()
+            self.send_response(204)
+            self.send_header("Access-Control-Allow-Origin", "*")
+            self.end_headers()
+            return
         self.seen.append((behaviour, asked))
         first = sum(b == behaviour for b, _ in self.seen) == 1
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and behaviour != "no-ranges" else 0
@@ -45,9 +56,11 @@ class Flaky(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if first or behaviour == "always":
-            self.wfile.write(body[: len(body) // 2])
+            half = len(body) // 2
+            self.wfile.write(body[:half])
             self.wfile.flush()
-            time.sleep(1)  # what was sent should be read before the end comes: an error discards what waits
+            with self.read:
+                self.read.wait_for(lambda: Flaky.got >= start + half, 60)
             self.connection.shutdown(2)
             self.close_connection = True
         else:
@@ -60,6 +73,7 @@ class Flaky(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def flaky() -> Iterator[str]:
     Flaky.seen.clear()
+    Flaky.got = 0
     running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Flaky)
     threading.Thread(target=running.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{running.server_address[1]}"
@@ -83,13 +97,14 @@ def test_a_transfer_that_broke_is_taken_up_once(
 ) -> None:
     with booted.expecting("ERR_CONTENT_LENGTH_MISMATCH", "Failed to load"):
         got = booted.run(
-            """async (url) => {
-              const session = await create(url);
+            """async ([url, read]) => {
+              const progress = (stage, done) => stage === 'model' && fetch(read + done);
+              const session = await create(url, { progress });
               const { z } = await session.run({ x: T('float32', [1, 1, 1, 1], [1, 4]) });
               await session.release();
               return [...z.data];
             }""",
-            f"{flaky}/{behaviour}",
+            [f"{flaky}/{behaviour}", f"{flaky}/read/"],
         )
     assert got == ROW
     assert [asked for _, asked in Flaky.seen] == ranges
@@ -97,7 +112,10 @@ def test_a_transfer_that_broke_is_taken_up_once(
 
 def test_a_transfer_that_breaks_again_is_an_error_with_its_bytes(booted: Api, flaky: str) -> None:
     with booted.expecting("ERR_CONTENT_LENGTH_MISMATCH", "Failed to load"):
-        error = booted.failure("await create(arg)", f"{flaky}/always")
+        error = booted.failure(
+            "await create(arg[0], { progress: (stage, done) => stage === 'model' && fetch(arg[1] + done) })",
+            [f"{flaky}/always", f"{flaky}/read/"],
+        )
     assert error["code"] == "NETWORK" and error["hint"]
     assert error["fields"]["url"] == f"{flaky}/always"
     assert HALF < error["fields"]["received"] < len(Flaky.data) == error["fields"]["expected"]

@@ -185,8 +185,8 @@ def test_the_team_serves_the_caller_and_the_engine_by_turns(engine: Page) -> Non
           })();
           const outputs = new Set();
           let callers = 0;
-          const until = performance.now() + 400;
-          while (performance.now() < until) {
+          const until = performance.now() + 60000;
+          for (let rounds = 0; (rounds < 40 || callers <= 10 || timings < 6) && performance.now() < until; rounds++) {
             for (let i = 0; i < 5; i++) {
               const run = await client.run('s', 'r', [x]);
               callers += run.caller ? 1 : 0;
@@ -202,7 +202,7 @@ def test_the_team_serves_the_caller_and_the_engine_by_turns(engine: Page) -> Non
         scale_plan("p", True, [2.0], count=1 << 14),
     )
     assert outputs == [",".join(map(str, np.roll(np.arange(60), -40) + 40))]
-    assert callers > 10 and timings >= 3
+    assert callers > 10 and timings >= 6
 
 
 def test_a_plan_that_takes_too_long_goes_back_to_the_engine(engine: Page) -> None:
@@ -369,8 +369,10 @@ def test_the_page_lives_while_runs_follow_each_other(engine: Page) -> None:
           let turns = 0;
           const ticking = setInterval(() => turns++, 1);
           let callers = 0;
-          const until = performance.now() + 400;
-          while (performance.now() < until) callers += (await client.run('s', 'p', [x])).caller ? 1 : 0;
+          const until = performance.now() + 60000; // turns that never come would never end it
+          while ((turns < 5 || callers <= 20) && performance.now() < until) {
+            callers += (await client.run('s', 'p', [x])).caller ? 1 : 0;
+          }
           clearInterval(ticking);
           client.terminate();
           return [turns, callers];

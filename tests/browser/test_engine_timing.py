@@ -13,10 +13,10 @@ from .engine_plans import Toy, one_kernel, rotate_add, scale_plan, spin, trap_at
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_slot_is_timed_and_a_candidate_in_its_place(engine: Page, threads: int) -> None:
-    """The candidate does ten times the work; the slot keeps its own kernel."""
+    """The candidate does ten times the work; the slot keeps its own kernel. One call takes many grains of the clock."""
     toy = Toy("p", True)
     out = toy.tensor("out", "int32", 1)
-    toy.step(toy.kernel(spin("spin", 2_001)), toy.args(out["address"]), 64)
+    toy.step(toy.kernel(spin("spin", 20_001)), toy.args(out["address"]), 64)
     toy.outputs.append(out)
     base, slower, value, trapped, after = engine.evaluate(
         """async ({ plan, slow, bad, threads }) => {
@@ -34,7 +34,7 @@ def test_a_slot_is_timed_and_a_candidate_in_its_place(engine: Page, threads: int
         }""",
         {
             "plan": toy.plan(),
-            "slow": one_kernel(spin("slow", 20_001), True),
+            "slow": one_kernel(spin("slow", 200_001), True),
             "bad": one_kernel(trap_at("bad", 63, "unreachable"), True),
             "threads": threads,
         },
@@ -43,7 +43,7 @@ def test_a_slot_is_timed_and_a_candidate_in_its_place(engine: Page, threads: int
     assert base["min"] <= base["median"] <= base["max"]
     assert base["median"] * base["inner"] > 20 * base["grainMs"]  # the clock's grain does not show
     assert slower["min"] > 2 * base["min"]  # ten times the work; other work on the machine only adds
-    assert value == after == 2_001
+    assert value == after == 20_001
     assert trapped["code"] == "KERNEL_TRAP" and trapped["fields"]["step"] == 0
 
 
@@ -71,8 +71,9 @@ def test_a_profile_has_each_step_on_each_thread(engine: Page) -> None:
     assert [step["step"] for step in profile["steps"]] == [0, 1, 2]
     assert all(len(step["ms"]) == len(step["mean"]) == 2 for step in profile["steps"])
     first, second, serial = (step["ms"] for step in profile["steps"])
-    # A hundred and two hundred times the work; the least of two threads, because the machine may be busy.
-    assert min(second) > 5 * min(first) and serial[0] > 10 * min(first)
+    # A hundred and two hundred times the work. Thread 0 sees a whole step, another one may come late to it; the least of
+    # two threads for the short one, because the machine may be busy.
+    assert second[0] > 5 * min(first) and serial[0] > 10 * min(first)
     assert serial[1] == 0  # thread 0 does all of a serial step
     assert profile["runMs"] > 5 * min(first) and [s["kind"] for s in profile["segments"]] == ["wasm"]
 

@@ -8,7 +8,7 @@ from playwright.sync_api import Page
 PACED = """async () => {
   const { GpuPace } = await import('/engine/webgpu/pace.js');
   const pace = new GpuPace();
-  const policy = { quietMs: 15, patienceMs: 30, allowanceMs: 25, giveUpMs: 2000 };
+  const policy = { quietMs: 15, patienceMs: 30, allowanceMs: 25, giveUpMs: 1e9 };
   const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
   const stop = new AbortController();
   const readings = [];
@@ -38,6 +38,7 @@ PACED = """async () => {
   for (let i = 0; i < 40; i++) await run();
   const { delayed, delayedMs, leftMs } = pace;
   const beside = readings.length;
+  policy.giveUpMs = 50; // from the next reading on
   let over = false;
   void lab.then(() => { over = true; });
   while (readings.length < beside + 3 && !over) await sleep(5);

@@ -13,7 +13,7 @@ ASKED = """async () => {
   const policy = { leastBytes: 1000, mostBytes: 100000, share: 1, ahead: 3, threads: 2, idleMs: 150 };
   const spares = new Spares();
   const until = async (there) => {
-    for (let i = 0; i < 400 && !there(); i++) await new Promise((done) => setTimeout(done, 5));
+    for (let i = 0; i < 4000 && !there(); i++) await new Promise((done) => setTimeout(done, 5));
     return there();
   };
   const take = (nbytes) => spares.take(nbytes, policy, 0)?.length ?? null;
@@ -81,7 +81,7 @@ def test_threads_that_do_not_start_are_not_asked_again(page: Page) -> None:
               };
               const spares = new Spares();
               const taken = [spares.take(9000, policy, 0), spares.take(9000, policy, 0)];
-              for (let i = 0; i < 400 && spares.held; i++) await new Promise((done) => setTimeout(done, 5));
+              for (let i = 0; i < 4000 && spares.held; i++) await new Promise((done) => setTimeout(done, 5));
               for (let i = 0; i < 4; i++) taken.push(spares.take(9000, policy, 0));
               found.push([started, spares.held, taken.every((each) => each === null)]);
             }

@@ -234,7 +234,7 @@ BOTH = """async ([path, x, policy, gpuFeed]) => {
       values.push(Array.from((await session.run({ x: fed })).z.data));
     }
     const undecided = () => session.backendReason.includes('is being prepared');
-    for (const end = performance.now() + 20000; undecided() && performance.now() < end;) {
+    for (const end = performance.now() + 60000; undecided() && performance.now() < end;) {
       const three = await Promise.all([run(), run(), run()]); // some are under way whatever happens
       values.push(...three);
       await new Promise((resolve) => setTimeout(resolve, 5));

@@ -33,7 +33,7 @@ SET_UP = """async () => {
     });
   };
   globalThis.allMapped = async ({ pieces }) => {
-    for (const end = performance.now() + 20000; pieces.some(({ mapState }) => mapState !== 'mapped');) {
+    for (const end = performance.now() + 60000; pieces.some(({ mapState }) => mapState !== 'mapped');) {
       if (performance.now() > end) throw new Error('pieces are not mapped again');
       await new Promise((resolve) => setTimeout(resolve, 1));
     }

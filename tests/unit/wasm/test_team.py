@@ -24,8 +24,17 @@ def test_each_thread_has_its_own_operands(engine: Any, shared_memory: Any) -> No
     module = wasmtime.Module(engine, plan_module([], steps, 0, shared=True))
     threads = [Thread(engine, module, shared_memory) for _ in range(3)]
     seen: list[tuple[int, int]] = []
+    other = threading.Event()  # the leader's first piece takes until somebody else has one
+
+    def called(number: int, args: int) -> None:
+        if number:
+            other.set()
+        else:
+            other.wait(20)
+        seen.append((number, args))
+
     for number, thread in enumerate(threads):
-        thread.put(1, lambda args, begin, end, n=number: (time.sleep(0.001), seen.append((n, args)))[1])
+        thread.put(1, lambda args, begin, end, n=number: called(n, args))
     words = shared_memory.words()
     words[RUNNING // 4] = 1
     assert together(threads, lambda n, t: t.run(n, 3, 0, 1)) == [None] * 3
