@@ -24,7 +24,7 @@ ROW = [max(v, 0.0) for v in tiny_weight().sum(0).tolist()]
 
 
 class Flaky(http.server.BaseHTTPRequestHandler):
-    """/<behaviour>: sends half the model and hangs up, as often as the behaviour says; /read/<bytes>: how far the page is.
+    """/<behaviour>: sends half the model and hangs up, as often as the behaviour says; /read/<bytes>: so much was read.
 
     An error discards what waits to be read, so the end comes once the page has read all that was sent."""
 
