@@ -71,8 +71,8 @@ def test_a_profile_has_each_step_on_each_thread(engine: Page) -> None:
     assert [step["step"] for step in profile["steps"]] == [0, 1, 2]
     assert all(len(step["ms"]) == len(step["mean"]) == 2 for step in profile["steps"])
     first, second, serial = (step["ms"] for step in profile["steps"])
-    # A hundred and two hundred times the work. Thread 0 sees a whole step, another one may come late to it; of the short
-    # one the least of two threads, because the machine may be busy.
+    # A hundred and two hundred times the work. Thread 0 sees a whole step, another one may come late to it;
+    # of the short one the least of two threads, because the machine may be busy.
     assert second[0] > 5 * min(first) and serial[0] > 10 * min(first)
     assert serial[1] == 0  # thread 0 does all of a serial step
     assert profile["runMs"] > 5 * min(first) and [s["kind"] for s in profile["segments"]] == ["wasm"]
