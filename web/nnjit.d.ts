@@ -124,7 +124,7 @@ export interface SessionOptions {
   externalData?: readonly (string | { path: string; data: BytesLike })[];
   progress?: Progress;
   signal?: AbortSignal | null;
-  /** How 3x3 and 5x5 convolutions of stride 1 or 2 are computed: 'auto' (default), 'direct' or 'winograd'. docs/kernels.md. */
+  /** How 3x3 and 5x5 convolutions of stride 1 or 2 are computed: 'auto' (default), 'direct' or 'winograd'. docs/convolution.md. */
   convolution?: 'auto' | 'direct' | 'winograd';
   /** 'auto' (default): a plan of a few ms at most runs on the thread that calls run(); 'worker': none does. docs/engine.md. */
   runOn?: 'auto' | 'worker';

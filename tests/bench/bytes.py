@@ -1,4 +1,4 @@
-"""The tables of narrow numbers in docs/kernels.md, from results of `serve.py bench --layers 'qlinear|qlayer|…'`.
+"""The tables of narrow numbers in docs/quantised.md, from results of `serve.py bench --layers 'qlinear|qlayer|…'`.
 
 python -m tests.bench.bytes tests/bench/results/layers-A.json layers-B.json      any number of runs and thread counts
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
-from tests.bench.products import keep
+from tests.bench.products import DOCS, keep
 from tests.bench.report import number
 
 MARK = "bytes"
@@ -83,7 +83,7 @@ def main(paths: list[Path]) -> int:
         f" {limits[n][1]:.0f} by dot products of bytes" for n in sorted(limits)
     )  # fmt: skip
     text = "\n".join([f"{said[0].upper()}{said[1:]}.\n", *means(runs), "", *layers(runs)])
-    return keep(MARK, text)
+    return keep(MARK, text, DOCS.with_name("quantised.md"))
 
 
 if __name__ == "__main__":

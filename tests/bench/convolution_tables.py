@@ -1,4 +1,4 @@
-"""The tables of convolutions in docs/kernels.md, from results of `serve.py bench --layers 'conv 1x' --threads 1,2`.
+"""The tables of convolutions in docs/convolution.md, from results of `serve.py bench --layers 'conv 1x' --threads 1,2`.
 
 python -m tests.bench.convolution_tables tests/bench/results/layers-A.json layers-B.json      one of each thread count
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
-from tests.bench.products import keep
+from tests.bench.products import DOCS, keep
 
 MARK = "convolutions"
 FAR = 0.75
@@ -122,7 +122,7 @@ def section(parts: list[dict[str, Any]]) -> str:
 
 def main(paths: list[Path]) -> int:
     text = section([json.loads(path.read_text()) for path in paths])
-    return keep(MARK, text)
+    return keep(MARK, text, DOCS.with_name("convolution.md"))
 
 
 if __name__ == "__main__":

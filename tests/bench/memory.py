@@ -1,5 +1,5 @@
 """What memory bounds, beside its bound: the bytes that an operator must read and write, the time that the machine takes
-for as many, and the table of it in docs/kernels.md.
+for as many, and the table of it in docs/memory.md.
 
 python -m tests.bench.memory tests/bench/results/A.json B.json      results of `serve.py bench --ops memory`
 
@@ -20,7 +20,7 @@ import onnx
 import wasmtime
 
 from tests.bench.op import Op
-from tests.bench.products import keep
+from tests.bench.products import DOCS, keep
 from tests.bench.report import merge, number
 
 MARK = "memory"
@@ -102,7 +102,7 @@ def section(data: dict[str, Any]) -> str:
 
 def main(paths: list[Path]) -> int:
     text = section(merge([json.loads(path.read_text()) for path in paths]))
-    return keep(MARK, text)
+    return keep(MARK, text, DOCS.with_name("memory.md"))
 
 
 if __name__ == "__main__":

@@ -133,10 +133,10 @@ def section(data: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def keep(mark: str, text: str) -> int:
-    """Prints a section of docs/kernels.md and writes it there."""
+def keep(mark: str, text: str, page: Path = DOCS) -> int:
+    """Prints a section of a page of docs/ and writes it there."""
     print(text)
-    write_section(mark, text, DOCS)
+    write_section(mark, text, page)
     return 0
 
 
