@@ -67,6 +67,28 @@ class Model:
         `shapes` by input name, `dims` by symbol; `values` are feeds to be treated as constants (for
         inputs that determine shapes). Raises ShapeError naming the input, what is expected and what came.
         """
+        graph = self.open(shapes, dims, values)
+        try:
+            infer(graph)
+        except ShapeError as error:
+            conflict = self._conflict(shapes or {})
+            if conflict:
+                error.hint = conflict
+            raise
+        mark_once(graph)
+
+        for step in PASSES if passes is None else passes:
+            graph = step(graph)
+        mark_once(graph)
+        return graph
+
+    def open(
+        self,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        dims: Mapping[str, int] | None = None,
+        values: Mapping[str, Any] | None = None,
+    ) -> Graph:
+        """A copy of the template whose inputs have shapes (or values, as bind takes them) and nothing else has yet."""
         shapes, dims, values = dict(shapes or {}), dict(dims or {}), dict(values or {})
         for name in (*shapes, *values):
             self.signature.input(name)
@@ -90,18 +112,6 @@ class Model:
             graph.inputs.append(value)
             if info.kind == "tensor":
                 value.shape = self._input_shape(info, shapes, dims)
-        try:
-            infer(graph)
-        except ShapeError as error:
-            conflict = self._conflict(shapes)
-            if conflict:
-                error.hint = conflict
-            raise
-        mark_once(graph)
-
-        for step in PASSES if passes is None else passes:
-            graph = step(graph)
-        mark_once(graph)
         return graph
 
     def _input_shape(

@@ -251,7 +251,7 @@ def _prepare(args: Any, context: Context) -> dict[str, Any]:
     shapes = {str(name): tuple(int(d) for d in dims) for name, dims in args.shapes.to_py().items()}
     session.settle([str(key) for key in args.loaded])
     known = {str(name): values.from_js(value) for name, value in js.Object.entries(args.values)}
-    prepared, evicted = session.prepare(shapes, known, context)
+    prepared, evicted = session.prepare(shapes, known, context, bool(getattr(args, "exact", False)))
     answer: dict[str, Any] = {
         "key": prepared.key,
         "backend": prepared.backend,
@@ -260,6 +260,8 @@ def _prepare(args: Any, context: Context) -> dict[str, Any]:
         "seconds": prepared.seconds,
         "evicted": evicted,
         "valueInputs": list(session.value_inputs),
+        "room": prepared.room.to_js() if prepared.room else None,
+        "noRoom": prepared.no_room,
         "plan": None,
         "constants": {},
     }

@@ -27,6 +27,7 @@ from ..errors import CompileError, NnjitError, SessionError
 from ..graph.dtypes import Array
 from ..graph.ir import Graph
 from ..graph.model import Model
+from ..graph.room import NoRoom, Room
 from ..graph.signature import TensorInfo
 from ..lower.backend import plain_schedule
 from ..lower.forms import Forms
@@ -42,6 +43,7 @@ from .gpu_proof import Proof
 from .host import HostCalls, WholeGraph
 from .memory import SessionMemory
 from .plan import Plan
+from .rooms import Rooms
 from .tensor_types import api_name
 
 Progress = Callable[..., None]  # stage, done, total; a fourth in what compile_gpu tells
@@ -53,6 +55,7 @@ class Options:
     """What the page asked for. `strict`: a fault of the compiler surfaces instead of using the reference.
     `gpu`: the device, where provider is "webgpu"; `whole`: what its buffers are too small for is an error, because the
     other backend can do it, and not left to the reference.
+    `room`: inputs whose lengths change with every run get plans that serve many lengths.
     `convolution`: "direct", "winograd" (wherever it is possible) or "auto" (where it is expected to be faster)."""
 
     provider: str = "wasm"
@@ -63,6 +66,7 @@ class Options:
     strict: bool = False
     convolution: str = "auto"
     whole: bool = False
+    room: bool = False
 
     @staticmethod
     def read(given: Mapping[str, Any]) -> Options:
@@ -76,6 +80,7 @@ class Options:
             strict=bool(given["strict"]),
             convolution=str(given.get("convolution", "auto")),
             whole=bool(given.get("whole")),
+            room=bool(given.get("room")),
         )
 
 
@@ -89,6 +94,8 @@ class Prepared:
     reason: str = ""  # why there is no plan
     nodes: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    room: Room | None = None
+    no_room: str = ""  # why a plan with room was not made, though lengths moved
     _whole: WholeGraph | None = None
     _calls: HostCalls | None = None
 
@@ -124,6 +131,7 @@ class CompilerSession:
         self.refused: dict[str, set[Schedule]] = {}
         """By a spec's key: the schedules whose kernels this device rejected or computed wrongly."""
         self.proof: Proof | None = None
+        self.rooms = Rooms()
         # What `can_compile` bound, and the shapes: the first plan's graph, usually.
         self._bound: tuple[str, Graph | None] = "", None
         self._memory: SessionMemory | GpuMemory = GpuMemory() if options.gpu else SessionMemory()
@@ -158,24 +166,61 @@ class CompilerSession:
         shapes: Mapping[str, Dims],
         values: Mapping[str, Array],
         progress: Progress | None = None,
+        exact: bool = False,
     ) -> tuple[Prepared, list[str]]:
         """The plan for these input shapes, compiled unless it is there, and keys of plans given up for it.
 
-        `values` holds the small inputs' contents: those that decide shapes become part of the plan's key.
+        `values` holds the small inputs' contents: those that decide shapes become part of the plan's key. With the
+        option `room`, shapes that moved against earlier ones get a plan with room; `exact`: not so.
         Raises ShapeError and the like for shapes that do not fit; the session's other plans stay as they are.
         """
-        key = plan_key(shapes, {name: values[name] for name in self.value_inputs if name in values})
+        used = {name: values[name] for name in self.value_inputs if name in values}
+        key = plan_key(shapes, used)
         if key in self.plans:
             self.plans.move_to_end(key)
             return self.plans[key], []
+        no_room = ""
+        if self.options.room and not exact and self.options.provider != "reference":
+            try:
+                prepared = self._with_room(shapes, used, progress)
+            except NoRoom as refusal:
+                prepared, no_room = None, str(refusal)
+            if prepared is not None:
+                self.plans[prepared.key] = prepared
+                self.plans.move_to_end(prepared.key)
+                return prepared, self._evict()
         started = time.perf_counter()
         graph, used = self._bind(shapes, values)
         bound = time.perf_counter()
         key = plan_key(shapes, used)
         prepared = self._compile(key, graph, progress)
         prepared.seconds = {"bind": bound - started, "compile": time.perf_counter() - bound}
+        prepared.no_room = no_room
         self.plans[key] = prepared
+        self.rooms.saw(shapes, plan_key({}, used))
         return prepared, self._evict()
+
+    def _with_room(
+        self, shapes: Mapping[str, Dims], used: Mapping[str, Array], progress: Progress | None
+    ) -> Prepared | None:
+        """A plan that serves these shapes and others, if they moved against earlier ones; NoRoom says why not."""
+        fixed = plan_key({}, used)
+        known = [(p, p.room) for p in self.plans.values() if p.room and p.key.endswith(f"|{fixed}")]
+        found = [(room.full, p) for p, room in known if room.n_of(shapes) is not None]
+        if found:
+            return min(found, key=lambda pair: pair[0])[1]
+        started = time.perf_counter()
+        room = self.rooms.make(self.model, shapes, fixed, self.options.dims, used)
+        if room is None:
+            return None
+        bound = time.perf_counter()
+        key = f"{room.text()}|{fixed}"
+        prepared = self._compile(key, room.graph, progress)
+        if prepared.plan is None:
+            raise self.rooms.refuse(shapes, fixed, prepared.reason)
+        prepared.seconds = {"bind": bound - started, "compile": time.perf_counter() - bound}
+        prepared.room = room
+        return prepared
 
     def _bind(
         self, shapes: Mapping[str, Dims], values: Mapping[str, Array]

@@ -1,0 +1,170 @@
+"""Plans with room: one graph of fixed shapes that serves every length n up to a capacity.
+
+Takes a model, the shapes of a request and which of its dims grow together; gives a Room: the graph, with one more
+input, n, and what of its inputs and outputs belongs to a given n. docs/room.md tells how it works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.polynomial import Polynomial
+
+from ...errors import NnjitError
+from ..dtypes import Array
+from ..infer import mark_once
+from ..ir import Graph
+from ..model import Model
+from ..passes import PASSES
+from . import elementwise, moves, sums  # noqa: F401 - for their rules
+from .extent import Length, NoRoom
+from .walk import Walk
+
+__all__ = ["NoRoom", "Room", "make_room", "moved"]
+
+Shapes = Mapping[str, tuple[int, ...]]
+Growing = Mapping[str, Mapping[int, int]]
+"""By input, axis -> b where the axis is n + b long."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """`graph` serves n from least to most. Inputs are fed with their growing axes filled up with zeros to the graph's
+    dims, and `length` with n (int64, a scalar); of outputs the first factor * n + offset places of an axis count."""
+
+    graph: Graph
+    length: str
+    least: int
+    most: int
+    inputs: Mapping[str, Sequence[tuple[int, int]]]
+    """By input: (axis, offset)."""
+    outputs: Mapping[str, Sequence[tuple[int, int, int]]]
+    """By output: (axis, factor, offset)."""
+    dims: Shapes
+    """Of the inputs, at capacity."""
+    cost: Polynomial
+    """What the exact graph for n does, in multiply-adds or what takes as long, and `full`, what this one does."""
+    full: float
+    capacity: int
+
+    def n_of(self, shapes: Shapes) -> int | None:
+        """The n of inputs of these shapes; None where they are not for this room."""
+        found: set[int] = set()
+        if shapes.keys() != self.dims.keys():
+            return None
+        for name, shape in shapes.items():
+            growing = dict(self.inputs.get(name, ()))
+            if len(shape) != len(self.dims[name]):
+                return None
+            for axis, (d, room) in enumerate(zip(shape, self.dims[name], strict=True)):
+                if axis in growing:
+                    found.add(d - growing[axis])
+                elif d != room:
+                    return None
+        n = found.pop() if len(found) == 1 else None
+        return n if n is not None and self.least <= n <= self.most else None
+
+    def pad(self, feeds: Mapping[str, Any], n: int) -> dict[str, Any]:
+        """Feeds as the graph takes them."""
+        found: dict[str, Any] = {self.length: np.array(n, np.int64)}
+        for name, value in feeds.items():
+            found[name] = value
+            if name in self.inputs:
+                room = np.zeros(self.dims[name], value.dtype)
+                room[tuple(slice(d) for d in value.shape)] = value
+                found[name] = room
+        return found
+
+    def cut(self, name: str, value: Array, n: int) -> Array:
+        """What an output is for n."""
+        where = [slice(None)] * value.ndim
+        for axis, factor, offset in self.outputs.get(name, ()):
+            where[axis] = slice(factor * n + offset)
+        return value[tuple(where)]
+
+    def text(self) -> str:
+        """`ids:1xn;mask:1xn+1;n<=63`: the requests it is for."""
+        parts = []
+        for name, shape in sorted(self.dims.items()):
+            offsets = dict(self.inputs.get(name, ()))
+            dims = [str(Length(1, offsets[i])) if i in offsets else str(d) for i, d in enumerate(shape)]
+            parts.append(f"{name}:{'x'.join(dims)}")
+        return ";".join([*parts, f"n<={self.most}"])
+
+    def to_js(self) -> dict[str, Any]:
+        """What the page pads feeds and cuts outputs by."""
+        return {
+            "least": self.least,
+            "most": self.most,
+            "length": self.length,
+            "inputs": {name: [list(a) for a in axes] for name, axes in self.inputs.items()},
+            "outputs": {name: [list(a) for a in axes] for name, axes in self.outputs.items()},
+        }
+
+
+def moved(old: Shapes, new: Shapes) -> dict[str, dict[int, int]] | None:
+    """The dims that differ between two requests, if all by the same: {input: {axis: offset}}, dims = n + offset with n
+    the first of them in `new`. None where something else differs too, or nothing does."""
+    if old.keys() != new.keys() or any(len(old[name]) != len(new[name]) for name in new):
+        return None
+    changed = [
+        (name, axis, new[name][axis], new[name][axis] - d)
+        for name in new
+        for axis, d in enumerate(old[name])
+        if new[name][axis] != d
+    ]
+    if len({by for *_, by in changed}) != 1:
+        return None
+    n = changed[0][2]
+    found: dict[str, dict[int, int]] = {name: {} for name, *_ in changed}
+    if n < 1 or any(d < 1 or d - by < 0 for *_, d, by in changed):
+        return None
+    for name, axis, d, _ in changed:
+        found[name][axis] = d - n
+    return found
+
+
+def make_room(
+    model: Model,
+    shapes: Shapes,
+    growing: Growing,
+    capacity: int,
+    dims: Mapping[str, int] | None = None,
+    values: Mapping[str, Any] | None = None,
+    passes: Sequence[Any] | None = None,
+) -> Room:
+    """A room for the inputs of `shapes` whose dims in `growing` may be shorter, and longer up to about `capacity`.
+
+    Raises NoRoom where a node can't be masked, and what Model.bind raises."""
+    name, axes = next(iter(growing.items()))
+    axis, offset = next(iter(axes.items()))
+    try:
+        walk = Walk(model.open(shapes, dims, values), growing, capacity, shapes[name][axis] - offset)
+        graph = walk.run()
+        mark_once(graph)
+        outputs = [walk.extent(v).axes for v in walk.old.outputs]
+        at_capacity = {**shapes, **{v.name: v.shape or () for v in graph.inputs if v is not walk.length}}
+        for step in PASSES if passes is None else passes:
+            graph = step(graph)
+        mark_once(graph)
+    except NnjitError as error:  # shapes that fit each other at n and not at the capacity
+        raise NoRoom(error.message) from error
+    return Room(
+        graph,
+        walk.length.name,
+        walk.least,
+        walk.most,
+        {name: sorted(axes.items()) for name, axes in growing.items()},
+        {
+            name: [(axis, g.length.a, g.length.b) for axis, g in sorted(axes.items())]
+            for name, axes in zip(graph.output_names, outputs, strict=True)
+            if axes
+        },
+        at_capacity,
+        walk.cost,
+        walk.full,
+        capacity,
+    )

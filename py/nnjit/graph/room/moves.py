@@ -1,0 +1,327 @@
+"""Rules of operators that move elements: shapes, views, gathers, slices, concatenations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..dtypes import NUMPY
+from ..fold import EVALUATORS
+from ..ir import Const, Node, Value
+from .extent import Axes, Extent, Growth, Length, NoRoom, Symbol
+from .sums import only, unknown
+from .views import regroup, target
+from .walk import Inputs, Walk, rule
+
+
+@rule("Shape")
+def shape(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    dims = only(inputs)[0].dims()
+    dims = dims[slice(node.attrs.get("start", 0), node.attrs.get("end", len(dims)))]
+    return [_lengths(w, dims)]
+
+
+@rule("Size")
+def size(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    dims = only(inputs)[0].dims()
+    growing = [d for d in dims if d.a]
+    if len(growing) > 1:
+        raise NoRoom("the number of elements is a product of lengths")
+    others = int(np.prod([d.b for d in dims if not d.a]))
+    first = growing[0] if growing else Length(0, 1)
+    return [w.symbol(Symbol(np.array(first.a * others), np.array(first.b * others)))]
+
+
+def _lengths(w: Walk, dims: Sequence[Length]) -> Extent:
+    return w.symbol(Symbol(np.array([d.a for d in dims], np.int64), np.array([d.b for d in dims], np.int64)))
+
+
+def integers(x: Extent | None) -> list[Length]:
+    """The numbers of an operand that decides a shape."""
+    if x is not None and x.symbol is not None:
+        return x.symbol.lengths()
+    array = None if x is None else x.constant()
+    if array is None:
+        raise NoRoom("what decides its shape is known at run time only")
+    return [Length(0, int(d)) for d in array.reshape(-1)]
+
+
+@rule("Transpose")
+def transpose(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    x = only(inputs)[0]
+    perm = list(node.attrs.get("perm") or range(x.rank)[::-1])
+    return w.copy(node, inputs, {perm.index(axis): g for axis, g in x.axes.items()})
+
+
+@rule("Reshape")
+def reshape(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    x, to = only(inputs, 2)
+    dims = target(x.dims(), integers(to), bool(node.attrs.get("allowzero", 0)))
+    return [_reshaped(w, node, x, dims)]
+
+
+@rule("Flatten")
+def flatten(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    x = only(inputs)[0]
+    axis = node.attrs.get("axis", 1)
+    axis += x.rank if axis < 0 else 0
+    return [_reshaped(w, node, x, [_product(x.dims()[:axis]), _product(x.dims()[axis:])])]
+
+
+def _product(dims: Sequence[Length]) -> Length:
+    found = Length(0, 1)
+    for d in dims:
+        if found.a and d.a:
+            raise NoRoom("two axes that grow become one")
+        found = Length(found.a * d.b + found.b * d.a, found.b * d.b)
+    return found
+
+
+@rule("Squeeze")
+def squeeze(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    x = only(inputs)[0]
+    if len(inputs) < 2 or inputs[1] is None:
+        raise NoRoom("which axes it takes away would depend on n")
+    gone = {d.b % x.rank for d in integers(inputs[1])}
+    if gone & set(x.axes):
+        raise NoRoom("it takes away an axis that grows")
+    return [_reshaped(w, node, x, [d for axis, d in enumerate(x.dims()) if axis not in gone])]
+
+
+@rule("Unsqueeze")
+def unsqueeze(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    x, axes = only(inputs, 2)
+    new = integers(axes)
+    rank = x.rank + len(new)
+    at, dims = {d.b % rank for d in new}, iter(x.dims())
+    return [_reshaped(w, node, x, [Length(0, 1) if i in at else next(dims) for i in range(rank)])]
+
+
+def _reshaped(w: Walk, node: Node, x: Extent, dims: Sequence[Length]) -> Extent:
+    """x under other dims: each growing axis stays, or is the outermost of those that become one or that it parts in."""
+    axes = {to: Growth(dims[to], x.axes[at].rest) for at, to in regroup(x.dims(), dims).items()}
+    return w.checked(Extent(w.b.reshape(w.data(x), [w.cap(d) for d in dims]), axes))
+
+
+@rule("Expand")
+def expand(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    x, to = only(inputs, 2)
+    dims = integers(to)
+    rank = max(x.rank, len(dims))
+    have = [Length(0, 1)] * (rank - x.rank) + x.dims()
+    want = [Length(0, 1)] * (rank - len(dims)) + dims
+    found: list[Length] = []
+    for a, b in zip(have, want, strict=True):
+        if a != b and Length(0, 1) not in (a, b):
+            raise NoRoom(f"{a} does not expand to {b} for every n")
+        found.append(b if a == Length(0, 1) else a)
+    axes: Axes = {}
+    for axis, length in enumerate(found):
+        if length.a:
+            old = x.axes.get(axis - rank + x.rank)
+            axes[axis] = Growth(length, old.rest if old else None)
+    if found == have and rank == x.rank:
+        return [x]
+    return [w.checked(Extent(w.b("Expand", [w.data(x), w.b.const([w.cap(d) for d in found])]), axes))]
+
+
+@rule("Tile")
+def tile(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    """An axis of one place may be repeated n times, one that grows only once."""
+    x, times = only(inputs, 2)
+    dims = [_product(pair) for pair in zip(x.dims(), integers(times), strict=True)]
+    repeats = [w.cap(t) if not g.a else t.b for t, g in zip(integers(times), x.dims(), strict=True)]
+    axes: Axes = {}
+    for axis, (before, after) in enumerate(zip(x.dims(), dims, strict=True)):
+        if before.a and before != after:
+            raise NoRoom("it repeats an axis that grows")
+        if after.a:
+            axes[axis] = Growth(after, x.axes[axis].rest if before.a else None)
+    return [w.checked(Extent(w.b("Tile", [w.data(x), w.b.const(repeats)]), axes))]
+
+
+@rule("ConstantOfShape")
+def constant_of_shape(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    dims = integers(inputs[0])
+    value = w.again(node, [w.b.const([w.cap(d) for d in dims])])[0].tensor
+    fill = EVALUATORS["ConstantOfShape"](_one(node), [np.array([1])])
+    rest = float(np.asarray(fill).reshape(-1)[0]) if np.asarray(fill).dtype.kind in "fiub" else None
+    return [w.checked(Extent(value, {i: Growth(d, rest) for i, d in enumerate(dims) if d.a}))]
+
+
+def _one(node: Node) -> Node:
+    return Node(node.op, [], [Value("one", "", (1,))], node.attrs)
+
+
+@rule("Range")
+def range_(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    ends = [integers(x)[0] for x in inputs]
+    if len(ends) != 3 or ends[2] != Length(0, 1):
+        raise NoRoom("its step is not 1")
+    start, length = ends[0], ends[1] - ends[0]
+    dtype = only(inputs)[0].dtype
+    if not length.a:
+        steps = np.arange(max(length.b, 0))
+        return [w.symbol(Symbol(np.full_like(steps, start.a), steps + start.b, dtype))]
+    value = w.b.const(np.arange(w.cap(length)), dtype)
+    if start != Length(0, 0):
+        value = w.b("Add", [value, w.number(start, dtype)])
+    return [w.checked(Extent(value, {0: Growth(length)}))]
+
+
+@rule("Trilu")
+def trilu(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    x = only(inputs)[0]
+    return w.copy(node, inputs, unknown(x.axes))
+
+
+@rule("Gather")
+def gather(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    """Indices beyond n are 0; one that counts from the end of an axis that grows counts from its length."""
+    x, at = only(inputs, 2)
+    axis = node.attrs.get("axis", 0) % x.rank
+    where = at
+    for i, growth in at.axes.items():
+        dim = 1 if axis in x.axes else x.shape[axis]
+        if growth.rest is None or not -dim <= growth.rest < dim:
+            where = w.clean(where, i, 0.0)
+    if axis in x.axes:
+        where = from_start(w, where, x.axes[axis].length)
+    axes: Axes = {}
+    for i, g in x.axes.items():
+        if i != axis:
+            axes[i if i < axis else i - 1 + at.rank] = g
+    axes.update({axis + i: Growth(g.length) for i, g in at.axes.items()})
+    return w.copy(node, [x, where], axes)
+
+
+def from_start(w: Walk, at: Extent, length: Length) -> Extent:
+    """Indices into an axis of this length, negative ones made positive; n is kept where they are inside."""
+    if at.symbol is not None or at.constant() is not None:
+        s = at.symbol or Symbol.of(at.constant(), at.dtype)
+        moved: list[Length] = []
+        for i in s.lengths():
+            i = i + length if w.negative(i) else i
+            w.at_least(i, 0)
+            w.at_least(length - i, 1)
+            moved.append(i)
+        part = [np.array([getattr(i, p) for i in moved], np.int64).reshape(s.factor.shape) for p in "ab"]
+        return w.symbol(Symbol(part[0], part[1], s.dtype))
+    below = w.b("Less", [w.data(at), w.b.const(0, at.dtype)])
+    ends = w.b("Add", [w.data(at), w.number(length, at.dtype)])
+    return Extent(w.b("Where", [below, ends, w.data(at)]), at.axes)
+
+
+@rule("Slice")
+def slice_(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    x = only(inputs)[0]
+    starts, ends = integers(inputs[1]), integers(inputs[2])
+    axes = [d.b for d in integers(inputs[3])] if len(inputs) > 3 and inputs[3] else list(range(len(starts)))
+    steps = [d.b for d in integers(inputs[4])] if len(inputs) > 4 and inputs[4] else [1] * len(starts)
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        axis %= x.rank
+        dim = x.dim(axis)
+        if not (dim.a or start.a or end.a):
+            bounds = [w.b.const([int(i)]) for i in (start.b, end.b, axis, step)]
+            x = Extent(w.b("Slice", [w.data(x), *bounds]), x.axes)
+            continue
+        if step != 1:
+            raise NoRoom("it steps along an axis that grows")
+        first, last = (_clamped(w, i, dim) for i in (start, end))
+        x = take(w, x, axis, first, last - first)
+    return [x]
+
+
+def _clamped(w: Walk, i: Length, dim: Length) -> Length:
+    """A bound of a slice as a place from 0 to dim, the same for every n."""
+    if w.negative(i):
+        i = i + dim
+        if w.negative(i):
+            return Length(0, 0)
+    return i if w.negative(i - dim) else dim
+
+
+def take(w: Walk, x: Extent, axis: int, start: Length, length: Length) -> Extent:
+    """Places start to start + length of an axis."""
+    if w.negative(length - Length(0, 1)):
+        raise NoRoom("a slice of nothing")
+    dim, others = x.dim(axis), {i: g for i, g in x.axes.items() if i != axis}
+    have, want = w.cap(dim), w.cap(length)
+    rest = x.axes[axis].rest if axis in x.axes and start + length == dim else None
+    axes = {**others, axis: Growth(length, rest)} if length.a else others
+    if start == Length(0, 0) and have == want:
+        return w.checked(Extent(w.data(x), axes))
+    if not start.a and start.b + want <= have:
+        cut = [w.b.const([i]) for i in (start.b, start.b + want, axis)]
+        return w.checked(Extent(w.b("Slice", [w.data(x), *cut]), axes))
+    places = w.numbers(Symbol(np.full(want, start.a), np.arange(want) + start.b))
+    if length.a:  # beyond its length it may read anything that is there
+        places = w.b("Min", [places, w.b.const(have - 1)])
+        axes[axis] = Growth(length)
+    return w.checked(Extent(w.b("Gather", [w.data(x), places], axis=axis), axes))
+
+
+@rule("Concat")
+def concat(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    parts = only(inputs, len(inputs))
+    axis = node.attrs["axis"] % parts[0].rank
+    parts = [p for p in parts if p.dim(axis) != Length(0, 0)]
+    axes: Axes = {}
+    for i in {i for p in parts for i in p.axes if i != axis}:
+        dims = {p.dim(i) for p in parts}
+        if len(dims) > 1:
+            raise NoRoom("its operands are of other lengths along another axis")
+        rests = {p.axes[i].rest for p in parts}
+        axes[i] = Growth(dims.pop(), rests.pop() if len(rests) == 1 else None)
+    if not any(axis in p.axes for p in parts):
+        return w.copy(node, [*parts], axes)
+    return [_appended(w, parts, axis, axes)]
+
+
+def _appended(w: Walk, parts: list[Extent], axis: int, others: Axes) -> Extent:
+    """Concat along a growing axis: each later part is selected where it begins, by place."""
+    total = parts[0].dim(axis)
+    for p in parts[1:]:
+        total = total + p.dim(axis)
+    cap = w.cap(total)
+    growing = [i for i, p in enumerate(parts) if axis in p.axes]
+    if growing == [
+        len(parts) - 1
+    ]:  # the others are as long as ever: they come first, places are cut at the end
+        last = parts[-1].axes[axis].rest
+        short = w.cap(total) - sum(p.dim(axis).b for p in parts[:-1])
+        cut = w.b("Slice", [w.data(parts[-1]), *(w.b.const([i]) for i in (0, short, axis))])
+        value = w.b("Concat", [*(w.data(p) for p in parts[:-1]), cut], axis=axis)
+        w.growth(total)
+        return w.checked(Extent(value, {**others, axis: Growth(total, last)}))
+    places = w.places(cap, parts[0].rank - axis, 0)
+    out, start = _widened(w, parts[0], axis, cap), parts[0].dim(axis)
+    rest = parts[0].axes[axis].rest if axis in parts[0].axes else 0.0
+    for p in parts[1:]:
+        length = p.dim(axis)
+        from_here = w.number(start, "i32")
+        here = w.b("LessOrEqual", [from_here, places])
+        if length == Length(0, 1):
+            here, moved = w.b("Equal", [from_here, places]), w.data(p)
+        else:
+            if not length.a:
+                here = w.b("And", [here, w.b("Less", [places, w.number(start + length, "i32")])])
+            else:
+                rest = None
+            flat = w.b.const(np.arange(cap), "i32")
+            back = w.b("Sub", [flat, from_here])
+            back = w.b("Max", [w.b("Min", [back, w.b.const(w.cap(length) - 1, "i32")]), w.b.const(0, "i32")])
+            moved = w.b("Gather", [w.data(p), back], axis=axis)
+        out, start = w.b("Where", [here, moved, out]), start + length
+    return w.checked(Extent(out, {**others, axis: Growth(total, rest)}))
+
+
+def _widened(w: Walk, x: Extent, axis: int, cap: int) -> Value:
+    """x with `cap` places in an axis, zeros behind."""
+    have = x.shape[axis]
+    if have == cap:
+        return w.data(x)
+    shape = tuple(cap - have if i == axis else d for i, d in enumerate(x.shape))
+    zeros = w.b.value(Const.of(np.zeros(shape, NUMPY[x.dtype]), x.dtype))
+    return w.b("Concat", [w.data(x), zeros], axis=axis)

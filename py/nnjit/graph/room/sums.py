@@ -1,0 +1,194 @@
+"""Rules of products, reductions and normalisations: what is summed over a growing axis is masked first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..dtypes import FLOATS
+from ..ir import Node
+from .elementwise import broadcast
+from .extent import Axes, Extent, Growth, NoRoom
+from .walk import Inputs, Walk, lowest, rule
+
+
+def only(inputs: Inputs, count: int = 1) -> list[Extent]:
+    """The first `count` operands, which have to be there."""
+    found = [x for x in inputs[:count] if x is not None]
+    if len(found) != count:
+        raise NoRoom("an operand is missing")
+    return found
+
+
+def unknown(axes: Axes) -> Axes:
+    """The same axes, anything beyond."""
+    return {axis: Growth(g.length) for axis, g in axes.items()}
+
+
+@rule("MatMul", "MatMulInteger")
+def matmul(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    a, b = only(inputs, 2)
+    if a.rank < 2 or b.rank < 2:
+        raise NoRoom("a vector in a product")
+    if any(x is not None and x.axes for x in inputs[2:]):
+        raise NoRoom("its zero point grows")
+    inner, outer = a.dim(a.rank - 1), b.dim(b.rank - 2)
+    if inner != outer:
+        raise NoRoom(f"its sum is over {inner} and over {outer}")
+    if inner.a:
+        if len(inputs) > 2:
+            raise NoRoom("its sum of integers is over an axis that grows")
+        a, b = w.clean(a, a.rank - 1, 0.0), w.clean(b, b.rank - 2, 0.0)
+    rank = max(a.rank, b.rank)
+    axes: Axes = {axis: Growth(length) for axis, length in broadcast(w, [a, b], keep=2).items()}
+    for x, at, to in ((a, a.rank - 2, rank - 2), (b, b.rank - 1, rank - 1)):
+        if at in x.axes:
+            axes[to] = Growth(x.axes[at].length)
+    return w.copy(node, [a, b, *inputs[2:]], axes)
+
+
+@rule("Gemm")
+def gemm(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    a, b = only(inputs, 2)
+    row, ka = (1, 0) if node.attrs.get("transA", 0) else (0, 1)
+    kb, column = (1, 0) if node.attrs.get("transB", 0) else (0, 1)
+    if a.dim(ka) != b.dim(kb):
+        raise NoRoom(f"its sum is over {a.dim(ka)} and over {b.dim(kb)}")
+    if ka in a.axes:
+        a, b = w.clean(a, ka, 0.0), w.clean(b, kb, 0.0)
+    axes: Axes = {}
+    for x, at, to in ((a, row, 0), (b, column, 1)):
+        if at in x.axes:
+            axes[to] = Growth(x.axes[at].length)
+    c = inputs[2] if len(inputs) > 2 else None
+    if c is not None and c.axes:
+        for axis, growth in c.axes.items():
+            to = axis + 2 - c.rank
+            if to not in axes or axes[to].length != growth.length:
+                raise NoRoom("its addend grows along another axis")
+    if c is not None and any(c.dim(to - 2 + c.rank).b != 1 for to in axes if to - 2 + c.rank >= 0
+                             and to - 2 + c.rank not in c.axes):  # fmt: skip
+        raise NoRoom("its addend is fixed along an axis that grows")
+    return w.copy(node, [a, b, *inputs[2:]], axes)
+
+
+@rule("MatMulNBits")
+def matmul_nbits(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    """Rows of A times constant weights."""
+    a = only(inputs)[0]
+    if a.rank - 1 in a.axes or any(x is not None and x.axes for x in inputs[1:]):
+        raise NoRoom("more than its rows grow")
+    return w.copy(node, inputs, unknown(a.axes))
+
+
+@rule("Softmax", "LogSoftmax")
+def softmax(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    x = only(inputs)[0]
+    axis = node.attrs.get("axis", -1) % x.rank
+    x = w.clean(x, axis, lowest(x.dtype))
+    axes = unknown(x.axes)
+    if axis in axes and node.op == "Softmax":
+        axes[axis] = Growth(axes[axis].length, 0.0)
+    return w.copy(node, [x], axes)
+
+
+_IDENTITY = {
+    "ReduceSum": 0.0, "ReduceMean": 0.0, "ReduceProd": 1.0, "ReduceL1": 0.0, "ReduceL2": 0.0, "ReduceSumSquare": 0.0,
+    "ReduceLogSum": 0.0,
+}  # fmt: skip
+
+
+@rule(*_IDENTITY, "ReduceMax", "ReduceMin", "ReduceLogSumExp")
+def reduce(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    """A mean divides by how many there are, which n tells."""
+    x = only(inputs)[0]
+    over = _axes(node, inputs, x.rank)
+    keep = bool(node.attrs.get("keepdims", 1))
+    growing = [axis for axis in over if axis in x.axes]
+    for axis in growing:
+        fill = _IDENTITY.get(node.op, lowest(x.dtype, 1 if node.op == "ReduceMin" else -1))
+        # a place beyond two axes is not what either says
+        x = w.clean(x, axis, fill, force=len(growing) > 1)
+    axes: Axes = {}
+    for axis, growth in x.axes.items():
+        if axis not in over:
+            axes[axis if keep else axis - sum(o < axis for o in over)] = Growth(growth.length)
+    if node.op != "ReduceMean" or not growing:
+        return w.copy(node, [x, *inputs[1:]], axes)
+    if x.dtype not in FLOATS:
+        raise NoRoom("a mean of integers")
+    total = w.b("ReduceSum", [w.data(x), w.b.const(over)], keepdims=int(keep))
+    count = w.number(x.dim(growing[0]), "f32")
+    for axis in over:
+        if axis != growing[0]:
+            count = w.b("Mul", [count, w.number(x.dim(axis), "f32")])
+    return [w.checked(Extent(w.b("Div", [total, w.cast(count, x.dtype)]), axes))]
+
+
+def _axes(node: Node, inputs: Inputs, rank: int) -> list[int]:
+    """Axes that a reduction is over, in order."""
+    given = inputs[1] if len(inputs) > 1 else None
+    if given is None:
+        return [] if node.attrs.get("noop_with_empty_axes", 0) else list(range(rank))
+    array = given.constant()
+    if array is None:
+        raise NoRoom("its axes are known at run time only")
+    if not array.size:
+        return [] if node.attrs.get("noop_with_empty_axes", 0) else list(range(rank))
+    return sorted(int(a) % rank for a in array.reshape(-1))
+
+
+@rule("ArgMax", "ArgMin")
+def arg_extreme(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    """The first of equals is inside, wherever others lie."""
+    x = only(inputs)[0]
+    axis = node.attrs.get("axis", 0) % x.rank
+    if axis in x.axes and node.attrs.get("select_last_index", 0):
+        raise NoRoom("the last of equals along an axis that grows")
+    x = w.clean(x, axis, lowest(x.dtype, 1 if node.op == "ArgMin" else -1))
+    keep = node.attrs.get("keepdims", 1)
+    axes = {a if keep or a < axis else a - 1: Growth(g.length) for a, g in x.axes.items() if a != axis}
+    return w.copy(node, [x], axes)
+
+
+@rule("CumSum", "CumProd")
+def cumulate(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    x, at = only(inputs, 2)
+    if at.constant() is None:
+        raise NoRoom("its axis is known at run time only")
+    axis = int(at.constant().reshape(-1)[0]) % x.rank
+    if node.attrs.get("reverse", 0):
+        x = w.clean(x, axis, 0.0 if node.op == "CumSum" else 1.0)
+    return w.copy(node, [x, at], unknown(x.axes))
+
+
+def _normal(w: Walk, node: Node, inputs: Inputs, over: Sequence[int]) -> list[Extent]:
+    """A normalisation whose statistics are over these axes, which do not grow."""
+    x = only(inputs)[0]
+    if any(v is not None and v.axes for v in inputs[1:]):
+        raise NoRoom("its scale grows")
+    if any(axis in x.axes for axis in over):
+        raise NoRoom("it normalises over an axis that grows")
+    return w.copy(node, inputs, unknown(x.axes))
+
+
+@rule("LayerNormalization", "RMSNormalization")
+def layer_norm(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    rank = only(inputs)[0].rank
+    return _normal(w, node, inputs, range(node.attrs.get("axis", -1) % rank, rank))
+
+
+@rule("LpNormalization", "Hardmax")
+def one_axis(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    return _normal(w, node, inputs, [node.attrs.get("axis", -1) % only(inputs)[0].rank])
+
+
+@rule("InstanceNormalization", "GroupNormalization")
+def instance_norm(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    return _normal(w, node, inputs, range(1, only(inputs)[0].rank))
+
+
+@rule("BatchNormalization")
+def batch_norm(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    if node.attrs.get("training_mode", 0):
+        raise NoRoom("it normalises over the batch")
+    return _normal(w, node, inputs, [1])

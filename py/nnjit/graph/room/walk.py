@@ -1,0 +1,317 @@
+"""The walk that gives a graph room: node by node, a graph for the capacity that serves every shorter length.
+
+`Walk(graph, sizes, capacity)` takes a graph whose inputs have shapes; `run()` makes the new one. Rules (`RULES`, by
+operator) say how growing axes pass through a node and what has to be masked; a node that touches a growing axis and
+has no rule ends it with NoRoom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.polynomial import Polynomial
+
+from ..bodies import inline
+from ..dtypes import FLOATS, NUMPY, TO_ONNX
+from ..fold import fold_node
+from ..infer import taken_branch
+from ..ir import Const, Graph, Node, Value
+from ..passes.rewrite import Builder
+from ..shapes import infer_node
+from . import symbols
+from .extent import Axes, Extent, Growth, Length, NoRoom, Symbol
+
+Inputs: TypeAlias = "list[Extent | None]"
+Rule: TypeAlias = "Callable[[Walk, Node, Inputs], list[Extent]]"
+RULES: dict[str, Rule] = {}
+LENGTH = "length"
+SYMBOLIC = 256
+"""Elements of a constant that is taken for one side of arithmetic on lengths."""
+
+ELEMENT = 8.0
+"""Multiply-adds that take as long as one element made: about 4 bytes read and written against 30 a nanosecond."""
+
+
+def rule(*ops: str) -> Callable[[Rule], Rule]:
+    """Registers the rule of operators of the domain ai.onnx; their inputs may grow or be symbols."""
+
+    def register(function: Rule) -> Rule:
+        for op in ops:
+            RULES[op] = function
+        return function
+
+    return register
+
+
+class Walk:
+    """See the module. `sizes`: by input, {axis: offset} of the axes that are n + offset long. A growing axis of a * n
+    + b elements has a * capacity of them, whatever b: lengths that differ by a token share one shape.
+    least, most: the n that the graph serves; a rule narrows them where a node does the same only there, on the side
+    where `wanted` lies."""
+
+    def __init__(
+        self, graph: Graph, sizes: Mapping[str, Mapping[int, int]], capacity: int, wanted: int
+    ) -> None:
+        self.old, self.capacity, self.wanted = graph, capacity, wanted
+        self.least, self.most = 1, capacity
+        self.graph = Graph(graph.name, opset=graph.opset, output_names=graph.output_names)
+        self.graph._serial = graph._serial
+        self.known: dict[Value, Extent] = {}
+        self.length = Value(graph.fresh(LENGTH), "i64", ())
+        self.b = Builder(self.graph, Node("Identity", [], [Value("room")], name="room"))
+        self._cache: dict[Any, Value] = {}
+        self.cost = Polynomial([0.0])
+        """What a run costs as a function of n, and `full`, what it does at capacity: multiply-adds and elements."""
+        self.full = 0.0
+        for value in graph.inputs:
+            axes = {axis: self.growth(Length(1, b), 0.0) for axis, b in sizes.get(value.name, {}).items()}
+            shape = value.shape
+            if shape is not None:
+                shape = tuple(capacity if i in axes else d for i, d in enumerate(shape))
+            new = Value(value.name, value.dtype, shape)
+            new.type = value.type
+            self.graph.inputs.append(new)
+            self.known[value] = Extent(new, axes)
+        self.graph.inputs.append(self.length)
+
+    def run(self) -> Graph:
+        todo = self.old.nodes[::-1]
+        while todo:
+            node = todo.pop()
+            inputs = [None if v is None else self.extent(v) for v in node.inputs]
+            body = self._branch(node, inputs)
+            if body is not None:
+                nodes, outputs = inline(body, node.captures, self.old.fresh)
+                todo += [
+                    *(Node("Identity", [new], [old]) for old, new in zip(node.outputs, outputs, strict=True)),
+                    *nodes[::-1],
+                ]
+                continue
+            self.b = Builder(self.graph, node)
+            try:
+                made = self._node(node, inputs)
+            except NoRoom as refusal:
+                raise NoRoom(f"{node.op} {node.name!r}: {refusal}") from None
+            for value, found in zip(node.outputs, made, strict=False):
+                self.known[value] = found
+                if value.name:
+                    self._count(node, inputs, found)
+            self.graph.nodes += self.b.nodes
+        self.b = Builder(self.graph, Node("Identity", [], [Value("output")], name="room"))
+        self.graph.outputs = [self.data(self.extent(v)) for v in self.old.outputs]
+        self.graph.nodes += self.b.nodes
+        if self.least > self.most:
+            raise NoRoom(f"a capacity of {self.capacity} serves no length: it needs {self.least} at least")
+        return self.graph
+
+    def _count(self, node: Node, inputs: Inputs, made: Extent) -> None:
+        """Adds what one node costs."""
+        if made.value is None or made.value.const is not None or made.value.shape is None:
+            return
+        first, second = inputs[0] if inputs else None, inputs[1] if len(inputs) > 1 else None
+        dims, each = made.dims(), ELEMENT
+        if node.op in ("MatMul", "Gemm", "MatMulNBits", "MatMulInteger") and first is not None:
+            dims, each = [*dims, first.dim(0 if node.attrs.get("transA", 0) else first.rank - 1)], 1.0
+        elif node.op in ("Conv", "ConvInteger", "QLinearConv") and second is not None:
+            dims, each = [*dims, *second.dims()[1:]], 1.0
+        cost = Polynomial([each])
+        for d in dims:
+            cost = cost * Polynomial([d.b, d.a])
+            each *= self.cap(d)
+        self.cost, self.full = self.cost + cost, self.full + each
+
+    def extent(self, old: Value) -> Extent:
+        """What has become of a value of the old graph."""
+        found = self.known.get(old)
+        if found is None:  # a constant
+            new = Value(old.name, old.dtype, old.shape, old.const)
+            new.type = old.type
+            found = self.known[old] = Extent(new)
+        return found
+
+    def _branch(self, node: Node, inputs: Inputs) -> Any | None:
+        """The body of an If whose condition is known."""
+        if node.op != "If" or node.domain or inputs[0] is None or inputs[0].constant() is None:
+            return None
+        return taken_branch(node, bool(inputs[0].constant().reshape(-1)[0]))
+
+    def _node(self, node: Node, inputs: Inputs) -> list[Extent]:
+        captured = [self.extent(v) for v in node.captures.values()]
+        if any(x.axes for x in captured):
+            raise NoRoom("its body reads a tensor that grows")
+        given = [x for x in inputs if x is not None]
+        grows, symbolic = any(x.axes for x in given), any(x.symbol is not None for x in given)
+        if symbolic:
+            found = self._symbols(node, inputs)
+            if found is not None:
+                return [found]
+        if grows or symbolic:
+            known = RULES.get(node.op) if not node.domain else None
+            if known is not None:
+                return known(self, node, inputs)
+            if grows:
+                raise NoRoom("the operator has no rule for an axis that grows")
+        made = self.copy(node, inputs)
+        if symbolic and any(x.tensor.shape is None for x in made):
+            raise NoRoom("what decides its shape is known at run time only")
+        return made
+
+    def _symbols(self, node: Node, inputs: Inputs) -> Extent | None:
+        """What the node makes, where all it reads are constants and symbols."""
+        read = [None if x is None else _as_symbol(x) for x in inputs]
+        if any(s is None and x is not None for s, x in zip(read, inputs, strict=True)):
+            return None
+        found = symbols.evaluate(node, read, self.least, self.capacity)
+        if found is None:
+            return None
+        return self.symbol(found)
+
+    def symbol(self, s: Symbol) -> Extent:
+        """The extent of numbers; a constant where none depends on n."""
+        if s.fixed:
+            return Extent(self.b.const(s.offset, s.dtype))
+        return Extent(None, {}, s)
+
+    # -- what rules are written with
+
+    def copy(self, node: Node, inputs: Inputs, axes: Axes | None = None) -> list[Extent]:
+        """The node on these inputs, its outputs growing as `axes` says."""
+        return self.again(node, [None if x is None else self.data(x) for x in inputs], axes)
+
+    def again(self, node: Node, inputs: Sequence[Value | None], axes: Axes | None = None) -> list[Extent]:
+        """The node's operator and attributes on these values, inferred, and folded where it is constant."""
+        outputs = [Value(v.name, v.dtype if v.type is not None else "") for v in node.outputs]
+        captures = {name: self.data(self.extent(v)) for name, v in node.captures.items()}
+        new = Node(node.op, inputs, outputs, dict(node.attrs), name=node.name, domain=node.domain,
+                   version=node.version, captures=captures)  # fmt: skip
+        for value, old in zip(outputs, node.outputs, strict=True):
+            value.type = old.type
+        infer_node(new)
+        found = fold_node(new)
+        if found is None or any(a is None or isinstance(a, (list, dict)) for a in found):
+            self.b.nodes.append(new)
+        else:
+            for value, array in zip([v for v in outputs if v.name], found, strict=False):
+                value.const = Const.of(np.asarray(array), value.dtype if value.dtype == "string" else None)
+                value.dtype, value.shape, value.producer = value.const.dtype, value.const.shape, None
+            new.detach()
+        return [self.checked(Extent(v, dict(axes or {}) if v.name else {})) for v in outputs]
+
+    def checked(self, x: Extent) -> Extent:
+        """x, whose growing axes are as long as their capacities say."""
+        for axis, growth in x.axes.items():
+            if x.shape[axis] != self.cap(growth.length):
+                raise NoRoom(f"axis {axis} of {x.shape} is not the capacity of {growth.length}")
+            self.growth(growth.length)
+        return x
+
+    def growth(self, length: Length, rest: float | None = None) -> Growth:
+        """A growing axis; n is kept where it has elements and fits."""
+        if length.a < 1:
+            raise NoRoom(f"an axis is {length} long")
+        self.least = max(self.least, -(-(1 - length.b) // length.a))
+        self.most = min(self.most, (self.cap(length) - length.b) // length.a)
+        return Growth(length, rest)
+
+    def cap(self, length: Length) -> int:
+        return length.a * self.capacity if length.a else length.b
+
+    def require(self, least: int) -> None:
+        """n is at least so much, or a node would not do the same."""
+        self.least = max(self.least, least)
+
+    def at_least(self, length: Length, bound: int) -> None:
+        """length >= bound for every n from now on."""
+        if length.a > 0:
+            self.require(-(-(bound - length.b) // length.a))
+        elif length.a < 0:
+            self.most = min(self.most, (length.b - bound) // -length.a)
+        elif length.b < bound:
+            raise NoRoom(f"{length.b} is less than {bound}")
+
+    def negative(self, length: Length) -> bool:
+        """Whether length < 0, for every n from now on."""
+        low, high = length.at(self.least) < 0, length.at(self.capacity) < 0
+        if low == high:
+            return low
+        if length.at(self.wanted) < 0:
+            self.at_least(Length(-length.a, -length.b), 1)
+            return True
+        self.at_least(length, 0)
+        return False
+
+    def data(self, x: Extent) -> Value:
+        """The tensor of an extent; a symbol's numbers are computed from n."""
+        if x.value is None:
+            assert x.symbol is not None
+            x.value = self.numbers(x.symbol)
+        return x.value
+
+    def numbers(self, s: Symbol) -> Value:
+        if s.fixed:
+            return self.b.const(s.offset, s.dtype)
+        key = ("numbers", s.dtype, s.factor.shape, s.factor.tobytes(), s.offset.tobytes())
+        if key not in self._cache:
+            value = self.length
+            if np.any(s.factor != 1) or s.factor.shape:
+                value = self.b("Mul", [value, self.b.const(s.factor)])
+            if np.any(s.offset):
+                value = self.b("Add", [value, self.b.const(s.offset)])
+            self._cache[key] = value if s.dtype == "i64" else self.cast(value, s.dtype)
+        return self._cache[key]
+
+    def number(self, length: Length, dtype: str = "i64", rank: int = 0) -> Value:
+        """a * n + b as a tensor of one element."""
+        shape = (1,) * rank
+        return self.numbers(Symbol(np.full(shape, length.a), np.full(shape, length.b), dtype))
+
+    def cast(self, x: Value, dtype: str) -> Value:
+        return x if x.dtype == dtype else self.b("Cast", [x], to=TO_ONNX[dtype])
+
+    def places(self, count: int, rank: int, axis: int, dtype: str = "i32") -> Value:
+        """0, 1, 2, ... along one axis of `rank`."""
+        shape = [1] * rank
+        shape[axis] = count
+        return self.b.const(np.arange(count).reshape(shape), dtype)
+
+    def inside(self, length: Length, rank: int, axis: int) -> Value:
+        """bool, true at the places of an axis that n reaches; the other axes are 1 long."""
+        key = ("inside", length, rank - axis)
+        if key not in self._cache:
+            places = self.places(self.cap(length), rank - axis, 0)
+            self._cache[key] = self.b("Less", [places, self.number(length, "i32")])
+        return self._cache[key]
+
+    def clean(self, x: Extent, axis: int, fill: float, force: bool = False) -> Extent:
+        """x with `fill` in the places of a growing axis that n does not reach."""
+        growth = x.axes.get(axis)
+        if growth is None or (growth.rest == fill and not force):
+            return x
+        inside = self.inside(growth.length, x.rank, axis)
+        value = self.b("Where", [inside, self.data(x), self.b.const(fill, x.dtype)])
+        return Extent(value, {**x.axes, axis: Growth(growth.length, fill)})
+
+
+def lowest(dtype: str, sign: int = -1) -> float:
+    """The number that no maximum (sign -1) or minimum (1) takes: infinite, or the type's last."""
+    if dtype in FLOATS:
+        return sign * float("inf")
+    if dtype == "bool":
+        return 0 if sign < 0 else 1
+    info = np.iinfo(NUMPY[dtype])
+    return int(info.min if sign < 0 else info.max)
+
+
+def _as_symbol(x: Extent) -> Symbol | None:
+    if x.symbol is not None:
+        return x.symbol
+    if x.value is None or x.axes or x.value.const is None or x.value.const.size > SYMBOLIC:
+        return None
+    array = x.value.const.numpy()
+    if array.dtype.kind not in "iubf" or (array.dtype.kind == "f" and not np.all(array == np.rint(array))):
+        return None
+    if array.dtype.kind == "f" and not np.all(np.abs(array) < 2**31):
+        return None
+    return Symbol.of(array, x.value.dtype)

@@ -1,0 +1,121 @@
+"""When a session compiles a plan with room, and for which capacity.
+
+Takes the shapes of requests as they come; `make` gives a Room when they moved in lockstep against earlier ones. What
+the graph refuses is remembered, so that it is tried once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..graph.model import Model
+from ..graph.room import NoRoom, Room, Shapes, make_room, moved
+
+REMEMBERED = 8
+"""Requests that a new one is compared with."""
+STEP = 16
+"""Capacities are multiples of it, from it on: tiles of kernels fit them."""
+WASTE = 1.5
+"""A plan may be larger than what n needs as long as it does at most so much more than an exact one for n ..."""
+LITTLE = 3e7
+"""... or so many multiply-adds more, about 1 ms."""
+LEAST = 2.0
+"""A plan serves an n if it does at most so much more than an exact one ..."""
+SMALL = 3e8
+"""... or so many multiply-adds more, about 10 ms: a compile takes 200 ms and more."""
+FARTHEST = 4
+"""A capacity is at most so many times n: memory is kept for it."""
+
+
+class Rooms:
+    """One session's requests and refusals. fixed: what else a plan depends on, as text."""
+
+    def __init__(self) -> None:
+        self._seen: list[tuple[Shapes, str]] = []
+        self.refused: dict[tuple[Any, ...], str] = {}
+
+    def saw(self, shapes: Shapes, fixed: str) -> None:
+        """A request that got a plan of its own."""
+        self._seen = [*self._seen, (dict(shapes), fixed)][-REMEMBERED:]
+
+    def make(
+        self, model: Model, shapes: Shapes, fixed: str, dims: Mapping[str, int], values: Mapping[str, Any]
+    ) -> Room | None:
+        """A room for shapes that moved; None where they did not, NoRoom where it can't be or would not pay."""
+        growing = self._growing(shapes, fixed)
+        if growing is None:
+            return None
+        if (why := self.refused.get(_family(shapes, growing, fixed))) is not None:
+            raise NoRoom(why)
+        name, axes = next(iter(growing.items()))
+        axis, offset = next(iter(axes.items()))
+        n = shapes[name][axis] - offset
+        slack = max(0, *(b for axes in growing.values() for b in axes.values()))
+
+        def make(capacity: int) -> Room:
+            return make_room(model, shapes, growing, capacity, dims, values, passes)
+
+        passes: list[Any] | None = []
+        try:
+            first = make(_rounded(n + slack))
+            if first.most < n:
+                first = make(_rounded(n + slack + n - first.most))
+            if first.least > n or first.most < n:
+                raise NoRoom(f"it would serve {first.least} to {first.most} and not {n}")
+            allowed = max(WASTE * first.cost(n), first.cost(n) + LITTLE)
+            capacity = first.capacity
+            for more in _capacities(capacity):
+                if first.cost(more) > allowed:
+                    break
+                capacity = more
+            passes = None
+            room = make(capacity)
+        except NoRoom as refusal:
+            self.refused[_family(shapes, growing, fixed)] = str(refusal)
+            raise
+        least = room.least
+        while least <= n and room.full > max(LEAST * room.cost(least), room.cost(least) + SMALL):
+            least += 1
+        if least > n or room.most <= n:
+            raise NoRoom("work grows so fast with n that a plan for each shape is better")
+        return replace(room, least=least)
+
+    def refuse(self, shapes: Shapes, fixed: str, why: str) -> NoRoom:
+        """Remembers that these shapes can't have room."""
+        growing = self._growing(shapes, fixed)
+        if growing is not None:
+            self.refused[_family(shapes, growing, fixed)] = why
+        return NoRoom(why)
+
+    def _growing(self, shapes: Shapes, fixed: str) -> dict[str, dict[int, int]] | None:
+        """What moved against the latest request that it moved in lockstep with."""
+        for seen, same in reversed(self._seen):
+            if same == fixed and (growing := moved(seen, shapes)) is not None:
+                return growing
+        return None
+
+
+def _rounded(n: int) -> int:
+    return n if n < STEP else -(-n // STEP) * STEP
+
+
+def _capacities(n: int) -> range:
+    """Those worth a thought for n, rising."""
+    first = _rounded(n)
+    return range(first, FARTHEST * first + 1, STEP if first >= STEP else 1)
+
+
+def _family(shapes: Shapes, growing: Mapping[str, Mapping[int, int]], fixed: str) -> tuple[Any, ...]:
+    """What requests have in common that differ in n only."""
+    dims = [
+        (
+            name,
+            tuple(
+                f"n{growing[name][i]:+d}" if i in growing.get(name, {}) else d for i, d in enumerate(shape)
+            ),
+        )
+        for name, shape in sorted(shapes.items())
+    ]
+    return (fixed, *dims)

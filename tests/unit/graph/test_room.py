@@ -1,0 +1,191 @@
+"""Plans with room against the exact graph: on the reference, with garbage beyond n, at lengths from least to most.
+
+`agree(model, feeds_of)` is the judge: feeds_of(n) gives feeds; the graph of a room, fed with them filled up with zeros
+and cut, gives what the exact graph gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from nnjit.frontend import BytesSource, load
+from nnjit.graph.model import Model
+from nnjit.graph.room import NoRoom, Room, make_room, moved
+from nnjit.runtime.host import WholeGraph
+
+Feeds = Mapping[str, Any]
+RNG = np.random.default_rng(3)
+
+
+def node(op: str, inputs: Sequence[str], outputs: Sequence[str], **attrs: Any) -> Any:
+    return helper.make_node(op, list(inputs), list(outputs), **attrs)
+
+
+def built(
+    nodes: Sequence[Any], feeds: Feeds, weights: Feeds, outputs: Sequence[str], opset: int = 21
+) -> Model:
+    """A model whose inputs have open dims."""
+
+    def info(name: str, a: Any) -> Any:
+        dims = [f"{name}_{i}" for i in range(np.ndim(a))]
+        return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(a.dtype), dims)
+
+    graph = helper.make_graph(
+        list(nodes),
+        "room",
+        [info(n, a) for n, a in feeds.items()],
+        [helper.make_tensor_value_info(n, onnx.TensorProto.UNDEFINED, None) for n in outputs],
+        [numpy_helper.from_array(np.asarray(a), n) for n, a in weights.items()],
+    )
+    for output in graph.output:
+        output.ClearField("type")
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+    return load(BytesSource(model.SerializeToString(), "room.onnx"), {})
+
+
+def shapes_of(feeds: Feeds) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(a.shape) for name, a in feeds.items()}
+
+
+def room_of(model: Model, feeds_of: Callable[[int], Feeds], n: int, capacity: int, **more: Any) -> Room:
+    growing = moved(shapes_of(feeds_of(n + 1)), shapes_of(feeds_of(n)))
+    assert growing is not None
+    return make_room(model, shapes_of(feeds_of(n)), growing, capacity, **more)
+
+
+def agree(model: Model, feeds_of: Callable[[int], Feeds], n: int = 6, capacity: int = 24) -> Room:
+    room = room_of(model, feeds_of, n, capacity, passes=[])
+    fused = room_of(model, feeds_of, n, capacity)
+    runs = [WholeGraph(room.graph), WholeGraph(fused.graph)]
+    for length in sorted({room.least, room.least + 1, n, (n + room.most) // 2, room.most}):
+        feeds = feeds_of(length)
+        shift = room.n_of(shapes_of(feeds))
+        assert shift is not None
+        want = WholeGraph(model.bind(shapes=shapes_of(feeds), passes=[])).run(feeds)
+        for run in runs:
+            for name, value in run.run(room.pad(feeds, shift)).items():
+                cut = room.cut(name, value, shift)
+                assert cut.shape == want[name].shape and cut.dtype == want[name].dtype, (length, name)
+                np.testing.assert_allclose(
+                    cut, want[name], rtol=2e-4, atol=2e-5, err_msg=f"{name} at {length}"
+                )
+    return room
+
+
+def normal(*shape: int) -> Any:
+    return RNG.normal(0, 1, shape).astype(np.float32)
+
+
+def ids(*shape: int) -> Any:
+    return RNG.integers(0, 19, shape)
+
+
+def test_a_sentence_through_embedding_products_and_softmax() -> None:
+    nodes = [
+        node("Gather", ["table", "ids"], ["x"]),
+        node("LayerNormalization", ["x", "scale"], ["a"]),
+        node("MatMul", ["a", "w"], ["q"]),
+        node("Transpose", ["a"], ["kt"], perm=[0, 2, 1]),
+        node("MatMul", ["q", "kt"], ["s"]),
+        node("Softmax", ["s"], ["p"]),
+        node("MatMul", ["p", "a"], ["y"]),
+    ]
+    weights = {"table": normal(19, 8), "scale": normal(8), "w": normal(8, 8)}
+    room = agree(built(nodes, {"ids": ids(2, 6)}, weights, ["y", "q"]), lambda n: {"ids": ids(2, n)})
+    assert room.outputs == {"y": [(1, 1, 0)], "q": [(1, 1, 0)]} and room.inputs == {"ids": [(1, 0)]}
+    assert (room.least, room.most) == (1, 24)
+
+
+def test_what_is_beyond_n_may_be_anything() -> None:
+    """1 / x of zeros is infinite, 0 * that is NaN: neither may reach what is inside."""
+    nodes = [
+        node("Reciprocal", ["x"], ["r"]),
+        node("MatMul", ["w", "r"], ["y"]),
+        node("ReduceMean", ["r", "axes"], ["m"], keepdims=0),
+        node("ReduceMax", ["r", "axes"], ["top"]),
+        node("Softmax", ["r"], ["p"], axis=1),
+        node("ArgMax", ["r"], ["which"], axis=1),
+    ]
+    weights = {"w": normal(1, 5, 1), "axes": np.array([1])}
+    nodes[1] = node("MatMul", ["r_t", "r"], ["y"])
+    nodes.insert(1, node("Transpose", ["r"], ["r_t"], perm=[0, 2, 1]))
+    feeds = lambda n: {"x": np.abs(normal(2, n, 5)) + np.float32(0.5)}  # noqa: E731
+    agree(built(nodes, feeds(6), weights, ["y", "m", "top", "p", "which"]), feeds)
+
+
+def test_shapes_are_arithmetic_on_n() -> None:
+    """[B, n, 12] -> [B, n, 3, 4] -> [B, 3, n, 4] -> [B, n, 12], its target made by Shape, Gather and Concat."""
+    nodes = [
+        node("Shape", ["x"], ["dims"]),
+        node("Gather", ["dims", "one"], ["n"]),
+        node("Unsqueeze", ["n", "zero_axis"], ["n1"]),
+        node("Concat", ["b1", "n1", "three", "four"], ["to"], axis=0),
+        node("Reshape", ["x", "to"], ["h"]),
+        node("Transpose", ["h"], ["t"], perm=[0, 2, 1, 3]),
+        node("Transpose", ["t"], ["u"], perm=[0, 2, 1, 3]),
+        node("Concat", ["b1", "n1", "minus"], ["back"], axis=0),
+        node("Reshape", ["u", "back"], ["y"]),
+        node("Range", ["zero", "n", "one"], ["places"]),
+        node("Reshape", ["x", "flat"], ["rows"]),
+    ]
+    weights = {
+        "one": np.array(1), "zero": np.array(0), "zero_axis": np.array([0]), "b1": np.array([1]), 
+        "three": np.array([3]), "four": np.array([4]), "minus": np.array([-1]), "flat": np.array([-1, 12]),
+    }  # fmt: skip
+    feeds = lambda n: {"x": normal(1, n, 12)}  # noqa: E731
+    room = agree(built(nodes, feeds(6), weights, ["y", "t", "places", "dims", "rows"]), feeds)
+    assert room.outputs["t"] == [(2, 1, 0)] and "dims" not in room.outputs
+
+
+def test_past_keys_grow_by_what_is_new() -> None:
+    """present = Concat(past, new): inputs of n and n + 1, outputs of n + 1."""
+    nodes = [
+        node("MatMul", ["x", "w"], ["new"]),
+        node("Concat", ["past", "new"], ["present"], axis=1),
+        node("Transpose", ["present"], ["kt"], perm=[0, 2, 1]),
+        node("MatMul", ["x", "kt"], ["s"]),
+        node("Cast", ["mask"], ["m"], to=onnx.TensorProto.FLOAT),
+        node("Sub", ["one", "m"], ["inverse"]),
+        node("Mul", ["inverse", "low"], ["bias"]),
+        node("Add", ["s", "bias"], ["scores"]),
+        node("Softmax", ["scores"], ["p"]),
+        node("MatMul", ["p", "present"], ["y"]),
+    ]
+    weights = {"w": normal(4, 4), "one": np.float32(1), "low": np.float32(-1e4)}
+
+    def feeds(n: int) -> Feeds:
+        return {"x": normal(1, 1, 4), "past": normal(1, n, 4), "mask": np.ones((1, n + 1), np.int64)}
+
+    room = agree(built(nodes, feeds(6), weights, ["y", "present"]), feeds)
+    assert room.outputs == {"present": [(1, 1, 1)]} and room.inputs == {"past": [(1, 0)], "mask": [(1, 1)]}
+    assert room.most == 23
+
+
+@pytest.mark.parametrize(
+    ("operator", "why"),
+    [
+        (node("NonZero", ["x"], ["y"]), "no rule"),
+        (node("Reshape", ["x", "mixed"], ["y"]), "quotient of lengths"),
+        (node("Add", ["x", "fixed"], ["y"]), "6 long|long in one axis"),
+        (node("Squeeze", ["x"], ["y"]), "depend on n"),
+        (node("Conv", ["x", "kernel"], ["y"], pads=[1, 1]), "rule"),
+    ],
+)
+def test_what_can_not_be_masked_is_refused(operator: Any, why: str) -> None:
+    feeds = lambda n: {"x": normal(1, 3, n)}  # noqa: E731
+    weights = {"mixed": np.array([2, -1]), "fixed": normal(6), "kernel": normal(2, 3, 3)}
+    with pytest.raises(NoRoom, match=why):
+        room_of(built([operator], feeds(6), weights, ["y"]), feeds, 6, 24)
+
+
+def test_dims_that_moved_together() -> None:
+    assert moved({"a": (1, 5), "b": (6, 2)}, {"a": (1, 7), "b": (8, 2)}) == {"a": {1: 0}, "b": {0: 1}}
+    assert moved({"a": (1, 5), "b": (6, 2)}, {"a": (1, 7), "b": (9, 2)}) is None
+    assert moved({"a": (1, 5)}, {"a": (1, 5)}) is None
+    assert moved({"a": (5,)}, {"a": (1, 5)}) is None
