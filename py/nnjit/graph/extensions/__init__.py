@@ -6,10 +6,10 @@ onnxruntime declares them, and a function that says the operator in ONNX's own. 
 kernel of its own.
 """
 
-from . import activations, nbits
+from . import activations, fused, legacy, nbits, quantised, quantised_products, sundry
 from .declare import EXPANSIONS, MICROSOFT, SCHEMAS, Expansion
 
 # Imported for what they declare.
-FAMILIES = (activations, nbits)
+FAMILIES = (activations, fused, legacy, nbits, quantised, quantised_products, sundry)
 
 __all__ = ["EXPANSIONS", "FAMILIES", "MICROSOFT", "SCHEMAS", "Expansion"]

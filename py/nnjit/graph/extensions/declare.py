@@ -4,9 +4,9 @@
     def bias_gelu(b: Body) -> Value:
         return b("Gelu", b("Add", b.given("A"), b.given("B")))
 
-An input is name:type, with ? where it may be absent and * where it repeats; a type is a variable or a short name
-(f32, i64, …). An attribute is name:kind (int, float, str, ints, floats, strs), with ! where it is required
-or =value for its default.
+An input is name:type, with ? where it may be absent and * where it repeats, its types mixed; a type is a variable
+or a short name (f32, i64, …). An attribute is name:kind (int, float, str, ints, floats, strs), with ! where it is
+required or =value for its default.
 """
 
 from __future__ import annotations
@@ -85,10 +85,11 @@ def _formal(word: str, types: dict[str, str]) -> Any:
     name, _, kind = word.rstrip("?*").partition(":")
     options = OpSchema.FormalParameterOption
     option = {"?": options.Optional, "*": options.Variadic}.get(word[-1], options.Single)
-    least = 0 if word[-1] == "*" else 1
+    many = word[-1] == "*"
     return OpSchema.FormalParameter(
-        name, kind if kind in types else _type(kind), param_option=option, min_arity=least
-    )
+        name, kind if kind in types else _type(kind), param_option=option, is_homogeneous=not many,
+        min_arity=0 if many else 1,
+    )  # fmt: skip
 
 
 def _type(short: str) -> str:
