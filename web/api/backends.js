@@ -3,7 +3,7 @@
 import { asFailure } from './errors.js';
 import { log } from './env.js';
 import { tell } from './device-facts.js';
-import { generateFeeds } from './generate.js';
+import { feedsFor } from './generate.js';
 import { Plans } from './plans.js';
 import { Tensor } from './tensor.js';
 import { getGpu } from './workers.js';
@@ -63,6 +63,7 @@ export class Backends {
   get latest() { return this.#now.latest; }
   get state() { return this.#now.state; }
   get count() { return this.#now.count; }
+  get pins() { return this.#now.pins; }
   get options() { return this.#now.options; }
 
   /** @param {Progress} progress @param {AbortSignal | null} signal */
@@ -78,6 +79,15 @@ export class Backends {
   /** @param {Request} request @param {Progress} progress @param {AbortSignal | null} signal @returns {Promise<Prepared>} */
   get(request, progress, signal) {
     return this.#now.get(request, progress, signal);
+  }
+
+  /** @param {Request} request */
+  stage(request) {
+    return this.#now.stage(request);
+  }
+
+  settle() {
+    return this.#now.settle();
   }
 
   /** @param {Prepared} plan @param {Map<string, Feed>} feeds @param {Map<string, Tensor | null>} wanted @param {AbortSignal | null} signal */
@@ -189,7 +199,7 @@ export class Backends {
     const serving = this.#now.latest;
     if (!serving?.facts) throw new Error('nothing was compiled yet');
     const plan = await other.get(serving.request, () => undefined, null);
-    const feeds = generateFeeds(this.description.inputs, serving.facts.inputs);
+    const feeds = feedsFor(this.description.inputs, serving);
     for (const [name, value] of serving.request.values) feeds.set(name, value);
     const wanted = () => new Map(this.description.outputs.map(({ name }) => [name, null]));
     const here = await this.#now.execute(serving, feeds, wanted(), null);

@@ -21,6 +21,15 @@ export function generateFeeds(declared, refs) {
   );
 }
 
+/**
+ * For the shapes that a plan was made for, whatever it has room for.
+ * @param {readonly import('./feeds.js').Declared[]} declared @param {import('./shelf.js').Prepared} plan one that has steps
+ */
+export function feedsFor(declared, { facts, room, request: { shapes } }) {
+  const refs = facts?.inputs.filter(({ name }) => name !== room?.length) ?? [];
+  return generateFeeds(declared, refs.map((ref) => (ref.host || !room?.inputs[ref.name] ? ref : { ...ref, dims: shapes[ref.name] })));
+}
+
 /** @param {string} type @param {readonly number[]} dims @param {() => number} random */
 function generate(type, dims, random) {
   const length = entriesFor(type, dims.reduce((n, d) => n * d, 1));

@@ -1,7 +1,8 @@
 // Looking into a plan: times of each step as a table or a Chrome trace, and one step's kernel in full.
 import { failure } from './errors.js';
-import { generateFeeds } from './generate.js';
-import { requestOf, toFeeds } from './plans.js';
+import { toFeeds } from './execute.js';
+import { feedsFor } from './generate.js';
+import { requestOf } from './shelf.js';
 import { getEngine, getGpu } from './workers.js';
 
 /**
@@ -24,10 +25,10 @@ export async function profile(plans, { feeds, repeats, format, signal }) {
   if (!request) throw failure('NO_PLAN', 'Nothing was compiled yet', { hint: 'run the session once, or give profile() feeds' });
   const plan = await plans.get(request, () => undefined, signal);
   if (!plan.facts) throw failure('NOT_AVAILABLE', 'The reference backend has no steps to time', { hint: plan.reason });
-  const used = feeds ?? generateFeeds(plans.description.inputs, plan.facts.inputs);
+  const used = feeds ?? feedsFor(plans.description.inputs, plan);
   const gpu = plan.backend === 'webgpu';
   const { client } = gpu ? await getGpu() : await getEngine();
-  const measuring = client.profile(plans.id, plan.key, toFeeds(plan.facts.inputs, used, gpu), repeats, signal ? { signal } : {});
+  const measuring = client.profile(plans.id, plan.key, toFeeds(plan, used, gpu), repeats, signal ? { signal } : {});
   plans.endLease(); // the feeds are taken
   const measured = await measuring;
   const facts = plan.facts.steps;

@@ -1,14 +1,16 @@
 // What one session holds in the two workers: its model in the compiler, its memory and plans in the engine.
-// Takes feeds' shapes; gives the plan for them, made anew when shapes are new or a worker had died and restarted.
+// Takes feeds' shapes; gives the plan for them, made anew when shapes are new or a worker had died and restarted. How a
+// plan is run: execute.js; which of those that are there serves: shelf.js.
 import { abortable } from './compiler-client.js';
 import { asFailure, failure } from './errors.js';
 import { log } from './env.js';
+import { execute } from './execute.js';
 import { engineDeath, getCompiler, getEngine, getGpu } from './workers.js';
 import { recall } from './device-facts.js';
 import { recallGpu } from './gpu-facts.js';
 import { beforehand } from './held.js';
+import { Shelf, factsOf } from './shelf.js';
 import { Tensor, keep } from './tensor.js';
-import { viewAs } from './types.js';
 import { bytesOf, fromValue, toValue } from './values.js';
 
 /**
@@ -18,14 +20,10 @@ import { bytesOf, fromValue, toValue } from './values.js';
  * @typedef {import('./sources.js').Bytes} Bytes
  * @typedef {import('./feeds.js').Feed} Feed
  * @typedef {import('../engine/types.js').Plan} Plan
- * @typedef {import('../engine/types.js').ValueRef} ValueRef
- * @typedef {{shapes: Record<string, number[]>, values: Map<string, Tensor>}} Request
- * @typedef {{node: string, op: string, backend: 'webgpu' | 'wasm' | 'reference' | 'folded' | 'none', kernel?: string, step?: number,
- *   once?: boolean, reason?: string}} PlacedNode
- * @typedef {Pick<Plan, 'inputs' | 'outputs' | 'steps' | 'segments' | 'stats' | 'threads'> & {host: boolean}} PlanFacts
- * @typedef {{key: string, backend: 'webgpu' | 'wasm' | 'reference', reason: string, constants: Record<string, import('./values.js').Value>, placement: PlacedNode[], facts: PlanFacts | null,
- *   seconds: Record<string, number>, load: {compileMs: number, initMs: number, bytes: number} | null, request: Request}} Prepared
- *   request: what it was asked for with, so that it can be asked for again
+ * @typedef {import('./shelf.js').Request} Request
+ * @typedef {import('./shelf.js').PlacedNode} PlacedNode
+ * @typedef {import('./shelf.js').Prepared} Prepared
+ * @typedef {{ready: boolean, work: Promise<() => Promise<void>>}} Staged work: resolves with what loads it
  * @typedef {{name: string, inputs: import('./feeds.js').Declared[], outputs: import('./feeds.js').Declared[],
  *   opset: Record<string, number>, nodes: number, parameterBytes: number, files: string[],
  *   static: Record<string, number[]> | null}} Description
@@ -37,10 +35,9 @@ let made = 0;
 
 export class Plans {
   id = '';
-  /** @type {Map<string, Prepared>} plans by this page's key, least recently used first */
-  #plans = new Map();
-  /** @type {string[]} inputs whose values are part of the key */
-  #valueInputs = [];
+  #shelf = new Shelf();
+  /** What is compiled beside runs, or has been and is not loaded. @type {Staged | null} */
+  #staged = null;
   #compilerGeneration = 0;
   #engineGeneration = 0;
   /** How the session's memory was made. */
@@ -165,8 +162,7 @@ export class Plans {
     }
     this.id = id;
     this.#settle(id, given);
-    this.#plans.clear();
-    this.#valueInputs = [];
+    this.#shelf.clear();
     this.#compilerGeneration = compiler.generation;
     this.#engineGeneration = (gpu ?? engine)?.generation ?? 0;
   }
@@ -193,19 +189,25 @@ export class Plans {
 
   /**
    * The plan for a request, compiled and loaded if need be.
-   * @param {Request} request @param {Progress} progress @param {AbortSignal | null} signal
+   * @param {Request} given @param {Progress} progress @param {AbortSignal | null} signal
    * @returns {Promise<Prepared>}
    */
-  async get(request, progress, signal) {
+  async get(given, progress, signal) {
+    const request = { ...given, exact: given.exact ?? this.#exact(given) };
     if (!this.id) await this.open(progress, signal); // an earlier attempt to open again had failed
     else if (await this.#engineChanged()) await this.#reopen(progress, signal, request);
-    const known = this.#plans.get(this.#key(request));
     const stranded = getCompiler().generation !== this.#compilerGeneration;
-    if (known && !(stranded && needsCompiler(known))) {
-      this.#plans.delete(this.#key(request)); // to the end: used just now
-      this.#plans.set(this.#key(request), known);
-      return known;
+    if (this.#staged?.ready) await this.settle();
+    const usable = () => {
+      const known = this.#shelf.find(request);
+      return known && !(stranded && needsCompiler(known)) ? known : undefined;
+    };
+    let known = usable();
+    if (!known && this.#staged) {
+      await this.settle();
+      known = usable();
     }
+    if (known) return known;
     if (stranded) await this.#reopen(progress, signal, request);
     try {
       this.preparing = true;
@@ -213,7 +215,7 @@ export class Plans {
     } catch (error) {
       if (this.#lost) throw this.#lost;
       // What earlier shapes left behind may be what does not fit: once more, alone in a fresh memory.
-      if (!this.#plans.size || !['OUT_OF_MEMORY', 'MODEL_TOO_LARGE'].includes(asFailure(error).code)) throw error;
+      if (!this.#shelf.size || !['OUT_OF_MEMORY', 'MODEL_TOO_LARGE'].includes(asFailure(error).code)) throw error;
       await this.#reopen(progress, signal, request);
       return await this.#prepare(request, progress, signal);
     } finally {
@@ -222,35 +224,99 @@ export class Plans {
   }
 
   /** @param {Request} request @param {Progress} progress @param {AbortSignal | null} signal @returns {Promise<Prepared>} */
-  async #prepare({ shapes, values }, progress, signal) {
-    this.#holdFeeds(values); // loading writes where they lie
+  async #prepare(request, progress, signal) {
+    this.#holdFeeds(request.values); // loading writes where they lie
     this.endLease();
+    const { prepared, plan, evicted } = await this.#compile(request, progress, signal);
+    for (const key of evicted) await this.#drop(key);
+    try {
+      if (plan) prepared.load = await this.#load(plan, progress, signal);
+    } catch (error) {
+      if (!(await this.#otherwise(prepared.key, error))) throw error;
+      return this.#prepare(request, progress, signal);
+    }
+    // Python computes with weights meanwhile, which would hold it up
+    if (!prepared.facts || prepared.facts.host) await abortable(Promise.all(this.sources.map(({ arrived }) => arrived)), signal);
+    if (!plan && this.options.provider !== 'reference') log('warning', `${this.description.name} runs on the reference: ${prepared.reason}`);
+    this.#shelf.put(request, prepared);
+    this.compiled++;
+    return prepared;
+  }
+
+  /**
+   * @param {Request} request @param {Progress} progress @param {AbortSignal | null} signal
+   * @returns {Promise<{prepared: Prepared, plan: Plan | null, evicted: string[]}>} plan: to be loaded; evicted: given up for it
+   */
+  async #compile({ shapes, values, exact = false }, progress, signal) {
     const small = [...values].filter(([, tensor]) => byteLength(tensor) <= SMALL);
+    const given = Object.fromEntries(small.map(([name, tensor]) => [name, toValue(tensor)]));
     // What is in the engine, so that Python takes back a plan that never got there.
     const { loaded } = this;
     const answer = await getCompiler().call(
       'prepare',
-      { session: this.id, shapes, values: Object.fromEntries(small.map(([name, tensor]) => [name, toValue(tensor)])), loaded },
+      { session: this.id, shapes, values: given, loaded, exact },
       { signal, onProgress: await this.#ahead(progress) },
     );
-    this.#valueInputs = answer.valueInputs;
-    for (const key of answer.evicted) await this.#drop(key);
-    const deciding = small.filter(([name]) => this.#valueInputs.includes(name));
-    const request = { shapes, values: new Map(deciding.map(([name, t]) => [name, new Tensor(t.type, t.data.slice(), t.dims)])) };
-    /** @type {Prepared} */
-    const prepared = { ...answer, facts: answer.plan && factsOf(answer.plan), load: null, request };
+    this.#shelf.valueInputs = answer.valueInputs;
+    const deciding = small.filter(([name]) => answer.valueInputs.includes(name));
+    const request = { shapes, values: new Map(deciding.map(([name, t]) => [name, new Tensor(t.type, t.data.slice(), t.dims)])), exact };
+    const { plan, evicted } = answer;
+    return { plan, evicted, prepared: { room: null, ahead: null, ...answer, facts: plan && factsOf(plan), load: null, request } };
+  }
+
+  /**
+   * Compiles a plan that a run may soon want, while runs go on; `settle` loads it.
+   * @param {Request} request @returns {Promise<void>}
+   */
+  async stage(request) {
+    if (this.#staged || this.preparing || !this.id || getCompiler().generation !== this.#compilerGeneration) return;
+    const { id } = this;
+    this.preparing = true;
+    const silent = () => undefined;
+    const work = beforehand(async () => {
+      const { prepared, plan, evicted } = await this.#compile(request, silent, null);
+      const { client } = await this.#runner();
+      if (plan && 'stagePlan' in client) await client.stagePlan(id, plan);
+      return async () => {
+        if (!plan || this.id !== id) return;
+        this.endLease();
+        for (const key of evicted) await this.#drop(key); // here no run is about to use them
+        prepared.load = await this.#load(plan, silent, null);
+        this.#shelf.put(request, prepared, true);
+        this.compiled++;
+      };
+    });
+    /** @type {Staged} */
+    const staged = this.#staged = { ready: false, work };
+    await work.catch(() => undefined);
+    staged.ready = true;
+  }
+
+  /** Between runs: loads what was staged. What fails is asked for again by the run that wants it. */
+  async settle() {
+    const staged = this.#staged;
+    if (!staged) return;
     try {
-      if (answer.plan) prepared.load = await this.#load(answer.plan, progress, signal);
+      await (await staged.work)();
     } catch (error) {
-      if (!(await this.#otherwise(answer.key, error))) throw error;
-      return this.#prepare({ shapes, values }, progress, signal);
+      log('info', `${this.id}: no plan was made ahead: ${asFailure(error).message}`);
+    } finally {
+      if (this.#staged === staged) this.#staged = null;
+      this.preparing = false;
     }
-    // Python computes with weights meanwhile, which would hold it up
-    if (!prepared.facts || prepared.facts.host) await abortable(Promise.all(this.sources.map(({ arrived }) => arrived)), signal);
-    if (!answer.plan && this.options.provider !== 'reference') log('warning', `${this.description.name} runs on the reference: ${answer.reason}`);
-    this.#plans.set(this.#key({ shapes, values }), prepared);
-    this.compiled++;
-    return prepared;
+  }
+
+  /** Outputs may lie in the session's memory until its next call: nothing is loaded before. */
+  get pins() {
+    const { locations } = this.options;
+    return this.#steady && Object.values(typeof locations === 'string' ? [locations] : locations).includes('cpu-pinned');
+  }
+
+  /** Whether a request must have a plan of its own shapes: parts of buffers are copied in words of four bytes. @param {Request} request */
+  #exact({ values }) {
+    const half = (/** @type {string} */ type) => type === 'float16';
+    return [...values.values()].some((tensor) => tensor.location === 'gpu-buffer' && half(tensor.type))
+      || (this.options.provider === 'webgpu' && this.description.outputs.some(({ name, type }) => half(type) && this.#location(name) === 'gpu-buffer'));
   }
 
   /**
@@ -305,10 +371,8 @@ export class Plans {
 
   /** @param {string} key */
   async #drop(key) {
-    for (const [mine, plan] of this.#plans) {
-      if (plan.key !== key) continue;
-      this.#plans.delete(mine);
-      if (plan.facts) await (await this.#runner()).client.dropPlan(this.id, key);
+    for (const { facts } of this.#shelf.take(key)) {
+      if (facts) await (await this.#runner()).client.dropPlan(this.id, key);
     }
   }
 
@@ -355,7 +419,9 @@ export class Plans {
   async close() {
     const id = this.id;
     this.id = '';
-    this.#plans.clear();
+    this.#shelf.clear();
+    this.#staged = null;
+    this.preparing = false;
     this.endLease();
     const compiler = getCompiler();
     if (id && !compiler.death && compiler.generation === this.#compilerGeneration) {
@@ -379,7 +445,7 @@ export class Plans {
 
   /** Keys of the plans that the engine has. */
   get loaded() {
-    return [...this.#plans.values()].map((plan) => plan.key);
+    return this.#shelf.keys;
   }
 
   /**
@@ -387,13 +453,13 @@ export class Plans {
    * @param {string} key @param {Plan} plan @param {PlacedNode[]} placement @param {{compileMs: number, initMs: number, bytes: number}} load
    */
   replaced(key, plan, placement, load) {
-    const held = [...this.#plans.values()].find((each) => each.key === key);
+    const held = this.#shelf.get(key);
     if (held) Object.assign(held, { facts: factsOf(plan), placement, load });
   }
 
   /** The plan used last. @returns {Prepared | undefined} */
   get latest() {
-    return [...this.#plans.values()].at(-1);
+    return this.#shelf.latest;
   }
 
   get state() {
@@ -402,50 +468,33 @@ export class Plans {
   }
 
   get count() {
-    return this.#plans.size;
-  }
-
-  /** @param {Request} request */
-  #key({ shapes, values }) {
-    const parts = Object.entries(shapes).map(([name, dims]) => `${name}:${dims.join('x')}`);
-    for (const name of this.#valueInputs) {
-      const tensor = values.get(name);
-      if (tensor) parts.push(`${name}=${Array.from(/** @type {ArrayLike<unknown>} */ (tensor.data)).join(',')}`);
-    }
-    return parts.sort().join(';');
+    return this.#shelf.size;
   }
 
   /**
    * Runs a plan. The values come in the order of `wanted`: output names, with a tensor to fill or null. A tensor of
    * the wrong form is left alone and a new one returned.
    * @param {Prepared} plan @param {Map<string, Feed>} feeds @param {Map<string, Tensor | null>} wanted @param {AbortSignal | null} signal
-   * @returns {Promise<{values: Feed[], ms: number, segments: {kind: string, ms: number}[], caller?: boolean}>} caller: on this thread
+   * @returns {Promise<import('./execute.js').Executed>}
    */
   async execute(plan, feeds, wanted, signal) {
-    const fetch = [...wanted.keys()];
-    if (!plan.facts) return this.#executeReference(plan, feeds, fetch, signal);
-    const { inputs, outputs, host } = plan.facts;
+    const { facts } = plan;
+    if (!facts) return this.#executeReference(plan, feeds, [...wanted.keys()], signal);
     const compiler = getCompiler();
-    if (host && compiler.death) throw compiler.death;
+    if (facts.host && compiler.death) throw compiler.death;
     const { client } = await this.#runner();
-    // A plan's outputs stand in the model's order; what the engine calls them is the compiler's business.
-    const names = this.description.outputs.map((output) => output.name);
-    const computed = fetch.filter((name) => !(name in plan.constants));
-    const refs = computed.map((name) => outputs[names.indexOf(name)]);
-    const given = refs.map((ref, i) => fitting(ref, wanted.get(computed[i])));
-    const into = given.map((tensor) => tensor && bytesOf(tensor));
-    const onGpu = this.options.provider === 'webgpu';
-    const goes = (/** @type {string} */ where) => computed.map((name, i) => !given[i] && this.#location(name) === where);
-    const pin = onGpu || this.#steady ? goes('cpu-pinned') : [];
-    const ways = onGpu ? { stay: goes('gpu-buffer'), pin } : { stay: pin };
-    const options = { fetch: refs.map((ref) => ref.name), into, ...ways, ...(signal ? { signal } : {}) };
-    const running = client.run(this.id, plan.key, /** @type {any} */ (toFeeds(inputs, feeds, onGpu)), options);
-    this.endLease(); // the feeds are taken
-    const lease = this.#lease;
-    const result = await running;
-    const made = new Map(computed.map((name, i) => [name, given[i] ?? fromOutput(refs[i], result.outputs[i], lease)]));
-    const values = fetch.map((name) => (name in plan.constants ? fromValue(plan.constants[name]) : (made.get(name) ?? null)));
-    return { values, ms: result.ms, segments: result.segments, caller: Boolean('caller' in result && result.caller) };
+    return execute(client, { ...plan, facts }, feeds, wanted, {
+      session: this.id,
+      names: this.description.outputs.map(({ name }) => name),
+      location: (name) => this.#location(name),
+      onGpu: this.options.provider === 'webgpu',
+      steady: this.#steady,
+      taken: () => {
+        this.endLease();
+        return this.#lease;
+      },
+      signal,
+    });
   }
 
   /** Where an output goes that no tensor waits for. @param {string} name */
@@ -474,55 +523,11 @@ export class Plans {
 /** Feeds as plain values. @param {Map<string, Feed>} feeds */
 export const toValues = (feeds) => Object.fromEntries([...feeds].map(([name, feed]) => [name, toValue(feed)]));
 
-/** What decides a plan: shapes of tensors, and tensors whose values might. @param {Map<string, Feed>} feeds @returns {Request} */
-export function requestOf(feeds) {
-  const tensors = [...feeds].filter(/** @returns {entry is [string, Tensor]} */ (entry) => entry[1] instanceof Tensor);
-  return { shapes: Object.fromEntries(tensors.map(([name, t]) => [name, [...t.dims]])), values: new Map(tensors) };
-}
-
-/**
- * What the engine takes: bytes in the plan's order, or buffers of the GPU where the plan runs there.
- * @param {ValueRef[]} refs @param {Map<string, Feed>} feeds @param {boolean} [onGpu]
- */
-export const toFeeds = (refs, feeds, onGpu = false) => refs.map((ref) => toFeed(ref, feeds.get(ref.name), onGpu));
-
-/** @param {ValueRef} ref @param {Feed | undefined} feed @param {boolean} onGpu @returns {any} */
-function toFeed(ref, feed, onGpu) {
-  if (onGpu && feed instanceof Tensor && feed.location === 'gpu-buffer') return { gpuBuffer: feed.gpuBuffer };
-  if (feed === undefined) throw failure('FEED', `No feed for input '${ref.name}'`, { reason: 'missing', input: ref.name });
-  return ref.host || !(feed instanceof Tensor) ? toValue(feed) : bytesOf(feed);
-}
-
-/** The tensor to fill if the output goes into it as it is. @param {ValueRef} ref @param {Tensor | null | undefined} tensor */
-const fitting = (ref, tensor) =>
-  tensor && !ref.host && tensor.type === ref.type && String(tensor.dims) === String(ref.dims) ? tensor : null;
-
-/**
- * @param {ValueRef} ref @param {any} output bytes, a host value, a buffer of the GPU or a view of one
- * @param {import('./tensor.js').Lease} lease of bytes in the session's memory or on view
- * @returns {Feed}
- */
-function fromOutput(ref, output, lease) {
-  const onGpu = /** @type {{gpuBuffer?: GPUBuffer}} */ (output)?.gpuBuffer;
-  if (onGpu) return Tensor.fromGpuBuffer(onGpu, { dims: /** @type {any} */ (ref).dims, dataType: ref.type, dispose: () => onGpu.destroy() });
-  const view = /** @type {{pinned?: Uint8Array}} */ (output)?.pinned;
-  if (view) return Tensor.leased(ref.type, viewAs(ref.type, view), /** @type {any} */ (ref).dims, lease);
-  if (ref.host || !ArrayBuffer.isView(output)) return fromValue(/** @type {import('./values.js').Value} */ (output));
-  const data = viewAs(ref.type, output);
-  const pinned = data.buffer === output.buffer && !(output.buffer instanceof ArrayBuffer);
-  return pinned ? Tensor.leased(ref.type, data, /** @type {any} */ (ref).dims, lease) : new Tensor(ref.type, data, ref.dims);
-}
-
 /** @param {Prepared} plan */
 const needsCompiler = (plan) => !plan.facts || plan.facts.host;
 
 /** Infinity for strings and what lies on the GPU, which have no bytes of their own here. @param {Tensor} tensor */
 const byteLength = (tensor) => (tensor.type === 'string' || tensor.location === 'gpu-buffer' ? Infinity : bytesOf(tensor).byteLength);
-
-/** What the page keeps of a plan: everything but the bytes. @param {Plan} plan @returns {PlanFacts} */
-function factsOf({ inputs, outputs, steps, segments, stats, threads }) {
-  return { inputs, outputs, steps, segments, stats, threads, host: segments.some((s) => s.kind === 'host') };
-}
 
 /** @param {string} id */
 export const released = (id) =>

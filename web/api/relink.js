@@ -1,8 +1,8 @@
 // A session's plan is replaced while it serves: Python links a new one, the engine loads it beside the old one, makes
 // its fast code, holds both against each other, and between two runs the new one takes over.
 import { asFailure } from './errors.js';
-import { generateFeeds } from './generate.js';
-import { toFeeds } from './plans.js';
+import { toFeeds } from './execute.js';
+import { feedsFor } from './generate.js';
 
 /**
  * @typedef {import('./plans.js').Plans} Plans
@@ -13,7 +13,7 @@ import { toFeeds } from './plans.js';
 
 /**
  * @param {Plans} plans
- * @param {import('../engine/client.js').EngineClient} client
+ * @param {import('../engine/client.js').EngineClient & {freeConstants?: (id: string, constants: number[]) => Promise<void>}} client
  * @param {string} key the plan's
  * @param {{ask: (method: string, args?: Record<string, unknown>) => Promise<any>, queue: <T>(work: () => Promise<T>) => Promise<T>,
  *   signal: AbortSignal, lab: string, modelMs: number, mayMs: () => Promise<number>, idleMs: () => number}} how lab: in whose
@@ -48,13 +48,14 @@ export async function relink(plans, client, key, { ask, queue, signal, lab, mode
     return await queue(async () => {
       const serving = plans.latest;
       if (serving?.key !== key || !serving.facts) return give('the input shapes changed');
-      const feeds = generateFeeds(plans.description.inputs, serving.facts.inputs);
-      const seen = await client.verifyPlan(id, key, plan.key, lab, toFeeds(serving.facts.inputs, feeds), outputs);
+      const feeds = feedsFor(plans.description.inputs, serving);
+      const seen = await client.verifyPlan(id, key, plan.key, lab, toFeeds(serving, feeds), outputs);
       if (!seen.ok) return give(seen.reason);
       await client.replacePlan(id, key, plan.key);
       loaded = false;
       plans.replaced(key, plan, placement, load);
-      await ask('replaced');
+      const { free } = await ask('replaced');
+      if (free.length) await client.freeConstants?.(id, free); // on a GPU constants have buffers of their own
       return '';
     });
   } catch (error) {

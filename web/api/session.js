@@ -1,13 +1,15 @@
 // InferenceSession as in onnxruntime-web: create from a URL or bytes, run feeds to outputs, release. Runs of one
 // session queue; new input shapes get a plan of their own; what each node became can be asked for.
+import { Ahead } from './ahead.js';
 import { Backends } from './backends.js';
 import { asFailure, failure, nearestName, throwIfAborted } from './errors.js';
 import { log } from './env.js';
 import { checkFeeds } from './feeds.js';
 import * as inspect from './inspect.js';
 import { readOptions } from './options.js';
-import { Plans, released, requestOf, toValues } from './plans.js';
+import { Plans, released, toValues } from './plans.js';
 import { Proofs } from './proofs.js';
+import { requestOf } from './shelf.js';
 import { openSource } from './sources.js';
 import { Tensor } from './tensor.js';
 import { Tuning } from './tuning.js';
@@ -31,6 +33,7 @@ export class InferenceSession {
   #tail = Promise.resolve();
   #released = false;
   #proofs;
+  #ahead;
   /** @type {RunInfo | null} */
   lastRun = null;
 
@@ -49,6 +52,7 @@ export class InferenceSession {
     this.outputMetadata = Object.freeze(outputs.map(metadata));
     this.tuning = new Tuning(plans, (work) => this.#queue(work), plans.options.tune);
     this.#proofs = new Proofs(plans, () => this.#around);
+    this.#ahead = new Ahead(plans, (work) => this.#queue(work));
   }
 
   /**
@@ -161,6 +165,7 @@ export class InferenceSession {
     const end = performance.now();
     const cold = this.#plans.compiled !== before;
     this.#backends?.ran(cold ? 0 : end - start, this.#around);
+    if (!this.#backends?.undecided) this.#ahead.ran(plan, requestOf(feeds), end - ready);
     if (!this.#backends?.undecided) this.tuning.touched(end - start);
     this.lastRun = { ms: end - start, engineMs: ms, compileMs: ready - start, cold, thread: caller ? 'caller' : 'worker', segments };
     /** @type {Record<string, any>} */

@@ -136,6 +136,17 @@ export class EngineClient extends Trials {
   }
 
   /**
+   * Compiles the module of a plan that is to be loaded, while runs go on.
+   * @param {string} id
+   * @param {Plan} plan
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<void>}
+   */
+  stagePlan(id, { key, module }, signal) {
+    return this.calls.call('stagePlan', [id, key, module], { signal });
+  }
+
+  /**
    * Loads a plan beside the one whose place it is to take: runs go on meanwhile, also while its module is compiled.
    * @param {string} id
    * @param {Plan} plan
@@ -144,7 +155,7 @@ export class EngineClient extends Trials {
    * @param {AbortSignal} [signal]
    */
   async loadBeside(id, plan, sources, lab, signal) {
-    await this.calls.call('stagePlan', [id, plan.key, plan.module], { signal });
+    await this.stagePlan(id, plan, signal);
     return this.loadPlan(id, plan, sources, signal ? { signal, lab } : { lab });
   }
 

@@ -4,7 +4,8 @@
 import { CallTrapped, Lost } from './caller.js';
 import { throwIfAborted } from './errors.js';
 import { spares } from './spares.js';
-import { buffers, copyOf, feedBytes, fetched, isShared, own, target, touched } from './values.js';
+import { buffers, copyOf, feedBytes, fetched, isShared, own, target, touched, windowIn } from './values.js';
+import { cut, spread } from './windows.js';
 
 /** @typedef {import('./lane.js').Lane} Lane */
 /** @typedef {import('./lane.js').KnownPlan} KnownPlan */
@@ -13,8 +14,9 @@ import { buffers, copyOf, feedBytes, fetched, isShared, own, target, touched } f
 /** @typedef {import('./types.d.ts').RunResult} RunResult */
 /** @typedef {import('./types.d.ts').TensorRef} TensorRef */
 /** @typedef {import('./types.d.ts').ValueRef} ValueRef */
-/** An output: where the caller wants it, or whether it is read where it lies.
- * @typedef {{ref: ValueRef, bytes: Uint8Array | null, stays: boolean}} Wanted */
+/** @typedef {import('./windows.js').Window} Window */
+/** An output: where the caller wants it, or whether it is read where it lies; window: the part of it that is wanted.
+ * @typedef {{ref: ValueRef, bytes: Uint8Array | null, stays: boolean, window: Window | null}} Wanted */
 
 /** Outputs of this many bytes get their pages ahead of time. */
 const LARGE = 1 << 18;
@@ -91,7 +93,7 @@ export class Runs {
     const running = this.calls.call('run', [id, plan.key, values, options.fetch, true], { signal: options.signal });
     // While the engine computes: fresh pages cost more than the copy into them (about 1 ms a megabyte).
     for (const each of outputs) {
-      if (isNew(each) && each.ref.nbytes >= LARGE) each.bytes = spare(plan, each, lane.threads + 1) ?? touched(each.ref.nbytes);
+      if (isNew(each) && sizeOf(each) >= LARGE) each.bytes = spare(plan, each, lane.threads + 1) ?? touched(sizeOf(each));
     }
     const result = await running;
     return { ...result, outputs: outputs.map((each, i) => (each.ref.host ? result.outputs[i] : readOut(lane, each))) };
@@ -104,9 +106,15 @@ export class Runs {
    * @param {RunOptions} options
    * @returns {Promise<RunResult>}
    */
-  async #byMessage(id, key, feeds, { fetch, into, signal, transfer }) {
+  async #byMessage(id, key, feeds, { fetch, into, windows = [], signal, transfer }) {
     const packed = feeds.map((feed) => own(feed, transfer));
     const result = await this.calls.call('run', [id, key, packed, fetch, false], { signal, transfer: buffers(packed) });
+    windows.forEach((window, i) => {
+      const all = result.outputs[i];
+      if (!window || !(all instanceof Uint8Array)) return;
+      result.outputs[i] = new Uint8Array(window.nbytes);
+      cut(window, all, result.outputs[i]);
+    });
     into?.forEach((place, i) => {
       const output = result.outputs[i];
       if (!place || !(output instanceof Uint8Array)) return;
@@ -125,16 +133,22 @@ export class Runs {
  * @param {RunOptions} options
  * @returns {Wanted[]}
  */
-function begin(lane, { inputs, outputs }, feeds, { fetch, into = [], stay = [] }) {
-  const wanted = fetched(outputs, fetch).map((ref, i) => ({
-    ref, bytes: ref.host ? null : target(ref, into[i]), stays: Boolean(stay[i]) && !ref.host && lane.direct,
-  }));
+function begin(lane, { inputs, outputs }, feeds, { fetch, into = [], stay = [], windows = [] }) {
+  const wanted = fetched(outputs, fetch).map((ref, i) => {
+    const window = windows[i] ?? null;
+    const stays = Boolean(stay[i]) && !ref.host && lane.direct && !window?.loops.length;
+    return { ref, bytes: ref.host ? null : target(window ? { name: ref.name, nbytes: window.nbytes } : ref, into[i]), stays, window };
+  });
   const given = feedBytes(inputs, feeds);
   // What lies in shared memory may be this session's, where another feed is about to be written.
   const safe = given.length > 1 ? given.map((bytes) => (bytes && isShared(bytes) ? copyOf(bytes) : bytes)) : given;
   safe.forEach((bytes, i) => {
     const ref = inputs[i];
-    if (bytes && !ref.host) lane.bytes(ref.address, ref.nbytes).set(bytes);
+    if (!bytes || ref.host) return;
+    const place = lane.bytes(ref.address, ref.nbytes);
+    const window = windowIn(feeds[i]);
+    if (window) spread(window, bytes, place);
+    else place.set(bytes);
   });
   return wanted;
 }
@@ -142,18 +156,26 @@ function begin(lane, { inputs, outputs }, feeds, { fetch, into = [], stay = [] }
 /** An output that gets an array of its own. @param {Wanted} output @returns {output is Wanted & {ref: TensorRef}} */
 const isNew = (output) => !output.ref.host && !output.bytes && !output.stays;
 
-/** Memory that is there already, if there is. @param {KnownPlan} plan @param {Wanted & {ref: TensorRef}} output @param {number} busy threads */
-const spare = ({ spares: policy }, { ref }, busy) => spares.take(ref.nbytes, policy, busy);
+/** Bytes that are wanted. @param {Wanted & {ref: TensorRef}} output */
+const sizeOf = ({ ref, window }) => window?.nbytes ?? ref.nbytes;
+
+/** Memory that is there already, if there is; not for parts, whose sizes change. @param {KnownPlan} plan @param {Wanted & {ref: TensorRef}} output @param {number} busy threads */
+const spare = ({ spares: policy }, { ref, window }, busy) => (window ? null : spares.take(ref.nbytes, policy, busy));
 
 /**
  * @param {Lane} lane
  * @param {Wanted} output
  * @returns {Uint8Array}
  */
-function readOut(lane, { ref, bytes, stays }) {
+function readOut(lane, { ref, bytes, stays, window }) {
   const { address, nbytes } = /** @type {TensorRef} */ (ref);
   const from = lane.bytes(address, nbytes);
-  if (stays && !bytes) return from;
+  if (stays && !bytes) return window ? from.subarray(0, window.nbytes) : from;
+  if (window) {
+    const part = bytes ?? new Uint8Array(window.nbytes);
+    cut(window, from, part);
+    return part;
+  }
   if (!bytes) return copyOf(from);
   bytes.set(from);
   return bytes;

@@ -28,7 +28,10 @@ export interface HostValue {
 }
 
 export type Output = Uint8Array | HostValue;
-export type Feed = ArrayBuffer | ArrayBufferView | HostValue;
+export type Feed = ArrayBuffer | ArrayBufferView | HostValue | Windowed;
+
+/** A feed that is smaller than the plan's input: it goes where the window is, with zeros beside it. */
+export interface Windowed { bytes: Uint8Array; window: import('./windows.js').Window }
 
 export interface Step {
   /** Absolute index into the session's table. */
@@ -132,6 +135,8 @@ export interface RunOptions {
   into?: (ArrayBufferView | null)[];
   /** Outputs that may be views of a shared memory, in the order of `fetch`: they hold until the session's next call. */
   stay?: boolean[];
+  /** The parts of outputs that are wanted, in the order of `fetch`; null: all of it. A part may stay where it is in one piece. */
+  windows?: (import('./windows.js').Window | null)[];
   signal?: AbortSignal;
   /** The feeds' buffers may move and be gone for the caller. */
   transfer?: boolean;

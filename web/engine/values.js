@@ -1,9 +1,11 @@
 // Feeds and outputs on either side of the edge: how many bytes must come, which outputs are meant.
 
 import { check } from './errors.js';
+import { spread } from './windows.js';
 
 /** @typedef {import('./types.d.ts').Feed} Feed */
 /** @typedef {import('./types.d.ts').ValueRef} ValueRef */
+/** @typedef {import('./windows.js').Window} Window */
 
 /**
  * @param {unknown} data
@@ -15,6 +17,9 @@ export function asBytes(data) {
   if (typeof SharedArrayBuffer !== 'undefined' && data instanceof SharedArrayBuffer) return new Uint8Array(data);
   return null;
 }
+
+/** @param {unknown} feed @returns {Window | null} where in the plan's input it goes; null: it is all of it */
+export const windowIn = (feed) => /** @type {{window?: Window} | null} */ (feed)?.window ?? null;
 
 /** @param {Uint8Array} bytes @returns {boolean} others may write there meanwhile */
 export function isShared(bytes) {
@@ -32,15 +37,16 @@ export function copyOf(bytes) {
 /**
  * @param {ValueRef[]} inputs of the plan
  * @param {readonly unknown[]} feeds
- * @returns {(Uint8Array | null)[]} the bytes for each input that has an address
+ * @returns {(Uint8Array | null)[]} the bytes for each input that has an address; of one with a window, its own
  */
 export function feedBytes(inputs, feeds) {
   check(feeds.length === inputs.length, 'BAD_FEED', `The plan has ${inputs.length} inputs; ${feeds.length} were fed.`,
     { expected: inputs.length, got: feeds.length });
   return inputs.map((ref, i) => {
     if (ref.host) return null;
-    const bytes = asBytes(feeds[i]);
-    const got = bytes?.byteLength;
+    const window = windowIn(feeds[i]);
+    const bytes = asBytes(window ? /** @type {import('./types.d.ts').Windowed} */ (feeds[i]).bytes : feeds[i]);
+    const got = window?.whole ?? bytes?.byteLength;
     check(bytes !== null && got === ref.nbytes, 'BAD_FEED',
       `Input "${ref.name}" takes ${ref.nbytes} bytes; ${got ?? 'no buffer'} came.`,
       { name: ref.name, expected: ref.nbytes, got });
@@ -79,10 +85,18 @@ export function touched(length) {
  * @returns {Feed} with a buffer that nobody else has and that can move: it is copied here and not once more on the way
  */
 export function own(feed, transfer = false) {
+  if (windowIn(feed)) return whole(/** @type {import('./types.d.ts').Windowed} */ (feed));
   const bytes = asBytes(feed);
   if (!bytes) return feed;
-  const whole = bytes.buffer instanceof ArrayBuffer && bytes.byteLength === bytes.buffer.byteLength;
-  return transfer && whole ? bytes : copyOf(bytes);
+  const alone = bytes.buffer instanceof ArrayBuffer && bytes.byteLength === bytes.buffer.byteLength;
+  return transfer && alone ? bytes : copyOf(bytes);
+}
+
+/** @param {import('./types.d.ts').Windowed} feed @returns {Uint8Array<ArrayBuffer>} all of the plan's input */
+export function whole({ bytes, window }) {
+  const all = new Uint8Array(window.whole);
+  spread(window, bytes, all);
+  return all;
 }
 
 /**

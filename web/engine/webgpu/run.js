@@ -2,7 +2,8 @@
 // the host is not needed), outputs copied and mapped. Also the times of each step, for profile().
 
 import { check, throwIfAborted } from '../errors.js';
-import { asBytes, copyOf } from '../values.js';
+import { asBytes, copyOf, whole, windowIn } from '../values.js';
+import { cut, pieces } from '../windows.js';
 import { callHost, storedTensor } from './host.js';
 import { COPY_DST, COPY_SRC, STORAGE } from './shader.js';
 import { asIs, storedBytes } from './stored.js';
@@ -16,6 +17,7 @@ import { Watch } from './watch.js';
 /** @typedef {import('./types.d.ts').GpuRef} GpuRef */
 /** @typedef {import('./outputs.js').Output} Output */
 /** @typedef {import('../types.d.ts').HostValue} HostValue */
+/** @typedef {import('../windows.js').Window} Window */
 /** @typedef {{host: import('../host.js').Host, signal: AbortSignal}} Context */
 /**
  * @typedef {object} RunOptions
@@ -23,6 +25,7 @@ import { Watch } from './watch.js';
  * @property {(ArrayBufferView | null)[]} [into] where outputs go
  * @property {boolean[]} [stay] outputs that stay on the device
  * @property {boolean[]} [pin] outputs that may be views until the plan's next run
+ * @property {(Window | null)[]} [windows] the parts of outputs that are wanted; null: all of it
  */
 
 /**
@@ -51,7 +54,7 @@ export async function run(device, loaded, session, feeds, options, context, soft
  * @param {RunOptions} options @param {Context} context @param {boolean} software
  * @returns {Promise<{outputs: GpuOutput[], ms: number, segments: {kind: string, ms: number}[]}>}
  */
-async function watched(watch, staying, device, loaded, session, feeds, { fetch, into = [], stay = [], pin = [] }, context, software) {
+async function watched(watch, staying, device, loaded, session, feeds, { fetch, into = [], stay = [], pin = [], windows = [] }, context, software) {
   const start = performance.now();
   const { plan } = loaded;
   const most = software ? plan.submit.softwareFlops : plan.submit.flops;
@@ -90,10 +93,11 @@ async function watched(watch, staying, device, loaded, session, feeds, { fetch, 
   refs.forEach((ref, at) => {
     if (ref.host) outputs[at] = /** @type {HostValue} */ (values.get(ref.name) ?? loaded.values.get(ref.name));
     else if (stay[at] && asIs(ref.type, ref.stored)) {
-      const gpuBuffer = kept(device, encoder, loaded, ref);
+      const gpuBuffer = kept(device, encoder, loaded, ref, windows[at]);
       staying.push(gpuBuffer);
       outputs[at] = { gpuBuffer };
-    } else wanted.push({ ref, buffer: loaded.buffer(ref.buffer), place: placeFor(ref, into[at]), pin: Boolean(pin[at]), at });
+    } else if (windows[at]) wanted.push({ ref, buffer: loaded.buffer(ref.buffer), place: null, pin: false, at });
+    else wanted.push({ ref, buffer: loaded.buffer(ref.buffer), place: placeFor(ref, into[at]), pin: Boolean(pin[at]), at });
   });
   loaded.outputs.encode(encoder, wanted);
   device.queue.submit([encoder.finish()]);
@@ -110,11 +114,12 @@ async function watched(watch, staying, device, loaded, session, feeds, { fetch, 
       throw wrong;
     });
     wanted.forEach(({ at }, i) => {
-      outputs[at] = read[i];
+      const window = windows[at];
+      outputs[at] = window ? part(/** @type {Uint8Array} */ (read[i]), window, into[at]) : read[i];
     });
   } else {
     wanted.forEach(({ at, place }) => {
-      outputs[at] = place ?? new Uint8Array(0);
+      outputs[at] = place ?? new Uint8Array(0); // a part of nothing is nothing
     });
     // nothing to read: what stays on the device is there for whoever is queued next, and few runs wait at a time
     await loaded.queued(Promise.all([device.queue.onSubmittedWorkDone(), watch.told()]));
@@ -186,15 +191,19 @@ function storeFeeds(encoder, loaded, feeds, values, known) {
       return;
     }
     if ('gpuBuffer' in feed) {
-      const size = storedBytes(ref.type, ref.stored, ref.nbytes);
+      const size = feed.window?.nbytes ?? storedBytes(ref.type, ref.stored, ref.nbytes);
       check(asIs(ref.type, ref.stored), 'BAD_FEED', `Input "${ref.name}" is ${ref.type}, which this device keeps in wider elements: feed it from the processor.`,
         { name: ref.name });
       check(feed.gpuBuffer.size >= size && (feed.gpuBuffer.usage & COPY_SRC) !== 0, 'BAD_FEED',
         `Input "${ref.name}" takes ${size} bytes of a buffer with usage COPY_SRC.`, { name: ref.name });
-      if (size) encoder.copyBufferToBuffer(feed.gpuBuffer, 0, loaded.buffer(ref.buffer), 0, Math.ceil(size / 4) * 4);
+      const to = loaded.buffer(ref.buffer);
+      if (feed.window) {
+        encoder.clearBuffer(to);
+        for (const [near, far] of pieces(feed.window)) encoder.copyBufferToBuffer(feed.gpuBuffer, near, to, far, feed.window.length);
+      } else if (size) encoder.copyBufferToBuffer(feed.gpuBuffer, 0, to, 0, Math.ceil(size / 4) * 4);
       return;
     }
-    const bytes = asBytes(feed);
+    const bytes = windowIn(feed) ? whole(/** @type {import('../types.d.ts').Windowed} */ (feed)) : asBytes(feed);
     check(bytes !== null && bytes.byteLength === ref.nbytes, 'BAD_FEED',
       `Input "${ref.name}" takes ${ref.nbytes} bytes; ${bytes?.byteLength ?? 'no buffer'} came.`,
       { name: ref.name, expected: ref.nbytes, got: bytes?.byteLength });
@@ -207,12 +216,23 @@ function storeFeeds(encoder, loaded, feeds, values, known) {
 /**
  * An output that stays: a copy, because the plan's own buffer is written again by the next run.
  * @param {GPUDevice} device @param {GPUCommandEncoder} encoder @param {LoadedPlan} loaded @param {GpuRef} ref
+ * @param {Window | null | undefined} window the part that is wanted
  */
-function kept(device, encoder, loaded, ref) {
-  const size = Math.max(16, Math.ceil(ref.nbytes / 16) * 16);
+function kept(device, encoder, loaded, ref, window) {
+  const nbytes = window?.nbytes ?? ref.nbytes;
+  const size = Math.max(16, Math.ceil(nbytes / 16) * 16);
   const buffer = device.createBuffer({ label: ref.name, size, usage: STORAGE | COPY_SRC | COPY_DST });
-  if (ref.nbytes) encoder.copyBufferToBuffer(loaded.buffer(ref.buffer), 0, buffer, 0, Math.ceil(ref.nbytes / 4) * 4);
+  if (window) {
+    for (const [near, far] of pieces(window)) encoder.copyBufferToBuffer(loaded.buffer(ref.buffer), far, buffer, near, window.length);
+  } else if (ref.nbytes) encoder.copyBufferToBuffer(loaded.buffer(ref.buffer), 0, buffer, 0, Math.ceil(ref.nbytes / 4) * 4);
   return buffer;
+}
+
+/** @param {Uint8Array} all @param {Window} window @param {ArrayBufferView | null | undefined} place @returns {Uint8Array} */
+function part(all, window, place) {
+  const bytes = (place && asBytes(place)) ?? new Uint8Array(window.nbytes);
+  cut(window, all, bytes);
+  return bytes;
 }
 
 /** @param {GpuRef} ref @param {ArrayBufferView | null | undefined} place */

@@ -1,6 +1,7 @@
 // The shapes that cross the edges of the WebGPU engine: the plan that Python makes (py/nnjit/runtime/gpu_plan.py).
 // Sizes and offsets are bytes of GPU buffers; times are milliseconds.
 
+import type { Window } from '../windows.js';
 import type { HostRef, HostValue, SparePolicy } from '../types.d.ts';
 import type { Shader } from './shader.js';
 
@@ -41,6 +42,7 @@ interface Filling { buffer: number; type: string; stored: string }
 export type GpuInitItem =
   | ({ kind: 'bytes'; data: Uint8Array } & Filling)
   | ({ kind: 'range'; source: number; start: number; length: number } & Filling)
+  | ({ kind: 'pattern'; nbytes: number; pattern: Uint8Array } & Filling)
   | { kind: 'step'; shader: number; bindings: GpuBinding[] }
   | { kind: 'free'; buffer: number }
   | GpuHostCall;
@@ -70,7 +72,7 @@ export interface WaitPolicy { tries: number; again: number; everyMs: number; mos
 export interface SubmitPolicy { flops: number; softwareFlops: number; runs: number }
 
 /** What a feed may be: bytes, a value for the reference, or a tensor that lies on this device already. */
-export type GpuFeed = Uint8Array | HostValue | { gpuBuffer: GPUBuffer };
+export type GpuFeed = Uint8Array | HostValue | { gpuBuffer: GPUBuffer; window?: Window | null } | { bytes: Uint8Array; window: Window };
 /** pinned: a view of memory that the plan's next run takes back. */
 export type GpuOutput = Uint8Array | HostValue | { gpuBuffer: GPUBuffer } | { pinned: Uint8Array };
 
@@ -112,12 +114,34 @@ export interface GpuLabPolicy {
   hopeless: number;
   behind: number;
   lookBytes: number;
+  grainMs: number;
   again: number;
   pace: GpuPacePolicy;
 }
 
 /** When readings may come between inferences: see py/nnjit/tune/policy.py. */
-export interface GpuPacePolicy { quietMs: number; patienceMs: number; allowanceMs: number; giveUpMs: number }
+export interface GpuPacePolicy {
+  quietMs: number;
+  recentMs: number;
+  part: number;
+  nowPart: number;
+  share: number;
+  nowShare: number;
+  unitMs: number;
+  rareRuns: number;
+  patienceMs: number;
+  allowanceMs: number;
+  giveUpMs: number;
+}
+
+/** Two ways of a part of a model. fills: of each plan's activations; outputs: buffers of the first plan and the second. */
+export interface GpuLabPair {
+  plans: [GpuPlan, GpuPlan];
+  fills: ({ nbytes: number; pattern: Uint8Array } & Filling)[][];
+  outputs: ({ name: string; other: number; used: number; kind: string; tolerance: { absolute: number; relative: number } } & Filling)[];
+  rounds: number;
+  policy: GpuLabPolicy;
+}
 
 export interface GpuLabSetup {
   operands: GpuLabOperand[];

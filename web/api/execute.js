@@ -1,0 +1,104 @@
+// One run of a plan: takes tensors by input name, gives tensors by output name. Feeds go to the engine as bytes, as buffers of
+// the GPU, or as parts of what a plan with room has place for; outputs come back likewise.
+import { failure } from './errors.js';
+import { lengthIn, outputDims } from './room.js';
+import { requestOf } from './shelf.js';
+import { Tensor } from './tensor.js';
+import { TYPES, viewAs } from './types.js';
+import { bytesOf, fromValue, toValue } from './values.js';
+import { windowOf } from '../engine/windows.js';
+
+/**
+ * @typedef {import('./feeds.js').Feed} Feed
+ * @typedef {import('./shelf.js').Prepared} Prepared
+ * @typedef {import('./tensor.js').Lease} Lease
+ * @typedef {import('../engine/types.js').ValueRef} ValueRef
+ * @typedef {{values: Feed[], ms: number, segments: {kind: string, ms: number}[], caller?: boolean}} Executed caller: on this thread
+ * @typedef {{session: string, names: string[], location: (name: string) => string, onGpu: boolean, steady: boolean,
+ *   taken: () => Lease, signal: AbortSignal | null}} How names: of the model's outputs, in its order; location: where an output
+ *   goes that no tensor waits for; steady: outputs may stay in the engine's memory; taken: called when the feeds are taken
+ */
+
+/**
+ * @param {import('../engine/client.js').EngineClient | import('../engine/webgpu/client.js').GpuClient} client
+ * @param {Prepared & {facts: import('./shelf.js').PlanFacts}} plan @param {Map<string, Feed>} feeds
+ * @param {Map<string, Tensor | null>} wanted output names, each with a tensor to fill or null; one of the wrong form is left alone
+ * @param {How} how @returns {Promise<Executed>} values in the order of `wanted`
+ */
+export async function execute(client, plan, feeds, wanted, { session, names, location, onGpu, steady, taken, signal }) {
+  const fetch = [...wanted.keys()];
+  const n = lengthOf(plan, feeds);
+  // A plan's outputs stand in the model's order; what the engine calls them is the compiler's business.
+  const computed = fetch.filter((name) => !(name in plan.constants));
+  const held = computed.map((name) => plan.facts.outputs[names.indexOf(name)]);
+  const refs = held.map((ref, i) => cutTo(plan, computed[i], ref, n));
+  const given = refs.map((ref, i) => fitting(ref, wanted.get(computed[i])));
+  const into = given.map((tensor) => tensor && bytesOf(tensor));
+  const goes = (/** @type {string} */ where) => computed.map((name, i) => !given[i] && location(name) === where);
+  const pin = onGpu || steady ? goes('cpu-pinned') : [];
+  const ways = onGpu ? { stay: goes('gpu-buffer'), pin } : { stay: pin };
+  const windows = refs.map((ref, i) => (ref === held[i] ? null : windowBetween(ref, held[i])));
+  const options = { fetch: refs.map((ref) => ref.name), into, windows, ...ways, ...(signal ? { signal } : {}) };
+  const running = client.run(session, plan.key, /** @type {any} */ (toFeeds(plan, feeds, onGpu)), options);
+  const lease = taken();
+  const result = await running;
+  const made = new Map(computed.map((name, i) => [name, given[i] ?? fromOutput(refs[i], result.outputs[i], lease)]));
+  const values = fetch.map((name) => (name in plan.constants ? fromValue(plan.constants[name]) : (made.get(name) ?? null)));
+  return { values, ms: result.ms, segments: result.segments, caller: Boolean('caller' in result && result.caller) };
+}
+
+/**
+ * What the engine takes: in the plan's order, bytes, buffers of the GPU where the plan runs there, or parts of either.
+ * @param {Prepared} plan @param {Map<string, Feed>} feeds @param {boolean} [onGpu]
+ */
+export function toFeeds(plan, feeds, onGpu = false) {
+  const n = lengthOf(plan, feeds);
+  return (plan.facts?.inputs ?? []).map((ref) =>
+    ref.name === plan.room?.length ? BigInt64Array.of(BigInt(n)) : toFeed(ref, feeds.get(ref.name), onGpu));
+}
+
+/** Which of the lengths that a plan has room for these feeds are; 0 where it has none. @param {Prepared} plan @param {Map<string, Feed>} feeds */
+function lengthOf({ room, request, key }, feeds) {
+  if (!room) return 0;
+  const n = lengthIn(room, request.shapes, requestOf(feeds).shapes);
+  if (n === null) throw failure('BAD_PLAN', `Plan "${key}" has no room for these feeds`, { plan: key });
+  return n;
+}
+
+/** An output as a run of length n gives it. @param {Prepared} plan @param {string} name @param {ValueRef} ref @param {number} n @returns {ValueRef} */
+function cutTo({ room }, name, ref, n) {
+  if (ref.host || !room?.outputs[name]?.length) return ref;
+  return { ...ref, dims: outputDims(room, name, ref.dims, n) };
+}
+
+/** Where a tensor lies in the plan's own. @param {ValueRef} ref @param {ValueRef} held of the same type */
+const windowBetween = (ref, held) => (ref.host || held.host ? null : windowOf(ref.dims, held.dims, TYPES[ref.type].bits / 8));
+
+/** @param {ValueRef} ref @param {Feed | undefined} feed @param {boolean} onGpu @returns {any} */
+function toFeed(ref, feed, onGpu) {
+  const window = !ref.host && feed instanceof Tensor ? windowBetween({ ...ref, dims: [...feed.dims] }, ref) : null;
+  if (onGpu && feed instanceof Tensor && feed.location === 'gpu-buffer') return { gpuBuffer: feed.gpuBuffer, window };
+  if (feed === undefined) throw failure('FEED', `No feed for input '${ref.name}'`, { reason: 'missing', input: ref.name });
+  if (ref.host || !(feed instanceof Tensor)) return toValue(feed);
+  return window ? { bytes: bytesOf(feed), window } : bytesOf(feed);
+}
+
+/** The tensor to fill if the output goes into it as it is. @param {ValueRef} ref @param {Tensor | null | undefined} tensor */
+const fitting = (ref, tensor) =>
+  tensor && !ref.host && tensor.type === ref.type && String(tensor.dims) === String(ref.dims) ? tensor : null;
+
+/**
+ * @param {ValueRef} ref @param {any} output bytes, a host value, a buffer of the GPU or a view of one
+ * @param {Lease} lease of bytes in the session's memory or on view
+ * @returns {Feed}
+ */
+function fromOutput(ref, output, lease) {
+  const onGpu = /** @type {{gpuBuffer?: GPUBuffer}} */ (output)?.gpuBuffer;
+  if (onGpu) return Tensor.fromGpuBuffer(onGpu, { dims: /** @type {any} */ (ref).dims, dataType: ref.type, dispose: () => onGpu.destroy() });
+  const view = /** @type {{pinned?: Uint8Array}} */ (output)?.pinned;
+  if (view) return Tensor.leased(ref.type, viewAs(ref.type, view), /** @type {any} */ (ref).dims, lease);
+  if (ref.host || !ArrayBuffer.isView(output)) return fromValue(/** @type {import('./values.js').Value} */ (output));
+  const data = viewAs(ref.type, output);
+  const pinned = data.buffer === output.buffer && !(output.buffer instanceof ArrayBuffer);
+  return pinned ? Tensor.leased(ref.type, data, /** @type {any} */ (ref).dims, lease) : new Tensor(ref.type, data, ref.dims);
+}
