@@ -187,7 +187,7 @@ def test_a_session_reports_only_when_told_and_another_finds_it(
                 """async ({ path, rows, tune }) => {
                   // a kernel of this size may be at its bound from the start; it is tried all the same
                   await nnjit.python('import nnjit.tune.search as s; s.WORTH = s.NEAR = 0');
-                  const session = await create(path, { tune: { mode: 'now', budgetMs: 3000, ...tune } });
+                  const session = await create(path, { tune: { mode: 'now', ...tune } });
                   await session.run({ secret_x: T('float32', new Array(rows * 48).fill(0.5), [rows, 48]) });
                   const { state } = await session.tuning.finished();
                   await session.release();

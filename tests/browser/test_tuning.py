@@ -84,7 +84,9 @@ def test_a_faulty_candidate_gets_its_verdict_and_nothing_else(engine: Page) -> N
     bench = Bench(spec, TARGET, 64, True)
     setup = bench.setup((Parallel(("i",)),), [(1, 5)])
     good, _ = bench.candidate((Tile("i", 16), Vectorize("i", 4), Parallel(("i",))))
-    trials = [revivable({"kernel": {**good, "module": code}, "rounds": 5}) for code in FAULTS.values()]
+    trials = [
+        [name, revivable({"kernel": {**good, "module": code}, "rounds": 5})] for name, code in FAULTS.items()
+    ]
     got = engine.evaluate(
         """async ([setup, good, trials]) => {
           const engine = await EngineClient.start({ threads: 2 });
@@ -92,11 +94,17 @@ def test_a_faulty_candidate_gets_its_verdict_and_nothing_else(engine: Page) -> N
           await engine.pace({ mode: 'now' });
           const { samples } = await engine.labSetup('lab', revive(setup));
           const verdicts = [];
-          for (const trial of trials) {
-            verdicts.push(await engine.labTrial('lab', revive(trial)));
+          const tried = async (trial, slow = false) => {
+            for (let turns = 0;; turns++) { // a machine that is busy may hold up what is not slow
+              const report = await engine.labTrial('lab', revive(trial));
+              if (slow || report.verdict !== 'slow' || turns > 20) return report;
+            }
+          };
+          for (const [name, trial] of trials) {
+            verdicts.push(await tried(trial, name === 'slow'));
             verdicts.push((await engine.labConfirm('lab')).ok); // what failed must not be confirmed
           }
-          const report = await engine.labTrial('lab', revive(good));
+          const report = await tried(good);
           const confirmed = await engine.labConfirm('lab');
           await engine.closeLab('lab');
           engine.terminate();
@@ -165,8 +173,9 @@ def test_results_are_right_while_kernels_are_swapped(tuned: Api) -> None:
           await session.tuning.start({ mode: 'now' });
           let error = 0;
           let runs = 0;
-          const until = performance.now() + 9000;
-          while (performance.now() < until && session.tuning.status().kept < 25) {
+          const until = performance.now() + 120000;
+          const { tuning } = session;
+          while (performance.now() < until && tuning.status().kept < 25 && tuning.status().state === 'running') {
             const { y } = await session.run({ x: feed(1 + (runs % 3)) });
             error = Math.max(error, worst(y.data, wanted[runs++ % 3]));
             await wait(4);
@@ -202,14 +211,9 @@ def test_a_second_session_starts_from_what_the_first_found(tuned: Api) -> None:
           await nnjit.python('import nnjit.tune.search as s; s.WIN, s.AGAIN, s.WORTH, s.NEAR = 0.975, 0.985, 0, 0');
           const first = await create(path);
           await first.run({ x: feed(1) });
-          await first.tuning.start({ mode: 'now', budgetMs: 4000 });
-          let ended = await first.tuning.finished();
-          let records = await first.tuning.export();
-          if (!records) { // a slow machine: no kernel is done with yet
-            await first.tuning.start({ budgetMs: 20000 });
-            ended = await first.tuning.finished();
-            records = await first.tuning.export();
-          }
+          await first.tuning.start({ mode: 'now' });
+          const ended = await first.tuning.finished();
+          const records = await first.tuning.export();
           await first.release();
           const second = await create(path, { tune: { mode: 'now' } });
           const { y } = await second.run({ x: feed(1) });
@@ -223,9 +227,7 @@ def test_a_second_session_starts_from_what_the_first_found(tuned: Api) -> None:
     lines = got["records"].splitlines()
     assert got["ended"]["state"] == "done" and lines
     assert all(k["tried"] <= 1 for k in got["again"]["kernels"] if k["closed"] in ("known", "all tried"))
-    # on a busy machine the first one's budget is used up, and only the second one ends
-    if got["ended"]["reason"] != "the budget is used up":
-        assert got["again"]["candidates"] <= got["ended"]["candidates"]
+    assert got["again"]["candidates"] <= got["ended"]["candidates"]
     assert got["known"] == {"taken": len(lines), "refused": 1}
     assert got["facts"]["measured"] and got["facts"]["fma_gflops"] > 1 and got["facts"]["registers"] >= 8
 
