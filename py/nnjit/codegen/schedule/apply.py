@@ -61,9 +61,9 @@ def apply(spec: KernelSpec, schedule: Schedule) -> Nest:
 
 def _by_workgroups(spec: KernelSpec, schedule: Schedule) -> Nest:
     from nnjit.codegen.schedule.along import along  # they build on this module
+    from nnjit.codegen.schedule.grouped import grouped
     from nnjit.codegen.schedule.online import online
     from nnjit.codegen.schedule.team import teamed
-    from nnjit.codegen.schedule.workgroup import grouped
 
     if any(isinstance(s, Online) for s in schedule):
         return online(spec, schedule)

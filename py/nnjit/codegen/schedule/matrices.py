@@ -13,7 +13,8 @@ from nnjit.codegen.loops import THREAD, Barrier, Decode, Fetch, For, Multiply, N
 from nnjit.codegen.schedule.fills import Fill, Filling, Space
 from nnjit.codegen.schedule.group_steps import Cache, Matrix
 from nnjit.codegen.schedule.steps import check
-from nnjit.codegen.schedule.workgroup import Product, below, stored
+from nnjit.codegen.schedule.workgroup import Product
+from nnjit.codegen.schedule.workgroup_frame import below, stored
 from nnjit.codegen.schedule.workgroup_plan import LANES, Env, Plan
 from nnjit.codegen.spec import KernelSpec, Operand
 
