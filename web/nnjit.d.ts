@@ -135,6 +135,8 @@ export interface SessionOptions {
   logSeverityLevel?: 0 | 1 | 2 | 3 | 4;
   /** Plans kept, one for each set of input shapes; the one used longest ago goes first. Default 8. */
   maxPlans?: number;
+  /** Inputs whose lengths change from run to run get plans that serve many lengths; default true. False: one for each shape. */
+  room?: boolean;
   /** Most memory the engine may use for this session. */
   maxMemoryBytes?: number;
   /** A fault of the compiler is thrown instead of running the model on the reference with a warning. */

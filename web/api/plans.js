@@ -144,6 +144,7 @@ export class Plans {
             maxPlans: this.options.maxPlans,
             convolution: this.options.convolution,
             strict: this.options.strict,
+            room: this.options.room,
             whole: this.options.whole ?? false,
             target: { simd: info?.simd ?? true, relaxed, threads, shared, dot: relaxed ? info?.dot : '' },
             gpu: gpu?.client.facts ?? null,

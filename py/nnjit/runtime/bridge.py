@@ -28,6 +28,7 @@ from ..errors import Cancelled, NnjitError, OutOfMemory, SessionError
 from ..frontend import wire
 from . import bridge_install, bridge_proof, bridge_python, bridge_tuning
 from . import bridge_values as values
+from .ahead import AHEAD
 from .compare import compare
 from .session import CompilerSession, Options, static_shapes
 from .tensor_types import api_name
@@ -261,6 +262,7 @@ def _prepare(args: Any, context: Context) -> dict[str, Any]:
         "evicted": evicted,
         "valueInputs": list(session.value_inputs),
         "room": prepared.room.to_js() if prepared.room else None,
+        "ahead": AHEAD if prepared.room else None,
         "noRoom": prepared.no_room,
         "plan": None,
         "constants": {},
