@@ -16,12 +16,14 @@ import wasmtime
 from nnjit.errors import SessionError
 from nnjit.frontend import BytesSource, load
 from nnjit.graph import dtypes
+from nnjit.graph.room import NoRoom, Room
 from nnjit.lower.forms import Forms
 from nnjit.runtime.compile import compile_plan
 from nnjit.runtime.host import HostCalls
 from nnjit.runtime.memory import SessionMemory
 from nnjit.runtime.placement import of_plan
 from nnjit.runtime.plan import Plan, Target
+from nnjit.runtime.rooms import Rooms
 from nnjit.runtime.session import plan_key
 from nnjit.runtime.shape_inputs import find
 from nnjit.runtime.tensor_types import short_name
@@ -30,7 +32,8 @@ Array = Any
 
 
 class LocalSession:
-    """One thread, one memory, plans per shape; shape-deciding inputs are bound by value."""
+    """One thread, one memory, plans per shape; shape-deciding inputs are bound by value. room: lengths that move get a
+    plan with room."""
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class LocalSession:
         external: Mapping[str, bytes] | None = None,
         target: Target | None = None,
         convolution: str = "auto",
+        room: bool = False,
     ):
         files = {name: BytesSource(data, name) for name, data in (external or {}).items()}
         self.model = load(BytesSource(model, "model.onnx"), files)
@@ -55,16 +59,21 @@ class LocalSession:
         )
         self.plans: dict[str, tuple[Plan, Any, HostCalls, dict[str, Any]]] = {}
         self.last: Plan | None = None
+        self.rooms = Rooms() if room else None
+        self._made: list[tuple[Room, str]] = []
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """Outputs by name; feeds as numpy arrays (lists for sequences)."""
-        plan, run, host, kept = self._plan(feeds)
+        room, key = self._room(feeds) if self.rooms else (None, "")
+        n = room.n_of(_shapes(feeds)) if room else None
+        given = feeds if room is None or n is None else room.pad(feeds, n)
+        plan, run, host, kept = self._plan(feeds) if room is None else self.plans[key]
         self.last = plan
         values: dict[str, Any] = dict(kept)
         for ref in plan.inputs:
-            if ref.name not in feeds:
+            if ref.name not in given:
                 raise SessionError(f"no feed for {ref.name}")
-            self._put(ref.to_js(), feeds[ref.name], values)
+            self._put(ref.to_js(), given[ref.name], values)
         for segment in plan.segments:
             if segment["kind"] == "wasm":
                 run(self.store, 0, 1, segment["first"], segment["last"])
@@ -72,9 +81,33 @@ class LocalSession:
                 self._call(segment, host, values)
         names = [info.name for info in self.model.signature.outputs]
         found = dict(zip(names, (ref.to_js() for ref in plan.outputs), strict=True))
-        return {
-            n: plan.constants[n] if n in plan.constants else self._get(r, values) for n, r in found.items()
+        outputs = {
+            name: plan.constants[name] if name in plan.constants else self._get(r, values)
+            for name, r in found.items()
         }
+        if room is None or n is None:
+            return outputs
+        return {name: room.cut(name, value, n) for name, value in outputs.items()}
+
+    def _room(self, feeds: Mapping[str, Any]) -> tuple[Room | None, str]:
+        """A plan with room for these feeds, made where their lengths moved, and its key."""
+        shapes = _shapes(feeds)
+        for room, key in self._made:
+            if room.n_of(shapes) is not None:
+                return room, key
+        assert self.rooms is not None
+        try:
+            made = self.rooms.make(self.model, shapes, "", {}, {})
+        except NoRoom:
+            made = None
+        if made is None:
+            self.rooms.saw(shapes, "")
+            return None, ""
+        self._graph = made.graph
+        key = made.text()
+        self.load(compile_plan(made.graph, self.target, self.memory_map, key=key, forms=self.forms))
+        self._made.append((made, key))
+        return made, key
 
     def placement(self) -> list[dict[str, Any]]:
         """Where each node of the latest plan runs."""
@@ -82,7 +115,7 @@ class LocalSession:
         return of_plan(self.model, self._graph, self.last)
 
     def _plan(self, feeds: Mapping[str, Any]) -> tuple[Plan, Any, HostCalls, dict[str, Any]]:
-        shapes = {n: tuple(np.shape(v)) for n, v in feeds.items() if isinstance(v, np.ndarray)}
+        shapes = _shapes(feeds)
         graph = self.model.bind(shapes=shapes)
         needed = {n: feeds[n] for n in find(graph) if n in feeds}
         key = plan_key(shapes, needed)
@@ -142,3 +175,7 @@ class LocalSession:
             return values[ref["name"]]
         raw = bytes(self.memory.read(self.store, ref["address"], ref["address"] + ref["nbytes"]))
         return dtypes.from_raw(raw, short_name(ref["type"]), tuple(ref["dims"]))
+
+
+def _shapes(feeds: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {n: tuple(np.shape(v)) for n, v in feeds.items() if isinstance(v, np.ndarray)}

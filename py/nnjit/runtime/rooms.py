@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..graph.model import Model
-from ..graph.room import NoRoom, Room, Shapes, make_room, moved
+from ..graph.room import NoRoom, Room, Shapes, begun, make_room, moved
 
 REMEMBERED = 8
 """Requests that a new one is compared with."""
@@ -64,10 +64,9 @@ class Rooms:
                 first = make(_rounded(n + slack + n - first.most))
             if first.least > n or first.most < n:
                 raise NoRoom(f"it would serve {first.least} to {first.most} and not {n}")
-            allowed = max(WASTE * first.cost(n), first.cost(n) + LITTLE)
-            capacity = first.capacity
+            exact, capacity = first.work.exact(n), first.capacity
             for more in _capacities(capacity):
-                if first.cost(more) > allowed:
+                if first.work.full(more) > max(WASTE * exact, exact + LITTLE):
                     break
                 capacity = more
             passes = None
@@ -75,8 +74,8 @@ class Rooms:
         except NoRoom as refusal:
             self.refused[_family(shapes, growing, fixed)] = str(refusal)
             raise
-        least = room.least
-        while least <= n and room.full > max(LEAST * room.cost(least), room.cost(least) + SMALL):
+        least, full = room.least, room.work.full(room.capacity)
+        while least <= n and full > max(LEAST * (exact := room.work.exact(least)), exact + SMALL):
             least += 1
         if least > n or room.most <= n:
             raise NoRoom("work grows so fast with n that a plan for each shape is better")
@@ -91,9 +90,11 @@ class Rooms:
 
     def _growing(self, shapes: Shapes, fixed: str) -> dict[str, dict[int, int]] | None:
         """What moved against the latest request that it moved in lockstep with."""
-        for seen, same in reversed(self._seen):
-            if same == fixed and (growing := moved(seen, shapes)) is not None:
-                return growing
+        seen = [old for old, same in reversed(self._seen) if same == fixed]
+        for find in (moved, begun):
+            for old in seen:
+                if (growing := find(old, shapes)) is not None:
+                    return growing
         return None
 
 

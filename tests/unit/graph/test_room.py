@@ -63,7 +63,13 @@ def agree(model: Model, feeds_of: Callable[[int], Feeds], n: int = 6, capacity: 
     room = room_of(model, feeds_of, n, capacity, passes=[])
     fused = room_of(model, feeds_of, n, capacity)
     runs = [WholeGraph(room.graph), WholeGraph(fused.graph)]
-    for length in sorted({room.least, room.least + 1, n, (n + room.most) // 2, room.most}):
+    first = room.n_of(shapes_of(feeds_of(n)))
+    assert first is not None
+    ends = (
+        room.least - first + n,
+        room.most - first + n,
+    )  # what feeds_of counts may differ from what the room does
+    for length in sorted({ends[0], ends[0] + 1, n, (n + ends[1]) // 2, ends[1]}):
         feeds = feeds_of(length)
         shift = room.n_of(shapes_of(feeds))
         assert shift is not None
@@ -135,7 +141,7 @@ def test_shapes_are_arithmetic_on_n() -> None:
         node("Reshape", ["x", "flat"], ["rows"]),
     ]
     weights = {
-        "one": np.array(1), "zero": np.array(0), "zero_axis": np.array([0]), "b1": np.array([1]), 
+        "one": np.array(1), "zero": np.array(0), "zero_axis": np.array([0]), "b1": np.array([1]),
         "three": np.array([3]), "four": np.array([4]), "minus": np.array([-1]), "flat": np.array([-1, 12]),
     }  # fmt: skip
     feeds = lambda n: {"x": normal(1, n, 12)}  # noqa: E731

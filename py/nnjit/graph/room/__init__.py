@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.polynomial import Polynomial
 
 from ...errors import NnjitError
 from ..dtypes import Array
@@ -19,11 +18,11 @@ from ..infer import mark_once
 from ..ir import Graph
 from ..model import Model
 from ..passes import PASSES
-from . import elementwise, moves, sums  # noqa: F401 - for their rules
-from .extent import Length, NoRoom
+from . import elementwise, more, moves, sums  # noqa: F401 - for their rules
+from .extent import Length, NoRoom, Work
 from .walk import Walk
 
-__all__ = ["NoRoom", "Room", "make_room", "moved"]
+__all__ = ["NoRoom", "Room", "begun", "make_room", "moved"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 Growing = Mapping[str, Mapping[int, int]]
@@ -45,9 +44,7 @@ class Room:
     """By output: (axis, factor, offset)."""
     dims: Shapes
     """Of the inputs, at capacity."""
-    cost: Polynomial
-    """What the exact graph for n does, in multiply-adds or what takes as long, and `full`, what this one does."""
-    full: float
+    work: Work
     capacity: int
 
     def n_of(self, shapes: Shapes) -> int | None:
@@ -110,20 +107,37 @@ def moved(old: Shapes, new: Shapes) -> dict[str, dict[int, int]] | None:
     the first of them in `new`. None where something else differs too, or nothing does."""
     if old.keys() != new.keys() or any(len(old[name]) != len(new[name]) for name in new):
         return None
-    changed = [
+    changed = _changed(old, new)
+    if len({by for *_, by in changed}) != 1 or any(d - by < 0 for *_, d, by in changed):
+        return None
+    return _growing(changed)
+
+
+def begun(old: Shapes, new: Shapes) -> dict[str, dict[int, int]] | None:
+    """The dims that rose where one did so from 0: a decoder's past after its first run. The next request will show
+    whether they move together; until then it is a guess, of which only the time of a compile depends."""
+    if old.keys() != new.keys() or any(len(old[name]) != len(new[name]) for name in new):
+        return None
+    rose = [change for change in _changed(old, new) if change[3] > 0]
+    return _growing(rose) if any(d == by for *_, d, by in rose) else None
+
+
+def _changed(old: Shapes, new: Shapes) -> list[tuple[str, int, int, int]]:
+    """(input, axis, dim, by how much it rose) of the dims that differ."""
+    return [
         (name, axis, new[name][axis], new[name][axis] - d)
         for name in new
         for axis, d in enumerate(old[name])
         if new[name][axis] != d
     ]
-    if len({by for *_, by in changed}) != 1:
+
+
+def _growing(changed: Sequence[tuple[str, int, int, int]]) -> dict[str, dict[int, int]] | None:
+    if not changed or any(d < 1 for _, _, d, _ in changed):
         return None
-    n = changed[0][2]
     found: dict[str, dict[int, int]] = {name: {} for name, *_ in changed}
-    if n < 1 or any(d < 1 or d - by < 0 for *_, d, by in changed):
-        return None
     for name, axis, d, _ in changed:
-        found[name][axis] = d - n
+        found[name][axis] = d - changed[0][2]
     return found
 
 
@@ -164,7 +178,6 @@ def make_room(
             if axes
         },
         at_capacity,
-        walk.cost,
-        walk.full,
+        walk.work,
         capacity,
     )

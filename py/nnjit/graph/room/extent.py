@@ -6,7 +6,9 @@ the graph at capacity together with these.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -76,6 +78,26 @@ class Symbol:
     def lengths(self) -> list[Length]:
         """Its elements in order."""
         return [Length(int(a), int(b)) for a, b in zip(self.factor.ravel(), self.offset.ravel(), strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a graph does, in multiply-adds or what takes as long: of each product of growing lengths, how often."""
+
+    terms: dict[tuple[Length, ...], float]
+
+    def add(self, each: float, dims: Sequence[Length]) -> None:
+        """Something `each` for every place of a tensor of these dims."""
+        growing = tuple(sorted((d for d in dims if d.a), key=lambda d: (d.a, d.b)))
+        self.terms[growing] = self.terms.get(growing, 0.0) + each * prod(d.b for d in dims if not d.a)
+
+    def exact(self, n: int) -> float:
+        """Of the exact graph for n."""
+        return sum(each * prod(d.at(n) for d in dims) for dims, each in self.terms.items())
+
+    def full(self, capacity: int) -> float:
+        """Of a graph of this capacity."""
+        return sum(each * prod(d.a * capacity for d in dims) for dims, each in self.terms.items())
 
 
 Axes = dict[int, Growth]

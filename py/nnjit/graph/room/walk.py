@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.polynomial import Polynomial
 
 from ..bodies import inline
 from ..dtypes import FLOATS, NUMPY, TO_ONNX
@@ -21,7 +20,7 @@ from ..ir import Const, Graph, Node, Value
 from ..passes.rewrite import Builder
 from ..shapes import infer_node
 from . import symbols
-from .extent import Axes, Extent, Growth, Length, NoRoom, Symbol
+from .extent import Axes, Extent, Growth, Length, NoRoom, Symbol, Work
 
 Inputs: TypeAlias = "list[Extent | None]"
 Rule: TypeAlias = "Callable[[Walk, Node, Inputs], list[Extent]]"
@@ -62,9 +61,7 @@ class Walk:
         self.length = Value(graph.fresh(LENGTH), "i64", ())
         self.b = Builder(self.graph, Node("Identity", [], [Value("room")], name="room"))
         self._cache: dict[Any, Value] = {}
-        self.cost = Polynomial([0.0])
-        """What a run costs as a function of n, and `full`, what it does at capacity: multiply-adds and elements."""
-        self.full = 0.0
+        self.work = Work({})
         for value in graph.inputs:
             axes = {axis: self.growth(Length(1, b), 0.0) for axis, b in sizes.get(value.name, {}).items()}
             shape = value.shape
@@ -116,11 +113,7 @@ class Walk:
             dims, each = [*dims, first.dim(0 if node.attrs.get("transA", 0) else first.rank - 1)], 1.0
         elif node.op in ("Conv", "ConvInteger", "QLinearConv") and second is not None:
             dims, each = [*dims, *second.dims()[1:]], 1.0
-        cost = Polynomial([each])
-        for d in dims:
-            cost = cost * Polynomial([d.b, d.a])
-            each *= self.cap(d)
-        self.cost, self.full = self.cost + cost, self.full + each
+        self.work.add(each, dims)
 
     def extent(self, old: Value) -> Extent:
         """What has become of a value of the old graph."""

@@ -1,0 +1,155 @@
+"""Rules of the remaining operators: splits, gathers of elements, tables, windows of one place, Einsum."""
+
+from __future__ import annotations
+
+from ..ir import Node
+from .extent import Axes, Extent, Growth, Length, NoRoom
+from .moves import from_start, integers
+from .sums import only, unknown
+from .walk import Inputs, Walk, lowest, rule
+
+
+def fixed(axis: int, x: Extent) -> int:
+    """An axis that does not grow, from 0 on."""
+    axis %= x.rank
+    if axis in x.axes:
+        raise NoRoom("it works along an axis that grows")
+    return axis
+
+
+@rule("Split")
+def split(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    x = only(inputs)[0]
+    fixed(node.attrs.get("axis", 0), x)
+    return w.copy(node, inputs, x.axes)
+
+
+@rule("GatherElements")
+def gather_elements(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    """Axes other than its own are those of both operands."""
+    x, at = only(inputs, 2)
+    axis = node.attrs.get("axis", 0) % x.rank
+    if any(x.dim(i) != at.dim(i) for i in range(x.rank) if i != axis and (i in x.axes or i in at.axes)):
+        raise NoRoom("its operands grow along other axes")
+    for i, growth in at.axes.items():
+        if growth.rest != 0.0:
+            at = w.clean(at, i, 0.0)
+    where = from_start(w, at, x.axes[axis].length) if axis in x.axes else at
+    return w.copy(node, [x, where], unknown(at.axes))
+
+
+@rule("GatherND")
+def gather_nd(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    """Indices that grow, into data that does not."""
+    x, at = only(inputs, 2)
+    if x.axes or at.rank - 1 in at.axes or node.attrs.get("batch_dims", 0):
+        raise NoRoom("its data grows")
+    for i in at.axes:
+        at = w.clean(at, i, 0.0)
+    return w.copy(node, [x, at], unknown(at.axes))
+
+
+@rule("OneHot")
+def one_hot(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    x = only(inputs, 3)[0]
+    if any(v is not None and (v.axes or v.symbol is not None) for v in inputs[1:]):
+        raise NoRoom("its depth is known at run time only")
+    axis = node.attrs.get("axis", -1) % (x.rank + 1)
+    return w.copy(node, inputs, {i + (i >= axis): Growth(g.length) for i, g in x.axes.items()})
+
+
+@rule("TopK")
+def top_k(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    """The first of equals is inside, wherever others lie."""
+    x, count = only(inputs, 2)
+    axis = node.attrs.get("axis", -1) % x.rank
+    if axis in x.axes:
+        if count.constant() is None:
+            raise NoRoom("how many it takes is known at run time only")
+        w.at_least(x.dim(axis), int(count.constant().reshape(-1)[0]))
+        x = w.clean(x, axis, lowest(x.dtype, -1 if node.attrs.get("largest", 1) else 1))
+    return w.copy(node, [x, count], {i: Growth(g.length) for i, g in x.axes.items() if i != axis})
+
+
+@rule("Pad")
+def pad(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    """Of axes that do not grow."""
+    x, pads = only(inputs, 2)
+    sizes = integers(pads)
+    axes = [d.b for d in integers(inputs[3])] if len(inputs) > 3 and inputs[3] else list(range(x.rank))
+    for i, axis in enumerate(axes):
+        if sizes[i] != Length(0, 0) or sizes[i + len(axes)] != Length(0, 0):
+            fixed(axis, x)
+    return w.copy(node, inputs, unknown(x.axes))
+
+
+@rule("Conv")
+def conv(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    """Of a batch that grows, or along an axis where its window is one place."""
+    x, weight = only(inputs, 2)
+    if any(v is not None and v.axes for v in inputs[1:]) or 1 in x.axes:
+        raise NoRoom("its channels or weights grow")
+    spatial = x.rank - 2
+    strides, pads = node.attrs.get("strides", [1] * spatial), node.attrs.get("pads", [0] * 2 * spatial)
+    for axis in x.axes:
+        i = axis - 2
+        if i >= 0 and (weight.shape[axis] != 1 or strides[i] != 1 or pads[i] or pads[i + spatial]):
+            raise NoRoom("its window is wider than one place along an axis that grows")
+    return w.copy(node, inputs, unknown(x.axes))
+
+
+@rule(
+    "MaxPool",
+    "AveragePool",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "DepthToSpace",
+    "SpaceToDepth",
+    "Resize",
+    "LRN",
+)
+def batch_only(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    x = only(inputs)[0]
+    if set(x.axes) - {0} or any(v is not None and (v.axes or v.symbol is not None) for v in inputs[1:]):
+        raise NoRoom("more than its batch grows")
+    return w.copy(node, inputs, unknown(x.axes))
+
+
+@rule("DynamicQuantizeLinear")
+def dynamic_quantise(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    """Its range always takes in 0, so that zeros beyond n change nothing."""
+    x = only(inputs)[0]
+    for axis in x.axes:
+        x = w.clean(x, axis, 0.0, force=len(x.axes) > 1)
+    made = w.copy(node, [x])
+    return [w.checked(Extent(made[0].value, unknown(x.axes))), *made[1:]]
+
+
+@rule("Einsum")
+def einsum(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    """A letter that grows does so in every operand that has it; one that is summed is zero beyond n in all."""
+    equation = node.attrs["equation"]
+    equation = equation.decode() if isinstance(equation, bytes) else equation
+    left, arrow, out = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    if "." in equation or not arrow or any(len(set(t)) != len(t) for t in terms):
+        raise NoRoom("its equation has an ellipsis, no result or a diagonal")
+    parts = only(inputs, len(terms))
+    lengths: dict[str, Length] = {}
+    for term, x in zip(terms, parts, strict=True):
+        for axis, letter in enumerate(term):
+            if lengths.setdefault(letter, x.dim(axis)) != x.dim(axis):
+                raise NoRoom(f"{letter} is {lengths[letter]} and {x.dim(axis)} long")
+    cleaned: Inputs = []
+    for term, x in zip(terms, parts, strict=True):
+        gone = [axis for axis, letter in enumerate(term) if letter not in out and axis in x.axes]
+        for axis in gone:
+            x = w.clean(x, axis, 0.0, force=len(gone) > 1)
+        cleaned.append(x)
+    axes: Axes = {i: Growth(lengths[letter]) for i, letter in enumerate(out) if lengths[letter].a}
+    return w.copy(node, cleaned, axes)
+
+
+@rule("LSTM", "GRU", "RNN", "Loop", "Scan", "If", "NonMaxSuppression")
+def in_turns(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+    raise NoRoom("how often it goes round would depend on n")
