@@ -52,6 +52,11 @@ def unknown(op: str, domain: str, version: int, node: str) -> UnknownOperator:
     hint = f"known are the operators of ai.onnx up to opset {NEWEST} and of {others}"
     if domain == "com.microsoft":
         hint = "it is onnxruntime's own: export without its graph optimizations and contrib operators"
+    elif domain == "com.microsoft.nchwc":
+        hint = (
+            "its weights lie as the processor that onnxruntime optimized the model on wants them: take the model "
+            "from before that, or save it at level ORT_ENABLE_EXTENDED, not ORT_ENABLE_ALL"
+        )
     elif domain in NEWEST_OF and find(op, domain, NEWEST_OF[domain]) is not None:
         hint = f"it exists in a newer opset than the {version} that the model imports"
     at = f" at opset {version}" if version else ""
