@@ -25,9 +25,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import os
-import platform
 import sys
 import time
 from collections.abc import Callable
@@ -38,9 +35,7 @@ ROOT = Path(__file__).parents[2]
 if __package__ in (None, ""):
     sys.path[:0] = [str(ROOT), str(ROOT / "py")]
 
-import numpy as np  # noqa: E402
 from playwright.sync_api import Error as PlaywrightError  # noqa: E402
-from playwright.sync_api import Page  # noqa: E402
 
 from tests.bench import (  # noqa: E402
     blocked,
@@ -53,7 +48,6 @@ from tests.bench import (  # noqa: E402
     llvm,
     memory,
     overhead,
-    peak,
     records,
     report,
     starts,
@@ -61,15 +55,21 @@ from tests.bench import (  # noqa: E402
     where,
 )
 from tests.bench.claims import main as claims  # noqa: E402
+from tests.bench.jobs import chosen, model_job, op_job  # noqa: E402
+from tests.bench.limits import (  # noqa: E402
+    dot_peak,
+    fma_peak,
+    machine,
+    memory_rates,
+    open_page,
+    read_rate,
+)
 from tests.bench.op import Op  # noqa: E402
 from tests.bench.ops import all_ops  # noqa: E402
 from tests.models import catalogue  # noqa: E402
 from tests.support.browser import Lab, started  # noqa: E402
-from tests.support.codec import Packer, bundle  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
-BYTES_SLACK = 0.05
-"""Of the largest output, by which a quantised model's may differ from native onnxruntime's."""
 GRAIN_MS = 25
 """A sample of a layer: the first 10 ms after another library ran are slower, for either."""
 LIBRARIES = ("nnjit", "onnxruntime-web", "tfjs", "jax-js")
@@ -124,116 +124,6 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=50, help="with --leak; default %(default)s")
     return parser.parse_args(argv)
-
-
-def pack(
-    job: dict[str, Any],
-    op_inputs: dict[str, Any],
-    weights: dict[str, Any],
-    expected: dict[str, Any],
-    second: dict[str, Any] | None = None,
-) -> bytes:
-    """The bundle of a job; `second` are feeds of another shape, to see what a further plan costs."""
-    packer = Packer()
-    head = {
-        "job": {
-            **job,
-            "inputs": {n: packer.add(v) for n, v in op_inputs.items()},
-            "weights": {n: packer.add(v) for n, v in weights.items()},
-            "second": {n: packer.add(v) for n, v in second.items()} if second else None,
-            "outputs": list(expected),
-        },
-        "expected": {n: packer.add(np.asarray(v, np.float32)) for n, v in expected.items()},
-    }
-    return bundle(head, packer.blob)
-
-
-def op_job(lab: Lab, op: Op, number: int) -> str:
-    """Puts an operator's model and bundle on the server; the bundle's URL."""
-    path = catalogue.CACHE / "ops" / f"{number}.onnx"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(op.model)
-    expected = catalogue.native(path, op.feeds)
-    url = lab.site.put(f"bench/{number}.onnx", op.model)
-    job = {"name": op.name, "kind": op.kind, "url": url, "attrs": op.attrs}
-    return lab.site.put(f"bench/{number}.bin", pack(job, op.feeds, op.weights, expected))
-
-
-def model_job(lab: Lab, model: catalogue.Model, shape: int) -> str:
-    path = model.path()
-    folder = lab.site.mount(f"m/{model.name}", path.parent)
-    # where a byte rounds the other way, all that follows differs by a little: ties of f32 chains are no error
-    slack = BYTES_SLACK if model.bytes_of else 0
-    job = {
-        "name": model.label(shape),
-        "kind": "model",
-        "url": folder + path.name,
-        "attrs": {},
-        "slack": slack,
-    }
-    data = pack(job, model.feeds(shape), {}, model.expected(shape), model.feeds((shape + 1) % 3))
-    return lab.site.put(f"bench/{model.name}-{shape}.bin", data)
-
-
-def chosen(args: argparse.Namespace) -> list[tuple[str, Op | catalogue.Model, int]]:
-    """(name, what, shape) of everything to measure; operators and all models when neither is asked for."""
-    both = args.models is None and args.ops is None
-    jobs: list[tuple[str, Op | catalogue.Model, int]] = []
-    if both or args.ops is not None:
-        jobs += [
-            (name, op, 0) for name, op in all_ops().items() if (args.ops or "") in name or args.ops == op.kind
-        ]
-    if both or args.models is not None:
-        groups = {"small": catalogue.SMALL, "all": list(catalogue.MODELS)}
-        names = groups.get(args.models or "all") or args.models.split(",")
-        known = catalogue.MODELS | catalogue.BYTES
-        unknown = [n for n in names if n not in known]
-        if unknown:
-            raise SystemExit(f"no model {unknown[0]!r}; there are {', '.join(known)}")
-        for model in (known[n] for n in names):
-            shapes = range(len(model.shapes)) if args.shapes else range(1)
-            jobs += [(model.label(shape), model, shape) for shape in shapes]
-    return jobs
-
-
-def open_page(lab: Lab, libraries: list[str], threads: int) -> tuple[Page, dict[str, str]]:
-    page = lab.page("t/bench/bench.html")
-    page.wait_for_function("window.bench && window.tf")
-    failed: dict[str, str] = page.evaluate("([names, n]) => bench.start(names, n)", [libraries, threads])
-    return page, failed
-
-
-def fma_peak(page: Page, lab: Lab, threads: int) -> float:
-    """GFLOP/s of the multiply-add loop, on so many cores at once."""
-    url = lab.site.put("bench/peak.wasm", peak.module())
-    rate: float = page.evaluate("(given) => bench.peak(...given)", [url, peak.FLOPS_PER_ROUND, threads])
-    return rate
-
-
-def dot_peak(page: Page, lab: Lab, threads: int) -> float:
-    """Billion operations a second of the loop of byte products, on so many cores at once."""
-    url = lab.site.put("bench/dots.wasm", peak.dots())
-    rate: float = page.evaluate("(given) => bench.peak(...given)", [url, peak.DOT_OPS_PER_ROUND, threads])
-    return rate
-
-
-def read_rate(page: Page, lab: Lab, size: int, threads: int) -> float:
-    """GB/s at which so many cores at once read `size` bytes."""
-    url = lab.site.put("bench/read.wasm", peak.reader())
-    rate: float = page.evaluate("(given) => bench.bandwidth(...given)", [url, size, threads])
-    return rate
-
-
-def memory_rates(
-    page: Page, lab: Lab, size: int, threads: int, known: dict[int, tuple[float, float]]
-) -> tuple[float, float]:
-    """GB/s at which so many cores read, and copy, about `size` bytes: as many as the nearest power of two."""
-    near = 1 << round(math.log2(max(size, 1 << 16)))
-    if near not in known:
-        url = lab.site.put("bench/copy.wasm", memory.copier())
-        copying: float = page.evaluate("(given) => bench.bandwidth(...given)", [url, near, threads])
-        known[near] = read_rate(page, lab, near, threads), copying
-    return known[near]
 
 
 def measure(lab: Lab, args: argparse.Namespace, threads: int, save: Callable[[dict[str, Any]], None]) -> None:
@@ -321,25 +211,6 @@ def layers(lab: Lab, args: argparse.Namespace, threads: int) -> int:
     how = {"repeats": args.repeats, "warmMs": 1000 * args.warm, "grain": GRAIN_MS}
     names = args.libraries.split(",")
     return convolutions.main(lab, args.layers, names, threads, how, op_job, limits, RESULTS, args.verbose)
-
-
-def machine(lab: Lab) -> dict[str, Any]:
-    cpu = next(
-        (x.split(":")[1].strip() for x in cpu_info() if x.startswith("model name")), platform.machine()
-    )
-    return {
-        "date": time.strftime("%Y-%m-%d %H:%M"),
-        "browser": f"Chromium {lab.browser.version}",
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 1),  # other work on the machine shows in every number
-        "libraries": {"onnxruntime-web": "1.30.0", "tfjs": "4.22.0", "jax-js": "0.1.25"},
-    }
-
-
-def cpu_info() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -30,7 +30,7 @@ if __package__ in (None, ""):
 from nnjit.codegen.wasm.target import Target  # noqa: E402
 from nnjit.tune.space_wasm import space_of  # noqa: E402
 from tests.bench import spaces as sampled  # noqa: E402
-from tests.bench.run import pack  # noqa: E402
+from tests.bench.jobs import pack  # noqa: E402
 from tests.models import catalogue  # noqa: E402
 from tests.support.browser import Lab, started  # noqa: E402
 from tests.support.small_models import several_forms  # noqa: E402

@@ -1,7 +1,7 @@
 """Probing: microbenchmarks of a device. Gives kernels for the engine's lab, takes their times, makes DeviceFacts.
 
-Each kernel is (args, begin, end) like any other and does end - begin rounds of one thing: independent multiply-add
-chains (more and more of them, until the engine spills), passes over more and more memory, exp of an array.
+What is timed: independent multiply-add chains and register tiles (more and more of them, until the engine spills),
+passes over more and more memory, dependent loads, exp of an array, barriers. `probe_kernels` has those written by hand.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from nnjit.codegen.schedule.facts import LANES
 from nnjit.codegen.schedule.rules import default_schedule
 from nnjit.codegen.schedule.steps import Order, Parallel, Tile, Unroll, Vectorize
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
-from nnjit.codegen.wasm.builder import FunctionBuilder
 from nnjit.codegen.wasm.emit import emit_module
 from nnjit.codegen.wasm.module import kernel_function, kernel_module
 from nnjit.codegen.wasm.planfn import PlanStep, plan_module
@@ -25,27 +24,21 @@ from nnjit.codegen.wasm.target import Target
 from nnjit.codegen.wasm.team_words import CONTROL_END
 from nnjit.tune.device import DeviceFacts
 from nnjit.tune.policy import LAB, PROBING
+from nnjit.tune.probe_kernels import HOPS, SHOWN, STEPS, chase, multiply_add, rounding, stream
 
 CHAINS = (8, 10, 12, 13)
-STEPS = 12
-"""Links of each chain in a round."""
 TILES = ((5, 2), (6, 2), (4, 3), (7, 2), (8, 2), (4, 4), (6, 3), (8, 3), (9, 3), (7, 4))
 """Rows and vectors of register tiles, in the order of the registers that they take."""
 DEPTH = 256
 SIZES = tuple(n << 10 for n in (16, 128, 1024, 4096, 32768))
 CHASES = tuple(1 << n for n in range(14, 26))
-HOPS = 2048
-"""Dependent loads in a round."""
 EXPS = 8192
 BARRIERS = 200
 CLIFF = 0.8
 """A rate below this part of the best one before it is a fall off a cliff, not noise."""
 ARGS, FIRST = CONTROL_END, CONTROL_END + 4096
 LAST = FIRST + SIZES[-1]
-SHOWN = 64
-"""Bytes behind operand 1 where a kernel leaves what it found."""
 PAGE = 65536
-ADD, MULTIPLY, FUSED = "f32x4.add", "f32x4.mul", "f32x4.relaxed_madd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,155 +214,3 @@ def relaxed_kinds(relaxed: bool, values: Sequence[Sequence[int]]) -> tuple[str, 
     if not relaxed:
         return ()
     return ("fused",) if any(any(v) for v in values) else ("split",)
-
-
-def rounding() -> FunctionBuilder:
-    """(1 + e) * (1 + e) - (1 + 2e) for e = 2**-12, which is e * e if it is rounded once and 0 if twice."""
-    b = kernel_function("rounding")
-    b.get(0)
-    b.load("i32.load", offset=4)
-    for value in (1 + 2**-12, 1 + 2**-12, -(1 + 2**-11)):
-        b.vec_const("f32x4", value, value, value, value)
-    b.op(FUSED)
-    b.store("v128.store", offset=SHOWN)
-    b.finish()
-    return b
-
-
-def multiply_add(chains: int, fused: bool) -> FunctionBuilder:
-    """A round: STEPS times c = c * a + b in each chain; the sum goes to the place of operand 1 at the end."""
-    b = kernel_function(f"chains_{chains}")
-    a, k = b.local("v128"), b.local("v128")
-    held = [b.local("v128") for _ in range(chains)]
-    b.vec_const("f32x4", 0.5, 0.5, 0.5, 0.5)
-    b.set(a)
-    b.vec_const("f32x4", 1.0, 1.0, 1.0, 1.0)
-    b.set(k)
-
-    def body() -> None:
-        for _ in range(STEPS):
-            for c in held:
-                b.get(c)
-                b.get(a)
-                if fused:
-                    b.get(k)
-                    b.op(FUSED)
-                else:
-                    b.op(MULTIPLY)
-                    b.get(k)
-                    b.op(ADD)
-                b.set(c)
-
-    rounds(b, body)
-    finish(b, held)
-    return b
-
-
-def stream(nbytes: int) -> FunctionBuilder:
-    """A round: every vector of `nbytes` read once, added up in eight sums."""
-    b = kernel_function(f"stream_{nbytes}")
-    at, end = b.local("i32"), b.local("i32")
-    sums = [b.local("v128") for _ in range(8)]
-
-    def body() -> None:
-        b.get(0)
-        b.load("i32.load")
-        b.tee(at)
-        b.i32_const(nbytes)
-        b.op("i32.add")
-        b.set(end)
-        with b.loop() as again:
-            for i in range(16):
-                s = sums[i % 8]
-                b.get(s)
-                b.get(at)
-                b.load("v128.load", offset=16 * i)
-                b.op(ADD)
-                b.set(s)
-            b.get(at)
-            b.i32_const(256)
-            b.op("i32.add")
-            b.tee(at)
-            b.get(end)
-            b.op("i32.lt_u")
-            b.br_if(again)
-
-    rounds(b, body)
-    finish(b, sums)
-    return b
-
-
-def chase(nbytes: int) -> FunctionBuilder:
-    """A round: HOPS loads, each from a line that is known only when the one before has come (memory holds zeros, and
-    the order of the lines is a linear congruential generator's, so that nothing can guess it). The next call
-    goes on."""
-    b = kernel_function(f"chase_{nbytes}")
-    lines = nbytes // 64
-    at, left, base = b.local("i32"), b.local("i32"), b.local("i32")
-    b.get(0)
-    b.load("i32.load")
-    b.set(base)
-    b.get(0)
-    b.load("i32.load", offset=4)
-    b.load("i32.load", offset=SHOWN + 64)
-    b.set(at)
-
-    def body() -> None:
-        b.i32_const(HOPS)
-        b.set(left)
-        with b.loop() as again:
-            b.get(at)
-            b.i32_const(1664525)
-            b.op("i32.mul")
-            b.i32_const(1013904223)
-            b.op("i32.add")
-            b.get(at)
-            b.i32_const(lines - 1)
-            b.op("i32.and")
-            b.i32_const(6)
-            b.op("i32.shl")
-            b.get(base)
-            b.op("i32.add")
-            b.load("i32.load")
-            b.op("i32.add")
-            b.set(at)
-            b.get(left)
-            b.i32_const(1)
-            b.op("i32.sub")
-            b.tee(left)
-            b.br_if(again)
-
-    rounds(b, body)
-    b.get(0)
-    b.load("i32.load", offset=4)
-    b.get(at)
-    b.store("i32.store", offset=SHOWN + 64)
-    b.finish()
-    return b
-
-
-def rounds(b: FunctionBuilder, body: Any) -> None:
-    """`body` end - begin times."""
-    with b.block() as done, b.loop() as again:
-        b.get(1)
-        b.get(2)
-        b.op("i32.ge_s")
-        b.br_if(done)
-        body()
-        b.get(1)
-        b.i32_const(1)
-        b.op("i32.add")
-        b.set(1)
-        b.br(again)
-
-
-def finish(b: FunctionBuilder, held: Sequence[int]) -> None:
-    """The sum of all goes to memory, so that nothing is dead code."""
-    b.get(0)
-    b.load("i32.load", offset=4)
-    b.get(held[0])
-    for c in held[1:]:
-        b.get(c)
-        b.op(ADD)
-    b.store("v128.store", offset=SHOWN + 64)
-    b.finish()

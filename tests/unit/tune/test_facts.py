@@ -10,7 +10,7 @@ import wasmtime
 
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.wasm.target import Target
-from nnjit.tune import probes
+from nnjit.tune import probe_kernels, probes
 from nnjit.tune.device import DeviceFacts, flops
 from nnjit.tune.probes import Probing
 from tests.support import specs
@@ -32,7 +32,7 @@ def measured(**change: Any) -> DeviceFacts:
             times[name] = int(size) / 40e6
         elif kind == "chase":
             ns = 1.0 if int(size) <= 32 << 10 else 3.0 if int(size) <= 1 << 20 else 12.0
-            times[name] = probes.HOPS * ns / 1e6
+            times[name] = probe_kernels.HOPS * ns / 1e6
         else:
             times[name] = 0.01
     return Probing(relaxed=True, threads=2, shared=True).facts(times, [[0, 0, 128, 51]], 0.4)
@@ -84,7 +84,7 @@ def test_the_microbenchmarks_run() -> None:
         instance = wasmtime.Instance(store, wasmtime.Module(store.engine, kernel["module"]), [memory])
         run: Any = instance.exports(store)["kernel"]
         run(store, kernel["args"], 0, 2)
-        at = probes.LAST + probes.SHOWN
+        at = probes.LAST + probe_kernels.SHOWN
         left = memory.read(store, at, at + 80)
         if kernel["name"] == "rounding":
             assert np.frombuffer(left, np.float32)[0] in (0.0, np.float32(2.0**-24))
