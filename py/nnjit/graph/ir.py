@@ -80,6 +80,12 @@ class Const:
             return Const(self.dtype, shape, self.array.reshape(shape))
         return Const(self.dtype, shape, None, self.range, self._read)
 
+    def as_bytes(self, shape: Shape) -> Const:
+        """Its raw bytes as u8 of a shape that holds as many; lazy stays lazy."""
+        if self.array is not None:
+            return Const.of(np.frombuffer(self.raw(), np.uint8).reshape(shape))
+        return Const("u8", shape, None, self.range, self._read)
+
     def rows(self, start: int, count: int) -> Const:
         """Elements start to start + count of the first axis; lazy stays lazy. Not for sub-byte types."""
         shape = (count, *self.shape[1:])

@@ -19,6 +19,7 @@ STATIC_OPERANDS: dict[str, tuple[int, ...]] = {
     "CumProd": (1,),
     "DFT": (1, 2),
     "Expand": (1,),
+    "GroupQueryAttention": (6,),
     "HammingWindow": (0,),
     "HannWindow": (0,),
     "If": (0,),

@@ -6,10 +6,36 @@ onnxruntime declares them, and a function that says the operator in ONNX's own. 
 kernel of its own.
 """
 
-from . import activations, fused, legacy, nbits, quantised, quantised_products, sundry
+from . import (
+    activations,
+    embedding,
+    fused,
+    grouped,
+    legacy,
+    multihead,
+    nbits,
+    norms,
+    quantised,
+    quantised_products,
+    rotary,
+    sundry,
+)
 from .declare import EXPANSIONS, MICROSOFT, SCHEMAS, Expansion
 
 # Imported for what they declare.
-FAMILIES = (activations, fused, legacy, nbits, quantised, quantised_products, sundry)
+FAMILIES = (
+    activations,
+    embedding,
+    fused,
+    grouped,
+    legacy,
+    multihead,
+    nbits,
+    norms,
+    quantised,
+    quantised_products,
+    rotary,
+    sundry,
+)
 
 __all__ = ["EXPANSIONS", "FAMILIES", "MICROSOFT", "SCHEMAS", "Expansion"]

@@ -14,7 +14,7 @@ import numpy as np
 from ...errors import UnsupportedOperator
 from .. import schemas
 from ..dtypes import NUMPY, TO_ONNX, from_numpy
-from ..ir import Node, Shape, Value
+from ..ir import Const, Node, Shape, Value
 from ..shape_rules import fail
 from .declare import DEFAULTS, SCHEMAS
 
@@ -91,6 +91,10 @@ class Body:
         """A constant of the type."""
         array = np.asarray(data, NUMPY[dtype]) if dtype else np.asarray(data)
         return Value.constant(self._fresh("const"), array, dtype or from_numpy(array.dtype))
+
+    def value(self, const: Const) -> Value:
+        """A new value that is this constant."""
+        return Value(self._fresh("const"), const.dtype, const.shape, const)
 
     def shape(self, x: Value) -> Shape:
         """The shape of an operand."""
