@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tests.fuzz.families.audio import AUDIO
+from tests.fuzz.families.dense import DENSE
+from tests.fuzz.families.language import LANGUAGE
 from tests.fuzz.families.net import Net
+from tests.fuzz.families.others import OTHERS
 from tests.fuzz.families.vision import VISION
 
-FAMILIES: dict[str, Callable[[], Net]] = {**VISION}
+FAMILIES: dict[str, Callable[[], Net]] = {**VISION, **DENSE, **AUDIO, **LANGUAGE, **OTHERS}

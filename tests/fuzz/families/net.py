@@ -117,6 +117,14 @@ class Net:
             return str(self.node(op, x, list(axes), keepdims=keepdims))
         return str(self.node(op, x, axes=list(axes), keepdims=keepdims))
 
+    def resize(self, x: str, scales: Sequence[float] | None = None, sizes: Any = None, **attrs: Any) -> str:
+        """roi became optional with 13; before, exporters write an empty one."""
+        roi = None if self.opset >= 13 else self.constant(np.zeros(0, np.float32))
+        if scales is not None:
+            return str(self.node("Resize", x, roi, self.constant(np.asarray(scales, np.float32)), **attrs))
+        none = None if self.opset >= 13 else self.constant(np.zeros(0, np.float32))
+        return str(self.node("Resize", x, roi, none, sizes, **attrs))
+
     def dim(self, x: str, axis: int) -> str:
         """A dimension as TorchScript asks for it: Gather of Shape."""
         return str(self.node("Gather", self.Shape(x), axis, axis=0))

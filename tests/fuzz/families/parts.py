@@ -1,4 +1,4 @@
-"""Groups of nodes that several exporters write alike or each in its own way: norms, activations, linear layers, heads."""
+"""Groups of nodes that exporters write alike or each in its own way: norms, activations, linear layers, heads."""
 
 from __future__ import annotations
 
@@ -70,7 +70,15 @@ def mish(n: Net, x: str) -> str:
 
 
 def conv(
-    n: Net, x: str, cin: int, cout: int, k: int = 3, s: int = 1, group: int = 1, bias: bool = True, **more: Any
+    n: Net,
+    x: str,
+    cin: int,
+    cout: int,
+    k: int = 3,
+    s: int = 1,
+    group: int = 1,
+    bias: bool = True,
+    **more: Any,
 ) -> str:
     """Square kernel, padded by half of it unless `pads` says else."""
     w = n.weight(cout, cin // group, k, k)
@@ -100,7 +108,7 @@ def group_norm(n: Net, x: str, c: int, groups: int) -> str:
 
 
 def heads_of(n: Net, x: str, heads: int, depth: int, shaped: str = "shape") -> str:
-    """[B, S, heads * depth] -> [B, heads, S, depth]; shaped: 'shape' (dims by Shape and Gather), 'zero', 'fixed B S'."""
+    """[B, S, heads * depth] -> [B, heads, S, depth]; shaped: 'shape' (dims by Shape), 'zero', 'minus'."""
     if shaped == "shape":
         y = n.reshape_by(x, n.dim(x, 0), n.dim(x, 1), heads, depth)
     elif shaped == "zero":

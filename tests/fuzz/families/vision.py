@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ def vit(opset: int = 14, size: int = 32, dtype: str = "float32", batch: int = 1,
     shape = n.Slice(n.Shape(y), [0], [2], [0])
     y = n.Transpose(n.Reshape(y, n.Concat(shape, n.constant([-1]), axis=0)), perm=[0, 2, 1])
     one = n.Concat(n.unsqueeze(n.dim(x, 0), 0), n.constant([-1]), n.constant([-1]), axis=0)
-    ones = n.ConstantOfShape(n.constant(np.int64([3])), value=_tensor(np.int64([1])))
+    ones = n.ConstantOfShape(n.constant(np.array([3])), value=_tensor(np.array([1])))
     where = n.Where(n.Equal(one, n.Mul(ones, n.constant(-1))), ones, one)
     token = n.Expand(n.weight(1, 1, wide, scale=0.3), where)
     y = n.Concat(token, y, axis=1)
@@ -33,7 +34,7 @@ def vit(opset: int = 14, size: int = 32, dtype: str = "float32", batch: int = 1,
     return n
 
 
-def _tensor(array: object) -> object:
+def _tensor(array: Any) -> Any:
     from onnx import numpy_helper
 
     return numpy_helper.from_array(np.asarray(array))
@@ -44,7 +45,9 @@ def clip(opset: int = 17, batch: int = 2, dtype: str = "float32") -> Net:
     n = Net(opset, dtype)
     wide, heads, length = 32, 2, 9
     ids = n.feed("input_ids", n.numbers.integers(1, 60, (batch, length)), ["text", "length"])
-    mask = n.feed("attention_mask", (np.arange(length) < n.numbers.integers(3, 10, (batch, 1))).astype(np.int64))
+    mask = n.feed(
+        "attention_mask", (np.arange(length) < n.numbers.integers(3, 10, (batch, 1))).astype(np.int64)
+    )
     x = n.feed("pixel_values", (batch, 3, 24, 24))
     y = n.Add(n.Gather(n.weight(61, wide, scale=1), ids), n.weight(1, length, wide, scale=0.3))
     low = n.constant(np.asarray(np.finfo(dtype).min, dtype))
@@ -62,13 +65,18 @@ def clip(opset: int = 17, batch: int = 2, dtype: str = "float32") -> Net:
     text = p.linear(n, text, wide, 24, bias=False)
     z = p.conv(n, x, 3, wide, 8, 8, bias=False, pads=[0] * 4)
     z = n.Transpose(n.Reshape(z, [0, wide, -1]), perm=[0, 2, 1])
-    z = n.Add(n.Concat(n.Expand(n.weight(1, 1, wide), [batch, 1, wide]), z, axis=1), n.weight(1, 10, wide, scale=0.3))
+    z = n.Add(
+        n.Concat(n.Expand(n.weight(1, 1, wide), [batch, 1, wide]), z, axis=1),
+        n.weight(1, 10, wide, scale=0.3),
+    )
     z = p.layer_norm(n, z, wide)
     z = n.Add(z, p.self_attention(n, p.layer_norm(n, z, wide), wide, heads, None, "first", "zero"))
     image = n.Slice(z, [0], [1], [1])
     image = p.linear(n, p.layer_norm(n, n.squeeze(image, 1), wide), wide, 24, bias=False)
     text, image = (n.Div(v, n.reduce("ReduceL2", v, [-1])) for v in (text, image))
-    logits = n.Mul(n.MatMul(text, n.Transpose(image, perm=[1, 0])), n.Exp(n.constant(np.asarray(2.6592, dtype))))
+    logits = n.Mul(
+        n.MatMul(text, n.Transpose(image, perm=[1, 0])), n.Exp(n.constant(np.asarray(2.6592, dtype)))
+    )
     n.output(logits, n.Transpose(logits, perm=[1, 0]), text, image)
     return n
 
@@ -83,7 +91,9 @@ def siglip(opset: int = 18, batch: int = 2) -> Net:
     y = n.Add(y, n.weight(12, wide, scale=0.3))
     y = n.Add(y, p.self_attention(n, p.layer_norm(n, y, wide, 1e-6), wide, heads, None, "both", "minus"))
     y = p.layer_norm(n, n.Add(y, p.mlp(n, p.layer_norm(n, y, wide), wide, 90, "tanh")), wide)
-    probe = n.Tile(n.weight(1, 1, wide, scale=1), n.Concat(n.unsqueeze(n.dim(y, 0), 0), n.constant([1, 1]), axis=0))
+    probe = n.Tile(
+        n.weight(1, 1, wide, scale=1), n.Concat(n.unsqueeze(n.dim(y, 0), 0), n.constant([1, 1]), axis=0)
+    )
     w, b = n.weight(3 * wide, wide), n.weight(3 * wide, scale=0.1)
     wq, wk, wv = n.split(w, [wide] * 3, 0)
     bq, bk, bv = n.split(b, [wide] * 3, 0)
@@ -103,7 +113,7 @@ def siglip(opset: int = 18, batch: int = 2) -> Net:
 
 
 def swin(opset: int = 17, size: int = 16, window: int = 4, dtype: str = "float32") -> Net:
-    """Windows cut by Reshape and Transpose, shifted by Slice and Concat, masks by region, merging of four neighbours."""
+    """Windows cut by Reshape and Transpose, shifted by Slice and Concat, masks by region, neighbours merged."""
     n = Net(opset, dtype)
     wide, heads = 24, 3
     x = n.feed("x", (1, 3, 2 * size, 2 * size))
@@ -125,7 +135,9 @@ def swin(opset: int = 17, size: int = 16, window: int = 4, dtype: str = "float32
         y = n.Add(y, p.mlp(n, p.layer_norm(n, y, wide), wide, 4 * wide))
     grid = n.Reshape(y, [0, size, size, wide])
     far = np.iinfo(np.int64).max
-    quarters = [n.Slice(n.Slice(grid, [a], [far], [1], [2]), [b], [far], [2], [2]) for b in (0, 1) for a in (0, 1)]
+    quarters = [
+        n.Slice(n.Slice(grid, [a], [far], [1], [2]), [b], [far], [2], [2]) for b in (0, 1) for a in (0, 1)
+    ]
     y = n.Reshape(n.Concat(*quarters, axis=-1), [0, -1, 4 * wide])
     y = p.linear(n, p.layer_norm(n, y, 4 * wide), 4 * wide, 2 * wide, bias=False)
     y = n.GlobalAveragePool(n.Transpose(y, perm=[0, 2, 1]))
@@ -248,7 +260,7 @@ def tf_mobilenet(opset: int = 13, size: int = 33, nchw_left: bool = False) -> Ne
     n = Net(opset)
     x = n.feed("input_1", (2, size, size, 3), ["unk__1", size, size, 3])
     y = n.Transpose(x, perm=[0, 3, 1, 2])
-    y = n.Sub(n.Mul(y, n.constant(np.float32([1 / 127.5]))), 1.0)
+    y = n.Sub(n.Mul(y, n.constant(np.array([1 / 127.5], np.float32))), 1.0)
     y = six(n, p.conv(n, y, 3, 16, 3, 2, pads=[0, 0, 1, 1]))
     for k, s in ((3, 1), (3, 2), (5, 1)):
         z = y
@@ -285,7 +297,11 @@ def resnet_of_keras(opset: int = 15, size: int = 40) -> Net:
     y = n.MaxPool(y, kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)
     for cin, cout, s in ((16, 32, 1), (32, 32, 2)):
         z = n.Relu(p.batch_norm(n, y, cin))
-        skip = p.conv(n, z, cin, cout, 1, s) if cin != cout else n.MaxPool(y, kernel_shape=[1, 1], strides=[s, s])
+        skip = (
+            p.conv(n, z, cin, cout, 1, s)
+            if cin != cout
+            else n.MaxPool(y, kernel_shape=[1, 1], strides=[s, s])
+        )
         z = n.Relu(p.batch_norm(n, p.conv(n, z, cin, 8, 1, bias=False), 8))
         z = p.conv(n, n.Pad(z, [0, 0, 1, 1, 0, 0, 1, 1]), 8, 8, 3, s, pads=[0] * 4, bias=False)
         y = n.Add(skip, p.conv(n, n.Relu(p.batch_norm(n, z, 8)), 8, cout, 1))
@@ -298,7 +314,9 @@ def mlp_mixer(opset: int = 20) -> Net:
     """Products over tokens between two Transposes, as dynamo writes them: no shapes at run time, Gelu as a node."""
     n = Net(opset)
     x = n.feed("x", (2, 3, 24, 24), ["s0", 3, 24, 24])
-    y = n.Transpose(n.Reshape(p.conv(n, x, 3, 32, 8, 8, pads=[0] * 4), [-1, 32, 9], allowzero=1), perm=[0, 2, 1])
+    y = n.Transpose(
+        n.Reshape(p.conv(n, x, 3, 32, 8, 8, pads=[0] * 4), [-1, 32, 9], allowzero=1), perm=[0, 2, 1]
+    )
     for _ in range(2):
         z = n.Transpose(p.layer_norm(n, y, 32), perm=[0, 2, 1])
         z = p.mlp(n, z, 9, 20)
