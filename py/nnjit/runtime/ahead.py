@@ -1,4 +1,4 @@
-"""When the page has a plan made before a run needs it, beside runs on a plan with room. Numbers for web/api/ahead.js."""
+"""When the page has a plan made before a run needs it, beside runs on plans with room. Numbers for web/api/ahead.js."""
 
 from __future__ import annotations
 
