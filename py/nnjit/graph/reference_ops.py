@@ -2,7 +2,8 @@
 
 Loop stacks scalars to [n, 1] and cannot yield nothing; Scan knows no axes, no directions and no empty
 sequence; If refuses an empty optional; Optional wraps its value in a list, which nothing unwraps;
-GatherElements fails on axes of more than 64; Pad takes no negative pads.
+GatherElements fails on axes of more than 64; Pad takes no negative pads; NonMaxSuppression refuses scalars and
+compares box by box, in Python.
 """
 
 from __future__ import annotations
@@ -153,6 +154,51 @@ class Pad(OnnxPad):
         return found
 
 
+class NonMaxSuppression(_Op):
+    """Boxes by falling score, of equal ones the first one first, without those that overlap one that is kept."""
+
+    def run(self, *args: Any, **_: Any) -> tuple[Any, ...]:
+        boxes, scores, most, overlap, least = (*args, None, None, None)[:5]
+        count, limit, bound = (
+            0 if v is None else np.asarray(v).reshape(-1)[0] for v in (most, overlap, least)
+        )
+        corners = _corners(np.asarray(boxes), bool(getattr(self, "center_point_box", None)))
+        found = [
+            (b, c, i)
+            for b in range(scores.shape[0])
+            for c in range(scores.shape[1])
+            for i in _kept(corners[b], scores[b, c], int(count), limit, None if least is None else bound)
+        ]
+        return (np.array(found, np.int64).reshape(-1, 3),)
+
+
+def _corners(boxes: Any, centred: bool) -> Any:
+    """[..., (low a, low b, high a, high b)] of two corners in any order, or of (x, y, width, height)."""
+    if centred:
+        middle, half = boxes[..., :2], boxes[..., 2:] / 2
+        return np.concatenate([middle - half, middle + half], -1)
+    a, b = boxes[..., :2], boxes[..., 2:]
+    return np.concatenate([np.minimum(a, b), np.maximum(a, b)], -1)
+
+
+def _kept(corners: Any, scores: Any, most: int, limit: Any, bound: Any) -> list[int]:
+    left = np.argsort(-scores, kind="stable")
+    if bound is not None:
+        left = left[scores[left] > bound]
+    sizes = corners[:, 2:] - corners[:, :2]
+    area = sizes[:, 0] * sizes[:, 1]
+    kept: list[int] = []
+    while len(kept) < most and len(left):
+        best, left = left[0], left[1:]
+        kept.append(int(best))
+        low = np.maximum(corners[best, :2], corners[left, :2])
+        shared = np.maximum(np.minimum(corners[best, 2:], corners[left, 2:]) - low, 0).prod(-1)
+        both = area[best] + area[left] - shared
+        solid = (area[best] > 0) & (area[left] > 0) & (both > 0)
+        left = left[~(solid & (shared / np.where(both > 0, both, 1) > limit))]
+    return kept
+
+
 class ScaledDotProductAttention(_Op):
     """See passes/attention.py: softmax(cap(scale q k') + bias) v."""
 
@@ -216,6 +262,7 @@ NEW_OPS: list[type[OpRun]] = [
     MatMulNBits,
     ScaledDotProductAttention,
     GatherElements,
+    NonMaxSuppression,
     Pad,
     If,
     Loop,

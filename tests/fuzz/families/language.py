@@ -1,4 +1,4 @@
-"""Language models: BERT, DeBERTa, T5, GPT-2, Llama, Gemma, Phi, Qwen, GPT-NeoX, Bloom, Mistral, a mixture of experts."""
+"""Language models: BERT, DeBERTa, T5, GPT-2, Llama, Gemma, Phi, Qwen, GPT-NeoX, Bloom, Mistral, a mixture."""
 
 from __future__ import annotations
 

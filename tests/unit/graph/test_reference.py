@@ -9,6 +9,8 @@ from nnjit.errors import ReferenceFailed
 from nnjit.graph.dtypes import NUMPY, from_raw, to_raw
 from nnjit.graph.ir import Node, Value
 from nnjit.graph.reference import Subgraph, run_graph, run_nodes
+from nnjit.runtime.local import LocalSession
+from tests.support.single import model_of, native
 from tests.unit.graph.tools import bound, loaded, ops, randn, same
 
 
@@ -174,3 +176,19 @@ def test_captured_value_that_was_renamed() -> None:
     """
     graph = same(text, {"c": np.array(True), "x": randn(2)})
     assert ops(graph) == ["If"] and graph.nodes[0].captures == {"t": graph.inputs[1]}
+
+
+@pytest.mark.parametrize("centred", [0, 1])
+@pytest.mark.parametrize("given", [0, 1, 2, 3])
+def test_boxes_that_are_kept(centred: int, given: int) -> None:
+    """As onnxruntime: limits that are scalars, of one element or left out, equal scores, empty and flipped boxes."""
+    rng = np.random.default_rng(given)
+    boxes = rng.integers(0, 12, (2, 40, 4)).astype(np.float32)
+    scores = (rng.integers(0, 20, (2, 3, 40)) / 20).astype(np.float32)
+    shape = [(), (1,)][given % 2]
+    limits = [np.full(shape, v, t) for v, t in ((7, np.int64), (0.3, np.float32), (0.25, np.float32))][:given]
+    feeds = {"boxes": boxes, "scores": scores, **dict(zip("abc", limits, strict=False))}
+    model = model_of("NonMaxSuppression", feeds, [("y", np.int64)], {"center_point_box": centred})
+    found = LocalSession(model).run(feeds)["y"]
+    np.testing.assert_array_equal(found, native(model, feeds)["y"])
+    assert len(found) > 6 or not given
