@@ -59,7 +59,7 @@ function total(feeds) {
 }
 
 class InferenceSession {
-  static async create(from, { progress = () => {}, signal, externalData = [] } = {}) {
+  static async create(from, { progress = () => {}, signal, externalData = [], executionProviders = ['wasm'] } = {}) {
     const name = typeof from === 'string' ? from : from.name;
     if (dead) throw new NnjitError('COMPILER_DIED', 'The compiler worker ended');
     for (let i = 0; i <= 4; i++) progress('runtime', i, 4);
@@ -83,11 +83,12 @@ class InferenceSession {
         'drop both files together',
       );
     progress('parse', 1, 1);
-    return new InferenceSession(name);
+    return new InferenceSession(name, executionProviders[0]);
   }
 
-  constructor(name) {
+  constructor(name, backend) {
     this.name = name;
+    this.backend = backend;
     this.kind = MODELS[Object.keys(MODELS).find((key) => name.includes(key)) ?? 'default'];
     const meta = ([n, type, shape]) => ({
       name: n,
@@ -122,7 +123,7 @@ class InferenceSession {
       progress('load', 3_163_000, 3_163_000);
     }
     this.seen.add(key);
-    await wait(3 + 2 * Math.random());
+    await wait(this.name.includes('lengthy') ? 700 : 3 + 2 * Math.random());
     log.runs += 1;
     log.feeds = feeds;
     this.lastRun = { ms: 3, engineMs: 2.5, compileMs: cold ? 20 : 0, cold, segments: [] };

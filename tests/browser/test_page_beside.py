@@ -64,6 +64,18 @@ def test_both_run_the_same_and_are_compared(home: Open) -> None:
     assert page.evaluate(TOO_WIDE) == []
 
 
+def test_models_on_the_gpu_meet_it_there(home: Open) -> None:
+    """A long run, too: no more follow it unasked, and the panel is ready when it is over."""
+    page = with_library(home, "?beside=1&backend=webgpu")
+    load(page, "lengthy.onnx")
+    run(page)
+    assert page.evaluate("session.backend") == "webgpu" and page.evaluate("nnjit.log.runs") == 1
+    page.click(".beside button")
+    page.wait_for_selector(".beside .figures")
+    assert page.evaluate("other.created") == [[1000, ["webgpu"], None]]
+    assert page.is_enabled(".beside button")
+
+
 def test_a_server_without_the_library_says_how_to_get_it(home: Open, allow_errors: list[str]) -> None:
     allow_errors.append("404")
     page = home("?beside=1")
@@ -83,7 +95,7 @@ def test_its_folder_is_the_one_that_is_fetched(page: Page, project: Project) -> 
         assert project.lock.entry(f"{peer}/ort.{provider}.min.mjs").group == group
 
 
-def with_library(home: Open) -> Page:
-    page = home("?beside=1")
-    page.route("**/ort.wasm.min.mjs", lambda route: route.fulfill(body=LIBRARY, headers=SCRIPT))
+def with_library(home: Open, query: str = "?beside=1") -> Page:
+    page = home(query)
+    page.route("**/ort.*.min.mjs", lambda route: route.fulfill(body=LIBRARY, headers=SCRIPT))
     return page

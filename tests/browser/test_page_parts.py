@@ -309,6 +309,7 @@ class TestWriting:
             "sample": "",
             "run": True,
             "beside": True,
+            "backend": ["webgpu", "wasm"],
             "seed": 7,
             "dims": [["batch", 1], ["x:y[0]", 3]],
         }
@@ -316,7 +317,7 @@ class TestWriting:
         assert back == link
         # What the model's own address holds stays its own.
         assert url.startswith(
-            "http://a/page?model=https://h/m.onnx%3Fa%3D1%26b%3D2&run=1&beside=1&seed=7&dims=batch:1,"
+            "http://a/page?model=https://h/m.onnx%3Fa%3D1%26b%3D2&run=1&beside=1&backend=webgpu,wasm&seed=7&dims=batch:1,"
         )
 
     @pytest.mark.parametrize(

@@ -33,10 +33,16 @@ export function besidePanel(runner, origin, fail) {
   const button = el('button', { type: 'button', onclick: begin }, 'Run both');
   const body = el('div', { role: 'status' });
 
+  let comparing = false;
+  const ready = () => {
+    button.disabled = comparing || runner.busy || !runner.last;
+  };
+
   async function begin() {
     const feeds = runner.last?.feeds;
     if (!feeds) return;
-    button.disabled = true;
+    comparing = true;
+    ready();
     fill(body, el('p', { class: 'soft' }, `${NAME} loads the model…`));
     try {
       const found = await compare(runner, origin, feeds);
@@ -46,14 +52,13 @@ export function besidePanel(runner, origin, fail) {
       fill(body);
       fail(error);
     } finally {
-      button.disabled = false;
+      comparing = false;
+      ready();
     }
   }
 
-  button.disabled = !runner.last;
-  runner.addEventListener('run', () => {
-    if (runner.last && !runner.busy && !body.querySelector('.soft')) button.disabled = false;
-  });
+  ready();
+  runner.addEventListener('busy', ready);
   return el(
     'section',
     { class: 'panel beside', 'aria-label': `Beside ${NAME}` },

@@ -1,4 +1,4 @@
-// Links that open a model and run it: ?model=URL&run=1&seed=7&dims=batch:1,sequence:128 or ?sample=magika.
+// Links that open a model and run it: ?model=URL&run=1&seed=7&dims=batch:1,sequence:128&backend=webgpu or ?sample=magika.
 // Takes and returns plain settings; what the page shows now can be written as such a link.
 
 /**
@@ -9,6 +9,7 @@
  * @property {number | null} seed
  * @property {Map<string, number>} dims
  * @property {boolean} beside whether models can be run on another library too
+ * @property {string[]} backend what models may run on, as executionProviders has it; none: the default
  */
 
 /**
@@ -30,6 +31,7 @@ export function readLink(search) {
     sample: query.get('sample') ?? '',
     run: switched(query.get('run')),
     beside: switched(query.get('beside')),
+    backend: (query.get('backend') ?? '').split(',').filter(Boolean),
     seed: seed !== null && Number.isInteger(Number(seed)) ? Number(seed) : null,
     dims,
   };
@@ -49,6 +51,7 @@ export function writeLink(link, base = location.href) {
   if (link.model) url.searchParams.set('model', link.model);
   if (link.run) url.searchParams.set('run', '1');
   if (link.beside) url.searchParams.set('beside', '1');
+  if (link.backend?.length) url.searchParams.set('backend', link.backend.join(','));
   if (link.seed !== null && link.seed !== undefined) url.searchParams.set('seed', String(link.seed));
   if (link.dims?.size)
     url.searchParams.set('dims', [...link.dims].map(([name, size]) => `${name}:${size}`).join(','));

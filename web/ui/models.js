@@ -1,6 +1,7 @@
 // A model on its way in: where it comes from, and how it becomes an open session. Takes files, an address
 // or a sample; returns a session, reporting each stage.
 import { nnjit } from './api.js';
+import { readLink } from './links.js';
 
 /** @typedef {import('../nnjit.js').InferenceSession} Session */
 
@@ -37,9 +38,11 @@ export function fromFiles(files) {
  */
 export async function open(origin, { report, signal }) {
   const [model, ...data] = origin.files;
+  const { backend } = readLink(location.search);
   return nnjit.InferenceSession.create(model ?? origin.url, {
     progress: report,
     signal,
+    ...(backend.length ? { executionProviders: backend } : {}),
     ...(data.length ? { externalData: data.map((file) => ({ path: file.name, data: file })) } : {}),
   });
 }

@@ -128,10 +128,10 @@ export class ModelView {
 
   link() {
     const { origin, sample } = this.opened;
-    const { beside } = readLink(location.search);
+    const { beside, backend } = readLink(location.search);
     return sample
-      ? writeLink({ sample: sample.id, beside })
-      : writeLink({ model: origin.url, run: true, beside, seed: this.form.seed, dims: this.form.dims });
+      ? writeLink({ sample: sample.id, beside, backend })
+      : writeLink({ model: origin.url, run: true, beside, backend, seed: this.form.seed, dims: this.form.dims });
   }
 
   #relink() {
