@@ -1,6 +1,6 @@
 """The way to a first result, stage by stage: download, graph, kernels, shaders, constants, beside onnxruntime-web.
 
-    python3 serve.py bench --first                       WebGPU, the six models of docs/wgsl.md
+    python3 serve.py bench --first                       WebGPU, the six models of docs/webgpu-measured.md
     python3 serve.py bench --first gpt2,t5-small --batch 1,8 --backend wasm --threads 2
 
 A fresh page for each model; a small model has run there before, so that runtimes, devices and their code are up. Times

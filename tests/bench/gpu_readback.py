@@ -5,7 +5,7 @@
 pages of a new array by themselves, touched by this thread and by several others at once.
 
     python3 serve.py bench --gpu readback --outputs 9,77 --repeats 5
-    python3 -m tests.bench.gpu_readback RESULT.json     the table of docs/wgsl.md
+    python3 -m tests.bench.gpu_readback RESULT.json     the table of docs/webgpu-measured.md
 """
 
 from __future__ import annotations

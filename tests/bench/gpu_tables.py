@@ -1,12 +1,12 @@
-"""The tables of docs/wgsl.md "Measured", from the records of GPU runs.
+"""The tables of docs/webgpu-measured.md, from the records of GPU runs.
 
     python3 -m tests.bench.gpu_tables RECORD.json [RECORD.json ...]            prints them
-    python3 -m tests.bench.gpu_tables --docs RECORD.json [RECORD.json ...]     puts them into docs/wgsl.md
+    python3 -m tests.bench.gpu_tables --docs RECORD.json [RECORD.json ...]     puts them into docs/webgpu-measured.md
 
 Takes records that gpu.py writes, and the gpu-spaces.json of `serve.py tune --backend webgpu --sample N`; where several
 hold the same part, the last one's counts (models: the last of each). Gives Markdown: a table for each part, and what
-each bar asks for beside what was reached. In docs/wgsl.md a table stands between <!-- PART --> and <!-- end -->, with
-the record that it is from.
+each bar asks for beside what was reached. On the page a table stands between <!-- PART --> and <!-- end -->, with the
+record that it is from.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
-DOCS = Path(__file__).parents[2] / "docs/wgsl.md"
+DOCS = Path(__file__).parents[2] / "docs/webgpu-measured.md"
 
 
 def merged(paths: Iterable[Path]) -> dict[str, Any]:
