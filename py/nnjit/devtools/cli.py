@@ -24,6 +24,7 @@ from .postgres import install as install_postgres
 from .records_open import best_of_all, open_records
 from .records_sql import DatabaseError
 from .site import Site
+from .suite import run_all
 from .vendor import Vendor, print_line
 from .wheel import Distribution
 
@@ -233,8 +234,10 @@ def test(project: Project, arguments: list[str]) -> int:
         print_line(f"the kernel database is tested on SQLite alone: {postgres_missing}")
     variables = test_variables(project)
     checked = 0 if arguments else check(project, [])
-    command = [str(project.env.python), "-m", "pytest", *arguments]
-    tested = subprocess.run(command, cwd=project.root, env=variables, check=False).returncode
+    command = [str(project.env.python), "-m", "pytest"]
+    if arguments:
+        return subprocess.run([*command, *arguments], cwd=project.root, env=variables, check=False).returncode
+    tested = run_all(command, project.root, variables, print_line)
     if checked:
         print("serve.py: the tests ran, but a static check failed; see above", file=sys.stderr)
     return tested or checked
