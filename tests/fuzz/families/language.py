@@ -309,7 +309,7 @@ def causal(n: Net, mask: str, ids: str, past: int, window: int) -> str:
     all_, steps = n.dim(mask, 1), n.dim(ids, 1)
     full = n.Expand(low, n.Concat(n.unsqueeze(steps, 0), n.unsqueeze(all_, 0), axis=0))
     cols = n.Range(n.constant(0), all_, n.constant(1))
-    rows = n.unsqueeze(n.Range(n.constant(past), all_, n.constant(1)), 1)
+    rows = n.unsqueeze(n.Range(n.Sub(all_, steps), all_, n.constant(1)), 1)
     later = n.cast(n.Greater(cols, rows), n.dtype)
     if window:
         early = n.cast(n.LessOrEqual(cols, n.Sub(rows, n.constant(window))), n.dtype)

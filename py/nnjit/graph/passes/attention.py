@@ -9,6 +9,7 @@ Head h of q goes with head h // (H / G) of k and v. Attributes:
   softcap         float, 0 for none: cap(s) = softcap * tanh(s / softcap)
   causal_offset   int, absent for none: a score with n > m + causal_offset is -inf
   empty           "nan" or "zero": what a row is whose scores are all -inf
+  replace         float, absent for none: where bias is this or less it is the score itself, whatever q and k hold there
 `bias` broadcasts to [B,H,M,N] and is added in the scores' type. A causal mask that a model adds stays in `bias`,
 exactly as it is; whoever lowers the node may ask `attention_masks.reach` which scores it leaves without weight.
 """
@@ -28,6 +29,8 @@ from .attention_masks import MASKED, surely_seen
 from .rewrite import Builder, Rule, apply, made_by, only_use, scalar
 
 OP, DOMAIN = "ScaledDotProductAttention", "nnjit"
+LOWER_THAN_SCORES = -1e30
+"""Added to a score, this or less leaves nothing of it."""
 
 
 def attention_node(b: Builder, inputs: Sequence[Value | None], **attrs: Any) -> Value:
@@ -51,6 +54,14 @@ class Scores:
     """Added values and what each is multiplied with."""
     shape: tuple[int, ...] = ()
     """The scores' shape where the biases are added."""
+    chosen: list[float] = field(default_factory=list)
+    """What each Where puts in place of a score; such a bias is among the added ones."""
+
+    def replace(self) -> float | None:
+        """Up to which bias a score was not added to but replaced: it may be infinite or no number there."""
+        if self.chosen and max(self.chosen) <= LOWER_THAN_SCORES:
+            return LOWER_THAN_SCORES
+        return self.chosen[0] / 2 if self.chosen and len(self.biases) == 1 else None
 
 
 def _attention(b: Builder, node: Node) -> Value | None:
@@ -92,6 +103,8 @@ def _attention(b: Builder, node: Node) -> Value | None:
     attrs: dict[str, Any] = {"scale": s.scale, "empty": empty}
     if s.softcap:
         attrs["softcap"] = s.softcap
+    if (replace := s.replace()) is not None:
+        attrs["replace"] = replace
     out = attention_node(b, [q, k, v, bias] if bias is not None else [q, k, v], **attrs)
     assert node.output.shape is not None
     return b.reshape(out, node.output.shape)
@@ -173,6 +186,7 @@ def _product(b: Builder, x: Value, s: Scores) -> Node | None:
             if masked is None or s.softcap or factor != 1.0 or (s.shape and s.shape != x.shape):
                 return None
             s.biases.append((masked[1], 1.0))
+            s.chosen.append(masked[2])
             s.shape, x = tuple(x.shape or ()), masked[0]
         elif n.op == "Mul" and (cap := _softcap(n)) is not None:
             if factor != 1.0 or s.softcap:
@@ -213,22 +227,22 @@ def _towards_product(n: Node) -> Value | None:
     return None
 
 
-def _where(b: Builder, n: Node) -> tuple[Value, Value] | None:
-    """(scores, bias) of Where(cond, scores, low) or Where(cond, low, scores): the same as adding low to what is masked,
+def _where(b: Builder, n: Node) -> tuple[Value, Value, float] | None:
+    """(scores, bias, low) of Where(cond, scores, low) or Where(cond, low, scores): the same as adding low to what is masked,
     where low leaves nothing of any score, or each row is sure to have one that is not masked."""
     for at in (1, 2):
         scores, low = n.inputs[at], scalar(n.inputs[3 - at])
         if scores is None or low is None or low > MASKED or scores.shape != n.output.shape:
             continue
-        zero = b.const(np.float32(0), scores.dtype) if scores.dtype == "f32" else None
-        if zero is None:
+        if scores.dtype != "f32" and low != -np.inf:  # a sum in halves would be rounded
             continue
+        zero = b.const(np.float32(0), scores.dtype)
         values = (zero, n.inputs[3 - at]) if at == 1 else (n.inputs[3 - at], zero)
         bias = b("Where", [n.inputs[0], *values])
         rows, keys = n.output.shape[-2:] if n.output.shape is not None else (0, 0)
-        if low > -1e30 and not surely_seen(bias, rows, keys):
+        if low > LOWER_THAN_SCORES and not surely_seen(bias, rows, keys):
             continue
-        return scores, bias
+        return scores, bias, low
     return None
 
 

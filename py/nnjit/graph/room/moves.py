@@ -244,8 +244,8 @@ def _clamped(w: Walk, i: Length, dim: Length) -> Length:
 
 def take(w: Walk, x: Extent, axis: int, start: Length, length: Length) -> Extent:
     """Places start to start + length of an axis."""
-    if w.negative(length - Length(0, 1)):
-        raise NoRoom("a slice of nothing")
+    if length.a < 0 or w.negative(length - Length(0, 1)):
+        raise NoRoom(f"a slice of {length}")
     dim, others = x.dim(axis), {i: g for i, g in x.axes.items() if i != axis}
     have, want = w.cap(dim), w.cap(length)
     rest = x.axes[axis].rest if axis in x.axes and start + length == dim else None

@@ -84,11 +84,24 @@ def matmul_nbits(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
 def softmax(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
     x = only(inputs)[0]
     axis = node.attrs.get("axis", -1) % x.rank
-    x = w.clean(x, axis, lowest(x.dtype))
+    x = _cleaned_scores(w, x, axis)
     axes = unknown(x.axes)
     if axis in axes and node.op == "Softmax":
         axes[axis] = Growth(axes[axis].length, 0.0)
     return w.copy(node, [x], axes)
+
+
+def _cleaned_scores(w: Walk, x: Extent, axis: int) -> Extent:
+    """-inf beyond n; before a Cast of halves, where other masks are added too, so that attention stays to be seen."""
+    cast = x.value.producer if x.value is not None else None
+    growth = x.axes.get(axis)
+    if cast is None or cast.op != "Cast" or growth is None or growth.rest == lowest(x.dtype):
+        return w.clean(x, axis, lowest(x.dtype))
+    before = cast.inputs[0]
+    if before is None or before.dtype not in FLOATS:
+        return w.clean(x, axis, lowest(x.dtype))
+    inner = w.clean(Extent(before, unknown(x.axes)), axis, lowest(before.dtype))
+    return Extent(w.cast(w.data(inner), x.dtype), {**x.axes, axis: Growth(growth.length, lowest(x.dtype))})
 
 
 _IDENTITY = {

@@ -91,6 +91,9 @@ class Walk:
                 made = self._node(node, inputs)
             except NoRoom as refusal:
                 raise NoRoom(f"{node.op} {node.name!r}: {refusal}") from None
+            except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError) as error:
+                # a rule trusts its node, as shape rules do; a plan for each shape is always right
+                raise NoRoom(f"{node.op} {node.name!r}: {type(error).__name__}: {error}") from error
             for value, found in zip(node.outputs, made, strict=False):
                 self.known[value] = found
                 if value.name:
@@ -303,8 +306,10 @@ def _as_symbol(x: Extent) -> Symbol | None:
     if x.value is None or x.axes or x.value.const is None or x.value.const.size > SYMBOLIC:
         return None
     array = x.value.const.numpy()
-    if array.dtype.kind not in "iubf" or (array.dtype.kind == "f" and not np.all(array == np.rint(array))):
+    if array.dtype.kind not in "iubf":
         return None
-    if array.dtype.kind == "f" and not np.all(np.abs(array) < 2**31):
-        return None
+    if array.dtype.kind == "f":
+        wide = array.astype(np.float64)
+        if not np.all((wide == np.rint(wide)) & (np.abs(wide) < 2**31)):
+            return None
     return Symbol.of(array, x.value.dtype)
