@@ -120,3 +120,47 @@ def several_forms() -> tuple[bytes, dict[str, Any]]:
         "rows": normal(37, 32),
     }
     return model_of(nodes, feeds, weights, ["image", "y", "z", "sums", "classes"]), feeds
+
+
+def several_gpu_forms() -> tuple[bytes, dict[str, Any]]:
+    """Nodes that a GPU's plan can have in several ways: attention, a long sum of few outputs, a product with a costly
+    epilogue, a sum of what is computed where it is read, a convolution that a product reads."""
+    n = helper.make_node
+    nodes = [
+        n("Transpose", ["k"], ["t"], perm=[0, 1, 3, 2]),
+        n("MatMul", ["q", "t"], ["s"]),
+        n("Mul", ["s", "scale"], ["m"]),
+        n("Softmax", ["m"], ["p"], axis=-1),
+        n("MatMul", ["p", "v"], ["o"]),
+        n("Transpose", ["o"], ["seen"], perm=[0, 2, 1, 3]),
+        n("Relu", ["seen"], ["y"]),
+        n("MatMul", ["rows", "w0"], ["r"]),
+        n("Relu", ["r"], ["g"]),
+        n("MatMul", ["g", "w1"], ["h"]),
+        n("Gelu", ["h"], ["z"]),
+        n("Exp", ["rows"], ["f"]),
+        n("ReduceMean", ["f", "last"], ["sums"]),
+        n("Conv", ["x", "w2"], ["c"], strides=[2, 2]),
+        n("Reshape", ["c", "flat"], ["i"]),
+        n("MatMul", ["i", "w3"], ["classes"]),
+    ]
+    weights = {
+        "scale": np.float32([0.25]), "w0": normal(512, 12) / 16, "w1": normal(12, 40), "last": np.int64([-1]),
+        "w2": normal(12, 16, 1, 1), "flat": np.int64([1, -1]), "w3": normal(360, 7) / 8,
+    }  # fmt: skip
+    feeds = {
+        **{name: normal(1, 3, 21, 16) for name in "qkv"},
+        "rows": normal(12, 512),
+        "x": normal(1, 16, 11, 9),
+    }
+    return model_of(nodes, feeds, weights, ["y", "z", "sums", "classes"]), feeds
+
+
+GPU_FORMS = {
+    ("ScaledDotProductAttention", "split instead of fused"),
+    ("MatMul", "parts instead of whole"),
+    ("MatMul+Gelu", "apart instead of fused"),
+    ("ReduceMean+Exp", "apart instead of fused"),
+    ("Conv+Reshape+MatMul", "rows instead of channels"),
+}
+"""Operators, and the ways of them that a small device is asked to try."""

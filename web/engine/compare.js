@@ -61,6 +61,27 @@ export function compare(wanted, got, { kind, tolerance: { absolute, relative }, 
   return result;
 }
 
+/**
+ * Holds the outputs of two plans for the same model against each other.
+ * @param {import('./types.d.ts').Agreement[]} outputs @param {unknown[]} base what the serving plan gave @param {unknown[]} mine
+ * @param {number} unwritten
+ * @returns {{worst: number, reason: string}} reason: how the first one differs that does by more than it may; '' for none
+ */
+export function disagreement(outputs, base, mine, unwritten) {
+  let most = 0;
+  for (const [i, { name, kind, tolerance }] of outputs.entries()) {
+    const [a, b] = [base[i], mine[i]];
+    if (!(a instanceof Uint8Array) || !(b instanceof Uint8Array)) continue;
+    const { worst, at, wanted, got } = compare(own(a), own(b), { kind, tolerance, whole: true, unwritten });
+    most = Math.max(most, worst);
+    if (at >= 0 || a.length !== b.length) return { worst: most, reason: `output "${name}" has ${got} instead of ${wanted} at byte ${at}` };
+  }
+  return { worst: most, reason: '' };
+}
+
+/** @param {Uint8Array} bytes @returns {Uint8Array<ArrayBuffer>} that own their buffer */
+export const own = (bytes) => /** @type {Uint8Array<ArrayBuffer>} */ (bytes.byteLength === bytes.buffer.byteLength ? bytes : bytes.slice());
+
 /** @param {Uint8Array} bytes @param {number} at @param {Uint8Array} pattern */
 function sameBytes(bytes, at, pattern) {
   for (let i = 0; i < pattern.length; i++) if (bytes[at + i] !== pattern[i]) return false;

@@ -1,7 +1,7 @@
 // A plan that takes another's place in a running session: its fast code is made ahead, it is held against the serving
 // plan, and then it gets its key, between two runs.
 
-import { compare } from './compare.js';
+import { disagreement } from './compare.js';
 import { UNWRITTEN } from './lab-bench.js';
 import { run } from './run.js';
 
@@ -46,24 +46,14 @@ export async function verifyPlan(session, serving, key, feeds, outputs, context)
     const base = await run(session, serving, feeds, undefined, false, context);
     const mine = await run(session, key, feeds, undefined, false, context);
     found.ms = [base.ms, mine.ms];
-    outputs.forEach(({ name, kind, tolerance }, i) => {
-      const [a, b] = [base.outputs[i], mine.outputs[i]];
-      if (!found.ok || !(a instanceof Uint8Array) || !(b instanceof Uint8Array)) return;
-      const { worst, at, wanted, got } = compare(whole(a), whole(b), { kind, tolerance, whole: true, unwritten: UNWRITTEN });
-      found.worst = Math.max(found.worst, worst);
-      if (at < 0 && a.length === b.length) return;
-      found.ok = false;
-      found.reason = `output "${name}" has ${got} instead of ${wanted} at byte ${at}`;
-    });
+    Object.assign(found, disagreement(outputs, base.outputs, mine.outputs, UNWRITTEN));
+    found.ok = !found.reason;
   } catch (cause) {
     found.ok = false;
     found.reason = cause instanceof Error ? cause.message : String(cause);
   }
   return found;
 }
-
-/** @param {Uint8Array} bytes @returns {Uint8Array<ArrayBuffer>} that owns its buffer */
-const whole = (bytes) => (bytes.byteLength === bytes.buffer.byteLength ? /** @type {any} */ (bytes) : bytes.slice());
 
 /**
  * @param {Session} session

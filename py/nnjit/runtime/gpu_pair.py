@@ -102,7 +102,7 @@ class GpuPairBench:
             a, b = (s.lowered.tensors.places[v].buffer for s in (base, mine))
             step = TOLERANCE.get(v.dtype, 0.0)
             found.append(
-                {**base.where(a), "other": mine.number[b], "used": base.used(a),
+                {"name": v.name, **base.where(a), "other": mine.number[b], "used": base.used(a),
                  "kind": v.dtype if v.dtype in FLOATS else ELEMENT_KINDS[SIZES[v.dtype]],
                  "tolerance": {"absolute": step, "relative": step}}
             )  # fmt: skip

@@ -20,7 +20,7 @@ from nnjit.errors import SessionError
 from nnjit.runtime.gpu_bench import GpuBench
 from nnjit.runtime.gpu_plan import GpuPlan
 from nnjit.tune import oracle
-from nnjit.tune.policy import GPU_LAB, GPU_PROOF
+from nnjit.tune.policy import GPU_LAB, GPU_PROOF, PAUSES
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Proof:
                 setup = bench.setup(info.schedule, [(p.operand, p.at) for p in probes])
             except (ScheduleError, UnsupportedExpr):
                 continue
-            pace = {name: GPU_PROOF[name] for name in ("quietMs", "patienceMs", "giveUpMs")}
+            pace = {name: GPU_PROOF[name] for name in ("quietMs", "giveUpMs", *PAUSES)}
             policy = {**GPU_LAB, "sampleMs": 0.0, "wallMs": 0.0, "pace": {**GPU_LAB["pace"], **pace}}
             yield Looked(number, digest, probes), {**setup, "policy": policy}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
+from itertools import takewhile
 from typing import TypeAlias
 
 from nnjit.codegen.schedule.steps import Schedule, describe
@@ -141,12 +142,14 @@ def _places(a: Anchored, b: Anchored) -> list[tuple[int, int, int, int]]:
             found += pairs
             before = False
             continue
-        alone = {n for n, _ in (*a[i:i2], *b[j:j2])}
-        last = found[-1] if found else (0, 0, 0, 0)
-        beside = (*a[last[0] : last[1]], *b[last[2] : last[3]])
-        if found and tag != "replace" and any(alone & set(s.nodes) for _, steps in beside for s in steps):
-            found[-1] = last[0], i2, last[2], j2
-        else:
+        if found and tag != "replace":
+            last = found[-1]
+            beside = (*a[last[0] : last[1]], *b[last[2] : last[3]])
+            computed = {n for _, steps in beside for s in steps for n in s.nodes}
+            theirs = sum(1 for _ in takewhile(computed.__contains__, (n for n, _ in (*a[i:i2], *b[j:j2]))))
+            i, j = (i + theirs, j) if tag == "delete" else (i, j + theirs)
+            found[-1] = last[0], i, last[2], j
+        if i < i2 or j < j2:
             found.append((i, i2, j, j2))
             before = tag != "replace"
     return found

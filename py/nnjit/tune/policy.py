@@ -115,20 +115,36 @@ STREAM["mayMs"] = PACE["streamMs"] - PACE["reserveMs"]
 GPU_PACE = {
     # a pause between inferences of this length counts as idle
     "quietMs": 12.0,
-    # under steady load a reading comes at most so often
-    "patienceMs": 80.0,
-    # what all inferences may wait for readings; then only pauses are used, and without one for so long it is over
+    # after an inference slices are so short for this long that the next one would wait for at most such a part of its
+    # own time (by mode now: the other one) ...
+    "recentMs": 1000.0,
+    "part": 0.2,
+    "nowPart": 0.5,
+    # ... and without a pause they come when this part of what inferences have taken is saved up for them
+    "share": 0.08,
+    "nowShare": 0.25,
+    # no slice is shorter: browsers round a device's clock to a quarter of this. Where it is more than such a part,
+    # and for work that nobody can cut, one slice of any length comes in so many inferences, so few that their 99th
+    # percentile does not show it, or after so long
+    "unitMs": 0.262,
+    "rareRuns": 150,
+    "patienceMs": 2000.0,
+    # what all inferences may wait for slices; then only pauses are used, and without one for so long it is over
     "allowanceMs": 500.0,
     "giveUpMs": 20_000.0,
 }
 """When a lab on a GPU may use the device."""
 
-GPU_PROBING = {**GPU_PACE, "patienceMs": 1e12}
+PAUSES = {"share": 0.0, "nowShare": 0.0, "rareRuns": 1e12, "patienceMs": 1e12}
+"""Nothing comes beside inferences that leave no pause."""
+
+GPU_PROBING = {**GPU_PACE, **PAUSES}
 """The same while the device's facts are measured: in pauses only. Without any, typical facts serve (FACTS_MS)."""
 
 GPU_LAB: dict[str, Any] = {
-    # a reading lasts so long on the device, past the grain of its clock; a timestamp is rounded to 0.066 ms
+    # a reading lasts so long on the device, past the grain of its clock, in slices if inferences come
     "sampleMs": 6.0,
+    "grainMs": 0.0655,
     # the same where there are no timestamps: browsers tell of finished work a few ms late
     "wallMs": 25.0,
     # a kernel is repeated at most so often for a reading
@@ -150,8 +166,8 @@ GPU_PROOF: dict[str, Any] = {
     "probes": 3,
     # kernels are looked at in pauses of this length; a session that is never left alone for so long is not looked at
     "quietMs": 300.0,
-    "patienceMs": 1e12,
     "giveUpMs": 1e12,
+    **PAUSES,
     # digests of shaders that were right on an adapter, at most so many are kept
     "most": 4096,
 }

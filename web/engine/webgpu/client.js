@@ -2,6 +2,7 @@
 // page, as a rule), because buffers cannot cross to a worker: tensors may stay on the device between runs.
 
 import { NnjitError, asError, check } from '../errors.js';
+import { disagreement } from '../compare.js';
 import { Host } from '../host.js';
 import { GpuDevice } from './device.js';
 import { GpuLab } from './lab.js';
@@ -19,6 +20,8 @@ import { reclaimed } from './watch.js';
 /** @typedef {{plans: Map<string, LoadedPlan>, constants: Map<number, GPUBuffer>, pipelines: Pipelines}} GpuSession */
 
 const never = new AbortController().signal;
+/** Of bytes that nobody wrote, in outputs; these are always written. */
+const UNWRITTEN = 0xa5;
 
 export class GpuClient {
   #host = new Host();
@@ -28,6 +31,8 @@ export class GpuClient {
   #pace = new GpuPace();
   /** @type {Map<string, GpuLab>} */
   #labs = new Map();
+  /** Sessions' plans that do not serve yet, and the constants that came with them. @type {Map<string, Set<number>>} */
+  #beside = new Map();
 
   /** @param {GpuDevice} gpu */
   constructor(gpu) {
@@ -110,6 +115,11 @@ export class GpuClient {
     session.plans.get(key)?.destroy();
     session.plans.delete(key);
     this.#forget(session);
+    const own = this.#beside.get(`${id} ${key}`);
+    if (!own) return;
+    this.#beside.delete(`${id} ${key}`);
+    const used = new Set([...session.plans.values()].flatMap(({ plan }) => plan.buffers.map(({ constant }) => constant)));
+    await this.freeConstants(id, [...own].filter((each) => !used.has(each)));
   }
 
   // ---- the tuner's: as EngineClient has them ----
@@ -151,6 +161,11 @@ export class GpuClient {
     return this.#guard(() => this.#lab(lab).trial(trial, signal));
   }
 
+  /** @param {string} lab @param {import('./types.d.ts').GpuLabPair} pair @param {AbortSignal} [signal] */
+  labPair(lab, pair, signal = never) {
+    return this.#guard(() => this.#lab(lab).pair(pair, signal));
+  }
+
   /** @param {string} lab @param {AbortSignal} [signal] */
   labConfirm(lab, signal = never) {
     return this.#guard(() => this.#lab(lab).confirm(signal));
@@ -165,6 +180,56 @@ export class GpuClient {
     await this.#guard(() => this.#plan(id, key).adopt(this.gpu.device, session.pipelines, session.constants, adoption));
     if (adoption.lab) this.#labs.get(adoption.lab)?.promote();
     this.#forget(session);
+  }
+
+  // ---- a plan that is to take another's place ----
+
+  /**
+   * Loads it beside the one that serves.
+   * @param {string} id @param {GpuPlan} plan @param {import('../source.js').Bytes[]} sources @param {string} _lab @param {AbortSignal} [signal]
+   */
+  async loadBeside(id, plan, sources, _lab, signal = never) {
+    const { constants } = this.#session(id);
+    const before = new Set(constants.keys());
+    const result = await this.loadPlan(id, plan, sources, { signal });
+    this.#beside.set(`${id} ${plan.key}`, new Set([...constants.keys()].filter((each) => !before.has(each))));
+    return result;
+  }
+
+  /** Its code is as fast as it will be. */
+  async warmPlan() {}
+
+  /**
+   * Runs both on the same feeds and compares what they give.
+   * @param {string} id @param {string} serving @param {string} key @param {string} _lab @param {GpuFeed[]} feeds
+   * @param {import('../types.d.ts').Agreement[]} outputs
+   * @returns {Promise<{ok: boolean, worst: number, reason: string, ms: number[]}>}
+   */
+  async verifyPlan(id, serving, key, _lab, feeds, outputs) {
+    const [base, mine] = [await this.run(id, serving, feeds), await this.run(id, key, feeds)];
+    const seen = disagreement(outputs, base.outputs, mine.outputs, UNWRITTEN);
+    return { ok: !seen.reason, ...seen, ms: [base.ms, mine.ms] };
+  }
+
+  /** It serves under the other one's key, between two runs. @param {string} id @param {string} serving @param {string} key */
+  async replacePlan(id, serving, key) {
+    const session = this.#session(id);
+    const next = this.#plan(id, key);
+    session.plans.get(serving)?.destroy();
+    session.plans.delete(key);
+    next.key = next.plan.key = serving;
+    session.plans.set(serving, next);
+    this.#beside.delete(`${id} ${key}`);
+    this.#forget(session);
+  }
+
+  /** Constants that no plan reads any more. @param {string} id @param {number[]} constants */
+  async freeConstants(id, constants) {
+    const session = this.#session(id);
+    for (const each of constants) {
+      session.constants.get(each)?.destroy(); // after what was submitted
+      session.constants.delete(each);
+    }
   }
 
   /**

@@ -4,6 +4,7 @@
 
 import { throwIfAborted } from '../errors.js';
 import { chunks } from '../source.js';
+import { fillBuffer } from './fill.js';
 import { callHost } from './host.js';
 import { wholeWords, widen } from './stored.js';
 
@@ -96,6 +97,8 @@ export class Initializer {
         filler.add(item.data);
         return filler.end();
       }
+      case 'pattern':
+        return fillBuffer(this.device, this.loaded.buffer(item.buffer), item.nbytes, item);
       case 'range':
         return this.#upload(item);
       case 'step':

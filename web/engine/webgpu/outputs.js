@@ -15,7 +15,7 @@ import { asIs } from './stored.js';
 const READ = 1; // GPUMapMode.READ
 /** Threads that a run keeps busy: this one and the browser's for the GPU. */
 const BUSY = 2;
-/** Bytes from which on few large pieces come sooner than many small ones (docs/wgsl.md). */
+/** Bytes from which on few large pieces come sooner than many small ones (docs/webgpu-measured.md). */
 const LARGE = 128 << 20;
 /** In whole words. @param {number} nbytes */
 const whole = (nbytes) => Math.ceil(nbytes / 4) * 4;
