@@ -11,6 +11,7 @@ import onnx
 
 from ..errors import InvalidGraph, UnsupportedOpset
 from ..graph import export, protos, schemas
+from ..graph.extensions import SCHEMAS
 from ..graph.ir import Const, Value
 from .constants import constant_of
 from .draft import Draft
@@ -169,6 +170,8 @@ class Importer:
             self._inline(proto, function, inputs, scope, opsets, env)
             return
         version = opsets.get(domain)
+        if version is None and (domain, proto.op_type) in SCHEMAS:
+            version = 1  # its optimizer does not write the import, and it has but one version
         if version is None and domain in schemas.NEWEST_OF:
             raise UnsupportedOpset(
                 f"{where} belongs to domain {domain or 'ai.onnx'!r}, for which the model imports no opset",

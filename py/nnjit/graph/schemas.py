@@ -17,12 +17,16 @@ NEWEST_OF: dict[str, int] = {
 }
 NEWEST_OF[""] = NEWEST
 
+EARLY = {("", "LayerNormalization"): 17}
+"""(domain, operator) -> its opset, for what onnxruntime's optimizer writes into models of any older one."""
+
 
 @cache
 def find(op: str, domain: str, version: int) -> Any | None:
     """The OpSchema in force at `version`, or None."""
     if (domain, op) in extensions.SCHEMAS:
         return extensions.SCHEMAS[domain, op]
+    version = max(version, EARLY.get((domain, op), 0))
     try:
         return onnx.defs.get_schema(op, max_inclusive_version=version, domain=domain)
     except onnx.defs.SchemaError:
@@ -51,7 +55,7 @@ def unknown(op: str, domain: str, version: int, node: str) -> UnknownOperator:
     others = ", ".join(sorted(d for d in NEWEST_OF if d))
     hint = f"known are the operators of ai.onnx up to opset {NEWEST} and of {others}"
     if domain == "com.microsoft":
-        hint = "it is onnxruntime's own: export without its graph optimizations and contrib operators"
+        hint = "it is onnxruntime's own, and not one that nnjit knows: export without onnxruntime's optimizations"
     elif domain == "com.microsoft.nchwc":
         hint = (
             "its weights lie as the processor that onnxruntime optimized the model on wants them: take the model "
