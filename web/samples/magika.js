@@ -67,7 +67,7 @@ export const magika = {
   title: 'What is this file?',
   say: 'Drop any file, whatever it is called: the model tells its type from the bytes.',
   icon: 'M6 3h8l4 4v14H6zM14 3v4h4M10 11.5a2 2 0 1 1 2.6 1.9c-.5.2-.6.6-.6 1.1m0 2.3v.2',
-  about: 'Magika by Google, 3 MB',
+  about: 'Magika by Google, 3\u00a0MB',
   model: `${MAGIKA}model.onnx`,
 
   async mount(host, bench) {

@@ -26,7 +26,7 @@ export const minilm = {
   title: 'Do these mean the same?',
   say: 'Write two sentences: the model compares what they say, not which words they use.',
   icon: 'M4 5h12v7H8l-4 3zM20 9v10l-4-3h-5',
-  about: 'MiniLM-L6 sentence embeddings, 23 MB',
+  about: 'MiniLM-L6 sentence embeddings, 23\u00a0MB',
   model: `${MINILM}model.onnx`,
 
   async mount(host, bench) {

@@ -24,7 +24,7 @@ export const ocr = {
   title: 'Read this picture',
   say: 'Type something or drop a photo or a screenshot: two models find the lines and read them.',
   icon: 'M3 8V4h4M17 4h4v4M21 16v4h-4M7 20H3v-4M8 15l4-8 4 8M9.4 12.4h5.2',
-  about: 'PP-OCRv4 by Baidu, 11 + 5 MB',
+  about: 'PP-OCRv4 by Baidu, 11\u00a0+\u00a05\u00a0MB',
   model: `${PP_OCR}ch_PP-OCRv4_rec_infer.onnx`,
 
   async mount(host, bench) {

@@ -18,7 +18,7 @@ export const speech = {
   title: 'Is somebody speaking?',
   say: 'Talk, clap, hum, or open a recording: the model marks every moment with speech in it.',
   icon: 'M12 3a3 3 0 0 1 3 3v5a3 3 0 0 1-6 0V6a3 3 0 0 1 3-3zM6 11a6 6 0 0 0 12 0M12 17v4M8.5 21h7',
-  about: 'Silero VAD, 3 MB',
+  about: 'Silero VAD, 3\u00a0MB',
   model: `${SILERO}silero_vad_op18_ifless.onnx`,
 
   async mount(host, bench) {

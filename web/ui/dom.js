@@ -47,6 +47,15 @@ export function fill(node, ...children) {
 }
 
 /**
+ * A long name that may break where its parts meet: children for `el`. Whoever copies or searches it finds it as it was.
+ * @param {string} name of a kernel, a node, operators; sizes
+ * @returns {Child[]}
+ */
+export function breakable(name) {
+  return name.split(/(?<=[_/:+.])(?=[A-Za-z])|(?<=×)/).flatMap((part, i) => (i ? [el('wbr'), part] : [part]));
+}
+
+/**
  * Makes an SVG element.
  * @param {string} tag
  * @param {Record<string, string | number>} [attributes]

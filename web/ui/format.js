@@ -29,6 +29,7 @@ export function bytesOf(done, total) {
 /** @param {number} t milliseconds */
 export function ms(t) {
   if (!Number.isFinite(t)) return '–';
+  if (t === 0) return '0 µs';
   if (t >= 1000) return `${(t / 1000).toFixed(t >= 10_000 ? 1 : 2)} s`;
   if (t >= 100) return `${Math.round(t)} ms`;
   if (t >= 10) return `${t.toFixed(1)} ms`;

@@ -1,6 +1,6 @@
 // One step in full: its numbers, its schedule and the code that was written for it. Takes a step's number;
 // asks the session.
-import { copyFrom, el, fill } from './dom.js';
+import { breakable, copyFrom, el, fill } from './dom.js';
 import { bytes, count, gflops, ms } from './format.js';
 
 /** @typedef {import('./runner.js').Runner} Runner */
@@ -90,7 +90,7 @@ export class KernelView {
       el(
         'div',
         { class: 'head' },
-        el('h2', { class: 'mono' }, kernel.kernel || kernel.name),
+        el('h2', { class: 'mono' }, breakable(kernel.kernel || kernel.name)),
         el(
           'button',
           { type: 'button', class: 'quiet', 'aria-label': 'Close', onclick: () => this.element.close() },
@@ -102,7 +102,7 @@ export class KernelView {
         { class: 'where' },
         ...facts
           .filter(([, text]) => text)
-          .map(([key, text]) => el('div', {}, el('dt', {}, key), el('dd', {}, text))),
+          .map(([key, text]) => el('div', {}, el('dt', {}, key), el('dd', {}, breakable(text)))),
       ),
       schedules(asText(kernel.schedule), asText(kernel.scheduleBefore)),
       ...texts.map(({ label, text }) => this.#listing(label, text)),

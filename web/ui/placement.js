@@ -1,7 +1,7 @@
 // Where each node ran: a strip with one block a step, wide where time went, and a table that can be
 // filtered. Takes a Runner; asks the session for its placement after each cold run and for times on
 // request.
-import { announce, el, fill, freshId } from './dom.js';
+import { announce, breakable, el, fill, freshId } from './dom.js';
 import { count, ms, percent } from './format.js';
 import { KernelView } from './kernelview.js';
 import { blocks } from './strip.js';
@@ -162,7 +162,8 @@ export function placementPanel(runner, fail) {
         (!word || [...row.ops, ...row.nodes, row.kernel].some((text) => text.toLowerCase().includes(word))),
     );
     if (rows.some((row) => row.time)) found.sort((a, b) => (b.time?.ms ?? -1) - (a.time?.ms ?? -1));
-    fill(body, ...found.slice(0, limit).map((row) => tableRow(row, dialog)));
+    const most = Math.max(...rows.map((row) => row.time?.share ?? 0));
+    fill(body, ...found.slice(0, limit).map((row) => tableRow(row, most, dialog)));
     if (!found.length) fill(body, el('tr', {}, el('td', { colSpan: 4 }, 'Nothing matches.')));
     more.hidden = found.length <= limit;
     more.textContent = `Show all ${found.length} rows`;
@@ -174,13 +175,14 @@ export function placementPanel(runner, fail) {
 
 /**
  * @param {Row} row
+ * @param {number} most the largest share of a step, whose bar is full
  * @param {KernelView} dialog
  */
-function tableRow(row, dialog) {
+function tableRow(row, most, dialog) {
   const { step, time } = row;
   const what = [...new Set(row.ops)].join(' + ');
   const share = el('span', { class: 'share', 'aria-hidden': 'true' });
-  share.style.inlineSize = `${(time?.share ?? 0) * 100}%`;
+  share.style.inlineSize = `${most ? ((time?.share ?? 0) / most) * 100 : 0}%`;
   return el(
     'tr',
     { 'data-where': row.where },
@@ -198,8 +200,8 @@ function tableRow(row, dialog) {
     el(
       'td',
       { class: 'wide soft', title: row.nodes.join('\n') },
-      row.nodes[0] || '–',
-      row.nodes.length > 1 && ` and ${row.nodes.length - 1} more`,
+      breakable(row.nodes[0] || '–'),
+      row.nodes.length > 1 && ` and\u00a0${row.nodes.length - 1}\u00a0more`,
     ),
     el(
       'td',

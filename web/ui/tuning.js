@@ -1,7 +1,7 @@
 // The tuner as one sees it: what it tried over time, what it kept, what is left to gain, and the controls. Takes a
 // Runner; listens to session.tuning.
-import { announce, el, fill, paced, save } from './dom.js';
-import { count, ms } from './format.js';
+import { announce, breakable, el, fill, paced, save } from './dom.js';
+import { count, ms, percent } from './format.js';
 import { KernelView } from './kernelview.js';
 import { tuningPlot } from './tuningplot.js';
 
@@ -185,11 +185,11 @@ function rows({ kernels, state, modelMs }, view) {
           el(
             'th',
             { scope: 'row' },
-            el('button', { type: 'button', class: 'link mono', onclick: () => view.open(k.step, { ms: now(k), firstMs: k.firstMs }) }, k.name),
+            el('button', { type: 'button', class: 'link mono', onclick: () => view.open(k.step, { ms: now(k), firstMs: k.firstMs }) }, breakable(k.name)),
             k.count > 1 ? ` ×${k.count}` : '',
-            el('small', {}, k.sizes),
+            el('small', {}, breakable(k.sizes)),
           ),
-          el('td', { class: 'num' }, `${(100 * k.share).toFixed(k.share < 0.1 ? 1 : 0)} %`),
+          el('td', { class: 'num' }, percent(k.share)),
           el('td', { class: 'num' }, k.firstMs ? ms(k.firstMs) : '–'),
           el('td', { class: 'num' }, ms(now(k))),
           el('td', { class: 'num' }, ms(k.boundMs)),
@@ -216,7 +216,7 @@ function formRows({ forms }) {
         el(
           'tr',
           {},
-          el('th', { scope: 'row', title: form.nodes.join(', ') }, form.name, form.count > 1 ? ` ×${form.count}` : ''),
+          el('th', { scope: 'row', title: form.nodes.join(', ') }, breakable(form.name), form.count > 1 ? ` ×${form.count}` : ''),
           el('td', {}, form.text),
           el('td', { class: 'num' }, form.ms ? ms(form.ms) : '–'),
           el('td', { class: 'num' }, form.ratio ? `${form.ratio.toFixed(2)}×` : '–'),
