@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from nnjit.graph.ir import Graph, Node, Value
 from nnjit.lower.registry import kind
 
+MAX_TREE = 4
+"""Levels of pointwise nodes that are computed inside their reader: each adds operands, of which a GPU binds few."""
 MAX_EPILOGUE = 24
 """Nodes after an anchor in one region: past this the registers are gone."""
 
@@ -94,7 +96,50 @@ def _inlined(graph: Graph, kinds: dict[Node, str], leaving: set[Value]) -> set[N
         user = next(iter(users))
         if user.op in READ_ONCE and kinds[user] == "computation":
             out.add(n)
+    for n in graph.nodes:
+        # z = x cos + y sin: one product begins the kernel, the other is computed where it is added
+        begins = [v for v in dict.fromkeys(n.inputs) if v is not None and _begins(v, n, kinds, leaving)]
+        if all(_is_tree(v, n, kinds, leaving) for v in begins):
+            for v in begins[1:]:
+                out |= _tree(v, kinds, leaving)
     return out
+
+
+def _begins(v: Value, reader: Node, kinds: dict[Node, str], leaving: set[Value]) -> bool:
+    """Whether a kernel may begin before `v` and go on with its reader."""
+    made = v.producer is not None and kinds.get(v.producer) in ("pointwise", "computation", "injective")
+    return made and v.shape == reader.outputs[0].shape and len(v.users) == 1 and v not in leaving
+
+
+def _is_tree(v: Value, reader: Node, kinds: dict[Node, str], leaving: set[Value], depth: int = 0) -> bool:
+    """Whether `v` is made of pointwise nodes alone, each read once, as large as what reads it, and would begin a
+    kernel of its own."""
+    n = v.producer
+    if n is None or kinds.get(n) != "pointwise" or kinds.get(reader) != "pointwise" or n.once != reader.once:
+        return False
+    if len(v.users) != 1 or v in leaving or v.shape != reader.outputs[0].shape or not _single(n):
+        return False
+    if depth >= MAX_TREE or n.op == "DequantizeLinear":
+        return False
+    for x in n.inputs:
+        if x is None or x.producer is None or x.shape != v.shape or len(x.users) != 1 or x in leaving:
+            continue  # read from memory, whoever made it
+        if kinds.get(x.producer) in ("computation", "injective") and x.producer.once == n.once:
+            return False
+        if kinds.get(x.producer) == "pointwise" and not _is_tree(x, n, kinds, leaving, depth + 1):
+            return False
+    return True
+
+
+def _tree(v: Value, kinds: dict[Node, str], leaving: set[Value]) -> set[Node]:
+    """The nodes of such a value."""
+    n = v.producer
+    assert n is not None
+    found = {n}
+    for x in n.inputs:
+        if x is not None and _is_tree(x, n, kinds, leaving):
+            found |= _tree(x, kinds, leaving)
+    return found
 
 
 def _dequantised(graph: Graph, kinds: dict[Node, str], leaving: set[Value]) -> set[Node]:
