@@ -148,13 +148,16 @@ def _cached(b: Body, x: Value, past: Value | None, before: Value | None, length:
     if have < length:
         past = b("Pad", past, b.const([0, length - have]), zero, b.const([2]))
     place = b.const(np.arange(length).reshape(1, 1, length, 1), "i32")
+    # A chain from the past on, so that all of it is one kernel.
     if rows == 1:
-        new = b("Where", b("Equal", place, before), x, zero)
+        y = b("Where", b("Equal", place, before), x, past)
+        end = before
     else:  # one sentence
         at = b("Sub", b.reshape(place, (length,)), b.reshape(before, (1,)))
         shifted = b("Gather", x, b("Clip", at, b.const(0, "i32"), b.const(rows - 1, "i32")), axis=2)
-        new = b("Where", b("Less", place, b("Add", before, b.const(rows, "i32"))), shifted, zero)
-    return b("Where", b("Less", place, before), past, new)
+        y = b("Where", b("GreaterOrEqual", place, before), shifted, past)
+        end = b("Add", before, b.const(rows - 1, "i32"))
+    return b("Where", b("LessOrEqual", place, end), y, zero)
 
 
 def _attention(b: Body, q: Value, k: Value, v: Value, before: Value | None, total: int) -> Value:
