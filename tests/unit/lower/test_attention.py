@@ -138,3 +138,55 @@ def test_causal_and_padding_known_at_run_time() -> None:
     assert session.last is not None
     spec = next(k.spec for k in session.last.kernels if "attention" in k.spec.name)
     assert {name for name, _ in spec.useful} == {"n", "r", "k"}
+
+
+def chosen(low: float, fed: bool, rows: int, keys: int, masked: Any, feeds: dict[str, Any]) -> bytes:
+    """softmax(Where(masked, low, q k' * scale)) v"""
+    shapes = {n: a.shape for n, a in feeds.items() if n != "masked"}
+    n = helper.make_node
+    nodes = [
+        n("Transpose", ["k"], ["kt"], perm=[0, 1, 3, 2]),
+        n("MatMul", ["q", "kt"], ["s"]),
+        n("Mul", ["s", "scale"], ["m"]),
+        n("Where", ["masked", "low", "m"], ["w"]),
+        n("Softmax", ["w"], ["p"], axis=-1),
+        n("MatMul", ["p", "v"], ["y"]),
+    ]
+    inputs = [helper.make_tensor_value_info(name, 1, s) for name, s in shapes.items()]
+    held = [numpy_helper.from_array(np.array(0.3, np.float32), "scale"),
+            numpy_helper.from_array(np.array(low, np.float32), "low")]  # fmt: skip
+    if fed:
+        inputs.append(helper.make_tensor_value_info("masked", onnx.TensorProto.BOOL, masked.shape))
+    else:
+        held.append(numpy_helper.from_array(masked, "masked"))
+    out = [helper.make_tensor_value_info("y", 1, None)]
+    made = helper.make_model(
+        helper.make_graph(nodes, "g", inputs, out, held), opset_imports=[helper.make_opsetid("", 17)]
+    )
+    made.ir_version = 8
+    data: bytes = made.SerializeToString()
+    return data
+
+
+@pytest.mark.parametrize("way", ["fused", "split"])
+@pytest.mark.parametrize("low", [float("-inf"), float(LOW), -1e4])
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_a_chosen_score_does_not_see_its_key(way: str, low: float, poison: float) -> None:
+    """What Where puts in place of a score stands there whatever the key holds, infinite or no number."""
+    rows, keys = 5, 13
+    masked = np.zeros((rows, keys), bool)
+    masked[:, 9:] = True
+    for fed, row in ((True, False), (False, False), (True, True)):
+        gone = masked.copy()
+        gone[2] |= row  # a row without any key
+        feeds = {"q": (2, 3, rows, 8), "k": (2, 3, keys, 8), "v": (2, 3, keys, 8)}
+        rng = np.random.default_rng(1)
+        feeds = {name: rng.standard_normal(s).astype(np.float32) for name, s in feeds.items()}
+        feeds["k"][:, :, 11] = poison
+        data = chosen(low, fed, rows, keys, gone, feeds)
+        given = {**feeds, "masked": gone} if fed else feeds
+        found, names = run(data, given, way)
+        wanted = native(data, given)["y"]
+        assert any("attention" in n for n in names) or low == -1e4
+        assert np.isnan(wanted).any() == (row and low == float("-inf"))
+        np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-5)

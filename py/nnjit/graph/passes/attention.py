@@ -228,8 +228,8 @@ def _towards_product(n: Node) -> Value | None:
 
 
 def _where(b: Builder, n: Node) -> tuple[Value, Value, float] | None:
-    """(scores, bias, low) of Where(cond, scores, low) or Where(cond, low, scores): the same as adding low to what is masked,
-    where low leaves nothing of any score, or each row is sure to have one that is not masked."""
+    """(scores, bias, low) of Where(cond, scores, low) or Where(cond, low, scores): the same as adding low to what is
+    masked, where low leaves nothing of any score, or each row is sure to have one that is not masked."""
     for at in (1, 2):
         scores, low = n.inputs[at], scalar(n.inputs[3 - at])
         if scores is None or low is None or low > MASKED or scores.shape != n.output.shape:

@@ -39,6 +39,7 @@ class Parts:
         self.scale = float(node.attrs["scale"])
         self.softcap = float(node.attrs.get("softcap", 0.0))
         self.offset = node.attrs.get("causal_offset")
+        self.replace = node.attrs.get("replace")
         self.zero = node.attrs.get("empty", "nan") == "zero"
         assert self.q is not None
         self.dtype = self.q.dtype
@@ -73,7 +74,10 @@ class Parts:
                 const(self.softcap, wide),
             )
         if self.bias is not None:
-            s = op("add", s, self.added(ctx, Index.of("n")))
+            bias = self.added(ctx, Index.of("n"))
+            s = op("add", s, bias)
+            if self.replace is not None:
+                s = select(compare("le", bias, const(float(self.replace), wide)), bias, s)
         if self.offset is not None:
             seen = compare("le", axis(Index.of("n")), axis(Index(int(self.offset), {"m": 1})))
             s = select(seen, s, const(float("-inf"), wide))
