@@ -212,7 +212,9 @@ class ScaledDotProductAttention(_Op):
         s = q.astype(wide) @ np.swapaxes(keys, -1, -2) * wide(self.scale)  # type: ignore[attr-defined]
         cap = wide(getattr(self, "softcap", None) or 0)
         s = np.tanh(s / cap) * cap if cap else s
-        s = s + np.asarray(args[3]).astype(wide) if len(args) > 3 else s
+        if len(args) > 3:
+            bias, replace = np.asarray(args[3]).astype(wide), getattr(self, "replace", None)
+            s = np.where(bias <= replace, bias, s + bias) if replace is not None else s + bias
         offset = getattr(self, "causal_offset", None)
         if offset is not None:
             m, n = s.shape[-2:]
