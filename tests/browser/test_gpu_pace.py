@@ -80,10 +80,11 @@ def test_a_stream_waits_no_more_than_it_may(page: Page) -> None:
     assert found["all"] > found["beside"] and found["ended"] == "TUNING_SPENT"
 
 
-@pytest.mark.parametrize("long", [False, True])
-def test_slices_are_saved_up_for(page: Page, long: bool) -> None:
+@pytest.mark.parametrize(("long", "unit"), [(False, 0.26), (True, 0.26), (False, 5.0)])
+def test_slices_are_saved_up_for(page: Page, long: bool, unit: float) -> None:
     """Between two of them that came without a pause inferences have taken what they cost, by the policy's share; what
-    is longer than each may wait for comes once in so many inferences. Counted in inferences of a known length."""
+    is longer than each may wait for, or shorter than the clock shows, comes once in so many inferences. Counted in
+    inferences of a known length."""
     found = page.evaluate(
         f"""async ([policy, long]) => {{
           {BEGIN}
@@ -93,7 +94,7 @@ def test_slices_are_saved_up_for(page: Page, long: bool) -> None:
             let count = 0;
             const lab = (async () => {{
               while (counts.length < 4) {{
-                await pace.gap(policy, stop.signal, long ? 40 : pace.sliceMs(policy));
+                await pace.gap(policy, stop.signal, long ? 40 : Math.min(6, pace.sliceMs(policy)));
                 counts.push(count);
                 count = 0;
                 pace.spent(clock, clock);
@@ -110,18 +111,19 @@ def test_slices_are_saved_up_for(page: Page, long: bool) -> None:
             }}
             stop.abort();
             await lab.catch(() => undefined);
-            return {{ counts, slice: pace.sliceMs(policy), delayed: pace.delayedMs }};
+            return {{ counts, slice: Math.min(1e6, pace.sliceMs(policy)) }};
           }} finally {{
             performance.now = real;
           }}
         }}""",
-        [{**GPU_PACE, "patienceMs": 1e12}, long],
+        [{**GPU_PACE, "unitMs": unit, "patienceMs": 1e12}, long],
     )
     part, share = GPU_PACE["part"], GPU_PACE["share"]
-    assert found["slice"] == 10 * part
+    rare = long or unit > 10 * part
+    assert found["slice"] == (10 * part if unit <= 10 * part else 1e6)
     # at first nothing is known of inferences; then a slice comes when those since the last have taken enough, or are so
     # many. The lab looks again when the page has had a turn or two, one in five inferences here
-    least = GPU_PACE["rareRuns"] if long else 10 * part / share / 10
+    least = GPU_PACE["rareRuns"] if rare else 10 * part / share / 10
     assert len(found["counts"]) == 4 and all(least <= n < least + 20 for n in found["counts"][1:]), found
 
 

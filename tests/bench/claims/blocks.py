@@ -2,7 +2,8 @@
 
     python3 serve.py bench --claims p99 [MODEL ...] [key=value ...]
 
-Takes models and what USUAL has; each use appends a line to results/claims/p99.jsonl and prints it. Candidates are
+Takes models and what USUAL has; each use appends a line to results/claims/p99.jsonl (on a GPU p99-webgpu.jsonl) and
+prints it. Candidates are
 tried without end (what inferences may wait has no limit here, no candidate may win, and none is given up for want of
 hope), so that what is seen in the first seconds of a session lasts. A third kind of stretch, in which the tuner rests
 as well, says what the same comparison gives where there is nothing to find. Intervals: stretches are drawn again, with
@@ -21,13 +22,15 @@ from typing import Any
 from tests.bench.claims import handicap
 from tests.bench.claims.quality import FOLDER
 from tests.bench.claims.use import job, machine, quantile, vendor
+from tests.device.conftest import flags
 from tests.support.browser import Lab, started
 
 USUAL: dict[str, Any] = {
     "backend": "wasm", "threads": 2, "mode": "idle", "gapMs": 0, "blockMs": 3000, "blocks": 8, "runs": 120,
-    "mostMs": 200_000,
+    "mostMs": 200_000, "slices": True,
 }  # fmt: skip
-"""blocks.js says what they are."""
+"""blocks.js says what they are. slices: false has readings on a GPU last as long as where nobody waits for them, one
+every 80 ms."""
 ENDLESS = """
 import nnjit.tune.policy as policy
 import nnjit.tune.search as search
@@ -36,6 +39,9 @@ for pace in (policy.PACE, policy.GPU_PACE):
 policy.PACE["streamMs"] = 1e9
 search.NEAR = search.WORTH = 0.0
 search.PATIENCE = 10**9
+"""
+WHOLE = """
+policy.GPU_PACE |= {"recentMs": 0.0, "rareRuns": 1e12, "patienceMs": 80.0}
 """
 KINDS = ("work", "rest", "again")
 ENOUGH = 100
@@ -50,7 +56,11 @@ def measured(lab: Lab, name: str, how: dict[str, Any]) -> dict[str, Any]:
     page = lab.page("t/bench/bench.html")
     page.set_default_timeout(0)
     whole = {**USUAL, **how, "url": job(lab, name)}
-    whole["python"] = [inspect.getsource(handicap), "begin('rules')", ENDLESS]
+    whole["python"] = [
+        inspect.getsource(handicap),
+        "begin('rules')",
+        ENDLESS + ("" if whole["slices"] else WHOLE),
+    ]
     whole["adapter"] = vendor() if whole["backend"] == "webgpu" else ""
     try:
         found: dict[str, Any] = page.evaluate(
@@ -121,7 +131,8 @@ def p99(*arguments: str) -> int:
     from tests.bench.claims.live import MODELS
 
     names, how = asked(arguments)
-    with started() as lab:
+    gpu = {**USUAL, **how}["backend"] == "webgpu"
+    with started(flags() if gpu else ()) as lab:
         for name in names or MODELS:
             found = measured(lab, name, how)
             figures = judge(found["blocks"])
@@ -136,7 +147,7 @@ def p99(*arguments: str) -> int:
                 "blocks": rounded,
             }
             FOLDER.mkdir(parents=True, exist_ok=True)
-            with (FOLDER / "p99.jsonl").open("ab", buffering=0) as file:
+            with (FOLDER / f"p99{'-webgpu' if gpu else ''}.jsonl").open("ab", buffering=0) as file:
                 file.write((json.dumps(row) + "\n").encode())
             print(line(name, figures), found["state"], found["reason"], flush=True)
     return 0

@@ -83,7 +83,8 @@ export class GpuPace {
   #due(policy, ms, waited) {
     if (this.mode === 'idle' && this.leftMs <= 0) return false;
     const share = this.mode === 'now' ? policy.nowShare : policy.share;
-    if (ms <= this.sliceMs(policy) && ms < Infinity) return share * this.#sinceMs >= ms;
+    const most = this.sliceMs(policy);
+    if (most < Infinity && ms <= most) return share * this.#sinceMs >= ms;
     return this.#since >= policy.rareRuns || waited > policy.patienceMs;
   }
 
