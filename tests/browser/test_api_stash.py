@@ -46,7 +46,14 @@ def test_a_file_holds_the_bytes_and_is_removed(page: Page) -> None:
 NO_ROOM = """async ({ url, silent }) => {
   const slice = Blob.prototype.slice;
   const refused = () => Promise.reject(new DOMException('', 'NotReadableError'));
-  const deaf = { arrayBuffer: () => (silent ? new Promise(() => {}) : refused()) };
+  const { setTimeout: real } = globalThis;
+  let limit; // of the time that a Blob may take; here it is over at once
+  globalThis.setTimeout = (...given) => {
+    limit = given[0];
+    return real(...given);
+  };
+  const never = () => new Promise(() => { real(limit); });
+  const deaf = { arrayBuffer: () => (silent ? never() : refused()) };
   Blob.prototype.slice = function (...range) {
     return this instanceof File ? slice.apply(this, range) : deaf;
   };
@@ -61,6 +68,7 @@ NO_ROOM = """async ({ url, silent }) => {
     while (await files()) await new Promise((later) => setTimeout(later, 10));
     return { kinds, size: fetched.bytes.size, equal };
   } finally {
+    globalThis.setTimeout = real;
     Blob.prototype.slice = slice;
   }
 }"""

@@ -7,7 +7,14 @@ from playwright.sync_api import Page
 READ = """async (silent) => {
   const { chunks } = await import('/engine/source.js');
   let opened = 0;
-  const never = () => new ReadableStream({ type: 'bytes', pull: () => new Promise(() => {}) });
+  const { setTimeout: real } = globalThis;
+  let limit; // of the time that a stream may take; that of the silent one is over at once
+  globalThis.setTimeout = (...given) => {
+    limit = given[0];
+    return real(...given);
+  };
+  const silence = () => new Promise(() => { real(() => limit()); });
+  const never = () => new ReadableStream({ type: 'bytes', pull: silence });
   const blob = {
     slice: (begin, end) => ({
       stream: () => (opened++ < silent ? never() : new Blob([new Uint8Array(end - begin).fill(begin + 1)]).stream()),
@@ -20,6 +27,8 @@ READ = """async (silent) => {
     }
   } catch (error) {
     return { code: error.code, opened };
+  } finally {
+    globalThis.setTimeout = real;
   }
   return { sum, opened };
 }"""
