@@ -18,7 +18,9 @@ from typing import Any
 from nnjit import frontend
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.canonical import canonical
-from nnjit.codegen.schedule.gpu_products import FEW_ROWS, products, roles, split_of, splits
+from nnjit.codegen.schedule.gpu_parts import split_of, splits
+from nnjit.codegen.schedule.gpu_products import products
+from nnjit.codegen.schedule.gpu_roles import FEW_ROWS, roles
 from nnjit.codegen.schedule.gpu_rules import gpu_schedule
 from nnjit.codegen.schedule.split import PART, Split, halves
 from nnjit.codegen.schedule.steps import Schedule, ScheduleError, describe

@@ -15,7 +15,7 @@ from typing import Any
 from onnx import TensorProto, helper
 
 from nnjit.codegen.schedule.canonical import canonical
-from nnjit.codegen.schedule.gpu_products import split_of
+from nnjit.codegen.schedule.gpu_parts import split_of
 from nnjit.codegen.schedule.gpu_rules import gpu_schedule
 from nnjit.codegen.schedule.split import Split, halves
 from nnjit.codegen.schedule.steps import describe

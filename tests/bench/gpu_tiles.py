@@ -17,7 +17,8 @@ from typing import Any
 
 from nnjit.codegen.expr import UnsupportedExpr
 from nnjit.codegen.schedule.apply import apply
-from nnjit.codegen.schedule.gpu_products import in_matrices, in_words, roles, scheduled
+from nnjit.codegen.schedule.gpu_products import in_matrices, in_words, scheduled
+from nnjit.codegen.schedule.gpu_roles import roles
 from nnjit.codegen.schedule.matrix_tiles import LAUNCH, STAGES
 from nnjit.codegen.schedule.product_tiles import SHAPES, Shape
 from nnjit.codegen.schedule.steps import Schedule, ScheduleError

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from nnjit.codegen.dtypes import SIZES
 from nnjit.codegen.schedule import inner
 from nnjit.codegen.schedule.gpu_attention import FEW_ROWS
-from nnjit.codegen.schedule.gpu_products import best_split, split_of
+from nnjit.codegen.schedule.gpu_parts import best_split, split_of
 from nnjit.codegen.schedule.gpu_rules import gpu_schedule, plain
 from nnjit.codegen.schedule.parts import parts_of
 from nnjit.codegen.schedule.rules import default_schedule

@@ -12,10 +12,17 @@ from dataclasses import dataclass, replace
 from math import inf, log2
 from typing import Any
 
-from nnjit.codegen.schedule import gpu_attention, gpu_products, gpu_rules, matrix_tiles, product_tiles
+from nnjit.codegen.schedule import (
+    gpu_attention,
+    gpu_products,
+    gpu_roles,
+    gpu_rules,
+    matrix_tiles,
+    product_tiles,
+)
 from nnjit.codegen.schedule.attention import shape as attention_shape
 from nnjit.codegen.schedule.facts import LANES
-from nnjit.codegen.schedule.gpu_products import Product
+from nnjit.codegen.schedule.gpu_roles import Product
 from nnjit.codegen.schedule.group_steps import Along, Cache, Matrix, Online, Patch, Team, Threads, Words
 from nnjit.codegen.schedule.matrix_tiles import HALF, MatrixTile
 from nnjit.codegen.schedule.product_tiles import Shape
@@ -106,7 +113,7 @@ class _Retiled:
 
 
 def _tiled(spec: KernelSpec, default: Schedule, target: WgslTarget) -> Space | None:
-    p, tiled = gpu_products.roles(spec), _Retiled.of(default)
+    p, tiled = gpu_roles.roles(spec), _Retiled.of(default)
     if p is None or tiled is None:
         return None
     words = any(isinstance(s, Words) for s in default)
@@ -128,8 +135,8 @@ def _tiled(spec: KernelSpec, default: Schedule, target: WgslTarget) -> Space | N
         knob("slices", own.slices, () if matrices else (1, 2, 4)),
         knob("ahead", own.ahead, (True, False)),
         knob("twice", own.twice, (False, True)),
-        knob("turned", own.turned, () if matrices or not gpu_products.lies_along(p) else (True, False)),
-        knob("rolled", own.rolled, () if matrices or not gpu_products.lies_along(p) else (False, True)),
+        knob("turned", own.turned, () if matrices or not gpu_roles.lies_along(p) else (True, False)),
+        knob("rolled", own.rolled, () if matrices or not gpu_roles.lies_along(p) else (False, True)),
         knob("block", blocks[0] if blocks else 1, (1, 4, 8)),
     )
 
@@ -191,16 +198,10 @@ def _matrix_cost(p: Product, s: Shape, words: bool, target: WgslTarget) -> float
 
 def _side_by_side(spec: KernelSpec, default: Schedule, target: WgslTarget) -> Space | None:
     """Threads along the columns, slices of the sum, elements of it that are read at once."""
-    p = gpu_products.roles(spec)
+    p = gpu_roles.roles(spec)
     tile = [s for s in default if isinstance(s, Tile)]
     unroll = next((s for s in default if isinstance(s, Unroll)), None)
-    if (
-        p is None
-        or p.m > gpu_products.FEW_ROWS
-        or unroll is None
-        or not tile
-        or tile[-1].axis != p.column.name
-    ):
+    if p is None or p.m > gpu_roles.FEW_ROWS or unroll is None or not tile or tile[-1].axis != p.column.name:
         return None
     threads = {s.axis: s.count for s in default if isinstance(s, Threads)}
     side, slices = threads.get(p.column.name, 1), threads.get(unroll.axis, 1)

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from nnjit.codegen.dtypes import NUMPY
 from nnjit.codegen.schedule.canonical import canonical
-from nnjit.codegen.schedule.gpu_products import split_of
+from nnjit.codegen.schedule.gpu_parts import split_of
 from nnjit.codegen.schedule.gpu_rules import gpu_schedule
 from nnjit.codegen.schedule.group_steps import Matrix
 from nnjit.codegen.schedule.split import Split, halves

@@ -12,7 +12,9 @@ from nnjit.codegen.expr import cast, load, op
 from nnjit.codegen.schedule import matrix_tiles, product_tiles
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.canonical import canonical
-from nnjit.codegen.schedule.gpu_products import in_matrices, in_words, products, roles, split_of
+from nnjit.codegen.schedule.gpu_parts import split_of
+from nnjit.codegen.schedule.gpu_products import in_matrices, in_words, products
+from nnjit.codegen.schedule.gpu_roles import roles
 from nnjit.codegen.schedule.group_steps import Matrix
 from nnjit.codegen.schedule.matrix_tiles import STAGES, MatrixTile
 from nnjit.codegen.schedule.product_tiles import Shape

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from nnjit.codegen import interp
 from nnjit.codegen.expr import Expr, Index, cast, load, op
-from nnjit.codegen.schedule import gpu_products, product_tiles
+from nnjit.codegen.schedule import gpu_products, gpu_roles, product_tiles
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.group_steps import Cache, Fuse, Matrix, Patch, Team, Threads, Words
@@ -131,7 +131,7 @@ def test_threads_in_patches() -> None:
 def test_which_tiles_can_be_turned() -> None:
     """What the rules and the tuner ask is what the nest refuses or not."""
     spec, _ = specs.matmul(RNG, 64, 64, 32)
-    p = gpu_products.roles(spec)
+    p = gpu_roles.roles(spec)
     assert p is not None
     found = set()
     for rows, down, columns, across, depth in product((16, 32, 64), (4, 8, 16), (32, 64), (8, 16), (8, 16)):
@@ -145,7 +145,7 @@ def test_which_tiles_can_be_turned() -> None:
 def test_turned_tiles_whose_stages_are_rolled() -> None:
     for m, n, k in ((64, 64, 32), (33, 65, 20)):
         spec, inputs = specs.matmul(RNG, m, n, k)
-        p = gpu_products.roles(spec)
+        p = gpu_roles.roles(spec)
         assert p is not None
         shape = product_tiles.Shape(32, 8, 64, 8, 16, turned=True)
         plain = gpu_products.scheduled(spec, p, shape)

@@ -15,7 +15,8 @@ from nnjit.codegen.dtypes import WIDE
 from nnjit.codegen.expr import UnsupportedExpr
 from nnjit.codegen.schedule.facts import LANES, reads
 from nnjit.codegen.schedule.gpu_attention import attention
-from nnjit.codegen.schedule.gpu_products import in_lanes, product
+from nnjit.codegen.schedule.gpu_products import product
+from nnjit.codegen.schedule.gpu_roles import in_lanes
 from nnjit.codegen.schedule.group_steps import Team
 from nnjit.codegen.schedule.steps import Order, Parallel, Schedule, Step, Tile, Vectorize
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
