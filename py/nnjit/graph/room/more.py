@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..ir import Node
+import numpy as np
+
+from ..ir import Node, Value
 from .extent import Axes, Extent, Growth, Length, NoRoom
 from .moves import from_start, integers
 from .sums import only, unknown
@@ -73,14 +75,39 @@ def top_k(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
 
 @rule("Pad")
 def pad(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
-    """Of axes that do not grow."""
+    """An axis that grows may get more places behind: they are there already, and hold what is put in."""
     x, pads = only(inputs, 2)
     sizes = integers(pads)
-    axes = [d.b for d in integers(inputs[3])] if len(inputs) > 3 and inputs[3] else list(range(x.rank))
+    axes = (
+        [d.b % x.rank for d in integers(inputs[3])] if len(inputs) > 3 and inputs[3] else list(range(x.rank))
+    )
+    fill = inputs[2].constant() if len(inputs) > 2 and inputs[2] is not None else np.zeros(1)
+    found: Axes = dict(x.axes)
+    left = [Length(0, 0)] * (2 * x.rank)
     for i, axis in enumerate(axes):
-        if sizes[i] != Length(0, 0) or sizes[i + len(axes)] != Length(0, 0):
-            fixed(axis, x)
-    return w.copy(node, inputs, unknown(x.axes))
+        first, last = sizes[i], sizes[i + len(axes)]
+        if axis not in x.axes:
+            if first.a or last.a:
+                raise NoRoom("how much it adds depends on n")
+            left[axis], left[axis + x.rank] = first, last
+        elif first != Length(0, 0) or last.a or last.b < 0:
+            raise NoRoom("it adds before an axis that grows")
+        elif last.b:
+            if fill is None or node.attrs.get("mode", "constant") not in ("constant", b"constant"):
+                raise NoRoom("it adds what is not known to an axis that grows")
+            number = float(fill.reshape(-1)[0])
+            x = w.clean(x, axis, number)
+            found[axis] = w.growth(x.axes[axis].length + last, number)
+    if all(d == Length(0, 0) for d in left):
+        return [w.checked(Extent(w.data(x), found))]
+    value = w.again(node, [w.data(x), w.b.const([d.b for d in left]), *(_given(w, v) for v in inputs[2:3])])[
+        0
+    ]
+    return [w.checked(Extent(value.tensor, unknown(found)))]
+
+
+def _given(w: Walk, x: Extent | None) -> Value | None:
+    return None if x is None else w.data(x)
 
 
 @rule("Conv")

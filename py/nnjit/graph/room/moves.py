@@ -265,7 +265,11 @@ def take(w: Walk, x: Extent, axis: int, start: Length, length: Length) -> Extent
 @rule("Concat")
 def concat(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
     parts = only(inputs, len(inputs))
-    axis = node.attrs["axis"] % parts[0].rank
+    return [joined(w, parts, node.attrs["axis"] % parts[0].rank)]
+
+
+def joined(w: Walk, parts: list[Extent], axis: int) -> Extent:
+    """Tensors behind each other along an axis."""
     parts = [p for p in parts if p.dim(axis) != Length(0, 0)]
     axes: Axes = {}
     for i in {i for p in parts for i in p.axes if i != axis}:
@@ -275,8 +279,8 @@ def concat(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
         rests = {p.axes[i].rest for p in parts}
         axes[i] = Growth(dims.pop(), rests.pop() if len(rests) == 1 else None)
     if not any(axis in p.axes for p in parts):
-        return w.copy(node, [*parts], axes)
-    return [_appended(w, parts, axis, axes)]
+        return w.checked(Extent(w.b("Concat", [w.data(p) for p in parts], axis=axis), axes))
+    return _appended(w, parts, axis, axes)
 
 
 def _appended(w: Walk, parts: list[Extent], axis: int, others: Axes) -> Extent:

@@ -38,6 +38,9 @@ def matmul(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
         if len(inputs) > 2:
             raise NoRoom("its sum of integers is over an axis that grows")
         a, b = w.clean(a, a.rank - 1, 0.0), w.clean(b, b.rank - 2, 0.0)
+    elif b.rank - 1 in b.axes and b.dtype in FLOATS:
+        # scores whose columns beyond n are masked: fused attention adds the mask, which leaves NaN what it is
+        b = w.clean(b, b.rank - 1, 0.0)
     rank = max(a.rank, b.rank)
     axes: Axes = {axis: Growth(length) for axis, length in broadcast(w, [a, b], keep=2).items()}
     for x, at, to in ((a, a.rank - 2, rank - 2), (b, b.rank - 1, rank - 1)):
@@ -71,7 +74,7 @@ def gemm(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
     return w.copy(node, [a, b, *inputs[2:]], axes)
 
 
-@rule("MatMulNBits")
+@rule("com.microsoft.MatMulNBits")
 def matmul_nbits(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
     """Rows of A times constant weights."""
     a = only(inputs)[0]

@@ -8,6 +8,7 @@ has no rule ends it with NoRoom.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,6 +21,7 @@ from ..ir import Const, Graph, Node, Value
 from ..passes.rewrite import Builder
 from ..shapes import infer_node
 from . import symbols
+from .expansion import expanded
 from .extent import Axes, Extent, Growth, Length, NoRoom, Symbol, Work
 
 Inputs: TypeAlias = "list[Extent | None]"
@@ -34,7 +36,7 @@ ELEMENT = 8.0
 
 
 def rule(*ops: str) -> Callable[[Rule], Rule]:
-    """Registers the rule of operators of the domain ai.onnx; their inputs may grow or be symbols."""
+    """Registers the rule of operators, domain.op for other domains than ONNX's own, whose inputs grow or are symbols."""
 
     def register(function: Rule) -> Rule:
         for op in ops:
@@ -80,14 +82,19 @@ class Walk:
             inputs = [None if v is None else self.extent(v) for v in node.inputs]
             body = self._branch(node, inputs)
             if body is not None:
-                nodes, outputs = inline(body, node.captures, self.old.fresh)
+                inner, outputs = inline(body, node.captures, self.old.fresh)
                 todo += [
                     *(Node("Identity", [new], [old]) for old, new in zip(node.outputs, outputs, strict=True)),
-                    *nodes[::-1],
+                    *inner[::-1],
                 ]
                 continue
             self.b = Builder(self.graph, node)
             try:
+                nodes = self._expanded(node, inputs)
+                if nodes is not None:
+                    self.graph.nodes += self.b.nodes
+                    todo += nodes[::-1]
+                    continue
                 made = self._node(node, inputs)
             except NoRoom as refusal:
                 raise NoRoom(f"{node.op} {node.name!r}: {refusal}") from None
@@ -133,6 +140,14 @@ class Walk:
             return None
         return taken_branch(node, bool(inputs[0].constant().reshape(-1)[0]))
 
+    def _expanded(self, node: Node, inputs: Inputs) -> list[Node] | None:
+        """The nodes of the definition of an operator that a length reaches; others are expanded as in every graph."""
+        if not node.domain and node.op in RULES:
+            return None
+        if not any(x is not None and (x.axes or x.symbol is not None) for x in inputs):
+            return None
+        return expanded(self, node, inputs)
+
     def _node(self, node: Node, inputs: Inputs) -> list[Extent]:
         captured = [self.extent(v) for v in node.captures.values()]
         if any(x.axes for x in captured):
@@ -144,7 +159,7 @@ class Walk:
             if found is not None:
                 return [found]
         if grows or symbolic:
-            known = RULES.get(node.op) if not node.domain else None
+            known = RULES.get(f"{node.domain}.{node.op}" if node.domain else node.op)
             if known is not None:
                 return known(self, node, inputs)
             if grows:
@@ -285,9 +300,27 @@ class Walk:
         growth = x.axes.get(axis)
         if growth is None or (growth.rest == fill and not force):
             return x
-        inside = self.inside(growth.length, x.rank, axis)
-        value = self.b("Where", [inside, self.data(x), self.b.const(fill, x.dtype)])
+        value = self._filled(self.data(x), axis, growth.length, fill)
         return Extent(value, {**x.axes, axis: Growth(growth.length, fill)})
+
+    def _filled(self, value: Value, axis: int, length: Length, fill: float) -> Value:
+        """Where(inside, value, fill), before the views that made the value: there it is the end of a kernel, behind
+        them a kernel of its own."""
+        node, shape = value.producer, value.shape or ()
+        source = node.inputs[0] if node is not None and node.inputs else None
+        if node is not None and source is not None and source.shape is not None and source.const is None:
+            if node.op == "Transpose":
+                perm = list(node.attrs.get("perm") or range(len(shape))[::-1])
+                return self.b("Transpose", [self._filled(source, perm[axis], length, fill)], perm=perm)
+            same = [
+                i
+                for i, d in enumerate(source.shape)
+                if d == shape[axis] and prod(source.shape[:i]) == prod(shape[:axis])
+            ]
+            if node.op == "Reshape" and len(same) == 1:
+                return self.b.reshape(self._filled(source, same[0], length, fill), shape)
+        inside = self.inside(length, len(shape), axis)
+        return self.b("Where", [inside, value, self.b.const(fill, value.dtype)])
 
 
 def lowest(dtype: str, sign: int = -1) -> float:

@@ -1,0 +1,174 @@
+"""Operators of other domains in a graph with room: an expansion is written for exact shapes, so it is made for three.
+
+`expanded(walk, node, inputs)` gives nodes whose constants are the same in all three, or a * n + b throughout, or arrays
+of which the shorter are the beginning of the longer; and which value stands for which output. NoRoom for others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...errors import NnjitError
+from ..dtypes import NUMPY
+from ..extensions import EXPANSIONS
+from ..extensions.body import Body
+from ..ir import Const, Node, Value
+from ..shapes import infer_node
+from .extent import Axes, Extent, Growth, Length, NoRoom, Symbol
+
+if TYPE_CHECKING:
+    from .walk import Inputs, Walk
+
+BEYOND = 64
+"""Offsets of lengths that an array made for more than the capacity is long enough for."""
+
+
+class Probe:
+    """The expansion of a node for one n."""
+
+    def __init__(self, walk: Walk, node: Node, inputs: Inputs, n: int) -> None:
+        self.n, self._serial = n, 0
+        self.inputs = [None if x is None else _input(x, n, str(i)) for i, x in enumerate(inputs)]
+        outputs = [Value(v.name, v.dtype) for v in node.outputs]
+        here = Node(node.op, self.inputs, outputs, dict(node.attrs), name=node.name, domain=node.domain,
+                    version=node.version)  # fmt: skip
+        infer_node(here)
+        body = Body(here, self._fresh, self._settle)
+        found = EXPANSIONS[node.domain, node.op](body)
+        self.nodes = body.nodes
+        self.results: Sequence[Value | None] | None = (
+            [found] if isinstance(found, Value) else None if found is None else list(found)
+        )
+        self.places = {id(v): ("input", i) for i, v in enumerate(self.inputs) if v is not None}
+        self.places |= {
+            id(v): ("made", i, j) for i, made in enumerate(self.nodes) for j, v in enumerate(made.outputs)
+        }
+
+    def _fresh(self, stem: str) -> str:
+        self._serial += 1
+        return f"{stem}~{self._serial}"
+
+    def _settle(self, nodes: list[Node]) -> list[Node]:
+        for node in nodes:
+            infer_node(node)
+        return nodes
+
+    def place(self, value: Value | None) -> Any:
+        """Where a value comes from: the same for the same place of every probe."""
+        if value is None:
+            return None
+        return self.places.get(id(value), "constant" if value.const is not None else "else")
+
+
+def _input(x: Extent, n: int, name: str) -> Value:
+    if x.symbol is not None:
+        return Value.constant(name, x.symbol.at(n).astype(NUMPY[x.symbol.dtype]), x.symbol.dtype)
+    value = x.tensor
+    if not x.axes:
+        return Value(name, value.dtype, value.shape, value.const)
+    return Value(name, value.dtype, tuple(d.at(n) for d in x.dims()))
+
+
+def expanded(walk: Walk, node: Node, inputs: Inputs) -> list[Node] | None:
+    """Nodes for the walk to go through, the last of them giving the node's outputs; None if it stays as it is."""
+    if (node.domain, node.op) not in EXPANSIONS:
+        return None
+    first = walk.capacity + BEYOND
+    try:
+        probes = [Probe(walk, node, inputs, n) for n in (first, first + 1, first + 7)]
+    except NnjitError as error:
+        raise NoRoom(error.message) from error
+    if any(p.results is None for p in probes):
+        return None
+    if len({len(p.nodes) for p in probes}) > 1:
+        raise NoRoom("its definition depends on n")
+    made: dict[Any, Value] = {("input", i): v for i, v in enumerate(node.inputs) if v is not None}
+    known: dict[int, Value] = {}
+
+    def source(values: Sequence[Value | None]) -> Value | None:
+        places = [p.place(v) for p, v in zip(probes, values, strict=True)]
+        if any(place != places[0] for place in places):
+            raise NoRoom("its definition depends on n")
+        if values[0] is None or places[0] == "else":
+            return None
+        if places[0] != "constant":
+            return made[places[0]]
+        key = id(values[0])
+        if key not in known:
+            known[key] = _constant(walk, [v.const for v in values if v is not None and v.const is not None])
+        return known[key]
+
+    nodes: list[Node] = []
+    for i, same in enumerate(zip(*(p.nodes for p in probes), strict=True)):
+        one = same[0]
+        if len({(x.op, x.domain, len(x.inputs), len(x.outputs), _text(x.attrs)) for x in same}) > 1:
+            raise NoRoom("its definition depends on n")
+        read = [source(values) for values in zip(*(x.inputs for x in same), strict=True)]
+        outputs = [Value(walk.old.fresh(v.name or "made")) if v.name else Value("") for v in one.outputs]
+        made.update({("made", i, j): v for j, v in enumerate(outputs)})
+        nodes.append(Node(one.op, read, outputs, dict(one.attrs), name=one.name, domain=one.domain,
+                          version=one.version))  # fmt: skip
+    results = list(zip(*(p.results or () for p in probes), strict=True))
+    for old, values in zip(node.outputs, results, strict=False):
+        value = source(values)
+        if value is not None and old.name:
+            nodes.append(Node("Identity", [value], [old], name=node.name, version=node.version))
+    return nodes
+
+
+def _text(attrs: dict[str, Any]) -> str:
+    return repr(sorted((name, str(value)) for name, value in attrs.items()))
+
+
+def _constant(walk: Walk, consts: Sequence[Const]) -> Value:
+    """A value of the old graph for a constant of three probes, and what is known of it."""
+    first = consts[0]
+    if all(c is first or _same(c, first) for c in consts[1:]):
+        return Value(walk.old.fresh("const"), first.dtype, first.shape, first)
+    arrays = [c.numpy() for c in consts]
+    value = Value(walk.old.fresh("const"), first.dtype)
+    n = walk.capacity + BEYOND
+    if len({a.shape for a in arrays}) == 1:
+        walk.known[value] = walk.symbol(_affine(arrays, n, first.dtype))
+        return value
+    walk.known[value] = _prefix(walk, arrays, n, first.dtype)
+    return value
+
+
+def _same(a: Const, b: Const) -> bool:
+    return (
+        a.dtype == b.dtype
+        and a.shape == b.shape
+        and (a.range == b.range if a.range is not None else np.array_equal(a.numpy(), b.numpy()))
+    )
+
+
+def _affine(arrays: Sequence[Any], n: int, dtype: str) -> Symbol:
+    numbers = [a.astype(np.int64) for a in arrays]
+    factor = numbers[1] - numbers[0]
+    found = Symbol(factor, numbers[0] - factor * n, dtype)
+    if any(not np.array_equal(found.at(at), a) for at, a in zip((n, n + 1, n + 7), arrays, strict=True)):
+        raise NoRoom("a constant of its definition is not of the form a * n + b")
+    return found
+
+
+def _prefix(walk: Walk, arrays: Sequence[Any], n: int, dtype: str) -> Extent:
+    """An array that only becomes longer with n."""
+    axes: Axes = {}
+    for axis, dims in enumerate(zip(*(a.shape for a in arrays), strict=True)):
+        a = dims[1] - dims[0]
+        length = Length(a, dims[0] - a * n)
+        if [length.at(m) for m in (n, n + 1, n + 7)] != list(dims) or a < 0:
+            raise NoRoom("a constant of its definition is not a * n + b long")
+        if a:
+            axes[axis] = Growth(length)
+    long = arrays[2]
+    for shorter in arrays[:2]:
+        if not np.array_equal(shorter, long[tuple(slice(d) for d in shorter.shape)]):
+            raise NoRoom("a constant of its definition holds other numbers for another n")
+    cut = long[tuple(slice(walk.cap(axes[i].length)) if i in axes else slice(None) for i in range(long.ndim))]
+    made = Extent(walk.b.value(Const.of(np.ascontiguousarray(cut), dtype)), axes)
+    return walk.checked(made)
