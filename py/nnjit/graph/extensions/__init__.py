@@ -11,6 +11,7 @@ from . import (
     embedding,
     fused,
     grouped,
+    learned,
     legacy,
     multihead,
     nbits,
@@ -19,6 +20,7 @@ from . import (
     quantised_products,
     rotary,
     sundry,
+    trees,
 )
 from .declare import EXPANSIONS, MICROSOFT, SCHEMAS, Expansion
 
@@ -28,6 +30,7 @@ FAMILIES = (
     embedding,
     fused,
     grouped,
+    learned,
     legacy,
     multihead,
     nbits,
@@ -36,6 +39,7 @@ FAMILIES = (
     quantised_products,
     rotary,
     sundry,
+    trees,
 )
 
 __all__ = ["EXPANSIONS", "FAMILIES", "MICROSOFT", "SCHEMAS", "Expansion"]

@@ -16,7 +16,7 @@ from .. import schemas
 from ..dtypes import NUMPY, TO_ONNX, from_numpy
 from ..ir import Const, Node, Shape, Value
 from ..shape_rules import fail
-from .declare import DEFAULTS, SCHEMAS
+from .declare import DEFAULTS
 
 
 class Body:
@@ -27,8 +27,9 @@ class Body:
     ) -> None:
         self.node, self.nodes = node, list[Node]()
         self._fresh, self._settle, self._made = fresh, settle, 0
-        self._names = [formal.name for formal in SCHEMAS[node.domain, node.op].inputs]
-        self._defaults = DEFAULTS[node.domain, node.op]
+        schema = schemas.find(node.op, node.domain, node.version)
+        self._names = [formal.name for formal in schema.inputs]  # type: ignore[union-attr]
+        self._defaults = DEFAULTS.get((node.domain, node.op), {})
 
     # -- what the node has
 
@@ -113,7 +114,8 @@ class Body:
         """x under another shape, every dim given."""
         if self.shape(x) == tuple(shape):
             return x
-        return self("Reshape", x, self.const(list(shape)), **({"allowzero": 1} if 0 in shape else {}))
+        attrs: dict[str, Any] = {"allowzero": 1} if 0 in shape else {}
+        return self("Reshape", x, self.const(list(shape)), **attrs)
 
     def transpose(self, x: Value, *perm: int) -> Value:
         return self("Transpose", x, perm=list(perm))

@@ -37,7 +37,8 @@ def activated(b: Body, x: Value, name: str, given: list[float] | None = None) ->
         return scaled(b, x, name, *given)
     if name not in _PARAMETERS:
         b.refuse(f"activation {name!r}", f"known are {', '.join(sorted([*_PARAMETERS, 'Clip']))}")
-    return b(name, x, **dict(zip(_PARAMETERS[name], given, strict=False)))
+    attrs: dict[str, Any] = dict(zip(_PARAMETERS[name], given, strict=False))
+    return b(name, x, **attrs)
 
 
 def scaled(b: Body, x: Value, name: str, alpha: float, beta: float = 0.0) -> Value:

@@ -180,14 +180,14 @@ def matmul_bnb4(b: Body) -> Value:
     Dettmers et al., QLoRA (2023). The first code of a byte is in its upper bits."""
     k, n, block = (b.attr(name) for name in ("K", "N", "block_size"))
     table = _NF4 if b.attr("quant_type") == 1 else (*_FP4, *(-v for v in _FP4))
-    codes = b.given("B")
-    if codes.size != (n * k + 1) // 2:
-        b.fail("its weights do not fill N rows of K codes", (n * k + 1) // 2, codes.size)
+    codes, count = b.given("B"), (n * k + 1) // 2
+    if codes.size != count:
+        b.fail("its weights do not fill N rows of K codes", count, codes.size)
     pairs = np.stack(np.divmod(np.arange(256), 16), -1)
     values = b.const(np.asarray(table, NUMPY["f32"])[pairs], "f32")
-    wide = b("Gather", values, b.cast(b.reshape(codes, (codes.size,)), "i32"), axis=0)  # [bytes, 2]
+    wide = b("Gather", values, b.cast(b.reshape(codes, (count,)), "i32"), axis=0)  # [bytes, 2]
     blocks = -(-n * k // block)
-    flat = b.slice(b.reshape(wide, (2 * codes.size,)), 0, 0, n * k)
+    flat = b.slice(b.reshape(wide, (2 * count,)), 0, 0, n * k)
     if blocks * block != n * k:
         flat = b("Pad", flat, b.const([0, blocks * block - n * k]))
     largest = b.reshape(b.cast(b.given("absmax"), "f32"), (blocks, 1))
