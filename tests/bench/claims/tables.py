@@ -1,7 +1,7 @@
-"""Tables of what the studies found, from results/claims/: printed, and put into docs/tuning.md.
+"""Tables of what the studies found, from results/claims/: printed, and put into docs/tuning-measured.md.
 
 python3 serve.py bench --claims tables            print them
-python3 serve.py bench --claims tables docs       and write them between the marks in docs/tuning.md
+python3 serve.py bench --claims tables docs       and write them between the marks there
 python3 serve.py bench --claims tables webgpu     those of uses on the GPU
 """
 
@@ -20,7 +20,7 @@ from tests.bench.claims.quality import FIRST, FOLDER, QUALITY, geomean
 from tests.bench.claims.use import SECONDS, USUAL
 from tests.bench.report import write_section
 
-DOCS = Path(__file__).parents[3] / "docs" / "tuning.md"
+DOCS = Path(__file__).parents[3] / "docs" / "tuning-measured.md"
 ORDER = tuple(reversed(MODELS))
 KINDS = ("dense", "scores", "conv", "depthwise")
 
