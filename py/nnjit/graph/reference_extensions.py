@@ -41,12 +41,13 @@ def _run(self: Any, *args: Any, **_: Any) -> tuple[Any, ...]:
     graph.nodes = infer_nodes(graph, graph.nodes)
     if any((n.domain, n.op) == (domain, op) for n in graph.nodes):
         raise NotImplementedError(f"{op} of these operands has no expansion")
-    found = Subgraph(graph.nodes, graph.outputs, list(feeds)).run(feeds)
-    return tuple(found)
+    found = iter(Subgraph(graph.nodes, graph.outputs, list(feeds)).run(feeds))
+    absent = np.zeros(0, np.float32)  # the evaluator counts outputs that nobody asked for
+    return tuple(next(found) if v.name else absent for v in outputs)
 
 
 EXTENSION_OPS: list[type[OpRun]] = [
-    type(op, (OpRun,), {"op_domain": domain, "run": _run})
+    type(op, (OpRun,), {"op_domain": domain, "run": _run, "_run": _run})
     for domain, op in EXPANSIONS
     if (domain, op) in SCHEMAS
 ]
