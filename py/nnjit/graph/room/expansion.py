@@ -77,8 +77,9 @@ def expanded(walk: Walk, node: Node, inputs: Inputs) -> list[Node] | None:
     if (node.domain, node.op) not in EXPANSIONS:
         return None
     first = walk.capacity + BEYOND
+    depends = any(x is not None and (x.axes or x.symbol is not None) for x in inputs)
     try:
-        probes = [Probe(walk, node, inputs, n) for n in (first, first + 1, first + 7)]
+        probes = [Probe(walk, node, inputs, n) for n in (first, first + 1, first + 7)[: 3 if depends else 1]]
     except NnjitError as error:
         raise NoRoom(error.message) from error
     if any(p.results is None for p in probes):

@@ -36,7 +36,7 @@ ELEMENT = 8.0
 
 
 def rule(*ops: str) -> Callable[[Rule], Rule]:
-    """Registers the rule of operators, domain.op for other domains than ONNX's own, whose inputs grow or are symbols."""
+    """Registers the rule of operators (domain.op for domains other than ONNX's) whose inputs grow or are symbols."""
 
     def register(function: Rule) -> Rule:
         for op in ops:
@@ -63,6 +63,8 @@ class Walk:
         self.length = Value(graph.fresh(LENGTH), "i64", ())
         self.b = Builder(self.graph, Node("Identity", [], [Value("room")], name="room"))
         self._cache: dict[Any, Value] = {}
+        self._cleaned: dict[Value, tuple[Value, int, float]] = {}
+        """By a value of the new graph: the same with a number beyond n, the axis and the number."""
         self.work = Work({})
         for value in graph.inputs:
             axes = {axis: self.growth(Length(1, b), 0.0) for axis, b in sizes.get(value.name, {}).items()}
@@ -90,7 +92,7 @@ class Walk:
                 continue
             self.b = Builder(self.graph, node)
             try:
-                nodes = self._expanded(node, inputs)
+                nodes = expanded(self, node, inputs)
                 if nodes is not None:
                     self.graph.nodes += self.b.nodes
                     todo += nodes[::-1]
@@ -132,21 +134,21 @@ class Walk:
             new = Value(old.name, old.dtype, old.shape, old.const)
             new.type = old.type
             found = self.known[old] = Extent(new)
-        return found
+        return self._cleaner(found)
+
+    def _cleaner(self, x: Extent) -> Extent:
+        """x after what lies beyond it has been filled for another reader, if that was anything: one kernel makes it so
+        for all that come later."""
+        value, axis, fill = self._cleaned.get(x.value, (None, 0, 0.0)) if x.value is not None else (None, 0, 0.0)
+        if value is None or axis not in x.axes or x.axes[axis].rest is not None:
+            return x
+        return Extent(value, {**x.axes, axis: Growth(x.axes[axis].length, fill)})
 
     def _branch(self, node: Node, inputs: Inputs) -> Any | None:
         """The body of an If whose condition is known."""
         if node.op != "If" or node.domain or inputs[0] is None or inputs[0].constant() is None:
             return None
         return taken_branch(node, bool(inputs[0].constant().reshape(-1)[0]))
-
-    def _expanded(self, node: Node, inputs: Inputs) -> list[Node] | None:
-        """The nodes of the definition of an operator that a length reaches; others are expanded as in every graph."""
-        if not node.domain and node.op in RULES:
-            return None
-        if not any(x is not None and (x.axes or x.symbol is not None) for x in inputs):
-            return None
-        return expanded(self, node, inputs)
 
     def _node(self, node: Node, inputs: Inputs) -> list[Extent]:
         captured = [self.extent(v) for v in node.captures.values()]
@@ -319,8 +321,13 @@ class Walk:
             ]
             if node.op == "Reshape" and len(same) == 1:
                 return self.b.reshape(self._filled(source, same[0], length, fill), shape)
+        done = self._cleaned.get(value)
+        if done is not None and done[1:] == (axis, fill):
+            return done[0]
         inside = self.inside(length, len(shape), axis)
-        return self.b("Where", [inside, value, self.b.const(fill, value.dtype)])
+        found = self.b("Where", [inside, value, self.b.const(fill, value.dtype)])
+        self._cleaned[value] = found, axis, fill
+        return found
 
 
 def lowest(dtype: str, sign: int = -1) -> float:

@@ -1,0 +1,178 @@
+"""Plans with room in a session: when they are made, what they serve, and that their kernels are right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from nnjit.frontend import BytesSource, load
+from nnjit.runtime import rooms, session
+from nnjit.runtime.local import LocalSession
+from nnjit.runtime.plan import Plan
+from nnjit.runtime.session import CompilerSession, Options
+from tests.fuzz.families import FAMILIES
+from tests.support import decoder_models, genai_models
+from tests.support.rooms import longer, together
+
+F = TensorProto.FLOAT
+TINY = decoder_models.Size(layers=2, hidden=24, heads=2, vocabulary=41, positions=96)
+
+
+def compiler(nodes: list[Any], dims: list[Any], room: bool = True, **weights: Any) -> CompilerSession:
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", F, dims)],
+        [helper.make_tensor_value_info("y", F, None)],
+        [numpy_helper.from_array(w, n) for n, w in weights.items()],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    return CompilerSession(load(BytesSource(proto.SerializeToString())), Options(strict=True, room=room))
+
+
+def rows(room: bool = True) -> CompilerSession:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["a"]), helper.make_node("Softmax", ["a"], ["y"], axis=0)]
+    return compiler(nodes, ["n", 4], room, w=np.ones((4, 3), np.float32))
+
+
+def test_a_decoder_compiles_once_for_many_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """40 tokens behind a prompt of 9: the prompt's plan and two with room; the tokens of the exact way."""
+    monkeypatch.setattr(rooms, "FARTHEST", 2)
+    data = decoder_models.decoder(TINY)
+    exact, roomy = LocalSession(data), LocalSession(data, room=True)
+    past, ids = None, np.arange(9)[None]
+    for token in range(40):
+        feeds = decoder_models.feeds(TINY, ids, past)
+        found = roomy.run(feeds)
+        if token % 8 == 0 or token > 37:
+            for name, value in exact.run(feeds).items():
+                np.testing.assert_allclose(
+                    found[name], value, rtol=1e-4, atol=1e-5, err_msg=f"{name}, {token}"
+                )
+        past, ids = found, found["logits"][:, -1:].argmax(-1)
+    assert len(roomy.plans) == 3 and roomy.last is not None
+    assert not roomy.last.host_calls
+
+
+def test_sequences_beside_each_other_share_a_plan() -> None:
+    """One for both prompts, one for all tokens behind them."""
+    data = decoder_models.decoder(TINY)
+    exact, session = LocalSession(data), LocalSession(data, room=True)
+    pasts: list[Any] = [None, None]
+    tokens = [np.arange(5)[None], np.arange(8)[None]]
+    for _ in range(3):
+        for i, (past, ids) in enumerate(zip(pasts, tokens, strict=True)):
+            feeds = decoder_models.feeds(TINY, ids, past)
+            pasts[i] = session.run(feeds)
+            np.testing.assert_allclose(pasts[i]["logits"], exact.run(feeds)["logits"], rtol=1e-4, atol=1e-5)
+            tokens[i] = pasts[i]["logits"][:, -1:].argmax(-1)
+    with_room = [key for key in session.plans if "n<=" in key]
+    assert len(with_room) == 2 and len(session.plans) == 3
+
+
+@pytest.mark.parametrize("size", [genai_models.SMALL, genai_models.PACKED], ids=["three", "packed"])
+def test_a_decoder_of_other_domains(size: genai_models.Size) -> None:
+    """GroupQueryAttention and MatMulNBits: their definitions have room too, and hardly more steps."""
+    data = genai_models.decoder(size)
+    exact, roomy = LocalSession(data), LocalSession(data, room=True)
+    past, ids = None, np.arange(7)[None]
+    for _ in range(4):
+        feeds = genai_models.feeds(size, ids, past)
+        want, found = exact.run(feeds), roomy.run(feeds)
+        for name, value in want.items():
+            np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+        past, ids = want, want["logits"][:, -1:].argmax(-1)
+    assert len(roomy.plans) == 2 and exact.last is not None and roomy.last is not None
+    assert len(roomy.last.steps) <= len(exact.last.steps) + 4
+
+
+@pytest.mark.parametrize(("name", "more"), [("minilm", 6), ("t5-encoder", 11), ("bloom", 8)])
+def test_sentences_on_kernels(name: str, more: int) -> None:
+    """Masks are made once and cleaning ends the kernels that made a value: no step a layer is added."""
+    net = FAMILIES[name]()
+    axes, data = together(net.dims, ["sequence"]), net.model().SerializeToString()
+    exact, roomy = LocalSession(data), LocalSession(data, room=True)
+    for by in (0, 2, -1, 5):
+        feeds = longer(net.feeds, axes, by)
+        want, found = exact.run(feeds), roomy.run(feeds)
+        for output, value in want.items():
+            np.testing.assert_allclose(
+                found[output], value, rtol=1e-3, atol=2e-5, err_msg=f"{output} at {by}"
+            )
+    assert len(roomy.plans) == 2 and roomy.last is not None and exact.last is not None
+    assert len(roomy.last.steps) <= len(exact.last.steps) + more and not roomy.last.host_calls
+
+
+def test_the_second_length_gets_room_and_those_in_it_need_no_plan() -> None:
+    session = rows()
+    first, _ = session.prepare({"x": (5, 4)}, {})
+    second, _ = session.prepare({"x": (7, 4)}, {})
+    assert first.room is None and second.room is not None and second.key.startswith("x:nx4;n<=")
+    assert second.room.to_js()["inputs"] == {"x": [[0, 0]]} and second.room.to_js()["outputs"] == {
+        "y": [[0, 1, 0]]
+    }
+    assert isinstance(second.plan, Plan)
+    names = [ref.name for ref in second.plan.inputs]
+    assert names == ["x", second.room.length]
+    assert session.prepare({"x": (6, 4)}, {})[0] is second
+    assert session.prepare({"x": (5, 4)}, {})[0] is first
+    beyond, _ = session.prepare({"x": (second.room.most + 1, 4)}, {})
+    assert beyond.room is not None and beyond.room.most > second.room.most
+
+
+def test_an_exact_plan_may_be_asked_for() -> None:
+    session = rows()
+    session.prepare({"x": (5, 4)}, {})
+    session.prepare({"x": (7, 4)}, {})
+    assert session.prepare({"x": (6, 4)}, {}, exact=True)[0].room is None
+    assert rows(room=False).rooms.refused == {}
+
+
+def test_without_the_option_every_shape_has_its_plan() -> None:
+    session = rows(room=False)
+    assert [session.prepare({"x": (n, 4)}, {})[0].room for n in (5, 7, 9)] == [None] * 3
+
+
+def test_a_refusal_is_remembered_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = compiler([helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1])], [1, 2, "n"],
+                       w=np.ones((3, 2, 3), np.float32))  # fmt: skip
+    session.prepare({"x": (1, 2, 8)}, {})
+    prepared, _ = session.prepare({"x": (1, 2, 9)}, {})
+    assert prepared.room is None and "wider than one place" in prepared.no_room and prepared.plan is not None
+
+    def never(*args: Any) -> None:
+        raise AssertionError("it was tried again")
+
+    monkeypatch.setattr(rooms, "make_room", never)
+    assert "wider than one place" in session.prepare({"x": (1, 2, 10)}, {})[0].no_room
+
+
+def test_work_that_grows_with_n_bounds_what_a_plan_serves() -> None:
+    """A batch of large products: a capacity is near, and small batches get a plan of their own."""
+    wide = np.zeros((2048, 2048), np.float32)
+    nodes = [helper.make_node("MatMul", ["x", "w"], [f"a{i}"]) for i in range(8)]
+    nodes.append(helper.make_node("Sum", [f"a{i}" for i in range(8)], ["y"]))
+    session = compiler(nodes, ["n", 64, 2048], w=wide)
+    session.prepare({"x": (1, 64, 2048)}, {})
+    prepared, _ = session.prepare({"x": (6, 64, 2048)}, {})
+    assert prepared.room is not None
+    assert prepared.room.most <= 6 * rooms.WASTE and prepared.room.least > 1
+
+
+def test_a_plan_that_faults_leaves_the_exact_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = rows()
+    made.options = Options(room=True)
+    made.prepare({"x": (5, 4)}, {})
+    compiled = session.compile_plan
+
+    def faulty(graph: Any, *rest: Any) -> Any:
+        if any("length" in v.name for v in graph.inputs):
+            raise RuntimeError("not this one")
+        return compiled(graph, *rest)
+
+    monkeypatch.setattr(session, "compile_plan", faulty)
+    prepared, _ = made.prepare({"x": (7, 4)}, {})
+    assert prepared.room is None and prepared.plan is not None and "not this one" in prepared.no_room
