@@ -83,8 +83,8 @@ export class Tensor<T extends TensorType = TensorType> {
   reshape(dims: readonly number[]): Tensor<T>;
 }
 
-/** A tensor; a sequence as an array; an absent optional as null. */
-export type Value = Tensor | Value[] | null;
+/** A tensor; a sequence as an array; an absent optional as null; in results, labels with their scores as a Map. */
+export type Value = Tensor | Value[] | ReadonlyMap<string | number, number> | null;
 
 /** A tensor of another library of the same form, such as onnxruntime-common's. */
 export interface TensorLike {

@@ -100,6 +100,51 @@ def test_sequences_and_optionals(api: Api, backend: str) -> None:
     assert got["again"]["all"]["data"] == [1, 4] and got["again"]["has"]["data"] == [1]
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_maps_of_labels_to_scores(api: Api, backend: str) -> None:
+    """A classifier as converters of scikit-learn models write it: labels, and a map of every row's scores."""
+    made = helper.make_model(
+        helper.make_graph(
+            [
+                helper.make_node(
+                    "LinearClassifier", ["x"], ["label", "scores"], domain="ai.onnx.ml", coefficients=[1.0, 2.0],
+                    intercepts=[0.5], classlabels_ints=[4, 7], post_transform="LOGISTIC",
+                ),
+                helper.make_node("ZipMap", ["scores"], ["maps"], domain="ai.onnx.ml", classlabels_int64s=[4, 7]),
+            ],
+            "classifier",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2])],
+            [
+                helper.make_tensor_value_info("label", TensorProto.INT64, ["n"]),
+                helper.make_value_info(
+                    "maps",
+                    helper.make_sequence_type_proto(
+                        helper.make_map_type_proto(
+                            TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, [])
+                        )
+                    ),
+                ),
+            ],
+        ),
+        opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)],
+        ir_version=8,
+    )  # fmt: skip
+    got = api.run(
+        """async ({ path, backend }) => {
+          const session = await create(path, { executionProviders: [backend] });
+          const { label, maps } = await session.run({ x: T('float32', [1, 2, -3, 0], [2, 2]) });
+          await session.release();
+          return { label: plain(label), maps: maps.map((m) => (m instanceof Map ? [...m] : null)) };
+        }""",
+        {"path": api.put("classifier.onnx", made), "backend": backend},
+    )
+    shares = [1 / (1 + np.exp(-s)) for s in (5.5, -2.5)]
+    assert got["label"]["data"] == ["7", "4"]
+    for pairs, share in zip(got["maps"], shares, strict=True):
+        assert [key for key, _ in pairs] == [4, 7]
+        np.testing.assert_allclose([score for _, score in pairs], [1 - share, share], rtol=1e-5, atol=1e-6)
+
+
 def test_an_input_with_a_default_may_be_left_out(api: Api) -> None:
     made = model(
         [helper.make_node("Add", ["x", "b"], ["y"])],

@@ -1,5 +1,6 @@
 // Tensors to and from the plain {type, dims, data} that crosses between workers: numbers as bytes in a
-// Uint8Array, strings as they are, a sequence as {type: 'sequence', data: [...]}, an absent optional as 'none'.
+// Uint8Array, strings as they are, a sequence as {type: 'sequence', data: [...]}, a map as its keys and values, an
+// absent optional as 'none'.
 import { failure } from './errors.js';
 import { Tensor } from './tensor.js';
 import { viewAs } from './types.js';
@@ -38,8 +39,15 @@ export function isDetached(tensor) {
 export function fromValue(value) {
   if (value.type === 'none') return null;
   if (value.type === 'sequence') return value.data.map(fromValue);
+  if (value.type === 'map') return mapOf(value);
   if (value.type === 'string') return new Tensor('string', value.data, value.dims);
   return new Tensor(value.type, viewAs(value.type, value.data), value.dims);
+}
+
+/** Labels to numbers, as ZipMap of ai.onnx.ml gives them. @param {Value} value @returns {any} */
+function mapOf(value) {
+  const [keys, numbers] = value.data.map((/** @type {Value} */ part) => /** @type {Tensor} */ (fromValue(part)).data);
+  return new Map(Array.from(keys, (key, i) => [typeof key === 'bigint' ? Number(key) : key, numbers[i]]));
 }
 
 /**

@@ -1,7 +1,8 @@
 """Values across the border: a tensor is {type, dims, data} in JavaScript and a numpy array here.
 
 Numbers cross as bytes in a Uint8Array (one copy each way), strings as a list, a sequence as
-{type: 'sequence', data: [values]}, an absent optional as {type: 'none'}. No proxy outlives a call.
+{type: 'sequence', data: [values]}, a map (a result only) as {type: 'map', data: [keys, values]}, an absent optional as
+{type: 'none'}. No proxy outlives a call.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ def to_value(value: Any, short: str | None = None) -> dict[str, Any]:
         return {"type": "none", "dims": [], "data": None}
     if isinstance(value, (list, tuple)):
         return {"type": "sequence", "dims": [len(value)], "data": [to_value(item) for item in value]}
+    if isinstance(value, dict):
+        pairs = [to_value(_labels(value)), to_value(np.asarray(list(value.values())))]
+        return {"type": "map", "dims": [len(value)], "data": pairs}
     array = np.asarray(value)
     kind = (
         short if short is not None and short not in ("sequence", "optional") else tensor_types.type_of(array)
@@ -46,6 +50,13 @@ def to_value(value: Any, short: str | None = None) -> dict[str, Any]:
         "dims": dims,
         "data": bytes_to_js(tensor_types.to_bytes(array, kind)),
     }
+
+
+def _labels(value: dict[Any, Any]) -> Any:
+    keys = list(value)
+    return (
+        tensor_types.strings(keys, [len(keys)]) if any(isinstance(k, str) for k in keys) else np.asarray(keys)
+    )
 
 
 def _text(item: Any) -> str:
