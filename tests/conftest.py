@@ -21,6 +21,7 @@ import pytest
 from nnjit.devtools.browser import find_chromium
 from nnjit.devtools.cli import Project
 from nnjit.devtools.httpd import Server
+from tests.support.browser import PATIENCE_MS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Playwright
@@ -188,6 +189,7 @@ def new_page(browsers: Browsers, server: Server) -> NewPage:
     @contextlib.contextmanager
     def opened(kind: str = "plain", allowed: list[str] | None = None, **options: Any) -> Iterator[Page]:
         context = browsers.get(kind).new_context(base_url=server.url, **options)
+        context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
         errors: list[str] = []
         page.on("console", lambda m: errors.append(f"console: {m.text}") if m.type == "error" else None)

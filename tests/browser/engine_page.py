@@ -15,6 +15,8 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page
 
+from tests.support.browser import PATIENCE_MS
+
 WEB = Path(__file__).resolve().parents[2] / "web"
 ISOLATION = {
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -95,6 +97,7 @@ def engine_page(browser: Browser, origin: str) -> Iterator[Page]:
     """A fresh page with EngineClient and the helpers; an uncaught error in it fails the test."""
     errors: list[str] = []
     page = browser.new_page()
+    page.set_default_timeout(PATIENCE_MS)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(f"{origin}/blank")
     page.evaluate(SET_UP)

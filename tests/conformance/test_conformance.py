@@ -22,7 +22,7 @@ CASES = stratified(load_cases(), SIZE)
 
 @pytest.fixture(scope="module")
 def runner(server: Server, browser: Browser) -> Iterator[Runner]:
-    runner = Runner(Lab(server, browser), "nnjit", threads=2, timeout=30, provider="wasm")
+    runner = Runner(Lab(server, browser), "nnjit", threads=2, timeout=120, provider="wasm")
     yield runner
     runner.close()
 

@@ -21,6 +21,7 @@ import pytest
 from nnjit.devtools.browser import find_chromium
 from tests.browser.api_page import Api
 from tests.conftest import OFFLINE, START_PAGE, SWIFTSHADER, Browsers
+from tests.support.browser import PATIENCE_MS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -55,7 +56,9 @@ def vendor() -> str:
 def device_page(browsers: Browsers, server: Server) -> Iterator[Page]:
     """An isolated page whose adapter is the one that is meant."""
     browser = browsers.playwright.chromium.launch(executable_path=executable(), args=flags())
-    page = browser.new_context(base_url=server.url).new_page()
+    context = browser.new_context(base_url=server.url)
+    context.set_default_timeout(PATIENCE_MS)
+    page = context.new_page()
     page.goto(START_PAGE)
     assert page.evaluate("crossOriginIsolated"), "the test page is not cross-origin isolated"
     adapter = page.evaluate(ADAPTER)

@@ -21,6 +21,8 @@ from nnjit.devtools.cli import Project
 from nnjit.devtools.httpd import Server
 
 TESTS = Path(__file__).parents[1]
+# A machine that is busy takes half a minute to start a compiler; what never comes is found by each test's own limit.
+PATIENCE_MS = 120_000
 
 
 class Lab:
@@ -33,7 +35,9 @@ class Lab:
 
     def page(self, path: str = "t/support/blank.html") -> Page:
         """A page of its own context, cross-origin isolated."""
-        page = self.browser.new_context().new_page()
+        context = self.browser.new_context()
+        context.set_default_timeout(PATIENCE_MS)
+        page = context.new_page()
         page.goto(self.server.url + path)
         if not page.evaluate("crossOriginIsolated"):
             raise RuntimeError("the page is not cross-origin isolated: shared memory would be missing")
