@@ -47,11 +47,10 @@ def group_query_attention(b: Body) -> Sequence[Value | None] | None:
         b.fail("several new rows behind a past are for one sentence", 1, batch)
     first = rows == total  # the prompt: whatever lies in the past is not looked at
     before = None if first else _before(b, batch, rows)
+    q, k, v = (b.transpose(x, 0, 2, 1, 3) for x in (q, k, v))
     if b.attr("do_rotary"):
         cos, sin = _angles(b, batch, rows, before)
-        turn = bool(b.attr("rotary_interleaved"))
-        q, k = rotated(b, q, cos, sin, turn), rotated(b, k, cos, sin, turn)
-    q, k, v = (b.transpose(x, 0, 2, 1, 3) for x in (q, k, v))
+        q, k = (rotated(b, x, cos, sin, bool(b.attr("rotary_interleaved")), 2) for x in (q, k))
     past_key, past_value = b.maybe("past_key"), b.maybe("past_value")
     if (past_key is None) != (past_value is None):
         b.fail("past_key and past_value go together")

@@ -7,13 +7,14 @@ from .body import Body
 from .declare import FLOATS, operator
 
 
-def rotated(b: Body, x: Value, cos: Value, sin: Value, interleaved: bool) -> Value:
-    """x[B,S,H,D] turned by the angles whose cos[B|1,S,R/2] and sin are given; elements from R on stay.
+def rotated(b: Body, x: Value, cos: Value, sin: Value, interleaved: bool, rows: int = 1) -> Value:
+    """x[B,S,H,D] (rows: the axis of S, 1 or 2) turned by the angles whose cos[B|1,S,R/2] and sin are given; elements
+    from R on stay.
 
     The pairs (x1, x2) become (x1 cos - x2 sin, x2 cos + x1 sin). They are an axis of two of their own here and the
     exchange within it is a view that runs backwards, so that one kernel does it all.
     """
-    batch, length, heads, depth = b.dims(x, 4)
+    outer, depth = b.dims(x, 4)[:3], b.shape(x)[3]
     half = b.dims(cos, 3)[2]
     if 2 * half > depth:
         b.fail("the angles have more dims than half of a head", f"at most {depth // 2}", half)
@@ -21,16 +22,17 @@ def rotated(b: Body, x: Value, cos: Value, sin: Value, interleaved: bool) -> Val
     if 2 * half < depth:
         head, tail = b.split(x, 3, [2 * half, depth - 2 * half])
     pairs = (half, 2) if interleaved else (2, half)
-    axis = 4 if interleaved else 3
-    one = (*b.shape(cos)[:2], 1, *((half, 1) if interleaved else (1, half)))
-    head = b.reshape(head, (batch, length, heads, *pairs))
+    batch, length = b.shape(cos)[:2]
+    one = (batch, *((length, 1) if rows == 1 else (1, length)), *((half, 1) if interleaved else (1, half)))
+    head = b.reshape(head, (*outer, *pairs))
     sign = b.const([[-1, 1]] if interleaved else [[-1], [1]], x.dtype)
-    swapped = b("Slice", head, b.const([1]), b.const([-3]), b.const([axis]), b.const([-1]))
+    axis = b.const([4 if interleaved else 3])
+    swapped = b("Slice", head, b.const([1]), b.const([-3]), axis, b.const([-1]))
     y = b(
         "Add", b("Mul", head, b.reshape(cos, one)),
         b("Mul", b("Mul", swapped, sign), b.reshape(sin, one)),
     )  # fmt: skip
-    y = b.reshape(y, (batch, length, heads, 2 * half))
+    y = b.reshape(y, (*outer, 2 * half))
     return y if tail is None else b("Concat", y, tail, axis=3)
 
 
@@ -54,7 +56,6 @@ def rotary_embedding(b: Body) -> Value:
         b.fail("rotary_embedding_dim is given without num_heads")
     if len(shape) == 4:
         batch, heads, length, depth = shape
-        x = b.transpose(x, 0, 2, 1, 3)
     else:
         batch, length, wide = shape
         depth = wide // heads if heads else 2 * half
@@ -70,5 +71,6 @@ def rotary_embedding(b: Body) -> Value:
         at = b.reshape(at, (1, length))
     elif places != (batch, length):
         b.fail("position_ids is neither one number nor one for each row", [batch, length], list(places))
-    y = rotated(b, x, b("Gather", cos, at, axis=0), b("Gather", sin, at, axis=0), bool(b.attr("interleaved")))
-    return b.transpose(y, 0, 2, 1, 3) if len(shape) == 4 else b.reshape(y, shape)
+    turns = [b("Gather", table, at, axis=0) for table in (cos, sin)]
+    y = rotated(b, x, *turns, bool(b.attr("interleaved")), len(shape) - 2)
+    return b.reshape(y, shape)
