@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nnjit.runtime.local import LocalSession
 from tests.support.contrib import Case, agree, codes, scale, zero_point
 from tests.support.single import native, on_kernels
 
@@ -217,6 +218,49 @@ def lstm(rng: Rng) -> Case:
     return Case("DynamicQuantizeLSTM", inputs, attrs, outputs=[np.float32] * 3)
 
 
+def attention(rng: Rng) -> Case:
+    t, tw = np.uint8, bytes_of(rng)  # of signed bytes onnxruntime has none
+    heads, depth, rows, batch, wide = (
+        int(rng.choice(c)) for c in ([1, 2, 4], [4, 8], [1, 3, 7], [1, 2], [8, 12])
+    )
+    columns, past = 3 * heads * depth, int(rng.choice([0, 5]))
+    many = bool(rng.random() < 0.5)
+    attrs = {"num_heads": heads, "unidirectional": int(rng.integers(2))}
+    keys = rows + past
+    mask = maybe(rng, rng.integers(1, keys + 1, batch).astype(np.int32))
+    if mask is not None and rng.random() < 0.5:
+        mask = (rng.random((batch, keys)) < 0.7).astype(np.int32)
+        mask[:, 0] = 1
+    before = rng.normal(size=(2, batch, heads, past, depth)).astype(np.float32) if past else None
+    inputs = [
+        codes(rng, t, batch, rows, wide), codes(rng, tw, wide, columns), rng.normal(size=columns).astype(np.float32),
+        scale(rng), scale(rng, *([columns] if many else [])) / 20, mask, zero_point(rng, t),
+        np.zeros(columns, tw) if many else zero_point(rng, tw), before,
+    ]  # fmt: skip
+    return Case("QAttention", inputs, attrs, outputs=[np.float32, np.float32 if past else None])
+
+
+def embedding(rng: Rng) -> Case:
+    t, wide, batch, rows = (
+        bytes_of(rng),
+        int(rng.choice([4, 12])),
+        int(rng.integers(1, 3)),
+        int(rng.integers(1, 7)),
+    )
+    kinds = bool(rng.random() < 0.7)
+    tables: list[Array | None] = [codes(rng, t, 19, wide), codes(rng, t, 9, wide), codes(rng, t, 2, wide)]
+    rest = [codes(rng, t, wide), codes(rng, t, wide)]
+    ids = rng.integers(0, 19, (batch, rows)).astype(np.int32)
+    segments = rng.integers(0, 2, (batch, rows)).astype(np.int32)
+    mask = maybe(rng, (np.arange(rows) < rng.integers(1, rows + 1)).astype(np.int32)[None].repeat(batch, 0))
+    scales: list[Array | None] = [scale(rng) for _ in range(5)]
+    zeros: list[Array | None] = [zero_point(rng, t) for _ in range(5)]
+    if not kinds:
+        tables[2] = scales[2] = zeros[2] = None
+    inputs = [ids, segments if kinds else None, *tables, *rest, mask, *scales, *zeros]
+    return Case("QEmbedLayerNormalization", inputs, fed=(0, 1, 7), outputs=[np.float32, np.int32])
+
+
 MAKERS: dict[str, Callable[[Rng], Case]] = {
     "QLinearAdd": binary("QLinearAdd"),
     "QLinearMul": binary("QLinearMul"),
@@ -234,6 +278,8 @@ MAKERS: dict[str, Callable[[Rng], Case]] = {
     "QuantizeLinear": quantize,
     "DequantizeLinear": dequantize,
     "DynamicQuantizeLSTM": lstm,
+    "QAttention": attention,
+    "QEmbedLayerNormalization": embedding,
 }
 SAMPLE = 2
 """Cases of each operator in CI."""
@@ -252,3 +298,37 @@ def check(op: str, seed: int) -> None:
 def test_agrees_with_onnxruntime(op: str) -> None:
     for seed in range(SAMPLE):
         check(op, seed)
+
+
+PRODUCTS = {
+    "QAttention": "f32_matmulinteger", "QGemm": "8_matmulinteger", "DynamicQuantizeMatMul": "f32_matmulinteger",
+    "MatMulIntegerToFloat": "f32_matmulinteger", "QLinearConv": "8_qlinearconv",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("op", PRODUCTS)
+def test_products_are_of_integers(op: str) -> None:
+    """One product, of bytes, and what follows it on each element in the same kernel."""
+    rng = np.random.default_rng([1, *op.encode()])
+    case = MAKERS[op](rng)
+    session = LocalSession(case.model())
+    session.run(case.feeds())
+    assert session.last is not None
+    steps = [step.name for step in session.last.steps]
+    assert sum(s.endswith(PRODUCTS[op]) for s in steps) == 1, steps
+    assert not any(s.endswith(("_matmul", "_conv")) for s in steps), steps
+    if op == "QAttention":
+        assert steps[-1] == "f32_attention"
+
+
+def test_tables_of_bytes_are_looked_up_as_bytes() -> None:
+    """No step widens a whole table: what a plan prepares at load and holds are bytes."""
+    table = codes(np.random.default_rng(1), np.uint8, 5000, 16)
+    ids = np.array([[3, 4999, 7]], np.int32)
+    one = [table[:9], table[:2], table[0], table[1]]
+    inputs = [ids, ids % 2, table, *one, None, *[np.float32(0.1)] * 5, *[np.uint8(128)] * 5]
+    case = Case("QEmbedLayerNormalization", inputs, fed=(0, 1), outputs=[np.float32, np.int32])
+    session = LocalSession(case.model())
+    agree(session.run(case.feeds())["y0"], native(case.model(), case.feeds())["y0"])
+    assert session.last is not None
+    assert session.last.pages * 65536 < 4 * table.size

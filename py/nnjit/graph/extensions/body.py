@@ -83,10 +83,12 @@ class Body:
         version = schemas.NEWEST_OF.get(domain, 1)
         name = f"{of.name}/{op}_{self._made}"
         self._made += 1
-        self.nodes += self._settle(
-            [Node(op, inputs, outputs, attrs, name=name, domain=domain, version=version)]
-        )
-        return outputs
+        node = Node(op, inputs, outputs, attrs, name=name, domain=domain, version=version)
+        reader = Node("Identity", outputs, [])  # an operator that is expanded in turn has its readers told
+        self.nodes += self._settle([node])
+        found = [v for v in reader.inputs if v is not None]
+        reader.detach()
+        return found
 
     def const(self, data: Any, dtype: str = "i64") -> Value:
         """A constant of the type."""

@@ -8,6 +8,7 @@ MaxPool(Dequantize(x))                 →  Dequantize(MaxPool(x))
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -144,25 +145,35 @@ def _bytes(w: Value) -> tuple[Value, Value] | None:
             t.zero.const is not None and t.zero.const.array is not None and not t.zero.const.array.any()
         )
         return (t.x, t.scale) if flat and t.x.const is not None and t.axis in (None, 1) else None
+    if w.shape is None or len(w.shape) < 2:
+        return None
+    return _widened(w, ((), (1,), (w.shape[1],), (1, 1), (1, w.shape[1])))
+
+
+def _widened(w: Value, scales: Sequence[tuple[int, ...]]) -> tuple[Value, Value] | None:
+    """(constant of bytes, scale) where `w` is Mul(Cast(bytes), scale), with a scale of one of these shapes."""
     mul = made_by(w, "Mul")
-    if mul is None or w.shape is None:
+    if mul is None:
         return None
     for i in (0, 1):
         cast, scale = made_by(mul.inputs[i], "Cast"), mul.inputs[1 - i]
         q = cast.inputs[0] if cast is not None else None
         if q is None or scale is None or q.const is None or q.dtype not in ("i8", "u8") or not scale.once:
             continue
-        if q.shape == w.shape and scale.shape in ((), (1,), (w.shape[1],), (1, 1), (1, w.shape[1])):
+        if q.shape == w.shape and scale.shape in scales:
             return q, scale
     return None
 
 
 def _gather(b: Builder, node: Node) -> Value | None:
     """Gather(Mul(Cast(w8), s), i), a scale for each row → Mul(Cast(Gather(w8, i)), Gather(s, i)): an embedding
-    widens the rows that are asked for."""
+    widens the rows that are asked for. Dequantize(w8) with one scale likewise."""
     w, index = node.inputs
     if w is None or index is None or w.shape is None or len(w.shape) != 2 or node.attrs.get("axis", 0) % 2:
         return None
+    t = _quantised(w)
+    if t is not None and t.axis is None and t.zero is not None and t.x.const is not None:
+        return b("DequantizeLinear", [b("Gather", [t.x, index]), t.scale, t.zero])
     found = _rows(b, w)
     if found is None:
         return None
@@ -179,17 +190,7 @@ def _rows(b: Builder, w: Value) -> tuple[Value, Value] | None:
         if t.zero is not None or t.axis not in (None, 0) or t.x.const is None:
             return None
         return t.x, t.scale if t.axis is None else b.reshape(t.scale, (w.shape[0], 1))
-    mul = made_by(w, "Mul")
-    if mul is None or w.dtype != "f32":
-        return None
-    for i in (0, 1):
-        cast, scale = made_by(mul.inputs[i], "Cast"), mul.inputs[1 - i]
-        q = cast.inputs[0] if cast is not None else None
-        if q is None or scale is None or q.const is None or q.dtype not in ("i8", "u8") or not scale.once:
-            continue
-        if q.shape == w.shape and scale.shape in ((), (1,), (w.shape[0], 1)):
-            return q, scale
-    return None
+    return _widened(w, ((), (1,), (w.shape[0], 1))) if w.dtype == "f32" else None
 
 
 def _max_pool(b: Builder, node: Node) -> Value | None:
