@@ -147,12 +147,14 @@ def irfft(b: Body) -> Value:
     _one_axis(b)
     x = b.given("X")
     *lead, half, _ = b.shape(x)
+    conjugate = b.const([1, -1], x.dtype)
     if b.attr("onesided"):
         mirror = b.const(list(range(half - 2, 0, -1)))
-        conjugate = b.const([1, -1], x.dtype)
         x = b("Concat", x, b("Mul", b("Gather", x, mirror, axis=len(lead)), conjugate), axis=len(lead))
-    y = b("DFT", x, None, b.const(-2), inverse=1)
-    return b("Gather", y, b.const(0), axis=len(lead) + 1)
+    # the real part of the inverse is that of the transform of the conjugates, over how many there are
+    y = b("DFT", b("Mul", x, conjugate), None, b.const(-2))
+    real = b("Gather", y, b.const(0), axis=len(lead) + 1)
+    return b("Div", real, b.const(b.shape(real)[-1], real.dtype))
 
 
 def _one_axis(b: Body) -> None:
