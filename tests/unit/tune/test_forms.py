@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,106 +15,23 @@ from nnjit.frontend import BytesSource, load
 from nnjit.lower.build import lower
 from nnjit.lower.forms import Forms, share_question
 from nnjit.lower.lowered import Lowered
-from nnjit.runtime import bridge_tuning, forming, relink
+from nnjit.runtime import forming, known, relink
 from nnjit.runtime.common_values import Refused
 from nnjit.runtime.compile import compile_plan
-from nnjit.runtime.course import CHANGE, END, KERNELS, UNITE, Course
+from nnjit.runtime.course import CHANGE, END, KERNELS, UNITE
 from nnjit.runtime.forming import Forming
 from nnjit.runtime.groups import differences, sharing
-from nnjit.runtime.local import LocalSession
 from nnjit.runtime.memory import SessionMemory
 from nnjit.runtime.pair_bench import PairBench
 from nnjit.runtime.plan import Plan
 from nnjit.runtime.session import CompilerSession, Options
 from nnjit.runtime.shares import share
-from nnjit.runtime.tuning import Tuning
-from nnjit.tune.device import DeviceFacts
+from tests.support.pairs import Pair
 from tests.support.small_models import model_of, normal, several_forms
-from tests.support.tuning_lab import WasmLab, adopt
+from tests.support.tuning_lab import WasmLab
 
-FACTS = DeviceFacts(fma_gflops=5e4, muladd_gflops=5e4, bandwidth=((1 << 30, 5e4),))
 MODEL, FEEDS = several_forms()
 SHAPES = {name: value.shape for name, value in FEEDS.items()}
-
-
-class Pair:
-    """The compiler's session and an engine's under wasmtime, over one map of the memory."""
-
-    def __init__(self, model: bytes = MODEL, feeds: dict[str, Any] = FEEDS) -> None:
-        self.feeds = feeds
-        self.session = CompilerSession(load(BytesSource(model, "m.onnx"), {}), Options())
-        shapes = {name: value.shape for name, value in feeds.items()}
-        self.prepared, _ = self.session.prepare(shapes, {})
-        self.key = self.prepared.key
-        self.engine = LocalSession(model)
-        self.load(self.plan, self.key)
-
-    @property
-    def plan(self) -> Plan:
-        assert isinstance(self.prepared.plan, Plan)
-        return self.prepared.plan
-
-    @property
-    def memory(self) -> SessionMemory:
-        assert isinstance(self.session.memory, SessionMemory)
-        return self.session.memory
-
-    def load(self, plan: Plan, key: str) -> None:
-        self.engine.load(plan)
-        self.engine.plans[key] = self.engine.plans[plan.key]
-
-    def run(self) -> dict[str, Any]:
-        return self.engine.run(self.feeds)
-
-    def course(self) -> Course:
-        made = lambda plan: Tuning(plan, lambda: self.memory, self.session.options.target, FACTS)  # noqa: E731
-        return Course(self.session, self.key, made)
-
-    def go(
-        self,
-        course: Course,
-        ratio: Callable[[dict[str, Any]], float],
-        clock: Callable[[str], float] | None = None,
-    ) -> list[dict[str, Any]]:
-        """Drives the course to its end, as the page does; what was done. Without a clock kernels are left alone."""
-        lab = WasmLab()
-        done: list[dict[str, Any]] = []
-        course.surveyed([{"step": i, "ms": 1.0} for i in range(len(self.plan.steps))])
-        for _ in range(4000):
-            todo = course.next()
-            if todo["do"] == "done":
-                return done
-            if todo["do"] == "pair":
-                found = course.forming.report(lab.pair(todo["pair"], ratio(todo["job"])))
-                done.append({"do": "pair", **found["line"]})
-            elif todo["do"] == "link":
-                linked = course.link([self.key])
-                done.append({"do": "link", "reason": linked["reason"]})
-                if not linked["reason"]:
-                    made = course.relinking.made
-                    assert made is not None
-                    done[-1]["loads"] = [i["kind"] for i in made.init if i["kind"] != "bytes"]
-                    self.load(made, self.key)
-                    done[-1].update(course.replaced())
-            elif todo["do"] == "setup":
-                if clock is None:
-                    for other in course.tuning.search.jobs:
-                        other.closed = "left alone"
-                    continue
-                job = course.tuning.by_key[todo["job"]["key"]].job
-                assert course.tuning.measured(job.ms or 1.0, lab.setup(todo["setup"]))["ok"]
-            elif todo["do"] == "trial":
-                assert clock is not None
-                report = lab.trial(todo["trial"], clock(todo["schedule"]), 1.0)
-                if course.tuning.report(report)["won"]:
-                    adoption = course.tuning.adoption(
-                        {"ok": True, **{k: report[k] for k in ("base", "mine")}}
-                    )
-                    if adoption is not None:
-                        adopt(self.engine, course.tuning, adoption, todo["trial"]["kernel"]["module"])
-                        course.tuning.adopted_now()
-                        done.append({"do": "swap"})
-        raise AssertionError("it did not end")
 
 
 def test_both_ways_of_each_node_agree() -> None:
@@ -426,21 +342,19 @@ def _other(base: Lowered) -> Lowered:
 
 
 def test_answers_are_kept_and_corrupt_ones_not_believed() -> None:
-    bridge_tuning.forget({})
-    good = bridge_tuning.form_line("Conv-1", "direct")
-    unfit = bridge_tuning.form_line("Conv-2", "winograd", "unfit")
+    known.forget({})
+    good = known.form_line("Conv-1", "direct")
+    unfit = known.form_line("Conv-2", "winograd", "unfit")
     old = good.replace('"compiler": ', '"compiler": 9')
     corrupt = [good[:-4], "null", "7", "[]", '{"question": "Conv-3"}', "\0", '{"format": 1}']
     try:
-        told = bridge_tuning.know({"own": [old, *corrupt]})
+        told = known.know({"own": [old, *corrupt]})
         assert told["own"] == 0 and told["refused"] == len(corrupt)
-        assert not bridge_tuning.KNOWN.forms and not bridge_tuning.KNOWN.unfit
-        bridge_tuning.know({"own": [good, unfit]})
-        assert bridge_tuning.KNOWN.forms == {"Conv-1": "direct"} and bridge_tuning.KNOWN.unfit == {
-            "Conv-2 winograd"
-        }
+        assert not known.KNOWN.forms and not known.KNOWN.unfit
+        known.know({"own": [good, unfit]})
+        assert known.KNOWN.forms == {"Conv-1": "direct"} and known.KNOWN.unfit == {"Conv-2 winograd"}
     finally:
-        bridge_tuning.forget({})
+        known.forget({})
 
 
 def test_an_unknown_form_is_not_lowered() -> None:
