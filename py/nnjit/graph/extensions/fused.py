@@ -67,6 +67,7 @@ def fused_matmul(b: Body) -> Value:
 
 @operator("TransposeMatMul", "A:T B:T", "Y:T", _TRANSPOSED, T=_ALL)
 def transpose_matmul(b: Body) -> Value:
+    """alpha * A' B', either factor with its last two axes exchanged"""
     return _product(b)
 
 
@@ -95,6 +96,7 @@ def _transposed(b: Body, x: Value, swap: int, batch: int) -> Value:
     "activation_axis:int", T=_ALL,
 )  # fmt: skip
 def fused_matmul_activation(b: Body) -> Value:
+    """activation(alpha * A' B')"""
     y, name = _product(b), b.attr("activation")
     if name == "Softmax":
         return b("Softmax", y, axis=b.attr("activation_axis", -1))
@@ -107,6 +109,7 @@ def fused_matmul_activation(b: Body) -> Value:
     "activation_gamma:float", T=f"{_ALL} u32 u64 i32 i64",
 )  # fmt: skip
 def fused_gemm(b: Body) -> Value:
+    """activation(Gemm(A, B, C))"""
     attrs = {k: b.attr(k) for k in ("transA", "transB", "alpha", "beta")}
     y = b("Gemm", b.given("A"), b.given("B"), b.maybe("C"), **attrs)
     return activated(b, y, b.attr("activation", ""), _named(b))
@@ -141,6 +144,7 @@ def nhwc_fused_conv(b: Body) -> Value:
 
 @operator("NhwcConv", "X:T W:T B:T?", "Y:T", _WINDOW, T="f32 f16 f64")
 def nhwc_conv(b: Body) -> Value:
+    """Conv of images with their channels last"""
     return channels_last(b, _conv(b, channels_first(b, b.given("X"))))
 
 
@@ -149,6 +153,7 @@ def nhwc_conv(b: Body) -> Value:
     "kernel_shape:ints! auto_pad:str=NOTSET pads:ints strides:ints dilations:ints ceil_mode:int=0", T="i8 u8",
 )  # fmt: skip
 def nhwc_max_pool(b: Body) -> Value:
+    """MaxPool of images with their channels last"""
     return channels_last(b, b("MaxPool", channels_first(b, b.given("x")), **b.node.attrs))
 
 
@@ -184,6 +189,7 @@ def channels_last(b: Body, x: Value) -> Value:
 
 @operator("BiasAdd", "X:T bias:T skip:T", "Y:T", T="f32 f16")
 def bias_add(b: Body) -> Value:
+    """X + bias + skip"""
     return b("Add", b("Add", b.given("X"), b.given("bias")), b.given("skip"))
 
 
@@ -254,6 +260,7 @@ _NORM = "groups:int! activation:int! epsilon:float=1e-5 channels_last:int=1"
 
 @operator("GroupNorm", "X:T gamma:M beta:M", "Y:T", _NORM, T="f32 f16", M="f32 f16")
 def group_norm(b: Body) -> Value:
+    """GroupNormalization of images with their channels last, or first; then x sigmoid(x) if asked for"""
     return _group_norm(b, b.given("X"))
 
 

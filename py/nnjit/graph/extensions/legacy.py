@@ -35,6 +35,7 @@ def parametric_softplus(b: Body) -> Value:
 
 @operator("Scale", "input:T", "output:T", "scale:float=1.0", domain="", T=_T)
 def scale(b: Body) -> Value:
+    """scale x"""
     x = b.given("input")
     return b("Mul", x, b.const(b.attr("scale"), x.dtype))
 
@@ -70,4 +71,5 @@ def crop(b: Body) -> Value:
     "DynamicSlice", "data:T starts:I ends:I axes:I?", "output:T", domain="", T=f"{_T} i32 i64", I="i32 i64"
 )
 def dynamic_slice(b: Body) -> Value:
+    """Slice"""
     return b("Slice", b.given("data"), b.given("starts"), b.given("ends"), b.maybe("axes"))

@@ -70,6 +70,7 @@ def _binary(op: str) -> Expansion:
         c = dequantised(b, b.given("B"), b.given("B_scale"), b.maybe("B_zero_point"))
         return quantised(b, b(op, a, c), b.given("C_scale"), b.maybe("C_zero_point"), b.given("A").dtype)
 
+    expansion.__doc__ = f"{op} of two quantised tensors, bytes in and out"
     return expansion
 
 
@@ -84,11 +85,13 @@ def _unary(b: Body, op: str, **attrs: Any) -> Value:
 
 @operator("QLinearSigmoid", _UNARY, "Y:T", T=BYTES)
 def qlinear_sigmoid(b: Body) -> Value:
+    """Sigmoid, bytes in and out"""
     return _unary(b, "Sigmoid")
 
 
 @operator("QLinearLeakyRelu", _UNARY, "Y:T", "alpha:float=0.01", T=BYTES)
 def qlinear_leaky_relu(b: Body) -> Value:
+    """LeakyRelu, bytes in and out"""
     return _unary(b, "LeakyRelu", alpha=b.attr("alpha"))
 
 
@@ -113,12 +116,14 @@ def qlinear_softmax(b: Body) -> Value:
     "QLinearAveragePool", _POOL, "Y:T", f"{_WINDOW} count_include_pad:int=0 channels_last:int=0", T=BYTES
 )
 def qlinear_average_pool(b: Body) -> Value:
+    """AveragePool, channels first or last"""
     window = {k: v for k, v in b.node.attrs.items() if k != "channels_last"}
     return _pooled(b, "AveragePool", **window)
 
 
 @operator("QLinearGlobalAveragePool", _POOL, "Y:T", "channels_last:int=0", T=BYTES)
 def qlinear_global_average_pool(b: Body) -> Value:
+    """GlobalAveragePool, channels first or last"""
     return _pooled(b, "GlobalAveragePool")
 
 
@@ -136,6 +141,7 @@ def _pooled(b: Body, op: str, **attrs: Any) -> Value:
     "axes:ints! keepdims:int!", T=BYTES,
 )  # fmt: skip
 def qlinear_reduce_mean(b: Body) -> Value:
+    """ReduceMean, bytes in and out"""
     x = b.given("data")
     wide = dequantised(b, x, b.given("data_scale"), b.maybe("data_zero_point"))
     y = b("ReduceMean", wide, b.const(b.attr("axes")), keepdims=b.attr("keepdims"))
@@ -159,6 +165,7 @@ def qlinear_concat(b: Body) -> Value:
     "Z:T", T=BYTES,
 )  # fmt: skip
 def qlinear_where(b: Body) -> Value:
+    """Where; an operand that has the result's own scale is taken as it is"""
     scale, zero = b.given("z_scale"), b.given("z_zero_point")
     x, y = (
         requantised(b, b.given(n), b.given(f"{n.lower()}_scale"), b.given(f"{n.lower()}_zero_point"), scale,
@@ -183,4 +190,5 @@ def quantize_linear(b: Body) -> Value:
     "DequantizeLinear", "x:T x_scale:F x_zero_point:T?", "y:F", "axis:int", F="f32 f16", T=f"{_NARROW} i32"
 )
 def dequantize_linear(b: Body) -> Value:
+    """ONNX's own, whose scale may have one element of any rank"""
     return dequantised(b, b.given("x"), b.given("x_scale"), b.maybe("x_zero_point"), b.attr("axis", 1))

@@ -73,6 +73,7 @@ def dynamic_quantize_matmul(b: Body) -> Value:
     T1=BYTES, T2=BYTES, F="f32 f16",
 )  # fmt: skip
 def matmul_integer_to_float(b: Body) -> Value:
+    """A B of bytes, times both scales, plus the bias"""
     zeros = [maybe_one(b, b.maybe(f"{n}_zero_point")) for n in "ab"]
     scales = [one(b, b.given(f"{n}_scale")) for n in "ab"]
     x, w = b.given("A"), b.given("B")
@@ -110,4 +111,5 @@ def _per_direction(b: Body, x: Value) -> Value:
 
 @operator("MatMulInteger16", "A:T1 B:T2", "Y:i32", T1="i16", T2="i16")
 def matmul_integer16(b: Body) -> Value:
+    """A B of integers of 16 bits, summed in 32"""
     return b("MatMul", b.cast(b.given("A"), "i32"), b.cast(b.given("B"), "i32"))

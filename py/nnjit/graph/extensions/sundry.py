@@ -16,6 +16,7 @@ _ANY = f"{_INTEGERS} f16 f32 f64 bool string"
 
 @operator("Pad", "data:T pads:i64 value:T?", "output:T", "mode:str=constant", T="f16 f32 f64")
 def pad(b: Body) -> Value:
+    """Pad, as of opset 11"""
     pads = b.given("pads")
     return b(
         "Pad", b.given("data"), b.reshape(pads, (pads.size or 0,)), b.maybe("value"), mode=b.attr("mode")
@@ -24,11 +25,13 @@ def pad(b: Body) -> Value:
 
 @operator("Trilu", "X:T k:i64?", "Y:T", "upper:int=1", T=f"{FLOATS} f64 {_INTEGERS} bool")
 def trilu(b: Body) -> Value:
+    """Trilu"""
     return b("Trilu", b.given("X"), b.maybe("k"), upper=b.attr("upper"))
 
 
 @operator("Range", "start:T limit:T delta:T?", "Y:T", T="f32 f64 i16 i32 i64")
 def range_(b: Body) -> Value:
+    """Range, by 1 where no step is given"""
     start, limit, delta = b.given("start"), b.given("limit"), b.maybe("delta")
     delta = b.const(1, start.dtype) if delta is None else b.reshape(delta, ())
     return b("Range", b.reshape(start, ()), b.reshape(limit, ()), delta)
@@ -50,6 +53,7 @@ def unique(b: Body) -> list[Value]:
 
 @operator("GatherND", "data:T indices:I", "output:T", T=_ANY, I="i32 i64")
 def gather_nd(b: Body) -> Value:
+    """GatherND, also by indices of 32 bits"""
     return b("GatherND", b.given("data"), b.cast(b.given("indices"), "i64"))
 
 
@@ -72,6 +76,7 @@ def cdist(b: Body) -> Value:
     T=f"{_INTEGERS} f16 f32 f64", U="f16 f32 f64",
 )  # fmt: skip
 def grid_sample(b: Body) -> Value:
+    """GridSample of images, modes under their first names"""
     mode = {"bilinear": "linear", "bicubic": "cubic"}.get(b.attr("mode"), b.attr("mode"))
     attrs = {"padding_mode": b.attr("padding_mode"), "align_corners": b.attr("align_corners")}
     return b("GridSample", b.given("X"), b.given("Grid"), mode=mode, **attrs)
