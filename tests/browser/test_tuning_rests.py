@@ -35,11 +35,11 @@ BATTERY = """async () => {
   const low = { charging: false, level: 0.2 };
   for (const battery of [low, { ...low, charging: true }, { ...low, level: 0.9 }, null]) {
     Object.defineProperty(navigator, 'getBattery', { configurable: true, value: battery && (async () => battery) });
-    found.push(await restReason());
+    found.push(await restReason({ lowBattery: 0.25 }));
   }
   const none = () => Promise.reject(new Error('not here'));
   Object.defineProperty(navigator, 'getBattery', { configurable: true, value: none });
-  found.push(await restReason());
+  found.push(await restReason({ lowBattery: 0.25 }));
   delete navigator.getBattery;
   return found;
 }"""

@@ -4,7 +4,7 @@ import { arrival, arrivalHere, arrived } from '../engine/arrival.js';
 
 /** @typedef {import('../engine/arrival.js').Arriving} Arriving */
 
-/** ms that a piece is expected to take until one has been timed. */
+/** ms that a piece is expected to take until one has been timed. Python, which reads the file, cannot say: it waits in the call. */
 const FIRST_GUESS = 20;
 
 /** Each time that the stream is waited for instead, a piece is expected to take this part of what it took. */

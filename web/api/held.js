@@ -12,7 +12,10 @@ const LEAST = 1 << 20;
 /** The part of the device's memory (in GiB; 4 where the browser does not tell) that a model may take meanwhile. */
 const PART = 1 / 8;
 
-/** Putting away takes the page's thread from a session that is being made: it waits until none has been for so many ms. */
+/**
+ * Putting away takes the page's thread from a session that is being made: it waits until none has been for so many ms. Like
+ * the two above it is needed before there is a compiler to ask.
+ */
 const QUIET_MS = 200;
 
 let making = 0;

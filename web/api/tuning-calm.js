@@ -1,10 +1,7 @@
 // When the tuner rests: while the page is hidden or the battery low, and, beside a stream of inferences, between two
 // pieces of Python's work, which runs on the cores that they use. The numbers are Python's (tune/policy.py, STREAM).
 
-/** @typedef {{streamMs: number, shortMs: number, spacing: number, spacingMs: number, restMs: number, longRestMs: number, surveyMs: number, streamSurveyMs: number, watchMs: number, mayMs: number, part: number}} StreamPolicy */
-
-/** On battery below this level nothing is tuned. */
-const LOW_BATTERY = 0.25;
+/** @typedef {{streamMs: number, shortMs: number, spacing: number, spacingMs: number, restMs: number, longRestMs: number, surveyMs: number, streamSurveyMs: number, watchMs: number, mayMs: number, part: number, lowBattery: number}} StreamPolicy */
 
 export class Calm {
   #lastRun = { at: -Infinity, ms: 0 };
@@ -61,11 +58,11 @@ export class Calm {
   }
 }
 
-/** Why now is no time to tune, or ''. @returns {Promise<string>} */
-export async function restReason() {
+/** Why now is no time to tune, or ''. @param {{lowBattery: number}} policy @returns {Promise<string>} */
+export async function restReason({ lowBattery }) {
   if (globalThis.document?.visibilityState === 'hidden') return 'the page is hidden';
   const battery = await /** @type {any} */ (navigator).getBattery?.().catch(() => null);
-  return battery && !battery.charging && battery.level < LOW_BATTERY ? 'the battery is low' : '';
+  return battery && !battery.charging && battery.level < lowBattery ? 'the battery is low' : '';
 }
 
 /** @param {number} ms @returns {Promise<void>} */

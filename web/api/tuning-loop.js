@@ -307,7 +307,7 @@ export class TuningLoop {
   async #wake() {
     const { signal, tuned: { progress } } = this;
     for (;;) {
-      const why = await restReason();
+      const why = await restReason(this.#policy);
       if (signal.aborted || (!why && progress.reason === PAUSES)) return;
       progress.rests(why);
       if (!why) return;

@@ -39,6 +39,8 @@ STREAM = {
     "watchMs": 1000.0,
     # what one thing may take the lab of what inferences may still wait: a kernel that is laid out is to be tried, too
     "part": 0.3,
+    # on battery below this level nothing is tuned
+    "lowBattery": 0.25,
 }
 """How the page keeps Python's work away from a stream of inferences."""
 EARLY = 0.15

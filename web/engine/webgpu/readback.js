@@ -15,6 +15,7 @@ import { nextTask } from './wait.js';
  */
 
 const READ = 1; // GPUMapMode.READ
+/** How long the browser's GPU process takes for a piece is its own business, not a plan's: `bench --gpu readback` times others. */
 const PIECE = 4 << 20;
 /** Pieces under way at a time: the memory they come through stays warm and small. */
 const MOST = 16;

@@ -9,7 +9,9 @@ import { wholeWords } from './stored.js';
 /** A tensor's bytes as the device stores them. @typedef {{buffer: GPUBuffer, data: Uint8Array}} Tensor */
 
 const WRITE = 2; // GPUMapMode.WRITE
+/** Large enough that a message a piece does not count, small enough that the first is on its way soon. */
 const PIECE = 1 << 20;
+/** Buffers that stay mapped: 16 MB of memory that browser and page share, whatever the plan. */
 const MOST = 16;
 
 /** Pieces of a plan, kept from one run to the next. */
