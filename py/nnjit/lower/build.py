@@ -240,7 +240,7 @@ class Build(Kernels):
         assert out.shape is not None
         c.value = fewer(ctx.inside[out]) if c.combine == "sum" else ctx.inside[out]
         once = all(n.once for n in r.nodes)
-        layout = Layout.row_major(out.shape) if out in self.outputs else preferred(r, c, self.tensors)
+        layout = Layout.row_major(out.shape) if self._leaves(out) else preferred(r, c, self.tensors)
         if anchor.op == "Conv" and out not in self.outputs and other_readers(out):
             rule = "rows" if layout.dense else "channels"
             asked = self.form(anchor, rule, ("channels", "rows"), ORDER, repr([n.op for n in out.users]))
@@ -253,6 +253,11 @@ class Build(Kernels):
         else:
             buffer = self.buffer(out, layout, once)
         self.emit(ctx, c, out.dtype, buffer, layout, list(r.nodes), once)
+
+    def _leaves(self, v: Value) -> bool:
+        """Whether `v` is an output of the graph, or one under another shape, which row-major order saves a copy."""
+        same = (u.outputs[0] for u in v.users if u.op in ("Reshape", "Squeeze", "Unsqueeze", "Flatten"))
+        return v in self.outputs or any(x in self.outputs for x in same)
 
     def _outputs(self) -> None:
         """Graph outputs get buffers of their own, in row-major order."""
