@@ -71,6 +71,6 @@ def rotary_embedding(b: Body) -> Value:
         at = b.reshape(at, (1, length))
     elif places != (batch, length):
         b.fail("position_ids is neither one number nor one for each row", [batch, length], list(places))
-    turns = [b("Gather", table, at, axis=0) for table in (cos, sin)]
-    y = rotated(b, x, *turns, bool(b.attr("interleaved")), len(shape) - 2)
+    cos, sin = b("Gather", cos, at, axis=0), b("Gather", sin, at, axis=0)
+    y = rotated(b, x, cos, sin, bool(b.attr("interleaved")), len(shape) - 2)
     return b.reshape(y, shape)
