@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto
 
-from tests.conformance import known, outcome
+from tests.conformance import known, others, outcome
 from tests.conformance.cases import Case, load_cases, nodes
 from tests.conformance.outcome import Outcome
 
@@ -67,7 +67,7 @@ def write_table(path: Path, results: Path) -> None:
         since = ", ".join(map(str, sorted(row.since)))
         types = " ".join(sorted(row.types))
         text += f"| {name} | {since} | {types} | {row.place()} | {row.passed} of {row.cases} |\n"
-    path.write_text(text + not_passed(cases, by_id))
+    path.write_text(others.placed(text + not_passed(cases, by_id)))
 
 
 def peer_line(path: Path) -> str:
