@@ -44,6 +44,8 @@ SWIFTSHADER = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--
 GRACE = 30.0
 BLANK = b'<!doctype html><meta charset="utf-8"><title>nnjit test</title><link rel="icon" href="data:,">'
 START_PAGE = "~/blank.html"
+# How much slower than it is a page's own thread is made, to find tests that depend on its speed.
+SLOWER = float(os.environ.get("NNJIT_SLOW_PAGES", "1"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -191,6 +193,8 @@ def new_page(browsers: Browsers, server: Server) -> NewPage:
         context = browsers.get(kind).new_context(base_url=server.url, **options)
         context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
+        if SLOWER > 1:
+            context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": SLOWER})
         errors: list[str] = []
         page.on("console", lambda m: errors.append(f"console: {m.text}") if m.type == "error" else None)
         page.on("pageerror", lambda e: errors.append(f"uncaught: {e}"))
