@@ -1,4 +1,4 @@
-"""Splices the body of an If into the graph around it, once its condition is known."""
+"""Splices a body into the graph around it: of an If whose condition is known, of a turn of a Loop or Scan."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .ir import Node, Value
 def inline(
     body: onnx.GraphProto, captures: Mapping[str, Value], fresh: Callable[[str], str]
 ) -> tuple[list[Node], list[Value]]:
-    """(nodes, outputs) of a body without inputs, in newest-opset form; its names get fresh ones."""
-    known: dict[str, Value] = dict(captures)
-    for tensor in body.initializer:
-        known[tensor.name] = Value.constant(fresh(tensor.name), protos.tensor_to_numpy(tensor))
+    """(nodes, outputs) of a body in newest-opset form; its names get fresh ones. `captures`: what it reads and does not
+    make, its inputs among them, and constants that are there already."""
+    known = dict(captures)
+    known.update(weights(body, fresh, known))
     nodes: list[Node] = []
     for proto in body.node:
         attrs = {a.name: protos.attribute_value(a) for a in proto.attribute}
@@ -43,6 +43,17 @@ def inline(
         )
         nodes.append(node)
     return nodes, [known[o.name] for o in body.output]
+
+
+def weights(
+    body: onnx.GraphProto, fresh: Callable[[str], str], known: Mapping[str, Value] | None = None
+) -> dict[str, Value]:
+    """The constants of a body by its names, but for those that are known."""
+    return {
+        t.name: Value.constant(fresh(t.name), protos.tensor_to_numpy(t))
+        for t in body.initializer
+        if t.name not in (known or {})
+    }
 
 
 def outer_names(graph: onnx.GraphProto) -> list[str]:

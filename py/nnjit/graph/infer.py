@@ -13,7 +13,9 @@ from .bodies import inline
 from .expanding import expand
 from .fold import deterministic, fold_node
 from .ir import Const, Graph, Node, Value
+from .lists import Lists
 from .shapes import infer_node
+from .unrolling import unroll
 
 
 def infer(graph: Graph) -> Graph:
@@ -22,8 +24,14 @@ def infer(graph: Graph) -> Graph:
     return graph
 
 
-def infer_nodes(graph: Graph, nodes: list[Node]) -> list[Node]:
-    """Infers, expands and folds nodes in topological order; returns the ones that are left."""
+def infer_nodes(graph: Graph, nodes: list[Node], lists: Lists | None = None) -> list[Node]:
+    """Infers, expands and folds nodes in topological order; returns the ones that are left. `lists`: what is known of
+    sequences that earlier nodes have made."""
+
+    def settle(graph: Graph, nodes: list[Node]) -> list[Node]:
+        return infer_nodes(graph, nodes, lists)
+
+    lists = Lists(graph, settle) if lists is None else lists
     kept: list[Node] = []
     todo = nodes[::-1]
     while todo:
@@ -33,7 +41,9 @@ def infer_nodes(graph: Graph, nodes: list[Node]) -> list[Node]:
             todo += _splice(graph, node, body)[::-1]
             continue
         infer_node(node)
-        made = expand(graph, node, infer_nodes)
+        made = expand(graph, node, settle)
+        made = unroll(graph, node, settle, lists.held) if made is None else made
+        made = lists.resolve(node) if made is None else made
         if made is not None:
             kept += made
             continue
