@@ -17,7 +17,7 @@ REMEMBERED = 8
 """Requests that a new one is compared with."""
 STEP = 16
 """Capacities are multiples of it, from it on: tiles of kernels fit them."""
-WASTE = 1.5
+WASTE = 1.25
 """A plan may be larger than what n needs as long as it does at most so much more than an exact one for n ..."""
 LITTLE = 3e7
 """... or so many multiply-adds more, about 1 ms."""

@@ -66,6 +66,7 @@ class Walk:
         self._cleaned: dict[Value, tuple[Value, int, float]] = {}
         """By a value of the new graph: the same with a number beyond n, the axis and the number."""
         self.work = Work({})
+        self._once: set[Value] = set()
         for value in graph.inputs:
             axes = {axis: self.growth(Length(1, b), 0.0) for axis, b in sizes.get(value.name, {}).items()}
             shape = value.shape
@@ -119,6 +120,10 @@ class Walk:
         """Adds what one node costs."""
         if made.value is None or made.value.const is not None or made.value.shape is None:
             return
+        given = [x.value for x in inputs if x is not None]
+        if given and all(v is not None and (v.const is not None or v in self._once) for v in given):
+            self._once.add(made.value)  # made when the plan is loaded
+            return
         first, second = inputs[0] if inputs else None, inputs[1] if len(inputs) > 1 else None
         dims, each = made.dims(), ELEMENT
         if node.op in ("MatMul", "Gemm", "MatMulNBits", "MatMulInteger") and first is not None:
@@ -139,7 +144,9 @@ class Walk:
     def _cleaner(self, x: Extent) -> Extent:
         """x after what lies beyond it has been filled for another reader, if that was anything: one kernel makes it so
         for all that come later."""
-        value, axis, fill = self._cleaned.get(x.value, (None, 0, 0.0)) if x.value is not None else (None, 0, 0.0)
+        value, axis, fill = (
+            self._cleaned.get(x.value, (None, 0, 0.0)) if x.value is not None else (None, 0, 0.0)
+        )
         if value is None or axis not in x.axes or x.axes[axis].rest is not None:
             return x
         return Extent(value, {**x.axes, axis: Growth(x.axes[axis].length, fill)})
