@@ -121,7 +121,10 @@ def test_what_is_beyond_n_may_be_anything() -> None:
     weights = {"w": normal(1, 5, 1), "axes": np.array([1])}
     nodes[1] = node("MatMul", ["r_t", "r"], ["y"])
     nodes.insert(1, node("Transpose", ["r"], ["r_t"], perm=[0, 2, 1]))
-    feeds = lambda n: {"x": np.abs(normal(2, n, 5)) + np.float32(0.5)}  # noqa: E731
+
+    def feeds(n: int) -> Feeds:
+        return {"x": np.abs(normal(2, n, 5)) + np.float32(0.5)}
+
     agree(built(nodes, feeds(6), weights, ["y", "m", "top", "p", "which"]), feeds)
 
 
@@ -144,7 +147,10 @@ def test_shapes_are_arithmetic_on_n() -> None:
         "one": np.array(1), "zero": np.array(0), "zero_axis": np.array([0]), "b1": np.array([1]),
         "three": np.array([3]), "four": np.array([4]), "minus": np.array([-1]), "flat": np.array([-1, 12]),
     }  # fmt: skip
-    feeds = lambda n: {"x": normal(1, n, 12)}  # noqa: E731
+
+    def feeds(n: int) -> Feeds:
+        return {"x": normal(1, n, 12)}
+
     room = agree(built(nodes, feeds(6), weights, ["y", "t", "places", "dims", "rows"]), feeds)
     assert room.outputs["t"] == [(2, 1, 0)] and "dims" not in room.outputs
 
@@ -184,7 +190,10 @@ def test_past_keys_grow_by_what_is_new() -> None:
     ],
 )
 def test_what_can_not_be_masked_is_refused(operator: Any, why: str) -> None:
-    feeds = lambda n: {"x": normal(1, 3, n)}  # noqa: E731
+
+    def feeds(n: int) -> Feeds:
+        return {"x": normal(1, 3, n)}
+
     weights = {"mixed": np.array([2, -1]), "fixed": normal(6), "kernel": normal(2, 3, 3)}
     with pytest.raises(NoRoom, match=why):
         room_of(built([operator], feeds(6), weights, ["y"]), feeds, 6, 24)

@@ -53,7 +53,8 @@ def test_a_family_has_room(name: str, symbols: tuple[str, ...]) -> None:
     growing = moved(shapes(longer(feeds, axes, 1)), shapes(feeds))
     assert growing is not None
     capacity = 2 * max(feeds[f].shape[i] for f, at in axes.items() for i in at) // 8 * 8 + 8
-    for passes in ([], None):
+    both: tuple[list[Any] | None, ...] = ([], None)
+    for passes in both:
         room = make_room(model, shapes(feeds), growing, capacity, passes=passes)
         here = room.n_of(shapes(feeds))
         assert here is not None and room.least <= here < room.most

@@ -42,7 +42,9 @@ class Probe:
         self.results: Sequence[Value | None] | None = (
             [found] if isinstance(found, Value) else None if found is None else list(found)
         )
-        self.places = {id(v): ("input", i) for i, v in enumerate(self.inputs) if v is not None}
+        self.places: dict[int, tuple[Any, ...]] = {
+            id(v): ("input", i) for i, v in enumerate(self.inputs) if v is not None
+        }
         self.places |= {
             id(v): ("made", i, j) for i, made in enumerate(self.nodes) for j, v in enumerate(made.outputs)
         }
