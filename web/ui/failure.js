@@ -22,6 +22,7 @@ const TITLES = {
   MISSING_EXTERNAL_DATA: 'Part of the model is in another file',
   UNSUPPORTED_OPSET: 'The model speaks a newer dialect of ONNX',
   UNKNOWN_OPERATOR: 'The model uses an operator that ONNX does not define',
+  UNSUPPORTED_OPERATOR: 'The model uses an operator in a form that nnjit does not know',
   INVALID_GRAPH: 'The model contradicts itself',
   SHAPE: 'These sizes do not fit together',
   DTYPE: 'This type does not fit here',
