@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from nnjit.devtools import records_api
+from nnjit.devtools import records_api, records_published
 from nnjit.devtools.httpd import Server
 from nnjit.devtools.records_sqlite import SqliteDatabase
 from nnjit.devtools.records_store import Store
@@ -172,7 +172,7 @@ def test_a_session_reports_only_when_told_and_another_finds_it(
     new_page: Any, server: Server, database: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From tuning to the wire to the next visitor, with all that lies between."""
-    monkeypatch.setattr(records_api, "REFRESH_SECONDS", 0.0)  # how old answers may be
+    monkeypatch.setattr(records_published, "REFRESH_SECONDS", 0.0)  # how old answers may be
     weights = {"w": np.random.default_rng(1).standard_normal((48, 40)).astype(np.float32)}
     nodes = [helper.make_node("MatMul", ["secret_x", "w"], ["secret_y"], "secret_node")]
     assert database.records is not None

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from nnjit.devtools import records_api
+from nnjit.devtools import records_published
 from nnjit.devtools.httpd import Server
 from nnjit.devtools.records_api import MAX_BODY, MAX_RECORDS, PREFIX, Answer, Rates, RecordsApi, Request
 from nnjit.devtools.records_limits import Buckets, network_of
@@ -115,7 +115,7 @@ def test_a_shard_is_named_by_its_content_and_kept_for_ever(api: RecordsApi, cloc
 def test_large_classes_are_split_by_the_keys_first_digit(
     api: RecordsApi, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(records_api, "ONE_SHARD", 10)
+    monkeypatch.setattr(records_published, "ONE_SHARD", 10)
     many = [record(6, 0.5, spec_number=i) for i in range(40)]
     post(api, report(*many))
     shards = pointer(api)

@@ -44,7 +44,7 @@ def test_shipped_records_are_read_and_left_alone(tmp_path: Path, env: Environmen
     text = "# of a fast machine\n" + encode_lines([record(4), record(5)]) + "{}\n" * 5
     shipped.write_text(text)
     api = open_records(tmp_path, "", env, said.append)
-    assert api is not None and api.shipped[DEVICE] == [record(4), record(5)]
+    assert api is not None and api.published.shipped[DEVICE] == [record(4), record(5)]
     assert len(said) == 4 and "2 more" in said[-1]
     api.store.report(network(1), [record(6)])
     api.store.database.close()
