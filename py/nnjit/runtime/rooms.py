@@ -6,12 +6,13 @@ the graph refuses is remembered, so that it is tried once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from ..graph.model import Model
-from ..graph.room import NoRoom, Room, Shapes, begun, make_room, moved
+from ..graph.passes import PASSES
+from ..graph.room import Growing, NoRoom, Room, Shapes, begun, make_room, moved
 
 REMEMBERED = 8
 """Requests that a new one is compared with."""
@@ -52,25 +53,8 @@ class Rooms:
         name, axes = next(iter(growing.items()))
         axis, offset = next(iter(axes.items()))
         n = shapes[name][axis] - offset
-        slack = max(0, *(b for axes in growing.values() for b in axes.values()))
-
-        def make(capacity: int) -> Room:
-            return make_room(model, shapes, growing, capacity, dims, values, passes)
-
-        passes: list[Any] | None = []
         try:
-            first = make(_rounded(n + slack))
-            if first.most < n:
-                first = make(_rounded(n + slack + n - first.most))
-            if first.least > n or first.most < n:
-                raise NoRoom(f"it would serve {first.least} to {first.most} and not {n}")
-            exact, capacity = first.work.exact(n), first.capacity
-            for more in _capacities(capacity):
-                if first.work.full(more) > max(WASTE * exact, exact + LITTLE):
-                    break
-                capacity = more
-            passes = None
-            room = make(capacity)
+            room = self._chosen(lambda c: make_room(model, shapes, growing, c, dims, values, []), n, growing)
         except NoRoom as refusal:
             self.refused[_family(shapes, growing, fixed)] = str(refusal)
             raise
@@ -79,7 +63,23 @@ class Rooms:
             least += 1
         if least > n or room.most <= n:
             raise NoRoom("work grows so fast with n that a plan for each shape is better")
-        return replace(room, least=least)
+        return replace(room.through(PASSES), least=least)
+
+    def _chosen(self, make: Callable[[int], Room], n: int, growing: Growing) -> Room:
+        """The room of the largest capacity that is worth it. A decoder's is the farthest: that is tried first."""
+        needed = n + max(0, *(b for axes in growing.values() for b in axes.values()))
+        capacities = _capacities(needed)
+        room = make(capacities[-1])
+        exact = room.work.exact(n)
+        allowed = max(WASTE * exact, exact + LITTLE)
+        capacity = max([c for c in capacities if room.work.full(c) <= allowed], default=capacities[0])
+        if capacity != room.capacity:
+            room = make(capacity)
+        if room.most < n:  # a length inside of the model is longer than any input's
+            room = make(_rounded(needed + n - room.most))
+        if not room.least <= n <= room.most:
+            raise NoRoom(f"it would serve {room.least} to {room.most} and not {n}")
+        return room
 
     def refuse(self, shapes: Shapes, fixed: str, why: str) -> NoRoom:
         """Remembers that these shapes can't have room."""

@@ -7,7 +7,7 @@ input, n, and what of its inputs and outputs belongs to a given n. docs/room.md 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from . import attention, elementwise, more, moves, sums  # noqa: F401 - for thei
 from .extent import Length, NoRoom, Work
 from .walk import Walk
 
-__all__ = ["NoRoom", "Room", "begun", "make_room", "moved"]
+__all__ = ["Growing", "NoRoom", "Room", "Shapes", "begun", "make_room", "moved"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 Growing = Mapping[str, Mapping[int, int]]
@@ -81,6 +81,13 @@ class Room:
         for axis, factor, offset in self.outputs.get(name, ()):
             where[axis] = slice(factor * n + offset)
         return value[tuple(where)]
+
+    def through(self, passes: Sequence[Any]) -> Room:
+        """This room with its graph changed by passes."""
+        graph = self.graph
+        for step in passes:
+            graph = step(graph)
+        return replace(self, graph=mark_once(graph))
 
     def text(self) -> str:
         """`ids:1xn;mask:1xn+1;n<=63`: the requests it is for."""
@@ -161,12 +168,9 @@ def make_room(
         mark_once(graph)
         outputs = [walk.extent(v).axes for v in walk.old.outputs]
         at_capacity = {**shapes, **{v.name: v.shape or () for v in graph.inputs if v is not walk.length}}
-        for step in PASSES if passes is None else passes:
-            graph = step(graph)
-        mark_once(graph)
     except NnjitError as error:  # shapes that fit each other at n and not at the capacity
         raise NoRoom(error.message) from error
-    return Room(
+    room = Room(
         graph,
         walk.length.name,
         walk.least,
@@ -181,3 +185,4 @@ def make_room(
         walk.work,
         capacity,
     )
+    return room.through(PASSES if passes is None else passes)

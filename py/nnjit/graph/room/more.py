@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..ir import Node, Value
-from .extent import Axes, Extent, Growth, Length, NoRoom
+from .extent import Axes, Extent, Growth, Length, NoRoom, Symbol
 from .moves import from_start, integers
 from .sums import only, unknown
 from .walk import Inputs, Walk, lowest, rule
@@ -42,13 +42,25 @@ def gather_elements(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
 
 @rule("GatherND")
 def gather_nd(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
-    """Indices that grow, into data that does not."""
+    """As Gather; indices are rows of places along the first axes of the data."""
     x, at = only(inputs, 2)
-    if x.axes or at.rank - 1 in at.axes or node.attrs.get("batch_dims", 0):
-        raise NoRoom("its data grows")
-    for i in at.axes:
-        at = w.clean(at, i, 0.0)
-    return w.copy(node, [x, at], unknown(at.axes))
+    last = at.rank - 1
+    if node.attrs.get("batch_dims", 0) or last in at.axes:
+        raise NoRoom("what it gathers by grows")
+    count, axes = at.shape[last], dict(at.axes)
+    known = at.constant()
+    if known is None or not ((known >= 0) & (known < np.array(x.shape[:count]))).all():
+        for i in axes:
+            at = w.clean(at, i, 0.0)
+        if any(i in x.axes for i in range(count)):
+            dims = [x.dim(i) for i in range(count)]
+            part = [np.array([getattr(d, p) for d in dims], np.int64) for p in "ab"]
+            below = w.b("Less", [w.data(at), w.b.const(0, at.dtype)])
+            ends = w.b("Add", [w.data(at), w.numbers(Symbol(part[0], part[1], at.dtype))])
+            at = Extent(w.b("Where", [below, ends, w.data(at)]), axes)
+    grown = unknown(axes)
+    grown.update({i - count + last: g for i, g in x.axes.items() if i >= count})
+    return w.copy(node, [x, at], grown)
 
 
 @rule("OneHot")
