@@ -29,6 +29,7 @@ class Size:
     block: int = 16
     packed: bool = False
     """Queries, keys and values of one product."""
+    dtype: str = "float32"
 
     @property
     def queries(self) -> int:
@@ -41,6 +42,7 @@ class Size:
 
 SMALL = Size()
 PACKED = Size(packed=True)
+HALF = Size(dtype="float16")
 
 
 class _Graph:
@@ -55,7 +57,7 @@ class _Graph:
         return outputs[0]
 
     def weight(self, name: str, array: Any) -> str:
-        self.weights[name] = array
+        self.weights[name] = array.astype(self.size.dtype) if array.dtype.kind == "f" else array
         return name
 
     def scale(self, name: str) -> str:
@@ -67,7 +69,7 @@ class _Graph:
         if f"{name}.codes" not in self.weights:
             codes = self.rng.integers(0, 256, (rows, blocks, self.size.block // 2)).astype(np.uint8)
             spread = (0.5 + self.rng.random((rows, blocks), np.float32)) * (columns**-0.5 / 4.6)
-            self.weights |= {f"{name}.codes": codes, f"{name}.scales": spread.astype(np.float32)}
+            self.weights |= {f"{name}.codes": codes, f"{name}.scales": spread.astype(self.size.dtype)}
         return f"{name}.codes", f"{name}.scales"
 
     def product(self, x: str, name: str, columns: int, rows: int, output: str) -> str:
@@ -135,12 +137,14 @@ def decoder(size: Size = SMALL, seed: int = 3) -> bytes:
         x, normed = g.layer(n, x, normed)
     g.product(normed, "words", size.hidden, size.vocabulary, "logits")
 
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(size.dtype))
+
     def value(name: str, kind: int, *shape: str | int) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, kind, list(shape))
 
     def cache(prefix: str, length: str) -> list[onnx.ValueInfoProto]:
         return [
-            value(f"{prefix}.{n}.{part}", TensorProto.FLOAT, "batch", size.groups, length, size.depth)
+            value(f"{prefix}.{n}.{part}", kind, "batch", size.groups, length, size.depth)
             for n in range(size.layers)
             for part in ("key", "value")
         ]
@@ -150,7 +154,7 @@ def decoder(size: Size = SMALL, seed: int = 3) -> bytes:
         value("attention_mask", TensorProto.INT64, "batch", "total"), *cache("past_key_values", "past"),
     ]  # fmt: skip
     outputs = [
-        value("logits", TensorProto.FLOAT, "batch", "sequence", size.vocabulary), *cache("present", "total"),
+        value("logits", kind, "batch", "sequence", size.vocabulary), *cache("present", "total"),
     ]  # fmt: skip
     held = [numpy_helper.from_array(array, name) for name, array in g.weights.items()]
     graph = helper.make_graph(g.nodes, "decoder", inputs, outputs, held)
@@ -163,7 +167,7 @@ def feeds(size: Size, ids: Any, past: dict[str, Any] | None = None, room: int = 
     """A step: ids [b, s] after `past` (the outputs of the step before by name; None: there was none).
 
     room: the length of a cache that never grows, whose feeds this pads; 0 for one that does."""
-    empty = np.zeros((len(ids), size.groups, room, size.depth), np.float32)
+    empty = np.zeros((len(ids), size.groups, room, size.depth), size.dtype)
     parts = {
         f"{n}.{part}": past[f"present.{n}.{part}"] if past else empty
         for n in range(size.layers)

@@ -64,6 +64,8 @@ class Kernels:
         self.steps: list[Kernel | HostCall] = []
         self._packed: dict[tuple[int, int, str], Buffer] = {}
         self._padded: dict[tuple[Value, tuple[int, ...], tuple[int, ...]], Value] = {}
+        self.rows: dict[tuple[Value, tuple[int, ...]], Value] = {}
+        """Values that were widened to f32 under a shape, for the next product that wants them so."""
         self.shared = {self.tensors.place(v)[0] for v in shared_constants(graph)}
 
     def buffer(self, value: Value, layout: Layout, once: bool = False) -> Buffer:
@@ -233,6 +235,7 @@ class Kernels:
         self._packed = {k: b for k, b in self._packed.items() if b in written}
         places = self.tensors.places
         self._padded = {k: v for k, v in self._padded.items() if v in places and places[v].buffer in written}
+        self.rows = {k: v for k, v in self.rows.items() if v in places and places[v].buffer in written}
 
     def _scheduled(
         self,

@@ -20,7 +20,7 @@ from nnjit.runtime.local import LocalSession
 from tests.fuzz.contrib import CASES, Drawn, draw, fault, normal
 from tests.fuzz.families import language
 from tests.support import fused_models, genai_models
-from tests.support.genai_models import PACKED, SMALL, Size
+from tests.support.genai_models import HALF, PACKED, SMALL, Size
 from tests.support.single import native
 
 RNG = np.random.default_rng(0)
@@ -77,7 +77,7 @@ def test_schemas_are_those_of_onnxruntime() -> None:
 # -- whole models
 
 
-@pytest.mark.parametrize("size", [SMALL, PACKED], ids=["apart", "packed"])
+@pytest.mark.parametrize("size", [SMALL, PACKED, HALF], ids=["apart", "packed", "f16"])
 def test_a_decoder_of_4_bits_and_grouped_queries(size: Size) -> None:
     model = genai_models.decoder(size)
     session, past = LocalSession(model), None
@@ -86,7 +86,9 @@ def test_a_decoder_of_4_bits_and_grouped_queries(size: Size) -> None:
         past = native(model, feeds)
         found = session.run(feeds)
         for name, wanted in past.items():
-            np.testing.assert_allclose(found[name], wanted, rtol=1e-4, atol=2e-5, err_msg=name)
+            # f16 has steps of 0.004 where logits are, and rounds after each node, in whatever order they sum
+            near = {"rtol": 1e-4, "atol": 2e-5} if size is not HALF else {"rtol": 1e-2, "atol": 2e-2}
+            np.testing.assert_allclose(found[name], wanted, **near, err_msg=name)
         assert not on_the_reference(session)
     # one attention and one writing of each cache a layer, rotations one kernel each, sums inside products
     assert session.last is not None
@@ -94,7 +96,8 @@ def test_a_decoder_of_4_bits_and_grouped_queries(size: Size) -> None:
     assert sum("attention" in k for k in kernels) == size.layers
     assert sum("where" in k and "pad" in k for k in kernels) == 2 * size.layers
     assert not any("concat" in k or "copy" in k for k in kernels), kernels
-    assert len(kernels) <= 13 * size.layers + 14, kernels
+    widened = 4 * size.layers + 1 if size is HALF else 0  # rows that products read, once each
+    assert len(kernels) <= 13 * size.layers + 14 + widened, kernels
 
 
 def test_a_cache_that_does_not_grow() -> None:

@@ -105,7 +105,11 @@ def as_rows(ctx: Context, a: Value, wide: int) -> Value:
 
 
 def copied_rows(ctx: Context, a: Value, full: Sequence[int]) -> Value:
-    """A copy of `a` in f32 under the shape `full`, which may be longer in its last dimension: zeros there."""
+    """A copy of `a` in f32 under the shape `full`, which may be longer in its last dimension: zeros there. One for all
+    who want it: the products of queries, keys and values read the same rows."""
+    known = ctx.build.rows.get((a, tuple(full)))
+    if known is not None:
+        return known
     made, layout = Value(f"{a.name}/rows", "f32", tuple(full)), Layout.row_major(full)
     inner = type(ctx)(ctx.build)
     axes, idx = inner.axes(full)
@@ -114,4 +118,5 @@ def copied_rows(ctx: Context, a: Value, full: Sequence[int]) -> Value:
     buffer = ctx.build.buffer(made, layout, a.once)
     c = Computation(axes, idx, cast(value, "f32"), name="rows")
     ctx.build.emit(inner, c, "f32", buffer, layout, [a.producer] if a.producer else [], a.once)
+    ctx.build.rows[a, tuple(full)] = made
     return made
