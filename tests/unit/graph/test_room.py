@@ -204,3 +204,26 @@ def test_dims_that_moved_together() -> None:
     assert moved({"a": (1, 5), "b": (6, 2)}, {"a": (1, 7), "b": (9, 2)}) is None
     assert moved({"a": (1, 5)}, {"a": (1, 5)}) is None
     assert moved({"a": (5,)}, {"a": (1, 5)}) is None
+
+
+def test_rows_and_elements_by_their_places() -> None:
+    """GatherND from data that grows: by indices that are fed, from either end, and by those of a mask."""
+    nodes = [
+        node("GatherND", ["x", "at"], ["rows"]),
+        node("Shape", ["mask"], ["count"], start=1),
+        node("Squeeze", ["count"], ["n"]),
+        node("Range", ["zero", "n", "one"], ["places"]),
+        node("Unsqueeze", ["places", "last"], ["pairs"]),
+        node("Pad", ["pairs", "before"], ["where"]),
+        node("GatherND", ["mask", "where"], ["seen"]),
+        node("Cast", ["seen"], ["y"], to=onnx.TensorProto.FLOAT),
+    ]
+    weights = {
+        "zero": np.int64(0), "one": np.int64(1), "last": np.int64([-1]), "before": np.int64([0, 1, 0, 0])
+    }  # fmt: skip
+
+    def feeds_of(n: int) -> Feeds:
+        at = RNG.integers(-n, n, (n, 1))
+        return {"x": normal(n, 3), "at": at, "mask": RNG.integers(0, 2, (1, n))}
+
+    agree(built(nodes, feeds_of(6), weights, ["rows", "y"]), feeds_of)
