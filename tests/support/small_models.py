@@ -149,7 +149,7 @@ def several_gpu_forms() -> tuple[bytes, dict[str, Any]]:
         "w2": normal(12, 16, 1, 1), "flat": np.int64([1, -1]), "w3": normal(360, 7) / 8,
     }  # fmt: skip
     feeds = {
-        **{name: normal(1, 3, 21, 16) for name in "qkv"},
+        **{name: normal(1, 2, 9, 8) for name in "qkv"},
         "rows": normal(12, 512),
         "x": normal(1, 16, 11, 9),
     }

@@ -75,12 +75,15 @@ export class GpuLabBench {
     }
   }
 
+  /** What a sample says of the time that it was on the device, where it knows that. @param {number} took @returns {number | undefined} */
+  held = (took) => (this.clock.precise ? took : undefined);
+
   /** Finds how often it is repeated so that a reading is long enough. @param {Timed} timed @param {AbortSignal} signal @returns {Promise<number>} ms of one repetition */
   async settle(timed, signal) {
     const { sampleMs, wallMs, most } = this.policy;
     const wanted = this.clock.precise ? sampleMs : wallMs;
     timed.inner = 1;
-    timed.ms = await this.reading(timed, signal);
+    timed.ms = await this.reading(timed, signal); // the one before this was its first
     while (timed.ms * timed.inner < wanted && timed.inner < most) {
       const factor = (wanted * 1.1) / Math.max(timed.ms * timed.inner, wanted / 32);
       timed.inner = Math.min(most, Math.max(2 * timed.inner, Math.ceil(timed.inner * factor)));
@@ -102,7 +105,7 @@ export class GpuLabBench {
       const each = ms ? Math.max(ms, this.policy.grainMs / inner) : Infinity;
       const most = this.clock.precise ? this.pace.sliceMs(this.policy.pace) : Infinity;
       const count = each > most ? left : Math.min(left, Math.floor(most / each));
-      total += await this.slice(signal, count * each, () => this.clock.sample(encode, count), (took) => (this.clock.precise ? took : undefined));
+      total += await this.slice(signal, count * each, () => this.clock.sample(encode, count), this.held);
       left -= count;
     }
     return total / inner;
