@@ -12,6 +12,7 @@ from onnxruntime.quantization import QuantType
 
 from tests.browser.api_page import Api
 from tests.device.running import on_device
+from tests.support.learned_models import FLOAT, INT, classifier, features, model_of
 from tests.support.optimized_models import X, network, optimized, quantised
 from tests.support.single import native
 
@@ -33,3 +34,10 @@ def test_a_network_that_onnxruntime_fused(gpu: Api, tmp_path: Path) -> None:
     onnx.save(network(), tmp_path / "network.onnx")
     model = optimized(tmp_path / "network.onnx", ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED)
     agrees(gpu, model, {"x": X}, 1e-5)
+
+
+def test_trees(gpu: Api) -> None:
+    rng = np.random.default_rng(2)
+    feeds = {"x": features(rng)}
+    model = model_of("TreeEnsembleClassifier", feeds, [INT, FLOAT], classifier(rng), 3)
+    agrees(gpu, model, feeds, 1e-5)
