@@ -20,8 +20,8 @@ STEP = 16
 """Capacities are multiples of it, from it on: tiles of kernels fit them."""
 WASTE = 1.25
 """A plan may be larger than what n needs as long as it does at most so much more than an exact one for n ..."""
-LITTLE = 3e7
-"""... or so many multiply-adds more, about 1 ms."""
+LITTLE = 1e8
+"""... or so many multiply-adds more, about 3 ms."""
 LEAST = 2.0
 """A plan serves an n if it does at most so much more than an exact one ..."""
 SMALL = 3e8

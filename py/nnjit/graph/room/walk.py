@@ -321,6 +321,9 @@ class Walk:
             if node.op == "Transpose":
                 perm = list(node.attrs.get("perm") or range(len(shape))[::-1])
                 return self.b("Transpose", [self._filled(source, perm[axis], length, fill)], perm=perm)
+            by = finite(node.inputs[1]) if node.op in ("Mul", "Div") and fill == 0.0 else None
+            if by is not None and source.shape == shape:
+                return self.b(node.op, [self._filled(source, axis, length, fill), by])
             same = [
                 i
                 for i, d in enumerate(source.shape)
@@ -335,6 +338,14 @@ class Walk:
         found = self.b("Where", [inside, value, self.b.const(fill, value.dtype)])
         self._cleaned[value] = found, axis, fill
         return found
+
+
+def finite(value: Value | None) -> Value | None:
+    """A constant number other than 0, infinity and NaN: 0 times it is 0."""
+    if value is None or value.const is None or value.const.size != 1 or value.dtype not in FLOATS:
+        return None
+    number = float(value.const.numpy().reshape(-1)[0])
+    return value if np.isfinite(number) and number != 0 else None
 
 
 def lowest(dtype: str, sign: int = -1) -> float:
