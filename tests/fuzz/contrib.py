@@ -337,10 +337,44 @@ def quantised_rows(rng: Rng) -> Drawn:
     return Drawn("GatherBlockQuantized", operands, ["y"], attrs, frozenset({"data", "scales", "zero"}))
 
 
+# -- experts
+
+
+def experts(rng: Rng) -> Drawn:
+    count, k, hidden, inner, tokens = one(rng, 2, 4), one(rng, 1, 2), 32, 16 * one(rng, 1, 3), one(rng, 1, 6)
+    kind = one(rng, "relu", "gelu", "silu", "identity", "swiglu")
+    wide = 2 * inner if kind == "swiglu" else inner
+    attrs: dict[str, Any] = {"k": k, "activation_type": kind, "normalize_routing_weights": int(chance(rng))}
+    if kind == "swiglu":
+        attrs |= {"swiglu_fusion": 1, "activation_alpha": 1.702, "activation_beta": 1.0}
+        attrs |= {"swiglu_limit": 1.5} if chance(rng) else {}
+    shape = (tokens, hidden) if chance(rng) else (1, tokens, hidden)
+    operands: dict[str, Array | None] = {"x": normal(rng, *shape), "router": normal(rng, tokens, count)}
+    if chance(rng):
+        operands |= {
+            "w1": normal(rng, count, wide, hidden) / 6, "b1": normal(rng, count, wide) if chance(rng) else None,
+            "w2": normal(rng, count, hidden, inner) / 6, "b2": normal(rng, count, hidden) if chance(rng) else None,
+        }  # fmt: skip
+        return Drawn("MoE", operands, ["y"], attrs, frozenset({"w1", "b1", "w2", "b2"}))
+    bits, block = one(rng, 4, 8), one(rng, 0, 16)
+    for n, (rows, deep) in (("1", (wide, hidden)), ("2", (hidden, inner))):
+        scales = (count, rows, deep // block) if block else (count, rows)
+        operands[f"w{n}"] = rng.integers(0, 256, (count, rows, deep * bits // 8)).astype(np.uint8)
+        operands[f"s{n}"] = (0.5 + rng.random(scales, np.float32)) / (40 * (1 if bits == 4 else 16))
+        operands[f"b{n}"] = normal(rng, count, rows) if chance(rng) else None
+    if block:
+        attrs["block_size"] = block
+    attrs |= {"expert_weight_bits": bits}
+    # onnxruntime's 8-bit kernel makes its activations bytes
+    return Drawn("QMoE", operands, ["y"], attrs, frozenset({f"{p}{n}" for p in "wsb" for n in "12"}),
+                 tolerance=2e-5 if bits == 4 else 2e-2)  # fmt: skip
+
+
 CASES: dict[str, Callable[[Rng], Drawn]] = {
     "activation": activation, "norm": norm, "RotaryEmbedding": rotary, "MultiHeadAttention": multi_head,
     "Attention": attention, "DecoderMaskedMultiHeadAttention": decoder_masked, "GroupQueryAttention": grouped,
     "EmbedLayerNormalization": embed, "GatherBlockQuantized": quantised_rows,
+    "experts": experts,
 }  # fmt: skip
 
 

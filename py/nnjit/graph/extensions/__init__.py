@@ -9,6 +9,7 @@ kernel of its own.
 from . import (
     activations,
     embedding,
+    experts,
     fused,
     grouped,
     learned,
@@ -29,6 +30,7 @@ from .declare import EXPANSIONS, MICROSOFT, SCHEMAS, Expansion
 FAMILIES = (
     activations,
     embedding,
+    experts,
     fused,
     grouped,
     learned,
