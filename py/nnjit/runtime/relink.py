@@ -133,11 +133,7 @@ class Relinking:
         prepared.plan = made
         prepared.nodes = placement.of_plan(self.session.model, prepared.graph, made)
         self.made = self._build = self._parts = self._before = None
-        memory = self.session.memory
-        if not isinstance(memory, GpuMemory):
-            return []
-        plans = [p.plan for p in self.session.plans.values() if isinstance(p.plan, GpuPlan)]
-        return memory.keep({b.constant for plan in plans for b in plan.buffers})
+        return self.session.unread()
 
     def failed(self, reason: str) -> None:
         """The engine did not take it: its memory is free again, unless something else was placed since."""

@@ -341,6 +341,17 @@ class CompilerSession:
             if key in self.plans:
                 self.plans.move_to_end(key)
 
+    def unread(self) -> list[int]:
+        """Forgets the constants on a GPU that no plan reads any more, for the engine to free: their ids."""
+        if not isinstance(self._memory, GpuMemory):
+            return []
+        plans = [p.plan for p in self.plans.values() if isinstance(p.plan, GpuPlan)]
+        used = {b.constant for plan in plans for b in plan.buffers}
+        _, before = self._unloaded
+        if isinstance(before, GpuMemory):
+            before.keep(used)  # where the plan made last never arrives they are gone as well
+        return self._memory.keep(used)
+
     def kernel(self, key: str, step: int) -> dict[str, Any]:
         """What a step was made from and into: spec, schedule, loop nest and WebAssembly, as text."""
         plan = self.plan(key).plan

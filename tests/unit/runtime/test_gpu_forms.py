@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from nnjit.codegen import interp
@@ -39,9 +40,9 @@ TARGET = WgslTarget(invocations=64, max_shared_bytes=32768)
 class Gpu:
     """A compiler's session for a GPU."""
 
-    def __init__(self, answers: dict[str, str] | None = None) -> None:
+    def __init__(self, answers: dict[str, str] | None = None, model: bytes = MODEL) -> None:
         self.session = CompilerSession(
-            load(BytesSource(MODEL, "m.onnx"), {}), Options(provider="webgpu", gpu=TARGET)
+            load(BytesSource(model, "m.onnx"), {}), Options(provider="webgpu", gpu=TARGET)
         )
         self.session.forms = Forms(answers=answers or {})
         self.prepared, _ = self.session.prepare(SHAPES, {})
@@ -264,3 +265,21 @@ def test_what_failed_here_is_not_tried_again() -> None:
     failures = set(course.forming.failures())
     assert len(failures) == len(WAYS)
     assert gpu.course(failures.__contains__).forming.next() is None
+
+
+def test_constants_that_were_freed_do_not_come_back() -> None:
+    """A plan for other shapes was made and never arrived: what a new plan has let go meanwhile is gone all the same."""
+    model = onnx.load_from_string(MODEL)
+    for given in model.graph.input:
+        given.type.tensor_type.shape.dim[0].dim_param = f"{given.name}_0"
+    gpu = Gpu(model=model.SerializeToString())
+    course = gpu.course()
+    while (todo := course.next())["do"] != "link":
+        if todo["do"] == "pair":
+            course.forming.report({"verdict": "timed", "base": [1.0] * 7, "mine": [0.5] * 7})
+    assert not course.link([gpu.key])["reason"]
+    gpu.memory.constants["of an old plan"] = 10**6
+    gpu.session.prepare({**SHAPES, **{name: (2, *SHAPES[name][1:]) for name in "qkv"}}, {})
+    assert 10**6 in course.replaced()["free"]
+    gpu.session.settle([gpu.key])
+    assert 10**6 not in gpu.memory.constants.values()
