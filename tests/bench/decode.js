@@ -5,15 +5,20 @@ import { load } from '/t/support/libraries.js';
 
 /**
  * @typedef {{layers: number, heads: number, depth: number}} Size
- * @typedef {{ms: number[], cold: number[], createMs: number, plans: number, off: number}} Times
- *   ms: of each run; cold: the runs that waited for a plan; off: largest distance from the first library's output
+ * @typedef {{ms: number[], engineMs: number[], cold: number[], keys: string[], createMs: number, plans: number, off: number}} Times
+ *   ms: of each run; engineMs: of nnjit's in the engine; cold: the runs that waited for a plan; keys: the plans that served, as they
+ *   came; off: largest distance from the first library's output
  */
 
 /** @type {Record<string, import('../support/libraries.js').Library>} */
 const libraries = {};
 
-/** @param {string[]} names @param {number} threads @param {string} provider */
-export async function start(names, threads, provider) {
+/** ms between the sessions' creation and the first run. */
+let pauseMs = 0;
+
+/** @param {string[]} names @param {number} threads @param {string} provider @param {number} pause ms before the first run */
+export async function start(names, threads, provider, pause) {
+  pauseMs = pause;
   for (const name of names) {
     libraries[name] = await load(/** @type {any} */ (name), threads, provider);
     await libraries[name].api.ready;
@@ -44,9 +49,10 @@ async function runs(url, count, feedsOf, watched) {
     /** @type {any} */
     const session = await library.create(url);
     /** @type {Times} */
-    const times = { ms: [], cold: [], createMs: performance.now() - begin, plans: 0, off: 0 };
+    const times = { ms: [], engineMs: [], cold: [], keys: [], createMs: performance.now() - begin, plans: 0, off: 0 };
     all.push({ library, session, times, outputs: /** @type {any} */ (null) });
   }
+  await new Promise((resolve) => { setTimeout(resolve, pauseMs); });
   for (let at = 0; at < count; at++) {
     for (const each of all) {
       const { library, session, times } = each;
@@ -55,7 +61,10 @@ async function runs(url, count, feedsOf, watched) {
       const begin = performance.now();
       each.outputs = await session.run(feeds);
       times.ms.push(performance.now() - begin);
+      if (session.lastRun) times.engineMs.push(session.lastRun.engineMs);
       if (session.lastRun?.cold) times.cold.push(at);
+      const key = session.stats?.().key;
+      if (key && times.keys.at(-1) !== key) times.keys.push(key);
       times.off = Math.max(times.off, apart(each.outputs[watched].data, all[0].outputs[watched].data));
     }
   }

@@ -5,7 +5,8 @@
     python3 serve.py bench --decode tokens --layers 4 --prompt 20 --tokens 40
 
 *tokens*: a prompt, then one token a run, which is fed the keys and values of the runs before; the same tokens to
-both. *sentences*: lengths drawn from 5 to 120. Times are ms of run() with whatever it waits for, such as a plan.
+both. *sentences*: lengths drawn from 5 to 120. Times are ms of run() with whatever it waits for, such as a plan;
+*in engine*: the median without feeds and outputs.
 """
 
 from __future__ import annotations
@@ -75,15 +76,24 @@ def line(name: str, times: dict[str, Any]) -> str:
     later = ms[FIRST:]
     warm = [value for at, value in enumerate(ms) if at >= FIRST and at not in cold]
     cells = [ms[0], statistics.median(later), max(warm, default=float("nan")), max(later), sum(ms)]
-    plans = f"{times['plans']} plans, runs that waited: {sorted(cold)}" if times["plans"] else ""
+    if times["engineMs"]:
+        cells.append(statistics.median(times["engineMs"][FIRST:]))
+    waited = f"{len(cold)} of {len(ms)} waited{f', the last {max(cold)}' if cold else ''}"
+    plans = f"{times['plans']} plans, {waited}; room for {sizes(times['keys'])}" if times["plans"] else ""
     return (
         f"{name:>18s}" + "".join(f"{value:12.1f}" for value in cells) + f"   off {times['off']:.1g}   {plans}"
     )
 
 
+def sizes(keys: list[str]) -> str:
+    """The capacities of the plans that served, as they came."""
+    found = [key.split("n<=")[1].split("|")[0] for key in keys if "n<=" in key]
+    return ", ".join(dict.fromkeys(found)) or "no other shape"
+
+
 STUDIES = {"tokens": tokens, "sentences": sentences}
 HEAD = f"{'ms':>18s}" + "".join(
-    f"{name:>12s}" for name in ("first run", "median", "worst warm", "worst", "all runs")
+    f"{name:>12s}" for name in ("first run", "median", "worst warm", "worst", "all runs", "in engine")
 )
 
 
@@ -96,6 +106,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--layers", type=int, default=decoder_models.GPT2.layers)
     parser.add_argument("--prompt", type=int, default=100, help="its length; default %(default)s")
     parser.add_argument("--tokens", type=int, default=64, help="after the prompt; default %(default)s")
+    parser.add_argument(
+        "--pause",
+        type=int,
+        default=3000,
+        help="ms after the sessions were made, while the models' bytes are put away; default %(default)s",
+    )
     parser.add_argument("--backend", default="wasm", choices=("wasm", "webgpu"))
     parser.add_argument("--libraries", default=",".join(LIBRARIES))
     parser.add_argument("--out", type=Path, help="a folder for decode-DATE.json")
@@ -111,7 +127,7 @@ def main(arguments: list[str]) -> int:
                       window.bench = await import('/t/bench/decode.js');
                       await bench.start(...how);
                     }""",
-                    [options.libraries.split(","), threads, options.backend],
+                    [options.libraries.split(","), threads, options.backend, options.pause],
                 )
                 found = STUDIES[study](page, lab, options)
                 page.context.close()

@@ -10,7 +10,7 @@ def test_pinned_outputs_are_read_where_the_kernels_left_them(api: Api) -> None:
     place."""
     got = api.run(
         """async (path) => {
-          const pinned = await create(path, { preferredOutputLocation: 'cpu-pinned' });
+          const pinned = await create(path, { preferredOutputLocation: 'cpu-pinned', room: false });
           const plainly = await create(path);
           const either = await create(path, { preferredOutputLocation: { sum: 'cpu-pinned' } });
           const slow = { executionProviders: ['reference'], preferredOutputLocation: 'cpu-pinned' };

@@ -1,55 +1,40 @@
-// What one session holds in the two workers: its model in the compiler, its memory and plans in the engine.
-// Takes feeds' shapes; gives the plan for them, made anew when shapes are new or a worker had died and restarted. How a
-// plan is run: execute.js; which of those that are there serves: shelf.js.
+// The plans of one session. Takes feeds' shapes; gives the plan for them, made anew when shapes are new or a worker had died
+// and restarted. Where they are: home.js; which of those that are there serves: shelf.js; how one is run: execute.js.
 import { abortable } from './compiler-client.js';
 import { asFailure, failure } from './errors.js';
 import { log } from './env.js';
 import { execute } from './execute.js';
-import { engineDeath, getCompiler, getEngine, getGpu } from './workers.js';
-import { recall } from './device-facts.js';
-import { recallGpu } from './gpu-facts.js';
 import { beforehand } from './held.js';
+import { Home } from './home.js';
 import { Shelf, factsOf } from './shelf.js';
 import { Tensor, keep } from './tensor.js';
 import { bytesOf, fromValue, toValue } from './values.js';
+import { getCompiler, getGpu } from './workers.js';
 
 /**
  * @typedef {import('./options.js').Options} Options
  * @typedef {import('./options.js').Progress} Progress
  * @typedef {import('./sources.js').Source} Source
- * @typedef {import('./sources.js').Bytes} Bytes
  * @typedef {import('./feeds.js').Feed} Feed
  * @typedef {import('../engine/types.js').Plan} Plan
  * @typedef {import('./shelf.js').Request} Request
  * @typedef {import('./shelf.js').PlacedNode} PlacedNode
  * @typedef {import('./shelf.js').Prepared} Prepared
  * @typedef {{ready: boolean, work: Promise<() => Promise<void>>}} Staged work: resolves with what loads it
- * @typedef {{name: string, inputs: import('./feeds.js').Declared[], outputs: import('./feeds.js').Declared[],
- *   opset: Record<string, number>, nodes: number, parameterBytes: number, files: string[],
- *   static: Record<string, number[]> | null}} Description
  */
 
 /** Feeds of at most this many bytes go along when a plan is made, in case their values decide shapes. */
 const SMALL = 1024;
-let made = 0;
 
 export class Plans {
-  id = '';
+  #home;
   #shelf = new Shelf();
   /** What is compiled beside runs, or has been and is not loaded. @type {Staged | null} */
   #staged = null;
-  #compilerGeneration = 0;
-  #engineGeneration = 0;
-  /** How the session's memory was made. */
-  memory = { shared: false, threads: 1 };
   /** A plan is being compiled or loaded. */
   preparing = false;
   /** Plans made so far: a run that raised this was a cold one. */
   compiled = 0;
-  /** @type {Description} */
-  description = /** @type {any} */ (undefined);
-  /** Why the first provider asked for does not run this session; '' if it does. */
-  reason = '';
   /** Of outputs that lie where the last run left them. */
   #lease = { over: false };
   /** Nobody but runs changes the session's memory: outputs may stay there. */
@@ -57,11 +42,43 @@ export class Plans {
 
   /** @param {Source} model @param {Source[]} external @param {Options} options */
   constructor(model, external, options) {
-    this.model = model;
-    this.external = external;
+    this.#home = new Home(model, external, options);
     this.options = options;
     this.#steady = options.tune.mode === 'off';
   }
+
+  // ---- where they are ----
+
+  get id() { return this.#home.id; }
+  get model() { return this.#home.model; }
+  get external() { return this.#home.external; }
+  get memory() { return this.#home.memory; }
+  get description() { return this.#home.description; }
+  get reason() { return this.#home.reason; }
+  get sources() { return this.#home.sources; }
+  get files() { return this.#home.files; }
+  get state() { return this.#home.state; }
+
+  /** @param {Progress} progress @param {AbortSignal | null} signal */
+  open(progress, signal) {
+    return this.#home.open(progress, signal);
+  }
+
+  /** @param {string} method @param {Record<string, unknown>} args  about this session, asked of the compiler */
+  ask(method, args) {
+    return this.#home.ask(method, args);
+  }
+
+  /** Lets go of everything in both workers. @returns {Promise<number>} bytes the engine got back */
+  close() {
+    this.#shelf.clear();
+    this.#staged = null;
+    this.preparing = false;
+    this.endLease();
+    return this.#home.close();
+  }
+
+  // ---- which there are ----
 
   /** What changes the memory between runs begins, or has ended. @param {boolean} on */
   steady(on) {
@@ -75,119 +92,6 @@ export class Plans {
     this.#lease = { over: false };
   }
 
-  /** The model and its external files. */
-  get sources() {
-    return [this.model, ...this.external];
-  }
-
-  /** Every file a plan's ranges may point into: file 0 is the model, then the external files the compiler lists. */
-  get files() {
-    const named = new Map(this.external.map((source) => [source.name, source.bytes]));
-    const rest = this.description.files.slice(1).map((name) => named.get(name) ?? new Blob());
-    return [this.model.bytes, ...rest];
-  }
-
-  /**
-   * Tells the compiler where the bytes are that it was given from memory, once they have been put away.
-   * @param {string} session @param {(Bytes | null)[]} given of the model and of the external files
-   */
-  #settle(session, given) {
-    const compiler = getCompiler();
-    this.sources.forEach((source, file) => {
-      void source.settled.then(() => {
-        if (source.bytes === given[file] || !(source.bytes instanceof Blob)) return;
-        given[file] = null;
-        void compiler.rpc.call('settle', { session, file, blob: source.bytes }).catch(() => undefined); // released, or dead
-      });
-    });
-  }
-
-  /** Why a file that was on its way will not come. */
-  get #lost() {
-    return this.sources.find(({ lost }) => lost)?.lost;
-  }
-
-  /**
-   * Puts the model into both workers under a fresh name; its weights may be on their way still. Throws with neither
-   * holding anything.
-   * @param {Progress} progress @param {AbortSignal | null} signal
-   */
-  open(progress, signal) {
-    return beforehand(() => this.#open(progress, signal));
-  }
-
-  /** @param {Progress} progress @param {AbortSignal | null} signal */
-  async #open(progress, signal) {
-    const compiler = getCompiler();
-    const gpu = await this.#gpu();
-    const engine = this.options.provider === 'wasm' ? await getEngine() : undefined;
-    const id = `session-${++made}`;
-    const info = engine?.client.info;
-    const threads = Math.min(this.options.threads || info?.threads || 1, info?.threads || 1);
-    const relaxed = Boolean(info?.relaxed) && this.options.relaxed;
-    const shared = Boolean(info?.sharedMemory); // also with one thread: feeds and outputs need no messages then
-    this.memory = { shared, threads };
-    const given = this.sources.map(({ bytes }) => bytes);
-    try {
-      if (engine) await recall(signal, progress);
-      if (gpu && this.options.tune.mode !== 'off') await recallGpu(gpu.client);
-      this.description = await compiler.call(
-        'create',
-        {
-          session: id,
-          model: this.model.bytes,
-          name: this.model.name,
-          external: this.external.map(({ name, bytes }) => ({ path: name, bytes })),
-          options: {
-            provider: this.options.provider,
-            dims: this.options.dims,
-            maxPlans: this.options.maxPlans,
-            convolution: this.options.convolution,
-            strict: this.options.strict,
-            room: this.options.room,
-            whole: this.options.whole ?? false,
-            target: { simd: info?.simd ?? true, relaxed, threads, shared, dot: relaxed ? info?.dot : '' },
-            gpu: gpu?.client.facts ?? null,
-          },
-        },
-        { signal, onProgress: progress },
-      );
-      const maxPages = this.options.maxMemoryBytes && Math.ceil(this.options.maxMemoryBytes / 65536);
-      const { runOn } = this.options;
-      await engine?.client.createSession(id, { shared, threads, runOn, ...(maxPages ? { maxPages } : {}) });
-      gpu?.client.createSession(id);
-      if (this.options.tune.mode !== 'off') await compiler.call('tune.prefer', { session: id, json: '{}' });
-    } catch (error) {
-      void compiler.rpc.call('release', { session: id }).catch(() => undefined);
-      throw this.#lost ?? error;
-    }
-    this.id = id;
-    this.#settle(id, given);
-    this.#shelf.clear();
-    this.#compilerGeneration = compiler.generation;
-    this.#engineGeneration = (gpu ?? engine)?.generation ?? 0;
-  }
-
-  /** The GPU, for a session on it. Where there is none the session goes on with the provider named next. */
-  async #gpu() {
-    if (this.options.provider !== 'webgpu') return undefined;
-    try {
-      return await getGpu();
-    } catch (error) {
-      const { code, message } = asFailure(error);
-      if (code !== 'NO_GPU') throw error;
-      this.options.provider = this.options.next;
-      this.reason = message;
-      log('warning', `${message}; using ${this.options.provider} (session.backend says which ran)`);
-      return undefined;
-    }
-  }
-
-  /** Who carries out this session's plans. @returns {Promise<import('./workers.js').Engine | import('./workers.js').Gpu>} */
-  #runner() {
-    return this.options.provider === 'webgpu' ? getGpu() : getEngine();
-  }
-
   /**
    * The plan for a request, compiled and loaded if need be.
    * @param {Request} given @param {Progress} progress @param {AbortSignal | null} signal
@@ -196,16 +100,16 @@ export class Plans {
   async get(given, progress, signal) {
     const request = { ...given, exact: given.exact ?? this.#exact(given) };
     if (!this.id) await this.open(progress, signal); // an earlier attempt to open again had failed
-    else if (await this.#engineChanged()) await this.#reopen(progress, signal, request);
-    const stranded = getCompiler().generation !== this.#compilerGeneration;
-    if (this.#staged?.ready) await this.settle();
+    else if (await this.#home.changed()) await this.#reopen(progress, signal, request);
+    const { stranded } = this.#home;
+    if (this.#staged?.ready) await this.#settleFor(request);
     const usable = () => {
       const known = this.#shelf.find(request);
       return known && !(stranded && needsCompiler(known)) ? known : undefined;
     };
     let known = usable();
     if (!known && this.#staged) {
-      await this.settle();
+      await this.#settleFor(request);
       known = usable();
     }
     if (known) return known;
@@ -214,7 +118,7 @@ export class Plans {
       this.preparing = true;
       return await beforehand(() => this.#prepare(request, progress, signal));
     } catch (error) {
-      if (this.#lost) throw this.#lost;
+      if (this.#home.lost) throw this.#home.lost;
       // What earlier shapes left behind may be what does not fit: once more, alone in a fresh memory.
       if (!this.#shelf.size || !['OUT_OF_MEMORY', 'MODEL_TOO_LARGE'].includes(asFailure(error).code)) throw error;
       await this.#reopen(progress, signal, request);
@@ -237,7 +141,7 @@ export class Plans {
       return this.#prepare(request, progress, signal);
     }
     // Python computes with weights meanwhile, which would hold it up
-    if (!prepared.facts || prepared.facts.host) await abortable(Promise.all(this.sources.map(({ arrived }) => arrived)), signal);
+    if (!prepared.facts || prepared.facts.host) await abortable(Promise.all(this.#home.sources.map(({ arrived }) => arrived)), signal);
     if (!plan && this.options.provider !== 'reference') log('warning', `${this.description.name} runs on the reference: ${prepared.reason}`);
     this.#shelf.put(request, prepared);
     this.compiled++;
@@ -262,7 +166,7 @@ export class Plans {
     const deciding = small.filter(([name]) => answer.valueInputs.includes(name));
     const request = { shapes, values: new Map(deciding.map(([name, t]) => [name, new Tensor(t.type, t.data.slice(), t.dims)])), exact };
     const { plan, evicted } = answer;
-    return { plan, evicted, prepared: { room: null, ahead: null, ...answer, facts: plan && factsOf(plan), load: null, request } };
+    return { plan, evicted, prepared: { room: null, noRoom: '', ahead: null, ...answer, facts: plan && factsOf(plan), load: null, request } };
   }
 
   /**
@@ -270,13 +174,13 @@ export class Plans {
    * @param {Request} request @returns {Promise<void>}
    */
   async stage(request) {
-    if (this.#staged || this.preparing || !this.id || getCompiler().generation !== this.#compilerGeneration) return;
+    if (this.#staged || this.preparing || !this.id || this.#home.stranded || this.options.maxPlans < 2) return;
     const { id } = this;
     this.preparing = true;
     const silent = () => undefined;
     const work = beforehand(async () => {
       const { prepared, plan, evicted } = await this.#compile(request, silent, null);
-      const { client } = await this.#runner();
+      const { client } = await this.#home.runner();
       if (plan && 'stagePlan' in client) await client.stagePlan(id, plan);
       return async () => {
         if (!plan || this.id !== id) return;
@@ -307,6 +211,12 @@ export class Plans {
     }
   }
 
+  /** @param {Request} request whose feeds may lie where the plan is loaded */
+  async #settleFor({ values }) {
+    this.#holdFeeds(values);
+    await this.settle();
+  }
+
   /** Outputs may lie in the session's memory until its next call: nothing is loaded before. */
   get pins() {
     const { locations } = this.options;
@@ -315,9 +225,10 @@ export class Plans {
 
   /** Whether a request must have a plan of its own shapes: parts of buffers are copied in words of four bytes. @param {Request} request */
   #exact({ values }) {
+    if (this.options.provider !== 'webgpu') return false;
     const half = (/** @type {string} */ type) => type === 'float16';
     return [...values.values()].some((tensor) => tensor.location === 'gpu-buffer' && half(tensor.type))
-      || (this.options.provider === 'webgpu' && this.description.outputs.some(({ name, type }) => half(type) && this.#location(name) === 'gpu-buffer'));
+      || this.description.outputs.some(({ name, type }) => half(type) && this.#location(name) === 'gpu-buffer');
   }
 
   /**
@@ -360,7 +271,7 @@ export class Plans {
 
   /** @param {Plan} plan @param {Progress} progress @param {AbortSignal | null} signal */
   async #load(plan, progress, signal) {
-    const { client } = await this.#runner();
+    const { client } = await this.#home.runner();
     progress('load', 0, 1);
     const answer = await client.loadPlan(this.id, /** @type {any} */ (plan), this.files, {
       onProgress: (stage, done, total) => stage === 'load' && progress(stage, done, total),
@@ -373,19 +284,8 @@ export class Plans {
   /** @param {string} key */
   async #drop(key) {
     for (const { facts } of this.#shelf.take(key)) {
-      if (facts) await (await this.#runner()).client.dropPlan(this.id, key);
+      if (facts) await (await this.#home.runner()).client.dropPlan(this.id, key);
     }
-  }
-
-  async #engineChanged() {
-    if (this.options.provider === 'reference') return false;
-    if (this.options.provider === 'webgpu') {
-      const gpu = await this.#gpu();
-      return !gpu || gpu.generation !== this.#engineGeneration;
-    }
-    const engine = await getEngine();
-    if (engine.death) throw engine.death;
-    return engine.generation !== this.#engineGeneration;
   }
 
   /** Feeds that are outputs of the last run and lie in the session's memory get copies. @param {Request['values']} values */
@@ -416,31 +316,12 @@ export class Plans {
     return this.get(request, progress, signal);
   }
 
-  /** Lets go of everything in both workers. @returns {Promise<number>} bytes the engine got back */
-  async close() {
-    const id = this.id;
-    this.id = '';
-    this.#shelf.clear();
-    this.#staged = null;
-    this.preparing = false;
-    this.endLease();
-    const compiler = getCompiler();
-    if (id && !compiler.death && compiler.generation === this.#compilerGeneration) {
-      await compiler.rpc.call('release', { session: id }).catch(() => undefined);
-    }
-    if (!id || this.options.provider === 'reference') return 0;
-    const engine = await this.#runner().catch(() => null); // one that is gone, and cannot be had again, holds nothing
-    if (!engine || engine.death || engine.generation !== this.#engineGeneration) return 0;
-    const answer = await engine.client.releaseSession(id).catch(() => ({ freed: 0 }));
-    return answer.freed;
-  }
-
   /** Closes, and lets go of the model's bytes: nothing can be opened again. */
   async drop() {
     try {
       return await this.close();
     } finally {
-      for (const source of this.sources) source.drop();
+      for (const source of this.#home.sources) source.drop();
     }
   }
 
@@ -463,11 +344,6 @@ export class Plans {
     return this.#shelf.latest;
   }
 
-  get state() {
-    if (this.options.provider === 'wasm' && engineDeath()) return 'engine-died';
-    return getCompiler().death ? 'compiler-died' : 'ready';
-  }
-
   get count() {
     return this.#shelf.size;
   }
@@ -483,7 +359,7 @@ export class Plans {
     if (!facts) return this.#executeReference(plan, feeds, [...wanted.keys()], signal);
     const compiler = getCompiler();
     if (facts.host && compiler.death) throw compiler.death;
-    const { client } = await this.#runner();
+    const { client } = await this.#home.runner();
     return execute(client, { ...plan, facts }, feeds, wanted, {
       session: this.id,
       names: this.description.outputs.map(({ name }) => name),
@@ -510,14 +386,6 @@ export class Plans {
     const answer = await getCompiler().call('reference', { session: this.id, plan: plan.key, feeds: toValues(feeds), fetch }, { signal });
     const ms = performance.now() - start;
     return { values: answer.map(fromValue), ms, segments: [{ kind: 'host', ms }] };
-  }
-
-  /** @param {string} method @param {Record<string, unknown>} args  about this session, asked of the compiler */
-  async ask(method, args) {
-    if (getCompiler().generation !== this.#compilerGeneration) {
-      throw failure('COMPILER_DIED', 'The compiler was restarted and has not seen this session since', { hint: 'run it once more first' });
-    }
-    return getCompiler().call(method, { session: this.id, ...args });
   }
 }
 

@@ -148,7 +148,8 @@ export class InferenceSession {
     throwIfAborted(signal, 'The run');
     const start = performance.now();
     const before = this.#plans.compiled;
-    let plan = await this.#plans.get(requestOf(feeds), progress, signal);
+    const request = requestOf(feeds);
+    let plan = await this.#plans.get(request, progress, signal);
     let ready = performance.now();
     const names = [...wanted.keys()];
     const again = async (/** @type {unknown} */ error) => {
@@ -157,7 +158,7 @@ export class InferenceSession {
       // The device is gone and the feeds are still here: a new device, the plan made anew, the same run. Or it has no room
       // beside what the session holds for other shapes.
       if (!full && (code !== 'DEVICE_LOST' || [...feeds.values()].some(lost))) throw error;
-      plan = await (full ? this.#plans.alone(requestOf(feeds), progress, signal) : this.#plans.get(requestOf(feeds), progress, signal));
+      plan = await (full ? this.#plans.alone(request, progress, signal) : this.#plans.get(request, progress, signal));
       ready = performance.now();
       return this.#plans.execute(plan, feeds, wanted, signal);
     };
@@ -165,7 +166,7 @@ export class InferenceSession {
     const end = performance.now();
     const cold = this.#plans.compiled !== before;
     this.#backends?.ran(cold ? 0 : end - start, this.#around);
-    if (!this.#backends?.undecided) this.#ahead.ran(plan, requestOf(feeds), end - ready);
+    if (!this.#backends?.undecided) this.#ahead.ran(plan, request, end - ready);
     if (!this.#backends?.undecided) this.tuning.touched(end - start);
     this.lastRun = { ms: end - start, engineMs: ms, compileMs: ready - start, cold, thread: caller ? 'caller' : 'worker', segments };
     /** @type {Record<string, any>} */
@@ -273,7 +274,7 @@ export class InferenceSession {
   /** Timings and counts of the latest plan: seconds to bind and compile, bytes loaded, plans held. */
   stats() {
     const plan = this.#plans.latest;
-    return { plans: this.#plans.count, key: plan?.key, seconds: plan?.seconds, load: plan?.load, compile: plan?.facts?.stats, lastRun: this.lastRun, proof: this.#proofs.status };
+    return { plans: this.#plans.count, key: plan?.key, seconds: plan?.seconds, load: plan?.load, compile: plan?.facts?.stats, room: plan?.room ?? null, noRoom: plan?.noRoom ?? '', lastRun: this.lastRun, proof: this.#proofs.status };
   }
 
   /**
