@@ -145,13 +145,13 @@ def several_gpu_forms() -> tuple[bytes, dict[str, Any]]:
         n("MatMul", ["i", "w3"], ["classes"]),
     ]
     weights = {
-        "scale": np.float32([0.25]), "w0": normal(512, 12) / 16, "w1": normal(12, 40), "last": np.int64([-1]),
-        "w2": normal(12, 16, 1, 1), "flat": np.int64([1, -1]), "w3": normal(360, 7) / 8,
+        "scale": np.float32([0.25]), "w0": normal(512, 8) / 16, "w1": normal(8, 40), "last": np.int64([-1]),
+        "w2": normal(12, 16, 1, 1), "flat": np.int64([1, -1]), "w3": normal(144, 7) / 8,
     }  # fmt: skip
     feeds = {
         **{name: normal(1, 2, 9, 8) for name in "qkv"},
-        "rows": normal(12, 512),
-        "x": normal(1, 16, 11, 9),
+        "rows": normal(9, 512),
+        "x": normal(1, 16, 7, 5),
     }
     return model_of(nodes, feeds, weights, ["y", "z", "sums", "classes"]), feeds
 

@@ -41,7 +41,7 @@ search.NEAR = search.WORTH = 0.0
 search.PATIENCE = 10**9
 """
 WHOLE = """
-policy.GPU_PACE |= {"recentMs": 0.0, "rareRuns": 1e12, "patienceMs": 80.0}
+policy.GPU_PACE |= {"recentMs": -1.0, "rareRuns": 1e12, "patienceMs": 80.0}
 """
 KINDS = ("work", "rest", "again")
 ENOUGH = 100
