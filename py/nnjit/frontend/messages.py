@@ -9,6 +9,7 @@ the onnx message itself. https://protobuf.dev/programming-guides/encoding/ and o
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
@@ -19,6 +20,7 @@ from google.protobuf.message import DecodeError
 
 from ..graph import protos
 from ..graph.dtypes import Array
+from .lists import CHUNK, ELEMENTS, FLOAT, LISTS, NUMBERS, TEXT, TEXTS
 
 _A = onnx.AttributeProto
 VARINT, I64, LEN, I32 = 0, 1, 2, 5
@@ -41,6 +43,7 @@ OTHER_VALUES = frozenset({6, 10, 11, 14, 15, 22, 23})
 TENSOR_FIELDS = frozenset({1, 2, 8, 9, 12, 13, 14})
 TYPES = frozenset(_A.AttributeType.values())
 LOCATIONS = frozenset(onnx.TensorProto.DataLocation.values())
+LONG = 1 << 10  # bytes of an attribute whose lists are read many elements at a time
 
 
 @dataclass(slots=True)
@@ -177,7 +180,7 @@ def node(data: bytes, start: int, end: int) -> Node:
 def attribute(data: bytes, start: int, end: int, constant: bool = False) -> Attribute | onnx.AttributeProto:
     """The AttributeProto in these bytes; constant: of a Constant node, whose tensor is taken apart here too."""
     made = Attribute()
-    for number, wire, _, a, b in fields(data, start, end):
+    for number, wire, _, a, b in _beside_lists(made, data, start, end):
         if number in OTHER_VALUES or (number == 5 and not constant):
             return _message(onnx.AttributeProto(), data[start:end])
         if number == 1 and wire == LEN:
@@ -209,6 +212,33 @@ def attribute(data: bytes, start: int, end: int, constant: bool = False) -> Attr
     if made.t is None and made.type == _A.TENSOR:  # an empty one, then
         return _message(onnx.AttributeProto(), data[start:end])
     return made
+
+
+def _beside_lists(made: Attribute, data: bytes, start: int, end: int) -> list[Field]:
+    """The fields of an attribute; elements of long lists, each of them a field, go into `made` many at a time."""
+    found: list[Field] = []
+    at = start if end - start >= LONG else end
+    while at < end:
+        elements = ELEMENTS.get(data[at])
+        run = elements.match(data, at, min(at + CHUNK, end)) if elements else None
+        if run is None:
+            found += fields(data, at, end, 1)
+            at = found[-1][4]
+            continue
+        if data[at] == FLOAT:
+            made.floats += struct.unpack("<" + "xf" * ((run.end() - at) // 5), run.group())
+        elif data[at] == TEXT:
+            made.strings += [text[2:] for text in TEXTS.findall(run.group())]
+        else:
+            digits = NUMBERS.findall(run.group())
+            known = {d: _signed(_varint(d, 0, len(d))[0]) for d in set(digits)}
+            made.ints += [known[d] for d in digits]
+        at = run.end()
+    if found and not any(number in LISTS for number, *_ in found):
+        return found
+    # short, or with elements of another form, which have their place among the rest
+    made.floats, made.ints, made.strings = [], [], []
+    return fields(data, start, end)
 
 
 def tensor(data: bytes, start: int, end: int) -> AnyTensor:
@@ -252,10 +282,10 @@ def _entry(data: bytes, start: int, end: int) -> Entry:
     return made
 
 
-def fields(data: bytes, at: int, end: int) -> list[Field]:
-    """The fields of the message in bytes at .. end. DecodeError where they are none."""
+def fields(data: bytes, at: int, end: int, most: int = sys.maxsize) -> list[Field]:
+    """The first `most` fields of the message in bytes at .. end. DecodeError where they are none."""
     out: list[Field] = []
-    while at < end:
+    while at < end and len(out) < most:
         start = at
         tag = data[at]
         at += 1

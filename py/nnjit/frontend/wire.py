@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import TypeAlias, TypeVar
 
 from ..errors import ModelFormatError, SessionError
+from .lists import CHUNK, ELEMENTS, LISTS
 from .source import ArrivingSource, ByteSource, Window
 
 T = TypeVar("T")
@@ -144,6 +145,8 @@ class _Walker:
             field = self._field(kind, at, end)
             at = field.end
             name = inner.get(field.number)
+            if kind == "AttributeProto" and field.number in LISTS and at < end:
+                at = yield from self._elements(at, end)
             # A small message cannot hold a large payload: the common node is copied unseen.
             if name is None or field.wire != _LEN or field.end - field.body < self.threshold:
                 continue
@@ -160,6 +163,15 @@ class _Walker:
         yield from self.need(copied, end)
         out += self.window.read(copied, end - copied)
         return bytes(out)
+
+    def _elements(self, at: int, end: int) -> Needs[int]:
+        """Past elements of an attribute's list, each a field of its own: trees have many thousands."""
+        stop = min(at + CHUNK, end)
+        yield from self.need(at, stop)
+        data = self.window.read(at, stop - at)
+        elements = ELEMENTS.get(data[0])
+        run = elements.match(data) if elements else None
+        return at + (run.end() if run else 0)
 
     def _tensor(self, start: int, end: int, starts: Sequence[int], size: int) -> Needs[bytes]:
         fields: list[_Field] = []

@@ -15,7 +15,8 @@ from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from nnjit.errors import NnjitError
 from nnjit.frontend import BytesSource, load
-from nnjit.frontend.messages import Attribute, Node, Tensor, parse
+from nnjit.frontend.messages import Attribute, Node, Tensor, attribute, parse
+from nnjit.frontend.wire import strip
 from nnjit.graph import protos
 from tests.models import catalogue
 
@@ -145,6 +146,44 @@ def test_repeated_numbers_one_by_one() -> None:
         whole = model.SerializeToString().replace(plain, data)
         first = parse(whole)[1][0].attribute[0]
         assert isinstance(first, Attribute) and first.value() == [1, -2]
+
+
+def test_long_lists() -> None:
+    """Which are read many elements at a time: numbers of every length, texts of less and more than 32 bytes, packed."""
+    rng = np.random.default_rng(1)
+    for count in (0, 1, 150, 5000):
+        whole = (rng.integers(-(2**62), 2**62, count) >> rng.integers(0, 62, count)).tolist()
+        texts = ["BRANCH_LEQ" if i % 3 else "é" * (i % 40) for i in range(count)]
+        short = [t for t in texts if len(t.encode()) < 32]
+        attributes = {
+            "a": rng.normal(size=count).tolist(),
+            "b": whole,
+            "c": texts,
+            "d": short,
+            "e": rng.random(count),
+        }
+        node = helper.make_node("Op", ["x"], ["y"])
+        for name, values in attributes.items():
+            kind = AttributeProto.FLOATS if name in "ae" else AttributeProto.INTS if name == "b" else None
+            node.attribute.append(
+                helper.make_attribute(name, values, attr_type=kind or AttributeProto.STRINGS)
+            )
+        graph = helper.make_graph(
+            [node],
+            "g",
+            [helper.make_tensor_value_info("x", 1, [1])],
+            [helper.make_tensor_value_info("y", 1, [1])],
+        )
+        model = helper.make_model(graph)
+        same_model(model)
+        data = model.SerializeToString()
+        assert strip(BytesSource(data, "m")) == data
+    # elements of both forms by turns keep their order
+    mixed = AttributeProto(name="m", type=AttributeProto.INTS, ints=[1, 2]).SerializeToString()
+    mixed += b"\x40\x03" * 700 + b"\x42\x02\x04\x05" + b"\x40\x06" * 700
+    wanted = AttributeProto()
+    wanted.ParseFromString(mixed)
+    same_attribute(attribute(mixed, 0, len(mixed)), wanted)
 
 
 def test_graphs_in_two_pieces_are_merged() -> None:
