@@ -390,6 +390,10 @@ export interface SessionStats {
   seconds?: Record<string, number>;
   load?: { compileMs: number; initMs: number; bytes: number } | null;
   compile?: Record<string, unknown>;
+  /** The lengths that the latest plan serves; null: only those it was made for. */
+  room: { least: number; most: number } | null;
+  /** Why it has no room, though lengths had moved; '' if they had not. */
+  noRoom: string;
   lastRun: { ms: number; engineMs: number; compileMs: number; cold: boolean; thread: 'caller' | 'worker'; segments: { kind: string; ms: number }[] } | null;
 }
 
