@@ -25,6 +25,29 @@ _COMPARE = {
 
 
 @dataclass(frozen=True)
+class Places:
+    """Where the node of each number of each tree is in the tables."""
+
+    keys: Array
+    order: Array
+    most: int
+
+    @staticmethod
+    def of(trees: Array, nodes: Array) -> Places:
+        most = int(nodes.max(initial=0)) + 1
+        keys = trees * most + nodes
+        order = np.argsort(keys, kind="stable")
+        return Places(keys[order], order, most)
+
+    def at(self, trees: Array, nodes: Array) -> Array:
+        """-1 where there is none"""
+        keys = trees * self.most + nodes
+        found = np.searchsorted(self.keys, keys).clip(max=self.keys.size - 1)
+        there = (self.keys[found] == keys) & (nodes >= 0) & (nodes < self.most)
+        return np.where(there, self.order[found], -1)
+
+
+@dataclass(frozen=True)
 class Forest:
     """Nodes of all trees in one row of tables. yes, no: where a comparison leads to; `missing`: NaN goes to yes."""
 
@@ -32,37 +55,43 @@ class Forest:
     value: Array
     yes: Array
     no: Array
-    mode: list[str]
+    mode: Array
     missing: Array
     roots: Array
     depth: int
-    place: dict[tuple[int, int], int]
-    """(tree, node) -> its place in the tables"""
+    places: Places
 
 
 def forest(b: Body) -> Forest:
     """The tables in the attributes nodes_*."""
-    trees, ids = (list(b.attr(f"nodes_{n}ids") or []) for n in ("tree", "node"))
-    place = {key: i for i, key in enumerate(zip(trees, ids, strict=True))}
-    count, mode = len(trees), list(b.attr("nodes_modes") or [])
-    if len(place) != count or len(mode) != count or not count:
-        b.fail("its nodes are not one of a kind, or have no modes")
+    trees, ids = (np.asarray(b.attr(f"nodes_{n}ids") or [], np.int64) for n in ("tree", "node"))
+    mode, own = np.asarray(b.attr("nodes_modes") or [], str), np.arange(trees.size)
+    if not trees.size or ids.size != trees.size or mode.size != trees.size:
+        b.fail("its nodes have not a tree, a number and a mode each")
+    places = Places.of(trees, ids)
+    if (places.keys[1:] == places.keys[:-1]).any():
+        b.fail("two nodes of a tree have one number")
+    inner = mode != "LEAF"
+    unknown = set(mode[inner].tolist()) - {*_COMPARE, "BRANCH_NEQ"}
+    if unknown:
+        b.refuse(
+            f"comparisons by {', '.join(sorted(unknown))}", f"known are {', '.join(_COMPARE)} and BRANCH_NEQ"
+        )
+    yes, no = (
+        np.where(inner, places.at(trees, np.asarray(b.attr(f"nodes_{side}nodeids"), np.int64)), own)
+        for side in ("true", "false")
+    )
+    astray = np.flatnonzero((yes < 0) | (no < 0))
+    if astray.size:
+        b.fail(f"node {ids[astray[0]]} of tree {trees[astray[0]]} leads to a node that is not there")
     values = b.attr("nodes_values_as_tensor")
     value = np.asarray(b.attr("nodes_values") if values is None else values)
-    own = np.arange(count)
-    yes, no = own.copy(), own.copy()
-    for i, (tree, kind) in enumerate(zip(trees, mode, strict=True)):
-        if kind == "LEAF":
-            continue
-        ends = [place.get((tree, b.attr(f"nodes_{side}nodeids")[i])) for side in ("true", "false")]
-        if None in ends or kind not in (*_COMPARE, "BRANCH_NEQ"):
-            b.fail(f"node {ids[i]} of tree {tree} leads to nodes that are not there, or compares by {kind}")
-        yes[i], no[i] = (int(end or 0) for end in ends)
-    children = {int(n) for i in own if mode[i] != "LEAF" for n in (yes[i], no[i])}
-    roots = np.array([i for i in own if int(i) not in children])
-    missing = np.asarray(b.attr("nodes_missing_value_tracks_true") or [0] * count, bool)
-    feature = np.asarray(b.attr("nodes_featureids"))
-    return Forest(feature, value, yes, no, mode, missing, roots, _depth(b, yes, no, roots), place)
+    roots = np.setdiff1d(own, np.concatenate([yes[inner], no[inner]]))
+    if not roots.size:
+        b.fail("its nodes form a circle")
+    missing = np.asarray(b.attr("nodes_missing_value_tracks_true") or [0] * own.size, bool)
+    feature = np.where(inner, np.asarray(b.attr("nodes_featureids")), 0)
+    return Forest(feature, value, yes, no, mode, missing, roots, _depth(b, yes, no, roots), places)
 
 
 def _depth(b: Body, yes: Array, no: Array, roots: Array) -> int:
@@ -81,11 +110,12 @@ def _depth(b: Body, yes: Array, no: Array, roots: Array) -> int:
 def leaves(b: Body, f: Forest, x: Value) -> Value:
     """[n, trees]: the place in the tables of the leaf that each row of x comes to in each tree"""
     n, features = b.shape(x)
-    if features <= int(f.feature[[m != "LEAF" for m in f.mode]].max(initial=0)):
-        b.fail("the input has fewer features than the trees ask for", None, features)
-    index = f.feature * np.array([m != "LEAF" for m in f.mode])
+    if features <= int(f.feature.max()):
+        b.fail(
+            "the input has fewer features than the trees ask for", f"at least {f.feature.max() + 1}", features
+        )
     tables = {
-        "feature": b.const(index, "i32"), "value": b.const(f.value, x.dtype), "yes": b.const(f.yes, "i32"),
+        "feature": b.const(f.feature, "i32"), "value": b.const(f.value, x.dtype), "yes": b.const(f.yes, "i32"),
         "no": b.const(f.no, "i32"), "missing": b.const(f.missing, "bool"),
     }  # fmt: skip
     at = b("Expand", b.const(f.roots, "i32"), b.const([n, f.roots.size]))
@@ -104,7 +134,7 @@ def leaves(b: Body, f: Forest, x: Value) -> Value:
 
 def _compared(b: Body, f: Forest, at: Value, x: Value, value: Value) -> Value:
     """Each node's own comparison; all kinds that the trees have are made where they have several."""
-    kinds = sorted({m for m in f.mode if m != "LEAF"})
+    kinds = sorted({*f.mode.tolist()} - {"LEAF"})
     found: Value | None = None
     for kind in kinds:
         one = b(_COMPARE.get(kind, "Equal"), x, value)
@@ -112,7 +142,7 @@ def _compared(b: Body, f: Forest, at: Value, x: Value, value: Value) -> Value:
         if found is None:
             found = one
             continue
-        which = b("Gather", b.const([m == kind for m in f.mode], "bool"), at, axis=0)
+        which = b("Gather", b.const(f.mode == kind, "bool"), at, axis=0)
         found = b("Where", which, one, found)
     assert found is not None
     return found
@@ -123,13 +153,16 @@ def weights(b: Body, f: Forest, prefix: str, outputs: int) -> tuple[Array, Array
     table, says = np.zeros((f.yes.size, outputs)), np.zeros((f.yes.size, outputs), bool)
     tensor = b.attr(f"{prefix}_weights_as_tensor")
     given = np.asarray(b.attr(f"{prefix}_weights") if tensor is None else tensor)
-    columns = (b.attr(f"{prefix}_{n}ids") or [] for n in ("tree", "node", ""))
-    for tree, node, output, weight in zip(*columns, given, strict=True):
-        where = f.place.get((tree, node))
-        if where is None or not 0 <= output < outputs:
-            b.fail(f"a weight is for node {node} of tree {tree} and output {output}, which are not there")
-        table[where, output] += weight
-        says[where, output] = True
+    trees, nodes, columns = (
+        np.asarray(b.attr(f"{prefix}_{n}ids") or [], np.int64) for n in ("tree", "node", "")
+    )
+    at = f.places.at(trees, nodes)
+    astray = np.flatnonzero((at < 0) | (columns < 0) | (columns >= outputs))
+    if astray.size:
+        tree, node, column = (int(v[astray[0]]) for v in (trees, nodes, columns))
+        b.fail(f"a weight is for node {node} of tree {tree} and output {column}, which are not there")
+    np.add.at(table, (at, columns), given)
+    says[at, columns] = True
     return table, says
 
 
