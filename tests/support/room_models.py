@@ -216,18 +216,37 @@ def _view(d: _Draw) -> None:
 
 def _pad(d: _Draw) -> None:
     x, dims = d.pick(3)
-    if d.grown(dims) == [1]:
+    grown = d.grown(dims)
+    if grown:
+        axis, (first, last) = grown[0], d.chance.choice([(0, 1), (1, 0), (1, 2)])
         fill = d.hold(np.float32(d.chance.choice([0.0, 0.5])))
-        d.node(
-            "Pad",
-            [x, d.hold(np.array([0, 1])), fill, d.hold(np.array([1]))],
-            (dims[0], (N, dims[1][1] + 1), dims[2]),
-        )
+        wide = (*dims[:axis], (N, dims[axis][1] + first + last), *dims[axis + 1 :])
+        d.node("Pad", [x, d.hold(np.array([first, last])), fill, d.hold(np.array([axis]))], wide)
+
+
+def _conv(d: _Draw) -> None:
+    x, dims = d.pick(3)
+    if d.grown(dims) != [2]:
+        return
+    size, dilation = d.chance.randint(1, 3), d.chance.randint(1, 2)
+    first, last = d.chance.randint(0, 1), d.chance.randint(0, 2)
+    reach = dilation * (size - 1)
+    if d.chance.random() < 0.5:
+        more = first + last - reach
+        if first > reach or dims[2][1] + more < -2:
+            return
+        d.node("Conv", [x, d.normal(4, dims[1], size)], (dims[0], 4, (N, dims[2][1] + more)), dilations=[dilation],
+               pads=[first, last])  # fmt: skip
+    elif reach >= first:
+        y = d.node("ConvTranspose", [x, d.normal(dims[1], 4, size)], (dims[0], 4, (N, 0)), dilations=[dilation],
+                   pads=[first, 0])  # fmt: skip
+        d.values[y] = (dims[0], 4, (N, dims[2][1] + reach - first))
 
 
 STEPS: list[Callable[[_Draw], None]] = [
     _unary, _unary, _log, _binary, _row, _where, _matmul, _attend, _softmax, _reduce, _reduce, _arg, _cumsum, _slice,
-    _pick, _look, _concat, _both, _turn, _view, _pad,
+    _pick, _look, _concat, _both, _turn, _turn, _view, _pad, _conv,
+    _conv,
 ]  # fmt: skip
 
 

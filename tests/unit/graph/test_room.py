@@ -186,7 +186,7 @@ def test_past_keys_grow_by_what_is_new() -> None:
         (node("Reshape", ["x", "mixed"], ["y"]), "quotient of lengths"),
         (node("Add", ["x", "fixed"], ["y"]), "6 long|long in one axis"),
         (node("Squeeze", ["x"], ["y"]), "depend on n"),
-        (node("Conv", ["x", "kernel"], ["y"], pads=[1, 1]), "wider than one"),
+        (node("Conv", ["x", "kernel"], ["y"], pads=[1, 1], strides=[2]), "wider than one"),
     ],
 )
 def test_what_can_not_be_masked_is_refused(operator: Any, why: str) -> None:

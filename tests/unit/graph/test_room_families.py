@@ -35,6 +35,7 @@ CASES = [
     *((name, (symbol,)) for name in SPOKEN for symbol in ("past", "source", "steps")),
     ("recommender", ("b",)),
     ("transducer", ("t",)),
+    ("hifigan", ("frames",)),
 ]
 REFUSED = {
     ("whisper-encoder", "batch"): "inside of another",

@@ -137,7 +137,7 @@ def test_without_the_option_every_shape_has_its_plan() -> None:
 
 
 def test_a_refusal_is_remembered_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    session = compiler([helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1])], [1, 2, "n"],
+    session = compiler([helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1], strides=[2])], [1, 2, "n"],
                        w=np.ones((3, 2, 3), np.float32))  # fmt: skip
     session.prepare({"x": (1, 2, 8)}, {})
     prepared, _ = session.prepare({"x": (1, 2, 9)}, {})

@@ -18,7 +18,7 @@ from ..infer import mark_once
 from ..ir import Graph
 from ..model import Model
 from ..passes import PASSES
-from . import attention, elementwise, more, moves, sums  # noqa: F401 - for their rules
+from . import attention, elementwise, more, moves, sums, windows  # noqa: F401 - for their rules
 from .extent import Length, NoRoom, Work
 from .walk import Walk
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ir import Node, Value
+from ..ir import Node
 from .extent import Axes, Extent, Growth, Length, NoRoom, Symbol
-from .moves import from_start, integers
+from .moves import from_start, integers, joined
 from .sums import only, unknown
 from .walk import Inputs, Walk, lowest, rule
 
@@ -90,51 +90,46 @@ def pad(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
     """An axis that grows may get more places behind: they are there already, and hold what is put in."""
     x, pads = only(inputs, 2)
     sizes = integers(pads)
-    axes = (
-        [d.b % x.rank for d in integers(inputs[3])] if len(inputs) > 3 and inputs[3] else list(range(x.rank))
-    )
-    fill = inputs[2].constant() if len(inputs) > 2 and inputs[2] is not None else np.zeros(1)
-    found: Axes = dict(x.axes)
-    left = [Length(0, 0)] * (2 * x.rank)
+    given = inputs[3] if len(inputs) > 3 else None
+    axes = list(range(x.rank)) if given is None else [d.b % x.rank for d in integers(given)]
+    left = [0] * (2 * x.rank)
     for i, axis in enumerate(axes):
         first, last = sizes[i], sizes[i + len(axes)]
-        if axis not in x.axes:
-            if first.a or last.a:
-                raise NoRoom("how much it adds depends on n")
-            left[axis], left[axis + x.rank] = first, last
-        elif first != Length(0, 0) or last.a or last.b < 0:
-            raise NoRoom("it adds before an axis that grows")
-        elif last.b:
-            if fill is None or node.attrs.get("mode", "constant") not in ("constant", b"constant"):
-                raise NoRoom("it adds what is not known to an axis that grows")
-            number = float(fill.reshape(-1)[0])
-            x = w.clean(x, axis, number)
-            found[axis] = w.growth(x.axes[axis].length + last, number)
-    if all(d == Length(0, 0) for d in left):
-        return [w.checked(Extent(w.data(x), found))]
-    value = w.again(node, [w.data(x), w.b.const([d.b for d in left]), *(_given(w, v) for v in inputs[2:3])])[
-        0
-    ]
-    return [w.checked(Extent(value.tensor, unknown(found)))]
+        if first.a or last.a:
+            raise NoRoom("how much it adds depends on n")
+        if axis not in x.axes or (first.b == 0 and last.b == 0):
+            left[axis], left[axis + x.rank] = first.b, last.b
+        else:
+            x = _widened(w, node, inputs, x, axis, first.b, last.b)
+    if not any(left):
+        return [w.checked(x)]
+    value = w.again(
+        node, [w.data(x), w.b.const(left), *(None if v is None else w.data(v) for v in inputs[2:3])]
+    )
+    return [w.checked(Extent(value[0].value, unknown(x.axes)))]
 
 
-def _given(w: Walk, x: Extent | None) -> Value | None:
-    return None if x is None else w.data(x)
-
-
-@rule("Conv")
-def conv(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
-    """Of a batch that grows, or along an axis where its window is one place."""
-    x, weight = only(inputs, 2)
-    if any(v is not None and v.axes for v in inputs[1:]) or 1 in x.axes:
-        raise NoRoom("its channels or weights grow")
-    spatial = x.rank - 2
-    strides, pads = node.attrs.get("strides", [1] * spatial), node.attrs.get("pads", [0] * 2 * spatial)
-    for axis in x.axes:
-        i = axis - 2
-        if i >= 0 and (weight.shape[axis] != 1 or strides[i] != 1 or pads[i] or pads[i + spatial]):
-            raise NoRoom("its window is wider than one place along an axis that grows")
-    return w.copy(node, inputs, unknown(x.axes))
+def _widened(w: Walk, node: Node, inputs: Inputs, x: Extent, axis: int, first: int, last: int) -> Extent:
+    """x with `first` places before and `last` behind a growing axis."""
+    fill = inputs[2].constant() if len(inputs) > 2 and inputs[2] is not None else np.zeros(1)
+    if fill is None or node.attrs.get("mode", "constant") not in ("constant", b"constant"):
+        raise NoRoom("it adds what is not known to an axis that grows")
+    if first < 0 or last < 0:
+        raise NoRoom("it takes places from an axis that grows")
+    number = float(fill.reshape(-1)[0])
+    if first:
+        shape = tuple(first if i == axis else d for i, d in enumerate(x.shape))
+        more = Extent(
+            w.b.const(np.full(shape, number), x.dtype), {i: g for i, g in x.axes.items() if i != axis}
+        )
+        x = joined(w, [more, x], axis)
+    if last:
+        x = w.clean(x, axis, number, force=len(x.axes) > 1)
+    # what another axis holds beyond n need not be what comes in here
+    return Extent(
+        x.value,
+        {**unknown(x.axes), axis: w.growth(x.axes[axis].length + Length(0, last), number if last else None)},
+    )
 
 
 @rule(

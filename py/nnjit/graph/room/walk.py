@@ -200,11 +200,18 @@ class Walk:
         """The node on these inputs, its outputs growing as `axes` says."""
         return self.again(node, [None if x is None else self.data(x) for x in inputs], axes)
 
-    def again(self, node: Node, inputs: Sequence[Value | None], axes: Axes | None = None) -> list[Extent]:
-        """The node's operator and attributes on these values, inferred, and folded where it is constant."""
+    def again(
+        self,
+        node: Node,
+        inputs: Sequence[Value | None],
+        axes: Axes | None = None,
+        attrs: dict[str, Any] | None = None,
+    ) -> list[Extent]:
+        """The node's operator on these values, with its attributes or others, inferred, and folded where constant."""
         outputs = [Value(v.name, v.dtype if v.type is not None else "") for v in node.outputs]
         captures = {name: self.data(self.extent(v)) for name, v in node.captures.items()}
-        new = Node(node.op, inputs, outputs, dict(node.attrs), name=node.name, domain=node.domain,
+        given = dict(node.attrs if attrs is None else attrs)
+        new = Node(node.op, inputs, outputs, given, name=node.name, domain=node.domain,
                    version=node.version, captures=captures)  # fmt: skip
         for value, old in zip(outputs, node.outputs, strict=True):
             value.type = old.type
