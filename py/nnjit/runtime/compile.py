@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from nnjit.lower.lowered import Chosen, HostCall, Kernel, Loop, Lowered
 from nnjit.lower.registry import has_kernel
 from nnjit.lower.tensors import Buffer
 from nnjit.runtime.inplace import reuse
-from nnjit.runtime.link import Link, root_of
+from nnjit.runtime.link import Link, linked, root_of
 from nnjit.runtime.memory import LIMIT, SessionMemory, Span, place
 from nnjit.runtime.plan import HostRef, KernelInfo, Plan, Ref, Step, TensorRef
 from nnjit.runtime.shares import caller_ms, share
@@ -60,25 +59,7 @@ def compile_plan(
 
 def link_plan(lowered: Lowered, target: Target, memory: SessionMemory, key: str) -> Plan:
     """The plan of a lowered graph. `memory` is left as it was on failure."""
-    start = time.perf_counter()
-    saved = memory.state()
-    try:
-        plan = Linker(lowered, target, memory, key).plan()
-    except Exception:
-        memory.restore(saved)
-        raise
-    emitted = [k.emit_ms for k in lowered.steps if isinstance(k, Kernel) and k.emit_ms]
-    plan.lowered = lowered
-    plan.stats |= {
-        "linkMs": 1e3 * (time.perf_counter() - start),
-        "emitMs": {
-            "median": median(emitted or [0.0]),
-            "max": max(emitted or [0.0]),
-            "sum": sum(emitted),
-            "count": len(emitted),
-        },
-    }
-    return plan
+    return linked(lambda: Linker(lowered, target, memory, key).plan(), lowered, memory)
 
 
 def primitive(graph: Graph) -> Graph:

@@ -9,7 +9,6 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from statistics import median
 from typing import Any
 
 from nnjit.codegen.dtypes import SIZES
@@ -29,7 +28,7 @@ from nnjit.runtime.compile import flops, primitive
 from nnjit.runtime.gpu_memory import GpuMemory, padded, shared
 from nnjit.runtime.gpu_plan import AnyRef, GpuBinding, GpuBuffer, GpuPlan, GpuRef, GpuStep
 from nnjit.runtime.inplace import reuse
-from nnjit.runtime.link import Link, root_of
+from nnjit.runtime.link import Link, linked, root_of
 from nnjit.runtime.memory import Span
 from nnjit.runtime.plan import HostRef, KernelInfo
 from nnjit.runtime.tensor_types import api_name
@@ -84,24 +83,8 @@ def _compiled(
 
 def link_gpu(lowered: Lowered, target: WgslTarget, memory: GpuMemory, key: str) -> GpuPlan:
     """The plan of a lowered graph. `memory` is left as it was on failure."""
-    start = time.perf_counter()
-    saved = memory.state()
-    try:
-        plan = GpuLinker(lowered, target, memory, key).plan()
-    except Exception:
-        memory.restore(saved)
-        raise
-    plan.lowered, plan.target = lowered, target
-    spent = [k.emit_ms for k in lowered.steps if isinstance(k, Kernel) and k.emit_ms]
-    plan.stats |= {
-        "linkMs": 1e3 * (time.perf_counter() - start),
-        "emitMs": {
-            "median": median(spent or [0.0]),
-            "max": max(spent or [0.0]),
-            "sum": sum(spent),
-            "count": len(spent),
-        },
-    }
+    plan = linked(lambda: GpuLinker(lowered, target, memory, key).plan(), lowered, memory)
+    plan.target = target
     return plan
 
 

@@ -46,17 +46,7 @@ class GpuTuning(Candidates[GpuPlan, GpuMemory, WgslTarget, GpuFacts, GpuRepackin
             if info.spec.key in found:
                 continue  # the same kernel by another schedule: there is one to a spec in the search
             bound = self.facts.bound_ms(info.spec, self.target)
-            job = Job(
-                key=info.spec.key,
-                name=info.spec.name,
-                count=len(at),
-                bound_ms=bound,
-                schedules=[info.schedule],
-                serving=info.schedule,
-                first=info.schedule,
-                # until it is timed: what a good kernel takes, and not less than a dispatch costs
-                estimate_ms=max(1.6 * bound, 0.002),
-            )
+            job = Job.of(info.spec, info.schedule, len(at), bound, 0.002)
             found[info.spec.key] = Slot(at[0], info.spec, at, job)
         return list(found.values())
 

@@ -6,9 +6,11 @@ steps at load, what each constant holds (so that a second plan of the session fi
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from itertools import count
-from typing import Any
+from statistics import median
+from typing import Any, Protocol, TypeVar
 
 from nnjit.graph.ir import Value
 from nnjit.lower.lowered import HostCall, Kernel, Lowered
@@ -19,6 +21,47 @@ from nnjit.runtime.plan import HostRef, HostSite
 
 UNKNOWN = count()
 """Numbers of constants that the reference makes."""
+
+
+class Linked(Protocol):
+    """What plans of all targets have."""
+
+    lowered: Lowered | None
+    stats: dict[str, Any]
+
+
+class Placed(Protocol):
+    """A session's memory map, as far as it can be taken back."""
+
+    def state(self) -> Any: ...
+
+    def restore(self, state: Any) -> None: ...
+
+
+P = TypeVar("P", bound=Linked)
+
+
+def linked(make: Callable[[], P], lowered: Lowered, memory: Placed) -> P:
+    """The plan that a linker makes of lowered steps, with what that took. `memory` is left as it was on failure."""
+    start = time.perf_counter()
+    saved = memory.state()
+    try:
+        plan = make()
+    except Exception:
+        memory.restore(saved)
+        raise
+    emitted = [k.emit_ms for k in lowered.steps if isinstance(k, Kernel) and k.emit_ms]
+    plan.lowered = lowered
+    plan.stats |= {
+        "linkMs": 1e3 * (time.perf_counter() - start),
+        "emitMs": {
+            "median": median(emitted or [0.0]),
+            "max": max(emitted or [0.0]),
+            "sum": sum(emitted),
+            "count": len(emitted),
+        },
+    }
+    return plan
 
 
 class Link:

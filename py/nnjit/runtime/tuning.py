@@ -39,18 +39,8 @@ class Tuning(Candidates[Plan, SessionMemory, Target, DeviceFacts, Repacking]):
         for number, at in steps.items():
             info = self.plan.kernel_of(at[0])
             bound = self.facts.bound_ms(info.spec, self.target)
-            job = Job(
-                key=info.spec.key,
-                name=info.spec.name,
-                count=len(at),
-                bound_ms=bound,
-                schedules=[info.schedule],
-                serving=info.schedule,
-                first=info.schedule,
-                # until it is timed: what a good kernel takes, and not less than a call costs
-                estimate_ms=max(1.6 * bound, 0.001),
-                nbytes=sum(o.size * SIZES[o.dtype] for o in info.spec.operands),
-            )
+            nbytes = sum(o.size * SIZES[o.dtype] for o in info.spec.operands)
+            job = Job.of(info.spec, info.schedule, len(at), bound, 0.001, nbytes)
             found.append(Slot(number, info.spec, at, job))
         return found
 

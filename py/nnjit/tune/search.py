@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any
 
 from nnjit.codegen.schedule.steps import Schedule
+from nnjit.codegen.spec import KernelSpec
 from nnjit.tune.policy import AGAIN, WIN, WORTH
 
 PATIENCE = 14
@@ -69,6 +70,15 @@ class Job:
     batch: int = 0
     closed: str = ""
     trials: list[Trial] = field(default_factory=list)
+
+    @staticmethod
+    def of(
+        spec: KernelSpec, serving: Schedule, count: int, bound_ms: float, call_ms: float, nbytes: int = 0
+    ) -> Job:
+        """A kernel that runs `count` times, as a plan came with it. Until it is timed it is believed to take what a
+        good one does, and not less than a call costs."""
+        estimate = max(1.6 * bound_ms, call_ms)
+        return Job(spec.key, spec.name, count, bound_ms, [serving], serving, serving, estimate, nbytes)
 
     @property
     def share_ms(self) -> float:
