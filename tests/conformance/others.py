@@ -10,6 +10,8 @@ from __future__ import annotations
 import inspect
 from pathlib import Path
 
+import onnx
+
 from nnjit.graph.extensions import EXPANSIONS, SCHEMAS
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "operators.md"
@@ -17,10 +19,12 @@ BEGIN, END = "\n## Operators of other domains\n", "\n## Cases not passed"
 
 HEAD = """
 {count} operators of onnxruntime's domain com.microsoft, and ones that ONNX had before it counted versions. Models carry
-them that onnxruntime's optimizer, quantiser and genai builder have written. Where shapes are known, each is replaced by
-operators of ai.onnx that say the same, so that the kernels of these serve it on every backend; the few with a kernel
-of their own say so. Inputs and attributes are those of onnxruntime; `(…)` may be absent, `…*` repeats. A form that is
-not known here (a quantised cache, say) is an `UNSUPPORTED_OPERATOR` error that names the node.
+them that onnxruntime's optimizer, quantiser and genai builder have written. Those of ai.onnx.ml come from scikit-learn,
+XGBoost and LightGBM; given numbers they run on kernels, and where they look up text, or are not below (support vector
+machines), on the reference. Where shapes are known, each is replaced by operators of ai.onnx that say the same, so that
+the kernels of these serve it on every backend; the few with a kernel of their own say so. Inputs and attributes are
+those of onnxruntime; `(…)` may be absent, `…*` repeats. A form that is not known here (a quantised cache, say) is an
+`UNSUPPORTED_OPERATOR` error that names the node.
 
 Oracle is native onnxruntime, wherever its CPU provider has the operator: a sample in the tests, more by
 `python -m tests.fuzz.contrib`.
@@ -33,7 +37,10 @@ Oracle is native onnxruntime, wherever its CPU provider has the operator: a samp
 def section() -> str:
     """The whole section, in Markdown."""
     text = BEGIN + HEAD.format(count=sum(domain == "com.microsoft" for domain, _ in SCHEMAS))
-    for (domain, name), schema in sorted(SCHEMAS.items()):
+    schemas = SCHEMAS | {
+        key: onnx.defs.get_schema(key[1], domain=key[0]) for key in EXPANSIONS if key not in SCHEMAS
+    }
+    for (domain, name), schema in sorted(schemas.items()):
         inputs = " ".join(_input(formal) for formal in schema.inputs)
         text += f"| {domain + '.' if domain else ''}{name} | {inputs} | {_what(domain, name)} |\n"
     return text

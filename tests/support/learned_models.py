@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 Array = Any
 ML = "ai.onnx.ml"
-FLOAT, INT, TEXT = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING
+FLOAT, DOUBLE, INT, TEXT = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.STRING
 
 
 def model_of(

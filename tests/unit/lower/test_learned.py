@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from nnjit.errors import NnjitError
 from nnjit.runtime.local import LocalSession
 from tests.support.contrib import agree
-from tests.support.learned_models import FLOAT, INT, ML, TEXT, features, grown, model_of
+from tests.support.learned_models import DOUBLE, FLOAT, INT, ML, TEXT, features, grown, model_of
 from tests.support.single import native
 
 Array = Any
@@ -94,6 +94,32 @@ def test_classification_trees(ways: str, transform: str) -> None:
         attrs | texts,
         slow=["TreeEnsembleClassifier", "Gather"],
     )
+
+
+@pytest.mark.parametrize("how", range(4))
+def test_trees_whose_leaves_are_apart(how: int) -> None:
+    rng = np.random.default_rng(how)
+    nodes, leaves = grown(rng, 4, 3, 5, ["BRANCH_LEQ"])
+    keys = list(zip(nodes["nodes_treeids"], nodes["nodes_nodeids"], strict=True))
+    inner = [i for i, mode in enumerate(nodes["nodes_modes"]) if mode != "LEAF"]
+    place = {keys[i]: n for n, i in enumerate(inner)} | {leaf: n for n, leaf in enumerate(leaves)}
+    ends = {s: [(keys[i][0], nodes[f"nodes_{s}nodeids"][i]) for i in inner] for s in ("true", "false")}
+    for dtype in (np.float32, np.float64):
+        attrs = {
+            "n_targets": 2, "aggregate_function": how, "post_transform": 0,  # of its numbers onnxruntime takes 1 for 2
+            "nodes_modes": numpy_helper.from_array(np.zeros(len(inner), np.uint8)),
+            "nodes_splits": numpy_helper.from_array(np.array(nodes["nodes_values"], dtype)[inner]),
+            "nodes_featureids": [nodes["nodes_featureids"][i] for i in inner],
+            "nodes_missing_value_tracks_true": [nodes["nodes_missing_value_tracks_true"][i] for i in inner],
+            "tree_roots": [place[tree, 0] for tree in range(4)],
+            "leaf_targetids": rng.integers(0, 2, len(leaves)).tolist(),
+            "leaf_weights": numpy_helper.from_array(rng.random(len(leaves)).astype(dtype)),
+        }  # fmt: skip
+        for side, to in ends.items():
+            attrs[f"nodes_{side}nodeids"] = [place[key] for key in to]
+            attrs[f"nodes_{side}leafs"] = [int(key in leaves) for key in to]
+        kind = FLOAT if dtype is np.float32 else DOUBLE
+        check("TreeEnsemble", {"x": features(rng, missing=True).astype(dtype)}, [kind], attrs, 5)
 
 
 def test_trees_that_do_not_fit_are_refused() -> None:

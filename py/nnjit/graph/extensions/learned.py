@@ -98,6 +98,7 @@ def _linear(b: Body, x: Value, outputs: int) -> Value:
 
 @expands("LinearRegressor")
 def linear_regressor(b: Body) -> Value:
+    """X W' + c"""
     y = _linear(b, rows(b, b.given("X")), b.attr("targets", 1))
     return b.cast(transformed(b, y, b.attr("post_transform", "NONE")), "f32")
 
@@ -207,6 +208,7 @@ def label_encoder(b: Body) -> Outputs:
 
 @expands("CategoryMapper")
 def category_mapper(b: Body) -> Outputs:
+    """Texts as numbers, or numbers as texts; a LabelEncoder does it"""
     return _encoded(b, b.attr("cats_strings") or [], b.attr("cats_int64s") or [], -1)
 
 

@@ -176,20 +176,68 @@ def tree_ensemble_regressor(b: Body) -> Value:
     """The sum (mean, least, largest) of what the trees' leaves say of each target"""
     x, f, targets = rows(b, b.given("X")), forest(b), b.attr("n_targets") or 1
     table, says = weights(b, f, "target", targets)
-    at, how = leaves(b, f, x), b.attr("aggregate_function", "SUM")
-    if how in ("SUM", "AVERAGE"):
-        y = _summed(b, at, table / (f.roots.size if how == "AVERAGE" else 1), x.dtype)
-    elif how in ("MIN", "MAX"):
-        nothing = np.inf if how == "MIN" else -np.inf
-        each = b("Gather", b.const(np.where(says, table, nothing), x.dtype), at, axis=0)
-        y = b(f"Reduce{how.title()}", each, b.const([1]), keepdims=0)
-        if not _always(f, says).all():
-            y = b("Where", b("IsInf", y), b.const(0, x.dtype), y)
-    else:
-        b.refuse(f"aggregate_function {how!r}", "known are SUM, AVERAGE, MIN and MAX")
+    y = _aggregated(b, f, leaves(b, f, x), table, says, b.attr("aggregate_function", "SUM"), x.dtype)
     base = _base(b)
     y = b("Add", y, b.const(base, x.dtype)) if base.any() else y
     return b.cast(transformed(b, y, b.attr("post_transform", "NONE")), "f32")
+
+
+def _aggregated(b: Body, f: Forest, at: Value, table: Array, says: Array, how: str, dtype: str) -> Value:
+    """[n, trees] → [n, outputs]: of what the leaves say"""
+    if how in ("SUM", "AVERAGE"):
+        return _summed(b, at, table / (f.roots.size if how == "AVERAGE" else 1), dtype)
+    if how not in ("MIN", "MAX"):
+        b.refuse(f"aggregate_function {how!r}", "known are SUM, AVERAGE, MIN and MAX")
+    nothing = np.inf if how == "MIN" else -np.inf
+    each = b("Gather", b.const(np.where(says, table, nothing), dtype), at, axis=0)
+    y = b(f"Reduce{how.title()}", each, b.const([1]), keepdims=0)
+    return y if _always(f, says).all() else b("Where", b("IsInf", y), b.const(0, dtype), y)
+
+
+_MODES = np.array([*_COMPARE, "BRANCH_NEQ", "BRANCH_MEMBER"])
+_AGGREGATES, _TRANSFORMS = (
+    ("AVERAGE", "SUM", "MIN", "MAX"),
+    ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT"),
+)
+
+
+@expands("TreeEnsemble")
+def tree_ensemble(b: Body) -> Value | None:
+    """As TreeEnsembleRegressor, leaves apart from the nodes; the reference looks up members of sets"""
+    mode = _MODES[np.asarray(b.attr("nodes_modes"), np.int64)]
+    if (mode == "BRANCH_MEMBER").any():
+        return None
+    columns, given = np.asarray(b.attr("leaf_targetids")), np.asarray(b.attr("leaf_weights"))
+    inner, count, targets = np.arange(mode.size), columns.size, b.attr("n_targets") or 1
+    own = np.concatenate([inner, inner.size + np.arange(count)])
+    ends = []
+    for side in ("true", "false"):
+        to = np.asarray(b.attr(f"nodes_{side}nodeids"))
+        to = to + inner.size * np.asarray(b.attr(f"nodes_{side}leafs"))
+        if to.size != inner.size or (to < 0).any() or (to >= own.size).any():
+            b.fail("a node leads to a node or a leaf that is not there")
+        ends.append(np.concatenate([to, own[inner.size :]]))
+    yes, no = ends
+    if (columns < 0).any() or (columns >= targets).any() or given.size != count:
+        b.fail("a leaf's target or weight is not there", targets)
+
+    def wide(values: Array) -> Array:
+        return np.concatenate([values, np.zeros(count, values.dtype)])
+
+    missing = np.asarray(b.attr("nodes_missing_value_tracks_true") or np.zeros(inner.size), bool)
+    roots = np.asarray(b.attr("tree_roots"), np.int64)
+    f = Forest(
+        wide(np.asarray(b.attr("nodes_featureids"))), wide(np.asarray(b.attr("nodes_splits"))), yes, no,
+        np.concatenate([mode, np.full(count, "LEAF")]), wide(missing), roots, _depth(b, yes, no, roots),
+        Places.of(own * 0, own),
+    )  # fmt: skip
+    table, says = np.zeros((own.size, targets)), np.zeros((own.size, targets), bool)
+    table[inner.size + np.arange(count), columns] = given
+    says[inner.size + np.arange(count), columns] = True
+    x = b.given("X")
+    how = _AGGREGATES[b.attr("aggregate_function", 1)]
+    y = _aggregated(b, f, leaves(b, f, x), table, says, how, x.dtype)
+    return transformed(b, y, _TRANSFORMS[b.attr("post_transform", 0)])
 
 
 def _summed(b: Body, at: Value, table: Array, dtype: str) -> Value:
