@@ -33,6 +33,8 @@ SYMBOLIC = 256
 
 ELEMENT = 8.0
 """Multiply-adds that take as long as one element made: about 4 bytes read and written against 30 a nanosecond."""
+COPIED = 24.0
+"""The same of an element of an input or output: it is copied, or made zero, at about 5 bytes a nanosecond."""
 
 
 def rule(*ops: str) -> Callable[[Rule], Rule]:
@@ -76,6 +78,7 @@ class Walk:
             new.type = value.type
             self.graph.inputs.append(new)
             self.known[value] = Extent(new, axes)
+            self._copied(self.known[value])
         self.graph.inputs.append(self.length)
 
     def run(self) -> Graph:
@@ -111,10 +114,16 @@ class Walk:
             self.graph.nodes += self.b.nodes
         self.b = Builder(self.graph, Node("Identity", [], [Value("output")], name="room"))
         self.graph.outputs = [self.data(self.extent(v)) for v in self.old.outputs]
+        for v in self.old.outputs:
+            self._copied(self.extent(v))
         self.graph.nodes += self.b.nodes
         if self.least > self.most:
             raise NoRoom(f"a capacity of {self.capacity} serves no length: it needs {self.least} at least")
         return self.graph
+
+    def _copied(self, x: Extent) -> None:
+        if x.value is not None and x.value.shape is not None:
+            self.work.add(COPIED, x.dims())
 
     def _count(self, node: Node, inputs: Inputs, made: Extent) -> None:
         """Adds what one node costs."""
