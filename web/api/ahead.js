@@ -39,7 +39,7 @@ export class Ahead {
     const shape = JSON.stringify(request.shapes);
     seen.runs = seen.shape === shape ? seen.runs + 1 : 1;
     seen.shape = shape;
-    if (seen.runs === policy.again && !seen.own.has(shape)) {
+    if (seen.runs >= policy.again && !seen.own.has(shape) && !this.#plans.preparing) {
       seen.own.add(shape);
       this.#make({ shapes: request.shapes, values: new Map(), exact: true });
       return;
@@ -47,7 +47,7 @@ export class Ahead {
     const n = lengthOf(room, request);
     const step = stepTo(n, seen.lengths, policy.rises);
     seen.lengths = [...seen.lengths, n].slice(-policy.recent);
-    if (!step || seen.next) return;
+    if (!step || seen.next || this.#plans.preparing) return;
     const { bind = 0, compile = 0 } = plan.seconds;
     const made = 1000 * (bind + compile) + (plan.load ? plan.load.compileMs + plan.load.initMs : 0);
     if (n < policy.share * room.most && ((room.most - n) / step) * ms > policy.margin * made) return;
