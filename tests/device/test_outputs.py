@@ -7,7 +7,7 @@ from onnx import TensorProto, helper
 from tests.browser.api_page import Api, two_outputs
 
 PINNED = """async (path) => {
-  const on = { executionProviders: ['webgpu'] };
+  const on = { executionProviders: ['webgpu'], room: false }; // each shape has a plan of its own
   const pinned = await create(path, { ...on, preferredOutputLocation: 'cpu-pinned' });
   const plainly = await create(path, on);
   const either = await create(path, { ...on, preferredOutputLocation: { sum: 'cpu-pinned' } });

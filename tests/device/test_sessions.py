@@ -287,7 +287,7 @@ def test_shapes_that_do_not_fit_beside_others_get_the_memory_for_themselves(gpu:
     found = gpu.run(
         """async ([path]) => {
           const nnjit = (await import('/nnjit.js')).default;
-          const session = await create(path, { executionProviders: ['webgpu'] });
+          const session = await create(path, { executionProviders: ['webgpu'], room: false });
           const rows = async (n) => {
             const { z } = await session.run({ x: T('float32', new Float32Array(n * 4).fill(1), [n, 4]) });
             return [z.data.length, z.data[0], z.data.at(-1), session.stats().plans];
