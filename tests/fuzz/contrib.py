@@ -290,7 +290,9 @@ def grouped(rng: Rng) -> Drawn:
                 parts.append(array[b, :, : lengths[b]])
         return np.concatenate([p.reshape(-1) for p in parts])
 
-    constants = frozenset({"total", *(("cos", "sin") if chance(rng) else ())})
+    constants = frozenset(
+        {*(("total",) if chance(rng, 0.7) else ()), *(("cos", "sin") if chance(rng) else ())}
+    )
     return Drawn(
         "GroupQueryAttention", operands, ["y", "present_k", "present_v"], attrs, constants, valid=valid
     )
