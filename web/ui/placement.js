@@ -216,8 +216,9 @@ function tableRow(row, most, dialog) {
     el(
       'td',
       { class: 'right num' },
-      time ? ms(time.ms) : '',
-      time && el('small', {}, ` ${percent(time.share)}`),
+      time && el('span', {}, ms(time.ms)),
+      time && ' ',
+      time && el('small', {}, percent(time.share)),
       time && share,
     ),
   );
