@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops.aionnxml._op_list import load_op
 
 from . import dtypes, schemas
 from .extensions import EXPANSIONS, SCHEMAS
+from .extensions.learned import ML
 from .ir import Const, Graph, Node, Value
 
 # Integers that shapes may hang on are constants of the expansion.
@@ -20,7 +22,8 @@ def _run(self: Any, *args: Any, **_: Any) -> tuple[Any, ...]:
     from .reference import Subgraph
 
     domain, op = self.op_domain, self.onnx_node.op_type
-    attributes = schemas.attributes(op, domain, 1)
+    version = self.run_params["opsets"][ML] if domain == ML else 1
+    attributes = schemas.attributes(op, domain, version)
     attrs = {a: getattr(self, a) for a in attributes if getattr(self, a, None) is not None}
     inputs: list[Value | None] = []
     feeds: dict[Value, Any] = {}
@@ -36,7 +39,7 @@ def _run(self: Any, *args: Any, **_: Any) -> tuple[Any, ...]:
             feeds[value] = array
         inputs.append(value)
     outputs = [Value(name) for name in self.onnx_node.output]
-    node = Node(op, inputs, outputs, attrs, name=self.onnx_node.name or op, domain=domain, version=1)
+    node = Node(op, inputs, outputs, attrs, name=self.onnx_node.name or op, domain=domain, version=version)
     graph = Graph("", list(feeds), [v for v in outputs if v.name], [node])
     graph.nodes = infer_nodes(graph, graph.nodes)
     if any((n.domain, n.op) == (domain, op) for n in graph.nodes):
@@ -46,8 +49,23 @@ def _run(self: Any, *args: Any, **_: Any) -> tuple[Any, ...]:
     return tuple(next(found) if v.name else absent for v in outputs)
 
 
+def _run_or_own(self: Any, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+    """onnx.reference's own implementation stands behind the expansion: for text, and forms of later versions."""
+    try:
+        return _run(self, *args, **kwargs)
+    except NotImplementedError:
+        own = load_op(ML, self.onnx_node.op_type, self.run_params["opsets"][ML])
+        found: tuple[Any, ...] = own(self.onnx_node, self.run_params).run(*args, **kwargs)
+        return found
+
+
 EXTENSION_OPS: list[type[OpRun]] = [
     type(op, (OpRun,), {"op_domain": domain, "run": _run, "_run": _run})
     for domain, op in EXPANSIONS
     if (domain, op) in SCHEMAS
+]
+EXTENSION_OPS += [
+    type(op, (OpRun,), {"op_domain": domain, "run": _run_or_own, "_run": _run_or_own})
+    for domain, op in EXPANSIONS
+    if domain == ML
 ]

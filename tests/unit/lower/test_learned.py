@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import pytest
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from nnjit.errors import NnjitError
 from nnjit.runtime.local import LocalSession
-from tests.support.contrib import agree
+from tests.support.contrib import MICROSOFT, agree
 from tests.support.learned_models import DOUBLE, FLOAT, INT, ML, TEXT, features, grown, model_of
 from tests.support.single import native
 
@@ -240,3 +240,49 @@ def test_maps_of_labels_to_scores() -> None:
         model = helper.make_model(graph, opset_imports=imports, ir_version=8).SerializeToString()
         wanted = ort.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
         assert LocalSession(model).run({"x": x})["y"] == wanted
+
+
+def test_words_of_texts() -> None:
+    texts = np.array([["The cat sat"], ["a, b"]], dtype=object)
+    ways: list[dict[str, Any]] = [
+        {"separators": [" ", ","], "mincharnum": 1}, {"separators": [" "], "mincharnum": 2, "mark": 1},
+        {"separators": [""], "mincharnum": 1}, {"tokenexp": "[a-zA-Z]+", "mincharnum": 2},
+    ]  # fmt: skip
+    for attrs in ways:
+        node = helper.make_node(
+            "Tokenizer", ["x"], ["y"], domain=MICROSOFT, **{"mark": 0, "pad_value": "#"} | attrs
+        )
+        graph = helper.make_graph(
+            [node], "words", [helper.make_tensor_value_info("x", TEXT, [2, 1])],
+            [helper.make_tensor_value_info("y", TEXT, None)],
+        )  # fmt: skip
+        imports = [helper.make_opsetid("", 17), helper.make_opsetid(MICROSOFT, 1)]
+        model = helper.make_model(graph, opset_imports=imports, ir_version=8).SerializeToString()
+        found, wanted = LocalSession(model).run({"x": texts})["y"], native(model, {"x": texts})["y"]
+        assert found.shape == wanted.shape and found.tolist() == wanted.tolist()
+
+
+def test_rows_whose_number_is_known_at_run_time_only() -> None:
+    """The reference does by the same definitions what no kernel can be made for."""
+    rng = np.random.default_rng(6)
+    x = features(rng)
+    nodes, leaves = grown(rng, 3, 3, 5, ["BRANCH_LEQ"])
+    attrs = nodes | {
+        "class_treeids": [t for t, _ in leaves], "class_nodeids": [n for _, n in leaves],
+        "class_ids": [0] * len(leaves), "class_weights": rng.normal(size=len(leaves)).astype(np.float32).tolist(),
+    }  # fmt: skip
+    numbers, texts = {"classlabels_int64s": [7, 3]}, {"classlabels_strings": ["n", "p"]}
+    for labels, kind in ((numbers, INT), (texts, TEXT)):
+        trees = helper.make_node("TreeEnsembleClassifier", ["some"], ["l", "p"], domain=ML, **attrs, **labels)
+        graph = helper.make_graph(
+            [helper.make_node("Compress", ["x", "which"], ["some"], axis=0), trees], "some",
+            [helper.make_tensor_value_info("x", FLOAT, x.shape),
+             helper.make_tensor_value_info("which", TensorProto.BOOL, [9])],
+            [helper.make_tensor_value_info("l", kind, None), helper.make_tensor_value_info("p", FLOAT, None)],
+        )  # fmt: skip
+        imports = [helper.make_opsetid("", 17), helper.make_opsetid(ML, 3)]
+        model = helper.make_model(graph, opset_imports=imports, ir_version=8).SerializeToString()
+        feeds = {"x": x, "which": rng.random(9) < 0.6}
+        found, wanted = LocalSession(model).run(feeds), native(model, feeds)
+        assert found["l"].tolist() == wanted["l"].tolist()
+        agree(found["p"], wanted["p"], atol=1e-5)

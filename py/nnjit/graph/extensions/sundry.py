@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..dtypes import NUMPY
-from ..ir import Value
-from ..shape_rules import ints
+from ..ir import Node, Value
+from ..shape_rules import ints, put, rule
 from .body import Body
-from .declare import FLOATS, operator
+from .declare import FLOATS, MICROSOFT, declare, operator
 
 _INTEGERS = "u8 u16 u32 u64 i8 i16 i32 i64"
 _ANY = f"{_INTEGERS} f16 f32 f64 bool string"
@@ -203,3 +203,18 @@ def matmul_bnb4(b: Body) -> Value:
     x = b.given("A")
     y = b("MatMul", b.cast(x, "f32"), b.transpose(w, 1, 0) if b.attr("transB") else b.reshape(w, (k, n)))
     return b.cast(y, x.dtype)
+
+
+declare(
+    "Tokenizer",
+    "X:S",
+    "Y:S",
+    "mark:int! mincharnum:int! pad_value:str! separators:strs tokenexp:str",
+    S="string",
+)
+
+
+@rule(f"{MICROSOFT}.Tokenizer")
+def tokenizer(node: Node) -> None:
+    """How many words there are, the text says."""
+    put(node, "string", None)
