@@ -21,7 +21,10 @@ STUDIES: dict[str, tuple[str, Callable[..., int]]] = {
         "one of the six before for several models at once, each on cores of its own",
         together.together,
     ),
-    "tables": ("what was found, as tables; `tables docs` writes them into docs/tuning-measured.md", tables.tables),
+    "tables": (
+        "what was found, as tables; `tables docs` writes them into docs/tuning-measured.md",
+        tables.tables,
+    ),
 }
 
 
