@@ -53,8 +53,8 @@ def test_a_decoder_compiles_once_for_many_tokens(monkeypatch: pytest.MonkeyPatch
                     found[name], value, rtol=1e-4, atol=1e-5, err_msg=f"{name}, {token}"
                 )
         past, ids = found, found["logits"][:, -1:].argmax(-1)
-    assert len(roomy.plans) == 3 and roomy.last is not None
-    assert not roomy.last.host_calls
+    assert len(roomy.plans) == 3 and roomy.last is not None and exact.last is not None
+    assert not roomy.last.host_calls and len(roomy.last.steps) <= len(exact.last.steps) + 6
 
 
 def test_sequences_beside_each_other_share_a_plan() -> None:
@@ -176,3 +176,31 @@ def test_a_plan_that_faults_leaves_the_exact_way(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(session, "compile_plan", faulty)
     prepared, _ = made.prepare({"x": (7, 4)}, {})
     assert prepared.room is None and prepared.plan is not None and "not this one" in prepared.no_room
+
+
+def test_values_that_decide_shapes_belong_to_a_plan_with_room() -> None:
+    nodes = [
+        helper.make_node("Reshape", ["x", "to"], ["a"]),
+        helper.make_node("Softmax", ["a"], ["y"], axis=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [
+            helper.make_tensor_value_info("x", F, [1, "n", 6]),
+            helper.make_tensor_value_info("to", TensorProto.INT64, [3]),
+        ],
+        [helper.make_tensor_value_info("y", F, None)],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    made = CompilerSession(load(BytesSource(proto.SerializeToString())), Options(strict=True, room=True))
+
+    def ask(n: int, *to: int) -> Any:
+        return made.prepare({"x": (1, n, 6), "to": (3,)}, {"to": np.array(to)})[0]
+
+    assert ask(4, 1, -1, 3).room is None
+    roomy = ask(7, 1, -1, 3)
+    assert roomy.room is not None and roomy.room.to_js()["outputs"] == {"y": [[1, 2, 0]]}
+    assert ask(6, 1, -1, 3) is roomy
+    other = ask(6, 1, -1, 2)
+    assert other is not roomy and other.room is None
