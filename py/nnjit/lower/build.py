@@ -7,6 +7,7 @@ operands, host calls, and which buffers hold the graph's inputs and outputs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from nnjit.codegen.dtypes import SIZES
 from nnjit.codegen.epilogue import fewer
@@ -131,6 +132,11 @@ class Build(Kernels):
             self.undo(mark)
             if r.kind == "computation" and r.anchor.op in COMPOSITES:
                 self._apart(r)
+            elif r.inlined and len(r.nodes) > 1:
+                # what is computed inside may be what is too much for one kernel
+                for n in reversed(r.inlined):
+                    self._region(Region(n, [n], n.outputs[0], kind(n)))
+                self._region(replace(r, inlined=[]))
             elif len(r.nodes) > 1 or r.inlined:
                 # without the epilogue the anchor may do, and if not, only the anchor goes to the reference
                 self._one_by_one(r)
