@@ -225,7 +225,7 @@ class Candidates(ABC, Generic[APlan, AMemory, ATarget, AFacts, APanels]):
         self.pending_probes = [] if slot.job.ms else oracle.probes(slot.spec)
         setup = slot.laid.setup(slot.job.serving, [(p.operand, p.at) for p in self.pending_probes])
         self.bench_of = slot
-        return setup
+        return {**setup, "expectedMs": slot.job.ms or slot.job.estimate_ms}
 
     def _candidate(self, slot: Slot) -> dict[str, Any] | None:
         schedule = self.search.take(slot.job)

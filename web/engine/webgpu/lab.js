@@ -170,7 +170,8 @@ export class GpuLab {
     };
     watch.close();
     // a candidate is expected to take about as long as the kernel that serves
-    ready.ms = await bench.slice(signal, this.#serving ? 2 * this.#serving.ms : Infinity, async () => {
+    const expected = this.#serving?.ms ?? this.#setup?.expectedMs ?? Infinity;
+    ready.ms = await bench.slice(signal, 2 * expected, async () => {
       watch.open();
       if (first) operands.forEach(({ pattern, ...operand }, i) => pattern && bench.fill({ ...operand, pattern }, this.#inputs[i]));
       operands.forEach(({ nbytes }, i) => outputs[i] && bench.blank(outputs[i], nbytes));

@@ -148,6 +148,8 @@ export interface GpuLabSetup {
   kernel: GpuLabKernel;
   probes: { operand: number; at: number }[];
   policy: GpuLabPolicy;
+  /** What the serving kernel should about take. */
+  expectedMs?: number;
 }
 
 /** What makes a winner serve: new buffers (after the plan's own), shaders that fill them, each step's new shader, and
