@@ -58,8 +58,8 @@ class Rooms:
         except NoRoom as refusal:
             self.refused[_family(shapes, growing, fixed)] = str(refusal)
             raise
-        least, full = room.least, room.work.full(room.capacity)
-        while least <= n and full > max(LEAST * (exact := room.work.exact(least)), exact + SMALL):
+        least, full, times = room.least, room.work.full(room.capacity), 1.0 if _batch(growing) else LEAST
+        while least <= n and full > max(times * (exact := room.work.exact(least)), exact + SMALL):
             least += 1
         if least > n or room.most <= n:
             raise NoRoom("work grows so fast with n that a plan for each shape is better")
@@ -71,7 +71,7 @@ class Rooms:
         capacities = _capacities(needed)
         room = make(capacities[-1])
         exact = room.work.exact(n)
-        allowed = max(WASTE * exact, exact + LITTLE)
+        allowed = max(exact * (1.0 if _batch(growing) else WASTE), exact + LITTLE)
         capacity = max([c for c in capacities if room.work.full(c) <= allowed], default=capacities[0])
         if capacity != room.capacity:
             room = make(capacity)
@@ -96,6 +96,12 @@ class Rooms:
                 if (growing := find(old, shapes)) is not None:
                     return growing
         return None
+
+
+def _batch(growing: Growing) -> bool:
+    """Whether n is the first dim of every input: batches are of a few sizes that come again, unlike lengths, and it is
+    not worth while to run larger ones than asked for."""
+    return all(axis == 0 for axes in growing.values() for axis in axes)
 
 
 def _rounded(n: int) -> int:

@@ -150,16 +150,26 @@ def test_a_refusal_is_remembered_and_said(monkeypatch: pytest.MonkeyPatch) -> No
     assert "wider than one place" in session.prepare({"x": (1, 2, 10)}, {})[0].no_room
 
 
-def test_work_that_grows_with_n_bounds_what_a_plan_serves() -> None:
-    """A batch of large products: a capacity is near, and small batches get a plan of their own."""
-    wide = np.zeros((2048, 2048), np.float32)
+def heavy(dims: list[Any]) -> CompilerSession:
+    """Eight products of 64 rows for each n."""
     nodes = [helper.make_node("MatMul", ["x", "w"], [f"a{i}"]) for i in range(8)]
     nodes.append(helper.make_node("Sum", [f"a{i}" for i in range(8)], ["y"]))
-    session = compiler(nodes, ["n", 64, 2048], w=wide)
-    session.prepare({"x": (1, 64, 2048)}, {})
-    prepared, _ = session.prepare({"x": (6, 64, 2048)}, {})
+    return compiler(nodes, dims, w=np.zeros((2048, 2048), np.float32))
+
+
+def test_work_that_grows_with_n_bounds_what_a_plan_serves() -> None:
+    session = heavy([64, "n", 2048])
+    session.prepare({"x": (64, 1, 2048)}, {})
+    prepared, _ = session.prepare({"x": (64, 6, 2048)}, {})
     assert prepared.room is not None
     assert prepared.room.most <= 6 * rooms.WASTE and prepared.room.least > 1
+
+
+def test_a_batch_of_much_work_has_its_own_plan() -> None:
+    session = heavy(["n", 64, 2048])
+    session.prepare({"x": (1, 64, 2048)}, {})
+    prepared, _ = session.prepare({"x": (6, 64, 2048)}, {})
+    assert prepared.room is None and "work grows" in prepared.no_room
 
 
 def test_a_plan_that_faults_leaves_the_exact_way(monkeypatch: pytest.MonkeyPatch) -> None:
