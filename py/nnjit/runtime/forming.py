@@ -161,7 +161,7 @@ class Forming:
             for (node, matter), q in self._base.choices.items()
             if matter == about and self._open(q.question, q.options, q.form)
         }
-        steps = enumerate(self._base.steps)
+        steps = enumerate(s for s in self._base.steps if not s.once)
         theirs = (i for i, s in steps if isinstance(s, Kernel) and s.anchor in asked)
         return sum(self.step_ms.get(i, 0.0) for i in theirs) / total
 
