@@ -7,15 +7,15 @@ from dataclasses import replace
 
 from ..ir import Node, Value
 from .extent import Axes, Extent, Growth, Length, NoRoom
+from .maker import Inputs, Maker, rule
 from .moves import joined
 from .sums import only, unknown
-from .walk import Inputs, Walk, rule
 
 _MINUS = float("-inf")
 
 
 @rule("Attention")
-def attention(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def attention(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     q, k, v = only(inputs, 3)
     mask, past_k, past_v, lengths = (inputs[i] if i < len(inputs) else None for i in range(3, 7))
     if lengths is not None or len(node.outputs) > 3:
@@ -62,7 +62,7 @@ def attention(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
     return [out, replace(k), replace(v)][: len(node.outputs)]
 
 
-def _heads(w: Walk, x: Extent, heads: int) -> Extent:
+def _heads(w: Maker, x: Extent, heads: int) -> Extent:
     """[B, S, H * D] -> [B, H, S, D]"""
     batch, length, wide = x.shape
     cut = w.b.reshape(w.data(x), (batch, length, heads, wide // heads))
@@ -71,7 +71,7 @@ def _heads(w: Walk, x: Extent, heads: int) -> Extent:
     )
 
 
-def _bias(w: Walk, mask: Extent | None, dtype: str) -> Extent | None:
+def _bias(w: Maker, mask: Extent | None, dtype: str) -> Extent | None:
     """A mask as what is added, of four axes."""
     if mask is None:
         return None
@@ -83,7 +83,7 @@ def _bias(w: Walk, mask: Extent | None, dtype: str) -> Extent | None:
     return Extent(value, {i + more: g for i, g in unknown(mask.axes).items()})
 
 
-def _causal(w: Walk, rows: Length, keys: Length, before: Length, dtype: str) -> Extent:
+def _causal(w: Maker, rows: Length, keys: Length, before: Length, dtype: str) -> Extent:
     """Row m sees keys up to m + before; no row that counts sees one beyond n."""
     last = w.b("Add", [w.places(w.cap(rows), 4, 2), w.number(before, "i32")])
     seen = w.b("LessOrEqual", [w.places(w.cap(keys), 4, 3), last])
@@ -91,7 +91,7 @@ def _causal(w: Walk, rows: Length, keys: Length, before: Length, dtype: str) -> 
     return Extent(value, {i: Growth(d) for i, d in ((2, rows), (3, keys)) if d.a})
 
 
-def _add(w: Walk, a: Extent | None, b: Extent) -> Extent:
+def _add(w: Maker, a: Extent | None, b: Extent) -> Extent:
     """The sum of two biases: -inf where one is, whatever the other holds beyond n."""
     if a is None:
         return b

@@ -12,7 +12,7 @@ from ..fold import EVALUATORS, evaluate
 from ..ir import Const, Node, Value
 from ..shapes import infer_node
 from .extent import Axes, Extent, Growth, Length, NoRoom, Rest
-from .walk import Inputs, Walk, rule
+from .maker import Inputs, Maker, rule
 
 UNARY = (
     "Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Ceil Celu Cos Cosh Elu Erf Exp Floor Gelu HardSigmoid "
@@ -30,7 +30,7 @@ _KEEPS_ZERO = frozenset(
 
 
 @rule(*UNARY, *BROADCAST)
-def elementwise(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def elementwise(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     given = [x for x in inputs if x is not None]
     values = [w.data(x) for x in given]
     axes = {
@@ -40,7 +40,7 @@ def elementwise(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
 
 
 @rule("Clip")
-def clip(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def clip(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     """Its bounds are scalars."""
     x = _first(inputs)
     values = [None if v is None else w.data(v) for v in inputs]
@@ -57,7 +57,7 @@ def clip(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
 
 
 @rule("CastLike")
-def cast_like(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def cast_like(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     x, like = inputs
     if x is None or like is None:
         raise NoRoom("an operand is missing")
@@ -66,7 +66,7 @@ def cast_like(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
 
 
 @rule("QuantizeLinear", "DequantizeLinear")
-def quantise(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def quantise(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     """One scale, or one for each place of an axis that doesn't grow."""
     x, scale = inputs[:2]
     if x is None or scale is None or any(v is not None and v.axes for v in inputs[1:]):
@@ -79,7 +79,7 @@ def quantise(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
 
 
 @rule("Dropout")
-def dropout(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def dropout(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     x, training = _first(inputs), inputs[2] if len(inputs) > 2 else None
     if training is not None and (training.constant() is None or training.constant().any()):
         raise NoRoom("it draws random numbers")
@@ -92,7 +92,7 @@ def _first(inputs: Inputs) -> Extent:
     return inputs[0]
 
 
-def broadcast(w: Walk, given: Sequence[Extent], keep: int = 0) -> dict[int, Length]:
+def broadcast(w: Maker, given: Sequence[Extent], keep: int = 0) -> dict[int, Length]:
     """The growing axes of what operands broadcast to, but for the last `keep`. NoRoom where one grows against a fixed
     dim or another length: whether they fit would depend on n."""
     rank = max(x.rank for x in given)

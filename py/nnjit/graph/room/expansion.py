@@ -20,7 +20,7 @@ from ..shapes import infer_node
 from .extent import Axes, Extent, Growth, Length, NoRoom, Symbol
 
 if TYPE_CHECKING:
-    from .walk import Inputs, Walk
+    from .maker import Inputs, Maker
 
 BEYOND = 64
 """Offsets of lengths that an array made for more than the capacity is long enough for."""
@@ -29,7 +29,7 @@ BEYOND = 64
 class Probe:
     """The expansion of a node for one n."""
 
-    def __init__(self, walk: Walk, node: Node, inputs: Inputs, n: int) -> None:
+    def __init__(self, walk: Maker, node: Node, inputs: Inputs, n: int) -> None:
         self.n, self._serial = n, 0
         self.inputs = [None if x is None else _input(x, n, str(i)) for i, x in enumerate(inputs)]
         outputs = [Value(v.name, v.dtype) for v in node.outputs]
@@ -74,7 +74,7 @@ def _input(x: Extent, n: int, name: str) -> Value:
     return Value(name, value.dtype, tuple(d.at(n) for d in x.dims()))
 
 
-def expanded(walk: Walk, node: Node, inputs: Inputs) -> list[Node] | None:
+def expanded(walk: Maker, node: Node, inputs: Inputs) -> list[Node] | None:
     """Nodes for the walk to go through, the last of them giving the node's outputs; None if it stays as it is."""
     if (node.domain, node.op) not in EXPANSIONS:
         return None
@@ -126,7 +126,7 @@ def _text(attrs: dict[str, Any]) -> str:
     return repr(sorted((name, str(value)) for name, value in attrs.items()))
 
 
-def _constant(walk: Walk, consts: Sequence[Const]) -> Value:
+def _constant(walk: Maker, consts: Sequence[Const]) -> Value:
     """A value of the old graph for a constant of three probes, and what is known of it."""
     first = consts[0]
     if all(c is first or _same(c, first) for c in consts[1:]):
@@ -158,7 +158,7 @@ def _affine(arrays: Sequence[Any], n: int, dtype: str) -> Symbol:
     return found
 
 
-def _prefix(walk: Walk, arrays: Sequence[Any], n: int, dtype: str) -> Extent:
+def _prefix(walk: Maker, arrays: Sequence[Any], n: int, dtype: str) -> Extent:
     """An array that only becomes longer with n."""
     axes: Axes = {}
     for axis, dims in enumerate(zip(*(a.shape for a in arrays), strict=True)):

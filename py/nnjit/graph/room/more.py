@@ -6,9 +6,9 @@ import numpy as np
 
 from ..ir import Node
 from .extent import Axes, Extent, Growth, Length, NoRoom, Symbol
+from .maker import Inputs, Maker, lowest, rule
 from .moves import from_start, integers, joined
 from .sums import only, unknown
-from .walk import Inputs, Walk, lowest, rule
 
 
 def fixed(axis: int, x: Extent) -> int:
@@ -20,14 +20,14 @@ def fixed(axis: int, x: Extent) -> int:
 
 
 @rule("Split")
-def split(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def split(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     x = only(inputs)[0]
     fixed(node.attrs.get("axis", 0), x)
     return w.copy(node, inputs, x.axes)
 
 
 @rule("GatherElements")
-def gather_elements(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def gather_elements(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     """Axes other than its own are those of both operands."""
     x, at = only(inputs, 2)
     axis = node.attrs.get("axis", 0) % x.rank
@@ -41,7 +41,7 @@ def gather_elements(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
 
 
 @rule("GatherND")
-def gather_nd(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def gather_nd(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     """As Gather; indices are rows of places along the first axes of the data."""
     x, at = only(inputs, 2)
     last = at.rank - 1
@@ -64,7 +64,7 @@ def gather_nd(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
 
 
 @rule("OneHot")
-def one_hot(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def one_hot(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     x = only(inputs, 3)[0]
     if any(v is not None and (v.axes or v.symbol is not None) for v in inputs[1:]):
         raise NoRoom("its depth is known at run time only")
@@ -73,7 +73,7 @@ def one_hot(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
 
 
 @rule("TopK")
-def top_k(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def top_k(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     """The first of equals is inside, wherever others lie."""
     x, count = only(inputs, 2)
     axis = node.attrs.get("axis", -1) % x.rank
@@ -86,7 +86,7 @@ def top_k(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
 
 
 @rule("Pad")
-def pad(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def pad(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     """An axis that grows may get more places behind: they are there already, and hold what is put in."""
     x, pads = only(inputs, 2)
     sizes = integers(pads)
@@ -109,7 +109,7 @@ def pad(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
     return [w.checked(Extent(value[0].value, unknown(x.axes)))]
 
 
-def _widened(w: Walk, node: Node, inputs: Inputs, x: Extent, axis: int, first: int, last: int) -> Extent:
+def _widened(w: Maker, node: Node, inputs: Inputs, x: Extent, axis: int, first: int, last: int) -> Extent:
     """x with `first` places before and `last` behind a growing axis."""
     fill = inputs[2].constant() if len(inputs) > 2 and inputs[2] is not None else np.zeros(1)
     if fill is None or node.attrs.get("mode", "constant") not in ("constant", b"constant"):
@@ -142,7 +142,7 @@ def _widened(w: Walk, node: Node, inputs: Inputs, x: Extent, axis: int, first: i
     "Resize",
     "LRN",
 )
-def batch_only(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def batch_only(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     x = only(inputs)[0]
     if set(x.axes) - {0} or any(v is not None and (v.axes or v.symbol is not None) for v in inputs[1:]):
         raise NoRoom("more than its batch grows")
@@ -150,7 +150,7 @@ def batch_only(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
 
 
 @rule("DynamicQuantizeLinear")
-def dynamic_quantise(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def dynamic_quantise(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     """Its range always takes in 0, so that zeros beyond n change nothing."""
     x = only(inputs)[0]
     for axis in x.axes:
@@ -160,7 +160,7 @@ def dynamic_quantise(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
 
 
 @rule("Einsum")
-def einsum(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def einsum(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     """A letter that grows does so in every operand that has it; one that is summed is zero beyond n in all."""
     equation = node.attrs["equation"]
     equation = equation.decode() if isinstance(equation, bytes) else equation
@@ -185,5 +185,5 @@ def einsum(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
 
 
 @rule("LSTM", "GRU", "RNN", "Loop", "Scan", "If", "NonMaxSuppression")
-def in_turns(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def in_turns(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     raise NoRoom("how often it goes round would depend on n")

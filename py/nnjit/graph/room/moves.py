@@ -10,20 +10,20 @@ from ..dtypes import NUMPY
 from ..fold import EVALUATORS
 from ..ir import Const, Node, Value
 from .extent import Axes, Extent, Growth, Length, NoRoom, Symbol
+from .maker import Inputs, Maker, rule
 from .sums import only, unknown
 from .views import regroup, target
-from .walk import Inputs, Walk, rule
 
 
 @rule("Shape")
-def shape(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def shape(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     dims = only(inputs)[0].dims()
     dims = dims[slice(node.attrs.get("start", 0), node.attrs.get("end", len(dims)))]
     return [_lengths(w, dims)]
 
 
 @rule("Size")
-def size(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def size(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     dims = only(inputs)[0].dims()
     growing = [d for d in dims if d.a]
     if len(growing) > 1:
@@ -33,7 +33,7 @@ def size(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
     return [w.symbol(Symbol(np.array(first.a * others), np.array(first.b * others)))]
 
 
-def _lengths(w: Walk, dims: Sequence[Length]) -> Extent:
+def _lengths(w: Maker, dims: Sequence[Length]) -> Extent:
     return w.symbol(Symbol(np.array([d.a for d in dims], np.int64), np.array([d.b for d in dims], np.int64)))
 
 
@@ -48,21 +48,21 @@ def integers(x: Extent | None) -> list[Length]:
 
 
 @rule("Transpose")
-def transpose(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def transpose(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     x = only(inputs)[0]
     perm = list(node.attrs.get("perm") or range(x.rank)[::-1])
     return w.copy(node, inputs, {perm.index(axis): g for axis, g in x.axes.items()})
 
 
 @rule("Reshape")
-def reshape(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def reshape(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     x, to = only(inputs, 2)
     dims = target(x.dims(), integers(to), bool(node.attrs.get("allowzero", 0)))
     return [_reshaped(w, node, x, dims)]
 
 
 @rule("Flatten")
-def flatten(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def flatten(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     x = only(inputs)[0]
     axis = node.attrs.get("axis", 1)
     axis += x.rank if axis < 0 else 0
@@ -79,7 +79,7 @@ def _product(dims: Sequence[Length]) -> Length:
 
 
 @rule("Squeeze")
-def squeeze(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def squeeze(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     x = only(inputs)[0]
     if len(inputs) < 2 or inputs[1] is None:
         raise NoRoom("which axes it takes away would depend on n")
@@ -90,7 +90,7 @@ def squeeze(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
 
 
 @rule("Unsqueeze")
-def unsqueeze(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def unsqueeze(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     x, axes = only(inputs, 2)
     new = integers(axes)
     rank = x.rank + len(new)
@@ -98,14 +98,14 @@ def unsqueeze(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
     return [_reshaped(w, node, x, [Length(0, 1) if i in at else next(dims) for i in range(rank)])]
 
 
-def _reshaped(w: Walk, node: Node, x: Extent, dims: Sequence[Length]) -> Extent:
+def _reshaped(w: Maker, node: Node, x: Extent, dims: Sequence[Length]) -> Extent:
     """x under other dims: each growing axis stays, or is the outermost of those that become one or that it parts in."""
     axes = {to: Growth(dims[to], x.axes[at].rest) for at, to in regroup(x.dims(), dims).items()}
     return w.checked(Extent(w.b.reshape(w.data(x), [w.cap(d) for d in dims]), axes))
 
 
 @rule("Expand")
-def expand(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def expand(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     x, to = only(inputs, 2)
     dims = integers(to)
     rank = max(x.rank, len(dims))
@@ -127,7 +127,7 @@ def expand(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
 
 
 @rule("Tile")
-def tile(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def tile(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     """An axis of one place may be repeated n times, one that grows only once."""
     x, times = only(inputs, 2)
     dims = [_product(pair) for pair in zip(x.dims(), integers(times), strict=True)]
@@ -142,7 +142,7 @@ def tile(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
 
 
 @rule("ConstantOfShape")
-def constant_of_shape(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def constant_of_shape(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     dims = integers(inputs[0])
     value = w.again(node, [w.b.const([w.cap(d) for d in dims])])[0].tensor
     fill = EVALUATORS["ConstantOfShape"](_one(node), [np.array([1])])
@@ -155,7 +155,7 @@ def _one(node: Node) -> Node:
 
 
 @rule("Range")
-def range_(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def range_(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     ends = [integers(x)[0] for x in inputs]
     if len(ends) != 3 or ends[2] != Length(0, 1):
         raise NoRoom("its step is not 1")
@@ -171,13 +171,13 @@ def range_(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
 
 
 @rule("Trilu")
-def trilu(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def trilu(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     x = only(inputs)[0]
     return w.copy(node, inputs, unknown(x.axes))
 
 
 @rule("Gather")
-def gather(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def gather(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     """Indices beyond n are 0; one that counts from the end of an axis that grows counts from its length."""
     x, at = only(inputs, 2)
     axis = node.attrs.get("axis", 0) % x.rank
@@ -196,7 +196,7 @@ def gather(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
     return w.copy(node, [x, where], axes)
 
 
-def from_start(w: Walk, at: Extent, length: Length) -> Extent:
+def from_start(w: Maker, at: Extent, length: Length) -> Extent:
     """Indices into an axis of this length, negative ones made positive; n is kept where they are inside."""
     if at.symbol is not None or at.constant() is not None:
         s = at.symbol or Symbol.of(at.constant(), at.dtype)
@@ -214,7 +214,7 @@ def from_start(w: Walk, at: Extent, length: Length) -> Extent:
 
 
 @rule("Slice")
-def slice_(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def slice_(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     x = only(inputs)[0]
     starts, ends = integers(inputs[1]), integers(inputs[2])
     axes = [d.b for d in integers(inputs[3])] if len(inputs) > 3 and inputs[3] else list(range(len(starts)))
@@ -233,7 +233,7 @@ def slice_(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
     return [x]
 
 
-def _clamped(w: Walk, i: Length, dim: Length) -> Length:
+def _clamped(w: Maker, i: Length, dim: Length) -> Length:
     """A bound of a slice as a place from 0 to dim, the same for every n."""
     if w.negative(i):
         i = i + dim
@@ -242,7 +242,7 @@ def _clamped(w: Walk, i: Length, dim: Length) -> Length:
     return i if w.negative(i - dim) else dim
 
 
-def take(w: Walk, x: Extent, axis: int, start: Length, length: Length) -> Extent:
+def take(w: Maker, x: Extent, axis: int, start: Length, length: Length) -> Extent:
     """Places start to start + length of an axis."""
     if length.a < 0 or w.negative(length - Length(0, 1)):
         raise NoRoom(f"a slice of {length}")
@@ -263,12 +263,12 @@ def take(w: Walk, x: Extent, axis: int, start: Length, length: Length) -> Extent
 
 
 @rule("Concat")
-def concat(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def concat(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     parts = only(inputs, len(inputs))
     return [joined(w, parts, node.attrs["axis"] % parts[0].rank)]
 
 
-def joined(w: Walk, parts: list[Extent], axis: int) -> Extent:
+def joined(w: Maker, parts: list[Extent], axis: int) -> Extent:
     """Tensors behind each other along an axis."""
     parts = [p for p in parts if p.dim(axis) != Length(0, 0)]
     axes: Axes = {}
@@ -283,7 +283,7 @@ def joined(w: Walk, parts: list[Extent], axis: int) -> Extent:
     return _appended(w, parts, axis, axes)
 
 
-def _appended(w: Walk, parts: list[Extent], axis: int, others: Axes) -> Extent:
+def _appended(w: Maker, parts: list[Extent], axis: int, others: Axes) -> Extent:
     """Concat along a growing axis: each later part is selected where it begins, by place."""
     total = parts[0].dim(axis)
     for p in parts[1:]:
@@ -321,7 +321,7 @@ def _appended(w: Walk, parts: list[Extent], axis: int, others: Axes) -> Extent:
     return w.checked(Extent(out, {**others, axis: Growth(total, rest)}))
 
 
-def _widened(w: Walk, x: Extent, axis: int, cap: int) -> Value:
+def _widened(w: Maker, x: Extent, axis: int, cap: int) -> Value:
     """x with `cap` places in an axis, zeros behind."""
     have = x.shape[axis]
     if have == cap:

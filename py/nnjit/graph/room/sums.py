@@ -8,7 +8,7 @@ from ..dtypes import FLOATS
 from ..ir import Node
 from .elementwise import broadcast
 from .extent import Axes, Extent, Growth, NoRoom
-from .walk import Inputs, Walk, lowest, rule
+from .maker import Inputs, Maker, lowest, rule
 
 
 def only(inputs: Inputs, count: int = 1) -> list[Extent]:
@@ -25,7 +25,7 @@ def unknown(axes: Axes) -> Axes:
 
 
 @rule("MatMul", "MatMulInteger")
-def matmul(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def matmul(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     a, b = only(inputs, 2)
     if a.rank < 2 or b.rank < 2:
         raise NoRoom("a vector in a product")
@@ -50,7 +50,7 @@ def matmul(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
 
 
 @rule("Gemm")
-def gemm(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def gemm(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     a, b = only(inputs, 2)
     row, ka = (1, 0) if node.attrs.get("transA", 0) else (0, 1)
     kb, column = (1, 0) if node.attrs.get("transB", 0) else (0, 1)
@@ -75,7 +75,7 @@ def gemm(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
 
 
 @rule("com.microsoft.MatMulNBits")
-def matmul_nbits(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def matmul_nbits(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     """Rows of A times constant weights."""
     a = only(inputs)[0]
     if a.rank - 1 in a.axes or any(x is not None and x.axes for x in inputs[1:]):
@@ -84,7 +84,7 @@ def matmul_nbits(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
 
 
 @rule("Softmax", "LogSoftmax")
-def softmax(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def softmax(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     x = only(inputs)[0]
     axis = node.attrs.get("axis", -1) % x.rank
     x = _cleaned_scores(w, x, axis)
@@ -94,7 +94,7 @@ def softmax(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
     return w.copy(node, [x], axes)
 
 
-def _cleaned_scores(w: Walk, x: Extent, axis: int) -> Extent:
+def _cleaned_scores(w: Maker, x: Extent, axis: int) -> Extent:
     """-inf beyond n; before a Cast of halves, where other masks are added too, so that attention stays to be seen."""
     cast = x.value.producer if x.value is not None else None
     growth = x.axes.get(axis)
@@ -114,7 +114,7 @@ _IDENTITY = {
 
 
 @rule(*_IDENTITY, "ReduceMax", "ReduceMin", "ReduceLogSumExp")
-def reduce(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def reduce(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     """A mean divides by how many there are, which n tells."""
     x = only(inputs)[0]
     over = _axes(node, inputs, x.rank)
@@ -154,7 +154,7 @@ def _axes(node: Node, inputs: Inputs, rank: int) -> list[int]:
 
 
 @rule("ArgMax", "ArgMin")
-def arg_extreme(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def arg_extreme(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     """The first of equals is inside, wherever others lie."""
     x = only(inputs)[0]
     axis = node.attrs.get("axis", 0) % x.rank
@@ -167,7 +167,7 @@ def arg_extreme(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
 
 
 @rule("CumSum", "CumProd")
-def cumulate(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def cumulate(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     x, at = only(inputs, 2)
     if at.constant() is None:
         raise NoRoom("its axis is known at run time only")
@@ -177,7 +177,7 @@ def cumulate(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
     return w.copy(node, [x, at], unknown(x.axes))
 
 
-def _normal(w: Walk, node: Node, inputs: Inputs, over: Sequence[int]) -> list[Extent]:
+def _normal(w: Maker, node: Node, inputs: Inputs, over: Sequence[int]) -> list[Extent]:
     """A normalisation whose statistics are over these axes, which do not grow."""
     x = only(inputs)[0]
     if any(v is not None and v.axes for v in inputs[1:]):
@@ -188,23 +188,23 @@ def _normal(w: Walk, node: Node, inputs: Inputs, over: Sequence[int]) -> list[Ex
 
 
 @rule("LayerNormalization", "RMSNormalization")
-def layer_norm(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def layer_norm(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     rank = only(inputs)[0].rank
     return _normal(w, node, inputs, range(node.attrs.get("axis", -1) % rank, rank))
 
 
 @rule("LpNormalization", "Hardmax")
-def one_axis(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def one_axis(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     return _normal(w, node, inputs, [node.attrs.get("axis", -1) % only(inputs)[0].rank])
 
 
 @rule("InstanceNormalization", "GroupNormalization")
-def instance_norm(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def instance_norm(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     return _normal(w, node, inputs, range(1, only(inputs)[0].rank))
 
 
 @rule("BatchNormalization")
-def batch_norm(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def batch_norm(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     if node.attrs.get("training_mode", 0):
         raise NoRoom("it normalises over the batch")
     return _normal(w, node, inputs, [1])

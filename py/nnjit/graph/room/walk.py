@@ -7,27 +7,20 @@ has no rule ends it with NoRoom.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from math import prod
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from ..bodies import inline
-from ..dtypes import FLOATS, NUMPY, TO_ONNX
-from ..fold import fold_node
 from ..infer import taken_branch
-from ..ir import Const, Graph, Node, Value
+from ..ir import Graph, Node, Value
 from ..passes.rewrite import Builder
-from ..shapes import infer_node
 from . import symbols
 from .expansion import expanded
-from .extent import Axes, Extent, Growth, Length, NoRoom, Symbol, Work
+from .extent import Extent, Length, NoRoom, Symbol, Work
+from .maker import RULES, Inputs, Maker
 
-Inputs: TypeAlias = "list[Extent | None]"
-Rule: TypeAlias = "Callable[[Walk, Node, Inputs], list[Extent]]"
-RULES: dict[str, Rule] = {}
-LENGTH = "length"
 SYMBOLIC = 256
 """Elements of a constant that is taken for one side of arithmetic on lengths."""
 
@@ -37,36 +30,13 @@ COPIED = 24.0
 """The same of an element of an input or output: it is copied, or made zero, at about 5 bytes a nanosecond."""
 
 
-def rule(*ops: str) -> Callable[[Rule], Rule]:
-    """Registers the rule of operators (domain.op for domains other than ONNX's) whose inputs grow or are symbols."""
-
-    def register(function: Rule) -> Rule:
-        for op in ops:
-            RULES[op] = function
-        return function
-
-    return register
-
-
-class Walk:
-    """See the module. `sizes`: by input, {axis: offset} of the axes that are n + offset long. A growing axis of a * n
-    + b elements has a * capacity of them, whatever b: lengths that differ by a token share one shape.
-    least, most: the n that the graph serves; a rule narrows them where a node does the same only there, on the side
-    where `wanted` lies."""
+class Walk(Maker):
+    """See the module. `sizes`: by input, {axis: offset} of the axes that are n + offset long."""
 
     def __init__(
         self, graph: Graph, sizes: Mapping[str, Mapping[int, int]], capacity: int, wanted: int
     ) -> None:
-        self.old, self.capacity, self.wanted = graph, capacity, wanted
-        self.least, self.most = 1, capacity
-        self.graph = Graph(graph.name, opset=graph.opset, output_names=graph.output_names)
-        self.graph._serial = graph._serial
-        self.known: dict[Value, Extent] = {}
-        self.length = Value(graph.fresh(LENGTH), "i64", ())
-        self.b = Builder(self.graph, Node("Identity", [], [Value("room")], name="room"))
-        self._cache: dict[Any, Value] = {}
-        self._cleaned: dict[Value, tuple[Value, int, float]] = {}
-        """By a value of the new graph: the same with a number beyond n, the axis and the number."""
+        super().__init__(graph, capacity, wanted)
         self.work = Work({})
         self._once: set[Value] = set()
         for value in graph.inputs:
@@ -141,25 +111,6 @@ class Walk:
             dims, each = [*dims, *second.dims()[1:]], 1.0
         self.work.add(each, dims)
 
-    def extent(self, old: Value) -> Extent:
-        """What has become of a value of the old graph."""
-        found = self.known.get(old)
-        if found is None:  # a constant
-            new = Value(old.name, old.dtype, old.shape, old.const)
-            new.type = old.type
-            found = self.known[old] = Extent(new)
-        return self._cleaner(found)
-
-    def _cleaner(self, x: Extent) -> Extent:
-        """x after what lies beyond it has been filled for another reader, if that was anything: one kernel makes it so
-        for all that come later."""
-        value, axis, fill = (
-            self._cleaned.get(x.value, (None, 0, 0.0)) if x.value is not None else (None, 0, 0.0)
-        )
-        if value is None or axis not in x.axes or x.axes[axis].rest is not None:
-            return x
-        return Extent(value, {**x.axes, axis: Growth(x.axes[axis].length, fill)})
-
     def _branch(self, node: Node, inputs: Inputs) -> Any | None:
         """The body of an If whose condition is known."""
         if node.op != "If" or node.domain or inputs[0] is None or inputs[0].constant() is None:
@@ -196,182 +147,6 @@ class Walk:
         if found is None:
             return None
         return self.symbol(found)
-
-    def symbol(self, s: Symbol) -> Extent:
-        """The extent of numbers; a constant where none depends on n."""
-        if s.fixed:
-            return Extent(self.b.const(s.offset, s.dtype))
-        return Extent(None, {}, s)
-
-    # -- what rules are written with
-
-    def copy(self, node: Node, inputs: Inputs, axes: Axes | None = None) -> list[Extent]:
-        """The node on these inputs, its outputs growing as `axes` says."""
-        return self.again(node, [None if x is None else self.data(x) for x in inputs], axes)
-
-    def again(
-        self,
-        node: Node,
-        inputs: Sequence[Value | None],
-        axes: Axes | None = None,
-        attrs: dict[str, Any] | None = None,
-    ) -> list[Extent]:
-        """The node's operator on these values, with its attributes or others, inferred, and folded where constant."""
-        outputs = [Value(v.name, v.dtype if v.type is not None else "") for v in node.outputs]
-        captures = {name: self.data(self.extent(v)) for name, v in node.captures.items()}
-        given = dict(node.attrs if attrs is None else attrs)
-        new = Node(node.op, inputs, outputs, given, name=node.name, domain=node.domain,
-                   version=node.version, captures=captures)  # fmt: skip
-        for value, old in zip(outputs, node.outputs, strict=True):
-            value.type = old.type
-        infer_node(new)
-        found = fold_node(new)
-        if found is None or any(a is None or isinstance(a, (list, dict)) for a in found):
-            self.b.nodes.append(new)
-        else:
-            for value, array in zip([v for v in outputs if v.name], found, strict=False):
-                value.const = Const.of(np.asarray(array), value.dtype if value.dtype == "string" else None)
-                value.dtype, value.shape, value.producer = value.const.dtype, value.const.shape, None
-            new.detach()
-        return [self.checked(Extent(v, dict(axes or {}) if v.name else {})) for v in outputs]
-
-    def checked(self, x: Extent) -> Extent:
-        """x, whose growing axes are as long as their capacities say."""
-        for axis, growth in x.axes.items():
-            if x.shape[axis] != self.cap(growth.length):
-                raise NoRoom(f"axis {axis} of {x.shape} is not the capacity of {growth.length}")
-            self.growth(growth.length)
-        return x
-
-    def growth(self, length: Length, rest: float | None = None) -> Growth:
-        """A growing axis; n is kept where it has elements and fits."""
-        if length.a < 1:
-            raise NoRoom(f"an axis is {length} long")
-        self.least = max(self.least, -(-(1 - length.b) // length.a))
-        self.most = min(self.most, (self.cap(length) - length.b) // length.a)
-        return Growth(length, rest)
-
-    def cap(self, length: Length) -> int:
-        return length.a * self.capacity if length.a else length.b
-
-    def require(self, least: int) -> None:
-        """n is at least so much, or a node would not do the same."""
-        self.least = max(self.least, least)
-
-    def at_least(self, length: Length, bound: int) -> None:
-        """length >= bound for every n from now on."""
-        if length.a > 0:
-            self.require(-(-(bound - length.b) // length.a))
-        elif length.a < 0:
-            self.most = min(self.most, (length.b - bound) // -length.a)
-        elif length.b < bound:
-            raise NoRoom(f"{length.b} is less than {bound}")
-
-    def negative(self, length: Length) -> bool:
-        """Whether length < 0, for every n from now on."""
-        low, high = length.at(self.least) < 0, length.at(self.capacity) < 0
-        if low == high:
-            return low
-        if length.at(self.wanted) < 0:
-            self.at_least(Length(-length.a, -length.b), 1)
-            return True
-        self.at_least(length, 0)
-        return False
-
-    def data(self, x: Extent) -> Value:
-        """The tensor of an extent; a symbol's numbers are computed from n."""
-        if x.value is None:
-            assert x.symbol is not None
-            x.value = self.numbers(x.symbol)
-        return x.value
-
-    def numbers(self, s: Symbol) -> Value:
-        if s.fixed:
-            return self.b.const(s.offset, s.dtype)
-        key = ("numbers", s.dtype, s.factor.shape, s.factor.tobytes(), s.offset.tobytes())
-        if key not in self._cache:
-            value = self.length
-            if np.any(s.factor != 1) or s.factor.shape:
-                value = self.b("Mul", [value, self.b.const(s.factor)])
-            if np.any(s.offset):
-                value = self.b("Add", [value, self.b.const(s.offset)])
-            self._cache[key] = value if s.dtype == "i64" else self.cast(value, s.dtype)
-        return self._cache[key]
-
-    def number(self, length: Length, dtype: str = "i64", rank: int = 0) -> Value:
-        """a * n + b as a tensor of one element."""
-        shape = (1,) * rank
-        return self.numbers(Symbol(np.full(shape, length.a), np.full(shape, length.b), dtype))
-
-    def cast(self, x: Value, dtype: str) -> Value:
-        return x if x.dtype == dtype else self.b("Cast", [x], to=TO_ONNX[dtype])
-
-    def places(self, count: int, rank: int, axis: int, dtype: str = "i32") -> Value:
-        """0, 1, 2, ... along one axis of `rank`."""
-        shape = [1] * rank
-        shape[axis] = count
-        return self.b.const(np.arange(count).reshape(shape), dtype)
-
-    def inside(self, length: Length, rank: int, axis: int) -> Value:
-        """bool, true at the places of an axis that n reaches; the other axes are 1 long."""
-        key = ("inside", length, rank - axis)
-        if key not in self._cache:
-            places = self.places(self.cap(length), rank - axis, 0)
-            self._cache[key] = self.b("Less", [places, self.number(length, "i32")])
-        return self._cache[key]
-
-    def clean(self, x: Extent, axis: int, fill: float, force: bool = False) -> Extent:
-        """x with `fill` in the places of a growing axis that n does not reach."""
-        growth = x.axes.get(axis)
-        if growth is None or (growth.rest == fill and not force):
-            return x
-        value = self._filled(self.data(x), axis, growth.length, fill)
-        return Extent(value, {**x.axes, axis: Growth(growth.length, fill)})
-
-    def _filled(self, value: Value, axis: int, length: Length, fill: float) -> Value:
-        """Where(inside, value, fill), before the views that made the value: there it is the end of a kernel, behind
-        them a kernel of its own."""
-        node, shape = value.producer, value.shape or ()
-        source = node.inputs[0] if node is not None and node.inputs else None
-        if node is not None and source is not None and source.shape is not None and source.const is None:
-            if node.op == "Transpose":
-                perm = list(node.attrs.get("perm") or range(len(shape))[::-1])
-                return self.b("Transpose", [self._filled(source, perm[axis], length, fill)], perm=perm)
-            by = finite(node.inputs[1]) if node.op in ("Mul", "Div") and fill == 0.0 else None
-            if by is not None and source.shape == shape:
-                return self.b(node.op, [self._filled(source, axis, length, fill), by])
-            same = [
-                i
-                for i, d in enumerate(source.shape)
-                if d == shape[axis] and prod(source.shape[:i]) == prod(shape[:axis])
-            ]
-            if node.op == "Reshape" and len(same) == 1:
-                return self.b.reshape(self._filled(source, same[0], length, fill), shape)
-        done = self._cleaned.get(value)
-        if done is not None and done[1:] == (axis, fill):
-            return done[0]
-        inside = self.inside(length, len(shape), axis)
-        found = self.b("Where", [inside, value, self.b.const(fill, value.dtype)])
-        self._cleaned[value] = found, axis, fill
-        return found
-
-
-def finite(value: Value | None) -> Value | None:
-    """A constant number other than 0, infinity and NaN: 0 times it is 0."""
-    if value is None or value.const is None or value.const.size != 1 or value.dtype not in FLOATS:
-        return None
-    number = float(value.const.numpy().reshape(-1)[0])
-    return value if np.isfinite(number) and number != 0 else None
-
-
-def lowest(dtype: str, sign: int = -1) -> float:
-    """The number that no maximum (sign -1) or minimum (1) takes: infinite, or the type's last."""
-    if dtype in FLOATS:
-        return sign * float("inf")
-    if dtype == "bool":
-        return 0 if sign < 0 else 1
-    info = np.iinfo(NUMPY[dtype])
-    return int(info.min if sign < 0 else info.max)
 
 
 def _as_symbol(x: Extent) -> Symbol | None:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from ..ir import Node
 from .extent import Axes, Extent, Growth, Length, NoRoom
+from .maker import Inputs, Maker, rule
 from .sums import only
-from .walk import Inputs, Walk, rule
 
 
 class Window:
@@ -33,7 +33,7 @@ class Window:
 
 
 @rule("Conv")
-def conv(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def conv(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     """Of step 1: padded at the end so that the capacity stays, it gives L + pads - reach places that count."""
 
     def passed(at: Window, i: int, length: Length) -> tuple[Length, int]:
@@ -46,7 +46,7 @@ def conv(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
 
 
 @rule("ConvTranspose")
-def conv_transpose(w: Walk, node: Node, inputs: Inputs) -> list[Extent]:
+def conv_transpose(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     """s places for each of L, padded at the end so that there are s * capacity."""
     if node.attrs.get("output_shape"):
         raise NoRoom("its output's shape is fixed")
@@ -63,7 +63,7 @@ Passed = Callable[[Window, int, Length], tuple[Length, int]]
 """Of a spatial axis: the output's length, and the padding behind that makes its capacity a multiple of the input's."""
 
 
-def _windowed(w: Walk, node: Node, inputs: Inputs, passed: Passed) -> list[Extent]:
+def _windowed(w: Maker, node: Node, inputs: Inputs, passed: Passed) -> list[Extent]:
     x, weight = only(inputs, 2)
     if any(v is not None and v.axes for v in inputs[1:]) or 1 in x.axes:
         raise NoRoom("its channels or weights grow")
