@@ -14,17 +14,16 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantiz
 
 from tests.support.contrib import MICROSOFT
 
-RNG = np.random.default_rng(3)
-X = RNG.normal(size=(1, 3, 16, 16)).astype(np.float32)
+X = np.random.default_rng(4).normal(size=(1, 3, 16, 16)).astype(np.float32)
 
 
 def network() -> onnx.ModelProto:
     """Strided, pointwise and depthwise convolutions, gates, a residual, pools, Concat, Resize, Gemm, Softmax."""
-    n = helper.make_node
+    n, rng = helper.make_node, np.random.default_rng(3)
     weights: dict[str, Any] = {"sizes": np.array([1, 1, 2, 2], np.float32)}
 
     def w(name: str, *shape: int) -> str:
-        weights[name] = RNG.normal(0, 0.3, shape).astype(np.float32)
+        weights[name] = rng.normal(0, 0.3, shape).astype(np.float32)
         return name
 
     nodes = [
