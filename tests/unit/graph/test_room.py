@@ -180,6 +180,33 @@ def test_past_keys_grow_by_what_is_new() -> None:
 
 
 @pytest.mark.parametrize(
+    "attrs", [{"pads": [0, 2]}, {"pads": [1, 1], "kernel_shape": [3]}, {"pads": [0, 1], "dilations": [2]}]
+)
+def test_a_convolution_sees_zeros_behind_n(attrs: dict[str, Any]) -> None:
+    """A window of one place, too, where there is padding behind."""
+    nodes = [node("Exp", ["x"], ["a"]), node("Conv", ["a", "w"], ["y"], **attrs)]
+
+    def feeds(n: int) -> Feeds:
+        return {"x": normal(2, 3, n)}
+
+    wide = 3 if "kernel_shape" in attrs else 2 if "dilations" in attrs else 1
+    agree(built(nodes, feeds(6), {"w": normal(4, 3, wide)}, ["y"]), feeds)
+
+
+@pytest.mark.parametrize(
+    "attrs", [{"strides": [2]}, {"strides": [2], "pads": [1, 1]}, {"strides": [3], "output_padding": [1]}]
+)
+def test_a_transposed_convolution_makes_several_places_of_one(attrs: dict[str, Any]) -> None:
+    nodes = [node("Exp", ["x"], ["a"]), node("ConvTranspose", ["a", "w"], ["y"], **attrs)]
+
+    def feeds(n: int) -> Feeds:
+        return {"x": normal(2, 3, n)}
+
+    room = agree(built(nodes, feeds(6), {"w": normal(3, 2, 4)}, ["y"]), feeds)
+    assert room.outputs["y"][0][1] == attrs["strides"][0]
+
+
+@pytest.mark.parametrize(
     ("operator", "why"),
     [
         (node("NonZero", ["x"], ["y"]), "no rule"),

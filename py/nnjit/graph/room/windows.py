@@ -76,9 +76,9 @@ def _windowed(w: Maker, node: Node, inputs: Inputs, passed: Passed) -> list[Exte
         length, end = passed(at, axis - 2, x.axes[axis].length)
         if end < 0:
             raise NoRoom("it is padded wider than its window along an axis that grows")
-        at.pads[axis - 2 + at.spatial] = end
-        if at.reach(axis - 2):
+        if at.reach(axis - 2) or at.ends(axis - 2)[1] or at.extra[axis - 2]:  # places beyond n are looked at
             x = w.clean(x, axis, 0.0, force=len(growing) > 1)  # a window may lie beyond two axes
+        at.pads[axis - 2 + at.spatial] = end
         axes[axis] = Growth(length)
     padded = {**node.attrs, "pads": at.pads}
     return w.again(node, [w.data(x), *(None if v is None else w.data(v) for v in inputs[1:])], axes, padded)
