@@ -29,7 +29,7 @@ those of onnxruntime; `(…)` may be absent, `…*` repeats. A form that is not 
 `UNSUPPORTED_OPERATOR` error that names the node.
 
 Oracle is native onnxruntime, wherever its CPU provider has the operator: a sample in the tests, more by
-`python -m tests.fuzz.contrib`.
+`python -m tests.fuzz.contrib` and `tests.fuzz.contrib_quantised`.
 
 | operator | inputs | what it is |
 |---|---|---|
