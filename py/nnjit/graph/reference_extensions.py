@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from onnx.reference.op_run import OpRun
-from onnx.reference.ops.aionnxml._op_list import load_op
 
 from . import dtypes, schemas
 from .extensions import EXPANSIONS, SCHEMAS
@@ -54,6 +53,8 @@ def _run_or_own(self: Any, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
     try:
         return _run(self, *args, **kwargs)
     except NotImplementedError:
+        from onnx.reference.ops.aionnxml._op_list import load_op  # imports every operator of the domain
+
         own = load_op(ML, self.onnx_node.op_type, self.run_params["opsets"][ML])
         found: tuple[Any, ...] = own(self.onnx_node, self.run_params).run(*args, **kwargs)
         return found
