@@ -95,7 +95,7 @@ def test_wrong_numbers_are_found_and_another_kernel_takes_over(gpu: Api, shared:
 
 
 FULL = """async ([path]) => {
-  const session = await create(path, { executionProviders: ['webgpu'] });
+  const session = await create(path, { executionProviders: ['webgpu'], room: false });
   const given = (rows) => ({ x: T('float32', new Float32Array(rows * 4).fill(1), [rows, 4]) });
   const rows = async (n) => {
     const { z } = await session.run(given(n));
