@@ -6,6 +6,7 @@ steps at load, what each constant holds (so that a second plan of the session fi
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from itertools import count
@@ -190,7 +191,7 @@ class Link:
             if all(k is not None for k, _ in inputs):
                 for b in s.writes:
                     # several kernels may write one buffer (a concatenation): the key grows with each
-                    keys[b] = f"{keys.get(b, '')}({s.spec.key} {inputs})"
+                    keys[b] = _short(f"{keys.get(b, '')}({s.spec.key} {inputs})")
         return keys
 
     def _key_of(self, b: Buffer, keys: dict[Buffer, str]) -> str:
@@ -211,6 +212,11 @@ class Link:
                 needed.add(i)
                 wanted.update(s.reads)
         return needed
+
+
+def _short(key: str) -> str:
+    """A name of bounded length: what reads two others of a long chain would grow without end."""
+    return key if len(key) < 400 else f"made {hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def root_of(alias: dict[Buffer, Buffer], b: Buffer) -> Buffer:

@@ -132,3 +132,26 @@ def test_what_the_reference_makes_at_load_is_made_again_for_a_plan_made_again(
     for made in (1, 2):
         assert compile_gpu(model.bind({}), WgslTarget(), memory, key="same").init
         assert len([k for k in memory.constants if k.startswith("plan")]) == made
+
+
+def test_names_of_what_is_made_at_load_stay_short() -> None:
+    """A long chain of products at load, each of two that came before, by which a name would double at every step."""
+    side, depth = 257, 48  # too large to be folded
+    w = np.random.default_rng(2).normal(0, side**-0.5, (side, side)).astype(np.float32)
+    nodes, wanted = [], w
+    for k in range(depth):
+        nodes.append(helper.make_node("Softmax", [f"x{k}"], [f"p{k}"]))
+        nodes.append(helper.make_node("MatMul", [f"p{k}", f"x{k}"], [f"x{k + 1}"]))
+        e = np.exp(wanted - wanted.max(-1, keepdims=True))
+        wanted = (e / e.sum(-1, keepdims=True)) @ wanted
+    nodes.append(helper.make_node("Mul", [f"x{depth}", "s"], ["y"]))
+    graph = helper.make_graph(
+        nodes, "chain", [helper.make_tensor_value_info("s", TensorProto.FLOAT, [side, 1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], [numpy_helper.from_array(w, "x0")],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    session = LocalSession(model.SerializeToString())
+    s = np.arange(side, dtype=np.float32)[:, None]
+    np.testing.assert_allclose(session.run({"s": s})["y"], wanted * s, rtol=1e-4, atol=1e-5)
+    placed = {row["node"]: row for row in session.placement()}
+    assert all(row["backend"] == "wasm" for row in placed.values())
