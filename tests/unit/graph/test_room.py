@@ -226,6 +226,38 @@ def test_what_can_not_be_masked_is_refused(operator: Any, why: str) -> None:
         room_of(built([operator], feeds(6), weights, ["y"]), feeds, 6, 24)
 
 
+def test_integers_are_not_divided_by_what_is_beyond() -> None:
+    nodes = [
+        node("Div", ["x", "y"], ["q"]),
+        node("Mod", ["x", "y"], ["r"]),
+        node("Gather", ["t", "r"], ["g"]),
+    ]
+
+    def feeds(n: int) -> Feeds:
+        return {"x": RNG.integers(0, 50, (n, 1)), "y": RNG.integers(1, 9, (1, n))}
+
+    room = agree(built(nodes, feeds(6), {"t": normal(9)}, ["q", "r", "g"]), feeds)
+    assert "Where" in [n.op for n in room.graph.nodes]
+    assert room.outputs["g"] == [(0, 1, 0), (1, 1, 0)]
+
+
+def test_an_input_of_strings_is_refused() -> None:
+    def feeds(n: int) -> Feeds:
+        return {"x": np.array(["a"] * n)}
+
+    proto = helper.make_model(
+        helper.make_graph(
+            [node("Identity", ["x"], ["y"])],
+            "strings",
+            [helper.make_tensor_value_info("x", onnx.TensorProto.STRING, ["n"])],
+            [helper.make_tensor_value_info("y", onnx.TensorProto.STRING, ["n"])],
+        ),
+        opset_imports=[helper.make_opsetid("", 21)],
+    )
+    with pytest.raises(NoRoom, match="string"):
+        room_of(load(BytesSource(proto.SerializeToString(), "s.onnx"), {}), feeds, 6, 24)
+
+
 def test_dims_that_moved_together() -> None:
     assert moved({"a": (1, 5), "b": (6, 2)}, {"a": (1, 7), "b": (8, 2)}) == {"a": {1: 0}, "b": {0: 1}}
     assert moved({"a": (1, 5), "b": (6, 2)}, {"a": (1, 7), "b": (9, 2)}) is None

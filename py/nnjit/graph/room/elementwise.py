@@ -31,6 +31,11 @@ _KEEPS_ZERO = frozenset(
 
 @rule(*UNARY, *BROADCAST)
 def elementwise(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
+    if node.op in ("Div", "Mod") and inputs[1] is not None and inputs[1].dtype in INTS:
+        divisor = inputs[1]
+        for axis in divisor.axes:  # integers can't be divided by the zeros beyond n
+            divisor = w.clean(divisor, axis, 1.0, force=len(divisor.axes) > 1)
+        inputs = [inputs[0], divisor]
     given = [x for x in inputs if x is not None]
     values = [w.data(x) for x in given]
     axes = {

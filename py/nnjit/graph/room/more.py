@@ -34,8 +34,8 @@ def gather_elements(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     if any(x.dim(i) != at.dim(i) for i in range(x.rank) if i != axis and (i in x.axes or i in at.axes)):
         raise NoRoom("its operands grow along other axes")
     for i, growth in at.axes.items():
-        if growth.rest != 0.0:
-            at = w.clean(at, i, 0.0)
+        if len(at.axes) > 1 or growth.rest != 0.0:
+            at = w.clean(at, i, 0.0, force=True)
     where = from_start(w, at, x.axes[axis].length) if axis in x.axes else at
     return w.copy(node, [x, where], unknown(at.axes))
 

@@ -44,6 +44,8 @@ def integers(x: Extent | None) -> list[Length]:
     array = None if x is None else x.constant()
     if array is None:
         raise NoRoom("what decides its shape is known at run time only")
+    if array.dtype.kind == "f" and not np.all(array == np.rint(array)):
+        raise NoRoom("what decides its shape is a fraction")
     return [Length(0, int(d)) for d in array.reshape(-1)]
 
 
@@ -184,8 +186,9 @@ def gather(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     where = at
     for i, growth in at.axes.items():
         dim = 1 if axis in x.axes else x.shape[axis]
-        if growth.rest is None or not -dim <= growth.rest < dim:
-            where = w.clean(where, i, 0.0)
+        # beyond two axes at once lies what neither says
+        if len(at.axes) > 1 or growth.rest is None or not -dim <= growth.rest < dim:
+            where = w.clean(where, i, 0.0, force=True)
     if axis in x.axes:
         where = from_start(w, where, x.axes[axis].length)
     axes: Axes = {}

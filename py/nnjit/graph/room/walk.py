@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..bodies import inline
+from ..dtypes import FLOATS, INTS
 from ..infer import taken_branch
 from ..ir import Graph, Node, Value
 from ..passes.rewrite import Builder
@@ -41,6 +42,8 @@ class Walk(Maker):
         self._once: set[Value] = set()
         for value in graph.inputs:
             axes = {axis: self.growth(Length(1, b), 0.0) for axis, b in sizes.get(value.name, {}).items()}
+            if axes and value.dtype not in FLOATS | INTS | {"bool"}:
+                raise NoRoom(f"input {value.name!r} grows and holds {value.dtype}")
             shape = value.shape
             if shape is not None:
                 shape = tuple(capacity if i in axes else d for i, d in enumerate(shape))
