@@ -129,10 +129,12 @@ TUNE = """async ([path, x, mode, rules]) => {
     await session.tuning.start({ mode });
     const during = [];
     const enough = () => session.tuning.status().kept >= 3 && session.tuning.facts?.measured;
+    const over = () => ['done', 'failed', 'off'].includes(session.tuning.status().state);
     do {
       during.push(await run());
-      await new Promise((resolve) => setTimeout(resolve, 40));
-    } while (session.tuning.status().running && !enough());
+      // where it rests, runs have left it too little
+      await new Promise((resolve) => setTimeout(resolve, session.tuning.status().running ? 40 : 500));
+    } while (!over() && !enough());
     await session.tuning.pause();
     const status = session.tuning.status();
     const after = await run();
