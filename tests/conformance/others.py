@@ -12,7 +12,7 @@ from pathlib import Path
 
 import onnx
 
-from nnjit.graph.extensions import EXPANSIONS, SCHEMAS
+from nnjit.graph.extensions import expansion, expansions, schemas
 from nnjit.lower.build import lower as _kernels  # noqa: F401  (imports the rules)
 from nnjit.lower.registry import COMPUTE
 
@@ -38,11 +38,12 @@ Oracle is native onnxruntime, wherever its CPU provider has the operator: a samp
 
 def section() -> str:
     """The whole section, in Markdown."""
-    text = BEGIN + HEAD.format(count=sum(domain == "com.microsoft" for domain, _ in SCHEMAS))
-    schemas = SCHEMAS | {
-        key: onnx.defs.get_schema(key[1], domain=key[0]) for key in EXPANSIONS if key not in SCHEMAS
+    text = BEGIN + HEAD.format(count=sum(domain == "com.microsoft" for domain, _ in schemas()))
+    known = schemas()
+    known = known | {
+        key: onnx.defs.get_schema(key[1], domain=key[0]) for key in expansions() if key not in known
     }
-    for (domain, name), schema in sorted(schemas.items()):
+    for (domain, name), schema in sorted(known.items()):
         inputs = " ".join(_input(formal) for formal in schema.inputs)
         text += f"| {domain + '.' if domain else ''}{name} | {inputs} | {_what(domain, name)} |\n"
     return text
@@ -54,7 +55,7 @@ def _input(formal: object) -> str:
 
 
 def _what(domain: str, name: str) -> str:
-    function = EXPANSIONS.get((domain, name))
+    function = expansion(domain, name)
     if function is None:
         return "a kernel of its own" if name in COMPUTE else "the reference runs it"
     first = (inspect.getdoc(function) or "").split("\n\n")[0]

@@ -10,8 +10,7 @@ from typing import Any
 import onnx
 
 from ..errors import InvalidGraph, UnsupportedOpset
-from ..graph import export, protos, schemas
-from ..graph.extensions import SCHEMAS
+from ..graph import export, extensions, protos, schemas
 from ..graph.ir import Const, Value
 from .constants import constant_of
 from .draft import Draft
@@ -170,7 +169,7 @@ class Importer:
             self._inline(proto, function, inputs, scope, opsets, env)
             return
         version = opsets.get(domain)
-        if version is None and (domain, proto.op_type) in SCHEMAS:
+        if version is None and extensions.schema(domain, proto.op_type) is not None:
             version = 1  # its optimizer does not write the import, and it has but one version
         if version is None and domain in schemas.NEWEST_OF:
             raise UnsupportedOpset(

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from .extensions import EXPANSIONS
-from .extensions.body import Body
+from .extensions import expansion
 from .ir import Graph, Node, Value
 from .types import check_node
 
 
 def expand(graph: Graph, node: Node, settle: Callable[[Graph, list[Node]], list[Node]]) -> list[Node] | None:
     """z = com.microsoft.BiasGelu(x, y) → z = Gelu(Add(x, y)); whoever read the old outputs reads the new ones"""
-    function = EXPANSIONS.get((node.domain, node.op))
+    function = expansion(node.domain, node.op)
     if function is None or any(v.shape is None or not v.dtype for v in node.reads()):
         return None
+    from .extensions.body import Body  # for the few models that have such nodes
+
     check_node(node)
     body = Body(node, graph.fresh, lambda nodes: settle(graph, nodes))
     found = function(body)

@@ -8,7 +8,7 @@ import numpy as np
 from onnx.reference.op_run import OpRun
 
 from . import dtypes, schemas
-from .extensions import EXPANSIONS, SCHEMAS
+from .extensions import expansions, schema
 from .extensions.learned import ML
 from .ir import Const, Graph, Node, Value
 
@@ -62,11 +62,11 @@ def _run_or_own(self: Any, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
 
 EXTENSION_OPS: list[type[OpRun]] = [
     type(op, (OpRun,), {"op_domain": domain, "run": _run, "_run": _run})
-    for domain, op in EXPANSIONS
-    if (domain, op) in SCHEMAS
+    for domain, op in expansions()
+    if schema(domain, op) is not None
 ]
 EXTENSION_OPS += [
     type(op, (OpRun,), {"op_domain": domain, "run": _run_or_own, "_run": _run_or_own})
-    for domain, op in EXPANSIONS
+    for domain, op in expansions()
     if domain == ML
 ]

@@ -25,8 +25,9 @@ an experiment."""
 @cache
 def find(op: str, domain: str, version: int) -> Any | None:
     """The OpSchema in force at `version`, or None."""
-    if (domain, op) in extensions.SCHEMAS:
-        return extensions.SCHEMAS[domain, op]
+    ours = extensions.schema(domain, op)
+    if ours is not None:
+        return ours
     version = max(version, EARLY.get((domain, op), 0))
     try:
         return onnx.defs.get_schema(op, max_inclusive_version=version, domain=domain)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnjit.codegen.expr import Expr, Index
 from nnjit.codegen.spec import Axis, Stage
-from nnjit.graph.extensions import SCHEMAS
+from nnjit.graph import extensions
 from nnjit.graph.ir import Node
 from nnjit.lower.layout import Layout
 
@@ -121,7 +121,7 @@ def algorithm(op: str) -> Callable[[Algorithm], Algorithm]:
 
 def kind(node: Node) -> str:
     """'pointwise', 'injective', 'computation', 'view', 'composite' or 'host'."""
-    ours = node.domain in ("", INTERNAL) or (node.domain, node.op) in SCHEMAS
+    ours = node.domain in ("", INTERNAL) or extensions.schema(node.domain, node.op) is not None
     if not ours or node.captures:
         return "host"
     for v in (*node.inputs, *node.outputs):

@@ -7,11 +7,13 @@ numpy arrays, lists for sequences, None for an absent optional. Evaluators are m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import SessionError
 from ..graph.ir import Graph
-from ..graph.reference import Subgraph
+
+if TYPE_CHECKING:
+    from ..graph.reference import Subgraph
 
 
 class HostCalls:
@@ -28,6 +30,9 @@ class HostCalls:
             raise SessionError(f"The plan has no host call {call!r}", call=call)
         evaluator = self._evaluators.get(call)
         if evaluator is None:
+            # onnx.reference takes a while to import, and few models need it
+            from ..graph.reference import Subgraph
+
             evaluator = self._evaluators[call] = Subgraph(site.nodes, site.outputs, site.inputs)
         found = evaluator.run(dict(zip(site.inputs, inputs, strict=True)))
         return [(value, of.dtype) for value, of in zip(found, site.outputs, strict=True)]
@@ -37,6 +42,8 @@ class WholeGraph:
     """Every node of a graph as one host call: slow, and right for any valid model."""
 
     def __init__(self, graph: Graph) -> None:
+        from ..graph.reference import Subgraph
+
         self._graph = graph
         self._evaluator = Subgraph(graph.nodes, graph.outputs, graph.inputs)
 

@@ -3,6 +3,8 @@ onnxruntime, on kernels alone; schemas against those onnxruntime has."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from typing import Any
 
@@ -14,7 +16,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
 
 from nnjit.errors import DTypeError, NnjitError, ShapeError, UnsupportedOperator
 from nnjit.frontend import BytesSource, load
-from nnjit.graph.extensions import SCHEMAS
+from nnjit.graph.extensions import DOMAINS, NAMELESS, expansions, schemas
 from nnjit.graph.reference import run_graph
 from nnjit.runtime.local import LocalSession
 from tests.fuzz.contrib import CASES, Drawn, draw, fault, normal
@@ -52,11 +54,21 @@ def on_the_reference(session: LocalSession) -> list[str]:
     return [r["op"] for r in session.placement() if r["backend"] == "reference"]
 
 
+def test_families_are_asked_about_what_they_declare() -> None:
+    """Models without such operators do not import the families, so that their names stand apart from them."""
+    known = {*schemas(), *expansions()}
+    assert {op for domain, op in known if not domain} == NAMELESS
+    assert {domain for domain, _ in known if domain} == set(DOMAINS)
+    code = "import sys, nnjit.runtime.session; print([m for m in sys.modules if 'graph.extensions.' in m])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "['nnjit.graph.extensions.declare']"
+
+
 def test_schemas_are_those_of_onnxruntime() -> None:
     """Names, kinds and order of inputs and outputs, and attributes. onnxruntime may be older and have fewer."""
     theirs = {s.name: s for s in get_all_operator_schema() if s.domain == "com.microsoft"}
     compared = 0
-    for (domain, name), ours in SCHEMAS.items():
+    for (domain, name), ours in schemas().items():
         if domain != "com.microsoft" or name not in theirs:
             continue
         compared += 1

@@ -13,8 +13,7 @@ import numpy as np
 
 from ...errors import NnjitError
 from ..dtypes import NUMPY
-from ..extensions import EXPANSIONS
-from ..extensions.body import Body
+from ..extensions import expansion
 from ..ir import Const, Node, Value
 from ..shapes import infer_node
 from .extent import Axes, Extent, Growth, Length, NoRoom, Symbol
@@ -30,6 +29,8 @@ class Probe:
     """The expansion of a node for one n."""
 
     def __init__(self, walk: Maker, node: Node, inputs: Inputs, n: int) -> None:
+        from ..extensions.body import Body  # for the few models that have such nodes
+
         self.n, self._serial = n, 0
         self.inputs = [None if x is None else _input(x, n, str(i)) for i, x in enumerate(inputs)]
         outputs = [Value(v.name, v.dtype) for v in node.outputs]
@@ -37,7 +38,9 @@ class Probe:
                     version=node.version)  # fmt: skip
         infer_node(here)
         body = Body(here, self._fresh, self._settle)
-        found = EXPANSIONS[node.domain, node.op](body)
+        function = expansion(node.domain, node.op)
+        assert function is not None
+        found = function(body)
         self.nodes = body.nodes
         self.results: Sequence[Value | None] | None = (
             [found] if isinstance(found, Value) else None if found is None else list(found)
@@ -76,7 +79,7 @@ def _input(x: Extent, n: int, name: str) -> Value:
 
 def expanded(walk: Maker, node: Node, inputs: Inputs) -> list[Node] | None:
     """Nodes for the walk to go through, the last of them giving the node's outputs; None if it stays as it is."""
-    if (node.domain, node.op) not in EXPANSIONS:
+    if expansion(node.domain, node.op) is None:
         return None
     first = walk.capacity + BEYOND
     depends = any(x is not None and (x.axes or x.symbol is not None) for x in inputs)
