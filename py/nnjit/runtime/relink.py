@@ -41,7 +41,8 @@ class Relinking:
         self.made: Plan | GpuPlan | None = None
         self._parts: Iterator[Any] | None = None
         self._build: Build | None = None
-        self._before: tuple[SessionMemory | GpuMemory, Any, int] | None = None
+        self._before: tuple[SessionMemory | GpuMemory, Any, Any] | None = None
+        self._fresh: dict[str, int] = {}
         self._count = 0
 
     @property
@@ -61,6 +62,7 @@ class Relinking:
         lowered.graph.outputs[:] = lowered.outputs
         target = self.plan.target if isinstance(self.plan, GpuPlan) else self.session.options.target
         self._build = Build(lowered.graph, target, chosen, forms)
+        self._build.reused.update(lowered.reused)
         self._parts = self._build.parts()
         return True
 
@@ -85,6 +87,7 @@ class Relinking:
         assert self._build is not None
         lowered: Lowered = self._build.lowered()
         state, before = memory.state(), taken(memory, self.plan)
+        known = set(memory.constants)
         self._count += 1
         try:
             made = self._linked(lowered, memory)
@@ -96,7 +99,11 @@ class Relinking:
             self._restore(memory, state)
             self.reason = f"it would take {more >> 20} MiB more memory"
             return {"reason": self.reason}
-        self._before = memory, state, memory.top
+        # What came with it may never be written: until it serves no other plan counts on that.
+        self._fresh = {name: at for name, at in memory.constants.items() if name not in known}
+        for name in self._fresh:
+            del memory.constants[name]
+        self._before = memory, state, memory.state()
         self.made = made
         return {
             "plan": made.to_js(),
@@ -132,17 +139,23 @@ class Relinking:
         prepared = self.session.plan(self.key)
         prepared.plan = made
         prepared.nodes = placement.of_plan(self.session.model, prepared.graph, made)
-        self.made = self._build = self._parts = self._before = None
+        constants = self.session.memory.constants
+        constants.update({name: at for name, at in self._fresh.items() if name not in constants})
+        self._end()
         return self.session.unread()
 
     def failed(self, reason: str) -> None:
         """The engine did not take it: its memory is free again, unless something else was placed since."""
         self.reason = reason
         if self._before is not None:
-            memory, state, top = self._before
-            if memory is self.session.memory and memory.top == top:
+            memory, state, linked = self._before
+            if memory is self.session.memory and memory.state() == linked:
                 self._restore(memory, state)
+        self._end()
+
+    def _end(self) -> None:
         self.made = self._build = self._parts = self._before = None
+        self._fresh = {}
 
 
 def taken(memory: SessionMemory | GpuMemory, plan: Plan | GpuPlan) -> int:

@@ -308,6 +308,35 @@ def test_a_plan_that_the_engine_refuses_leaves_no_trace() -> None:
     assert "no memory" in course.status()["notes"]
 
 
+def test_what_a_refused_plan_brought_no_other_plan_counts_on() -> None:
+    """Made while it was on its way, a plan for other shapes brings all constants that it reads itself."""
+    pair = Pair()
+    course = pair.course()
+    lab = WasmLab()
+    while (todo := course.next())["do"] != "link":
+        if todo["do"] == "pair":
+            course.forming.report(lab.pair(todo["pair"], 0.5))
+    first = pair.memory.top
+    assert not course.link([pair.key])["reason"]
+    linked = pair.memory.top
+    assert linked > first, "it needs no constants of its own: nothing is shown here"
+    pair.session.forms = course.forming.forms  # what has won is how others are lowered
+    made = compile_plan(
+        pair.session.model.bind(shapes=SHAPES),
+        pair.session.options.target,
+        pair.memory,
+        None,
+        "other",
+        None,
+        pair.session.forms,
+    )
+    theirs = {at for at in pair.memory.constants.values() if first <= at < linked}
+    assert not theirs and made.pages
+    slots, top = pair.memory.next_slot, pair.memory.top
+    course.refused("its loading was cancelled")
+    assert (pair.memory.next_slot, pair.memory.top) == (slots, top), "the other plan's places are taken"
+
+
 def test_lowering_goes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """With no time to spend, each call does one region; inferences have the cores in between."""
     monkeypatch.setattr("nnjit.runtime.forming.PART_MS", 0.0)
