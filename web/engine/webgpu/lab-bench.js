@@ -104,7 +104,7 @@ export class GpuLabBench {
       // what is less than the clock's grain was read as nothing
       const each = ms ? Math.max(ms, this.policy.grainMs / inner) : Infinity;
       const most = this.clock.precise ? this.pace.sliceMs(this.policy.pace) : Infinity;
-      const count = each > most ? left : Math.min(left, Math.floor(most / each));
+      const count = each < most ? Math.min(left, Math.floor(most / each)) : left; // where neither is known, too
       total += await this.slice(signal, count * each, () => this.clock.sample(encode, count), this.held);
       left -= count;
     }
