@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -12,6 +12,9 @@ from tests.support.decoder_models import SMALL, decoder
 
 from .api_page import Api, two_outputs
 from .room_page import agree, expected, set_up, size_of, with_room
+
+if TYPE_CHECKING:
+    from nnjit.devtools.httpd import Server
 
 MODEL = decoder(SMALL)
 PROMPT = [int(v) for v in np.random.default_rng(3).integers(0, SMALL.vocabulary, 40)]
@@ -243,3 +246,38 @@ def test_a_session_can_do_without(page: Api) -> None:
     )
     agree(found, tokens, rows)
     assert not with_room(found["keys"]) and all(found["cold"])
+
+
+def test_where_memory_cannot_be_shared(new_page: Any, server: Server) -> None:
+    """Feeds and outputs go as messages, or into the memory that the page's thread has of its own."""
+    tokens, rows = expected(MODEL, SMALL, PROMPT[:20], 70)
+    with new_page() as opened:
+        opened.route(
+            "**/~alone", lambda route: route.fulfill(body="<!doctype html>", content_type="text/html")
+        )
+        opened.goto(server.url + "~alone")
+        page = Api(opened, server)
+        set_up(page)
+        found = page.run(
+            """async ([path, size, prompt]) => {
+              const into = (sequence) => {
+                if (sequence.tokens.length % 3) return undefined;
+                const dims = [1, sequence.fed.length, size.vocabulary];
+                const data = new Float32Array(dims[1] * dims[2]);
+                return { ...Object.fromEntries(sequence.session.outputNames.map((name) => [name, null])), logits: T('float32', data, dims) };
+              };
+              const one = async (runOn, preferredOutputLocation) => {
+                const session = await create(path, { runOn, preferredOutputLocation, strict: true });
+                const sequence = new Sequence(session, size, prompt, { fetches: into });
+                for (let i = 0; i < 70; i++) await sequence.token();
+                await session.release();
+                return sequence.found;
+              };
+              return { isolated: crossOriginIsolated, all: [await one('auto', 'cpu'), await one('worker', 'cpu'), await one('auto', 'cpu-pinned')] };
+            }""",
+            [page.put("decoder.onnx", MODEL), size_of(SMALL), PROMPT[:20]],
+        )
+    assert found["isolated"] is False
+    for each in found["all"]:
+        agree(each, tokens, rows)
+        assert with_room(each["keys"])

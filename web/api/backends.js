@@ -64,6 +64,7 @@ export class Backends {
   get state() { return this.#now.state; }
   get count() { return this.#now.count; }
   get pins() { return this.#now.pins; }
+  get waits() { return this.#now.waits; }
   get options() { return this.#now.options; }
 
   /** @param {Progress} progress @param {AbortSignal | null} signal */

@@ -109,6 +109,7 @@ export class Plans {
     };
     let known = usable();
     if (!known && this.#staged) {
+      await abortable(this.#staged.work.catch(() => undefined), signal);
       await this.#settleFor(request);
       known = usable();
     }
@@ -174,18 +175,19 @@ export class Plans {
    * @param {Request} request @returns {Promise<void>}
    */
   async stage(request) {
-    if (this.#staged || this.preparing || !this.id || this.#home.stranded || this.options.maxPlans < 2) return;
+    if (this.#staged || this.preparing || !this.id || this.#home.stranded || this.options.maxPlans < 2 || this.#shelf.has(request)) return;
     const { id } = this;
     this.preparing = true;
     const silent = () => undefined;
     const work = beforehand(async () => {
       const { prepared, plan, evicted } = await this.#compile(request, silent, null);
       const { client } = await this.#home.runner();
-      if (plan && 'stagePlan' in client) await client.stagePlan(id, plan);
+      if (plan && 'stagePlan' in client) await client.stagePlan(id, plan).catch(() => undefined); // loading says what is wrong
       return async () => {
-        if (!plan || this.id !== id) return;
+        if (this.id !== id) return;
         this.endLease();
         for (const key of evicted) await this.#drop(key); // here no run is about to use them
+        if (!plan) return;
         prepared.load = await this.#load(plan, silent, null);
         this.#shelf.put(request, prepared, true);
         this.compiled++;
@@ -209,6 +211,11 @@ export class Plans {
       if (this.#staged === staged) this.#staged = null;
       this.preparing = false;
     }
+  }
+
+  /** What was made ahead waits to be loaded. */
+  get waits() {
+    return Boolean(this.#staged?.ready);
   }
 
   /** @param {Request} request whose feeds may lie where the plan is loaded */

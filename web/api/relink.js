@@ -21,7 +21,10 @@ import { feedsFor } from './generate.js';
  * @returns {Promise<string>} why the old plan stays; '' if the new one serves
  */
 export async function relink(plans, client, key, { ask, queue, signal, lab, modelMs, mayMs, idleMs }) {
-  while (plans.preparing && !signal.aborted) await pause(20); // what is being loaded must be known to be there, or not
+  while (plans.preparing && !signal.aborted) { // what is being loaded must be known to be there, or not
+    if (plans.waits) await queue(() => plans.settle()); // runs may be over
+    else await pause(20);
+  }
   if (signal.aborted) return 'interrupted';
   /** @type {Linked} */
   const linked = await ask('link', { loaded: plans.loaded });

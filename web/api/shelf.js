@@ -50,6 +50,11 @@ export class Shelf {
     return plan;
   }
 
+  /** Whether a plan serves a request. @param {Request} request */
+  has(request) {
+    return this.#plans.has(this.#place(request));
+  }
+
   /** @param {Request} request @returns {string} where its plan stands */
   #place(request) {
     const own = this.#keyOf(request);

@@ -34,7 +34,6 @@ export async function loadPlan(session, plan, sources, context) {
   context.progress('compile', 0, 1);
   session.memory.ensure(plan.pages);
   const module = session.staged.get(plan.key) ?? await compile(plan.module);
-  session.staged.delete(plan.key);
   throwIfAborted(context.signal);
   const loaded = {
     no: session.planNumber(), key: plan.key, tableBase: plan.tableBase, slots: plan.slots,

@@ -55,6 +55,7 @@ export const sessionCalls = (engine, port) => ({
     try {
       return await target.inOrder(() => (labId ? engine.pace.during(engine.lab(labId).bench.allowance, load) : load()), cancel);
     } finally {
+      target.staged.delete(plan.key); // another plan of this key has other code
       if (sources.some((file) => ArrayBuffer.isView(file))) setTimeout(collect); // else the files' memory would stay
     }
   },

@@ -297,7 +297,7 @@ class CompilerSession:
         """Kernels (shaders) of a GPU plan that its device rejected or computed wrongly: the plan is forgotten, and
         those to come have others. loaded: its constants are on the device. False where that changes nothing."""
         plan = self.plan(key).plan
-        if loaded:
+        if loaded and self._unloaded[0] == key:
             self._unloaded = "", self._memory
         if not isinstance(plan, GpuPlan):
             raise SessionError("Only kernels of a plan on WebGPU are refused", plan=key)

@@ -118,8 +118,7 @@ export class GpuClient {
     const own = this.#beside.get(`${id} ${key}`);
     if (!own) return;
     this.#beside.delete(`${id} ${key}`);
-    const used = new Set([...session.plans.values()].flatMap(({ plan }) => plan.buffers.map(({ constant }) => constant)));
-    await this.freeConstants(id, [...own].filter((each) => !used.has(each)));
+    await this.freeConstants(id, [...own]);
   }
 
   // ---- the tuner's: as EngineClient has them ----
@@ -190,9 +189,9 @@ export class GpuClient {
    */
   async loadBeside(id, plan, sources, _lab, signal = never) {
     const { constants } = this.#session(id);
-    const before = new Set(constants.keys());
+    const own = plan.buffers.map(({ constant }) => constant).filter((each) => each >= 0 && !constants.has(each));
     const result = await this.loadPlan(id, plan, sources, { signal });
-    this.#beside.set(`${id} ${plan.key}`, new Set([...constants.keys()].filter((each) => !before.has(each))));
+    this.#beside.set(`${id} ${plan.key}`, new Set(own));
     return result;
   }
 
@@ -223,10 +222,12 @@ export class GpuClient {
     this.#forget(session);
   }
 
-  /** Constants that no plan reads any more. @param {string} id @param {number[]} constants */
+  /** Constants that are not wanted any more, as far as no plan here reads them still. @param {string} id @param {number[]} constants */
   async freeConstants(id, constants) {
     const session = this.#session(id);
+    const used = new Set([...session.plans.values()].flatMap(({ plan }) => plan.buffers.map(({ constant }) => constant)));
     for (const each of constants) {
+      if (used.has(each)) continue;
       session.constants.get(each)?.destroy(); // after what was submitted
       session.constants.delete(each);
     }
@@ -266,6 +267,7 @@ export class GpuClient {
     const session = this.#session(id);
     const freed = this.#bytes(session);
     this.#sessions.delete(id);
+    for (const place of this.#beside.keys()) if (place.startsWith(`${id} `)) this.#beside.delete(place);
     for (const plan of session.plans.values()) plan.destroy();
     for (const buffer of session.constants.values()) buffer.destroy();
     return { freed };
