@@ -45,7 +45,8 @@ def built(
     )
     for output in graph.output:
         output.ClearField("type")
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     return load(BytesSource(model.SerializeToString(), "room.onnx"), {})
 
 
@@ -286,3 +287,58 @@ def test_rows_and_elements_by_their_places() -> None:
         return {"x": normal(n, 3), "at": at, "mask": RNG.integers(0, 2, (1, n))}
 
     agree(built(nodes, feeds_of(6), weights, ["rows", "y"]), feeds_of)
+
+
+def test_a_slice_is_not_taken_for_what_it_is_of() -> None:
+    """Both are one value, and other places of it count."""
+    nodes = [
+        node("Reciprocal", ["x"], ["r"]),
+        node("Slice", ["r", "zero", "last", "one"], ["s"]),
+        node("ReduceSum", ["r", "one"], ["a"]),
+        node("ReduceSum", ["s", "one"], ["b"]),
+        node("ReduceMax", ["s", "one"], ["c"]),
+    ]
+    weights = {"zero": np.array([0]), "last": np.array([-1]), "one": np.array([1])}
+
+    def feeds(n: int) -> Feeds:
+        return {"x": np.abs(normal(2, n)) + np.float32(0.5)}
+
+    agree(built(nodes, feeds(6), weights, ["a", "b", "c"]), feeds)
+
+
+def test_remainders_of_lengths_below_zero() -> None:
+    """fmod(5 - 3n, 3) is 2 for n = 1 and -1 from then on."""
+    nodes = [
+        node("Shape", ["x"], ["n"]),
+        node("Mul", ["n", "by"], ["a"]),
+        node("Add", ["a", "five"], ["b"]),
+        node("Mod", ["b", "three"], ["y"], fmod=1),
+    ]
+    weights = {"by": np.array(-3), "five": np.array(5), "three": np.array(3)}
+    agree(built(nodes, {"x": normal(2)}, weights, ["y"]), lambda n: {"x": normal(n)}, n=1)
+
+
+@pytest.mark.parametrize("cache", [0, 4, 64])
+def test_a_definition_that_is_another_for_short_lengths(cache: int) -> None:
+    """A cache of a fixed length is filled up behind a prompt that is shorter."""
+    nodes = [
+        node("Shape", ["mask"], ["dims"]),
+        node("Gather", ["dims", "one"], ["keys"]),
+        node("Cast", ["keys"], ["total"], to=onnx.TensorProto.INT32),
+        node("Sub", ["keys", "one"], ["before"]),
+        node("Reshape", ["before", "ones"], ["before_1"]),
+        node("Cast", ["before_1"], ["lengths"], to=onnx.TensorProto.INT32),
+        node("GroupQueryAttention", ["q", "k", "k", "past", "past", "lengths", "total"], ["y", "kept", "other"],
+             domain="com.microsoft", num_heads=2, kv_num_heads=1),
+    ]  # fmt: skip
+    weights = {"one": np.array(1), "ones": np.array([1]), "past": np.zeros((1, 1, cache, 8), np.float32)}
+
+    def feeds(n: int) -> Feeds:
+        return {"q": normal(1, n, 16), "k": normal(1, n, 8), "mask": np.ones((1, n), np.int64)}
+
+    model = built(nodes, feeds(6), weights, ["y", "kept"])
+    if cache > 6:
+        with pytest.raises(NoRoom, match="its definition depends on n"):
+            agree(model, feeds)
+    else:
+        assert agree(model, feeds).least >= cache

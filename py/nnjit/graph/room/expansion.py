@@ -1,7 +1,7 @@
-"""Operators of other domains in a graph with room: an expansion is written for exact shapes, so it is made for three.
+"""Operators of other domains in a graph with room: an expansion is written for exact shapes, so it is made for some.
 
-`expanded(walk, node, inputs)` gives nodes whose constants are the same in all three, or a * n + b throughout, or arrays
-of which the shorter are the beginning of the longer; and which value stands for which output. NoRoom for others.
+`expanded(walk, node, inputs)` gives nodes whose constants are the same in all, or a * n + b throughout, or arrays of
+which the shorter are the beginning of the longer; and which value stands for which output. NoRoom for others.
 """
 
 from __future__ import annotations
@@ -81,10 +81,25 @@ def expanded(walk: Maker, node: Node, inputs: Inputs) -> list[Node] | None:
     """Nodes for the walk to go through, the last of them giving the node's outputs; None if it stays as it is."""
     if expansion(node.domain, node.op) is None:
         return None
-    first = walk.capacity + BEYOND
-    depends = any(x is not None and (x.axes or x.symbol is not None) for x in inputs)
+    if not any(x is not None and (x.axes or x.symbol is not None) for x in inputs):
+        return _made(walk, node, inputs, [walk.wanted])
+    # three that no fixed dim is near, and what is wanted, which one may be longer than; then the least that does alike
+    first, wanted = walk.capacity + BEYOND, walk.wanted
+    for low in sorted({walk.least, min(walk.least + 1, wanted), wanted}):
+        try:
+            found = _made(walk, node, inputs, [first, first + 1, first + 7, wanted, low])
+        except NoRoom:
+            if low == wanted:
+                raise
+            continue
+        walk.require(low)
+        return found
+    raise NoRoom(f"it is given for {walk.least} and more")
+
+
+def _made(walk: Maker, node: Node, inputs: Inputs, lengths: Sequence[int]) -> list[Node] | None:
     try:
-        probes = [Probe(walk, node, inputs, n) for n in (first, first + 1, first + 7)[: 3 if depends else 1]]
+        probes = [Probe(walk, node, inputs, n) for n in lengths]
     except NnjitError as error:
         raise NoRoom(error.message) from error
     if any(p.results is None for p in probes):
@@ -104,7 +119,8 @@ def expanded(walk: Maker, node: Node, inputs: Inputs) -> list[Node] | None:
             return made[places[0]]
         key = id(values[0])
         if key not in known:
-            known[key] = _constant(walk, [v.const for v in values if v is not None and v.const is not None])
+            consts = [v.const for v in values if v is not None and v.const is not None]
+            known[key] = _constant(walk, lengths, consts)
         return known[key]
 
     nodes: list[Node] = []
@@ -129,18 +145,18 @@ def _text(attrs: dict[str, Any]) -> str:
     return repr(sorted((name, str(value)) for name, value in attrs.items()))
 
 
-def _constant(walk: Maker, consts: Sequence[Const]) -> Value:
-    """A value of the old graph for a constant of three probes, and what is known of it."""
+def _constant(walk: Maker, lengths: Sequence[int], consts: Sequence[Const]) -> Value:
+    """A value of the old graph for a constant of the probes, and what is known of it."""
     first = consts[0]
     if all(c is first or _same(c, first) for c in consts[1:]):
         return Value(walk.old.fresh("const"), first.dtype, first.shape, first)
     arrays = [c.numpy() for c in consts]
     value = Value(walk.old.fresh("const"), first.dtype)
-    n = walk.capacity + BEYOND
+    known = list(zip(lengths, arrays, strict=True))
     if len({a.shape for a in arrays}) == 1:
-        walk.known[value] = walk.symbol(_affine(arrays, n, first.dtype))
+        walk.known[value] = walk.symbol(_affine(known, first.dtype))
         return value
-    walk.known[value] = _prefix(walk, arrays, n, first.dtype)
+    walk.known[value] = _prefix(walk, known, first.dtype)
     return value
 
 
@@ -152,27 +168,27 @@ def _same(a: Const, b: Const) -> bool:
     )
 
 
-def _affine(arrays: Sequence[Any], n: int, dtype: str) -> Symbol:
-    numbers = [a.astype(np.int64) for a in arrays]
-    factor = numbers[1] - numbers[0]
-    found = Symbol(factor, numbers[0] - factor * n, dtype)
-    if any(not np.array_equal(found.at(at), a) for at, a in zip((n, n + 1, n + 7), arrays, strict=True)):
+def _affine(known: Sequence[tuple[int, Any]], dtype: str) -> Symbol:
+    (n, first), (_, second) = ((n, a.astype(np.int64)) for n, a in known[:2])
+    factor = second - first
+    found = Symbol(factor, first - factor * n, dtype)
+    if any(not np.array_equal(found.at(at), a) for at, a in known):
         raise NoRoom("a constant of its definition is not of the form a * n + b")
     return found
 
 
-def _prefix(walk: Maker, arrays: Sequence[Any], n: int, dtype: str) -> Extent:
+def _prefix(walk: Maker, known: Sequence[tuple[int, Any]], dtype: str) -> Extent:
     """An array that only becomes longer with n."""
     axes: Axes = {}
-    for axis, dims in enumerate(zip(*(a.shape for a in arrays), strict=True)):
-        a = dims[1] - dims[0]
-        length = Length(a, dims[0] - a * n)
-        if [length.at(m) for m in (n, n + 1, n + 7)] != list(dims) or a < 0:
+    (n, first), (_, second), (_, long) = known[:3]
+    for axis, (one, other) in enumerate(zip(first.shape, second.shape, strict=True)):
+        a = other - one
+        length = Length(a, one - a * n)
+        if any(length.at(m) != array.shape[axis] for m, array in known) or a < 0:
             raise NoRoom("a constant of its definition is not a * n + b long")
         if a:
             axes[axis] = Growth(length)
-    long = arrays[2]
-    for shorter in arrays[:2]:
+    for _, shorter in known:
         if not np.array_equal(shorter, long[tuple(slice(d) for d in shorter.shape)]):
             raise NoRoom("a constant of its definition holds other numbers for another n")
     cut = long[tuple(slice(walk.cap(axes[i].length)) if i in axes else slice(None) for i in range(long.ndim))]

@@ -51,8 +51,9 @@ class Maker:
         self.length = Value(graph.fresh(LENGTH), "i64", ())
         self.b = Builder(self.graph, Node("Identity", [], [Value("room")], name="room"))
         self._cache: dict[Any, Value] = {}
-        self._cleaned: dict[Value, tuple[Value, int, float]] = {}
-        """By a value of the new graph: the same with a number beyond n, the axis and the number."""
+        self._cleaned: dict[Value, tuple[Value, int, Length, float]] = {}
+        """By a value of the new graph: the same with a number beyond n, the axis, its length (a tensor and its slice
+        may be one value) and the number."""
 
     def extent(self, old: Value) -> Extent:
         """What has become of a value of the old graph."""
@@ -66,12 +67,13 @@ class Maker:
     def _cleaner(self, x: Extent) -> Extent:
         """x after what lies beyond it has been filled for another reader, if that was anything: one kernel makes it so
         for all that come later."""
-        value, axis, fill = (
-            self._cleaned.get(x.value, (None, 0, 0.0)) if x.value is not None else (None, 0, 0.0)
-        )
-        if value is None or axis not in x.axes or x.axes[axis].rest is not None:
+        done = self._cleaned.get(x.value) if x.value is not None else None
+        if done is None:
             return x
-        return Extent(value, {**x.axes, axis: Growth(x.axes[axis].length, fill)})
+        value, axis, length, fill = done
+        if x.axes.get(axis) != Growth(length):
+            return x
+        return Extent(value, {**x.axes, axis: Growth(length, fill)})
 
     def symbol(self, s: Symbol) -> Extent:
         """The extent of numbers; a constant where none depends on n."""
@@ -222,11 +224,11 @@ class Maker:
             if node.op == "Reshape" and len(same) == 1:
                 return self.b.reshape(self._filled(source, same[0], length, fill), shape)
         done = self._cleaned.get(value)
-        if done is not None and done[1:] == (axis, fill):
+        if done is not None and done[1:] == (axis, length, fill):
             return done[0]
         inside = self.inside(length, len(shape), axis)
         found = self.b("Where", [inside, value, self.b.const(fill, value.dtype)])
-        self._cleaned[value] = found, axis, fill
+        self._cleaned[value] = found, axis, length, fill
         return found
 
 

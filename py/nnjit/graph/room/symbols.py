@@ -105,7 +105,7 @@ def _mod(node: Node, s: list[Symbol], least: int, most: int) -> Symbol | None:
     a, b = s
     if not b.fixed or np.any(b.offset <= 0) or np.any(a.factor % b.offset):
         return None
-    if a.at(least).min(initial=0) < 0:  # fmod and mod differ there
+    if min(a.at(n).min(initial=0) for n in (least, most)) < 0:  # fmod and mod differ there
         return None
     return Symbol.of(a.offset % b.offset, a.dtype)
 
