@@ -277,3 +277,27 @@ def test_a_reading_is_cut_into_slices_and_added_up(page: Page) -> None:
     assert sum(found["whole"]) == 120 and max(found["whole"]) == 6 and len(found["whole"]) == 20
     assert max(found["asked"]) <= 0.31 and abs(found["took"][0] - 0.3) < 1e-9
     assert found["long"] == [120] and found["wall"] == [120]
+
+
+def test_what_the_clock_does_not_see_is_repeated(page: Page) -> None:
+    """A kernel of 0.02 ms under a clock that counts in steps of 0.1 ms: once it takes nothing."""
+    found = page.evaluate(
+        """async (policy) => {
+          const { GpuLabBench } = await import('/engine/webgpu/lab-bench.js');
+          const { GpuPace } = await import('/engine/webgpu/pace.js');
+          const bench = new GpuLabBench({ features: new Set() }, new GpuPace());
+          bench.policy = policy;
+          const counts = [];
+          bench.clock = {
+            precise: true,
+            sample: async (_encode, count) => { counts.push(count); return Math.floor(count / 5) / 10; },
+          };
+          const timed = { encode: () => undefined, inner: 1, ms: 0 };
+          const ms = await bench.settle(timed, new AbortController().signal);
+          return { ms, counts, inner: timed.inner };
+        }""",
+        GPU_LAB,
+    )
+    assert all(isinstance(count, int) and count >= 1 for count in found["counts"])
+    assert found["inner"] == found["counts"][-1] and found["inner"] * 0.02 >= GPU_LAB["sampleMs"]
+    assert abs(found["ms"] - 0.02) < 0.1 / found["inner"] + 1e-9

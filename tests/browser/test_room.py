@@ -264,7 +264,8 @@ def test_where_memory_cannot_be_shared(new_page: Any, server: Server) -> None:
                 if (sequence.tokens.length % 3) return undefined;
                 const dims = [1, sequence.fed.length, size.vocabulary];
                 const data = new Float32Array(dims[1] * dims[2]);
-                return { ...Object.fromEntries(sequence.session.outputNames.map((name) => [name, null])), logits: T('float32', data, dims) };
+                const rest = sequence.session.outputNames.map((name) => [name, null]);
+                return { ...Object.fromEntries(rest), logits: T('float32', data, dims) };
               };
               const one = async (runOn, preferredOutputLocation) => {
                 const session = await create(path, { runOn, preferredOutputLocation, strict: true });
@@ -273,7 +274,10 @@ def test_where_memory_cannot_be_shared(new_page: Any, server: Server) -> None:
                 await session.release();
                 return sequence.found;
               };
-              return { isolated: crossOriginIsolated, all: [await one('auto', 'cpu'), await one('worker', 'cpu'), await one('auto', 'cpu-pinned')] };
+              const all = [];
+              for (const how of [['auto', 'cpu'], ['worker', 'cpu'], ['auto', 'cpu-pinned']])
+                all.push(await one(...how));
+              return { isolated: crossOriginIsolated, all };
             }""",
             [page.put("decoder.onnx", MODEL), size_of(SMALL), PROMPT[:20]],
         )
