@@ -18,6 +18,8 @@ from .ir import Graph, Node, Value
 
 TURNS, NODES = 128, 1024
 """Most turns, and most nodes in all: a kernel that is like one before costs the compiler about a millisecond."""
+GROWN = 4
+"""How many times NODES may stay where the nodes of a body are expanded, or are loops that are unrolled in turn."""
 
 Settle = Callable[[Graph, list[Node]], list[Node]]
 
@@ -71,13 +73,13 @@ class _Turns:
                 return None
             number = self.graph.constant(np.array(self.turn, np.int64))
             out = self.one([number, self.graph.constant(np.array(True)), *carried])
-            if out[0].const is None:
+            if out[0].const is None or len(self.nodes) > GROWN * NODES:
                 return None
             on = bool(_scalar(out[0]))
             carried = out[1 : 1 + len(carried)]
             rows.append(out[1 + len(carried) :])
-        if not self.turn:
-            return None
+        if not self.turn and len(self.body.output) > 1 + len(carried):
+            return None  # no rows: their shape is not known
         return [
             *map(self.kept, carried),
             *(self.stacked(list(column), 0) for column in zip(*rows, strict=True)),
@@ -104,6 +106,8 @@ class _Turns:
             out = self.one([*(s for s in states if s is not None), *now])
             states = list(out[: len(states)])
             rows.append(out[len(states) :])
+            if len(self.nodes) > GROWN * NODES:
+                return None
         columns = [list(c[::-1] if b else c) for c, b in zip(zip(*rows, strict=True), back_out, strict=True)]
         return [
             *(self.kept(s) for s in states if s is not None),

@@ -133,6 +133,21 @@ def test_no_turn_at_all_stays() -> None:
     assert ran([node], {"h0": randn(3)}, ["last"], {"count": np.array(0)}) == {"Loop"}
 
 
+def test_loop_in_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turn 0 of the outer one has no turn of the inner one. What both make together is bounded."""
+    inner = helper.make_graph(
+        [make("Identity", ["c2"], ["go2"]), make("Add", ["g", "h"], ["g2"])], "inner",
+        [info("j", INT, []), info("c2", B, []), info("g", F, None)], [info("go2", B, []), info("g2", F, None)],
+    )  # fmt: skip
+    turn = [make("Identity", ["c"], ["go"]), make("Loop", ["i", "", "h"], ["s"], body=inner),
+            make("Tanh", ["s"], ["h2"])]  # fmt: skip
+    node = make("Loop", ["count", "", "h0"], ["last"], body=loop_body(turn, ["h"], []))
+    assert not ran([node], {"h0": randn(4)}, ["last"], {"count": np.array(4)})
+    monkeypatch.setattr(unrolling, "NODES", 12)
+    monkeypatch.setattr(unrolling, "GROWN", 1)
+    assert ran([node], {"h0": randn(4)}, ["last"], {"count": np.array(4)}) == {"Loop"}
+
+
 @pytest.mark.parametrize(
     ("split", "keep"), [(None, 0), (None, 1), (np.array(2), 1), (np.array([1, 3, 1]), 1)]
 )
