@@ -5,12 +5,13 @@ Takes a Target (WebAssembly) or a WgslTarget (WebGPU); gives what that target's 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from math import prod
 from typing import TypeAlias
 
 from nnjit.codegen.dtypes import SIZES
-from nnjit.codegen.schedule import inner
+from nnjit.codegen.schedule import contraction, inner
 from nnjit.codegen.schedule.gpu_attention import FEW_ROWS
 from nnjit.codegen.schedule.gpu_parts import best_split, split_of
 from nnjit.codegen.schedule.gpu_rules import gpu_schedule, plain
@@ -65,6 +66,13 @@ def schedule_of(spec: KernelSpec, target: AnyTarget) -> Schedule:
 def in_place(spec: KernelSpec, target: AnyTarget) -> Schedule | None:
     """A schedule of a product that reads its constant where it lies; None if there is none as fast as panels."""
     return None if isinstance(target, WgslTarget) else inner.in_place(spec, target)
+
+
+def panel_schedules(spec: KernelSpec, target: AnyTarget) -> Iterator[Schedule]:
+    """Schedules of a product about as good as the rules' own, for panels of other widths."""
+    if isinstance(target, WgslTarget) or contraction.contraction(spec, target) != schedule_of(spec, target):
+        return iter(())
+    return contraction.other_panels(spec, target)
 
 
 @lru_cache(DECISIONS)

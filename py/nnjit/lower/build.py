@@ -24,7 +24,7 @@ from nnjit.lower.joining import place_in_reader
 from nnjit.lower.kernels import Kernels
 from nnjit.lower.layout import Layout
 from nnjit.lower.layouts import other_readers, preferred
-from nnjit.lower.lowered import Chosen, HostCall, Lowered
+from nnjit.lower.lowered import Chosen, Held, HostCall, Lowered
 from nnjit.lower.ops.attention import OP as ATTENTION
 from nnjit.lower.regions import Region, fuse
 from nnjit.lower.registry import ALGORITHMS, COMPOSITES, COMPUTE, VIEWS, Computation, Unsupported, kind
@@ -84,7 +84,14 @@ class Build(Kernels):
     def lowered(self) -> Lowered:
         """What came of it, after the last part."""
         return Lowered(
-            self.graph, self.steps, self.tensors, self.reasons, self.choices, self.given, self.forms.shares()
+            self.graph,
+            self.steps,
+            self.tensors,
+            self.reasons,
+            self.choices,
+            self.given,
+            self.forms.shares(),
+            self.reused,
         )
 
     def parts(self) -> Iterator[tuple[int, int]]:
@@ -296,11 +303,13 @@ def lower(
     chosen: Chosen | None = None,
     forms: Forms | None = None,
     made: Callable[[Code], None] | None = None,
+    held: Held | None = None,
 ) -> Lowered:
     """Lowers a bound graph (concrete shapes) for a target; nodes without kernels become host calls.
 
     chosen: gives schedules that replace the rules' own, where it knows one. forms: the same for nodes that can be
-    lowered in several ways. made: is told of each kernel's code as soon as there is some."""
+    lowered in several ways. made: is told of each kernel's code as soon as there is some. held: tells panels of
+    constants that are in memory."""
     build = Build(graph, target, chosen, forms)
-    build.made = made
+    build.made, build.held = made, held
     return build.run(progress)

@@ -30,6 +30,7 @@ from nnjit.lower.backend import (
     Code,
     emitted,
     in_place,
+    panel_schedules,
     plain_schedule,
     schedule_of,
     split_rows,
@@ -37,7 +38,7 @@ from nnjit.lower.backend import (
 )
 from nnjit.lower.context import Context
 from nnjit.lower.layout import Layout
-from nnjit.lower.lowered import Chosen, HostCall, Kernel
+from nnjit.lower.lowered import Chosen, Held, HostCall, Kernel
 from nnjit.lower.registry import Computation
 from nnjit.lower.sharing import shared_constants
 from nnjit.lower.tensors import Buffer, Tensors
@@ -59,6 +60,9 @@ class Kernels:
         self.target = target
         self.chosen = chosen or (lambda spec: None)
         self.made: Callable[[Code], None] | None = None
+        self.held: Held | None = None
+        self.reused: dict[str, Schedule] = {}
+        """By a spec's key: the schedule whose panels an earlier plan has left in memory, or the rules' own."""
         self.anchor: Node | None = None
         self.tensors = Tensors()
         self.steps: list[Kernel | HostCall] = []
@@ -223,10 +227,34 @@ class Kernels:
         """The one chosen before for this spec, if it fits, or the default; without panels of a constant that is in
         memory for another step anyway."""
         known = self.chosen(spec)
-        schedule = known if known is not None and fits(spec, known) else schedule_of(spec, self.target)
+        fitting = known is not None and fits(spec, known)
+        schedule = known if known is not None and fitting else schedule_of(spec, self.target)
+        if not fitting and (self.held is not None or spec.key in self.reused):
+            schedule = self._with_panels_there(spec, schedule, places)
         if self.shared and any(isinstance(s, Pack) and places[s.operand][0] in self.shared for s in schedule):
             return in_place(spec, self.target) or schedule
         return schedule
+
+    def _with_panels_there(
+        self, spec: KernelSpec, rule: Schedule, places: list[tuple[Buffer, int]]
+    ) -> Schedule:
+        """A schedule for the panels of its constants that are in memory: one about as good as the rules' own spares
+        the time and the memory of packing them again. The same for all steps of a spec."""
+        if spec.key not in self.reused:
+            if not any(isinstance(s, Pack) and places[s.operand][0].constant for s in rule):
+                return rule
+            others = (s for s in panel_schedules(spec, self.target) if self._there(spec, s, places))
+            there = self._there(spec, rule, places)
+            self.reused[spec.key] = rule if there else next(others, rule)
+        return self.reused[spec.key]
+
+    def _there(self, spec: KernelSpec, schedule: Schedule, places: list[tuple[Buffer, int]]) -> bool:
+        """Whether memory has the panels of all constants of a schedule."""
+        packs = [s for s in schedule if isinstance(s, Pack) and places[s.operand][0].constant]
+        return self.held is not None and all(
+            self.held(canonical(pack_kernel(spec, s, tile_of(schedule, s))), *places[s.operand])
+            for s in packs
+        )
 
     def undo(self, mark: int) -> None:
         """Takes back the steps from `mark` on, and what later kernels would have found ready because of them."""
@@ -287,7 +315,7 @@ class Kernels:
         if isinstance(step, Words):
             packing, form = canonical(word_kernel(spec, step.operand)), "words"
         else:
-            tile = next((s.factor for s in schedule if isinstance(s, Tile) and s.axis == step.axis), 1)
+            tile = tile_of(schedule, step)
             packing, form = canonical(pack_kernel(spec, step, tile)), str(clipped(spec, step, tile))
         buffer, offset = place
         key = (id(buffer), offset, packing.key)
@@ -299,6 +327,11 @@ class Kernels:
             self._packed[key] = made
         self._step(packing, schedule_of(packing, self.target), [place, (made, 0)], nodes[:1], buffer.constant)
         return made
+
+
+def tile_of(schedule: Schedule, pack: Pack) -> int:
+    """The tile that a schedule packs an operand by."""
+    return next((s.factor for s in schedule if isinstance(s, Tile) and s.axis == pack.axis), 1)
 
 
 def _bind_output(s: Stage, at: int) -> Stage:

@@ -15,6 +15,8 @@ from nnjit.lower.forms import Choice
 from nnjit.lower.tensors import Buffer, Tensors
 
 Chosen: TypeAlias = "Callable[[KernelSpec], Schedule | None]"
+Held: TypeAlias = "Callable[[KernelSpec, Buffer, int], bool]"
+"""Whether memory has what a kernel makes of a constant (buffer, element offset), left there by an earlier plan."""
 
 
 @dataclass(eq=False, slots=True)
@@ -80,3 +82,6 @@ class Lowered:
     """The graph's outputs as they were: lowering puts copies in the place of some."""
     shares: dict[str, str] = field(default_factory=dict)
     """Key of a spec -> whether its steps are done "alone" or by "all" threads, where that was measured."""
+    reused: dict[str, Schedule] = field(default_factory=dict)
+    """Key of a spec -> its schedule, which reads panels that an earlier plan has left in memory: who lowers the graph
+    again gives them to `Build.reused`."""

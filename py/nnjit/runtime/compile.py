@@ -26,7 +26,7 @@ from nnjit.lower.lowered import Chosen, HostCall, Kernel, Loop, Lowered
 from nnjit.lower.registry import has_kernel
 from nnjit.lower.tensors import Buffer
 from nnjit.runtime.inplace import reuse
-from nnjit.runtime.link import Link, linked, root_of
+from nnjit.runtime.link import Link, held, linked, root_of
 from nnjit.runtime.memory import LIMIT, SessionMemory, Span, place
 from nnjit.runtime.plan import HostRef, KernelInfo, Plan, Ref, Step, TensorRef
 from nnjit.runtime.shares import caller_ms, share
@@ -50,7 +50,7 @@ def compile_plan(
     Raises OutOfMemory where 4 GiB do not hold the model, CompileError for a bug of the compiler."""
     start = time.perf_counter()
     report = (lambda i, n: progress("compile", i, n)) if progress else None
-    lowered = lower(primitive(graph), target, report, chosen, forms)
+    lowered = lower(primitive(graph), target, report, chosen, forms, held=held(memory.constants))
     took = 1e3 * (time.perf_counter() - start)
     plan = link_plan(lowered, target, memory, key)
     plan.stats["lowerMs"] = took

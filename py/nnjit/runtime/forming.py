@@ -184,6 +184,7 @@ class Forming:
             self._other = Build(
                 graph, self.target, self.chosen, Forms("auto", self.forms.answers, other=self._about[0])
             )
+            self._other.reused.update(self._base.reused)
             self._parts = self._other.parts()
         until = time.perf_counter() + PART_MS / 1e3
         try:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from statistics import median
 from typing import Any, Protocol, TypeVar
 
+from nnjit.codegen.spec import KernelSpec
 from nnjit.graph.ir import Value
-from nnjit.lower.lowered import HostCall, Kernel, Lowered
+from nnjit.lower.lowered import Held, HostCall, Kernel, Lowered
 from nnjit.lower.tensors import Buffer
 from nnjit.lower.turns import loops, unrolled
 from nnjit.runtime.memory import Span
@@ -170,11 +171,7 @@ class Link:
 
         def source(b: Buffer) -> str | None:
             if b.source is not None and b not in keys:
-                r = b.source.range
-                # its length, too: rows of a constant may begin where it does
-                keys[b] = (
-                    f"range {r.file} {r.start} {r.length}" if r else f"data {hash(b.source.raw())} {b.nbytes}"
-                )
+                keys[b] = _of_model(b) or f"data {hash(b.source.raw())} {b.nbytes}"
             return keys.get(b)
 
         for s in self.run:
@@ -191,7 +188,7 @@ class Link:
             if all(k is not None for k, _ in inputs):
                 for b in s.writes:
                     # several kernels may write one buffer (a concatenation): the key grows with each
-                    keys[b] = _short(f"{keys.get(b, '')}({s.spec.key} {inputs})")
+                    keys[b] = made_key(s.spec, inputs, keys.get(b, ""))
         return keys
 
     def _key_of(self, b: Buffer, keys: dict[Buffer, str]) -> str:
@@ -212,6 +209,29 @@ class Link:
                 needed.add(i)
                 wanted.update(s.reads)
         return needed
+
+
+def _of_model(b: Buffer) -> str | None:
+    """What a constant of the model's file is known by: its place, and its length because rows of a constant may begin
+    where it does."""
+    r = b.source.range if b.source is not None else None
+    return f"range {r.file} {r.start} {r.length}" if r else None
+
+
+def made_key(spec: KernelSpec, inputs: Sequence[tuple[str | None, int]], before: str = "") -> str:
+    """What the result of a kernel is known by, from its inputs' keys and offsets. before: the key of what the buffer
+    holds beside it."""
+    return _short(f"{before}({spec.key} {list(inputs)})")
+
+
+def held(constants: Mapping[str, Any]) -> Held | None:
+    """Tells which packed constants of the model a session's memory has; None where it has nothing yet."""
+
+    def there(spec: KernelSpec, b: Buffer, offset: int) -> bool:
+        source = _of_model(b)
+        return source is not None and made_key(spec, [(source, offset)]) in constants
+
+    return there if constants else None
 
 
 def _short(key: str) -> str:

@@ -24,6 +24,12 @@ ROW_BLOCK = 672 * 1024
 MIN_ROWS = 150
 WIDEST = 12
 """Vectors of a tile at most: for a single row 12 read a matrix from memory 1.2 times as fast as 8."""
+FEW = 4
+"""Rows of a product up to which the matrix is read from memory no faster than any tile multiplies ..."""
+SPARED = 1.4
+"""... so that the model may say so many times as long for panels that need not be made ..."""
+SPARED_MANY = 1.1
+"""... and of more rows so many times."""
 SHARES = 16
 """Tiles a thread from which their number need not be a multiple of the threads."""
 
@@ -161,6 +167,31 @@ def product_candidates(f: Factors, target: Target) -> Iterator[Schedule]:
             yield product_schedule(f, replace(t, block=0), target)
         if packs(f, PACK_ROWS):
             yield product_schedule(f, replace(t, pack=not t.pack), target)
+
+
+def other_panels(spec: KernelSpec, target: Target) -> Iterator[Schedule]:
+    """Schedules like `contraction`'s with panels of other widths, for constants that have such panels in memory: those
+    that hardly take longer by the model, best first."""
+    f = factors(spec)
+    if f is None:
+        return
+    first = product_tile(f, target)
+    m = next((x for x in f.rows if x.name == first.axis), None)
+    extent, rows = m.extent if m else 1, prod(x.extent for x in f.rows)
+    beside = prod(e.extent for e in spec.axes if e is not m and e is not f.axis)
+    widths: dict[int, tuple[float, int]] = {}
+    for mr, nv, cycles in register_tiles(extent, f.axis.extent, target, either=True):
+        tiles = -(-extent // mr) * -(-f.axis.extent // (nv * LANES)) * beside
+        cost = cycles * uneven(tiles, target)
+        if rows <= FEW or mr > 1:  # many rows one at a time would read the panel as often
+            widths[nv] = min((cost, mr), widths.get(nv, (cost, mr)))
+    if first.vectors not in widths:
+        return
+    least = widths.pop(first.vectors)[0]
+    for nv, (cost, mr) in sorted(widths.items(), key=lambda w: w[1]):
+        if cost <= least * (SPARED if rows <= FEW else SPARED_MANY):
+            block = row_block(f, m, mr, nv * LANES, target)
+            yield product_schedule(f, replace(first, rows=mr, vectors=nv, block=block), target)
 
 
 def sum_unroll(f: Factors) -> int:
