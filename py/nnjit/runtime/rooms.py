@@ -6,6 +6,7 @@ the graph refuses is remembered, so that it is tried once.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,8 @@ from ..graph.room import Growing, NoRoom, Room, Shapes, begun, make_room, moved
 
 REMEMBERED = 8
 """Requests that a new one is compared with."""
+REFUSED = 64
+"""Refusals that are remembered: each is for all n, but other dims may change with every run as well."""
 STEP = 16
 """Capacities are multiples of it, from it on: tiles of kernels fit them."""
 WASTE = 1.25
@@ -56,11 +59,10 @@ class Rooms:
         try:
             room = self._chosen(lambda c: make_room(model, shapes, growing, c, dims, values, []), n, growing)
         except NoRoom as refusal:
-            self.refused[_family(shapes, growing, fixed)] = str(refusal)
+            self._refused(shapes, growing, fixed, str(refusal))
             raise
         least, full, times = room.least, room.work.full(room.capacity), 1.0 if _batch(growing) else LEAST
-        while least <= n and full > max(times * (exact := room.work.exact(least)), exact + SMALL):
-            least += 1
+        least += bisect_left(range(least, n + 1), full, key=lambda m: _served(room.work.exact(m), times))
         if least > n or room.most <= n:
             raise NoRoom("work grows so fast with n that a plan for each shape is better")
         return replace(room.through(PASSES), least=least)
@@ -72,7 +74,9 @@ class Rooms:
         room = make(capacities[-1])
         exact = room.work.exact(n)
         allowed = max(exact * (1.0 if _batch(growing) else WASTE), exact + LITTLE)
-        capacity = max([c for c in capacities if room.work.full(c) <= allowed], default=capacities[0])
+        # work rises with the capacity
+        found = bisect_right(capacities, allowed, key=room.work.full)
+        capacity = capacities[max(found - 1, 0)]
         if capacity != room.capacity:
             room = make(capacity)
         if room.most < n:  # a length inside of the model is longer than any input's
@@ -85,8 +89,13 @@ class Rooms:
         """Remembers that these shapes can't have room."""
         growing = self._growing(shapes, fixed)
         if growing is not None:
-            self.refused[_family(shapes, growing, fixed)] = why
+            self._refused(shapes, growing, fixed, why)
         return NoRoom(why)
+
+    def _refused(self, shapes: Shapes, growing: Growing, fixed: str, why: str) -> None:
+        while len(self.refused) >= REFUSED:
+            del self.refused[next(iter(self.refused))]
+        self.refused[_family(shapes, growing, fixed)] = why
 
     def _growing(self, shapes: Shapes, fixed: str) -> dict[str, dict[int, int]] | None:
         """What moved against the latest request that it moved in lockstep with."""
@@ -102,6 +111,11 @@ def _batch(growing: Growing) -> bool:
     """Whether n is the first dim of every input: batches are of a few sizes that come again, unlike lengths, and it is
     not worth while to run larger ones than asked for."""
     return all(axis == 0 for axes in growing.values() for axis in axes)
+
+
+def _served(exact: float, times: float) -> float:
+    """The most that a plan may do for an n for which an exact one does so much."""
+    return max(times * exact, exact + SMALL)
 
 
 def _rounded(n: int) -> int:

@@ -23,7 +23,7 @@ from ..codegen.wasm.listing import listing
 from ..codegen.wasm.target import Target
 from ..codegen.wgsl.cache import emitted
 from ..codegen.wgsl.target import WgslTarget
-from ..errors import CompileError, NnjitError, SessionError
+from ..errors import Cancelled, CompileError, NnjitError, SessionError
 from ..graph.dtypes import Array
 from ..graph.ir import Graph
 from ..graph.model import Model
@@ -210,12 +210,19 @@ class CompilerSession:
         if found:
             return min(found, key=lambda pair: pair[0])[1]
         started = time.perf_counter()
-        room = self.rooms.make(self.model, shapes, fixed, self.options.dims, used)
-        if room is None:
-            return None
-        bound = time.perf_counter()
-        key = f"{room.text()}|{fixed}"
-        prepared = self._compile(key, room.graph, progress)
+        try:
+            room = self.rooms.make(self.model, shapes, fixed, self.options.dims, used)
+            if room is None:
+                return None
+            bound = time.perf_counter()
+            key = f"{room.text()}|{fixed}"
+            prepared = self._compile(key, room.graph, progress)
+        except (NoRoom, Cancelled):
+            raise
+        except Exception as error:  # a plan of these shapes alone may go, or fit
+            if self.options.strict and _is_fault(error):
+                raise
+            raise self.rooms.refuse(shapes, fixed, f"{type(error).__name__}: {error}") from error
         if prepared.plan is None:
             raise self.rooms.refuse(shapes, fixed, prepared.reason)
         prepared.seconds = {"bind": bound - started, "compile": time.perf_counter() - bound}

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from nnjit.errors import OutOfMemory
 from nnjit.frontend import BytesSource, load
+from nnjit.graph.room.extent import Work
 from nnjit.runtime import rooms, session
 from nnjit.runtime.local import LocalSession
 from nnjit.runtime.plan import Plan
@@ -214,3 +216,98 @@ def test_values_that_decide_shapes_belong_to_a_plan_with_room() -> None:
     assert ask(6, 1, -1, 3) is roomy
     other = ask(6, 1, -1, 2)
     assert other is not roomy and other.room is None
+
+
+def cut_apart(nodes: list[Any], x: Any, **weights: Any) -> tuple[Any, Any]:
+    """What nodes make of x [n, 3] with room, made for other lengths before, and without."""
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", helper.np_dtype_to_tensor_dtype(x.dtype), ["n", 1, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.UNDEFINED, None)],
+        [numpy_helper.from_array(w, n) for n, w in weights.items()],
+    )
+    graph.output[0].ClearField("type")
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    data = proto.SerializeToString()
+    exact, roomy = LocalSession(data), LocalSession(data, room=True)
+    for n in (len(x) + 2, len(x) + 1):
+        roomy.run({"x": np.ones((n, 1, 3), x.dtype)})
+    found = roomy.run({"x": x})["y"]
+    assert len(roomy.plans) == 2
+    return found, exact.run({"x": x})["y"]
+
+
+def test_a_mean_of_many_halves_has_a_sum_that_halves_can_not_hold() -> None:
+    mean = helper.make_node("ReduceMean", ["x", "axis"], ["m"], keepdims=0)
+    nodes = [mean, helper.make_node("Neg", ["m"], ["y"])]
+    found, want = cut_apart(nodes, np.full((1000, 1, 3), 100, np.float16), axis=np.array([0]))
+    np.testing.assert_array_equal(found, want)
+    np.testing.assert_array_equal(found, np.full((1, 3), -100, np.float16))
+
+
+@pytest.mark.parametrize("to", [TensorProto.INT32, TensorProto.INT64, TensorProto.UINT8])
+def test_what_infinities_become_as_integers_is_not_relied_on(to: int) -> None:
+    """1 / 0 beyond n, as a kernel casts it."""
+    nodes = [
+        helper.make_node("Reciprocal", ["x"], ["r"]),
+        helper.make_node("Cast", ["r"], ["c"], to=to),
+        helper.make_node("ReduceMax", ["c", "axis"], ["y"]),
+    ]
+    found, want = cut_apart(nodes, np.full((5, 1, 3), 0.25, np.float32), axis=np.array([0]))
+    np.testing.assert_array_equal(found, want)
+
+
+def test_what_can_be_chosen_among_does_not_grow_with_n(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million samples of sound: few capacities and few lengths are looked at."""
+    made = compiler([helper.make_node("Tanh", ["x"], ["y"])], [1, "n"])
+    made.prepare({"x": (1, 1_000_000)}, {})
+    asked: list[int] = []
+
+    def counted(once: Any) -> Any:
+        def ask(work: Work, n: int) -> Any:
+            asked.append(n)
+            return once(work, n)
+
+        return ask
+
+    for name in ("full", "exact"):
+        monkeypatch.setattr(Work, name, counted(getattr(Work, name)))
+    room = made.prepare({"x": (1, 1_000_700)}, {})[0].room
+    assert room is not None and room.most >= 1_250_000 and len(asked) < 100
+
+
+def test_refusals_of_many_kinds_are_not_all_remembered() -> None:
+    asked = rooms.Rooms()
+    for wide in range(3 * rooms.REFUSED):
+        asked.saw({"x": (5, wide + 1)}, "")
+        asked.refuse({"x": (6, wide + 1)}, "", "for a test")
+    assert len(asked.refused) == rooms.REFUSED
+
+
+def test_a_pass_that_faults_and_memory_that_is_short_leave_the_exact_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def faulty(graph: Any) -> None:
+        raise RuntimeError("not this one")
+
+    monkeypatch.setattr(rooms, "PASSES", [faulty])
+    made = rows()
+    made.options = Options(room=True)
+    made.prepare({"x": (5, 4)}, {})
+    prepared, _ = made.prepare({"x": (7, 4)}, {})
+    assert prepared.room is None and prepared.plan is not None and "not this one" in prepared.no_room
+    monkeypatch.undo()
+
+    compiled = session.compile_plan
+
+    def short(graph: Any, *rest: Any) -> Any:
+        if any("length" in v.name for v in graph.inputs):
+            raise OutOfMemory("4 GiB do not hold it")
+        return compiled(graph, *rest)
+
+    monkeypatch.setattr(session, "compile_plan", short)
+    other = rows()
+    other.prepare({"x": (5, 4)}, {})
+    prepared, _ = other.prepare({"x": (7, 4)}, {})
+    assert prepared.room is None and prepared.plan is not None and "4 GiB" in prepared.no_room

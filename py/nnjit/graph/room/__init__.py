@@ -90,13 +90,14 @@ class Room:
         return replace(self, graph=mark_once(graph))
 
     def text(self) -> str:
-        """`ids:1xn;mask:1xn+1;n<=63`: the requests it is for."""
+        """`ids:1xn;mask:1xn+1;n>=9;n<=63`: the requests it is for."""
         parts = []
         for name, shape in sorted(self.dims.items()):
             offsets = dict(self.inputs.get(name, ()))
             dims = [str(Length(1, offsets[i])) if i in offsets else str(d) for i, d in enumerate(shape)]
             parts.append(f"{name}:{'x'.join(dims)}")
-        return ";".join([*parts, f"n<={self.most}"])
+        least = [f"n>={self.least}"] if self.least > 1 else []
+        return ";".join([*parts, *least, f"n<={self.most}"])
 
     def to_js(self) -> dict[str, Any]:
         """What the page pads feeds and cuts outputs by."""

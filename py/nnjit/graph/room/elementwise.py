@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import INTS, NUMPY
+from ..dtypes import FLOATS, FROM_ONNX, INTS, NUMPY
 from ..fold import EVALUATORS, evaluate
 from ..ir import Const, Node, Value
 from ..shapes import infer_node
@@ -27,6 +27,9 @@ _KEEPS_ZERO = frozenset(
     "Asin Asinh Atan Atanh Celu Elu Erf Gelu HardSwish LeakyRelu Mish Relu Selu Shrink Sin Sinh Softsign Swish Tan "
     "Tanh ThresholdedRelu".split()
 )
+
+_EVERY_INTEGER = 128
+"""Floats from 0 to it become integers of every type; others need not become the same in a kernel as here."""
 
 
 @rule(*UNARY, *BROADCAST)
@@ -138,6 +141,9 @@ def _number(node: Node, rests: Sequence[Rest], values: Sequence[Value]) -> Rest:
     if node.op in _KEEPS_ZERO and numbers == [0.0]:
         return 0.0
     if node.op not in EVALUATORS or any(v.dtype not in NUMPY for v in values):
+        return None
+    to_integers = node.op == "Cast" and values[0].dtype in FLOATS and FROM_ONNX[node.attrs["to"]] in INTS
+    if to_integers and not 0 <= numbers[0] < _EVERY_INTEGER:
         return None
     consts = [
         Value("", v.dtype, (), Const.of(np.asarray(r).astype(NUMPY[v.dtype]), v.dtype))

@@ -132,12 +132,13 @@ def reduce(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
         return w.copy(node, [x, *inputs[1:]], axes)
     if x.dtype not in FLOATS:
         raise NoRoom("a mean of integers")
-    total = w.b("ReduceSum", [w.data(x), w.b.const(over)], keepdims=int(keep))
-    count = w.number(x.dim(growing[0]), "f32")
+    wide = "f64" if x.dtype == "f64" else "f32"  # a mean of halves has a sum that they can't hold
+    total = w.b("ReduceSum", [w.cast(w.data(x), wide), w.b.const(over)], keepdims=int(keep))
+    count = w.number(x.dim(growing[0]), wide)
     for axis in over:
         if axis != growing[0]:
-            count = w.b("Mul", [count, w.number(x.dim(axis), "f32")])
-    return [w.checked(Extent(w.b("Div", [total, w.cast(count, x.dtype)]), axes))]
+            count = w.b("Mul", [count, w.number(x.dim(axis), wide)])
+    return [w.checked(Extent(w.cast(w.b("Div", [total, count]), x.dtype), axes))]
 
 
 def _axes(node: Node, inputs: Inputs, rank: int) -> list[int]:
