@@ -301,3 +301,23 @@ def test_what_the_clock_does_not_see_is_repeated(page: Page) -> None:
     assert all(isinstance(count, int) and count >= 1 for count in found["counts"])
     assert found["inner"] == found["counts"][-1] and found["inner"] * 0.02 >= GPU_LAB["sampleMs"]
     assert abs(found["ms"] - 0.02) < 0.1 / found["inner"] + 1e-9
+
+
+def test_who_waits_beside_inferences_without_end_can_be_stopped(page: Page) -> None:
+    """Two sessions' inferences overlap, so that there is always one under way."""
+    found = page.evaluate(
+        f"""async (policy) => {{
+          {BEGIN}
+          pace.began();
+          const gap = pace.gap(policy, stop.signal, 5).then(() => 'read', (error) => error.code);
+          for (let i = 0; i < 5; i++) {{
+            pace.began();
+            await sleep(1);
+            pace.ended();
+          }}
+          stop.abort();
+          return gap;
+        }}""",
+        GPU_PACE,
+    )
+    assert found == "ABORTED"

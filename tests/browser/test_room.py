@@ -99,6 +99,51 @@ def test_the_next_capacity_is_there_before_it_is_needed(page: Api) -> None:
     assert found == {"cold": [False, False, False], "moved": True, "same": True}
 
 
+def test_what_is_there_is_not_made_ahead(page: Api) -> None:
+    """A sequence comes near the end of its plan's capacity; another one has been further."""
+    found = page.run(
+        """async ([path, size, prompt]) => {
+          const { getEngine } = await import('/api/workers.js');
+          const { client } = await getEngine();
+          const staged = [];
+          client.stagePlan = function (id, plan) {
+            staged.push(plan.key);
+            return Object.getPrototypeOf(this).stagePlan.call(this, id, plan);
+          };
+          const session = await create(path, { strict: true });
+          const [short, long] = [prompt.slice(0, 4), prompt].map((some) => new Sequence(session, size, some));
+          for (const each of [short, long]) for (let i = 0; i < 3; i++) await each.token();
+          const there = [short, long].map(({ keys }) => keys.at(-1));
+          const capacity = Number(/n<=(\\d+)/.exec(there[0])[1]);
+          staged.length = 0;
+          while (short.tokens.length < capacity) await short.token();
+          await session.release();
+          delete client.stagePlan;
+          return { there, again: staged.filter((key) => there.includes(key)), last: short.keys.at(-1) };
+        }""",
+        [page.put("decoder.onnx", MODEL), size_of(SMALL), PROMPT],
+    )
+    assert len(set(found["there"])) == 2 and found["last"] == found["there"][1]
+    assert found["again"] == []
+
+
+def test_what_follows_a_prompt_is_made_beside_it(page: Api) -> None:
+    found = page.run(
+        """async ([path, size, prompt]) => {
+          const session = await create(path, { strict: true });
+          const sequence = new Sequence(session, size, prompt);
+          await sequence.token();
+          while (session.stats().plans < 2) await new Promise((go) => setTimeout(go, 5));
+          for (let i = 0; i < 3; i++) await sequence.token();
+          await session.release();
+          return sequence.found;
+        }""",
+        [page.put("decoder.onnx", MODEL), size_of(SMALL), PROMPT[:20]],
+    )
+    agree(found, *expected(MODEL, SMALL, PROMPT[:20], 4))
+    assert found["cold"] == [True, False, False, False] and len(with_room(found["keys"])) == 1
+
+
 def test_two_sequences_take_turns(page: Api) -> None:
     """Each goes on from its own past, whatever plan the other one needs."""
     wanted = [expected(MODEL, SMALL, prompt, 12) for prompt in (PROMPT[:30], PROMPT[:7])]

@@ -117,13 +117,25 @@ export class GpuPace {
         throw new NnjitError('TUNING_SPENT', 'inferences have waited as long as they may, and leave no pause', { ms: this.delayedMs });
       }
       if (this.#running > 0) {
-        await new Promise((resolve) => { this.#waiting.push(() => resolve(undefined)); });
+        await this.#end(signal);
         // those that follow each other at once leave no turn: what is due comes before the next of them
         turned = this.#due(policy, ms, performance.now() - Math.max(asked, this.#lastForced));
       } else {
         await pause(Math.min(quietMs - quiet + 0.5, quietMs));
       }
     }
+  }
+
+  /** Until no inference is under way; where they never leave a gap, until nobody waits for one. @param {AbortSignal} signal @returns {Promise<void>} */
+  #end(signal) {
+    return new Promise((resolve) => {
+      const wake = () => {
+        signal.removeEventListener('abort', wake);
+        resolve();
+      };
+      this.#waiting.push(wake);
+      signal.addEventListener('abort', wake);
+    });
   }
 
   /**
