@@ -29,6 +29,14 @@ export class Ahead {
     this.#queue = queue;
   }
 
+  /** A run on this plan begins: what is expected to follow a first one is made beside it. @param {Prepared} plan */
+  begins(plan) {
+    const { next, facts } = plan;
+    if (!next || !facts || facts.host || this.#plans.preparing) return;
+    plan.next = null;
+    this.#make({ shapes: next, values: new Map() });
+  }
+
   /** @param {Prepared} plan @param {Request} request that it has served @param {number} ms of the run */
   ran(plan, request, ms) {
     const { room, ahead: policy, facts } = plan;

@@ -167,7 +167,7 @@ export class Plans {
     const deciding = small.filter(([name]) => answer.valueInputs.includes(name));
     const request = { shapes, values: new Map(deciding.map(([name, t]) => [name, new Tensor(t.type, t.data.slice(), t.dims)])), exact };
     const { plan, evicted } = answer;
-    return { plan, evicted, prepared: { room: null, noRoom: '', ahead: null, ...answer, facts: plan && factsOf(plan), load: null, request } };
+    return { plan, evicted, prepared: { room: null, noRoom: '', next: null, ahead: null, ...answer, facts: plan && factsOf(plan), load: null, request } };
   }
 
   /**

@@ -151,6 +151,7 @@ export class InferenceSession {
     const request = requestOf(feeds);
     let plan = await this.#plans.get(request, progress, signal);
     let ready = performance.now();
+    if (!this.#backends?.undecided) this.#ahead.begins(plan);
     const names = [...wanted.keys()];
     const again = async (/** @type {unknown} */ error) => {
       const { code } = asFailure(error);

@@ -13,8 +13,8 @@ import { Tensor } from './tensor.js';
  *   once?: boolean, reason?: string}} PlacedNode
  * @typedef {Pick<Plan, 'inputs' | 'outputs' | 'steps' | 'segments' | 'stats' | 'threads'> & {host: boolean}} PlanFacts
  * @typedef {{key: string, backend: 'webgpu' | 'wasm' | 'reference', reason: string, constants: Record<string, import('./values.js').Value>, placement: PlacedNode[], facts: PlanFacts | null,
- *   seconds: Record<string, number>, load: {compileMs: number, initMs: number, bytes: number} | null, room: Room | null, noRoom: string, ahead: import('./ahead.js').AheadPolicy | null, request: Request}} Prepared
- *   noRoom: why it has none though lengths had moved; request: what it was asked for with, so that it can be asked for again
+ *   seconds: Record<string, number>, load: {compileMs: number, initMs: number, bytes: number} | null, room: Room | null, noRoom: string, next: Record<string, number[]> | null, ahead: import('./ahead.js').AheadPolicy | null, request: Request}} Prepared
+ *   noRoom: why it has none though lengths had moved; next: shapes of the request that is expected to follow; request: what it was asked for with, so that it can be asked for again
  */
 
 export class Shelf {

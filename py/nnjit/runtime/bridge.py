@@ -264,6 +264,7 @@ def _prepare(args: Any, context: Context) -> dict[str, Any]:
         "room": prepared.room.to_js() if prepared.room else None,
         "ahead": AHEAD if prepared.room else None,
         "noRoom": prepared.no_room,
+        "next": prepared.next and {name: list(dims) for name, dims in prepared.next.items()},
         "plan": None,
         "constants": {},
     }

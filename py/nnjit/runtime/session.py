@@ -34,6 +34,7 @@ from ..lower.forms import Forms
 from ..lower.lowered import Chosen
 from ..lower.registry import Unsupported
 from . import placement, shape_inputs
+from .ahead import foreseen
 from .compile import compile_plan
 from .course import Course
 from .gpu_compile import compile_gpu
@@ -96,6 +97,7 @@ class Prepared:
     seconds: dict[str, float] = field(default_factory=dict)
     room: Room | None = None
     no_room: str = ""  # why a plan with room was not made, though lengths moved
+    next: dict[str, Dims] | None = None  # shapes of the request that is expected to follow
     _whole: WholeGraph | None = None
     _calls: HostCalls | None = None
 
@@ -198,6 +200,8 @@ class CompilerSession:
         prepared.no_room = no_room
         self.plans[key] = prepared
         self.rooms.saw(shapes, plan_key({}, used))
+        if self.options.room and prepared.plan is not None and not used and not exact:
+            prepared.next = foreseen(self.model.signature, shapes)
         return prepared, self._evict()
 
     def _with_room(
