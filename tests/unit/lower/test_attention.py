@@ -141,14 +141,15 @@ def test_causal_and_padding_known_at_run_time() -> None:
 
 
 def chosen(low: float, fed: bool, rows: int, keys: int, masked: Any, feeds: dict[str, Any]) -> bytes:
-    """softmax(Where(masked, low, q k' * scale)) v"""
+    """softmax(Where(masked, low, q k' * scale + bias)) v, the bias if it is fed"""
     shapes = {n: a.shape for n, a in feeds.items() if n != "masked"}
     n = helper.make_node
     nodes = [
         n("Transpose", ["k"], ["kt"], perm=[0, 1, 3, 2]),
         n("MatMul", ["q", "kt"], ["s"]),
         n("Mul", ["s", "scale"], ["m"]),
-        n("Where", ["masked", "low", "m"], ["w"]),
+        *([n("Add", ["m", "bias"], ["b"])] if "bias" in feeds else []),
+        n("Where", ["masked", "low", "b" if "bias" in feeds else "m"], ["w"]),
         n("Softmax", ["w"], ["p"], axis=-1),
         n("MatMul", ["p", "v"], ["y"]),
     ]
@@ -190,3 +191,21 @@ def test_a_chosen_score_does_not_see_its_key(way: str, low: float, poison: float
         assert any("attention" in n for n in names) or low == -1e4
         assert np.isnan(wanted).any() == (row and low == float("-inf"))
         np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("way", ["fused", "split"])
+@pytest.mark.parametrize("fed", [True, False])
+@pytest.mark.parametrize("low", [float(LOW), -1e30])
+def test_what_one_of_two_masks_hides(way: str, fed: bool, low: float) -> None:
+    """A row whose keys are hidden, some by the one, some by the other and some by both, sees all of them alike."""
+    rows, keys = 5, 13
+    gone = np.triu(np.ones((rows, keys), bool), 1)
+    rng = np.random.default_rng(1)
+    shapes = {"q": (2, 3, rows, 8), "k": (2, 3, keys, 8), "v": (2, 3, keys, 8)}
+    feeds = {name: rng.standard_normal(s).astype(np.float32) for name, s in shapes.items()}
+    feeds["bias"] = np.where(np.arange(keys) < [[[[2]]], [[[0]]]], low, 0).astype(np.float32)
+    data = chosen(low, fed, rows, keys, gone, feeds)
+    given = {**feeds, "masked": gone} if fed else feeds
+    found, names = run(data, given, way)
+    assert any("attention" in n for n in names)
+    np.testing.assert_allclose(found, native(data, given)["y"], rtol=2e-5, atol=2e-5)

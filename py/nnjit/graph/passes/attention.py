@@ -51,11 +51,13 @@ class Scores:
     scale: float = 1.0
     softcap: float = 0.0
     biases: list[tuple[Value, float]] = field(default_factory=list)
-    """Added values and what each is multiplied with."""
+    """Added values and what each is multiplied with, the last one added first."""
     shape: tuple[int, ...] = ()
     """The scores' shape where the biases are added."""
     chosen: list[float] = field(default_factory=list)
     """What each Where puts in place of a score; such a bias is among the added ones."""
+    hides: dict[Value, tuple[Node, int]] = field(default_factory=dict)
+    """Which Where each of these biases is of, and which of its inputs the scores are."""
 
     def replace(self) -> float | None:
         """Up to which bias a score was not added to but replaced: it may be infinite or no number there."""
@@ -186,6 +188,7 @@ def _product(b: Builder, x: Value, s: Scores) -> Node | None:
             if masked is None or s.softcap or factor != 1.0 or (s.shape and s.shape != x.shape):
                 return None
             s.biases.append((masked[1], 1.0))
+            s.hides[masked[1]] = n, masked[3]
             s.chosen.append(masked[2])
             s.shape, x = tuple(x.shape or ()), masked[0]
         elif n.op == "Mul" and (cap := _softcap(n)) is not None:
@@ -227,9 +230,10 @@ def _towards_product(n: Node) -> Value | None:
     return None
 
 
-def _where(b: Builder, n: Node) -> tuple[Value, Value, float] | None:
-    """(scores, bias, low) of Where(cond, scores, low) or Where(cond, low, scores): the same as adding low to what is
-    masked, where low leaves nothing of any score, or each row is sure to have one that is not masked."""
+def _where(b: Builder, n: Node) -> tuple[Value, Value, float, int] | None:
+    """(scores, bias, low, which input the scores are) of Where(cond, scores, low) or Where(cond, low, scores): the same
+    as adding low to what is masked, where low leaves nothing of any score, or each row is sure to have one that is not
+    masked."""
     for at in (1, 2):
         scores, low = n.inputs[at], scalar(n.inputs[3 - at])
         if scores is None or low is None or low > MASKED or scores.shape != n.output.shape:
@@ -242,7 +246,7 @@ def _where(b: Builder, n: Node) -> tuple[Value, Value, float] | None:
         rows, keys = n.output.shape[-2:] if n.output.shape is not None else (0, 0)
         if low > LOWER_THAN_SCORES and not surely_seen(bias, rows, keys):
             continue
-        return scores, bias, low
+        return scores, bias, low, at
     return None
 
 
@@ -314,7 +318,12 @@ def _bias(b: Builder, s: Scores, shape: tuple[int, ...]) -> Value | None:
             x = b("Mul", [x, b.const(np.float32(factor), x.dtype)])
         if total is not None and total.dtype != x.dtype:
             return None
-        total = x if total is None else b("Add", [total, x])
+        if total is not None and x in s.hides:
+            # what was added before is nothing there: two masks of the lowest number are no lower than one
+            where, at = s.hides[x]
+            total = b("Where", [total if i == at else v for i, v in enumerate(where.inputs)])
+        else:
+            total = x if total is None else b("Add", [total, x])
     return total
 
 

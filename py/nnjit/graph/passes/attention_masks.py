@@ -88,8 +88,10 @@ def _added(v: Value, memo: Memo) -> Known | None:
         return None
     if n.op == "Where":
         test, a, b = (_truth(n.inputs[0], memo), *(_added(x, memo) for x in n.inputs[1:] if x is not None))
-        if test is None or a is None or b is None:
+        if test is None or (a is None and b is None):
             return None
+        nothing = np.zeros((1, 1), bool)
+        a, b = a or Known(nothing, nothing), b or Known(nothing, nothing)
         no, yes = test.masked, test.free
         return Known((no | a.masked) & (yes | b.masked), (no | a.free) & (yes | b.free))
     if n.op == "Add":
