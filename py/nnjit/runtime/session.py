@@ -126,6 +126,8 @@ class CompilerSession:
         self.model = model
         self.options = options
         self.plans: OrderedDict[str, Prepared] = OrderedDict()
+        self._leaving: dict[str, Prepared] = {}
+        """Given up for others, and perhaps still run: a plan made beside runs takes their place between two of them."""
         self.value_inputs: tuple[str, ...] = ()
         self.chosen: Chosen | None = None
         self.forms = Forms(options.convolution)
@@ -317,7 +319,8 @@ class CompilerSession:
             refused = self.refused.setdefault(info.spec.key, set())
             fresh = fresh or info.schedule not in refused
             refused.add(info.schedule)
-        self.plans.pop(key)
+        self.plans.pop(key, None)
+        self._leaving.pop(key, None)
         self.tunings.pop(key, None)
         return fresh
 
@@ -328,7 +331,9 @@ class CompilerSession:
         """Gives up the plans used longest ago, down to the limit."""
         gone = []
         while len(self.plans) > self.options.max_plans:
-            gone.append(self.plans.popitem(last=False)[0])
+            key, prepared = self.plans.popitem(last=False)
+            self._leaving[key] = prepared
+            gone.append(key)
         return gone
 
     @property
@@ -348,6 +353,7 @@ class CompilerSession:
             self._memory = before
         for gone in [key for key in self.plans if key not in loaded]:
             del self.plans[gone]
+        self._leaving = {key: plan for key, plan in self._leaving.items() if key in loaded}
         for key in loaded:
             if key in self.plans:
                 self.plans.move_to_end(key)
@@ -356,7 +362,8 @@ class CompilerSession:
         """Forgets the constants on a GPU that no plan reads any more, for the engine to free: their ids."""
         if not isinstance(self._memory, GpuMemory):
             return []
-        plans = [p.plan for p in self.plans.values() if isinstance(p.plan, GpuPlan)]
+        kept = [*self.plans.values(), *self._leaving.values()]
+        plans = [p.plan for p in kept if isinstance(p.plan, GpuPlan)]
         used = {b.constant for plan in plans for b in plan.buffers}
         _, before = self._unloaded
         if isinstance(before, GpuMemory):
@@ -385,7 +392,7 @@ class CompilerSession:
 
     def plan(self, key: str) -> Prepared:
         """What was prepared under a key; SessionError when it is gone."""
-        prepared = self.plans.get(key)
+        prepared = self.plans.get(key) or self._leaving.get(key)
         if prepared is None:
             raise SessionError(f"This session has no plan {key!r}", plan=key)
         return prepared

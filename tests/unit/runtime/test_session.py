@@ -49,6 +49,20 @@ def test_a_shape_is_compiled_once_and_the_oldest_goes() -> None:
     assert gone == ["x:2x4"] and set(session.plans) == {"x:1x4", "x:3x4"}
 
 
+def test_a_plan_given_up_may_be_run_until_the_page_has_dropped_it() -> None:
+    """One that is made ahead takes the place of another, which a run beside it may still ask for its host calls."""
+    session = matmul()
+    first, _ = session.prepare({"x": (1, 4)}, {})
+    session.prepare({"x": (2, 4)}, {})
+    _, gone = session.prepare({"x": (3, 4)}, {})
+    assert gone == ["x:1x4"] and session.plan("x:1x4") is first
+    session.settle(["x:1x4", "x:2x4", "x:3x4"])  # not dropped yet
+    assert session.plan("x:1x4") is first
+    session.settle(["x:2x4", "x:3x4"])
+    with pytest.raises(SessionError):
+        session.plan("x:1x4")
+
+
 def test_short_plans_may_run_on_the_callers_thread() -> None:
     session = matmul()
     bounds = [session.prepare({"x": (n, 4)}, {})[0].plan for n in (1, 1 << 24)]
