@@ -33,6 +33,15 @@ class TestLookingInside:
         p50, p95 = (re.findall(rf"{name}\)\s+([\d.]+) ms", text) for name in ("p50", "p95"))
         assert 0 < float(p50[0]) <= float(p95[0])
 
+    def test_sizes_that_a_plan_has_room_for_are_not_said_to_be_compiled(self, home: Open) -> None:
+        page = home()
+        load(page, "roomy.onnx")
+        run(page)
+        page.wait_for_selector(".figures dt:text('first run, compiling included')")
+        page.fill("[data-dim=sequence]", "5")
+        run(page)
+        page.wait_for_selector(".figures dt:text('first run of these sizes, on a plan with room')")
+
     def test_placement_groups_fused_nodes_and_filters(self, home: Open) -> None:
         page = home()
         load(page)

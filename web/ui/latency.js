@@ -1,4 +1,4 @@
-// How long a run takes: the first one (compiling included) apart from the rest, medians and 95th
+// How long a run takes: the first one (with compiling, if there was any) apart from the rest, medians and 95th
 // percentiles, a bar for each run. Takes a Runner; repeats its last feeds on request.
 import { announce, el, fill, paced, svg } from './dom.js';
 import { count, ms } from './format.js';
@@ -64,12 +64,12 @@ export function latencyPanel(runner, fail) {
   }
 
   function show() {
-    const { warm, cold } = runner;
+    const { warm, cold, compiled } = runner;
     if (!series) again.textContent = `Run ${SERIES} more`;
     again.disabled = !runner.last;
     const typical = quantile(warm, 0.5);
-    const first =
-      cold !== null && figure('first run, compiling included', ms(cold), warm.length ? '' : 'lead');
+    const what = compiled ? 'first run, compiling included' : 'first run of these sizes, on a plan with room';
+    const first = cold !== null && figure(what, ms(cold), warm.length ? '' : 'lead');
     fill(
       figures,
       ...(warm.length

@@ -21,7 +21,8 @@ import { nnjit } from './api.js';
  * @property {number} ms wall clock on the page, from call to outputs in hand
  * @property {number} engineMs of those, inside the engine
  * @property {number} compileMs of those, making kernels
- * @property {boolean} cold the first run with these input shapes: kernels were being made
+ * @property {boolean} cold the first run with these input shapes
+ * @property {boolean} compiled kernels were being made for it: no plan had room for these shapes
  * @property {boolean} repeat one of a series, for timing only
  */
 
@@ -40,10 +41,12 @@ export class Runner extends EventTarget {
     this.warm = [];
     /** Cold time of the shapes last run, ms. @type {number | null} */
     this.cold = null;
+    /** Whether it is that of making kernels too. */
+    this.compiled = true;
     this.shapes = '';
     /** Warm times inside the engine, ms. @type {number[]} */
     this.engine = [];
-    /** @type {Map<string, {cold: number, warm: number[], engine: number[]}>} */
+    /** @type {Map<string, {cold: number, compiled: boolean, warm: number[], engine: number[]}>} */
     this.known = new Map();
     this.pending = 0;
   }
@@ -78,6 +81,7 @@ export class Runner extends EventTarget {
         engineMs: this.session.lastRun?.engineMs ?? NaN,
         compileMs: this.session.lastRun?.compileMs ?? NaN,
         cold: false,
+        compiled: this.session.lastRun?.cold ?? true,
         repeat,
       });
       return outputs;
@@ -143,13 +147,14 @@ export class Runner extends EventTarget {
     const shapes = shapesOf(run.feeds);
     let times = this.known.get(shapes);
     run.cold = !times;
-    if (!times) this.known.set(shapes, (times = { cold: run.ms, warm: [], engine: [] }));
+    if (!times) this.known.set(shapes, (times = { cold: run.ms, compiled: run.compiled, warm: [], engine: [] }));
     else {
       times.warm.push(run.ms);
       times.engine.push(run.engineMs);
     }
     this.shapes = shapes;
     this.cold = times.cold;
+    this.compiled = times.compiled;
     this.warm = times.warm;
     this.engine = times.engine;
     this.last = run;
