@@ -51,7 +51,7 @@ def gather_nd(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     known = at.constant()
     if known is None or not ((known >= 0) & (known < np.array(x.shape[:count]))).all():
         for i in axes:
-            at = w.clean(at, i, 0.0)
+            at = w.clean(at, i, 0.0, force=len(axes) > 1)
         if any(i in x.axes for i in range(count)):
             dims = [x.dim(i) for i in range(count)]
             part = [np.array([getattr(d, p) for d in dims], np.int64) for p in "ab"]
