@@ -20,6 +20,12 @@ MAX_TREE = 4
 """Levels of pointwise nodes that are computed inside their reader: each adds operands, of which a GPU binds few."""
 MAX_EPILOGUE = 24
 """Nodes after an anchor in one region: past this the registers are gone."""
+MAX_TERMS = 1 << 13
+"""Operands of a region's expression written out: where each node reads the one before twice, it doubles with each."""
+READS = {"Gelu": 4} | dict.fromkeys(
+    "Celu Elu HardSwish LeakyRelu Mish PRelu Selu Softplus Softsign Swish ThresholdedRelu".split(), 3
+)
+"""How often, at most, the expression of an operator has its operand."""
 
 
 @dataclass(slots=True)
@@ -196,6 +202,7 @@ def _grow(
     inside: set[Value] = {start}
     waiting: set[Node] = set(start.users)
     grown: list[Node] = []
+    terms: dict[Value, int] = {}
     best = 0
     if start in leaving:
         return []
@@ -209,9 +216,12 @@ def _grow(
             v is not None and v not in inside and _depends(v, inside, order, order[anchor]) for v in n.inputs
         ):
             break
+        v = n.outputs[0]
+        terms[v] = READS.get(n.op, 1) * sum(terms.get(x, 1) for x in n.inputs if x is not None)
+        if terms[v] > MAX_TERMS:
+            break
         waiting.discard(n)
         grown.append(n)
-        v = n.outputs[0]
         inside.add(v)
         waiting.update(v.users)
         # a cut is possible where the newest value is the only one that is still read outside

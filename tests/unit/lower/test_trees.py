@@ -83,3 +83,13 @@ def test_what_a_gpu_can_not_bind_is_computed_before() -> None:
     plan = compile_gpu(graph, WgslTarget(), GpuMemory())
     assert not plan.host_calls and len(plan.steps) == 6
     assert all(len(step.bindings) <= 8 for step in plan.steps)
+
+
+def test_what_reads_its_operand_twice_again_and_again() -> None:
+    """The expression of one kernel would have 2^40 operands."""
+    x = np.linspace(-3, 3, 64, dtype=np.float32)
+    nodes = [helper.make_node("HardSwish", [f"v{n}"], [f"v{n + 1}"]) for n in range(40)]
+    found = LocalSession(model_of(nodes, {"v0": x}, {}, ["v40"])).run({"v0": x})["v40"]
+    for _ in range(40):
+        x = x * np.clip(x / 6 + 0.5, 0, 1)
+    np.testing.assert_allclose(found, x, rtol=1e-4, atol=1e-6)
