@@ -348,3 +348,22 @@ class TestWriting:
         for p in (0, 0.5, 0.95, 1):
             got = module("/ui/runner.js", "(m, [s, p]) => m.quantile(s, p)", [samples, p])
             assert got == pytest.approx(np.quantile(samples, p))
+
+
+def test_a_run_asked_for_ends_the_runs_that_warm_up(module: Module) -> None:
+    """Also one that is over before the next of them would begin: its outputs are what the page shows."""
+    shown = module(
+        "/ui/runner.js",
+        """async ({ Runner }) => {
+          const session = { lastRun: { engineMs: 0, compileMs: 0, cold: false }, run: async () => ({}) };
+          const runner = new Runner(session, () => ({ signal: undefined, progress: () => {}, done: () => {} }));
+          const feeds = (n) => ({ x: { type: 'float32', dims: [n], data: new Float32Array(n) } });
+          await runner.run(feeds(9));
+          let asked = null;
+          runner.addEventListener('run', () => { asked ??= runner.run(feeds(4)); }, { once: true });
+          await runner.warmUp(10, 60000);
+          await asked;
+          return runner.last.feeds.x.dims;
+        }""",
+    )
+    assert shown == [4]

@@ -49,6 +49,8 @@ export class Runner extends EventTarget {
     /** @type {Map<string, {cold: number, compiled: boolean, warm: number[], engine: number[]}>} */
     this.known = new Map();
     this.pending = 0;
+    /** Runs asked for so far. */
+    this.asked = 0;
   }
 
   get busy() {
@@ -63,7 +65,10 @@ export class Runner extends EventTarget {
   async run(feeds, { repeat = false, unasked = false } = {}) {
     const tensors = toTensors(feeds);
     const watch = this.known.has(shapesOf(feeds)) ? null : this.watch();
-    if (!unasked) this.#mark(1);
+    if (!unasked) {
+      this.asked++;
+      this.#mark(1);
+    }
     try {
       const start = performance.now();
       const results = await this.session.run(
@@ -112,14 +117,15 @@ export class Runner extends EventTarget {
 
   /**
    * A few runs after the first with its shapes, so that the page shows what the kernels take and not only how long
-   * making them took. Ends when somebody asks for a run.
+   * making them took. Ends when somebody asks for a run, also one that is over before the next of these would begin: it
+   * is its outputs that the page shows.
    * @param {number} most runs
    * @param {number} forMs
    */
   async warmUp(most, forMs) {
-    const { last } = this;
+    const { last, asked } = this;
     const end = performance.now() + forMs;
-    for (let i = 0; last && i < most && !this.busy && performance.now() < end; i++) {
+    for (let i = 0; last && i < most && asked === this.asked && performance.now() < end; i++) {
       await this.run(last.feeds, { repeat: true, unasked: true });
       await turn();
     }
