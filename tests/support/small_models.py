@@ -82,6 +82,20 @@ def language() -> tuple[bytes, dict[str, Any]]:
     return model_of(nodes, feeds, weights, ["y"]), feeds
 
 
+def _attention() -> list[onnx.NodeProto]:
+    """y from q, k, v of [1, heads, rows, width] and a constant scale."""
+    n = helper.make_node
+    return [
+        n("Transpose", ["k"], ["t"], perm=[0, 1, 3, 2]),
+        n("MatMul", ["q", "t"], ["s"]),
+        n("Mul", ["s", "scale"], ["m"]),
+        n("Softmax", ["m"], ["p"], axis=-1),
+        n("MatMul", ["p", "v"], ["o"]),
+        n("Transpose", ["o"], ["seen"], perm=[0, 2, 1, 3]),
+        n("Relu", ["seen"], ["y"]),
+    ]
+
+
 def several_forms() -> tuple[bytes, dict[str, Any]]:
     """Nodes that can be lowered in several ways: three convolutions of 3x3, two of them alike, and attention; a product
     with a costly epilogue, a sum of what is computed where it is read, a convolution that a product reads."""
@@ -93,13 +107,7 @@ def several_forms() -> tuple[bytes, dict[str, Any]]:
         n("Sigmoid", ["c"], ["d"]),
         n("Conv", ["d", "w2"], ["e"], pads=[1, 1, 1, 1]),
         n("Add", ["e", "b"], ["image"]),
-        n("Transpose", ["k"], ["t"], perm=[0, 1, 3, 2]),
-        n("MatMul", ["q", "t"], ["s"]),
-        n("Mul", ["s", "scale"], ["m"]),
-        n("Softmax", ["m"], ["p"], axis=-1),
-        n("MatMul", ["p", "v"], ["o"]),
-        n("Transpose", ["o"], ["seen"], perm=[0, 2, 1, 3]),
-        n("Relu", ["seen"], ["y"]),
+        *_attention(),
         n("MatMul", ["rows", "w3"], ["r"]),
         n("Gelu", ["r"], ["g"]),
         n("MatMul", ["g", "w4"], ["z"]),
@@ -127,13 +135,7 @@ def several_gpu_forms() -> tuple[bytes, dict[str, Any]]:
     epilogue, a sum of what is computed where it is read, a convolution that a product reads."""
     n = helper.make_node
     nodes = [
-        n("Transpose", ["k"], ["t"], perm=[0, 1, 3, 2]),
-        n("MatMul", ["q", "t"], ["s"]),
-        n("Mul", ["s", "scale"], ["m"]),
-        n("Softmax", ["m"], ["p"], axis=-1),
-        n("MatMul", ["p", "v"], ["o"]),
-        n("Transpose", ["o"], ["seen"], perm=[0, 2, 1, 3]),
-        n("Relu", ["seen"], ["y"]),
+        *_attention(),
         n("MatMul", ["rows", "w0"], ["r"]),
         n("Relu", ["r"], ["g"]),
         n("MatMul", ["g", "w1"], ["h"]),
