@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from tests.fuzz.attention import ATTENTION
+from tests.fuzz.bodies import BODIES
 from tests.fuzz.builder import DOUBTED, Builder, Case, Rejected
 from tests.fuzz.elements import ELEMENTS
 from tests.fuzz.large import LARGE
 from tests.fuzz.moves import MOVES
-from tests.fuzz.patterns import ATTENTION, BODIES, QUANTISED
+from tests.fuzz.quantised import QUANTISED
 from tests.fuzz.sums import SUMS
 
 Step = Callable[[Builder], None]

@@ -199,6 +199,10 @@ class Builder:
             self.symbolic.add(name)
         return found
 
+    def constant(self, value: Any, dtype: str = "float32") -> Value:
+        """A constant of the model."""
+        return self.leaf(np.array(value, dtype), True)
+
     def fresh(self, dtype: str, shape: Shape, low: float | None = None, high: float | None = None) -> Value:
         return self.leaf(self.numbers_of(dtype, shape, low, high))
 

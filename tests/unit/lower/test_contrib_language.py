@@ -19,7 +19,8 @@ from nnjit.frontend import BytesSource, load
 from nnjit.graph.extensions import DOMAINS, NAMELESS, expansions, schemas
 from nnjit.graph.reference import run_graph
 from nnjit.runtime.local import LocalSession
-from tests.fuzz.contrib import CASES, Drawn, draw, fault, normal
+from tests.fuzz.contrib import CASES, draw
+from tests.fuzz.contrib.drawn import Drawn, fault, normal
 from tests.fuzz.families import language
 from tests.support import fused_models, genai_models
 from tests.support.genai_models import HALF, PACKED, SMALL, Size
