@@ -215,6 +215,7 @@ class ScaledDotProductAttention(_Op):
         if len(args) > 3:
             bias, replace = np.asarray(args[3]).astype(wide), getattr(self, "replace", None)
             s = np.where(bias <= replace, bias, s + bias) if replace is not None else s + bias
+            s = np.where(args[4], s, bias) if len(args) > 4 else s
         offset = getattr(self, "causal_offset", None)
         if offset is not None:
             m, n = s.shape[-2:]

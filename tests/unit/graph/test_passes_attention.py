@@ -144,9 +144,6 @@ def test_grouped_heads() -> None:
         # not a scale: it differs between heads
         f"{HEADS} c = ReduceMax<keepdims = 1>(q, ax2) c4 = Unsqueeze(c, ax1) s = MatMul(qh, kt) d = Mul(s, c4) "
         f"p = Softmax<axis = -1>(d) o = MatMul(p, vh) {BACK}",
-        # -1e4 in place of scores where a whole row may be masked: it would see all keys alike
-        f"{HEADS} kb = Cast<to = 9>(keep) kr = Reshape(kb, mask4) s = MatMul(qh, kt) c = Where(kr, s, tenk) "
-        f"p = Softmax<axis = -1>(c) o = MatMul(p, vh) {BACK}",
         # no product before the softmax
         f"{HEADS} c = Concat<axis = 3>(qh, qh) five = Constant<value_ints = [5]>() "
         "three = Constant<value_ints = [3]>() "
@@ -155,6 +152,22 @@ def test_grouped_heads() -> None:
 )  # fmt: skip
 def test_not_quite_attention(body: str) -> None:
     assert OP not in ops(left(body))
+
+
+@pytest.mark.parametrize("low", ["tenk", "two", "low", "inf"])
+def test_a_row_that_one_where_may_hide(low: str) -> None:
+    """Told by the mask itself where the number is below 0, by the condition where it is not."""
+    found = node(left(f"{HEADS} kb = Cast<to = 9>(keep) kr = Reshape(kb, mask4) s = MatMul(qh, kt) "
+                      f"c = Where(kr, s, {low}) p = Softmax<axis = -1>(c) o = MatMul(p, vh) {BACK}"))  # fmt: skip
+    assert ("replace" in found.attrs, len(found.inputs)) == ((False, 5) if low == "two" else (True, 4))
+
+
+def test_a_where_beside_what_is_added() -> None:
+    """What is seen comes as an input: the mask alone does not tell."""
+    body = (f"{HEADS} {KEEP} {TRIANGLE} s = MatMul(qh, kt) a = Add(s, mask) c = Where(tri, a, tenk) "
+            f"p = Softmax<axis = -1>(c) o = MatMul(p, vh) {BACK}")  # fmt: skip
+    found = node(left(body))
+    assert "replace" not in found.attrs and found.inputs[4] is not None and found.inputs[4].dtype == "bool"
 
 
 # ---- what masks say ----

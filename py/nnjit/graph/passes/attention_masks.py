@@ -63,12 +63,6 @@ def reach(bias: Value, rows: int, keys: int) -> Reach | None:
     return Reach(offset, bool(free.any(axis=1).all()))
 
 
-def surely_seen(bias: Value, rows: int, keys: int) -> bool:
-    """Whether every row has a key that is free whatever the inputs hold."""
-    known = _added(bias, {})
-    return known is not None and bool(_plane(known.free, rows, keys).any(axis=1).all())
-
-
 def _plane(a: Array, rows: int, keys: int) -> Array:
     """What holds for [row, key] in every batch and head."""
     a = np.broadcast_to(a, np.broadcast_shapes(np.shape(a), (rows, keys)))

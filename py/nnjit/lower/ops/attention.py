@@ -31,7 +31,7 @@ class Parts:
 
     def __init__(self, node: Node) -> None:
         self.q, self.k, self.v = node.inputs[:3]
-        self.bias = node.input(3)
+        self.bias, self.seen = node.input(3), node.input(4)
         self.batch, self.heads, self.rows, self.depth = shape_of(self.q)
         _, self.kv_heads, self.keys, _ = shape_of(self.k)
         self.width = shape_of(self.v)[3]
@@ -78,14 +78,20 @@ class Parts:
             s = op("add", s, bias)
             if self.replace is not None:
                 s = select(compare("le", bias, const(float(self.replace), wide)), bias, s)
+            if self.seen is not None:
+                s = select(self.masking(ctx, self.seen, Index.of("n")), s, bias)
         if self.offset is not None:
             seen = compare("le", axis(Index.of("n")), axis(Index(int(self.offset), {"m": 1})))
             s = select(seen, s, const(float("-inf"), wide))
         return s
 
     def added(self, ctx: Context, key: Index) -> Expr:
+        return cast(self.masking(ctx, self.bias, key), self.wide)
+
+    def masking(self, ctx: Context, x: Value | None, key: Index) -> Expr:
+        """What `x`, which broadcasts to the scores, has at a key."""
         shape = (self.batch, self.heads, self.rows, self.keys)
-        return cast(ctx.broadcast(self.bias, [*self.at("n")[:3], key], shape), self.wide)
+        return ctx.broadcast(x, [*self.at("n")[:3], key], shape)
 
     def top(self) -> Expr:
         """What is subtracted: a row without any key keeps its exponentials at 0 instead of NaN if it is to be 0."""
