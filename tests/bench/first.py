@@ -137,18 +137,19 @@ def main(arguments: list[str]) -> int:
             raise SystemExit(f"the adapter is {adapter!r}; {vendor()!r} is expected")
         record = {"date": time.strftime("%Y-%m-%dT%H:%M:%S"), "adapter": adapter, "browser": browser.version,
                   "flags": flags(), "backend": options.backend, "rows": []}  # fmt: skip
+        path = options.out and options.out / f"first-{time.strftime('%Y%m%d-%H%M%S')}.json"
         print(HEAD + "\n" + "|---" * 11 + "|", flush=True)
         for name in options.models.split(","):
             for batch in map(int, options.batch.split(",")):
                 row = first.row(name, batch)
                 record["rows"].append(row)
+                if path:  # after each row: what is measured is kept, whatever comes after
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_text(json.dumps(record, indent=1) + "\n")
                 print(line(row), flush=True)
                 if "fetchMs" in row:
                     print(f"  the file alone: {row['fetchMs']}", flush=True)
-        if options.out:
-            options.out.mkdir(parents=True, exist_ok=True)
-            path = options.out / f"first-{time.strftime('%Y%m%d-%H%M%S')}.json"
-            path.write_text(json.dumps(record, indent=1) + "\n")
+        if path:
             print(path)
         browser.close()
     server.shutdown()

@@ -1,5 +1,6 @@
 // What gpu.py calls in the page, as `bench`. Python decides what to time; everything happens in one page, on one device for
 // nnjit and those of the peers.
+import { decoded } from './gpu_decode.js';
 import { gpu, start } from './gpu_device.js';
 import { closeChain, model, openChain, resident, spinChain, warm } from './gpu_models.js';
 import { forget } from './gpu_numbers.js';
@@ -12,7 +13,7 @@ const openReadback = (nbytes) => open(gpu.device, nbytes);
 
 Object.assign(globalThis, {
   bench: {
-    start, forget, timeShader, timeCold, copyRate, tfProduct, resident, warm, model,
+    start, forget, timeShader, timeCold, copyRate, tfProduct, decoded, resident, warm, model,
     openChain, spinChain, closeChain, openReadback, bring, touch, touchApart,
   },
 });

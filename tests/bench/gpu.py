@@ -1,6 +1,7 @@
 """WebGPU side by side, in one page: shaders by timestamp queries, peers and models by the wall clock.
 
-    python3 serve.py bench --gpu                     everything
+    python3 serve.py bench --gpu all                 everything there is, part by part in half an hour (see gpu_all.py)
+    python3 serve.py bench --gpu                     the usual parts in one page
     python3 serve.py bench --gpu products,models     parts: products, bytes, vectors, attention, dispatch, models ...
     python3 serve.py bench --gpu models --models resnet-50,gpt2
     python3 serve.py bench --gpu choices --models resnet-50 --batch 8    the rules' choices beside others
@@ -19,10 +20,21 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from tests.bench import gpu_heads, gpu_models, gpu_products, gpu_readback, gpu_tiles, gpu_vectors
+from tests.bench import (
+    gpu_all,
+    gpu_decode,
+    gpu_dispatch,
+    gpu_heads,
+    gpu_models,
+    gpu_products,
+    gpu_readback,
+    gpu_tiles,
+    gpu_vectors,
+)
 from tests.bench.gpu_page import Bench, Say
 from tests.bench.gpu_specs import product_spec
 from tests.device.conftest import ADAPTER, executable, flags, vendor
+from tests.support import decoder_models
 from tests.support.browser import Lab
 
 RESULTS = Path(__file__).parent / "results"
@@ -38,7 +50,9 @@ def readback(bench: Bench) -> None:
 def tiles(bench: Bench) -> None:
     """What a stage of each tile takes (gpu_tiles.py)."""
     rows = bench.result["tiles"] = []
-    for row in gpu_tiles.measure(bench.target, product_spec, bench.ms, bench.forget):
+    down, across = map(int, bench.options.grid.split("x"))
+    sums = dict(zip(gpu_tiles.SUM, map(int, bench.options.sums.split(",")), strict=True))
+    for row in gpu_tiles.measure(bench.target, product_spec, bench.ms, bench.forget, (down, across), sums):
         rows.append(row)
         bench.save()
     bench.say(gpu_tiles.table(rows))
@@ -52,6 +66,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "attention": gpu_heads.attention,
     "dispatch": gpu_models.dispatch,
     "models": gpu_models.models,
+    "decode": gpu_decode.decode,
     "readback": readback,
 }
 MORE: dict[str, Callable[[Bench], None]] = {"choices": gpu_models.choices, "tiles": tiles}
@@ -59,6 +74,8 @@ MORE: dict[str, Callable[[Bench], None]] = {"choices": gpu_models.choices, "tile
 
 
 def main(arguments: list[str], say: Say = print) -> int:
+    if arguments[:1] == ["all"]:
+        return gpu_all.main(arguments[1:])
     parser = argparse.ArgumentParser(prog="bench --gpu", description=__doc__)
     parser.add_argument("parts", nargs="?", default=",".join(PARTS))
     parser.add_argument("--models", default=",".join(MODELS))
@@ -66,6 +83,7 @@ def main(arguments: list[str], say: Say = print) -> int:
         "--candidates", type=int, default=12, help="schedules timed a shape; default %(default)s"
     )
     parser.add_argument("--shapes", default="", help="products instead of the usual ones: 3072x768x768,...")
+    parser.add_argument("--heads", default="", help="attention instead of the usual: 12x1024x64,...")
     parser.add_argument("--vectors", type=int, default=12, help="the same of a row by a matrix")
     parser.add_argument(
         "--vector", default="4096x4096", help="rows and columns of that matrix, or of several"
@@ -74,6 +92,15 @@ def main(arguments: list[str], say: Say = print) -> int:
     parser.add_argument("--outputs", default=",".join(map(str, gpu_readback.SIZES)), help="MB read back")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--batch", default="1", help="how many inputs a run of a model takes: 1, or 1,8")
+    parser.add_argument("--queued", type=int, default=100, help="runs of a model that dispatch queues")
+    parser.add_argument("--runs", type=int, default=gpu_dispatch.RUNS, help="the same of its chain of steps")
+    parser.add_argument("--layers", type=int, default=decoder_models.GPT2.layers, help="of the decoder")
+    parser.add_argument("--prompt", type=int, default=100, help="tokens before the first one that is decoded")
+    parser.add_argument("--tokens", type=int, default=40, help="tokens decoded; default %(default)s")
+    parser.add_argument("--grid", default="12x11", help="tiles down and across that give each processor one")
+    parser.add_argument(
+        "--sums", default="768,1536,3072", help="elements of a sum in f32, f16 and i8, for tiles"
+    )
     parser.add_argument("--stays", action="store_true", help="models also with outputs left on the GPU")
     parser.add_argument("--no-peers", dest="peers", action="store_false")
     parser.add_argument("--out", type=Path, default=RESULTS)

@@ -24,10 +24,14 @@ def attention(bench: Bench) -> None:
     """softmax(q k' / sqrt(d)) v: every candidate by timestamps, then a model of it with tensors on the device."""
     out = []
     for dtype in ("f32", "f16") if bench.target.half else ("f32",):
-        for heads, length, depth in HEADS:
+        for heads, length, depth in wanted(bench):
             out.append(_attention(bench, dtype, heads, length, depth))
             bench.result["attention"] = out
             bench.save()
+
+
+def wanted(bench: Bench) -> list[tuple[int, ...]]:
+    return [tuple(map(int, s.split("x"))) for s in bench.options.heads.split(",") if s] or list(HEADS)
 
 
 def _attention(bench: Bench, dtype: str, heads: int, length: int, depth: int) -> dict[str, Any]:

@@ -77,17 +77,16 @@ def measured_peaks(bench: Bench) -> Peaks:
 def dispatch(bench: Bench) -> None:
     """Steps of models whose kernels are short, queued one run after another: what a step takes at most."""
     rows = []
-    for name in ("mobilenet-v2", "resnet-50"):
+    for name in (n for n in ("mobilenet-v2", "resnet-50") if n in bench.options.models.split(",")):
         entry = catalogue.MODELS[name]
         url = bench.lab.site.put(f"~/{name}.onnx", entry.path().read_bytes())
-        found = bench.resident("nnjit", url, [[1, 3, 224, 224]], "float32", 100)
+        found = bench.resident("nnjit", url, [[1, 3, 224, 224]], "float32", bench.options.queued)
         if found:
             found["us a step"] = 1e3 * found["ms"] / found["steps"]
             rows.append({"model": name, **found})
             bench.say(f"{name}: {found['ms']:.3f} ms a run, {found['us a step']:.2f} us a step")
-    row = gpu_dispatch.measure(
-        bench.page, bench.lab.browser, bench.lab.site.put("~/chain.onnx", gpu_dispatch.chain())
-    )
+    url = bench.lab.site.put("~/chain.onnx", gpu_dispatch.chain())
+    row = gpu_dispatch.measure(bench.page, bench.lab.browser, url, bench.options.runs)
     rows.append({"model": "chain", **row})
     bench.say("  ".join(f"{name} {value:.2f}" for name, value in row.items()))
     bench.result["dispatch"] = rows

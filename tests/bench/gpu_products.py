@@ -28,12 +28,14 @@ SHAPES = (
     (4096, 4096, 4096), (127, 511, 1023), (1, 768, 3072), (17, 1000, 333), (384, 64, 384), (50, 2048, 1000),
     (3136, 64, 64), (12544, 27, 32), (49, 960, 160), (384, 3072, 768), (49, 4608, 512),
 )  # fmt: skip
+BYTES = ((4096, 4096, 4096), (1024, 1024, 1024), (640, 768, 2304), (128, 768, 3072))
 
 
 def cublas(bench: Bench) -> None:
     """The same products by PyTorch on the same card, where the machine has it."""
     if importlib.util.find_spec("torch") is None:
-        bench.say("cublas: no PyTorch here")
+        bench.result["cublas left out"] = "there is no PyTorch"
+        bench.say("cublas: there is no PyTorch")
         return
     shapes = wanted(bench)
     half = [("f16", *s) for s in shapes if s[0] >= 128]
@@ -70,11 +72,10 @@ def products(bench: Bench) -> None:
 
 def in_bytes(bench: Bench) -> None:
     """Products of i8 with sums of i32, words on both sides as a kernel before made them."""
-    rows = []
-    for m, k, n in ((4096, 4096, 4096), (1024, 1024, 1024), (640, 768, 2304), (128, 768, 3072)):
-        row = product(bench, m, k, n, "i8", "nk", bench.options.candidates, peers=False)
-        rows.append(row)
-    bench.result["products i8"] = rows
+    bench.result["products i8"] = rows = []
+    for m, k, n in wanted(bench) if bench.options.shapes else BYTES:
+        rows.append(product(bench, m, k, n, "i8", "nk", bench.options.candidates, peers=False))
+        bench.save()
 
 
 def product(

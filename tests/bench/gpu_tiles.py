@@ -30,7 +30,7 @@ SUM = {"f32": 768, "f16": 1536, "i8": 3072}
 """Elements of the sum: some tens of stages."""
 TURNS = (1, 2, 3, 4)
 """Workgroups for each processor."""
-DOWN, ACROSS = 12, 11
+GRID = (12, 11)
 """Tiles along the rows and columns that make one for each of 132 processors."""
 Time = Callable[[dict[str, Any]], float]
 """ms of a shader."""
@@ -54,16 +54,24 @@ def schedule(spec: KernelSpec, dtype: str, tile: tuple[int, ...], target: WgslTa
     return (in_matrices if dtype == "f16" else in_words)(spec, p, shape, target)
 
 
-def measure(target: WgslTarget, make: Make, ms: Time, done: Callable[[], None]) -> Iterator[dict[str, Any]]:
-    """A row for each type and tile: microseconds of a stage for each of TURNS."""
-    for dtype, k in SUM.items():
+def measure(
+    target: WgslTarget,
+    make: Make,
+    ms: Time,
+    done: Callable[[], None],
+    grid: tuple[int, int] = GRID,
+    sums: dict[str, int] = SUM,
+) -> Iterator[dict[str, Any]]:
+    """A row for each type and tile: microseconds of a stage for each of TURNS, of `sums` elements by type."""
+    high, wide = grid
+    for dtype, k in sums.items():
         if (dtype == "f16" and not target.half) or (dtype != "f32" and not target.matrices):
             continue
         for tile in tiles(dtype):
             row: dict[str, Any] = {"dtype": dtype, "tile": list(tile), "us": []}
             for turns in TURNS:
                 down, across = (
-                    (DOWN * 3, ACROSS) if turns == 3 else (DOWN * (1 + turns // 4), ACROSS * min(turns, 2))
+                    (high * 3, wide) if turns == 3 else (high * (1 + turns // 4), wide * min(turns, 2))
                 )
                 m, n = tile[0] * down, tile[2] * across
                 spec = make(m, k, n, dtype, "nk" if dtype == "i8" else "kn")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from math import exp, log
 from pathlib import Path
@@ -24,7 +25,8 @@ from nnjit.tune.space_wasm import space_of
 from tests.bench.claims.specs import SPECS
 from tests.bench.claims.stand import TARGET, Made, Stand, stands
 
-FOLDER = Path(__file__).parents[1] / "results" / "claims"
+FOLDER = Path(os.environ.get("NNJIT_CLAIMS", Path(__file__).parents[1] / "results" / "claims"))
+"""Where studies write what they find."""
 SCREEN = FOLDER / "screen.jsonl"
 QUALITY = FOLDER / "quality.json"
 BATCH = 40

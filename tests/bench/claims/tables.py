@@ -185,12 +185,20 @@ def costing() -> str:
 def tails() -> str:
     """How much longer the longest runs are while candidates are tried."""
     rows = latest("p99", lambda r: (r["model"], r["how"]["backend"], r["how"]["gapMs"]))
+    return longest(sorted(rows, key=lambda r: (r["how"]["gapMs"], ORDER.index(r["model"]))))
+
+
+def longest(rows: Iterable[dict[str, Any]]) -> str:
     body = []
-    for r in sorted(rows, key=lambda r: (r["how"]["gapMs"], ORDER.index(r["model"]))):
+    for r in rows:
         f, gap = r["figures"], r["how"]["gapMs"]
         low, high = f["ratioWithin"]
         least, most = f["controlWithin"]
-        body.append((r["model"], f"{gap} ms between" if gap else "no pause", f["blocks"]["work"], f["runs"]["work"],
+        use = f"{gap} ms between" if gap else "no pause"
+        if r["how"]["backend"] == "webgpu":
+            slices = "" if r["how"].get("slices", True) else ", whole readings"
+            use += f", stretches of {r['how']['blockMs'] / 1e3:g} s{slices}"
+        body.append((r["model"], use, f["blocks"]["work"], f["runs"]["work"],
                      f["runs"]["rest"] + f["runs"]["again"], f["tried"], f"p{100 * f['q']:.0f}",
                      f"{f['ratio']:.2f} ({low:.2f} to {high:.2f})", f"{f['control']:.2f} ({least:.2f} to {most:.2f})",
                      f"{f['p50']['rest']:.2f}, {f['p50']['work']:.2f}"))  # fmt: skip
@@ -273,9 +281,8 @@ TABLES = {
 }
 
 
-def on_gpu() -> str:
-    """Uses with backend=webgpu: live ones, then what the tuner costs beside the same use without one."""
-    rows = latest("live-webgpu", live_key)
+def lived(rows: Sequence[dict[str, Any]]) -> str:
+    """Uses on a GPU from the first run on."""
     body = [
         (r["model"], *manner(r), f["tried"], f["kept"], seconds(f["reachedMs"], "never"), f"{f['tuneMs'] / 1e3:.1f}",
          f["reason"] or f["state"], f"{f['delayedMs']:.0f}", f"{f['startMs']:.2f}", f"{f['finalMs']:.2f}")
@@ -283,14 +290,25 @@ def on_gpu() -> str:
     ]  # fmt: skip
     head = ("model", "start", "mode", "ms between runs", "tried", "kept", "95% of final speed after, s", "tuned for, s",
             "then", "waited, ms", "start, ms a run", "final")  # fmt: skip
-    costs = [
+    return table(head, body) if body else ""
+
+
+def costs(rows: Sequence[dict[str, Any]]) -> str:
+    """What the tuner costs a use on a GPU, beside the same use without one."""
+    body = [
         (r["model"], "without a tuner" if r["how"]["control"] else "with", f["runs"], f["tried"],
          f"{f['delayedMs']:.0f}", f"{f['quietP50']:.2f}, {number(f['duringP50'])}",
          f"{f['quietP99']:.2f}, {number(f['duringP99'])}")
-        for r in latest("overhead-webgpu", overhead_both) for f in [r["figures"]]
+        for r in rows for f in [r["figures"]]
     ]  # fmt: skip
-    beside = ("model", "tuner", "runs", "tried", "waited, ms", "p50 before and after, during", "p99")
-    return "\n\n".join(table(h, b) for h, b in ((head, body), (beside, costs)) if b)
+    head = ("model", "tuner", "runs", "tried", "waited, ms", "p50 before and after, during", "p99")
+    return table(head, body) if body else ""
+
+
+def on_gpu() -> str:
+    """Uses with backend=webgpu."""
+    found = (lived(latest("live-webgpu", live_key)), costs(latest("overhead-webgpu", overhead_both)))
+    return "\n\n".join(filter(None, found))
 
 
 def tables(where: str = "") -> int:

@@ -46,7 +46,9 @@ def test_the_last_record_of_a_part_counts(tmp_path: Path) -> None:
     # in parts, where the rules split: 0.5 ms of the bound's over 0.8
     assert "| 2048³, in 4 parts | 21.5 | 34.4 | 62% | 17.2 | 10 | 5 |" in found["products"]
     assert "(`b.json`)" in found["products"] and "(`a.json`, `b.json`)" in found["models"]
-    assert "| m | 1.0 | 0.8 | 9.0 | 9.0 | 100 / 90 |" in found["models"] and "| n | 1.0 |" in found["models"]
+    assert (
+        "| m | 1.0 | 0.8 | 9.0 | 9.0 | 100 / 90 | – |" in found["models"] and "| n | 1.0 |" in found["models"]
+    )
     assert "| models, geometric mean | 3 | 6.00 of 2 | yes |" in found["bars"]
     assert "| first result no later | all | 0 of 2 | no |" in found["bars"]
     assert "vectors" not in found
