@@ -3,7 +3,7 @@
 import { failure } from './errors.js';
 import { lengthIn, outputDims } from './room.js';
 import { requestOf } from './shelf.js';
-import { Tensor } from './tensor.js';
+import { Tensor, from } from './tensor.js';
 import { TYPES, viewAs } from './types.js';
 import { bytesOf, fromValue, toValue } from './values.js';
 import { windowOf } from '../engine/windows.js';
@@ -15,8 +15,9 @@ import { windowOf } from '../engine/windows.js';
  * @typedef {import('../engine/types.js').ValueRef} ValueRef
  * @typedef {{values: Feed[], ms: number, segments: {kind: string, ms: number}[], caller?: boolean}} Executed caller: on this thread
  * @typedef {{session: string, names: string[], location: (name: string) => string, onGpu: boolean, steady: boolean,
- *   taken: () => Lease, signal: AbortSignal | null}} How names: of the model's outputs, in its order; location: where an output
- *   goes that no tensor waits for; steady: outputs may stay in the engine's memory; taken: called when the feeds are taken
+ *   keeping: import('./keeping.js').Keeping, taken: () => Lease, signal: AbortSignal | null}} How names: of the model's outputs, in its order; location: where an output
+ *   goes that no tensor waits for; steady: outputs may stay in the engine's memory; keeping: those that are fed again; taken: called when the
+ *   feeds are taken
  */
 
 /**
@@ -25,36 +26,76 @@ import { windowOf } from '../engine/windows.js';
  * @param {Map<string, Tensor | null>} wanted output names, each with a tensor to fill or null; one of the wrong form is left alone
  * @param {How} how @returns {Promise<Executed>} values in the order of `wanted`
  */
-export async function execute(client, plan, feeds, wanted, { session, names, location, onGpu, steady, taken, signal }) {
-  const fetch = [...wanted.keys()];
-  const n = lengthOf(plan, feeds);
-  // A plan's outputs stand in the model's order; what the engine calls them is the compiler's business.
-  const computed = fetch.filter((name) => !(name in plan.constants));
-  const held = computed.map((name) => plan.facts.outputs[names.indexOf(name)]);
-  const refs = held.map((ref, i) => cutTo(plan, computed[i], ref, n));
-  const given = refs.map((ref, i) => fitting(ref, wanted.get(computed[i])));
-  const into = given.map((tensor) => tensor && bytesOf(tensor));
-  const goes = (/** @type {string} */ where) => computed.map((name, i) => !given[i] && location(name) === where);
-  const pin = onGpu || steady ? goes('cpu-pinned') : [];
-  const ways = onGpu ? { stay: goes('gpu-buffer'), pin } : { stay: pin };
-  const windows = refs.map((ref, i) => (ref === held[i] ? null : windowBetween(ref, held[i])));
-  const options = { fetch: refs.map((ref) => ref.name), into, windows, ...ways, ...(signal ? { signal } : {}) };
-  const running = client.run(session, plan.key, /** @type {any} */ (toFeeds(plan, feeds, onGpu)), options);
+export async function execute(client, plan, feeds, wanted, how) {
+  const { session, onGpu, steady, keeping, taken, signal } = how;
+  const { there, lease: stays } = keeping.begins(plan, feeds);
+  const outputs = outputsOf(plan, feeds, wanted, how);
+  const options = {
+    fetch: outputs.map(({ ref }) => ref.name),
+    into: outputs.map(({ into }) => into && bytesOf(into)),
+    windows: outputs.map(({ ref, held, input }) => (ref === held || input ? null : windowBetween(ref, held))),
+    ...ways(outputs, onGpu, steady),
+    lease: stays,
+    ...(signal ? { signal } : {}),
+  };
+  const running = client.run(session, plan.key, /** @type {any} */ (toFeeds(plan, feeds, onGpu, there)), options);
   const lease = taken();
-  const result = await running;
-  const made = new Map(computed.map((name, i) => [name, given[i] ?? fromOutput(refs[i], result.outputs[i], lease)]));
-  const values = fetch.map((name) => (name in plan.constants ? fromValue(plan.constants[name]) : (made.get(name) ?? null)));
+  const result = await running.catch((error) => {
+    keeping.leave(); // what the run has written is not known
+    throw error;
+  });
+  /** @type {Map<string, Feed>} */
+  const made = new Map();
+  outputs.forEach(({ name, ref, held, into, input, pinned }, i) => {
+    const output = result.outputs[i];
+    const value = input
+      ? keeping.made(input, /** @type {any} */ (held), /** @type {any} */ (ref).dims, /** @type {Uint8Array} */ (output), pinned ? lease : null)
+      : (into ?? fromOutput(ref, output, lease));
+    made.set(name, value instanceof Tensor && !into ? from(value, keeping) : value);
+  });
+  keeping.ended(new Set(outputs.map(({ input }) => input)));
+  const values = [...wanted.keys()].map((name) => (name in plan.constants ? fromValue(plan.constants[name]) : (made.get(name) ?? null)));
   return { values, ms: result.ms, segments: result.segments, caller: Boolean('caller' in result && result.caller) };
+}
+
+/**
+ * @typedef {{name: string, held: ValueRef, ref: ValueRef, into: Tensor | null, input: string | undefined, pinned: boolean, onGpu: boolean}} Output
+ *   held: as the plan has it; ref: as this run gives it; into: the tensor to fill; input: in whose place it is kept; pinned, onGpu: asked for there
+ */
+
+/**
+ * What a run computes of what is wanted.
+ * @param {Prepared & {facts: import('./shelf.js').PlanFacts}} plan @param {Map<string, Feed>} feeds @param {Map<string, Tensor | null>} wanted
+ * @param {How} how @returns {Output[]}
+ */
+function outputsOf(plan, feeds, wanted, { names, location, steady, keeping }) {
+  const n = lengthOf(plan, feeds);
+  const kept = steady ? keeping.wanted(plan, feeds, (name) => location(name) === 'cpu-pinned') : undefined;
+  return [...wanted].filter(([name]) => !(name in plan.constants)).map(([name, tensor]) => {
+    // A plan's outputs stand in the model's order; what the engine calls them is the compiler's business.
+    const held = plan.facts.outputs[names.indexOf(name)];
+    const ref = cutTo(plan, name, held, n);
+    const into = fitting(ref, tensor);
+    const where = into ? '' : location(name);
+    return { name, held, ref, into, input: into ? undefined : kept?.get(name), pinned: where === 'cpu-pinned', onGpu: where === 'gpu-buffer' };
+  });
+}
+
+/** @param {Output[]} outputs @param {boolean} onGpu @param {boolean} steady @returns {{stay: boolean[], pin?: boolean[]}} */
+function ways(outputs, onGpu, steady) {
+  if (onGpu) return { stay: outputs.map((each) => each.onGpu), pin: outputs.map(({ pinned }) => pinned) };
+  return { stay: steady ? outputs.map(({ pinned, input }) => pinned || input !== undefined) : [] };
 }
 
 /**
  * What the engine takes: in the plan's order, bytes, buffers of the GPU where the plan runs there, or parts of either.
  * @param {Prepared} plan @param {Map<string, Feed>} feeds @param {boolean} [onGpu]
+ * @param {Map<string, Uint8Array>} [there] feeds that lie in their places
  */
-export function toFeeds(plan, feeds, onGpu = false) {
+export function toFeeds(plan, feeds, onGpu = false, there = new Map()) {
   const n = lengthOf(plan, feeds);
   return (plan.facts?.inputs ?? []).map((ref) =>
-    ref.name === plan.room?.length ? BigInt64Array.of(BigInt(n)) : toFeed(ref, feeds.get(ref.name), onGpu));
+    ref.name === plan.room?.length ? BigInt64Array.of(BigInt(n)) : (there.get(ref.name) ?? toFeed(ref, feeds.get(ref.name), onGpu)));
 }
 
 /** Which of the lengths that a plan has room for these feeds are; 0 where it has none. @param {Prepared} plan @param {Map<string, Feed>} feeds */

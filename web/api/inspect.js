@@ -28,9 +28,9 @@ export async function profile(plans, { feeds, repeats, format, signal }) {
   const used = feeds ?? feedsFor(plans.description.inputs, plan);
   const gpu = plan.backend === 'webgpu';
   const { client } = gpu ? await getGpu() : await getEngine();
-  const measuring = client.profile(plans.id, plan.key, toFeeds(plan, used, gpu), repeats, signal ? { signal } : {});
-  plans.endLease(); // the feeds are taken
-  const measured = await measuring;
+  const given = toFeeds(plan, used, gpu);
+  plans.endLease(); // the feeds are views of what the memory still holds
+  const measured = await client.profile(plans.id, plan.key, given, repeats, signal ? { signal } : {});
   const facts = plan.facts.steps;
   const wall = measured.steps.map(({ ms }) => Math.max(0, ...ms));
   const total = wall.reduce((n, ms) => n + ms, 0);

@@ -6,9 +6,10 @@ import { log } from './env.js';
 import { execute } from './execute.js';
 import { beforehand } from './held.js';
 import { Home } from './home.js';
+import { Keeping } from './keeping.js';
 import { Shelf, factsOf } from './shelf.js';
-import { Tensor, keep } from './tensor.js';
-import { bytesOf, fromValue, toValue } from './values.js';
+import { Tensor, keep, sizeOf } from './tensor.js';
+import { fromValue, toValue } from './values.js';
 import { getCompiler, getGpu } from './workers.js';
 
 /**
@@ -37,6 +38,7 @@ export class Plans {
   compiled = 0;
   /** Of outputs that lie where the last run left them. */
   #lease = { over: false };
+  #keeping = new Keeping();
   /** Nobody but runs changes the session's memory: outputs may stay there. */
   #steady;
 
@@ -86,10 +88,15 @@ export class Plans {
     this.endLease();
   }
 
-  /** The session's memory is about to change: outputs that lie there are gone. */
+  /** The session's memory is about to change: outputs that lie there are gone, or copied out. */
   endLease() {
+    this.#newLease();
+    this.#keeping.leave();
+  }
+
+  #newLease() {
     this.#lease.over = true;
-    this.#lease = { over: false };
+    return (this.#lease = { over: false });
   }
 
   /**
@@ -373,10 +380,8 @@ export class Plans {
       location: (name) => this.#location(name),
       onGpu: this.options.provider === 'webgpu',
       steady: this.#steady,
-      taken: () => {
-        this.endLease();
-        return this.#lease;
-      },
+      keeping: this.#keeping,
+      taken: () => this.#newLease(),
       signal,
     });
   }
@@ -403,7 +408,7 @@ export const toValues = (feeds) => Object.fromEntries([...feeds].map(([name, fee
 const needsCompiler = (plan) => !plan.facts || plan.facts.host;
 
 /** Infinity for strings and what lies on the GPU, which have no bytes of their own here. @param {Tensor} tensor */
-const byteLength = (tensor) => (tensor.type === 'string' || tensor.location === 'gpu-buffer' ? Infinity : bytesOf(tensor).byteLength);
+const byteLength = (tensor) => (tensor.type === 'string' || tensor.location === 'gpu-buffer' ? Infinity : sizeOf(tensor));
 
 /** @param {string} id */
 export const released = (id) =>

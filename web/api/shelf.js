@@ -11,7 +11,7 @@ import { Tensor } from './tensor.js';
  *   exact: no plan with room will do
  * @typedef {{node: string, op: string, backend: 'webgpu' | 'wasm' | 'reference' | 'folded' | 'none', kernel?: string, step?: number,
  *   once?: boolean, reason?: string}} PlacedNode
- * @typedef {Pick<Plan, 'inputs' | 'outputs' | 'steps' | 'segments' | 'stats' | 'threads'> & {host: boolean}} PlanFacts
+ * @typedef {Pick<Plan, 'inputs' | 'outputs' | 'steps' | 'segments' | 'stats' | 'threads'> & {host: boolean, extends: Record<string, string>}} PlanFacts
  * @typedef {{key: string, backend: 'webgpu' | 'wasm' | 'reference', reason: string, constants: Record<string, import('./values.js').Value>, placement: PlacedNode[], facts: PlanFacts | null,
  *   seconds: Record<string, number>, load: {compileMs: number, initMs: number, bytes: number} | null, room: Room | null, noRoom: string, next: Record<string, number[]> | null, ahead: import('./ahead.js').AheadPolicy | null, request: Request}} Prepared
  *   noRoom: why it has none though lengths had moved; next: shapes of the request that is expected to follow; request: what it was asked for with, so that it can be asked for again
@@ -123,6 +123,6 @@ export function requestOf(feeds) {
 }
 
 /** What the page keeps of a plan: everything but the bytes. @param {Plan} plan @returns {PlanFacts} */
-export function factsOf({ inputs, outputs, steps, segments, stats, threads }) {
-  return { inputs, outputs, steps, segments, stats, threads, host: segments.some((s) => s.kind === 'host') };
+export function factsOf({ inputs, outputs, steps, segments, stats, threads, extends: from = {} }) {
+  return { inputs, outputs, steps, segments, stats, threads, extends: from, host: segments.some((s) => s.kind === 'host') };
 }

@@ -9,10 +9,13 @@ import { TYPES, entriesFor, halfBits, inferType, isType, viewAs } from './types.
 const DATA = Symbol('data');
 const GPU = Symbol('gpu');
 const LEASE = Symbol('lease');
+const LATER = Symbol('later');
+const ORIGIN = Symbol('origin');
 
 /**
  * @typedef {{buffer: GPUBuffer, download?: () => Promise<TensorData>, dispose?: () => void}} OnGpu
  * @typedef {{over: boolean}} Lease  for how long a session's memory holds what a run left there
+ * @typedef {{read: () => NumericArray, forget: () => void}} Later  read: gives the values, for good; forget: nobody will ask
  */
 
 /** How bytes come from the page's device; workers.js puts it here. @type {{download?: (buffer: GPUBuffer, nbytes: number) => Promise<Uint8Array>}} */
@@ -25,6 +28,10 @@ export class Tensor {
   [GPU];
   /** @type {Lease | undefined} */
   [LEASE];
+  /** @type {Later | undefined} */
+  [LATER];
+  /** What made it. @type {object | undefined} */
+  [ORIGIN];
 
   /**
    * `new Tensor('float32', data, [2, 3])`, or `new Tensor(data, [2, 3])` with the type taken from the data
@@ -113,7 +120,7 @@ export class Tensor {
   /** Where the data lies: 'cpu', 'cpu-pinned' in a session's memory, 'gpu-buffer', or 'none' after dispose() or a lease. */
   get location() {
     if (this[GPU]) return 'gpu-buffer';
-    if (this[DATA] === undefined || taken(this)) return 'none';
+    if ((this[DATA] === undefined && !this[LATER]) || taken(this)) return 'none';
     return this[LEASE] ? 'cpu-pinned' : 'cpu';
   }
 
@@ -126,7 +133,6 @@ export class Tensor {
 
   /** The values. Throws when the tensor was disposed of. @returns {TensorData} */
   get data() {
-    const data = this[DATA];
     if (this[GPU]) {
       throw failure('TENSOR_LOCATION', 'This tensor lies on the GPU', { hint: 'await tensor.getData()' });
     }
@@ -135,6 +141,11 @@ export class Tensor {
         hint: "copy it before the next run(), or leave preferredOutputLocation at 'cpu'",
       });
     }
+    if (this[LATER]) {
+      this[DATA] = this[LATER].read();
+      this[LATER] = undefined;
+    }
+    const data = this[DATA];
     if (data === undefined) {
       throw failure('TENSOR_DISPOSED', 'This tensor was disposed of', { hint: 'read it before dispose()' });
     }
@@ -155,6 +166,8 @@ export class Tensor {
   /** Lets go of the data. A second call does nothing. */
   dispose() {
     this[DATA] = undefined;
+    this[LATER]?.forget();
+    this[LATER] = undefined;
     this[GPU]?.dispose?.();
     this[GPU] = undefined;
   }
@@ -175,9 +188,41 @@ function taken({ [LEASE]: lease, [DATA]: data, size }) {
 /** Gives a tensor that is a view of a session's memory a copy of its own. @param {unknown} tensor @param {Lease} lease */
 export function keep(tensor, lease) {
   if (!(tensor instanceof Tensor) || tensor[LEASE] !== lease || lease.over) return;
-  tensor[DATA] = /** @type {NumericArray} */ (tensor.data).slice();
+  const view = !tensor[LATER];
+  const data = /** @type {NumericArray} */ (tensor.data);
+  tensor[DATA] = view ? data.slice() : data;
   tensor[LEASE] = undefined;
 }
+
+/**
+ * A tensor whose values are fetched when they are asked for.
+ * @param {string} type a numeric one @param {readonly number[]} dims @param {Later} from @param {Lease | null} lease until when they can be
+ */
+export function later(type, dims, from, lease) {
+  /** @type {Tensor} */
+  const tensor = Object.create(Tensor.prototype);
+  Object.defineProperty(tensor, 'type', { value: type, enumerable: true });
+  tensor.dims = Object.freeze([...dims]);
+  tensor.size = dims.reduce((n, d) => n * d, 1);
+  tensor[LATER] = from;
+  if (lease) tensor[LEASE] = lease;
+  return tensor;
+}
+
+/** Whether nobody has asked for a tensor's values yet. @param {Tensor} tensor */
+export const unread = (tensor) => tensor[LATER] !== undefined;
+
+/** @param {Tensor} tensor @param {object} origin what made it @returns {Tensor} */
+export function from(tensor, origin) {
+  tensor[ORIGIN] = origin;
+  return tensor;
+}
+
+/** @param {Tensor} tensor */
+export const cameFrom = (tensor) => tensor[ORIGIN];
+
+/** Bytes of a numeric tensor's data, wherever it is. @param {Tensor} tensor */
+export const sizeOf = ({ type, size }) => entriesFor(type, size) * TYPES[type].array.BYTES_PER_ELEMENT;
 
 /** Types whose elements in a buffer are the tensor's own. */
 const GPU_TYPES = new Set(['float32', 'int32', 'uint32', 'int64', 'uint64', 'float16']);

@@ -2,7 +2,7 @@
 // Uint8Array, strings as they are, a sequence as {type: 'sequence', data: [...]}, a map as its keys and values, an
 // absent optional as 'none'.
 import { failure } from './errors.js';
-import { Tensor } from './tensor.js';
+import { Tensor, unread } from './tensor.js';
 import { viewAs } from './types.js';
 
 /** @typedef {import('./feeds.js').Feed} Feed */
@@ -31,6 +31,7 @@ export function bytesOf(tensor) {
 
 /** Whether the buffer under a numeric tensor's data has gone to another thread. @param {Tensor} tensor */
 export function isDetached(tensor) {
+  if (unread(tensor)) return false;
   const data = /** @type {ArrayBufferView} */ (/** @type {unknown} */ (tensor.data));
   return tensor.size > 0 && ArrayBuffer.isView(data) && data.byteLength === 0;
 }

@@ -16,7 +16,7 @@ import { cut, spread } from './windows.js';
 /** @typedef {import('./types.d.ts').ValueRef} ValueRef */
 /** @typedef {import('./windows.js').Window} Window */
 /** An output: where the caller wants it, or whether it is read where it lies; window: the part of it that is wanted.
- * @typedef {{ref: ValueRef, bytes: Uint8Array | null, stays: boolean, window: Window | null}} Wanted */
+ * @typedef {{ref: ValueRef, bytes: Uint8Array | null, stays: boolean, lease: {readonly over: boolean} | undefined, window: Window | null}} Wanted */
 
 /** Outputs of this many bytes get their pages ahead of time. */
 const LARGE = 1 << 18;
@@ -133,25 +133,34 @@ export class Runs {
  * @param {RunOptions} options
  * @returns {Wanted[]}
  */
-function begin(lane, { inputs, outputs }, feeds, { fetch, into = [], stay = [], windows = [] }) {
+function begin(lane, { inputs, outputs }, feeds, { fetch, into = [], stay = [], lease, windows = [] }) {
   const wanted = fetched(outputs, fetch).map((ref, i) => {
     const window = windows[i] ?? null;
     const stays = Boolean(stay[i]) && !ref.host && lane.direct && !window?.loops.length;
-    return { ref, bytes: ref.host ? null : target(window ? { name: ref.name, nbytes: window.nbytes } : ref, into[i]), stays, window };
+    return { ref, bytes: ref.host ? null : target(window ? { name: ref.name, nbytes: window.nbytes } : ref, into[i]), stays, lease, window };
   });
-  const given = feedBytes(inputs, feeds);
+  const places = inputs.map((ref) => (ref.host ? null : lane.bytes(ref.address, ref.nbytes)));
+  const parts = feeds.map(windowIn);
   // What lies in shared memory may be this session's, where another feed is about to be written.
-  const safe = given.length > 1 ? given.map((bytes) => (bytes && isShared(bytes) ? copyOf(bytes) : bytes)) : given;
-  safe.forEach((bytes, i) => {
-    const ref = inputs[i];
-    if (!bytes || ref.host) return;
-    const place = lane.bytes(ref.address, ref.nbytes);
-    const window = windowIn(feeds[i]);
+  const given = feedBytes(inputs, feeds).map((bytes, i) => (bytes && isShared(bytes) && lost(bytes, i, places, parts[i]) ? copyOf(bytes) : bytes));
+  given.forEach((bytes, i) => {
+    const [place, window] = [places[i], parts[i]];
+    if (!bytes || !place) return;
     if (window) spread(window, bytes, place);
-    else place.set(bytes);
+    else if (!isThere(bytes, place)) place.set(bytes);
   });
   return wanted;
 }
+
+/** A feed that lies where the plan wants it. @param {Uint8Array} bytes @param {Uint8Array} place */
+const isThere = (bytes, place) => bytes.buffer === place.buffer && bytes.byteOffset === place.byteOffset;
+
+/**
+ * Whether a feed might be overwritten before it was read, if it is of the same memory.
+ * @param {Uint8Array} bytes @param {number} own which feed it is @param {(Uint8Array | null)[]} places of all feeds @param {Window | null} window it is written in pieces
+ */
+const lost = (bytes, own, places, window) => places.some((place, i) =>
+  place && (i !== own || window) && bytes.byteOffset < place.byteOffset + place.byteLength && place.byteOffset < bytes.byteOffset + bytes.byteLength);
 
 /** An output that gets an array of its own. @param {Wanted} output @returns {output is Wanted & {ref: TensorRef}} */
 const isNew = (output) => !output.ref.host && !output.bytes && !output.stays;
@@ -167,10 +176,10 @@ const spare = ({ spares: policy }, { ref, window }, busy) => (window ? null : sp
  * @param {Wanted} output
  * @returns {Uint8Array}
  */
-function readOut(lane, { ref, bytes, stays, window }) {
+function readOut(lane, { ref, bytes, stays, lease, window }) {
   const { address, nbytes } = /** @type {TensorRef} */ (ref);
   const from = lane.bytes(address, nbytes);
-  if (stays && !bytes) return window ? from.subarray(0, window.nbytes) : from;
+  if (stays && !bytes && !lease?.over) return window ? from.subarray(0, window.nbytes) : from;
   if (window) {
     const part = bytes ?? new Uint8Array(window.nbytes);
     cut(window, from, part);

@@ -92,6 +92,9 @@ export interface Plan {
   /** How long runs may follow each other there before the page gets a turn (default 0). */
   callerStreakMs?: number;
   spares?: SparePolicy;
+  /** By output that is made in an input's own place: that input. It begins with what the input holds, before, during and after
+   *  the run, and behind it are zeros if they are behind the input. */
+  extends?: Record<string, string>;
   stats?: Record<string, unknown>;
 }
 
@@ -135,6 +138,8 @@ export interface RunOptions {
   into?: (ArrayBufferView | null)[];
   /** Outputs that may be views of a shared memory, in the order of `fetch`: they hold until the session's next call. */
   stay?: boolean[];
+  /** Once it is over, outputs that were to stay are copied. */
+  lease?: { readonly over: boolean };
   /** The parts of outputs that are wanted, in the order of `fetch`; null: all of it. A part may stay where it is in one piece. */
   windows?: (import('./windows.js').Window | null)[];
   signal?: AbortSignal;

@@ -255,6 +255,9 @@ class Graph:
         self.output_names: list[str] = (
             [v.name for v in self.outputs] if output_names is None else list(output_names)
         )
+        self.extends: dict[str, str] = {}
+        """By output: the input that it goes on from. Its first places along an axis are that input's, whatever else is
+        computed, and zeros lie behind it where they lie behind the input."""
         self._serial = 0
 
     def values(self) -> Iterator[Value]:
@@ -357,6 +360,7 @@ class Graph:
             new.once = node.once
             nodes.append(new)
         graph = Graph(self.name, inputs, [of(v) for v in self.outputs], nodes, self.opset, self.output_names)
+        graph.extends = dict(self.extends)
         graph._serial = self._serial
         return graph
 

@@ -91,7 +91,8 @@ class Linker(Link):
         self.ns = 0.0
 
     def plan(self) -> Plan:
-        alias = reuse(self.run, self._pinned())
+        extends = self._extends()
+        alias = reuse(self.run, self._pinned(), dict(extends.values()))
         spans = self._spans(alias, lambda b: b.nbytes)
         arena = place(list(spans.values()))
         persistent, staged = self._constants()
@@ -134,7 +135,23 @@ class Linker(Link):
             },
             pointers=[self.pointers[s.args] for s in steps],
             caller_ms=caller_ms(self.ns, len(module)),
+            extends={
+                name: self.lowered.graph.extends[name]
+                for name, (out, fed) in extends.items()
+                if alias.get(out) is fed
+            },
         )  # fmt: skip
+
+    def _extends(self) -> dict[str, tuple[Buffer, Buffer]]:
+        """By output that goes on from an input: its buffer and the input's, where both are as wide."""
+        g, places = self.lowered.graph, self.lowered.tensors.places
+        inputs, outputs = {v.name: v for v in g.inputs}, dict(zip(g.output_names, g.outputs, strict=True))
+        found: dict[str, tuple[Buffer, Buffer]] = {}
+        for name, of in g.extends.items():
+            out, fed = outputs[name], inputs[of]
+            if out in places and fed in places and out.shape == fed.shape and out.dtype == fed.dtype:
+                found[name] = places[out].buffer, places[fed].buffer
+        return found
 
     def _place_constants(self, kept: Sequence[Buffer]) -> set[Buffer]:
         """Addresses of constants; returns those that no earlier plan of the session has loaded."""

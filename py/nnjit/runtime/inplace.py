@@ -6,7 +6,7 @@ residual of a matrix product's epilogue, a row-wise softmax.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nnjit.codegen.dtypes import SIZES
 from nnjit.codegen.expr import walk
@@ -15,8 +15,12 @@ from nnjit.lower.tensors import Buffer
 from nnjit.lower.turns import loops
 
 
-def reuse(steps: Sequence[Kernel | HostCall], pinned: set[Buffer]) -> dict[Buffer, Buffer]:
-    """output buffer -> the input buffer whose memory it takes."""
+def reuse(
+    steps: Sequence[Kernel | HostCall], pinned: set[Buffer], extends: Mapping[Buffer, Buffer] | None = None
+) -> dict[Buffer, Buffer]:
+    """output buffer -> the input buffer whose memory it takes. pinned: buffers that neither give theirs nor take
+    another's, except the pairs of `extends`."""
+    pairs = extends or {}
     last: dict[Buffer, int] = {}
     first_write: dict[Buffer, int] = {}
     for i, s in enumerate(steps):
@@ -32,10 +36,12 @@ def reuse(steps: Sequence[Kernel | HostCall], pinned: set[Buffer]) -> dict[Buffe
         if isinstance(s, HostCall) or len(s.writes) != 1 or s.loop is not None:
             continue
         out = s.writes[0]
-        if out in pinned or out in alias or out.constant or first_write[out] != i:
+        if (out in pinned and out not in pairs) or out in alias or out.constant or first_write[out] != i:
             continue
         for n, (b, offset) in enumerate(s.places):
-            if s.spec.operands[n].role != "in" or b.constant or b in pinned or last[b] != i or b is out:
+            if s.spec.operands[n].role != "in" or b.constant or last[b] != i or b is out:
+                continue
+            if pairs.get(out) is not b if out in pairs else b in pinned:
                 continue
             alone = [p for p, _ in s.places].count(b) == 1
             if alone and b.nbytes == out.nbytes and offset == _out_offset(s) and _same_elements(s, n):

@@ -122,6 +122,9 @@ class Plan:
     """Where the operands of each step lie, for who makes panels over."""
     caller_ms: float = 0.0
     """The caller's own thread may run it if that takes at most so long; 0: the engine's threads do."""
+    extends: dict[str, str] = field(default_factory=dict)
+    """By output that is made in an input's own place: that input. Its first places are the input's before, during and
+    after the run, and zeros lie behind it (`Graph.extends`)."""
     lowered: Lowered | None = None
     """What it was linked from, for who lowers the graph in other forms."""
 
@@ -149,6 +152,7 @@ class Plan:
             "callerPatienceMs": CALLER_PATIENCE_MS,
             "callerStreakMs": CALLER_STREAK_MS,
             "spares": SPARES,
+            "extends": self.extends,
             "stats": self.stats,
         }
 

@@ -14,7 +14,8 @@ from nnjit.graph.room.extent import Work
 from nnjit.runtime import rooms, session
 from nnjit.runtime.local import LocalSession
 from nnjit.runtime.plan import Plan
-from nnjit.runtime.session import CompilerSession, Options
+from nnjit.runtime.prepared import Options
+from nnjit.runtime.session import CompilerSession
 from tests.fuzz.families import FAMILIES
 from tests.support import decoder_models, genai_models
 from tests.support.rooms import longer, together
@@ -73,6 +74,60 @@ def test_sequences_beside_each_other_share_a_plan() -> None:
             tokens[i] = pasts[i]["logits"][:, -1:].argmax(-1)
     with_room = [key for key in session.plans if "n<=" in key]
     assert len(with_room) == 2 and len(session.plans) == 3
+
+
+def test_a_cache_goes_on_in_its_own_place() -> None:
+    """Where the past was fed lies the present when a run has ended: what was fed, the new rows, zeros behind."""
+    roomy, past, ids = LocalSession(decoder_models.decoder(TINY), room=True), None, np.arange(9)[None]
+    for _ in range(5):
+        fed, past = past, roomy.run(decoder_models.feeds(TINY, ids, past))
+        ids = past["logits"][:, -1:].argmax(-1)
+    plan = roomy.last
+    assert plan is not None and fed is not None
+    assert plan.extends == {
+        f"present.{i}.{part}": f"past_key_values.{i}.{part}" for i in range(2) for part in ("key", "value")
+    }
+    inputs = {ref.name: ref.to_js() for ref in plan.inputs}
+    for name, of in plan.extends.items():
+        there = roomy._get(inputs[of], {})
+        rows = past[name].shape[2]
+        np.testing.assert_array_equal(there[:, :, :rows], past[name])
+        np.testing.assert_array_equal(there[:, :, : rows - 1], fed[name])
+        assert not there[:, :, rows:].any() and there.shape[2] > rows
+
+
+@pytest.mark.parametrize("read", ["before", "after", "both"])
+def test_a_past_that_is_read_once_more_stays_apart(read: str) -> None:
+    """An output is made in an input's place only where no later step reads that input."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["row"]),
+        helper.make_node("Concat", ["past", "row"], ["present"], axis=1),
+        helper.make_node("Softmax", ["present"], ["mixed"], axis=1),
+        helper.make_node("ReduceMax", ["past", "axes"], ["most"]),
+        helper.make_node("Add", ["mixed", "most"], ["y"]),
+    ]
+    if read == "before":
+        nodes = [nodes[3], *nodes[:3], nodes[4]]
+    outputs = ["present", "y"] if read != "both" else ["present", "past_too", "y"]
+    if read == "both":
+        nodes.append(helper.make_node("Neg", ["past"], ["past_too"]))
+    infos = [helper.make_tensor_value_info(n, F, d) for n, d in (("x", [1, 1, 4]), ("past", [1, "n", 4]))]
+    given = [helper.make_tensor_value_info(n, F, None) for n in outputs]
+    weights = {"w": np.eye(4, dtype=np.float32), "axes": np.array([1])}
+    graph = helper.make_graph(
+        nodes, "g", infos, given, [numpy_helper.from_array(v, n) for n, v in weights.items()]
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    data, rng = proto.SerializeToString(), np.random.default_rng(1)
+    exact, roomy = LocalSession(data), LocalSession(data, room=True)
+    for n in (5, 6, 7):
+        feeds = {k: rng.standard_normal((1, m, 4)).astype(np.float32) for k, m in (("x", 1), ("past", n))}
+        want, found = exact.run(feeds), roomy.run(feeds)
+        for name in outputs:
+            np.testing.assert_allclose(found[name], want[name], rtol=1e-6, err_msg=name)
+    assert roomy.last is not None and roomy.last.lowered is not None
+    assert roomy.last.lowered.graph.extends == {"present": "past"}
+    assert (roomy.last.extends == {"present": "past"}) == (read == "before")
 
 
 @pytest.mark.parametrize("size", [genai_models.SMALL, genai_models.PACKED], ids=["three", "packed"])

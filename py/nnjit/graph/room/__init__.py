@@ -168,6 +168,7 @@ def make_room(
         graph = walk.run()
         mark_once(graph)
         outputs = [walk.extent(v).axes for v in walk.old.outputs]
+        graph.extends = walk.extended()
         at_capacity = {**shapes, **{v.name: v.shape or () for v in graph.inputs if v is not walk.length}}
     except NnjitError as error:  # shapes that fit each other at n and not at the capacity
         raise NoRoom(error.message) from error

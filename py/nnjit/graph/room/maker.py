@@ -50,6 +50,8 @@ class Maker:
         self.known: dict[Value, Extent] = {}
         self.length = Value(graph.fresh(LENGTH), "i64", ())
         self.b = Builder(self.graph, Node("Identity", [], [Value("room")], name="room"))
+        self.begins: dict[Value, Value] = {}
+        """The result of appending -> what it begins with, of the same shape at capacity."""
         self._cache: dict[Any, Value] = {}
         self._cleaned: dict[Value, tuple[Value, int, Length, float]] = {}
         """By a value of the new graph: the same with a number beyond n, the axis, its length (a tensor and its slice

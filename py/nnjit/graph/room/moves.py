@@ -321,6 +321,8 @@ def _appended(w: Maker, parts: list[Extent], axis: int, others: Axes) -> Extent:
             back = w.b("Max", [w.b("Min", [back, w.b.const(w.cap(length) - 1, "i32")]), w.b.const(0, "i32")])
             moved = w.b("Gather", [w.data(p), back], axis=axis)
         out, start = w.b("Where", [here, moved, out]), start + length
+    if growing[0] == 0 and parts[0].shape[axis] == cap:
+        w.begins[out] = w.data(parts[0])
     return w.checked(Extent(out, {**others, axis: Growth(total, rest)}))
 
 

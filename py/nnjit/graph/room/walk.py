@@ -94,6 +94,19 @@ class Walk(Maker):
             raise NoRoom(f"a capacity of {self.capacity} serves no length: it needs {self.least} at least")
         return self.graph
 
+    def extended(self) -> dict[str, str]:
+        """By output: the input that something was appended to, where one axis grows and zeros lie behind both."""
+        inputs = {v.name: v for v in self.graph.inputs}
+        found: dict[str, str] = {}
+        for name, old in zip(self.graph.output_names, self.old.outputs, strict=True):
+            x = self.extent(old)
+            first = self.begins.get(x.value) if x.value is not None else None
+            if first is None or inputs.get(first.name) is not first or first.name in found.values():
+                continue
+            if [growth.rest for growth in x.axes.values()] == [0.0]:
+                found[name] = first.name
+        return found
+
     def _copied(self, x: Extent) -> None:
         if x.value is not None and x.value.shape is not None:
             self.work.add(COPIED, x.dims())
