@@ -16,7 +16,8 @@ from nnjit.codegen.wgsl import cache as wgsl_cache
 from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.lower import backend
 from nnjit.runtime import bridge
-from nnjit.runtime.session import CompilerSession, Options
+from nnjit.runtime.prepared import Options
+from nnjit.runtime.session import CompilerSession
 
 
 def _options(job):

@@ -13,7 +13,8 @@ from nnjit.runtime.course import Course
 from nnjit.runtime.local import LocalSession
 from nnjit.runtime.memory import SessionMemory
 from nnjit.runtime.plan import Plan
-from nnjit.runtime.session import CompilerSession, Options
+from nnjit.runtime.prepared import Options
+from nnjit.runtime.session import CompilerSession
 from nnjit.runtime.tuning import Tuning
 from nnjit.tune.device import DeviceFacts
 from tests.support.small_models import several_forms

@@ -30,7 +30,8 @@ from . import bridge_install, bridge_proof, bridge_python, bridge_tuning
 from . import bridge_values as values
 from .ahead import AHEAD
 from .compare import compare
-from .session import CompilerSession, Options, static_shapes
+from .prepared import Options, static_shapes
+from .session import CompilerSession
 from .tensor_types import api_name
 
 SESSIONS: dict[str, CompilerSession] = {}

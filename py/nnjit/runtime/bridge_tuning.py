@@ -25,7 +25,8 @@ from nnjit.runtime.gpu_tuning import GpuTuning
 from nnjit.runtime.known import KNOWN, device_name, forget, form_line, know
 from nnjit.runtime.memory import SessionMemory
 from nnjit.runtime.plan import Plan
-from nnjit.runtime.session import CompilerSession, Options
+from nnjit.runtime.prepared import Options
+from nnjit.runtime.session import CompilerSession
 from nnjit.runtime.tuning import Tuning
 from nnjit.tune import policy, records
 from nnjit.tune.gpu_device import facts_of, probes

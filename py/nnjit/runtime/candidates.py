@@ -9,60 +9,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from math import inf
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from nnjit.codegen.expr import UnsupportedExpr
 from nnjit.codegen.schedule.steps import Schedule, ScheduleError, describe
 from nnjit.codegen.spec import KernelSpec
-from nnjit.errors import NnjitError, RecordError, SessionError
+from nnjit.errors import NnjitError, SessionError
 from nnjit.runtime.repack import Refused
+from nnjit.runtime.slots import Laid, Panels, Slot
 from nnjit.tune import oracle, schedules
 from nnjit.tune.policy import ROUNDS
-from nnjit.tune.records import Record, Timing, spec_text
-from nnjit.tune.search import Job, Search, Trial
+from nnjit.tune.records import Record
+from nnjit.tune.search import Search, Trial
 from nnjit.tune.space import LIMIT, Space
 
 NOTHING = "nothing more is worth a try"
-FAILURES = ("wrong", "trap", "refused")
-"""Verdicts that are recorded so that the schedule is not tried again."""
-
-
-class Laid(Protocol):
-    """A kernel by itself in the lab, as plain data for the engine."""
-
-    def setup(self, serving: Schedule, probes: Sequence[tuple[int, int]] = ...) -> dict[str, Any]:
-        """Operands, the serving kernel, and output elements whose values come back."""
-
-    def candidate(self, schedule: Schedule) -> tuple[dict[str, Any], float]:
-        """A kernel for a schedule, and the ms it took to make."""
-
-    def keep(self) -> None:
-        """The last candidate serves from now on."""
-
-
-class Panels(Protocol):
-    """What an adoption changes besides the kernel: `commit` after the engine has done it, `undo` where it did not."""
-
-    def commit(self) -> None: ...
-
-    def undo(self) -> None: ...
-
-
-@dataclass(slots=True)
-class Slot:
-    """A kernel of the plan: its steps (indices), and the same thing as the search sees it."""
-
-    number: int
-    spec: KernelSpec
-    steps: list[int]
-    job: Job
-    laid: Laid | None = None
-    known: bool = False
-    """Its schedule comes from a record."""
-
 
 APlan = TypeVar("APlan")
 AMemory = TypeVar("AMemory")
@@ -210,7 +172,7 @@ class Candidates(ABC, Generic[APlan, AMemory, ATarget, AFacts, APanels]):
                     continue
             try:
                 if slot is not self.bench_of:
-                    return {"do": "setup", "job": self._about(slot), "setup": self._lay(slot)}
+                    return {"do": "setup", "job": slot.about(), "setup": self._lay(slot)}
                 made = self._candidate(slot)
             except (ScheduleError, UnsupportedExpr) as error:
                 self.search.close(job, str(error))
@@ -235,22 +197,17 @@ class Candidates(ABC, Generic[APlan, AMemory, ATarget, AFacts, APanels]):
             kernel, emit_ms = slot.laid.candidate(schedule)
         except (ScheduleError, UnsupportedExpr, NnjitError) as error:
             self.search.record(slot.job, schedule, {"verdict": "illegal", "reason": str(error)})
-            self.skipped.append({**self._about(slot), "text": describe(schedule), "verdict": "illegal"})
+            self.skipped.append({**slot.about(), "text": describe(schedule), "verdict": "illegal"})
             return None
         self.now, self.asked = (slot, schedule, emit_ms), True
         trial = {"kernel": kernel, "rounds": ROUNDS}
         return {
             "do": "trial",
-            "job": self._about(slot),
+            "job": slot.about(),
             "schedule": describe(schedule),
             "emitMs": emit_ms,
             "trial": trial,
         }
-
-    def _about(self, slot: Slot) -> dict[str, Any]:
-        job = slot.job
-        return {"key": job.key, "name": job.name, "step": slot.steps[0], "count": job.count, "raw": job.raw,
-                "listed": len(job.schedules), "boundMs": job.bound_ms}  # fmt: skip
 
     # ---- what came of it ----
 
@@ -278,7 +235,7 @@ class Candidates(ABC, Generic[APlan, AMemory, ATarget, AFacts, APanels]):
         trial = self.search.record(slot.job, schedule, dict(report))
         self.winner = trial if trial.won else None
         line = {
-            **self._about(slot),
+            **slot.about(),
             "schedule": schedules.to_json(schedule),
             "text": describe(schedule),
             "emitMs": emit_ms,
@@ -330,7 +287,7 @@ class Candidates(ABC, Generic[APlan, AMemory, ATarget, AFacts, APanels]):
         return {
             "gained": self.search.gained,
             "ratio": ratio,
-            "swapped": {**self._about(slot), "serving": describe(schedule)},
+            "swapped": {**slot.about(), "serving": describe(schedule)},
         }
 
     def not_adopted(self, reason: str, again: bool = False) -> None:
@@ -350,17 +307,9 @@ class Candidates(ABC, Generic[APlan, AMemory, ATarget, AFacts, APanels]):
     def status(self) -> dict[str, Any]:
         """Counts and times, and a row for each kernel, the most expensive first."""
         search = self.search
-        rows = []
-        for slot in sorted(self.slots, key=lambda s: -s.job.share_ms):
-            job = slot.job
-            rows.append(
-                {**self._about(slot), "ms": job.ms, "firstMs": job.first_ms, "share": job.share_ms / search.model_ms,
-                 "tried": len(job.trials), "left": job.left(), "closed": job.closed, "serving": describe(job.serving),
-                 "dropped": sum(t.verdict not in ("timed", "slow") for t in job.trials),
-                 "sizes": slot.spec.sizes}
-            )  # fmt: skip
+        slots = sorted(self.slots, key=lambda s: -s.job.share_ms)
         return {
-            "kernels": rows,
+            "kernels": [slot.row(search.model_ms) for slot in slots],
             "tried": sum(len(s.job.trials) for s in self.slots),
             "kept": len(self.adopted),
             "modelMs": search.model_ms,
@@ -379,25 +328,7 @@ class Candidates(ABC, Generic[APlan, AMemory, ATarget, AFacts, APanels]):
 
     def records(self, device: str) -> list[Record]:
         """What was learnt: for each kernel that was tried, the schedule that serves and how it did; what failed."""
-        found = []
-        for slot in self.slots:
-            job = slot.job
-            if (
-                job.trials
-                and job.ms
-                and job.first_ms
-                and (slot.known or job.closed or job.serving != job.first)
-            ):
-                mine, first = Timing.of([1e3 * job.ms]), Timing.of([1e3 * job.first_ms])
-                with suppress(RecordError):  # a spec that the record's form has no room for
-                    text = spec_text(slot.spec)
-                    found.append(Record(self.backend, device, text, job.serving, "timed", mine, first))
-            for trial in job.trials:
-                if trial.verdict in FAILURES:
-                    with suppress(RecordError):
-                        text = spec_text(slot.spec)
-                        found.append(Record(self.backend, device, text, trial.schedule, trial.verdict))
-        return found
+        return [record for slot in self.slots for record in slot.records(self.backend, device)]
 
     def relay(self) -> None:
         """The lab is a new one: whatever was laid out there is gone, and what was not told yet is tried once more."""

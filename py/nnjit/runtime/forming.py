@@ -28,9 +28,9 @@ from nnjit.runtime.gpu_plan import GpuPlan
 from nnjit.runtime.groups import Group, differences, sharing
 from nnjit.runtime.pair_bench import PairBench
 from nnjit.runtime.plan import Plan
+from nnjit.runtime.slots import FAILURES
 from nnjit.tune.policy import EARLY, LAB, PAIR_ROUNDS, PAIR_WIN, PART_MS, WORTH
 
-FAILURES = ("wrong", "trap", "refused")
 LEAST_MS = 0.7
 """What one reading of a group takes at least."""
 PAIR_MS = 60.0

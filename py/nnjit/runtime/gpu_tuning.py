@@ -13,13 +13,14 @@ from nnjit.codegen.schedule.steps import Schedule
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wgsl.cache import emitted
 from nnjit.codegen.wgsl.target import WgslTarget
-from nnjit.runtime.candidates import Candidates, Laid, Slot
+from nnjit.runtime.candidates import Candidates
 from nnjit.runtime.gpu_bench import GpuBench
 from nnjit.runtime.gpu_memory import GpuMemory
 from nnjit.runtime.gpu_plan import GpuPlan
 from nnjit.runtime.gpu_repack import GpuRepacking
 from nnjit.runtime.plan import KernelInfo
 from nnjit.runtime.repack import pack_shape, packs_of
+from nnjit.runtime.slots import Laid, Slot
 from nnjit.tune.gpu_device import GpuFacts
 from nnjit.tune.search import Job
 from nnjit.tune.space import Space

@@ -23,8 +23,8 @@ from nnjit.runtime.host import HostCalls
 from nnjit.runtime.memory import SessionMemory
 from nnjit.runtime.placement import of_plan
 from nnjit.runtime.plan import Plan, Target
+from nnjit.runtime.prepared import plan_key
 from nnjit.runtime.rooms import Rooms
-from nnjit.runtime.session import plan_key
 from nnjit.runtime.shape_inputs import find
 from nnjit.runtime.tensor_types import short_name
 

@@ -12,10 +12,11 @@ from nnjit.codegen.dtypes import SIZES
 from nnjit.codegen.schedule.steps import Pack, Schedule, Tile
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm.target import Target
-from nnjit.runtime.candidates import Candidates, Laid, Slot
+from nnjit.runtime.candidates import Candidates
 from nnjit.runtime.memory import SessionMemory
 from nnjit.runtime.plan import KernelInfo, Plan
 from nnjit.runtime.repack import Repacking
+from nnjit.runtime.slots import Laid, Slot
 from nnjit.tune.bench import Bench
 from nnjit.tune.device import DeviceFacts
 from nnjit.tune.search import Job

@@ -9,7 +9,8 @@ import pytest
 from nnjit.frontend import BytesSource, load
 from nnjit.graph.signature import Signature, TensorInfo
 from nnjit.runtime.ahead import foreseen
-from nnjit.runtime.session import CompilerSession, Options
+from nnjit.runtime.prepared import Options
+from nnjit.runtime.session import CompilerSession
 from tests.support.decoder_models import SMALL, decoder
 
 

@@ -27,7 +27,8 @@ from nnjit.runtime.gpu_plan import GpuPlan
 from nnjit.runtime.gpu_tuning import GpuTuning
 from nnjit.runtime.groups import differences
 from nnjit.runtime.pair_bench import TOLERANCE
-from nnjit.runtime.session import CompilerSession, Options
+from nnjit.runtime.prepared import Options
+from nnjit.runtime.session import CompilerSession
 from nnjit.tune.gpu_device import GpuFacts
 from tests.support.small_models import GPU_FORMS as WAYS
 from tests.support.small_models import several_gpu_forms

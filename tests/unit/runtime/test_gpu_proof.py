@@ -15,7 +15,8 @@ from nnjit.errors import SessionError
 from nnjit.frontend import BytesSource, load
 from nnjit.runtime.gpu_plan import GpuPlan
 from nnjit.runtime.gpu_proof import Proof
-from nnjit.runtime.session import CompilerSession, Options, Prepared
+from nnjit.runtime.prepared import Options, Prepared
+from nnjit.runtime.session import CompilerSession
 from nnjit.tune import oracle
 from nnjit.tune.bench import fill_pattern, gather_operands
 from tests.support.small_models import model_of, vision

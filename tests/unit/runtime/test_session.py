@@ -12,7 +12,8 @@ from nnjit.codegen.wasm.target import Target
 from nnjit.errors import SessionError, ShapeError
 from nnjit.frontend import BytesSource, load
 from nnjit.runtime import session as module
-from nnjit.runtime.session import CompilerSession, Options, Prepared, plan_key, static_shapes
+from nnjit.runtime.prepared import Options, Prepared, plan_key, static_shapes
+from nnjit.runtime.session import CompilerSession
 
 F = TensorProto.FLOAT
 WEIGHT = np.arange(12, dtype=np.float32).reshape(4, 3)

@@ -12,7 +12,8 @@ SCRIPT = """
 import sys
 from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.frontend import FileSource, load
-from nnjit.runtime.session import CompilerSession, Options
+from nnjit.runtime.prepared import Options
+from nnjit.runtime.session import CompilerSession
 from nnjit.runtime.warming import parts
 from tests.models import catalogue
 if sys.argv[1] == "warm":

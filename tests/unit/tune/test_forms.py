@@ -24,7 +24,8 @@ from nnjit.runtime.groups import differences, sharing
 from nnjit.runtime.memory import SessionMemory
 from nnjit.runtime.pair_bench import PairBench
 from nnjit.runtime.plan import Plan
-from nnjit.runtime.session import CompilerSession, Options
+from nnjit.runtime.prepared import Options
+from nnjit.runtime.session import CompilerSession
 from nnjit.runtime.shares import share
 from tests.support.pairs import Pair
 from tests.support.small_models import model_of, normal, several_forms

@@ -14,7 +14,8 @@ from nnjit.codegen.wasm.target import Target
 from nnjit.frontend import BytesSource, load
 from nnjit.runtime.course import Course
 from nnjit.runtime.memory import SessionMemory
-from nnjit.runtime.session import CompilerSession, Options
+from nnjit.runtime.prepared import Options
+from nnjit.runtime.session import CompilerSession
 from nnjit.runtime.tuning import Tuning
 from nnjit.tune.device import DeviceFacts
 from nnjit.tune.search import Job, Search
