@@ -63,10 +63,11 @@ NO_ROOM = """async ({ url, silent }) => {
     const given = await openSource(bytes(1000));
     const kinds = [fetched.bytes.constructor.name, given.bytes.constructor.name, await files()];
     const equal = same(new Uint8Array(await given.bytes.arrayBuffer()), bytes(1000));
+    const { size } = fetched.bytes;
     fetched.drop();
     given.drop();
     while (await files()) await new Promise((later) => setTimeout(later, 10));
-    return { kinds, size: fetched.bytes.size, equal };
+    return { kinds, size, equal };
   } finally {
     globalThis.setTimeout = real;
     Blob.prototype.slice = slice;
@@ -205,3 +206,39 @@ def test_a_session_goes_from_memory_to_the_blob(booted: Api) -> None:
     for (y, z), n in zip(found["results"], (3, 2, 3), strict=True):
         np.testing.assert_allclose(np.reshape(y, (n, 600)), x[:n] @ weights, rtol=1e-4, atol=1e-4)
         np.testing.assert_array_equal(np.reshape(z, (2, 600)), table[[n, 600]])
+
+
+def test_a_released_session_keeps_no_bytes(booted: Api) -> None:
+    """Not even while others are being made, for which putting them away waits, nor by who keeps the session."""
+    weights = np.random.default_rng(7).normal(0, 1, (600, 600)).astype(np.float32)
+    f = TensorProto.FLOAT
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    data = model(nodes, {"x": (f, ["n", 600])}, {"y": (f, None)}, {"w": weights}).SerializeToString()
+    booted.run(
+        """async (url) => {
+          const { beforehand } = await import('/api/held.js');
+          const real = globalThis.SharedArrayBuffer;
+          window.seen = { memories: [], session: null };
+          globalThis.SharedArrayBuffer = new Proxy(real, {
+            construct(kind, [size]) {
+              const made = new kind(size);
+              if (size > 1 << 20) seen.memories.push(new WeakRef(made));
+              return made;
+            },
+          });
+          beforehand(() => new Promise((resolve) => { seen.end = resolve; }));
+          try {
+            seen.session = await create(url);
+            await seen.session.release();
+          } finally {
+            globalThis.SharedArrayBuffer = real;
+          }
+        }""",
+        booted.put("kept.onnx", data),
+    )
+    tools = booted.page.context.new_cdp_session(booted.page)
+    tools.send("HeapProfiler.collectGarbage")
+    left = booted.run("() => seen.memories.map((each) => each.deref()?.byteLength ?? 0)")
+    tools.detach()
+    booted.run("() => { seen.end(); delete window.seen; }")
+    assert left == [0]

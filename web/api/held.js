@@ -32,15 +32,20 @@ export async function beforehand(work) {
   try {
     return await work();
   } finally {
-    if (!--making) for (const go of waiting.splice(0)) go();
+    if (!--making) look();
   }
 }
 
-/** @param {number} ms resolves when no session has been made for that long */
-async function quiet(ms) {
-  for (let calm = false; !calm;) {
-    while (making) await new Promise((go) => waiting.push(() => go(null)));
-    if (ms) await new Promise((later) => setTimeout(later, ms));
+/** Who waits for quiet sees whether it has come. */
+const look = () => {
+  for (const go of waiting.splice(0)) go();
+};
+
+/** @param {number} ms resolves when no session has been made for that long @param {() => boolean} wanted or nobody waits for it any more */
+async function quiet(ms, wanted) {
+  for (let calm = false; !calm && wanted();) {
+    while (making && wanted()) await new Promise((go) => waiting.push(() => go(null)));
+    if (ms && wanted()) await new Promise((later) => setTimeout(later, ms));
     calm = !making;
   }
 }
@@ -53,6 +58,7 @@ export class Held {
   /** Called when all have come, or none are wanted any more. */
   #over = () => {};
   #dropped = false;
+  #wanted = () => !this.#dropped;
   #drop = () => {};
 
   /** @param {Uint8Array} view over shared memory */
@@ -117,7 +123,7 @@ export class Held {
   /** Only once all have come: meanwhile this thread has enough to do with taking them. */
   async #settle() {
     await new Promise((over) => (this.#over = () => over(null)));
-    if (!this.#dropped) await quiet(QUIET_MS);
+    await quiet(QUIET_MS, this.#wanted);
     for (const disk of [false, true]) {
       if (this.#dropped) return null;
       const stashed = await this.#putAway(new Stash(this.view.byteLength, disk)).catch(() => {
@@ -139,14 +145,15 @@ export class Held {
   async #putAway(stash) {
     this.#drop = () => stash.drop();
     for (let at = 0; at < this.view.byteLength && !this.#dropped; at += PIECE) {
-      if (making) await quiet(0);
+      if (making) await quiet(0, this.#wanted);
       await stash.add(this.view.slice(at, at + PIECE));
     }
     return stash.close();
   }
 
-  /** The memory is not needed any more: whoever reads has the Blob. */
+  /** The memory is not needed any more: whoever reads has the Blob, or nobody does. */
   forget() {
+    if (!this.view.byteLength) return;
     this.view = new Uint8Array(0);
     this.arriving = { ...this.arriving, view: this.view }; // who reads still has the old one
     setTimeout(collect);
@@ -157,5 +164,7 @@ export class Held {
     this.#dropped = true;
     this.#over();
     this.#drop();
+    this.forget();
+    look();
   }
 }

@@ -31,6 +31,7 @@ export class Source {
     this.drop = () => {
       stop();
       kept.drop();
+      this.bytes = new Uint8Array(0); // whoever keeps the session that is released does not keep these
     };
     /** Nobody wants what has not come: who waits for it hears why. @param {NnjitError} reason */
     this.giveUp = (reason) => {
