@@ -21,10 +21,7 @@ import { feedsFor } from './generate.js';
  * @returns {Promise<string>} why the old plan stays; '' if the new one serves
  */
 export async function relink(plans, client, key, { ask, queue, signal, lab, modelMs, mayMs, idleMs }) {
-  while (plans.preparing && !signal.aborted) { // what is being loaded must be known to be there, or not
-    if (plans.waits) await queue(() => plans.settle()); // runs may be over
-    else await pause(20);
-  }
+  await quiet(plans, queue, signal); // what is being loaded must be known to be there, or not
   if (signal.aborted) return 'interrupted';
   /** @type {Linked} */
   const linked = await ask('link', { loaded: plans.loaded });
@@ -63,6 +60,17 @@ export async function relink(plans, client, key, { ask, queue, signal, lab, mode
     });
   } catch (error) {
     return give(asFailure(error).message);
+  }
+}
+
+/**
+ * Until no plan is being made. One that was made ahead and waits to be loaded is: runs may be over.
+ * @param {Pick<Plans, 'preparing' | 'waits' | 'settle'>} plans @param {(work: () => Promise<void>) => Promise<void>} queue @param {AbortSignal} signal
+ */
+export async function quiet(plans, queue, signal) {
+  while (plans.preparing && !signal.aborted) {
+    if (plans.waits) await queue(() => plans.settle());
+    else await pause(20);
   }
 }
 

@@ -5,7 +5,7 @@ import { reportRecords, sharedRecords } from './records.js';
 import { asFailure } from './errors.js';
 import { log } from './env.js';
 import { profile } from './inspect.js';
-import { relink } from './relink.js';
+import { quiet, relink } from './relink.js';
 import { pause, restReason } from './tuning-calm.js';
 import { saveRecords } from './tuning-store.js';
 
@@ -240,7 +240,7 @@ export class TuningLoop {
     const { client, key, signal, tuned: { plans, queue, progress } } = this;
     const confirmed = await this.#watched(client.labConfirm(this.#lab, this.signal));
     this.#waits(confirmed.waits);
-    while (plans.preparing && !signal.aborted) await pause(20); // which may move what is to be made over
+    await quiet(plans, queue, signal); // a plan that comes may move what is to be made over
     if (signal.aborted) {
       await this.#ask('refused', { reason: 'interrupted', again: true });
       return 0;

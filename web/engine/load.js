@@ -33,7 +33,8 @@ export async function loadPlan(session, plan, sources, context) {
   const started = performance.now();
   context.progress('compile', 0, 1);
   session.memory.ensure(plan.pages);
-  const module = session.staged.get(plan.key) ?? await compile(plan.module);
+  const ahead = session.staged.get(plan.key);
+  const module = ahead && equal(ahead.bytes, plan.module) ? ahead.module : await compile(plan.module); // a key may come again with other code
   throwIfAborted(context.signal);
   const loaded = {
     no: session.planNumber(), key: plan.key, tableBase: plan.tableBase, slots: plan.slots,
@@ -102,6 +103,9 @@ function checkPlan(session, plan, sources) {
       'The file is cut short or is not the one that the plan was made for.');
   }
 }
+
+/** @param {Uint8Array} a @param {Uint8Array} b */
+const equal = (a, b) => a.length === b.length && a.every((byte, i) => byte === b[i]);
 
 /**
  * @param {Uint8Array} bytes

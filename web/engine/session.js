@@ -42,7 +42,7 @@ export class Session {
   plans = new Map();
   /** Numbers of the plans that the caller's thread may run too. @type {Set<number>} */
   lent = new Set();
-  /** Modules compiled ahead of their plans, by the plan's key. @type {Map<string, WebAssembly.Module>} */
+  /** Modules compiled ahead of their plans, by the plan's key. @type {Map<string, {bytes: Uint8Array, module: WebAssembly.Module}>} */
   staged = new Map();
   #tail = Promise.resolve();
 

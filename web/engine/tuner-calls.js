@@ -165,7 +165,8 @@ export const tunerCalls = (engine) => ({
    * @param {Uint8Array} bytes
    */
   async stagePlan(_call, id, key, bytes) {
-    engine.session(id).staged.set(key, await compile(bytes));
+    const session = engine.session(id);
+    session.staged.set(key, { bytes, module: await compile(bytes) });
   },
 
   /**

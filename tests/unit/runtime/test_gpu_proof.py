@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import helper
 
@@ -13,6 +14,7 @@ from nnjit.codegen.schedule.gpu_rules import plain
 from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.errors import SessionError
 from nnjit.frontend import BytesSource, load
+from nnjit.runtime.gpu_memory import GpuMemory
 from nnjit.runtime.gpu_plan import GpuPlan
 from nnjit.runtime.gpu_proof import Proof
 from nnjit.runtime.prepared import Options, Prepared
@@ -26,8 +28,8 @@ DATA, FEEDS = vision()
 SHAPES = {name: value.shape for name, value in FEEDS.items()}
 
 
-def prepared() -> tuple[CompilerSession, Prepared]:
-    session = CompilerSession(load(BytesSource(DATA, "m.onnx"), {}), Options("webgpu", gpu=TARGET))
+def prepared(data: bytes = DATA) -> tuple[CompilerSession, Prepared]:
+    session = CompilerSession(load(BytesSource(data, "m.onnx"), {}), Options("webgpu", gpu=TARGET))
     found, _ = session.prepare(SHAPES, {})
     return session, found
 
@@ -125,3 +127,17 @@ def test_attention_in_one_kernel_is_looked_at_and_made_of_three_where_it_is_refu
     assert session.refuse(found.key, [0], False)
     apart, _ = session.prepare(shapes, {})
     assert isinstance(apart.plan, GpuPlan) and len(apart.plan.steps) >= 3 and not apart.plan.host_calls
+
+
+def test_a_plan_under_way_is_taken_back_though_another_was_refused_meanwhile() -> None:
+    """What the one made ahead would have brought is not on the device, whatever is found out about the one that serves."""
+    model = onnx.load_from_string(DATA)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "n"
+    session, found = prepared(model.SerializeToString())
+    session.settle([found.key])
+    assert isinstance(found.plan, GpuPlan) and isinstance(session.memory, GpuMemory)
+    session.prepare({"x": (4, *SHAPES["x"][1:])}, {})
+    session.memory.constants["of what is under way"] = 10**6
+    assert session.refuse(found.key, [0], True)
+    session.settle([])
+    assert "of what is under way" not in session.memory.constants
