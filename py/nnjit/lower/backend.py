@@ -111,10 +111,12 @@ def plain_schedule(spec: KernelSpec, target: AnyTarget) -> Schedule:
     return plain(spec) if isinstance(target, WgslTarget) else ()
 
 
-def emitted(spec: KernelSpec, schedule: Schedule, target: AnyTarget) -> tuple[Code, int, bool]:
-    """The kernel's code, its number of tiles, and whether it was emitted just now."""
+def emitted(
+    spec: KernelSpec, schedule: Schedule, target: AnyTarget, moves: wgsl.Moves = ()
+) -> tuple[Code, int, bool]:
+    """The kernel's code, its number of tiles, and whether it was emitted just now. moves: of a GPU's operands."""
     if isinstance(target, WgslTarget):
-        return wgsl.emitted(spec, schedule, target)
+        return wgsl.emitted(spec, schedule, target, moves)
     return wasm.emitted(spec, schedule, target)
 
 

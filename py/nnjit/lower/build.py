@@ -24,7 +24,7 @@ from nnjit.lower.joining import place_in_reader
 from nnjit.lower.kernels import Kernels
 from nnjit.lower.layout import Layout
 from nnjit.lower.layouts import other_readers, preferred
-from nnjit.lower.lowered import Chosen, Held, HostCall, Lowered
+from nnjit.lower.lowered import Chosen, Held, HostCall, Lowered, Placing
 from nnjit.lower.ops.attention import OP as ATTENTION
 from nnjit.lower.regions import Region, fuse
 from nnjit.lower.registry import ALGORITHMS, COMPOSITES, COMPUTE, VIEWS, Computation, Unsupported, kind
@@ -55,6 +55,8 @@ class Build(Kernels):
         self.reasons: dict[Node, str] = {}
         self.given = list(graph.outputs)
         self.outputs = set(graph.outputs)
+        self.reached: set[Node] = set()
+        """Nodes of the regions so far, the one in work among them."""
 
     def form(
         self, node: Node, rule: str, options: Sequence[str], about: str = ALGORITHM, detail: str = ""
@@ -104,6 +106,7 @@ class Build(Kernels):
             self.graph, lambda n: "host" if n in refused or not self._storable(n) else self._kind(n)
         )
         for i, r in enumerate(regions):
+            self.reached.update(r.nodes, r.inlined)
             if self._fused(r):
                 self._region(r)
             else:
@@ -111,6 +114,19 @@ class Build(Kernels):
             yield i + 1, len(regions)
         self.anchor = None
         self._outputs()
+
+    def _unshared(self, spec: KernelSpec, places: Sequence[tuple[Buffer, int]]) -> set[Buffer]:
+        """Those of feeds and outputs of the graph, and inputs that are read again."""
+        ends = self.outputs.union(self.graph.inputs)
+
+        def fixed(b: Buffer, role: str) -> bool:
+            values = set(self.tensors.values.get(b, ()))
+            if role != "in" or not values.isdisjoint(ends):
+                return not values.isdisjoint(ends)
+            # what lowering made for itself has no users: it is read by what comes next
+            return not {n for v in values for n in v.users} <= self.reached
+
+        return {b for (b, _), o in zip(places, spec.operands, strict=True) if fixed(b, o.role)}
 
     def _kind(self, n: Node) -> str:
         """`kind`; attention that is not one kernel is composed of several."""
@@ -304,12 +320,13 @@ def lower(
     forms: Forms | None = None,
     made: Callable[[Code], None] | None = None,
     held: Held | None = None,
+    placing: Placing | None = None,
 ) -> Lowered:
     """Lowers a bound graph (concrete shapes) for a target; nodes without kernels become host calls.
 
     chosen: gives schedules that replace the rules' own, where it knows one. forms: the same for nodes that can be
     lowered in several ways. made: is told of each kernel's code as soon as there is some. held: tells panels of
-    constants that are in memory."""
+    constants that are in memory. placing: says how a GPU kernel's operands will be bound."""
     build = Build(graph, target, chosen, forms)
-    build.made, build.held = made, held
+    build.made, build.held, build.placing = made, held, placing
     return build.run(progress)

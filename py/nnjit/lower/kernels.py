@@ -24,6 +24,7 @@ from nnjit.codegen.schedule.steps import Pack, Schedule, ScheduleError, Tile
 from nnjit.codegen.schedule.words import word_kernel
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
 from nnjit.codegen.wasm.target import Target
+from nnjit.codegen.wgsl.cache import Moves
 from nnjit.graph.ir import Graph, Node, Value
 from nnjit.lower.backend import (
     AnyTarget,
@@ -38,7 +39,7 @@ from nnjit.lower.backend import (
 )
 from nnjit.lower.context import Context
 from nnjit.lower.layout import Layout
-from nnjit.lower.lowered import Chosen, Held, HostCall, Kernel
+from nnjit.lower.lowered import Chosen, Held, HostCall, Kernel, Placing
 from nnjit.lower.registry import Computation
 from nnjit.lower.sharing import shared_constants
 from nnjit.lower.tensors import Buffer, Tensors
@@ -61,6 +62,7 @@ class Kernels:
         self.chosen = chosen or (lambda spec: None)
         self.made: Callable[[Code], None] | None = None
         self.held: Held | None = None
+        self.placing: Placing | None = None
         self.reused: dict[str, Schedule] = {}
         """By a spec's key: the schedule whose panels an earlier plan has left in memory, or the rules' own."""
         self.anchor: Node | None = None
@@ -287,13 +289,22 @@ class Kernels:
         once: bool,
     ) -> None:
         start = time.perf_counter()
-        code, tiles, new = emitted(spec, schedule, self.target)
+        bound: Moves = ()
+        if self.placing is not None and not once:
+            bound = self.placing(spec, places, self._unshared(spec, places))
+        code, tiles, new = emitted(spec, schedule, self.target, bound)
         if self.made is not None:
             self.made(code)
         if spec.scratch >= 0:
             places[spec.scratch] = (self._scratch(spec, schedule), 0)
         took = 1e3 * (time.perf_counter() - start) if new else 0.0
-        self.steps.append(Kernel(spec, schedule, places, nodes, once, code, tiles, took, anchor=self.anchor))
+        self.steps.append(
+            Kernel(spec, schedule, places, nodes, once, code, tiles, took, anchor=self.anchor, bound=bound)
+        )
+
+    def _unshared(self, spec: KernelSpec, places: Sequence[tuple[Buffer, int]]) -> set[Buffer]:
+        """The buffers of a step that must not be shared by an input and an output, as far as that is known."""
+        return {b for b, _ in places}
 
     def _scratch(self, spec: KernelSpec, schedule: Schedule) -> Buffer:
         """Scratch memory for every thread, each thread's in cache lines of its own."""

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from nnjit.codegen.schedule.steps import Schedule
 from nnjit.codegen.spec import KernelSpec
+from nnjit.codegen.wgsl.cache import Moves
 from nnjit.graph.ir import Graph, Node, Value
 from nnjit.lower.backend import Code
 from nnjit.lower.forms import Choice
@@ -17,6 +18,9 @@ from nnjit.lower.tensors import Buffer, Tensors
 Chosen: TypeAlias = "Callable[[KernelSpec], Schedule | None]"
 Held: TypeAlias = "Callable[[KernelSpec, Buffer, int], bool]"
 """Whether memory has what a kernel makes of a constant (buffer, element offset), left there by an earlier plan."""
+Placing: TypeAlias = "Callable[[KernelSpec, list[tuple[Buffer, int]], set[Buffer]], Moves]"
+"""Before a kernel is emitted for a GPU: the moves that it will have, of its operands' places and which of their buffers
+cannot be shared."""
 
 
 @dataclass(eq=False, slots=True)
@@ -44,6 +48,8 @@ class Kernel:
     loop: Loop | None = None
     moves: tuple[int, ...] = ()
     """In a loop: elements by which each place moves from one turn to the next."""
+    bound: Moves = ()
+    """On a GPU: the binding of each operand in `code`, and where it begins; none where each has its own."""
     threads: str = ""
     """"alone" on one, shared by "all", or as the rules for shares say."""
 

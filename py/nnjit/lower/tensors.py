@@ -33,10 +33,13 @@ class Tensors:
 
     def __init__(self) -> None:
         self.places: dict[Value, Place] = {}
+        self.values: dict[Buffer, list[Value]] = {}
+        """Those that were put into a buffer."""
         self._consts: dict[tuple[int, int, int] | int, Buffer] = {}
 
     def put(self, value: Value, buffer: Buffer, layout: Layout) -> None:
         self.places[value] = Place(buffer, layout)
+        self.values.setdefault(buffer, []).append(value)
 
     def place(self, value: Value) -> tuple[Buffer, Layout]:
         found = self.places.get(value)

@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any
 
 from nnjit.codegen.dtypes import SIZES
-from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wgsl.cache import Moves, emitted
 from nnjit.codegen.wgsl.emit import Shader
 from nnjit.codegen.wgsl.target import WgslTarget
@@ -25,6 +24,7 @@ from nnjit.lower.forms import Forms
 from nnjit.lower.lowered import Chosen, HostCall, Kernel, Lowered
 from nnjit.lower.tensors import Buffer
 from nnjit.runtime.compile import flops, primitive
+from nnjit.runtime.gpu_bindings import ahead, grouped, in_parts, operands_of
 from nnjit.runtime.gpu_memory import GpuMemory, padded, shared
 from nnjit.runtime.gpu_plan import AnyRef, GpuBinding, GpuBuffer, GpuPlan, GpuRef, GpuStep
 from nnjit.runtime.inplace import reuse
@@ -74,7 +74,7 @@ def _compiled(
     start = time.perf_counter()
     report = (lambda i, n: progress("compile", i, n)) if progress else None
     told = _telling(progress) if progress else None
-    lowered = lower(primitive(graph), target, report, chosen, forms, made=told)
+    lowered = lower(primitive(graph), target, report, chosen, forms, made=told, placing=ahead(target))
     took = 1e3 * (time.perf_counter() - start)
     plan = link_gpu(lowered, target, memory, key)
     plan.stats["lowerMs"] = took
@@ -89,7 +89,7 @@ def link_gpu(lowered: Lowered, target: WgslTarget, memory: GpuMemory, key: str) 
 
 
 def _telling(progress: Progress) -> Callable[[Code], None]:
-    """Tells of each shader once. Where operands turn out to share a buffer the plan has another in its place."""
+    """Tells of each shader once."""
     told: set[Shader] = set()
 
     def made(code: Code) -> None:
@@ -157,7 +157,7 @@ class GpuLinker(Link):
 
         for s in self.lowered.steps:
             if isinstance(s, Kernel) and isinstance(s.code, Shader):
-                for (b, _), bound in zip(s.places, s.code.bindings, strict=True):
+                for (b, _), bound in zip(s.places, operands_of(s), strict=True):
                     put(b, bound.dtype)
                     if bound.packed:
                         self.packed.add(b)
@@ -211,33 +211,18 @@ class GpuLinker(Link):
     # ---- steps ----
 
     def _bind(self, s: Kernel) -> tuple[int, list[GpuBinding], Moves]:
-        """The shader of a step, its bindings, and where operands lie in them. Operands that share a buffer which the
-        step writes share a binding; one that does not begin at an aligned place is read from the aligned place
-        before it."""
-        groups: dict[object, list[int]] = {}
-        low = _lowest(s.spec)
-        operands = s.code.bindings if isinstance(s.code, Shader) else ()
+        """The shader of a step, its bindings, and where operands lie in them (see `grouped`)."""
+        operands = operands_of(s)
+        sizes = [1 if one.packed else self._element(one.dtype) for one in operands]
+        places = [(self.number[b], offset) for b, offset in s.places]
         written = {self.number[b] for b in s.writes}
-        for i, (b, offset) in enumerate(s.places):
-            number = self.number[b]
-            groups.setdefault((number,) if number in written else (number, offset, i), []).append(i)
-        places: list[tuple[int, int]] = [(0, 0)] * len(s.places)
+        groups, moves = grouped(s.spec, places, sizes, written, self.target.offset_alignment)
         bindings = []
-        for at, members in enumerate(groups.values()):
-            one = operands[members[0]]
-            size = 1 if one.packed else self._element(one.dtype)
-            first = min(s.places[i][1] + low.get(i, 0) for i in members) * size
-            start = max(first, 0) // self.target.offset_alignment * self.target.offset_alignment
-            end = 0
-            for i in members:
-                begin = s.places[i][1] * size
-                places[i] = at, (begin - start) // size
-                end = max(end, begin + operands[i].size * size)
-            number = self.number[s.places[members[0]][0]]
-            bindings.append(
-                GpuBinding(number, start, min(padded(end - start), self.buffers[number].nbytes - start))
-            )
-        moves = () if all(place == (i, 0) for i, place in enumerate(places)) else tuple(places)
+        for g in groups:
+            number = places[g.members[0]][0]
+            end = max((places[i][1] + operands[i].size) * sizes[i] for i in g.members)
+            size = min(padded(end - g.start), self.buffers[number].nbytes - g.start)
+            bindings.append(GpuBinding(number, g.start, size))
         shader, _, _ = emitted(s.spec, s.schedule, self.target, moves)
         bindings = in_parts(bindings, shader)
         at = self.shaders.setdefault(shader, len(self.shaders))
@@ -321,36 +306,3 @@ class GpuLinker(Link):
         dtype = self.dtypes[b]
         stored = "bytes" if b in self.packed else stored_type(dtype, self.target.half)
         return {"buffer": self.number[b], "type": api_name(dtype), "stored": stored}
-
-
-def in_parts(bindings: list[GpuBinding], shader: Shader) -> list[GpuBinding]:
-    """The bindings of a shader that binds some of them in parts."""
-    if not shader.parts:
-        return bindings
-    first = [
-        GpuBinding(b.buffer, b.offset, min(b.size, made.nbytes))
-        for b, made in zip(bindings, shader.bindings, strict=True)
-    ]
-    more = []
-    for part in shader.parts:
-        whole = bindings[part.operand]
-        size = min(part.nbytes, whole.size - part.start)
-        more.append(GpuBinding(whole.buffer, whole.offset + part.start, size))
-    return first + more
-
-
-def _lowest(spec: KernelSpec) -> dict[int, int]:
-    """How far before its place an operand is read: negative steps of a slice run backwards."""
-    found: dict[int, int] = {}
-    extents = {a.name: a.extent for st in spec.stages for a in (*spec.axes, *st.axes, *st.reduce)}
-    for e in spec.exprs():
-        if e.op != "load" or e.attr.guard:
-            continue
-        at = e.attr.index.const
-        for atom, c in e.attr.index.terms:
-            if c < 0:
-                at += (
-                    c * (extents[atom] - 1) if isinstance(atom, str) else -spec.operands[e.attr.operand].size
-                )
-        found[e.attr.operand] = min(found.get(e.attr.operand, 0), at)
-    return found

@@ -3,6 +3,7 @@ of a session are loaded once."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -54,6 +55,23 @@ def test_bindings_keep_the_rules(make: Make) -> None:
             assert place.offset + place.size <= plan.buffers[place.buffer].nbytes
             beside = [b for b in step.bindings if b.buffer == place.buffer]
             assert binding.role == "in" or len(beside) == 1, "a buffer that is written is bound once"
+
+
+@pytest.mark.parametrize("make", [vision, language])
+def test_shaders_are_told_as_the_plan_has_them(make: Make) -> None:
+    """While Python still writes, so none may be told that the plan lacks, where residuals are added in place; and none
+    comes only with the plan."""
+    model, feeds = make()
+    told: list[str] = []
+
+    def progress(stage: str, done: int, total: int, shader: str = "") -> None:
+        if stage == "shader":
+            told.append(json.loads(shader)["wgsl"])
+
+    graph = load(BytesSource(model, "m.onnx"), {}).bind({n: a.shape for n, a in feeds.items()})
+    plan = compile_gpu(graph, WgslTarget(), GpuMemory(), progress)
+    assert any(len({place for place, _ in step.moves}) < len(step.moves) for step in plan.steps), "none in place"
+    assert len(told) == len(set(told)) and set(told) == {shader.wgsl for shader in plan.shaders}
 
 
 @pytest.mark.parametrize("make", [vision, language])
