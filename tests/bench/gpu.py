@@ -52,7 +52,10 @@ def tiles(bench: Bench) -> None:
     rows = bench.result["tiles"] = []
     down, across = map(int, bench.options.grid.split("x"))
     sums = dict(zip(gpu_tiles.SUM, map(int, bench.options.sums.split(",")), strict=True))
-    for row in gpu_tiles.measure(bench.target, product_spec, bench.ms, bench.forget, (down, across), sums):
+    most = bench.options.tiles
+    for row in gpu_tiles.measure(
+        bench.target, product_spec, bench.ms, bench.forget, (down, across), sums, most
+    ):
         rows.append(row)
         bench.save()
     bench.say(gpu_tiles.table(rows))
@@ -94,6 +97,7 @@ def main(arguments: list[str], say: Say = print) -> int:
     parser.add_argument("--batch", default="1", help="how many inputs a run of a model takes: 1, or 1,8")
     parser.add_argument("--queued", type=int, default=100, help="runs of a model that dispatch queues")
     parser.add_argument("--runs", type=int, default=gpu_dispatch.RUNS, help="the same of its chain of steps")
+    parser.add_argument("--vocabulary", type=int, default=decoder_models.GPT2.vocabulary)
     parser.add_argument("--layers", type=int, default=decoder_models.GPT2.layers, help="of the decoder")
     parser.add_argument("--prompt", type=int, default=100, help="tokens before the first one that is decoded")
     parser.add_argument("--tokens", type=int, default=40, help="tokens decoded; default %(default)s")
@@ -101,6 +105,7 @@ def main(arguments: list[str], say: Say = print) -> int:
     parser.add_argument(
         "--sums", default="768,1536,3072", help="elements of a sum in f32, f16 and i8, for tiles"
     )
+    parser.add_argument("--tiles", type=int, default=999, help="of each type, at most")
     parser.add_argument("--stays", action="store_true", help="models also with outputs left on the GPU")
     parser.add_argument("--no-peers", dest="peers", action="store_false")
     parser.add_argument("--out", type=Path, default=RESULTS)

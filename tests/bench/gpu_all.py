@@ -70,11 +70,11 @@ PARTS = (
     _bench("vectors", 90, "--vector 4096x4096,4096x11008,11008x4096 --vectors 6",
            "--vector 256x128 --vectors 2 --cold 1"),
     _bench("attention", 90, "", "--heads 2x64x16 --candidates 2 --no-peers"),
-    _bench("dispatch", 60, "", "--models mobilenet-v2 --queued 1 --runs 2"),
+    _bench("dispatch", 60, "", "--models= --runs 2"),
     _bench("models", 300, "--batch 1,8 --stays", "--models magika --stays"),
     Part("first", 240, "tests.bench.run", "--first --batch 1,8 --out {out}",
          "--first mobilenet-v2 --out {out} --no-peers"),
-    _bench("decode", 120, "", "--layers 1 --prompt 4 --tokens 3 --no-peers"),
+    _bench("decode", 120, "", "--layers 1 --vocabulary 997 --prompt 4 --tokens 5 --no-peers"),
     _bench("readback", 90, "--repeats 5", "--outputs 9"),
     Part("tune", 150, "tests.bench.tune",
          "mobilenet-v2 resnet-50 roberta-base bart-base --backend webgpu --gap -1 --seconds 25 --out {out}",
@@ -89,7 +89,7 @@ PARTS = (
          "rows --backend webgpu --sample 2 --seconds 1 --out {out}"),
     _bench("choices", 120, "--models resnet-50,roberta-base --batch 8 --candidates 6",
            "--models silero-vad --candidates 1"),
-    _bench("tiles", 120, "", "--grid 1x1 --sums 64,64,64"),
+    _bench("tiles", 120, "", "--grid 1x1 --sums 32,32,32 --tiles 2"),
 )  # fmt: skip
 
 Say = Callable[[str], None]

@@ -22,7 +22,7 @@ FIRST = 3
 
 def decode(bench: Bench) -> None:
     options = bench.options
-    size = replace(decoder_models.GPT2, layers=options.layers)
+    size = replace(decoder_models.GPT2, layers=options.layers, vocabulary=options.vocabulary)
     path = model_file(size)
     url = bench.lab.site.mount("decode", path.parent) + path.name
     shape = {"layers": size.layers, "heads": size.heads, "depth": size.depth}

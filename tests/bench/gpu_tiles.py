@@ -61,13 +61,15 @@ def measure(
     done: Callable[[], None],
     grid: tuple[int, int] = GRID,
     sums: dict[str, int] = SUM,
+    most: int = 999,
 ) -> Iterator[dict[str, Any]]:
-    """A row for each type and tile: microseconds of a stage for each of TURNS, of `sums` elements by type."""
+    """A row for each type and tile: microseconds of a stage for each of TURNS, of `sums` elements by type, of so
+    many tiles of each at most."""
     high, wide = grid
     for dtype, k in sums.items():
         if (dtype == "f16" and not target.half) or (dtype != "f32" and not target.matrices):
             continue
-        for tile in tiles(dtype):
+        for tile in tiles(dtype)[:most]:
             row: dict[str, Any] = {"dtype": dtype, "tile": list(tile), "us": []}
             for turns in TURNS:
                 down, across = (
