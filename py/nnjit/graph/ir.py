@@ -258,6 +258,8 @@ class Graph:
         self.extends: dict[str, str] = {}
         """By output: the input that it goes on from. Its first places along an axis are that input's, whatever else is
         computed, and zeros lie behind it where they lie behind the input."""
+        self.readers: dict[str, list[str]] = {}
+        """By name, the nodes that read a node's outputs before passes made larger nodes of some: for placement."""
         self._serial = 0
 
     def values(self) -> Iterator[Value]:
@@ -361,6 +363,7 @@ class Graph:
             nodes.append(new)
         graph = Graph(self.name, inputs, [of(v) for v in self.outputs], nodes, self.opset, self.output_names)
         graph.extends = dict(self.extends)
+        graph.readers = dict(self.readers)
         graph._serial = self._serial
         return graph
 

@@ -1,7 +1,8 @@
 """Where each node of a model ended up, as session.placement() shows it.
 
 Takes the model, the bound graph and its plan; gives one record a node of the model: a step of the backend, a host call
-on the reference, folded into a constant, or nothing at run time (a view, or fused away without a name).
+on the reference, folded into a constant, or nothing at run time (a view). A node that a pass made part of another, a
+convolution of the scale behind it or the inner nodes of an attention, is where that one is.
 """
 
 from __future__ import annotations
@@ -27,22 +28,32 @@ def all_reference(model: Model, reason: str) -> list[Record]:
 def of_plan(model: Model, graph: Graph, plan: Plan | GpuPlan) -> list[Record]:
     """A record a node of the model, in the model's order, then those the compiler's passes made."""
     placed = {**_once(plan), **_steps(plan), **_host_calls(plan)}
-    live = {node.name for node in graph.nodes}
-    inner = _inner(placed, {name for name, _ in model.nodes})
-    records = []
-    for name, op in model.nodes:
-        where = placed.pop(name, None)
-        if where is None:
-            where = inner.get(name)
-        if where is None:
-            # Still in the graph but in no step: its output is its input's bytes under another shape.
-            where = {"backend": "none" if name in live else "folded"}
-        records.append({"node": name, "op": op, **where})
+    given = {name for name, _ in model.nodes}
+    inner = _inner(placed, given)
+    # Still in the graph but in no step: its output is its input's bytes under another shape.
+    views: dict[str, Record] = {node.name: {"backend": "none"} for node in graph.nodes}
+    found = {**views, **inner, **placed}
+    found |= _merged(graph.readers, found)
+    folded = {"backend": "folded"}
+    records = [{"node": name, "op": op, **found.get(name, folded)} for name, op in model.nodes]
     ops = {node.name: node.op for node in graph.nodes}
     records += [
-        {"node": name, "op": ops.get(name, ""), "made": True, **where} for name, where in placed.items()
+        {"node": name, "op": ops.get(name, ""), "made": True, **where}
+        for name, where in placed.items()
+        if name not in given
     ]
     return records
+
+
+def _merged(readers: dict[str, list[str]], placed: dict[str, Record]) -> dict[str, Record]:
+    """Where nodes ran that passes made part of others: with the first of those that read them and are somewhere."""
+    found: dict[str, Record] = {}
+    for name in reversed(readers):  # whoever reads a node comes after it
+        if name not in placed:
+            where = next((w for r in readers[name] if (w := placed.get(r) or found.get(r))), None)
+            if where is not None:
+                found[name] = where
+    return found
 
 
 def _inner(placed: dict[str, Record], given: set[str]) -> dict[str, Record]:

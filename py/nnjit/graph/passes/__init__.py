@@ -13,7 +13,7 @@ from ..ir import Graph
 from .activations import recognise_activations
 from .attention import recognise_attention
 from .canonical import canonical_operators
-from .cleanup import common_subexpressions, dead_code, no_ops
+from .cleanup import common_subexpressions, dead_code, no_ops, note_readers
 from .convolution import fold_into_convolutions
 from .layout import merge_layout
 from .norms import recognise_norms
@@ -41,6 +41,7 @@ TIDY: list[Pass] = [
     no_ops,
 ]
 PASSES: list[Pass] = [
+    note_readers,
     *TIDY,
     fold_quantised,
     recognise_norms,

@@ -27,6 +27,16 @@ def dead_code(graph: Graph) -> Graph:
     return graph
 
 
+def note_readers(graph: Graph) -> Graph:
+    """a = Conv(x); y = Relu(a)  →  the same, with readers = {a: [y], y: []}: where to look for what passes merge"""
+    noted = {
+        node.name: list(dict.fromkeys(user.name for v in node.outputs for user in v.users))
+        for node in graph.nodes
+    }
+    graph.readers = {**noted, **graph.readers}
+    return graph
+
+
 _SAME_SHAPE_SAME_VALUE = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Tile"})
 
 
