@@ -10,6 +10,7 @@ import pytest
 
 from tests.browser.api_page import Api
 from tests.device.running import on_device
+from tests.fuzz import masks
 from tests.support.attention_models import LOW, model
 from tests.support.single import native
 
@@ -41,3 +42,22 @@ def test_attention(gpu: Api, shape: Shape, mask: Any) -> None:
     np.testing.assert_allclose(ran.outputs["y"], native(data, feeds)["y"], rtol=1e-4, atol=1e-5)
     kernels = [row["kernel"] for row in ran.placement if "attention" in row.get("kernel", "")]
     assert kernels and all(("attention_values" in name) == (rows < 8) for name in kernels), kernels
+
+
+CHAINS = [
+    (masks.Link("?", "causal", -1e4, True), masks.Link("+", "front", LOW.item(), True)),
+    (masks.Link("+", "rows", float("-inf"), False), masks.Link("!", "other", -1e9, True)),
+    (masks.Link("!", "front", -1e4, True), masks.Link("?", "other", -50.0, False)),
+]
+
+
+@pytest.mark.parametrize("chain", CHAINS, ids=lambda c: " ".join(map(str, c)))
+def test_masks(gpu: Api, chain: tuple[masks.Link, ...]) -> None:
+    """Two of them, and rows that neither leaves anything of alone, or both do together."""
+    data, feeds = masks.case(chain, np.dtype("float32"))
+    ran = on_device(gpu, data, feeds)
+    assert ran.backend == "webgpu" and not ran.elsewhere
+    names = [row.get("kernel", "") for row in ran.placement]
+    assert any("attention" in n and "attention_values" not in n for n in names), names
+    wanted = native(data, feeds, optimised=False)["y"]
+    assert masks.apart(ran.outputs["y"], wanted) <= masks.bound(chain, "float32", False)

@@ -24,7 +24,7 @@ LOWS = {
     "float32": (float("-inf"), float(np.finfo(np.float32).min), -1e9, -1e4, -50.0),
     "float16": (float("-inf"), float(np.finfo(np.float16).min), -1e4),
 }
-ROWS, KEYS, DEPTH = 6, 11, 8
+ROWS, KEYS, DEPTH = 13, 19, 8
 
 
 @dataclass(frozen=True)

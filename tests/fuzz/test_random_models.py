@@ -112,6 +112,16 @@ def test_a_nearest_element_is_not_the_next_one_by_rounding() -> None:
     np.testing.assert_array_equal(on_kernels(model, {"x": x})["y"].ravel(), [1, 3, 5, 7])
 
 
+def test_a_cubic_place_is_not_the_one_before_by_rounding() -> None:
+    """The same middle by four elements: at a whole place the answer is the element there. The reference has another."""
+    attrs = {"coordinate_transformation_mode": "half_pixel_symmetric", "mode": "cubic", "exclude_outside": 1}
+    x = np.random.default_rng(0).standard_normal((1, 1, 5, 9)).astype(F32)
+    model = model_of("Resize", {"x": x}, [("y", F32)], attrs, {"s": F32([1, 1, 1, 0.5])}, ["x", "", "s"])
+    found = on_kernels(model, {"x": x})["y"]
+    np.testing.assert_allclose(found, x[..., 1::2], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found, native(model, {"x": x})["y"], rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER", "VALID"])
 @pytest.mark.parametrize("counted", [0, 1])
 def test_means_count_the_pads_that_auto_pad_stands_for(auto_pad: str, counted: int) -> None:

@@ -215,6 +215,7 @@ class Expr:
     | axis | Index | | the i32 value of an affine expression
     | acc, reg, local | name | | the reduction's result; a register; an earlier stage's result
     | cast, bitcast | | (x,) to `dtype`
+    | distant | Expr of a register | (cond, near, x): near, but that of x where cond holds, see `functions.distant` |
     | dot | | (x, y[, total]): total + the sum of products of two groups (see `groups`), an i32
     | anything else | | operands, e.g. add(a, b), select(cond, a, b), fma(a, b, c) = a*b + c
     """

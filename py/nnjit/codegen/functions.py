@@ -1,7 +1,7 @@
 """Transcendental functions of f32 as expressions: polynomials that every target computes alike.
 
 Error bounds over all of f32 (tests/unit/codegen/test_math.py holds them; a denormal result may be 0):
-exp 1.5 ulp, log 1 ulp, tanh and erf 6 ulp, atan 3 ulp, sin and cos 1.2e-7 absolute up to 1e5, pow 1e-5
+exp 1.5 ulp, log 1 ulp, tanh and erf 6 ulp, atan 3 ulp, sin and cos 1.2e-7 absolute, pow 1e-5
 relative.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nnjit.codegen.expr import Expr, bitcast, cast, compare, const, op, select
+from nnjit.codegen.expr import Expr, bitcast, cast, compare, const, op, reg, select
 
 LN2_HI, LN2_LO = 0.693359375, -2.12194440e-4
 EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
@@ -23,6 +23,13 @@ LOG = (
 SIN = (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)
 COS = (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
 HALF_PI = (1.5703125, 4.825592041015625e-4, 1.2665987014770508e-6, 9.920935796805404e-10)
+_BITS_OF_1E5 = 0x47C35000
+DISTANT = "distant"
+"""The register that holds x in a seldom case's expression."""
+TWO_OVER_PI = (
+    0, 0xA2F9836E4E441529, 0xFC2757D1F534DDC0, 0xDB6295993C439041, 0xFE5163ABDEBBC561,
+)  # fmt: skip
+"""2/pi in binary behind the point, and 64 zeros before it."""
 ATAN = (8.05374449538e-2, -1.38776856032e-1, 1.99777106478e-1, -3.33329491539e-1)
 """Polynomials of the Cephes library's single precision functions (expf, logf, sinf, cosf, atanf)."""
 TANH_P = (
@@ -144,22 +151,78 @@ def erf(x: Expr) -> Expr:
     return clamp(_odd_rational(x, 4.0, ERF_P, ERF_Q), -1.0, 1.0)
 
 
-def trig(x: Expr, quarter: int) -> Expr:
+def trig(x: Expr, quarter: int, wide: str = "f64") -> Expr:
     """sin (quarter 0) or cos (1): r = x - n pi/2, then one of two polynomials.
 
     pi/2 is in four parts, the first three of 8 bits: n times each is exact up to n = 2^16, |x| = 1e5.
-    From there on the answer is only some number from -1 to 1."""
+    What lies beyond takes a branch of its own: `distant`. wide: the best float type that the target has."""
     n = Expr("round", "f32", (op("mul", x, f32(2 / math.pi)),))
     r = x
     for part in HALF_PI:
         r = fma(n, f32(-part), r)
-    r = clamp(r, -0.8, 0.8)
+    near = _by_quarter(clamp(r, -0.8, 0.8), op("add", cast(n, "i32"), i32(quarter)))
+    if x.op == "cast" and x.args[0].dtype == "f16":  # none is so large
+        return near
+    size = op("band", bitcast(x, "i32"), i32(0x7FFFFFFF))
+    # an infinity is NaN already
+    beyond = Expr(
+        "and", "bool", (compare("gt", size, i32(_BITS_OF_1E5)), compare("lt", size, i32(0x7F800000)))
+    )
+    return distant(beyond, near, x, _distant_trig(reg(DISTANT, "f32"), quarter, wide))
+
+
+def distant(cond: Expr, near: Expr, x: Expr, rest: Expr) -> Expr:
+    """`near`, but where `cond` holds `rest` of x, which is called `DISTANT` there and is all that it reads. That is
+    computed only if it is so in some lane: the seldom case of a function costs the usual one a test."""
+    return Expr("distant", near.dtype, (cond, near, x), rest)
+
+
+def _by_quarter(r: Expr, q: Expr) -> Expr:
+    """sin(r + q pi/2), |r| <= pi/4."""
     z = op("mul", r, r)
     s = fma(op("mul", z, r), horner(z, SIN), r)
     c = op("add", fma(op("mul", z, z), horner(z, COS), op("mul", z, f32(-0.5))), f32(1.0))
-    q = op("add", cast(n, "i32"), i32(quarter))
     y = select(compare("eq", op("band", q, i32(1)), i32(0)), s, c)
     return select(compare("eq", op("band", q, i32(2)), i32(0)), y, Expr("neg", "f32", (y,)))
+
+
+def _distant_trig(x: Expr, quarter: int, wide: str) -> Expr:
+    """trig of a finite |x| >= 2^16, by the method of Payne and Hanek: x = m 2^e, and of 2/pi only 128 bits matter from
+    the one on whose product with m is less than four quarters; the product has two bits before its point and 62 behind.
+    All in integers of 64 bits, so what is left of x is exact to 2^-62 quarters."""
+
+    def word(v: int) -> Expr:
+        return const(v, "u64")
+
+    bits = op("band", bitcast(x, "i32"), i32(0x7FFFFFFF))
+    m = cast(op("bor", op("band", bits, i32(0x007FFFFF)), i32(0x00800000)), "u64")
+    first = op(
+        "sub", op("shr", bits, i32(23)), i32(150 - 62)
+    )  # of the bits wanted, from 64 zeros before 2/pi
+    within = cast(op("band", first, i32(63)), "u64")
+
+    def chosen(k: int) -> Expr:
+        """The k-th word from the one that the first bit is in."""
+        late = select(compare("lt", first, i32(128)), word(TWO_OVER_PI[k + 1]), word(TWO_OVER_PI[k + 2]))
+        return select(compare("lt", first, i32(64)), word(TWO_OVER_PI[k]), late)
+
+    def shifted(a: Expr, b: Expr) -> Expr:
+        # b by 64 - within, which may be 64
+        low = op("shr", op("shr", b, word(1)), op("sub", word(63), within))
+        return op("bor", op("shl", a, within), low)
+
+    a, b, c = (chosen(k) for k in range(3))
+    high, low = shifted(a, b), shifted(b, c)
+    upper = op("mul", m, op("shr", low, word(32)))
+    lower = op("shr", op("mul", m, op("band", low, word(0xFFFFFFFF))), word(32))
+    quarters = op("add", op("mul", m, high), op("shr", op("add", upper, lower), word(32)))
+    n = cast(op("shr", op("add", quarters, word(1 << 61)), word(62)), "i32")
+    rest = cast(bitcast(op("shl", quarters, word(2)), "i64"), wide)
+    r = cast(op("mul", rest, const(math.pi / 2**65, wide)), "f32")
+    negative = compare("lt", x, f32(0.0))
+    r = select(negative, Expr("neg", "f32", (r,)), r)
+    n = select(negative, op("sub", i32(0), n), n)
+    return _by_quarter(r, op("add", n, i32(quarter)))
 
 
 def atan(x: Expr) -> Expr:

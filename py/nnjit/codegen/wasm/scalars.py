@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from nnjit.codegen.expr import Expr, UnsupportedExpr, const
+from nnjit.codegen.functions import DISTANT
 from nnjit.codegen.groups import GROUPS
 from nnjit.codegen.spec import Operand
 from nnjit.codegen.wasm.builder import FunctionBuilder
@@ -85,8 +86,22 @@ class Scalars(Places):
             self.value(e.args[0])
         elif e.op == "dot":
             self._scalar_dot(e)
+        elif e.op == "distant":
+            self._scalar_distant(e, ty)
         else:
             self._scalar_op(e, ty)
+
+    def _scalar_distant(self, e: Expr, ty: str) -> None:
+        b = self.b
+        near, x = self.once(e.args[1], ty), self.once(e.args[2], ty)
+        self.value(e.args[0])
+        with b.if_([ty]):  # type: ignore[list-item]
+            self.regs[DISTANT] = x, 1, ty
+            self.alone(e.attr)
+            b.else_()
+            b.get(near)
+        b.release(near)
+        b.release(x)
 
     def _scalar_op(self, e: Expr, ty: str) -> None:
         b, args = self.b, e.args
@@ -103,7 +118,7 @@ class Scalars(Places):
             else:
                 less = scalar_op("lt", e.dtype)
                 assert less is not None
-                x, push = self._once(args[0], ty), b.i32_const if ty == "i32" else b.i64_const
+                x, push = self.once(args[0], ty), b.i32_const if ty == "i32" else b.i64_const
                 push(0)
                 b.get(x)
                 b.op(f"{ty}.sub")
@@ -116,7 +131,7 @@ class Scalars(Places):
         elif e.op in ("pmin", "pmax") or (e.op in ("min", "max") and ty in ("i32", "i64")):
             less = scalar_op("lt", e.dtype)
             assert less is not None
-            x, y = self._once(args[0], ty), self._once(args[1], ty)
+            x, y = self.once(args[0], ty), self.once(args[1], ty)
             # y where it is the smaller (larger): a NaN in either is answered with x
             for local in (y, x, *((y, x) if e.op[-3:] == "min" else (x, y))):
                 b.get(local)
@@ -133,7 +148,7 @@ class Scalars(Places):
             b.op(name)
         self.wrap(e)
 
-    def _once(self, e: Expr, ty: str) -> int:
+    def once(self, e: Expr, ty: str) -> int:
         """A local with the value of an operand that is used more than once."""
         self.value(e)
         local = self.b.local(ty)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nnjit.codegen.dtypes import INTS, WIDE
 from nnjit.codegen.expr import GATHER, GUARD, LANE, Expr, Index, UnsupportedExpr, const, facts, rewrite
+from nnjit.codegen.functions import DISTANT
 from nnjit.codegen.wasm.convert import cast_vector, limits
 from nnjit.codegen.wasm.legalize import const_bytes
 from nnjit.codegen.wasm.ops import kind, vector_op
@@ -80,6 +81,8 @@ class Vectors(Reads):
             self._horizontal(e)
         elif op in ("shl", "shr"):
             self._shift(e)
+        elif op == "distant":
+            self._distant(e)
         else:
             name = vector_op(op, args[0].dtype)
             if name is None:
@@ -90,6 +93,23 @@ class Vectors(Reads):
             b.op(name)
             if e.dtype != "bool":
                 self.wrap(e)
+
+    def _distant(self, e: Expr) -> None:
+        """The seldom case lane by lane, if any lane is one."""
+        b = self.b
+        cond, near, x = (self.once(a, "v128") for a in e.args)
+        b.get(cond)
+        b.op("v128.any_true")
+        with b.if_(["v128"]):
+            self.regs[DISTANT] = x, 4, "v128"
+            self.lanewise(e.attr)
+            b.get(near)
+            b.get(cond)
+            b.op("v128.bitselect")
+            b.else_()
+            b.get(near)
+        for local in (cond, near, x):
+            b.release(local)
 
     def _splat(self, dtype: str) -> None:
         self.b.op(f"{kind(dtype)}x4.splat")

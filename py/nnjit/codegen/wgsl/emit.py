@@ -163,7 +163,9 @@ class _Emitter:
             "}",
         ]
         text, reads = self._in_parts("\n".join(main) + "\n")
-        helpers = reads + [f for name, f in HELPERS.items() if f"{name}()" in text] + used(text)
+        own = [f for _, f in self.v.functions.values()]
+        whole = "\n".join([text, *own])
+        helpers = [*reads, *own, *(f for name, f in HELPERS.items() if f"{name}()" in whole), *used(whole)]
         tiles = f"{self.nest.tiles} tile{'' if self.nest.tiles == 1 else 's'}"
         who = f"{self.nest.threads} threads each" if self.nest.threads else "one an invocation"
         head = f"// {self.nest.name}: {tiles}, {who}\n"

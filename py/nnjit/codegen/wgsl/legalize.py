@@ -30,8 +30,8 @@ POLYNOMIALS: dict[str, Callable[[Expr], Expr]] = {
     "erf": erf,
     "tanh": tanh,
     "atan": atan,
-    "sin": lambda x: trig(x, 0),
-    "cos": lambda x: trig(x, 1),
+    "sin": lambda x: trig(x, 0, "f32"),
+    "cos": lambda x: trig(x, 1, "f32"),
 }
 
 

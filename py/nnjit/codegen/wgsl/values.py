@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from nnjit.codegen.dtypes import INTS
 from nnjit.codegen.expr import LANE, Expr, Index, UnsupportedExpr, cast, compare, const, facts
+from nnjit.codegen.functions import DISTANT
 from nnjit.codegen.loops import Set, Store, Swap
 from nnjit.codegen.wgsl import wide
 from nnjit.codegen.wgsl.access import Access, Register, without_lane
-from nnjit.codegen.wgsl.legalize import stored
+from nnjit.codegen.wgsl.legalize import legal, stored
+from nnjit.codegen.wgsl.names import Names
 from nnjit.codegen.wgsl.ops import BINARY, CALLS, UNARY
 from nnjit.codegen.wgsl.sharing import ADD, ATOM, LOW, Text, read_by, within
 from nnjit.codegen.wgsl.types import literal, register_type
@@ -27,6 +29,8 @@ class Values(Access):
     """Prints statements. Registers in `constant` are set once: they are `let`, not `var`."""
 
     constant: frozenset[str] = frozenset()
+    functions: dict[Expr, tuple[str, str]] = field(default_factory=dict)
+    """Functions that the statements call: what one computes, its name and its text."""
 
     # ---- statements ----
 
@@ -174,6 +178,8 @@ class Values(Access):
             return f"{register_type(e.dtype, lanes)}({', '.join(self.value(a, 1)[0] for a in e.args)})", ATOM
         if e.op == "dot":
             return self._dot(e, lanes)
+        if e.op == "distant":
+            return self._distant(e, lanes)
         if e.op.startswith("lanes_"):
             return self._horizontal(e, lanes)
         register_type(e.dtype, lanes)
@@ -275,6 +281,18 @@ class Values(Access):
             raise UnsupportedExpr(f"{e.op} of {e.dtype} in WGSL")
         return f"{name}({a}, {b})", ATOM
 
+    def _distant(self, e: Expr, lanes: int) -> Text:
+        """A function's seldom case: a branch in a function of its own, one call a lane."""
+        found = self.functions.get(e.attr)
+        if found is None:
+            name = self.names.fresh(DISTANT)
+            found = self.functions[e.attr] = name, _branch(name, e.attr)
+        args = [self.named(self.value(a, lanes)) for a in e.args]
+        if lanes == 1:
+            return f"{found[0]}({', '.join(args)})", ATOM
+        each = [f"{found[0]}({', '.join(f'{a}.{c}' for a in args)})" for c in "xyzw"]
+        return f"vec4f({', '.join(each)})", ATOM
+
     def _dot(self, e: Expr, lanes: int) -> Text:
         """Sums of products of two words in each lane; WGSL has that for one word at a time."""
         if any(a.dtype != "i8x4" for a in e.args[:2]):
@@ -311,6 +329,17 @@ class Values(Access):
             f = how[-3:]
             text = f"{f}({f}({t}.x, {t}.z), {f}({t}.y, {t}.w))"
         return splat(text, e.dtype, lanes), ATOM
+
+
+def _branch(name: str, e: Expr) -> str:
+    """The function of (whether it is the case, the answer if not, x)."""
+    inside = Values(Names())
+    takes = [inside.names.of(x) for x in ("seldom", "near", "x")]
+    inside.regs[DISTANT] = Register(takes[2], 1, "f32")
+    lines = inside.run([Set("answer", legal(e, {}), 1)])
+    body = "\n".join(f"  {line}" for line in [f"if (!{takes[0]}) {{ return {takes[1]}; }}", *lines])
+    head = f"fn {name}({takes[0]}: bool, {takes[1]}: f32, {takes[2]}: f32) -> f32 {{"
+    return f"{head}\n{body}\n  return {inside.names.of('answer')};\n}}\n"
 
 
 def splat(text: str, dtype: str, lanes: int) -> str:

@@ -88,7 +88,7 @@ def product(graph: Graph, x: Value, s: Scores) -> Node | None:
             if found is None or s.softcap or factor != 1.0 or (s.shape and s.shape != x.shape):
                 return None
             s.links.append(found[1])
-            s.shape, x = x.shape, found[0]
+            s.shape, x = tuple(x.shape or ()), found[0]
         elif n.op == "Mul" and (cap := _softcap(n)) is not None:
             if factor != 1.0 or s.softcap:
                 return None
