@@ -289,3 +289,54 @@ def test_the_memory_of_the_device_runs_out(gpu: Api) -> None:
     for got, right in zip(found["full"], wanted, strict=True):
         assert got in (right, "MODEL_TOO_LARGE", "OUT_OF_MEMORY"), found
     assert found["after"] == wanted and found["backend"] == "webgpu"
+
+
+def test_what_stops_for_another_kernel_goes_on_though_there_is_none(gpu: Api) -> None:
+    """A kernel is wrong, and making the plan otherwise fails: the tuner has its turn again, and the next run's kernels
+    are looked at."""
+    found = gpu.run(
+        """async () => {
+          const { Proofs } = await import('/api/proofs.js');
+          const { getGpu } = await import('/api/workers.js');
+          const { client } = await getGpu();
+          const asked = [];
+          let left = 1;
+          const answers = {
+            'proof.policy': () => ({ quietMs: 0, most: 8 }),
+            'proof.open': () => { left = 1; },
+            'proof.next': () => (left-- ? { do: 'setup', setup: {}, name: 'a kernel' } : { do: 'done' }),
+            'proof.told': () => ({ kernel: 3, digest: '', reason: 'it gives 1 for 2' }),
+          };
+          const plans = {
+            latest: { backend: 'webgpu', key: 'p', request: {} },
+            ask: async (what) => {
+              asked.push(what);
+              return answers[what]();
+            },
+            refuse: async (...what) => {
+              asked.push(what);
+              throw new Error('the session was released');
+            },
+          };
+          let resumed = 0;
+          const around = () => ({ queue: (work) => work(), leave: async () => () => { resumed++; } });
+          const nothing = async () => {};
+          Object.assign(client, { openLab: nothing, closeLab: nothing, labSetup: async () => ({ samples: [] }) });
+          try {
+            const proofs = new Proofs(plans, around);
+            const rounds = [];
+            for (let i = 0; i < 2; i++) {
+              await proofs.during(async () => undefined);
+              const told = () => asked.filter((what) => what === 'proof.told').length;
+              while (told() <= i) await new Promise((go) => setTimeout(go, 5));
+              await proofs.stop();
+              rounds.push([resumed, proofs.status.done, proofs.status.settled]);
+            }
+            return { rounds, refused: asked.filter(Array.isArray) };
+          } finally {
+            for (const name of ['openLab', 'closeLab', 'labSetup']) delete client[name];
+          }
+        }"""
+    )
+    assert found["rounds"] == [[1, True, False], [2, True, False]]
+    assert found["refused"] == [["p", [3]]] * 2
