@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from onnx import TensorProto, helper
 
 from tests.browser.api_page import BACKENDS, Api, two_outputs
 
@@ -34,24 +35,73 @@ def test_a_detached_feed_is_named_and_nothing_is_lost(api: Api, backend: str) ->
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_feeds_are_read_when_their_run_comes(api: Api, backend: str) -> None:
-    """Runs go one after another: one whose feed was disposed of or detached meanwhile is refused, the others go on."""
+def test_what_a_run_is_fed_is_read_before_the_call_returns(api: Api, backend: str) -> None:
+    """Whether it begins at once, compiles or waits for others: the caller may change its feeds, send them away or drop
+    them."""
     got = api.run(
         """async ({ path, backend }) => {
           const session = await create(path, { executionProviders: [backend] });
-          const b = T('float32', [10, 20]);
-          await session.run({ a: T('float32', [1, 2]), b });
-          const [kept, disposed, sent] = [1, 3, 5].map((n) => T('float32', [n, n + 1]));
-          const runs = [kept, disposed, sent, kept].map((a) => session.run({ a, b }));
-          disposed.dispose();
-          new MessageChannel().port1.postMessage(null, [sent.data.buffer]);
-          const ends = await Promise.allSettled(runs);
+          const fed = (n, then) => {
+            const [a, b] = [T('float32', [n, n + 1, 7]), T('float32', [10, 20, 30])];
+            const run = session.run({ a, b });
+            then(a);
+            then(b);
+            return run;
+          };
+          const changed = (t) => t.data.fill(1000);
+          const disposed = (t) => t.dispose();
+          const sent = (t) => new MessageChannel().port1.postMessage(null, [t.data.buffer]);
+          const found = [];
+          for (const then of [changed, disposed, sent]) {
+            const runs = [1, 2, 3].map((n) => fed(n, then));   // the first of all compiles
+            for (const run of runs) found.push([...(await run).sum.data]);
+            found.push([...(await fed(4, then)).sum.data]);    // nothing to wait for
+          }
+          const many = T('float32', [1, 2, 3]);
+          const checked = session.check({ a: many, b: many });
+          many.data.fill(5);
+          const [worst] = await checked;
           await session.release();
-          return ends.map((end) => (end.status === 'fulfilled' ? [...end.value.sum.data] : end.reason.code));
+          return { found, worst: worst.maxAbs };
         }""",
-        {"path": api.put("two.onnx", two_outputs()), "backend": backend},
+        {"path": api.put("two.onnx", two_outputs(["n"])), "backend": backend},
     )
-    assert got == [[11, 22], "TENSOR_DISPOSED", "TENSOR_DISPOSED", [11, 22]]
+    assert got["found"] == [[10 + n, 21 + n, 37] for n in (1, 2, 3, 4)] * 3
+    assert got["worst"] == 0
+
+
+@pytest.mark.parametrize("kind", ["string", "sequence"])
+def test_what_is_no_array_of_numbers_is_read_as_well(api: Api, kind: str) -> None:
+    """Strings, and tensors in a sequence."""
+    node = helper.make_node("Identity", ["x"], ["y"])
+    info = {
+        "string": lambda name: helper.make_tensor_value_info(name, TensorProto.STRING, ["n"]),
+        "sequence": lambda name: helper.make_tensor_sequence_value_info(name, TensorProto.FLOAT, ["n"]),
+    }[kind]
+    graph = helper.make_graph([node], "g", [info("x")], [info("y")])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    got = api.run(
+        """async ({ path, kind }) => {
+          const session = await create(path);
+          const found = [];
+          for (let i = 0; i < 2; i++) {
+            const data = kind === 'string' ? ['a', 'b'] : new Float32Array([1, 2]);
+            const one = T(kind === 'string' ? 'string' : 'float32', data, [2]);
+            const x = kind === 'string' ? one : [one];
+            const runs = [session.run({ x }), session.run({ x })];
+            one.data.fill(kind === 'string' ? 'c' : 3);
+            if (kind === 'sequence') x.length = 0;
+            for (const run of runs) {
+              const { y } = await run;
+              found.push(Array.from((kind === 'string' ? y : y[0]).data));
+            }
+          }
+          await session.release();
+          return found;
+        }""",
+        {"path": api.put(f"{kind}.onnx", made), "kind": kind},
+    )
+    assert got == [["a", "b"] if kind == "string" else [1, 2]] * 4
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

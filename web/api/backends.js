@@ -77,6 +77,11 @@ export class Backends {
     else this.#other = new Plans(this.model, this.external, { ...this.#asked, provider: 'webgpu', whole: true, progress: () => undefined });
   }
 
+  /** @param {Request} request */
+  ready(request) {
+    return this.#now.ready(request);
+  }
+
   /** @param {Request} request @param {Progress} progress @param {AbortSignal | null} signal @returns {Promise<Prepared>} */
   get(request, progress, signal) {
     return this.#now.get(request, progress, signal);

@@ -1,6 +1,7 @@
 // One run of a plan: takes tensors by input name, gives tensors by output name. Feeds go to the engine as bytes, as buffers of
 // the GPU, or as parts of what a plan with room has place for; outputs come back likewise.
 import { failure } from './errors.js';
+import { READ } from './feeds.js';
 import { lengthIn, outputDims } from './room.js';
 import { requestOf } from './shelf.js';
 import { Tensor, from } from './tensor.js';
@@ -39,6 +40,7 @@ export async function execute(client, plan, feeds, wanted, how) {
     ...(signal ? { signal } : {}),
   };
   const running = client.run(session, plan.key, /** @type {any} */ (toFeeds(plan, feeds, onGpu, there)), options);
+  READ.add(feeds);
   const lease = taken();
   const result = await running.catch((error) => {
     keeping.leave(); // what the run has written is not known

@@ -1,7 +1,7 @@
 // Feeds against the model's declarations, before anything runs. Takes what the user passed to run(); gives the
 // tensors in declared order, or an error that says which input, what was expected and what came.
 import { failure, nearestName } from './errors.js';
-import { Tensor } from './tensor.js';
+import { Tensor, copied } from './tensor.js';
 import { isDetached } from './values.js';
 
 /**
@@ -9,6 +9,20 @@ import { isDetached } from './values.js';
  * @typedef {Feed[]} FeedList  a sequence
  * @typedef {{name: string, kind: string, type: string, dims: (number | string | null)[] | null, optional: boolean}} Declared
  */
+
+/** Feeds that are read: what becomes of them is nobody's concern any more. @type {WeakSet<Map<string, Feed>>} */
+export const READ = new WeakSet();
+
+/**
+ * Feeds of a call that has to wait: what their caller does with them from now on changes nothing. Buffers of the GPU stay his.
+ * @param {Map<string, Feed>} feeds get copies
+ */
+export function copyFeeds(feeds) {
+  for (const [name, feed] of feeds) feeds.set(name, copyOf(feed));
+}
+
+/** @param {Feed} feed @returns {Feed} */
+const copyOf = (feed) => (Array.isArray(feed) ? feed.map(copyOf) : feed instanceof Tensor ? copied(feed) : feed);
 
 /**
  * @param {readonly Declared[]} declared @param {unknown} given

@@ -2,7 +2,7 @@
 // bytes and options; says when a worker had died, so that the session must be opened anew.
 import { asFailure, failure } from './errors.js';
 import { log } from './env.js';
-import { engineDeath, getCompiler, getEngine, getGpu } from './workers.js';
+import { engineDeath, engineNow, getCompiler, getEngine, getGpu, gpuNow } from './workers.js';
 import { recall } from './device-facts.js';
 import { recallGpu } from './gpu-facts.js';
 import { beforehand } from './held.js';
@@ -148,6 +148,12 @@ export class Home {
   /** Who carries out this session's plans. @returns {Promise<import('./workers.js').Engine | import('./workers.js').Gpu>} */
   runner() {
     return this.options.provider === 'webgpu' ? getGpu() : getEngine();
+  }
+
+  /** The same, where it can be told without waiting that it is the one the session was opened in. */
+  get client() {
+    const now = this.options.provider === 'webgpu' ? gpuNow() : engineNow();
+    return this.options.provider !== 'reference' && now?.generation === this.#engineGeneration ? now.client : undefined;
   }
 
   /** The compiler was started anew, and has not seen this session. */

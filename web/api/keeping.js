@@ -2,7 +2,7 @@
 // outputs are made in an input's own place, going on from what was fed (`extends`). Such an output is read there when somebody
 // asks for it, and fed to the next run it is where it has to be. Before the place holds anything else, what can still be asked for is
 // copied out.
-import { Tensor, cameFrom, later } from './tensor.js';
+import { Tensor, cameFrom, from, later, unread } from './tensor.js';
 import { TYPES, viewAs } from './types.js';
 import { cut, windowOf } from '../engine/windows.js';
 
@@ -16,9 +16,9 @@ import { cut, windowOf } from '../engine/windows.js';
 /** Where an input of one plan lies, and the outputs of run after run that begin with each other there. */
 class Place {
   /** Tensors that have not asked for their values. */
-  readers = 0;
-  /** The one that holds all there is, with zeros behind. @type {Tensor | null} */
-  latest = null;
+  #readers = 0;
+  /** Tensors of all that there is, with zeros behind. @type {WeakSet<Tensor>} */
+  #whole = new WeakSet();
 
   /** @param {Uint8Array} bytes all of it, in the session's memory */
   constructor(bytes) {
@@ -26,29 +26,46 @@ class Place {
   }
 
   /**
-   * A tensor that begins where the place does.
-   * @param {string} type @param {readonly number[]} dims @param {TensorRef} ref the place as the plan has it @param {Lease | null} lease for how long; null: for good
+   * What a run has left: a tensor that begins where the place does, and ends behind all others.
+   * @param {string} type @param {readonly number[]} dims @param {readonly number[]} room dims of the place @param {Lease | null} lease for how long; null: for good
    */
-  tensor(type, dims, ref, lease) {
+  next(type, dims, room, lease) {
+    const tensor = this.#tensor(type, dims, room, lease);
+    this.#whole = new WeakSet([tensor]);
+    return tensor;
+  }
+
+  /** @param {string} type @param {readonly number[]} dims @param {readonly number[]} room @param {Lease | null} lease @returns {Tensor} */
+  #tensor(type, dims, room, lease) {
     const counts = lease ? 0 : 1; // with a lease nobody asks once the memory has gone to something else
-    this.readers += counts;
-    const forget = () => {
-      this.readers -= counts;
-      if (this.latest === tensor) this.latest = null; // from now on its elements are the caller's to change
-    };
+    this.#readers += counts;
+    const forget = () => { this.#readers -= counts; };
     const read = () => {
       forget();
-      return partOf(this.bytes, type, dims, ref.dims);
+      return partOf(this.bytes, type, dims, room);
     };
-    const tensor = later(type, dims, { read, forget }, lease);
-    this.latest = tensor;
+    const again = () => {
+      const twin = this.#tensor(type, dims, room, lease);
+      if (this.#whole.has(tensor)) this.#whole.add(twin);
+      return from(twin, cameFrom(tensor));
+    };
+    const tensor = later(type, dims, { read, forget, again }, lease);
     return tensor;
+  }
+
+  /** Whether a feed is all that is there. One that was read is the caller's to change. @param {Feed | undefined} feed */
+  holds(feed) {
+    return feed instanceof Tensor && unread(feed) && this.#whole.has(feed);
+  }
+
+  /** There is more now than any tensor holds. */
+  grown() {
+    this.#whole = new WeakSet();
   }
 
   /** The session's memory goes to something else. */
   leave() {
-    this.bytes = this.readers ? new Uint8Array(this.bytes) : new Uint8Array();
-    this.latest = null;
+    this.bytes = this.#readers > 0 ? new Uint8Array(this.bytes) : new Uint8Array();
   }
 }
 
@@ -72,7 +89,7 @@ export class Keeping {
     /** @type {Map<string, Uint8Array>} */
     const there = new Map();
     for (const [input, place] of this.#places) {
-      if (Object.values(facts.extends).includes(input) && place.latest && place.latest === feeds.get(input)) there.set(input, place.bytes);
+      if (Object.values(facts.extends).includes(input) && place.holds(feeds.get(input))) there.set(input, place.bytes);
       else {
         place.leave();
         this.#places.delete(input);
@@ -101,12 +118,12 @@ export class Keeping {
     if (bytes.buffer instanceof ArrayBuffer) return new Tensor(ref.type, partOf(bytes, ref.type, dims, ref.dims), dims);
     const place = this.#places.get(input) ?? new Place(bytes);
     this.#places.set(input, place);
-    return place.tensor(ref.type, dims, ref, lease);
+    return place.next(ref.type, dims, ref.dims, lease);
   }
 
   /** A run has ended. Places where it left what no tensor stands for are done with. @param {Set<string | undefined>} filled inputs whose places have their new output */
   ended(filled) {
-    for (const [input, place] of this.#places) if (!filled.has(input)) place.latest = null;
+    for (const [input, place] of this.#places) if (!filled.has(input)) place.grown();
   }
 
   /** The session's memory is about to change. */

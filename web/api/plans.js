@@ -100,6 +100,16 @@ export class Plans {
   }
 
   /**
+   * The plan for a request where nothing has to be done, or awaited, to run it.
+   * @param {Request} given @returns {Prepared | undefined}
+   */
+  ready(given) {
+    if (!this.id || this.#staged?.ready || !this.#home.client) return undefined;
+    const known = this.#shelf.find({ ...given, exact: given.exact ?? this.#exact(given) });
+    return known && !(this.#home.stranded && needsCompiler(known)) ? known : undefined;
+  }
+
+  /**
    * The plan for a request, compiled and loaded if need be.
    * @param {Request} given @param {Progress} progress @param {AbortSignal | null} signal
    * @returns {Promise<Prepared>}
@@ -373,7 +383,7 @@ export class Plans {
     if (!facts) return this.#executeReference(plan, feeds, [...wanted.keys()], signal);
     const compiler = getCompiler();
     if (facts.host && compiler.death) throw compiler.death;
-    const { client } = await this.#home.runner();
+    const client = this.#home.client ?? (await this.#home.runner()).client;
     return execute(client, { ...plan, facts }, feeds, wanted, {
       session: this.id,
       names: this.description.outputs.map(({ name }) => name),

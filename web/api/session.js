@@ -4,40 +4,41 @@ import { Ahead } from './ahead.js';
 import { Backends } from './backends.js';
 import { asFailure, failure, nearestName, throwIfAborted } from './errors.js';
 import { log } from './env.js';
-import { checkFeeds } from './feeds.js';
+import { isSharedBuffer } from '../engine/values.js';
+import { READ, checkFeeds, copyFeeds } from './feeds.js';
 import * as inspect from './inspect.js';
+import { openModel } from './opening.js';
 import { readOptions } from './options.js';
-import { Plans, released, toValues } from './plans.js';
+import { released, toValues } from './plans.js';
 import { Proofs } from './proofs.js';
 import { requestOf } from './shelf.js';
-import { openSource } from './sources.js';
 import { Tensor } from './tensor.js';
 import { Tuning } from './tuning.js';
 import { copyInto, fromValue, toValue } from './values.js';
-import { getCompiler, getEngine, getGpu } from './workers.js';
 
 /**
  * @typedef {import('./feeds.js').Feed} Feed
  * @typedef {import('./feeds.js').Declared} Declared
  * @typedef {import('./plans.js').Prepared} Prepared
  * @typedef {import('./sources.js').BytesLike} BytesLike
- * @typedef {import('./options.js').Options} Options
  * @typedef {{name: string, isTensor: boolean, kind: string, type: string, shape: readonly (number | string)[], optional: boolean}} Metadata
  * @typedef {{ms: number, engineMs: number, compileMs: number, cold: boolean, thread: 'caller' | 'worker', segments: {kind: string, ms: number}[]}} RunInfo
  */
 
 export class InferenceSession {
-  /** @type {Plans} */
+  /** @type {import('./plans.js').Plans} */
   #plans;
   /** @type {Promise<unknown>} the last thing in this session's queue */
   #tail = Promise.resolve();
+  /** How many are in it. */
+  #queued = 0;
   #released = false;
   #proofs;
   #ahead;
   /** @type {RunInfo | null} */
   lastRun = null;
 
-  /** Use InferenceSession.create. @param {Plans} plans */
+  /** Use InferenceSession.create. @param {import('./plans.js').Plans} plans */
   constructor(plans) {
     this.#plans = plans;
     const { inputs, outputs } = plans.description;
@@ -63,7 +64,7 @@ export class InferenceSession {
   static async create(model, ...rest) {
     let from = model;
     let given = rest[0];
-    if (typeof rest[0] === 'number' && (model instanceof ArrayBuffer || model instanceof SharedArrayBuffer)) {
+    if (typeof rest[0] === 'number' && (model instanceof ArrayBuffer || isSharedBuffer(model))) {
       const length = typeof rest[1] === 'number' ? rest[1] : model.byteLength - rest[0];
       from = new Uint8Array(model, rest[0], length);
       given = typeof rest[1] === 'number' ? rest[2] : rest[1];
@@ -116,8 +117,13 @@ export class InferenceSession {
     if (this.#released) throw released(this.#plans.id);
     const [wanted, { signal = null, progress = () => undefined }] = this.#readFetches(fetches, options);
     const checked = checkFeeds(this.#plans.description.inputs, feeds);
-    if (this.#backends?.undecided && [...checked.values()].some(onGpu)) await this.#backends.move(this.#around);
-    return this.#proofs.during(() => this.tuning.during(() => this.#queue(() => this.#run(checked, wanted, progress, signal))));
+    if (this.#backends?.undecided && [...checked.values()].some(onGpu)) {
+      copyFeeds(checked);
+      await this.#backends.move(this.#around);
+    }
+    const running = this.#proofs.during(() => this.tuning.during(() => this.#queue(() => this.#run(checked, wanted, progress, signal))));
+    if (!READ.has(checked)) copyFeeds(checked); // it has to wait
+    return running;
   }
 
   /** Where it is not settled yet which backend serves. */
@@ -148,8 +154,10 @@ export class InferenceSession {
     throwIfAborted(signal, 'The run');
     const start = performance.now();
     const before = this.#plans.compiled;
+    const known = this.#plans.ready(requestOf(feeds));
+    if (!known) await null; // for the copies that run() makes
     const request = requestOf(feeds);
-    let plan = await this.#plans.get(request, progress, signal);
+    let plan = known ?? (await this.#plans.get(request, progress, signal));
     let ready = performance.now();
     if (!this.#backends?.undecided) this.#ahead.begins(plan);
     const names = [...wanted.keys()];
@@ -185,11 +193,13 @@ export class InferenceSession {
    * @param {() => Promise<T>} work @returns {Promise<T>}
    */
   #queue(work) {
-    const turn = this.#tail.then(() => {
+    const start = async () => {
       if (this.#released) throw released(this.#plans.id);
       return work();
-    });
-    this.#tail = turn.catch(() => undefined);
+    };
+    const turn = this.#queued++ ? this.#tail.then(start) : start(); // at once: feeds are read before run() returns
+    const ended = () => { this.#queued--; };
+    this.#tail = turn.then(ended, ended);
     return turn.catch((error) => {
       throw asFailure(error);
     });
@@ -284,6 +294,7 @@ export class InferenceSession {
    */
   async profile({ feeds, repeats = 10, format = 'table', signal = null } = {}) {
     const checked = feeds && checkFeeds(this.#plans.description.inputs, feeds);
+    if (checked) copyFeeds(checked);
     return this.#proofs.during(() => this.#queue(() => inspect.profile(this.#plans, { feeds: checked, repeats, format, signal })));
   }
 
@@ -302,6 +313,7 @@ export class InferenceSession {
    */
   async check(feeds, { signal = null } = {}) {
     const checked = checkFeeds(this.#plans.description.inputs, feeds);
+    copyFeeds(checked);
     return this.#queue(async () => {
       const plan = await this.#plans.get(requestOf(checked), () => undefined, signal);
       const given = toValues(checked); // the run may write where they lie
@@ -320,86 +332,3 @@ const lost = (feed) => onGpu(feed) || (feed instanceof Tensor && feed.location =
 /** @param {Declared} declared @returns {Metadata} */
 const metadata = ({ name, kind, type, dims, optional }) =>
   Object.freeze({ name, isTensor: kind === 'tensor', kind, type, shape: Object.freeze((dims ?? []).map((d) => d ?? '?')), optional });
-
-/**
- * The model's Blob and those of its external files, put into the workers. Files that the caller did not give
- * are looked for beside a model that came from a URL.
- * @param {BytesLike} from @param {Options} options
- */
-async function openModel(from, options) {
-  const { progress, signal } = options;
-  getCompiler();
-  // all start while the model is on its way
-  if (options.provider === 'wasm' || options.measured) void getEngine().catch(() => undefined);
-  if (options.provider === 'webgpu') void getGpu().catch(() => undefined);
-  const [model, ...external] = await openAll(from, options);
-  const plans = plansFor(model, external, options);
-  for (;;) {
-    try {
-      await plans.open(progress, signal);
-      return plans;
-    } catch (reason) {
-      const error = asFailure(reason);
-      const url = beside(error, plans);
-      if (!url) {
-        await plans.drop();
-        throw error;
-      }
-      const onProgress = (/** @type {number} */ done, /** @type {number} */ total) => progress('model', done, total);
-      plans.external.push(
-        await openSource(url, { signal, name: String(error.file), onProgress, early: true }).catch(async (gone) => {
-          await plans.drop();
-          throw gone;
-        }),
-      );
-    }
-  }
-}
-
-/**
- * With both backends allowed runs decide, unless outputs are to stay on the GPU.
- * @param {import('./sources.js').Source} model @param {import('./sources.js').Source[]} external @param {Options} options @returns {Plans}
- */
-function plansFor(model, external, options) {
-  const stays = Object.values(typeof options.locations === 'string' ? [options.locations] : options.locations).includes('gpu-buffer');
-  if (!options.measured || stays) return new Plans(model, external, options);
-  return /** @type {Plans} */ (/** @type {unknown} */ (new Backends(model, external, options))); // the same to all who use it
-}
-
-/** Where a missing external file may lie: beside a model that came from a URL. @param {import('./errors.js').NnjitError} error @param {Plans} plans */
-function beside(error, { model, external }) {
-  const missing = error.code === 'MISSING_EXTERNAL_DATA' ? error.file : undefined;
-  if (!missing || !model.url || external.some((source) => source.name === missing)) return null;
-  const url = new URL(missing, model.url);
-  return url.origin === new URL(model.url).origin ? url : null;
-}
-
-/** Model and external files at once, with one progress over all. @param {BytesLike} from @param {Options} options */
-async function openAll(from, { external, signal, progress, name }) {
-  const wanted = [{ data: from, name }, ...external.map(({ path, data }) => ({ data, name: path }))];
-  const done = wanted.map(() => [0, 0]);
-  const opened = await Promise.allSettled(
-    wanted.map(({ data, name: as }, i) =>
-      openSource(data, {
-        signal,
-        early: true,
-        ...(as ? { name: as } : {}),
-        onProgress: (...now) => {
-          done[i] = now;
-          progress('model', ...sum(done));
-        },
-      }),
-    ),
-  );
-  const sources = opened.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
-  const failed = opened.find((one) => one.status === 'rejected');
-  if (!failed) return sources;
-  for (const source of sources) source.drop();
-  throw failed.reason;
-}
-
-/** @param {number[][]} pairs @returns {[number, number]}  the total is 0 while one of them is unknown */
-function sum(pairs) {
-  const total = pairs.some((p) => !p[1]) ? 0 : pairs.reduce((n, p) => n + p[1], 0);
-  return [pairs.reduce((n, p) => n + p[0], 0), total];
-}

@@ -15,7 +15,8 @@ const ORIGIN = Symbol('origin');
 /**
  * @typedef {{buffer: GPUBuffer, download?: () => Promise<TensorData>, dispose?: () => void}} OnGpu
  * @typedef {{over: boolean}} Lease  for how long a session's memory holds what a run left there
- * @typedef {{read: () => NumericArray, forget: () => void}} Later  read: gives the values, for good; forget: nobody will ask
+ * @typedef {{read: () => NumericArray, forget: () => void, again: () => Tensor}} Later  read: gives the values, for good; forget: nobody
+ *   will ask; again: another tensor of these values
  */
 
 /** How bytes come from the page's device; workers.js puts it here. @type {{download?: (buffer: GPUBuffer, nbytes: number) => Promise<Uint8Array>}} */
@@ -209,10 +210,18 @@ export function later(type, dims, from, lease) {
   return tensor;
 }
 
+/** A tensor of the same values, whatever becomes of this one; what lies on the GPU is there once. @param {Tensor} tensor @returns {Tensor} */
+export function copied(tensor) {
+  if (tensor[GPU]) return tensor;
+  if (tensor[LATER] && !tensor[LEASE]) return tensor[LATER].again();
+  const copy = new Tensor(tensor.type, /** @type {any} */ (tensor.data).slice(), tensor.dims);
+  return from(copy, tensor[ORIGIN]);
+}
+
 /** Whether nobody has asked for a tensor's values yet. @param {Tensor} tensor */
 export const unread = (tensor) => tensor[LATER] !== undefined;
 
-/** @param {Tensor} tensor @param {object} origin what made it @returns {Tensor} */
+/** @param {Tensor} tensor @param {object | undefined} origin what made it @returns {Tensor} */
 export function from(tensor, origin) {
   tensor[ORIGIN] = origin;
   return tensor;

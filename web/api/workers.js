@@ -19,6 +19,8 @@ let engine;
 /** @type {Engine | undefined} the engine as far as it has started */
 let current;
 let engines = 0;
+/** The last that was ended on purpose. */
+let stopped = 0;
 /** @type {Promise<Gpu> | undefined} */
 let gpu;
 let devices = 0;
@@ -58,6 +60,9 @@ export function getEngine() {
 /** Why the engine in use is dead, if it is. */
 export const engineDeath = () => current?.death;
 
+/** The engine, if nothing has to be awaited to have it. */
+export const engineNow = () => (current && !current.death && current.generation > stopped ? current : undefined);
+
 /** @returns {Promise<Engine>} */
 async function startEngine() {
   const wanted = env.wasm.numThreads;
@@ -84,6 +89,12 @@ export function getGpu() {
   return asking;
 }
 
+/** The GPU, if nothing has to be awaited to have it. */
+export const gpuNow = () => (device && !device.client.death && env.webgpu.device === device.client.gpu.device ? device : undefined);
+
+/** The GPU that was started last. @type {Gpu | undefined} */
+let device;
+
 /** Whoever asks meanwhile gets the same answer. @type {Promise<Gpu> | undefined} */
 let asking;
 
@@ -98,13 +109,13 @@ async function currentGpu() {
   return /** @type {Promise<Gpu>} */ (gpu);
 }
 
-/** @param {GPUDevice | undefined} device the caller's own @returns {Promise<Gpu>} */
-async function startGpu(device) {
-  const client = await GpuClient.start(device ? { device } : {});
+/** @param {GPUDevice | undefined} own the caller's @returns {Promise<Gpu>} */
+async function startGpu(own) {
+  const client = await GpuClient.start(own ? { device: own } : {});
   env.webgpu.device = client.gpu.device;
-  const started = { client, generation: ++devices };
-  link(started, getCompiler());
-  return started;
+  device = { client, generation: ++devices };
+  link(device, getCompiler());
+  return device;
 }
 
 gpuAccess.download = async (buffer, nbytes) => readBuffer((await getGpu()).client.gpu.device, buffer, nbytes);
@@ -140,6 +151,7 @@ export async function restart({ all = false } = {}) {
   const running = await engine?.catch(() => undefined);
   if (running && (running.death || all)) {
     running.client.terminate();
+    stopped = running.generation;
     engine = undefined;
   }
   const fresh = getCompiler();

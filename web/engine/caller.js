@@ -108,7 +108,8 @@ export class Caller {
    * @param {number} no the plan's number
    * @returns {ShortPlan | null} null: this thread may not run it
    */
-  short({ callerMs, callerFreshMs = 0, callerTries = 1, callerPatienceMs = Infinity, callerStreakMs = 0, steps, segments }, session, no) {
+  short({ callerMs, callerFreshMs = 0, callerTries = 1, callerPatienceMs = Infinity, callerStreakMs = 0, steps, segments, inputs, outputs }, session, no) {
+    if ([...inputs, ...outputs].some(({ host }) => host)) return null; // such values are the engine's to pass on
     if (!callerMs || !this.#replica.sessions.get(session)?.plans.has(no)) return null;
     const long = countLong(steps);
     /** @type {ShortPlan['segments']} */
