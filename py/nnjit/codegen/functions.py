@@ -23,7 +23,6 @@ LOG = (
 SIN = (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)
 COS = (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
 HALF_PI = (1.5703125, 4.825592041015625e-4, 1.2665987014770508e-6, 9.920935796805404e-10)
-_BITS_OF_1E5 = 0x47C35000
 DISTANT = "distant"
 """The register that holds x in a seldom case's expression."""
 TWO_OVER_PI = (
@@ -163,11 +162,7 @@ def trig(x: Expr, quarter: int, wide: str = "f64") -> Expr:
     near = _by_quarter(clamp(r, -0.8, 0.8), op("add", cast(n, "i32"), i32(quarter)))
     if x.op == "cast" and x.args[0].dtype == "f16":  # none is so large
         return near
-    size = op("band", bitcast(x, "i32"), i32(0x7FFFFFFF))
-    # an infinity is NaN already
-    beyond = Expr(
-        "and", "bool", (compare("gt", size, i32(_BITS_OF_1E5)), compare("lt", size, i32(0x7F800000)))
-    )
+    beyond = compare("gt", Expr("abs", "f32", (x,)), f32(1e5))
     return distant(beyond, near, x, _distant_trig(reg(DISTANT, "f32"), quarter, wide))
 
 
@@ -187,7 +182,7 @@ def _by_quarter(r: Expr, q: Expr) -> Expr:
 
 
 def _distant_trig(x: Expr, quarter: int, wide: str) -> Expr:
-    """trig of a finite |x| >= 2^16, by the method of Payne and Hanek: x = m 2^e, and of 2/pi only 128 bits matter from
+    """trig of |x| >= 2^16, by the method of Payne and Hanek: x = m 2^e, and of 2/pi only 128 bits matter from
     the one on whose product with m is less than four quarters; the product has two bits before its point and 62 behind.
     All in integers of 64 bits, so what is left of x is exact to 2^-62 quarters."""
 
@@ -222,7 +217,8 @@ def _distant_trig(x: Expr, quarter: int, wide: str) -> Expr:
     negative = compare("lt", x, f32(0.0))
     r = select(negative, Expr("neg", "f32", (r,)), r)
     n = select(negative, op("sub", i32(0), n), n)
-    return _by_quarter(r, op("add", n, i32(quarter)))
+    # of an infinity, which has no sine, that difference is NaN
+    return op("add", _by_quarter(r, op("add", n, i32(quarter))), op("sub", x, x))
 
 
 def atan(x: Expr) -> Expr:

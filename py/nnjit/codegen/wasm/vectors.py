@@ -95,16 +95,35 @@ class Vectors(Reads):
                 self.wrap(e)
 
     def _distant(self, e: Expr) -> None:
-        """The seldom case lane by lane, if any lane is one."""
+        """The seldom case, if any lane is one: a loop over the lanes, which take turns in being the first."""
         b = self.b
         cond, near, x = (self.once(a, "v128") for a in e.args)
         b.get(cond)
         b.op("v128.any_true")
         with b.if_(["v128"]):
-            self.regs[DISTANT] = x, 4, "v128"
-            self.lanewise(e.attr)
-            b.get(near)
-            b.get(cond)
+            left = b.local("i32")
+            b.i32_const(4)
+            b.set(left)
+            saved = self.lanes, self.lane
+            with b.loop() as again:
+                b.get(x)
+                self.lanes, self.lane = 1, 0
+                self.regs[DISTANT] = x, 4, "v128"
+                self.alone(e.attr)
+                self.lanes, self.lane = saved
+                b.lane("f32x4.replace_lane", 0)
+                b.tee(x)
+                b.get(x)
+                b.shuffle([*range(4, 16), *range(4)])
+                b.set(x)
+                b.get(left)
+                b.i32_const(1)
+                b.op("i32.sub")
+                b.tee(left)
+                b.br_if(again)
+            b.release(left)
+            for local in (x, near, cond):
+                b.get(local)
             b.op("v128.bitselect")
             b.else_()
             b.get(near)
