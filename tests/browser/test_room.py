@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from tests.fuzz.families.net import Net
 from tests.support.decoder_models import SMALL, decoder
 
 from .api_page import Api, two_outputs
@@ -252,6 +253,44 @@ def test_a_shape_that_comes_again_and_again_gets_a_plan_of_its_own(api: Api) -> 
     )
     assert found["rooms"] == [False, True, True, True]
     assert found["runs"] >= 7
+
+
+def test_sound_of_any_length_in_batches_of_any_size(api: Api) -> None:
+    """Two lengths that move by themselves, one of which strided convolutions and an LSTM in both directions go through."""
+    n, wide = Net(21), 6
+    x = n.feed("x", (2, 1, 40), ["batch", 1, "samples"])
+    y = n.Relu(n.Conv(x, n.weight(4, 1, 10), strides=[5]))
+    y = n.MaxPool(n.Conv(y, n.weight(4, 4, 3), strides=[2], pads=[1, 1]), kernel_shape=[2], strides=[1])
+    weights = [n.weight(2, 4 * wide, 4), n.weight(2, 4 * wide, wide), n.weight(2, 8 * wide)]
+    y, last, _ = n.LSTM(
+        n.Transpose(y, perm=[2, 0, 1]), *weights, outputs=3, hidden_size=wide, direction="bidirectional"
+    )
+    n.output(y, last)
+    data = n.model().SerializeToString()
+    shapes = [(2, 40), (3, 57), (1, 61), (4, 33), (2, 90), (3, 21), (1, 44), (4, 58)]
+    given = [np.random.default_rng(b * t).normal(0, 1, (b, 1, t)).astype(np.float32) for b, t in shapes]
+    found = api.run(
+        """async ([path, feeds]) => {
+          const session = await create(path, { strict: true });
+          const seen = [];
+          for (const [dims, x] of feeds) {
+            const outputs = Object.values(await session.run({ x: T('float32', Float32Array.from(x), dims) }));
+            seen.push(outputs.map(({ dims, data }) => [dims, Array.from(data)]));
+          }
+          const { plans, key } = session.stats();
+          await session.release();
+          return { seen, plans, key };
+        }""",
+        [api.put("sound.onnx", data), [[list(x.shape), x.ravel().tolist()] for x in given]],
+    )
+    import onnxruntime
+
+    native = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    for x, outputs in zip(given, found["seen"], strict=True):
+        for value, (dims, numbers) in zip(native.run(None, {"x": x}), outputs, strict=True):
+            assert dims == list(value.shape)
+            np.testing.assert_allclose(np.reshape(numbers, dims), value, rtol=1e-4, atol=1e-5)
+    assert found["plans"] <= 4 and "m<=" in found["key"]
 
 
 def test_what_does_not_fit_is_refused_and_the_session_goes_on(page: Api) -> None:

@@ -13,9 +13,14 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
-N = "n"
+from nnjit.graph.room.lengths import Length
+
+N = Length.of()
 Dims = tuple[Any, ...]
-"""Of a value: ints, and N + b as ("n", b)."""
+"""Of a value: ints, and lengths that depend on n."""
+FAR = 2**60
+SMALLEST = (3,)
+"""The n for which every axis has a place."""
 
 
 @dataclass
@@ -37,7 +42,7 @@ class _Draw:
     def __init__(self, seed: int) -> None:
         self.chance, self.rng = random.Random(seed), np.random.default_rng(seed)
         self.made = Drawn(seed)
-        self.values: dict[str, Dims] = {"x": (2, (N, 0), 6), "z": (2, (N, 2), 6)}
+        self.values: dict[str, Dims] = {"x": (2, N, 6), "z": (2, N + 2, 6)}
         self.count = 0
 
     def node(self, op: str, inputs: list[str], dims: Dims, **attrs: Any) -> str:
@@ -61,7 +66,7 @@ class _Draw:
         return name, self.values[name]
 
     def grown(self, dims: Dims) -> list[int]:
-        return [i for i, d in enumerate(dims) if isinstance(d, tuple)]
+        return [i for i, d in enumerate(dims) if isinstance(d, Length)]
 
 
 def _unary(d: _Draw) -> None:
@@ -128,7 +133,7 @@ def _reduce(d: _Draw) -> None:
     axes = sorted(d.chance.sample(range(len(dims)), d.chance.randint(1, min(2, len(dims)))))
     kept: Dims = tuple(1 if i in axes else v for i, v in enumerate(dims))
     y = d.node(op, [x, d.hold(np.array(axes))], kept, keepdims=1)
-    if kept and any(isinstance(v, tuple) for v in dims):  # and back against what it came from
+    if kept and any(isinstance(v, Length) for v in dims):  # and back against what it came from
         d.node(d.chance.choice(["Sub", "Mul", "Add"]), [x, y], dims)
 
 
@@ -153,20 +158,25 @@ def _slice(d: _Draw) -> None:
     if not grown:
         return
     axis = grown[0]
-    b = dims[axis][1]
-    start, end, dim = d.chance.choice(
+    length = dims[axis]
+    start, end, step, dim = d.chance.choice(
         [
-            (0, -1, (N, b - 1)),
-            (1, 2**60, (N, b - 1)),
-            (-2, 2**60, 2),
-            (0, 3, 3),
-            (1, -1, (N, b - 2)),
-            (-1, 2**60, 1),
+            (0, -1, 1, length - 1),
+            (1, FAR, 1, length - 1),
+            (-2, FAR, 1, 2),
+            (0, 3, 1, 3),
+            (1, -1, 1, length - 2),
+            (-1, FAR, 1, 1),
+            (0, FAR, 2, (length + 1) // 2),
+            (1, -1, 2, (length - 1) // 2),
+            (-1, -FAR, -1, length),
+            (-2, -FAR, -2, length // 2),
+            (-1, 0, -1, length - 1),
         ]
     )
-    if isinstance(dim, tuple) and dim[1] < -2:
+    if isinstance(dim, Length) and dim.at(SMALLEST) < 1:
         return
-    bounds = [d.hold(np.array([i])) for i in (start, end, axis)]
+    bounds = [d.hold(np.array([i])) for i in (start, end, axis, step)]
     d.node("Slice", [x, *bounds], (*dims[:axis], dim, *dims[axis + 1 :]))
 
 
@@ -179,18 +189,18 @@ def _pick(d: _Draw) -> None:
 
 
 def _look(d: _Draw) -> None:
-    d.node("Gather", [d.normal(6, 6), "ids"], ((N, 0), 6))
+    d.node("Gather", [d.normal(6, 6), "ids"], (N, 6))
 
 
 def _concat(d: _Draw) -> None:
     x, dims = d.pick(3)
     grown = d.grown(dims)
-    if grown != [1] or dims[1][1] > 4 or dims[0] != 2 or not isinstance(dims[2], int):
+    if grown != [1] or dims[1].b > 4 or dims[0] != 2 or not isinstance(dims[2], int):
         return
     size = d.chance.choice([1, 2])
     other = d.normal(2, size, dims[2])
     parts = [x, other] if d.chance.random() < 0.6 else [other, x]
-    d.node("Concat", parts, (2, (N, dims[1][1] + size), dims[2]), axis=1)
+    d.node("Concat", parts, (2, dims[1] + size, dims[2]), axis=1)
 
 
 def _both(d: _Draw) -> None:
@@ -220,7 +230,7 @@ def _pad(d: _Draw) -> None:
     if grown:
         axis, (first, last) = grown[0], d.chance.choice([(0, 1), (1, 0), (1, 2)])
         fill = d.hold(np.float32(d.chance.choice([0.0, 0.5])))
-        wide = (*dims[:axis], (N, dims[axis][1] + first + last), *dims[axis + 1 :])
+        wide = (*dims[:axis], dims[axis] + first + last, *dims[axis + 1 :])
         d.node("Pad", [x, d.hold(np.array([first, last])), fill, d.hold(np.array([axis]))], wide)
 
 
@@ -228,25 +238,68 @@ def _conv(d: _Draw) -> None:
     x, dims = d.pick(3)
     if d.grown(dims) != [2]:
         return
-    size, dilation = d.chance.randint(1, 3), d.chance.randint(1, 2)
+    size, dilation, step = d.chance.randint(1, 3), d.chance.randint(1, 2), d.chance.choice([1, 1, 2, 3])
     first, last = d.chance.randint(0, 1), d.chance.randint(0, 2)
     reach = dilation * (size - 1)
+    length = (dims[2] + first + last - reach - 1) // step + 1
     if d.chance.random() < 0.5:
-        more = first + last - reach
-        if first > reach or dims[2][1] + more < -2:
-            return
-        d.node("Conv", [x, d.normal(4, dims[1], size)], (dims[0], 4, (N, dims[2][1] + more)), dilations=[dilation],
-               pads=[first, last])  # fmt: skip
-    elif reach >= first:
-        y = d.node("ConvTranspose", [x, d.normal(dims[1], 4, size)], (dims[0], 4, (N, 0)), dilations=[dilation],
-                   pads=[first, 0])  # fmt: skip
-        d.values[y] = (dims[0], 4, (N, dims[2][1] + reach - first))
+        if length.at(SMALLEST) >= 1:
+            d.node("Conv", [x, d.normal(4, dims[1], size)], (dims[0], 4, length), dilations=[dilation],
+                   pads=[first, last], strides=[step])  # fmt: skip
+    elif reach + 1 - step >= first:
+        d.node("ConvTranspose", [x, d.normal(dims[1], 4, size)],
+               (dims[0], 4, dims[2] * step + reach + 1 - step - first), dilations=[dilation], pads=[first, 0],
+               strides=[step])  # fmt: skip
+
+
+def _pool(d: _Draw) -> None:
+    x, dims = d.pick(3)
+    if d.grown(dims) != [2]:
+        return
+    size, step = d.chance.randint(2, 3), d.chance.choice([1, 2, 3])
+    first, last = d.chance.randint(0, 1), d.chance.randint(0, 1)
+    ceil = step <= size - last and d.chance.random() < 0.3
+    length = (dims[2] + first + last - size + (step - 1 if ceil else 0)) // step + 1
+    if length.at(SMALLEST) < 1 or isinstance(dims[1], Length):
+        return
+    how = {"kernel_shape": [size], "strides": [step], "pads": [first, last], "ceil_mode": int(ceil)}
+    if d.chance.random() < 0.5:
+        d.node("MaxPool", [x], (*dims[:2], length), **how)
+    else:
+        d.node(
+            "AveragePool",
+            [x],
+            (*dims[:2], length),
+            count_include_pad=int(not ceil and d.chance.random() < 0.5),
+            **how,
+        )
+
+
+def _norm(d: _Draw) -> None:
+    x, dims = d.pick(3)
+    if isinstance(dims[1], int):
+        ones, some = d.hold(np.ones(dims[1], np.float32)), d.normal(dims[1])
+        d.node("InstanceNormalization", [x, ones, some], dims)
+
+
+def _scaled(d: _Draw) -> None:
+    x, dims = d.pick(3)
+    if d.grown(dims) != [2] or dims[2].b > 8:
+        return
+    by = d.chance.choice([2, 2, 3, 0.5])
+    length = dims[2] * int(by) if by > 1 else dims[2] // 2
+    if length.at(SMALLEST) < 2:
+        return
+    how = {"mode": d.chance.choice(["nearest", "linear"]),
+           "coordinate_transformation_mode": d.chance.choice(["half_pixel", "asymmetric", "pytorch_half_pixel"]),
+           "nearest_mode": d.chance.choice(["floor", "round_prefer_floor", "ceil"])}  # fmt: skip
+    d.node("Resize", [x, "", d.hold(np.array([1, 1, by], np.float32))], (*dims[:2], length), **how)
 
 
 STEPS: list[Callable[[_Draw], None]] = [
     _unary, _unary, _log, _binary, _row, _where, _matmul, _attend, _softmax, _reduce, _reduce, _arg, _cumsum, _slice,
     _pick, _look, _concat, _both, _turn, _turn, _view, _pad, _conv,
-    _conv,
+    _conv, _conv, _pool, _norm, _scaled,
 ]  # fmt: skip
 
 

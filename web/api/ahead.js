@@ -3,7 +3,7 @@
 // The numbers are Python's: they come with a plan that has room (py/nnjit/runtime/ahead.py).
 import { asFailure } from './errors.js';
 import { log } from './env.js';
-import { shapesAt } from './room.js';
+import { numbersIn, shapesAt } from './room.js';
 
 /**
  * @typedef {import('./plans.js').Plans} Plans
@@ -13,7 +13,7 @@ import { shapesAt } from './room.js';
  * @typedef {{rises: number, recent: number, margin: number, share: number, again: number}} AheadPolicy rises: so many steps of the same size
  *   among the last `recent` lengths are a stream; margin: its next plan is begun when what is left of the capacity lasts so many times as
  *   long as making this plan took, or less than 1 - share of the capacity is left; again: runs of one shape in a row
- * @typedef {{lengths: number[], runs: number, shape: string, next: boolean, own: Set<string>}} Seen next: the next capacity was asked
+ * @typedef {{lengths: number[][], runs: number, shape: string, next: boolean, own: Set<string>}} Seen next: the next capacity was asked
  *   for; own: the shapes that were
  */
 
@@ -52,15 +52,19 @@ export class Ahead {
       this.#make({ shapes: request.shapes, values: new Map(), exact: true });
       return;
     }
-    const n = lengthOf(room, request);
-    const step = stepTo(n, seen.lengths, policy.rises);
+    const n = numbersIn(room, plan.request.shapes, request.shapes);
+    if (!n) return;
+    // what rises; the other lengths stay as they are now
+    const steps = n.map((now, i) => stepTo(now, seen.lengths.map((before) => before[i]), policy.rises));
+    const rising = steps.findIndex(Boolean);
     seen.lengths = [...seen.lengths, n].slice(-policy.recent);
-    if (!step || seen.next || this.#plans.preparing) return;
+    if (rising < 0 || seen.next || this.#plans.preparing) return;
+    const [now, step, { most }] = [n[rising], steps[rising], room.lengths[rising]];
     const { bind = 0, compile = 0 } = plan.seconds;
     const made = 1000 * (bind + compile) + (plan.load ? plan.load.compileMs + plan.load.initMs : 0);
-    if (n < policy.share * room.most && ((room.most - n) / step) * ms > policy.margin * made) return;
+    if (now < policy.share * most && ((most - now) / step) * ms > policy.margin * made) return;
     seen.next = true;
-    this.#make({ shapes: shapesAt(room, plan.request.shapes, room.most + step), values: new Map() });
+    this.#make({ shapes: shapesAt(room, plan.request.shapes, n.map((d, i) => (i === rising ? most + step : d))), values: new Map() });
   }
 
   /** @param {Request} request */
@@ -69,12 +73,6 @@ export class Ahead {
     const made = plans.stage(request).then(() => (plans.pins ? undefined : this.#queue(() => plans.settle())));
     made.catch((error) => log('info', `nothing was made ahead: ${asFailure(error).message}`)); // released meanwhile
   }
-}
-
-/** @param {Room} room @param {Request} request that its plan has served */
-function lengthOf({ inputs }, { shapes }) {
-  const [[name, [[axis, offset]]]] = Object.entries(inputs);
-  return shapes[name][axis] - offset;
 }
 
 /**

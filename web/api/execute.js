@@ -2,7 +2,7 @@
 // the GPU, or as parts of what a plan with room has place for; outputs come back likewise.
 import { failure } from './errors.js';
 import { READ } from './feeds.js';
-import { lengthIn, outputDims } from './room.js';
+import { numbersIn, outputDims } from './room.js';
 import { requestOf } from './shelf.js';
 import { Tensor, from } from './tensor.js';
 import { TYPES, viewAs } from './types.js';
@@ -71,7 +71,7 @@ export async function execute(client, plan, feeds, wanted, how) {
  * @param {How} how @returns {Output[]}
  */
 function outputsOf(plan, feeds, wanted, { names, location, steady, keeping }) {
-  const n = lengthOf(plan, feeds);
+  const n = numbersOf(plan, feeds);
   const kept = steady ? keeping.wanted(plan, feeds, (name) => location(name) === 'cpu-pinned') : undefined;
   return [...wanted].filter(([name]) => !(name in plan.constants)).map(([name, tensor]) => {
     // A plan's outputs stand in the model's order; what the engine calls them is the compiler's business.
@@ -95,20 +95,23 @@ function ways(outputs, onGpu, steady) {
  * @param {Map<string, Uint8Array>} [there] feeds that lie in their places
  */
 export function toFeeds(plan, feeds, onGpu = false, there = new Map()) {
-  const n = lengthOf(plan, feeds);
-  return (plan.facts?.inputs ?? []).map((ref) =>
-    ref.name === plan.room?.length ? BigInt64Array.of(BigInt(n)) : (there.get(ref.name) ?? toFeed(ref, feeds.get(ref.name), onGpu)));
+  const n = numbersOf(plan, feeds);
+  const lengths = new Map(plan.room?.lengths.map(({ name }, i) => [name, n[i]]));
+  return (plan.facts?.inputs ?? []).map((ref) => {
+    const length = lengths.get(ref.name);
+    return length === undefined ? (there.get(ref.name) ?? toFeed(ref, feeds.get(ref.name), onGpu)) : BigInt64Array.of(BigInt(length));
+  });
 }
 
-/** Which of the lengths that a plan has room for these feeds are; 0 where it has none. @param {Prepared} plan @param {Map<string, Feed>} feeds */
-function lengthOf({ room, request, key }, feeds) {
-  if (!room) return 0;
-  const n = lengthIn(room, request.shapes, requestOf(feeds).shapes);
+/** Which of the lengths that a plan has room for these feeds are; none where it has none. @param {Prepared} plan @param {Map<string, Feed>} feeds */
+function numbersOf({ room, request, key }, feeds) {
+  if (!room) return [];
+  const n = numbersIn(room, request.shapes, requestOf(feeds).shapes);
   if (n === null) throw failure('BAD_PLAN', `Plan "${key}" has no room for these feeds`, { plan: key });
   return n;
 }
 
-/** An output as a run of length n gives it. @param {Prepared} plan @param {string} name @param {ValueRef} ref @param {number} n @returns {ValueRef} */
+/** An output as a run of length n gives it. @param {Prepared} plan @param {string} name @param {ValueRef} ref @param {number[]} n @returns {ValueRef} */
 function cutTo({ room }, name, ref, n) {
   if (ref.host || !room?.outputs[name]?.length) return ref;
   return { ...ref, dims: outputDims(room, name, ref.dims, n) };

@@ -26,7 +26,7 @@ export function generateFeeds(declared, refs) {
  * @param {readonly import('./feeds.js').Declared[]} declared @param {import('./shelf.js').Prepared} plan one that has steps
  */
 export function feedsFor(declared, { facts, room, request: { shapes } }) {
-  const refs = facts?.inputs.filter(({ name }) => name !== room?.length) ?? [];
+  const refs = facts?.inputs.filter(({ name }) => !room?.lengths.some((length) => length.name === name)) ?? [];
   return generateFeeds(declared, refs.map((ref) => (ref.host || !room?.inputs[ref.name] ? ref : { ...ref, dims: shapes[ref.name] })));
 }
 

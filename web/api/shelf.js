@@ -1,6 +1,6 @@
 // The plans that a session holds, least recently used first. Takes requests: shapes of tensors, and values where they
 // decide shapes; gives the plan that was made for exactly that, or one with room for it.
-import { lengthIn } from './room.js';
+import { numbersIn } from './room.js';
 import { Tensor } from './tensor.js';
 
 /**
@@ -61,7 +61,7 @@ export class Shelf {
     if (request.exact || this.#plans.has(own)) return own;
     let [best, least] = [own, Infinity];
     for (const [place, { room, request: made }] of this.#plans) {
-      if (room && room.most < least && this.#serves(room, made, request)) [best, least] = [place, room.most];
+      if (room && room.work < least && this.#serves(room, made, request)) [best, least] = [place, room.work];
     }
     return best;
   }
@@ -69,7 +69,7 @@ export class Shelf {
   /** @param {Room} room @param {Request} made what the plan was made for @param {Request} request */
   #serves(room, made, request) {
     if (Object.keys(made.shapes).length !== Object.keys(request.shapes).length) return false;
-    return lengthIn(room, made.shapes, request.shapes) !== null && this.#valuesOf(made) === this.#valuesOf(request);
+    return numbersIn(room, made.shapes, request.shapes) !== null && this.#valuesOf(made) === this.#valuesOf(request);
   }
 
   /** @param {Request} request @param {Prepared} plan @param {boolean} [beside] the one used last stays that */

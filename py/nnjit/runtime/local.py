@@ -107,6 +107,7 @@ class LocalSession:
         key = made.text()
         self.load(compile_plan(made.graph, self.target, self.memory_map, key=key, forms=self.forms))
         self._made.append((made, key))
+        self.rooms.saw(shapes, "", made)
         return made, key
 
     def placement(self) -> list[dict[str, Any]]:

@@ -142,7 +142,7 @@ class CompilerSession:
         """A plan that serves these shapes and others, if they moved against earlier ones; NoRoom says why not."""
         fixed = plan_key({}, used)
         known = [(p, p.room) for p in self.plans.values() if p.room and p.key.endswith(f"|{fixed}")]
-        found = [(room.capacity, p) for p, room in known if room.n_of(shapes) is not None]
+        found = [(room.work.full(room.capacity), p) for p, room in known if room.n_of(shapes) is not None]
         if found:
             return min(found, key=lambda pair: pair[0])[1]
         started = time.perf_counter()
@@ -163,6 +163,7 @@ class CompilerSession:
             raise self.rooms.refuse(shapes, fixed, prepared.reason)
         prepared.seconds = {"bind": bound - started, "compile": time.perf_counter() - bound}
         prepared.room = room
+        self.rooms.saw(shapes, fixed, room)
         return prepared
 
     def _bind(

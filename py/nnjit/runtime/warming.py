@@ -17,6 +17,7 @@ from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.frontend import BytesSource, load
 from nnjit.graph.model import Model
 from nnjit.graph.room import make_room
+from nnjit.graph.room.lengths import Length
 from nnjit.runtime.compile import compile_plan
 from nnjit.runtime.gpu_compile import compile_gpu
 from nnjit.runtime.gpu_memory import GpuMemory
@@ -40,7 +41,9 @@ def parts() -> Iterator[None]:
         yield
         for target in (Target(threads=2, shared=True), WgslTarget(features=frozenset({"subgroups"}))):
             yield from _compiled(model, target)
-    make_room(_words(), {"words": SHAPES["words"]}, {"words": {1: 0}}, 32)  # what a second length comes to
+    make_room(
+        _words(), {"words": SHAPES["words"]}, {"words": {1: Length.of()}}, [32]
+    )  # what a second length comes to
     yield
 
 

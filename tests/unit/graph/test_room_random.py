@@ -32,16 +32,16 @@ def fault(seed: int, capacity: int = 24) -> str:
     both: tuple[list[Any] | None, ...] = ([], None)
     for passes in both:
         try:
-            room = make_room(model, here, growing, capacity, passes=passes)
+            room = make_room(model, here, growing, [capacity], passes=passes)
         except NoRoom as refusal:
             return f"refused: {refusal}"
         run = WholeGraph(room.graph)
-        for n in sorted({room.least, room.least + 1, AT, room.most}):
+        for n in sorted({room.least[0], room.least[0] + 1, AT, room.most[0]}):
             feeds = drawn.feeds(n)
             want = WholeGraph(model.bind(shapes=shapes_of(feeds), passes=passes)).run(feeds)
-            found = run.run(room.pad(feeds, n))
+            found = run.run(room.pad(feeds, (n,)))
             for name, value in want.items():
-                cut = room.cut(name, found[name], n)
+                cut = room.cut(name, found[name], (n,))
                 if cut.shape != value.shape or not np.allclose(
                     cut, value, rtol=2e-3, atol=1e-4, equal_nan=True
                 ):

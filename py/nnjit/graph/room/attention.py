@@ -6,7 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..ir import Node, Value
-from .extent import Axes, Extent, Growth, Length, NoRoom
+from .extent import Axes, Extent, Growth
+from .lengths import Length, NoRoom
 from .maker import Inputs, Maker, rule
 from .moves import joined
 from .sums import only, unknown
@@ -27,19 +28,19 @@ def attention(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
         q, k, v = _heads(w, q, heads), _heads(w, k, groups), _heads(w, v, groups)
     if any(axis not in (0, 2) for x in (q, k, v) for axis in x.axes):
         raise NoRoom("its heads grow")
-    before = Length(0, 0)
+    before = Length(0)
     if past_k is not None and past_v is not None:
         before = past_k.dim(2)
         k, v = (joined(w, [old, new], 2) for old, new in ((past_k, k), (past_v, v)))
     rows, keys = q.dim(2), k.dim(2)
     causal = bool(attrs.get("is_causal", 0))
     bias = _bias(w, mask, q.dtype)
-    if mask is not None and any(have not in (want, Length(0, 1)) for have, want in
+    if mask is not None and any(have not in (want, Length(1)) for have, want in
                                 zip(mask.dims()[::-1], (keys, rows), strict=False)):  # fmt: skip
         raise NoRoom("its mask is of another length")
-    if keys.a:
+    if keys.terms:
         v, k = w.clean(v, 2, 0.0), w.clean(k, 2, 0.0)
-        if causal and (before.a or before.b):
+        if causal and before != Length(0):
             attrs.pop("is_causal")
             bias = _add(w, bias, _causal(w, rows, keys, before, q.dtype))
         elif not (causal and rows == keys):  # there no row that counts sees a key that does not
@@ -48,7 +49,7 @@ def attention(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
             hidden = w.b("Where", [inside, zero, w.b.const(_MINUS, q.dtype)])
             hidden = w.b.reshape(hidden, (1, 1, 1, w.cap(keys)))
             bias = _add(w, bias, Extent(hidden, {3: Growth(keys, _MINUS)}))
-    elif rows.a and causal and (before.a or before.b):
+    elif rows.terms and causal and before != Length(0):
         attrs.pop("is_causal")
         bias = _add(w, bias, _causal(w, rows, keys, before, q.dtype))
     given = [w.data(x) for x in (q, k, v)]
@@ -88,7 +89,7 @@ def _causal(w: Maker, rows: Length, keys: Length, before: Length, dtype: str) ->
     last = w.b("Add", [w.places(w.cap(rows), 4, 2), w.number(before, "i32")])
     seen = w.b("LessOrEqual", [w.places(w.cap(keys), 4, 3), last])
     value = w.b("Where", [seen, w.b.const(0, dtype), w.b.const(_MINUS, dtype)])
-    return Extent(value, {i: Growth(d) for i, d in ((2, rows), (3, keys)) if d.a})
+    return Extent(value, {i: Growth(d) for i, d in ((2, rows), (3, keys)) if d.terms})
 
 
 def _add(w: Maker, a: Extent | None, b: Extent) -> Extent:

@@ -11,7 +11,8 @@ from ..dtypes import FLOATS, FROM_ONNX, INTS, NUMPY
 from ..fold import EVALUATORS, evaluate
 from ..ir import Const, Node, Value
 from ..shapes import infer_node
-from .extent import Axes, Extent, Growth, Length, NoRoom, Rest
+from .extent import Axes, Extent, Growth, Rest
+from .lengths import Length, NoRoom
 from .maker import Inputs, Maker, rule
 
 UNARY = (
@@ -107,10 +108,10 @@ def broadcast(w: Maker, given: Sequence[Extent], keep: int = 0) -> dict[int, Len
     found: dict[int, Length] = {}
     for axis in range(rank - keep):
         dims = {x.dim(axis - rank + x.rank) for x in given if axis - rank + x.rank >= 0}
-        growing = [d for d in dims if d.a]
+        growing = [d for d in dims if d.terms]
         if not growing:
             continue
-        others = dims - {growing[0], Length(0, 1)}
+        others = dims - {growing[0], Length(1)}
         if others:
             raise NoRoom(f"its operands are {growing[0]} and {others.pop()} long in one axis")
         found[axis] = growing[0]

@@ -1,12 +1,12 @@
 """Operators of other domains in a graph with room: an expansion is written for exact shapes, so it is made for some.
 
-`expanded(walk, node, inputs)` gives nodes whose constants are the same in all, or a * n + b throughout, or arrays of
+`expanded(walk, node, inputs)` gives nodes whose constants are the same in all, or lengths throughout, or arrays of
 which the shorter are the beginning of the longer; and which value stands for which output. NoRoom for others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from ..dtypes import NUMPY
 from ..extensions import expansion
 from ..ir import Const, Node, Value
 from ..shapes import infer_node
-from .extent import Axes, Extent, Growth, Length, NoRoom, Symbol
+from .extent import Axes, Extent, Growth, Symbol
+from .lengths import Length, NoRoom, Var, free
 
 if TYPE_CHECKING:
     from .maker import Inputs, Maker
@@ -25,13 +26,16 @@ BEYOND = 64
 """Offsets of lengths that an array made for more than the capacity is long enough for."""
 
 
-class Probe:
-    """The expansion of a node for one n."""
+Numbers = Mapping[Var, int]
 
-    def __init__(self, walk: Maker, node: Node, inputs: Inputs, n: int) -> None:
+
+class Probe:
+    """The expansion of a node for one n: what it makes each number of."""
+
+    def __init__(self, walk: Maker, node: Node, inputs: Inputs, n: Numbers) -> None:
         from ..extensions.body import Body  # for the few models that have such nodes
 
-        self.n, self._serial = n, 0
+        self._serial = 0
         self.inputs = [None if x is None else _input(x, n, str(i)) for i, x in enumerate(inputs)]
         outputs = [Value(v.name, v.dtype) for v in node.outputs]
         here = Node(node.op, self.inputs, outputs, dict(node.attrs), name=node.name, domain=node.domain,
@@ -68,13 +72,14 @@ class Probe:
         return self.places.get(id(value), "constant" if value.const is not None else "else")
 
 
-def _input(x: Extent, n: int, name: str) -> Value:
+def _input(x: Extent, n: Numbers, name: str) -> Value:
     if x.symbol is not None:
-        return Value.constant(name, x.symbol.at(n).astype(NUMPY[x.symbol.dtype]), x.symbol.dtype)
+        numbers = x.symbol.array(lambda d: d.under(free(n)))
+        return Value.constant(name, numbers.astype(NUMPY[x.symbol.dtype]), x.symbol.dtype)
     value = x.tensor
     if not x.axes:
         return Value(name, value.dtype, value.shape, value.const)
-    return Value(name, value.dtype, tuple(d.at(n) for d in x.dims()))
+    return Value(name, value.dtype, tuple(d.under(free(n)) for d in x.dims()))
 
 
 def expanded(walk: Maker, node: Node, inputs: Inputs) -> list[Node] | None:
@@ -82,12 +87,18 @@ def expanded(walk: Maker, node: Node, inputs: Inputs) -> list[Node] | None:
     if expansion(node.domain, node.op) is None:
         return None
     if not any(x is not None and (x.axes or x.symbol is not None) for x in inputs):
-        return _made(walk, node, inputs, [walk.wanted])
-    # three that no fixed dim is near, and what is wanted, which one may be longer than; then the least that does alike
-    first, wanted = walk.capacity + BEYOND, walk.wanted
-    for low in sorted({walk.least, min(walk.least + 1, wanted), wanted}):
+        return _made(walk, node, inputs, [{}])
+    names = sorted({v for x in inputs if x is not None for v in _vars(x)})
+    # some that no fixed dim is near, each number larger once and all of them in the end; what is wanted, which one
+    # may be longer than; then the least that does alike
+    first = {v: walk.places_of(v) + BEYOND for v in names}
+    far = [first, *({**first, v: first[v] + 1} for v in names), {v: d + 7 for v, d in first.items()}]
+    least, wanted = tuple(walk.least), walk.wanted
+    more = tuple(min(low + 1, n) for low, n in zip(least, wanted, strict=True))
+    for low in sorted({least, more, wanted}):
         try:
-            found = _made(walk, node, inputs, [first, first + 1, first + 7, wanted, low])
+            near = [{v: v.at(n) for v in names} for n in (wanted, low)]
+            found = _made(walk, node, inputs, [*far, *near])
         except NoRoom:
             if low == wanted:
                 raise
@@ -97,7 +108,12 @@ def expanded(walk: Maker, node: Node, inputs: Inputs) -> list[Node] | None:
     raise NoRoom(f"it is given for {walk.least} and more")
 
 
-def _made(walk: Maker, node: Node, inputs: Inputs, lengths: Sequence[int]) -> list[Node] | None:
+def _vars(x: Extent) -> list[Var]:
+    lengths = x.symbol.flat() if x.symbol is not None else [g.length for g in x.axes.values()]
+    return [v for length in lengths for v, _ in length.terms]
+
+
+def _made(walk: Maker, node: Node, inputs: Inputs, lengths: Sequence[Numbers]) -> list[Node] | None:
     try:
         probes = [Probe(walk, node, inputs, n) for n in lengths]
     except NnjitError as error:
@@ -145,7 +161,7 @@ def _text(attrs: dict[str, Any]) -> str:
     return repr(sorted((name, str(value)) for name, value in attrs.items()))
 
 
-def _constant(walk: Maker, lengths: Sequence[int], consts: Sequence[Const]) -> Value:
+def _constant(walk: Maker, lengths: Sequence[Numbers], consts: Sequence[Const]) -> Value:
     """A value of the old graph for a constant of the probes, and what is known of it."""
     first = consts[0]
     if all(c is first or _same(c, first) for c in consts[1:]):
@@ -168,25 +184,35 @@ def _same(a: Const, b: Const) -> bool:
     )
 
 
-def _affine(known: Sequence[tuple[int, Any]], dtype: str) -> Symbol:
-    (n, first), (_, second) = ((n, a.astype(np.int64)) for n, a in known[:2])
-    factor = second - first
-    found = Symbol(factor, first - factor * n, dtype)
-    if any(not np.array_equal(found.at(at), a) for at, a in known):
-        raise NoRoom("a constant of its definition is not of the form a * n + b")
-    return found
+def _length(known: Sequence[tuple[Numbers, int]]) -> Length | None:
+    """The sum of lengths that has these values; the first probe, and those that have one number larger, tell."""
+    (n, first), found = known[0], Length(int(known[0][1]))
+    for at, v in enumerate(n):
+        factor = int(known[1 + at][1]) - int(first)
+        found = found + Length(-factor * n[v], ((v, factor),) if factor else ())
+    return found if all(found.under(free(m)) == d for m, d in known) else None
 
 
-def _prefix(walk: Maker, known: Sequence[tuple[int, Any]], dtype: str) -> Extent:
+def _affine(known: Sequence[tuple[Numbers, Any]], dtype: str) -> Symbol:
+    shape = known[0][1].shape
+    found: list[Length] = []
+    for at in np.ndindex(shape):
+        length = _length([(n, a[at]) for n, a in known])
+        if length is None:
+            raise NoRoom("a constant of its definition is no length")
+        found.append(length)
+    return Symbol.listed(found, shape, dtype)
+
+
+def _prefix(walk: Maker, known: Sequence[tuple[Numbers, Any]], dtype: str) -> Extent:
     """An array that only becomes longer with n."""
     axes: Axes = {}
-    (n, first), (_, second), (_, long) = known[:3]
-    for axis, (one, other) in enumerate(zip(first.shape, second.shape, strict=True)):
-        a = other - one
-        length = Length(a, one - a * n)
-        if any(length.at(m) != array.shape[axis] for m, array in known) or a < 0:
-            raise NoRoom("a constant of its definition is not a * n + b long")
-        if a:
+    long = known[len(known[0][0]) + 1][1]
+    for axis in range(long.ndim):
+        length = _length([(n, array.shape[axis]) for n, array in known])
+        if length is None:
+            raise NoRoom("a constant of its definition is not as long as a length")
+        if length.terms:
             axes[axis] = Growth(length)
     for _, shorter in known:
         if not np.array_equal(shorter, long[tuple(slice(d) for d in shorter.shape)]):

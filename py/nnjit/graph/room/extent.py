@@ -1,12 +1,12 @@
-"""What a plan with room knows of a value: which axes grow with the length n, and what lies beyond them.
+"""What a plan with room knows of a value: which axes grow with the lengths of a request, and what lies beyond them.
 
-`Length` is a * n + b; `Growth` a growing axis; `Symbol` small integers that are each a * n + b; `Extent` the value of
-the graph at capacity together with these.
+`Growth` is a growing axis; `Symbol` small integers that are lengths each; `Extent` the value of the graph at capacity
+together with these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -15,34 +15,12 @@ import numpy as np
 
 from ..dtypes import Array
 from ..ir import Value
+from .lengths import Length, NoRoom, Var
 
+SYMBOLIC = 256
+"""Elements of a constant that is taken for one side of arithmetic on lengths."""
 Rest = float | None
 """The number that fills what lies beyond; None: anything, NaN included."""
-
-
-class NoRoom(Exception):
-    """This graph can't be made to serve shorter inputs; the text says which node, and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Length:
-    """a * n + b. A fixed dim has a = 0."""
-
-    a: int
-    b: int
-
-    def at(self, n: int) -> int:
-        return self.a * n + self.b
-
-    def __add__(self, other: Length) -> Length:
-        return Length(self.a + other.a, self.b + other.b)
-
-    def __sub__(self, other: Length) -> Length:
-        return Length(self.a - other.a, self.b - other.b)
-
-    def __str__(self) -> str:
-        times = {0: "", 1: "n"}.get(self.a, f"{self.a}n")
-        return f"{times}{self.b:+d}" if times and self.b else times or str(self.b)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,28 +34,51 @@ class Growth:
 
 @dataclass(frozen=True, slots=True)
 class Symbol:
-    """Numbers factor * n + offset, elementwise; both int64 and of one shape. dtype: the value's own."""
+    """An array (of objects) whose elements are Lengths. dtype: the value's own."""
 
-    factor: Array
-    offset: Array
+    lengths: Array
     dtype: str = "i64"
 
     @staticmethod
-    def of(array: Array, dtype: str) -> Symbol:
-        """Numbers that don't depend on n."""
-        offset = np.asarray(array).astype(np.int64)
-        return Symbol(np.zeros_like(offset), offset, dtype)
+    def of(array: Any, dtype: str) -> Symbol:
+        """Numbers that don't depend on a request."""
+        numbers = np.asarray(array).astype(np.int64)
+        return Symbol.listed([Length(int(i)) for i in numbers.ravel()], numbers.shape, dtype)
+
+    @staticmethod
+    def listed(lengths: Sequence[Length], shape: Sequence[int], dtype: str = "i64") -> Symbol:
+        array: Array = np.empty(len(lengths), object)
+        for i, length in enumerate(lengths):
+            array[i] = length
+        return Symbol(array.reshape(tuple(shape)), dtype)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(int(d) for d in self.lengths.shape)
 
     @property
     def fixed(self) -> bool:
-        return not np.any(self.factor)
+        return not any(length.terms for length in self.lengths.flat)
 
-    def at(self, n: int) -> Array:
-        return np.asarray(self.factor * n + self.offset)
+    def array(self, value: Callable[[Length], int]) -> Array:
+        """A number for each."""
+        numbers = [value(length) for length in self.lengths.flat]
+        return np.array(numbers, np.int64).reshape(self.shape)
 
-    def lengths(self) -> list[Length]:
+    @property
+    def offset(self) -> Array:
+        """What they are but for what depends on a request."""
+        return self.array(lambda length: length.b)
+
+    def vars(self) -> list[Var]:
+        return sorted({v for length in self.lengths.flat for v, _ in length.terms})
+
+    def factor(self, var: Var) -> Array:
+        return self.array(lambda length: length.factor(var))
+
+    def flat(self) -> list[Length]:
         """Its elements in order."""
-        return [Length(int(a), int(b)) for a, b in zip(self.factor.ravel(), self.offset.ravel(), strict=True)]
+        return list(self.lengths.flat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +89,16 @@ class Work:
 
     def add(self, each: float, dims: Sequence[Length]) -> None:
         """Something `each` for every place of a tensor of these dims."""
-        growing = tuple(sorted((d for d in dims if d.a), key=lambda d: (d.a, d.b)))
-        self.terms[growing] = self.terms.get(growing, 0.0) + each * prod(d.b for d in dims if not d.a)
+        growing = tuple(sorted((d for d in dims if d.terms), key=str))
+        self.terms[growing] = self.terms.get(growing, 0.0) + each * prod(d.b for d in dims if not d.terms)
 
-    def exact(self, n: int) -> float:
-        """Of the exact graph for n."""
+    def exact(self, n: Sequence[int]) -> float:
+        """Of the exact graph for a request."""
         return sum(each * prod(d.at(n) for d in dims) for dims, each in self.terms.items())
 
-    def full(self, capacity: int) -> float:
+    def full(self, capacity: Sequence[int]) -> float:
         """Of a graph of this capacity."""
-        return sum(each * prod(d.a * capacity for d in dims) for dims, each in self.terms.items())
+        return sum(each * prod(d.cap(capacity) for d in dims) for dims, each in self.terms.items())
 
 
 Axes = dict[int, Growth]
@@ -121,7 +122,7 @@ class Extent:
         """Dims at capacity."""
         if self.value is None:
             assert self.symbol is not None
-            return tuple(int(d) for d in self.symbol.factor.shape)
+            return self.symbol.shape
         if self.value.shape is None:
             raise NoRoom(f"the shape of {self.value.name!r} is known at run time only")
         return self.value.shape
@@ -136,7 +137,7 @@ class Extent:
 
     def dim(self, axis: int) -> Length:
         growth = self.axes.get(axis)
-        return growth.length if growth else Length(0, self.shape[axis])
+        return growth.length if growth else Length(self.shape[axis])
 
     def dims(self) -> list[Length]:
         return [self.dim(axis) for axis in range(self.rank)]

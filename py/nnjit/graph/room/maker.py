@@ -2,6 +2,7 @@
 
 `Maker(graph, capacity, wanted)`: `b` makes nodes, `copy` and `again` take over one of the old graph, `clean` fills what
 lies beyond n, `number` and `numbers` compute lengths from n; `growth`, `negative` and `at_least` keep the range of n.
+n stands for all the numbers of a request.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from ..fold import fold_node
 from ..ir import Const, Graph, Node, Value
 from ..passes.rewrite import Builder
 from ..shapes import infer_node
-from .extent import Axes, Extent, Growth, Length, NoRoom, Symbol
+from .extent import Axes, Extent, Growth, Symbol
+from .lengths import Length, NoRoom, Var
+from .symbols import span
 
 Inputs: TypeAlias = "list[Extent | None]"
 Rule: TypeAlias = "Callable[[Maker, Node, Inputs], list[Extent]]"
@@ -37,18 +40,20 @@ def rule(*ops: str) -> Callable[[Rule], Rule]:
 
 
 class Maker:
-    """See the module. A growing axis of a * n + b elements has a * capacity of them, whatever b: lengths that differ by
-    a token share one shape.
+    """See the module. A growing axis has as many places as its length has at capacity, whatever is added to it: lengths
+    that differ by a token share one shape.
     least, most: the n that the graph serves; a rule narrows them where a node does the same only there, on the side
     where `wanted` lies."""
 
-    def __init__(self, graph: Graph, capacity: int, wanted: int) -> None:
-        self.old, self.capacity, self.wanted = graph, capacity, wanted
-        self.least, self.most = 1, capacity
+    def __init__(self, graph: Graph, capacity: Sequence[int], wanted: Sequence[int]) -> None:
+        self.old, self.capacity, self.wanted = graph, tuple(capacity), tuple(wanted)
+        self.least, self.most = [1] * len(capacity), list(capacity)
         self.graph = Graph(graph.name, opset=graph.opset, output_names=graph.output_names)
         self.graph._serial = graph._serial
         self.known: dict[Value, Extent] = {}
-        self.length = Value(graph.fresh(LENGTH), "i64", ())
+        self.lengths = [Value(graph.fresh(LENGTH), "i64", ()) for _ in capacity]
+        self.caps: dict[Var, int] = {}
+        """Places of an axis that is as long as a quotient."""
         self.b = Builder(self.graph, Node("Identity", [], [Value("room")], name="room"))
         self.begins: dict[Value, Value] = {}
         """The result of appending -> what it begins with, of the same shape at capacity."""
@@ -123,35 +128,59 @@ class Maker:
 
     def growth(self, length: Length, rest: float | None = None) -> Growth:
         """A growing axis; n is kept where it has elements and fits."""
-        if length.a < 1:
+        if not length.terms or any(c < 1 for _, c in length.terms):
             raise NoRoom(f"an axis is {length} long")
-        self.least = max(self.least, -(-(1 - length.b) // length.a))
-        self.most = min(self.most, (self.cap(length) - length.b) // length.a)
+        self.at_least(length, 1)
+        self.at_least(-length, -self.cap(length))
         return Growth(length, rest)
 
     def cap(self, length: Length) -> int:
-        return length.a * self.capacity if length.a else length.b
+        return sum(c * self.places_of(v) for v, c in length.terms) if length.terms else length.b
 
-    def require(self, least: int) -> None:
+    def places_of(self, v: Var, wanted: int = 0) -> int:
+        """Places for a number of a request, or for a quotient: so many as its first axis asks for."""
+        if not v.steps:
+            return self.capacity[v.root]
+        return self.caps.setdefault(v, wanted or v.cap(self.capacity))
+
+    def require(self, least: Sequence[int]) -> None:
         """n is at least so much, or a node would not do the same."""
-        self.least = max(self.least, least)
+        self.least = [max(pair) for pair in zip(self.least, least, strict=True)]
 
     def at_least(self, length: Length, bound: int) -> None:
         """length >= bound for every n from now on."""
-        if length.a > 0:
-            self.require(-(-(bound - length.b) // length.a))
-        elif length.a < 0:
-            self.most = min(self.most, (length.b - bound) // -length.a)
-        elif length.b < bound:
-            raise NoRoom(f"{length.b} is less than {bound}")
+        low, high = span(length, self.least, self.most)
+        if low >= bound:
+            return
+        if high < bound:
+            raise NoRoom(f"{length} is less than {bound}")
+        for v, c in length.terms:  # with the others as small as may be, where what is wanted stays served
+            others = low - min(c * v.at(self.least), c * v.at(self.most))
+            if len(length.terms) == 1 or c * v.at(self.wanted) + others >= bound:
+                self._narrow(v, c, bound - others)
+                return
+        raise NoRoom(f"{length} is less than {bound} for some lengths")
+
+    def _narrow(self, v: Var, c: int, bound: int) -> None:
+        """c * v >= bound."""
+        if c > 0:
+            x = -(-bound // c)
+            for a, r, s in reversed(v.steps):
+                x = -(-(s * x - r) // a)
+            self.least[v.root] = max(self.least[v.root], x)
+        else:
+            x = -bound // -c
+            for a, r, s in reversed(v.steps):
+                x = (s * x + s - 1 - r) // a
+            self.most[v.root] = min(self.most[v.root], x)
 
     def negative(self, length: Length) -> bool:
         """Whether length < 0, for every n from now on."""
-        low, high = length.at(self.least) < 0, length.at(self.capacity) < 0
-        if low == high:
-            return low
+        low, high = span(length, self.least, self.most)
+        if high < 0 or low >= 0:
+            return high < 0
         if length.at(self.wanted) < 0:
-            self.at_least(Length(-length.a, -length.b), 1)
+            self.at_least(-length, 1)
             return True
         self.at_least(length, 0)
         return False
@@ -164,22 +193,39 @@ class Maker:
         return x.value
 
     def numbers(self, s: Symbol) -> Value:
+        offset = s.offset
         if s.fixed:
-            return self.b.const(s.offset, s.dtype)
-        key = ("numbers", s.dtype, s.factor.shape, s.factor.tobytes(), s.offset.tobytes())
+            return self.b.const(offset, s.dtype)
+        key = ("numbers", s.dtype, s.shape, tuple(s.flat()))
         if key not in self._cache:
-            value = self.length
-            if np.any(s.factor != 1) or s.factor.shape:
-                value = self.b("Mul", [value, self.b.const(s.factor)])
-            if np.any(s.offset):
-                value = self.b("Add", [value, self.b.const(s.offset)])
+            value: Value | None = None
+            for v in s.vars():
+                factor, part = s.factor(v), self.now(v)
+                if np.any(factor != 1) or s.shape:
+                    part = self.b("Mul", [part, self.b.const(factor)])
+                value = part if value is None else self.b("Add", [value, part])
+            assert value is not None
+            if np.any(offset):
+                value = self.b("Add", [value, self.b.const(offset)])
             self._cache[key] = value if s.dtype == "i64" else self.cast(value, s.dtype)
         return self._cache[key]
 
+    def now(self, v: Var) -> Value:
+        """i64, a scalar: a number of the request that runs, or the quotient of one."""
+        if not v.steps:
+            return self.lengths[v.root]
+        if v not in self._cache:
+            value, (a, r, s) = self.now(Var(v.root, v.steps[:-1])), v.steps[-1]
+            if a != 1:
+                value = self.b("Mul", [value, self.b.const(np.array(a))])
+            if r:
+                value = self.b("Add", [value, self.b.const(np.array(r))])
+            self._cache[v] = self.b("Div", [value, self.b.const(np.array(s))])
+        return self._cache[v]
+
     def number(self, length: Length, dtype: str = "i64", rank: int = 0) -> Value:
-        """a * n + b as a tensor of one element."""
-        shape = (1,) * rank
-        return self.numbers(Symbol(np.full(shape, length.a), np.full(shape, length.b), dtype))
+        """A length as a tensor of one element."""
+        return self.numbers(Symbol.listed([length], (1,) * rank, dtype))
 
     def cast(self, x: Value, dtype: str) -> Value:
         return x if x.dtype == dtype else self.b("Cast", [x], to=TO_ONNX[dtype])

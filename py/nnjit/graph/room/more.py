@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..ir import Node
-from .extent import Axes, Extent, Growth, Length, NoRoom, Symbol
+from .extent import Axes, Extent, Growth, Symbol
+from .lengths import Length, NoRoom
 from .maker import Inputs, Maker, lowest, rule
 from .moves import from_start, integers, joined
 from .sums import only, unknown
@@ -53,10 +54,9 @@ def gather_nd(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
         for i in axes:
             at = w.clean(at, i, 0.0, force=len(axes) > 1)
         if any(i in x.axes for i in range(count)):
-            dims = [x.dim(i) for i in range(count)]
-            part = [np.array([getattr(d, p) for d in dims], np.int64) for p in "ab"]
+            dims = Symbol.listed([x.dim(i) for i in range(count)], (count,), at.dtype)
             below = w.b("Less", [w.data(at), w.b.const(0, at.dtype)])
-            ends = w.b("Add", [w.data(at), w.numbers(Symbol(part[0], part[1], at.dtype))])
+            ends = w.b("Add", [w.data(at), w.numbers(dims)])
             at = Extent(w.b("Where", [below, ends, w.data(at)]), axes)
     grown = unknown(axes)
     grown.update({i - count + last: g for i, g in x.axes.items() if i >= count})
@@ -95,7 +95,7 @@ def pad(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     left = [0] * (2 * x.rank)
     for i, axis in enumerate(axes):
         first, last = sizes[i], sizes[i + len(axes)]
-        if first.a or last.a:
+        if first.terms or last.terms:
             raise NoRoom("how much it adds depends on n")
         if axis not in x.axes or (first.b == 0 and last.b == 0):
             left[axis], left[axis + x.rank] = first.b, last.b
@@ -128,20 +128,11 @@ def _widened(w: Maker, node: Node, inputs: Inputs, x: Extent, axis: int, first: 
     # what another axis holds beyond n need not be what comes in here
     return Extent(
         x.value,
-        {**unknown(x.axes), axis: w.growth(x.axes[axis].length + Length(0, last), number if last else None)},
+        {**unknown(x.axes), axis: w.growth(x.axes[axis].length + last, number if last else None)},
     )
 
 
-@rule(
-    "MaxPool",
-    "AveragePool",
-    "GlobalAveragePool",
-    "GlobalMaxPool",
-    "DepthToSpace",
-    "SpaceToDepth",
-    "Resize",
-    "LRN",
-)
+@rule("LRN", "GlobalLpPool")
 def batch_only(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     x = only(inputs)[0]
     if set(x.axes) - {0} or any(v is not None and (v.axes or v.symbol is not None) for v in inputs[1:]):
@@ -180,10 +171,10 @@ def einsum(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
         for axis in gone:
             x = w.clean(x, axis, 0.0, force=len(gone) > 1)
         cleaned.append(x)
-    axes: Axes = {i: Growth(lengths[letter]) for i, letter in enumerate(out) if lengths[letter].a}
+    axes: Axes = {i: Growth(lengths[letter]) for i, letter in enumerate(out) if lengths[letter].terms}
     return w.copy(node, cleaned, axes)
 
 
-@rule("LSTM", "GRU", "RNN", "Loop", "Scan", "If", "NonMaxSuppression")
+@rule("Loop", "Scan", "If", "NonMaxSuppression")
 def in_turns(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     raise NoRoom("how often it goes round would depend on n")

@@ -9,7 +9,8 @@ import numpy as np
 from ..dtypes import NUMPY
 from ..fold import EVALUATORS
 from ..ir import Const, Node, Value
-from .extent import Axes, Extent, Growth, Length, NoRoom, Symbol
+from .extent import SYMBOLIC, Axes, Extent, Growth, Symbol
+from .lengths import Length, NoRoom
 from .maker import Inputs, Maker, rule
 from .sums import only, unknown
 from .views import regroup, target
@@ -25,28 +26,23 @@ def shape(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
 @rule("Size")
 def size(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     dims = only(inputs)[0].dims()
-    growing = [d for d in dims if d.a]
-    if len(growing) > 1:
-        raise NoRoom("the number of elements is a product of lengths")
-    others = int(np.prod([d.b for d in dims if not d.a]))
-    first = growing[0] if growing else Length(0, 1)
-    return [w.symbol(Symbol(np.array(first.a * others), np.array(first.b * others)))]
+    return [w.symbol(Symbol.listed([_product(dims)], ()))]
 
 
 def _lengths(w: Maker, dims: Sequence[Length]) -> Extent:
-    return w.symbol(Symbol(np.array([d.a for d in dims], np.int64), np.array([d.b for d in dims], np.int64)))
+    return w.symbol(Symbol.listed(dims, (len(dims),)))
 
 
 def integers(x: Extent | None) -> list[Length]:
     """The numbers of an operand that decides a shape."""
     if x is not None and x.symbol is not None:
-        return x.symbol.lengths()
+        return x.symbol.flat()
     array = None if x is None else x.constant()
     if array is None:
         raise NoRoom("what decides its shape is known at run time only")
     if array.dtype.kind == "f" and not np.all(array == np.rint(array)):
         raise NoRoom("what decides its shape is a fraction")
-    return [Length(0, int(d)) for d in array.reshape(-1)]
+    return [Length(int(d)) for d in array.reshape(-1)]
 
 
 @rule("Transpose")
@@ -72,11 +68,11 @@ def flatten(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
 
 
 def _product(dims: Sequence[Length]) -> Length:
-    found = Length(0, 1)
+    found = Length(1)
     for d in dims:
-        if found.a and d.a:
-            raise NoRoom("two axes that grow become one")
-        found = Length(found.a * d.b + found.b * d.a, found.b * d.b)
+        if found.terms and d.terms:
+            raise NoRoom("a product of lengths")
+        found = found * d.b if found.terms else d * found.b
     return found
 
 
@@ -97,7 +93,7 @@ def unsqueeze(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     new = integers(axes)
     rank = x.rank + len(new)
     at, dims = {d.b % rank for d in new}, iter(x.dims())
-    return [_reshaped(w, node, x, [Length(0, 1) if i in at else next(dims) for i in range(rank)])]
+    return [_reshaped(w, node, x, [Length(1) if i in at else next(dims) for i in range(rank)])]
 
 
 def _reshaped(w: Maker, node: Node, x: Extent, dims: Sequence[Length]) -> Extent:
@@ -111,16 +107,16 @@ def expand(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     x, to = only(inputs, 2)
     dims = integers(to)
     rank = max(x.rank, len(dims))
-    have = [Length(0, 1)] * (rank - x.rank) + x.dims()
-    want = [Length(0, 1)] * (rank - len(dims)) + dims
+    have = [Length(1)] * (rank - x.rank) + x.dims()
+    want = [Length(1)] * (rank - len(dims)) + dims
     found: list[Length] = []
     for a, b in zip(have, want, strict=True):
-        if a != b and Length(0, 1) not in (a, b):
+        if a != b and Length(1) not in (a, b):
             raise NoRoom(f"{a} does not expand to {b} for every n")
-        found.append(b if a == Length(0, 1) else a)
+        found.append(b if a == Length(1) else a)
     axes: Axes = {}
     for axis, length in enumerate(found):
-        if length.a:
+        if length.terms:
             old = x.axes.get(axis - rank + x.rank)
             axes[axis] = Growth(length, old.rest if old else None)
     if found == have and rank == x.rank:
@@ -133,13 +129,13 @@ def tile(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     """An axis of one place may be repeated n times, one that grows only once."""
     x, times = only(inputs, 2)
     dims = [_product(pair) for pair in zip(x.dims(), integers(times), strict=True)]
-    repeats = [w.cap(t) if not g.a else t.b for t, g in zip(integers(times), x.dims(), strict=True)]
+    repeats = [w.cap(t) if not g.terms else t.b for t, g in zip(integers(times), x.dims(), strict=True)]
     axes: Axes = {}
     for axis, (before, after) in enumerate(zip(x.dims(), dims, strict=True)):
-        if before.a and before != after:
+        if before.terms and before != after:
             raise NoRoom("it repeats an axis that grows")
-        if after.a:
-            axes[axis] = Growth(after, x.axes[axis].rest if before.a else None)
+        if after.terms:
+            axes[axis] = Growth(after, x.axes[axis].rest if before.terms else None)
     return [w.checked(Extent(w.b("Tile", [w.data(x), w.b.const(repeats)]), axes))]
 
 
@@ -149,7 +145,7 @@ def constant_of_shape(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     value = w.again(node, [w.b.const([w.cap(d) for d in dims])])[0].tensor
     fill = EVALUATORS["ConstantOfShape"](_one(node), [np.array([1])])
     rest = float(np.asarray(fill).reshape(-1)[0]) if np.asarray(fill).dtype.kind in "fiub" else None
-    return [w.checked(Extent(value, {i: Growth(d, rest) for i, d in enumerate(dims) if d.a}))]
+    return [w.checked(Extent(value, {i: Growth(d, rest) for i, d in enumerate(dims) if d.terms}))]
 
 
 def _one(node: Node) -> Node:
@@ -159,17 +155,16 @@ def _one(node: Node) -> Node:
 @rule("Range")
 def range_(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     ends = [integers(x)[0] for x in inputs]
-    if len(ends) != 3 or ends[2] != Length(0, 1):
+    if len(ends) != 3 or ends[2] != Length(1):
         raise NoRoom("its step is not 1")
     start, length = ends[0], ends[1] - ends[0]
     dtype = only(inputs)[0].dtype
-    if not length.a:
-        steps = np.arange(max(length.b, 0))
-        return [w.symbol(Symbol(np.full_like(steps, start.a), steps + start.b, dtype))]
+    if not length.terms and length.b <= SYMBOLIC:
+        return [w.symbol(Symbol.listed([start + i for i in range(length.b)], (max(length.b, 0),), dtype))]
     value = w.b.const(np.arange(w.cap(length)), dtype)
-    if start != Length(0, 0):
+    if start != Length(0):
         value = w.b("Add", [value, w.number(start, dtype)])
-    return [w.checked(Extent(value, {0: Growth(length)}))]
+    return [w.checked(Extent(value, {0: Growth(length)} if length.terms else {}))]
 
 
 @rule("Trilu")
@@ -204,13 +199,12 @@ def from_start(w: Maker, at: Extent, length: Length) -> Extent:
     if at.symbol is not None or at.constant() is not None:
         s = at.symbol or Symbol.of(at.constant(), at.dtype)
         moved: list[Length] = []
-        for i in s.lengths():
+        for i in s.flat():
             i = i + length if w.negative(i) else i
             w.at_least(i, 0)
             w.at_least(length - i, 1)
             moved.append(i)
-        part = [np.array([getattr(i, p) for i in moved], np.int64).reshape(s.factor.shape) for p in "ab"]
-        return w.symbol(Symbol(part[0], part[1], s.dtype))
+        return w.symbol(Symbol.listed(moved, s.shape, s.dtype))
     below = w.b("Less", [w.data(at), w.b.const(0, at.dtype)])
     ends = w.b("Add", [w.data(at), w.number(length, at.dtype)])
     return Extent(w.b("Where", [below, ends, w.data(at)]), at.axes)
@@ -225,42 +219,51 @@ def slice_(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         axis %= x.rank
         dim = x.dim(axis)
-        if not (dim.a or start.a or end.a):
+        if not (dim.terms or start.terms or end.terms):
             bounds = [w.b.const([int(i)]) for i in (start.b, end.b, axis, step)]
             x = Extent(w.b("Slice", [w.data(x), *bounds]), x.axes)
             continue
-        if step != 1:
-            raise NoRoom("it steps along an axis that grows")
-        first, last = (_clamped(w, i, dim) for i in (start, end))
-        x = take(w, x, axis, first, last - first)
+        back = step < 0
+        first, last = (_clamped(w, i, dim, int(back)) for i in (start, end))
+        if first == Length(-1):
+            raise NoRoom("it begins before the first place")
+        apart = first - last if back else last - first
+        x = take(w, x, axis, first, (apart + abs(step) - 1) // abs(step), step)
     return [x]
 
 
-def _clamped(w: Maker, i: Length, dim: Length) -> Length:
-    """A bound of a slice as a place from 0 to dim, the same for every n."""
+def _clamped(w: Maker, i: Length, dim: Length, back: int = 0) -> Length:
+    """A bound of a slice as a place from 0 to dim, of one that goes backwards from -1 to dim - 1; for every n."""
     if w.negative(i):
         i = i + dim
         if w.negative(i):
-            return Length(0, 0)
-    return i if w.negative(i - dim) else dim
+            return Length(-back)
+    return i if w.negative(i - dim) else dim - back
 
 
-def take(w: Maker, x: Extent, axis: int, start: Length, length: Length) -> Extent:
-    """Places start to start + length of an axis."""
-    if length.a < 0 or w.negative(length - Length(0, 1)):
+def take(w: Maker, x: Extent, axis: int, start: Length, length: Length, step: int = 1) -> Extent:
+    """`length` places of an axis from start on."""
+    if w.negative(length - 1):
         raise NoRoom(f"a slice of {length}")
     dim, others = x.dim(axis), {i: g for i, g in x.axes.items() if i != axis}
-    have, want = w.cap(dim), w.cap(length)
-    rest = x.axes[axis].rest if axis in x.axes and start + length == dim else None
-    axes = {**others, axis: Growth(length, rest)} if length.a else others
-    if start == Length(0, 0) and have == want:
+    have = w.cap(dim)
+    if step > 1 and not start.terms and len(length.terms) == 1 and length.terms[0][1] == 1:
+        w.places_of(length.terms[0][0], (have - start.b + step - 1) // step)
+    want = w.cap(length)
+    rest = x.axes[axis].rest if axis in x.axes and step == 1 and start + length == dim else None
+    axes = {**others, axis: Growth(length, rest)} if length.terms else others
+    if start == Length(0) and have == want and step == 1:
         return w.checked(Extent(w.data(x), axes))
-    if not start.a and start.b + want <= have:
-        cut = [w.b.const([i]) for i in (start.b, start.b + want, axis)]
-        return w.checked(Extent(w.b("Slice", [w.data(x), *cut]), axes))
-    places = w.numbers(Symbol(np.full(want, start.a), np.arange(want) + start.b))
-    if length.a:  # beyond its length it may read anything that is there
-        places = w.b("Min", [places, w.b.const(have - 1)])
+    last = start.b + (want - 1) * step
+    if not start.terms and step > 0 and last < have:
+        cut = [w.b.const([i]) for i in (start.b, last + 1, axis, step)]
+        return w.checked(Extent(w.b("Slice", [w.data(x), *cut[: 3 + (step > 1)]]), axes))
+    places = w.b.const(np.arange(want) * step + start.b)
+    if start.terms:
+        places = w.b("Add", [places, w.number(start - start.b, rank=1)])
+    if length.terms:  # beyond its length it may read anything that is there
+        bound, at = ("Min", have - 1) if step > 0 else ("Max", 0)
+        places = w.b(bound, [places, w.b.const(at)])
         axes[axis] = Growth(length)
     return w.checked(Extent(w.b("Gather", [w.data(x), places], axis=axis), axes))
 
@@ -273,7 +276,7 @@ def concat(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
 
 def joined(w: Maker, parts: list[Extent], axis: int) -> Extent:
     """Tensors behind each other along an axis."""
-    parts = [p for p in parts if p.dim(axis) != Length(0, 0)]
+    parts = [p for p in parts if p.dim(axis) != Length(0)]
     axes: Axes = {}
     for i in {i for p in parts for i in p.axes if i != axis}:
         dims = {p.dim(i) for p in parts}
@@ -309,10 +312,10 @@ def _appended(w: Maker, parts: list[Extent], axis: int, others: Axes) -> Extent:
         length = p.dim(axis)
         from_here = w.number(start, "i32")
         here = w.b("LessOrEqual", [from_here, places])
-        if length == Length(0, 1):
+        if length == Length(1):
             here, moved = w.b("Equal", [from_here, places]), w.data(p)
         else:
-            if not length.a:
+            if not length.terms:
                 here = w.b("And", [here, w.b("Less", [places, w.number(start + length, "i32")])])
             else:
                 rest = None

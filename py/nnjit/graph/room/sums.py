@@ -1,13 +1,12 @@
-"""Rules of products, reductions and normalisations: what is summed over a growing axis is masked first."""
+"""Rules of products and reductions: what is summed over a growing axis is masked first."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from ..dtypes import FLOATS
 from ..ir import Node
 from .elementwise import broadcast
-from .extent import Axes, Extent, Growth, NoRoom
+from .extent import Axes, Extent, Growth
+from .lengths import NoRoom
 from .maker import Inputs, Maker, lowest, rule
 
 
@@ -34,19 +33,54 @@ def matmul(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     inner, outer = a.dim(a.rank - 1), b.dim(b.rank - 2)
     if inner != outer:
         raise NoRoom(f"its sum is over {inner} and over {outer}")
-    if inner.a:
-        if len(inputs) > 2:
-            raise NoRoom("its sum of integers is over an axis that grows")
-        a, b = w.clean(a, a.rank - 1, 0.0), w.clean(b, b.rank - 2, 0.0)
+    if inner.terms:
+        points = [inputs[i] if i < len(inputs) else None for i in (2, 3)]
+        a, b = zeroed(w, a, a.rank - 1, points[0]), zeroed(w, b, b.rank - 2, points[1])
     elif b.rank - 1 in b.axes and b.dtype in FLOATS:
         # scores whose columns beyond n are masked: fused attention adds the mask, which leaves NaN what it is
         b = w.clean(b, b.rank - 1, 0.0)
+    return w.copy(node, [a, b, *inputs[2:]], _product_axes(w, a, b))
+
+
+def zeroed(w: Maker, x: Extent, axis: int, point: Extent | None) -> Extent:
+    """x with its zero point, one for all, beyond n."""
+    if point is None:
+        return w.clean(x, axis, 0.0)
+    if point.constant() is not None and point.constant().size == 1:
+        return w.clean(x, axis, float(point.constant().reshape(-1)[0]))
+    if point.rank > 1 or point.axes or point.shape not in ((), (1,)):
+        raise NoRoom("its zero points are many, and its sum is over an axis that grows")
+    inside = w.inside(x.axes[axis].length, x.rank, axis)
+    return Extent(w.b("Where", [inside, w.data(x), w.data(point)]), unknown(x.axes))
+
+
+@rule("QLinearMatMul")
+def linear_matmul(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
+    """Codes with one scale for all, or one for each of what does not grow."""
+    a, _, a_point, b, _, b_point = only(inputs, 6)
+    if any(x is not None and x.axes for i, x in enumerate(inputs) if i not in (0, 3)):
+        raise NoRoom("its scales grow")
+    if a.rank < 2 or b.rank < 2:
+        raise NoRoom("a vector in a product")
+    for at, x, last in ((1, a, a.rank - 2), (4, b, b.rank - 1)):
+        if last in x.axes and any(only(inputs, 6)[i].shape not in ((), (1,)) for i in (at, at + 1)):
+            raise NoRoom("it has a scale for each place of an axis that grows")
+    inner, outer = a.dim(a.rank - 1), b.dim(b.rank - 2)
+    if inner != outer:
+        raise NoRoom(f"its sum is over {inner} and over {outer}")
+    if inner.terms:
+        a, b = zeroed(w, a, a.rank - 1, a_point), zeroed(w, b, b.rank - 2, b_point)
+    given: Inputs = [a, *inputs[1:3], b, *inputs[4:]]
+    return w.copy(node, given, _product_axes(w, a, b))
+
+
+def _product_axes(w: Maker, a: Extent, b: Extent) -> Axes:
     rank = max(a.rank, b.rank)
     axes: Axes = {axis: Growth(length) for axis, length in broadcast(w, [a, b], keep=2).items()}
     for x, at, to in ((a, a.rank - 2, rank - 2), (b, b.rank - 1, rank - 1)):
         if at in x.axes:
             axes[to] = Growth(x.axes[at].length)
-    return w.copy(node, [a, b, *inputs[2:]], axes)
+    return axes
 
 
 @rule("Gemm")
@@ -176,36 +210,3 @@ def cumulate(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     if node.attrs.get("reverse", 0):
         x = w.clean(x, axis, 0.0 if node.op == "CumSum" else 1.0)
     return w.copy(node, [x, at], unknown(x.axes))
-
-
-def _normal(w: Maker, node: Node, inputs: Inputs, over: Sequence[int]) -> list[Extent]:
-    """A normalisation whose statistics are over these axes, which do not grow."""
-    x = only(inputs)[0]
-    if any(v is not None and v.axes for v in inputs[1:]):
-        raise NoRoom("its scale grows")
-    if any(axis in x.axes for axis in over):
-        raise NoRoom("it normalises over an axis that grows")
-    return w.copy(node, inputs, unknown(x.axes))
-
-
-@rule("LayerNormalization", "RMSNormalization")
-def layer_norm(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
-    rank = only(inputs)[0].rank
-    return _normal(w, node, inputs, range(node.attrs.get("axis", -1) % rank, rank))
-
-
-@rule("LpNormalization", "Hardmax")
-def one_axis(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
-    return _normal(w, node, inputs, [node.attrs.get("axis", -1) % only(inputs)[0].rank])
-
-
-@rule("InstanceNormalization", "GroupNormalization")
-def instance_norm(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
-    return _normal(w, node, inputs, range(1, only(inputs)[0].rank))
-
-
-@rule("BatchNormalization")
-def batch_norm(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
-    if node.attrs.get("training_mode", 0):
-        raise NoRoom("it normalises over the batch")
-    return _normal(w, node, inputs, [1])

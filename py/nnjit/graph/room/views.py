@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from random import Random
 
-from .extent import Length, NoRoom
+from .lengths import Length, NoRoom, Var, free
 
-_AT = (10007, 20011, 40009)
-"""Primes that no dim is a multiple of: products of at most two lengths that are equal there are equal for all n."""
-_ONE, _ZERO, _REST = Length(0, 1), Length(0, 0), Length(0, -1)
+_POINTS = 3
+_ONE, _ZERO, _REST = Length(1), Length(0), Length(-1)
+
+
+def _value(v: Var, point: int) -> int:
+    """A number far beyond all dims, the same each time: what is equal for three of them is equal for all n. (Of one
+    number, products of two lengths are; of several, others agree by chance once in 2^100 cases.)"""
+    return Random(f"{point}: {v}").getrandbits(60) | 2**60 | 1
 
 
 def _sizes(dims: Sequence[Length]) -> list[int]:
-    return [prod(d.at(n) for d in dims) for n in _AT]
+    return [prod(d.under(lambda v, at=at: _value(v, at)) for d in dims) for at in range(_POINTS)]  # type: ignore[misc]
 
 
 def target(dims: Sequence[Length], to: Sequence[Length], allowzero: bool) -> list[Length]:
@@ -21,16 +27,29 @@ def target(dims: Sequence[Length], to: Sequence[Length], allowzero: bool) -> lis
     found = [dims[i] if d == _ZERO and not allowzero else d for i, d in enumerate(to)]
     if _REST not in found:
         return found
-    others = [d for d in found if d != _REST]
-    parts = list(zip(_sizes(dims), _sizes(others), strict=True))
-    if any(not size or whole % size for whole, size in parts):
-        raise NoRoom("a dim is a quotient of lengths")
-    rest = [whole // size for whole, size in parts]
-    a = (rest[1] - rest[0]) // (_AT[1] - _AT[0])
-    left = Length(a, rest[0] - a * _AT[0])
-    if [left.at(n) for n in _AT] != rest:
-        raise NoRoom("a dim is not of the form a * n + b")
+    left = _left(dims, [d for d in found if d != _REST])
     return [left if d == _REST else d for d in found]
+
+
+def _left(dims: Sequence[Length], others: Sequence[Length]) -> Length:
+    """The length that is the quotient of two products."""
+    rest = [_divided(whole, size) for whole, size in zip(_sizes(dims), _sizes(others), strict=True)]
+    names = sorted({v for d in (*dims, *others) for v, _ in d.terms})
+    here = {v: _value(v, 0) for v in names}
+    found = Length(rest[0])
+    for v in names:
+        more = free({**here, v: here[v] + 1})
+        c = _divided(prod(d.under(more) for d in dims), prod(d.under(more) for d in others)) - rest[0]
+        found = found + Length(-c * here[v], ((v, c),) if c else ())
+    if _sizes([found]) != rest:
+        raise NoRoom("a dim is not a sum of lengths")
+    return found
+
+
+def _divided(whole: int, by: int) -> int:
+    if not by or whole % by:
+        raise NoRoom("a dim is a quotient of lengths")
+    return whole // by
 
 
 def regroup(old: Sequence[Length], new: Sequence[Length]) -> dict[int, int]:
@@ -46,7 +65,7 @@ def regroup(old: Sequence[Length], new: Sequence[Length]) -> dict[int, int]:
             if not rest:
                 raise NoRoom("it mixes axes that grow")
             part.append(rest.pop(0))
-        growing = [[axis for axis, d in part if d.a] for part in (one, other)]
+        growing = [[axis for axis, d in part if d.terms] for part in (one, other)]
         if not any(growing):
             continue
         if any(

@@ -1,13 +1,13 @@
 """The walk that gives a graph room: node by node, a graph for the capacity that serves every shorter length.
 
-`Walk(graph, sizes, capacity)` takes a graph whose inputs have shapes; `run()` makes the new one. Rules (`RULES`, by
-operator) say how growing axes pass through a node and what has to be masked; a node that touches a growing axis and
-has no rule ends it with NoRoom.
+`Walk(graph, sizes, capacity, wanted)` takes a graph whose inputs have shapes; `run()` makes the new one. Rules
+(`RULES`, by operator) say how growing axes pass through a node and what has to be masked; a node that touches a growing
+axis and has no rule ends it with NoRoom.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,9 @@ from ..ir import Graph, Node, Value
 from ..passes.rewrite import Builder
 from . import symbols
 from .expansion import expanded
-from .extent import Extent, Length, NoRoom, Symbol, Work
+from .extent import SYMBOLIC, Extent, Symbol, Work
+from .lengths import Length, NoRoom
 from .maker import RULES, Inputs, Maker
-
-SYMBOLIC = 256
-"""Elements of a constant that is taken for one side of arithmetic on lengths."""
 
 ELEMENT = 8.0
 """Multiply-adds that take as long as one element made: about 4 bytes read and written against 30 a nanosecond."""
@@ -32,27 +30,31 @@ COPIED = 24.0
 
 
 class Walk(Maker):
-    """See the module. `sizes`: by input, {axis: offset} of the axes that are n + offset long."""
+    """See the module. `sizes`: by input, the lengths of axes that grow."""
 
     def __init__(
-        self, graph: Graph, sizes: Mapping[str, Mapping[int, int]], capacity: int, wanted: int
+        self,
+        graph: Graph,
+        sizes: Mapping[str, Mapping[int, Length]],
+        capacity: Sequence[int],
+        wanted: Sequence[int],
     ) -> None:
         super().__init__(graph, capacity, wanted)
         self.work = Work({})
         self._once: set[Value] = set()
         for value in graph.inputs:
-            axes = {axis: self.growth(Length(1, b), 0.0) for axis, b in sizes.get(value.name, {}).items()}
+            axes = {axis: self.growth(length, 0.0) for axis, length in sizes.get(value.name, {}).items()}
             if axes and value.dtype not in FLOATS | INTS | {"bool"}:
                 raise NoRoom(f"input {value.name!r} grows and holds {value.dtype}")
             shape = value.shape
             if shape is not None:
-                shape = tuple(capacity if i in axes else d for i, d in enumerate(shape))
+                shape = tuple(self.cap(axes[i].length) if i in axes else d for i, d in enumerate(shape))
             new = Value(value.name, value.dtype, shape)
             new.type = value.type
             self.graph.inputs.append(new)
             self.known[value] = Extent(new, axes)
             self._copied(self.known[value])
-        self.graph.inputs.append(self.length)
+        self.graph.inputs += self.lengths
 
     def run(self) -> Graph:
         todo = self.old.nodes[::-1]
@@ -90,8 +92,9 @@ class Walk(Maker):
         for v in self.old.outputs:
             self._copied(self.extent(v))
         self.graph.nodes += self.b.nodes
-        if self.least > self.most:
-            raise NoRoom(f"a capacity of {self.capacity} serves no length: it needs {self.least} at least")
+        for least, most, capacity in zip(self.least, self.most, self.capacity, strict=True):
+            if least > most:
+                raise NoRoom(f"a capacity of {capacity} serves no length: it needs {least} at least")
         return self.graph
 
     def extended(self) -> dict[str, str]:
@@ -159,7 +162,7 @@ class Walk(Maker):
         read = [None if x is None else _as_symbol(x) for x in inputs]
         if any(s is None and x is not None for s, x in zip(read, inputs, strict=True)):
             return None
-        found = symbols.evaluate(node, read, self.least, self.capacity)
+        found = symbols.evaluate(node, read, self.least, self.most)
         if found is None:
             return None
         return self.symbol(found)

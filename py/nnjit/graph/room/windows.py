@@ -1,28 +1,48 @@
-"""Rules of convolutions with room: along a growing axis the input is zero beyond n, as padding is."""
+"""Rules of convolutions and pooling with room: along a growing axis the input beyond n is what padding is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from ..ir import Node
-from .extent import Axes, Extent, Growth, Length, NoRoom
-from .maker import Inputs, Maker, rule
-from .sums import only
+import numpy as np
+
+from ..ir import Node, Value
+from .extent import Axes, Extent, Growth
+from .lengths import Length, NoRoom
+from .maker import Inputs, Maker, lowest, rule
+from .sums import only, reduce
 
 
 class Window:
-    """A convolution's attributes, by spatial axis."""
+    """Attributes of a convolution or a pooling, by spatial axis."""
 
-    def __init__(self, node: Node, rank: int, weight: Sequence[int]) -> None:
+    def __init__(self, node: Node, rank: int, sizes: Sequence[int]) -> None:
         spatial, attrs = rank - 2, node.attrs
-        if attrs.get("auto_pad", "NOTSET") not in ("NOTSET", b"NOTSET", ""):
-            raise NoRoom("its padding depends on the length")
-        self.sizes = list(weight[2:])
+        pad = attrs.get("auto_pad", "NOTSET")
+        self.auto = pad.decode() if isinstance(pad, bytes) else pad or "NOTSET"
+        self.sizes = list(sizes)
         self.strides: list[int] = list(attrs.get("strides") or [1] * spatial)
         self.dilations: list[int] = list(attrs.get("dilations") or [1] * spatial)
         self.pads: list[int] = list(attrs.get("pads") or [0] * 2 * spatial)
         self.extra: list[int] = list(attrs.get("output_padding") or [0] * spatial)
+        self.ceil = bool(attrs.get("ceil_mode", 0))
         self.spatial = spatial
+
+    def settle(self, dims: Sequence[Length]) -> None:
+        """Padding of its own in place of what follows from dims. NoRoom where that depends on n."""
+        if self.auto.startswith("SAME"):
+            for i, d in enumerate(dims):
+                # ceil(d / s) windows; a growing axis has as much padding as its remainder asks for
+                if d.terms and self.strides[i] != 1:
+                    raise NoRoom("its padding depends on the length")
+                missing = self.reach(i) + 1 - self.strides[i]
+                if not d.terms:
+                    missing = (-(-d.b // self.strides[i]) - 1) * self.strides[i] + self.reach(i) + 1 - d.b
+                less, more = max(missing, 0) // 2, -(-max(missing, 0) // 2)
+                upper = self.auto == "SAME_UPPER"
+                self.pads[i], self.pads[i + self.spatial] = (less, more) if upper else (more, less)
+        elif self.auto == "VALID":
+            self.pads = [0] * 2 * self.spatial
 
     def reach(self, i: int) -> int:
         """Places that a window spans, but for one."""
@@ -31,39 +51,80 @@ class Window:
     def ends(self, i: int) -> tuple[int, int]:
         return self.pads[i], self.pads[i + self.spatial]
 
+    def attrs(self, node: Node) -> dict[str, object]:
+        """Of a node with this padding."""
+        kept = {k: v for k, v in node.attrs.items() if k not in ("auto_pad", "ceil_mode")}
+        return {**kept, "pads": self.pads}
+
 
 @rule("Conv")
 def conv(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
-    """Of step 1: padded at the end so that the capacity stays, it gives L + pads - reach places that count."""
+    return _windowed(w, node, inputs, 0.0)
 
-    def passed(at: Window, i: int, length: Length) -> tuple[Length, int]:
-        first, last = at.ends(i)
-        if at.strides[i] != 1:
-            raise NoRoom("its steps along an axis that grows are wider than one place")
-        return length + Length(0, first + last - at.reach(i)), at.reach(i) - first
 
-    return _windowed(w, node, inputs, passed)
+@rule("ConvInteger", "QLinearConv")
+def integer_conv(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
+    """Padding is the zero point, a number."""
+    at = 2 if node.op == "ConvInteger" else None
+    scalars = [inputs[i] for i in ((at,) if at else (1, 2, 6, 7)) if i < len(inputs)]
+    point = inputs[2] if len(inputs) > 2 else None
+    known = np.zeros(1) if point is None else point.constant()
+    if known is None or known.size != 1 or any(x is not None and x.axes for x in scalars):
+        raise NoRoom("its zero point is known at run time only")
+    return _windowed(w, node, inputs, float(known.reshape(-1)[0]), 3 if node.op == "QLinearConv" else 1)
+
+
+def _windowed(w: Maker, node: Node, inputs: Inputs, fill: float, weight_at: int = 1) -> list[Extent]:
+    x, weight = only(inputs)[0], inputs[weight_at]
+    if weight is None or any(v is not None and v.axes for v in inputs[1:]) or 1 in x.axes:
+        raise NoRoom("its channels or weights grow")
+    at = Window(node, x.rank, weight.shape[2:])
+    x, axes = _fitted(w, x, at, fill)
+    if not any(axis > 1 for axis in axes):
+        return w.copy(node, inputs, axes)
+    given = [w.data(x), *(None if v is None else w.data(v) for v in inputs[1:])]
+    return w.again(node, given, axes, at.attrs(node))
+
+
+def _fitted(w: Maker, x: Extent, at: Window, fill: float) -> tuple[Extent, Axes]:
+    """x with `fill` beyond n, the padding of `at` such that there are windows for the output's capacity, and the axes
+    of the output. Windows that begin in the last padding are left out by ceil_mode; it must not depend on n whether."""
+    axes: Axes = {0: Growth(x.axes[0].length)} if 0 in x.axes else {}
+    growing = [axis for axis in x.axes if axis > 1]
+    if not growing:
+        return x, axes
+    at.settle(x.dims()[2:])
+    for axis in growing:
+        i = axis - 2
+        (first, last), step, reach = at.ends(i), at.strides[i], at.reach(i)
+        more = first + last - reach - 1 + (step - 1 if at.ceil else 0)
+        if at.ceil and step + last > reach + 1:
+            raise NoRoom("how its last window is rounded depends on the length")
+        w.at_least(x.axes[axis].length + first + last, reach + 1)
+        length = (x.axes[axis].length + more) // step + 1
+        if len(length.terms) == 1 and length.terms[0][1] == 1:
+            w.places_of(length.terms[0][0], (x.shape[axis] + more) // step + 1)
+        end = (w.cap(length) - 1) * step + reach + 1 - first - x.shape[axis]
+        if reach or last:  # windows look beyond n, or are computed together with some that do
+            x = w.clean(x, axis, fill, force=len(growing) > 1)  # a window may lie beyond two axes
+        if end < 0:
+            x = shortened(w, x, axis, x.shape[axis] + end)
+        at.pads[i + at.spatial] = max(end, 0)
+        axes[axis] = Growth(length)
+    return x, axes
+
+
+def shortened(w: Maker, x: Extent, axis: int, places: int) -> Extent:
+    """The first places of an axis; those that are left out count for no n."""
+    if places < 1:
+        raise NoRoom("its windows are wider than the capacity")
+    cut = [w.b.const([i]) for i in (0, places, axis)]
+    return Extent(w.b("Slice", [w.data(x), *cut]), x.axes)
 
 
 @rule("ConvTranspose")
 def conv_transpose(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     """s places for each of L, padded at the end so that there are s * capacity."""
-    if node.attrs.get("output_shape"):
-        raise NoRoom("its output's shape is fixed")
-
-    def passed(at: Window, i: int, length: Length) -> tuple[Length, int]:
-        (first, last), step = at.ends(i), at.strides[i]
-        more = at.reach(i) + 1 + at.extra[i] - step - first
-        return Length(step * length.a, step * length.b + more - last), more
-
-    return _windowed(w, node, inputs, passed)
-
-
-Passed = Callable[[Window, int, Length], tuple[Length, int]]
-"""Of a spatial axis: the output's length, and the padding behind that makes its capacity a multiple of the input's."""
-
-
-def _windowed(w: Maker, node: Node, inputs: Inputs, passed: Passed) -> list[Extent]:
     x, weight = only(inputs, 2)
     if any(v is not None and v.axes for v in inputs[1:]) or 1 in x.axes:
         raise NoRoom("its channels or weights grow")
@@ -71,14 +132,73 @@ def _windowed(w: Maker, node: Node, inputs: Inputs, passed: Passed) -> list[Exte
     growing = [axis for axis in x.axes if axis > 1]
     if not growing:
         return w.copy(node, inputs, axes)
-    at = Window(node, x.rank, weight.shape)
+    at = Window(node, x.rank, weight.shape[2:])
+    if node.attrs.get("output_shape") or at.auto.startswith("SAME"):
+        raise NoRoom("its output's shape is fixed")
+    at.settle(x.dims()[2:])
     for axis in growing:
-        length, end = passed(at, axis - 2, x.axes[axis].length)
-        if end < 0:
+        i = axis - 2
+        (first, last), step = at.ends(i), at.strides[i]
+        more = at.reach(i) + 1 + at.extra[i] - step - first
+        if more < 0:
             raise NoRoom("it is padded wider than its window along an axis that grows")
-        if at.reach(axis - 2) or at.ends(axis - 2)[1] or at.extra[axis - 2]:  # places beyond n are looked at
-            x = w.clean(x, axis, 0.0, force=len(growing) > 1)  # a window may lie beyond two axes
-        at.pads[axis - 2 + at.spatial] = end
-        axes[axis] = Growth(length)
-    padded = {**node.attrs, "pads": at.pads}
-    return w.again(node, [w.data(x), *(None if v is None else w.data(v) for v in inputs[1:])], axes, padded)
+        if at.reach(i) or last or at.extra[i]:  # places beyond n are looked at
+            x = w.clean(x, axis, 0.0, force=len(growing) > 1)
+        at.pads[i + at.spatial] = more
+        axes[axis] = Growth(x.axes[axis].length * step + more - last)
+    given = [w.data(x), *(None if v is None else w.data(v) for v in inputs[1:])]
+    return w.again(node, given, axes, at.attrs(node))
+
+
+@rule("MaxPool", "LpPool")
+def max_pool(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
+    """Padding changes no maximum and no sum of powers."""
+    x = only(inputs)[0]
+    if 1 in x.axes:
+        raise NoRoom("its channels grow")
+    if len(node.outputs) > 1 and node.outputs[1].name and set(x.axes) - {0}:
+        raise NoRoom("its places are counted over axes that grow")
+    at = Window(node, x.rank, node.attrs["kernel_shape"])
+    x, axes = _fitted(w, x, at, lowest(x.dtype) if node.op == "MaxPool" else 0.0)
+    if not any(axis > 1 for axis in axes):
+        return w.copy(node, [x], axes)
+    return w.again(node, [w.data(x)], axes, at.attrs(node))
+
+
+@rule("AveragePool")
+def average_pool(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
+    """Where padding does not count, the mean of what is there divided by the mean of ones there."""
+    x = only(inputs)[0]
+    if 1 in x.axes:
+        raise NoRoom("its channels grow")
+    at = Window(node, x.rank, node.attrs["kernel_shape"])
+    at.settle(x.dims()[2:])
+    counted = bool(node.attrs.get("count_include_pad", 0)) or not (any(at.pads) or at.ceil)
+    if at.ceil and node.attrs.get("count_include_pad", 0):
+        raise NoRoom("it counts padding beyond its own")
+    before = x
+    x, axes = _fitted(w, x, at, 0.0)
+    if not any(axis > 1 for axis in axes):
+        return w.copy(node, [x], axes)
+    attrs = {**at.attrs(node), "count_include_pad": 1}
+    made = w.again(node, [w.data(x)], axes, attrs)
+    if counted:
+        return made
+    ones: Value = w.b.const(np.ones((1, 1, *x.shape[2:])), x.dtype)
+    for axis in [axis for axis in before.axes if axis > 1]:
+        here = w.inside(before.axes[axis].length, x.rank, axis)
+        if before.shape[axis] != x.shape[axis]:
+            here = shortened(w, Extent(here), 0, x.shape[axis]).tensor
+        ones = w.b("Where", [here, ones, w.b.const(0, x.dtype)])
+    share = w.b("AveragePool", [ones], **attrs)
+    return [w.checked(Extent(w.b("Div", [made[0].tensor, share]), axes))]
+
+
+@rule("GlobalAveragePool", "GlobalMaxPool")
+def global_pool(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
+    x = only(inputs)[0]
+    op = "ReduceMean" if node.op == "GlobalAveragePool" else "ReduceMax"
+    over = Extent(w.b.const(list(range(2, x.rank))))
+    outputs = [Value(v.name, v.dtype) for v in node.outputs]
+    like = Node(op, node.inputs, outputs, {"keepdims": 1}, name=node.name, version=18)
+    return reduce(w, like, [x, over])

@@ -1,0 +1,99 @@
+"""Rules of normalisations: over growing axes they are written out, with sums of zeros beyond n."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..ir import Node, Value
+from .extent import Axes, Extent
+from .lengths import NoRoom
+from .maker import Inputs, Maker, rule
+from .sums import only, unknown
+
+
+def _normal(w: Maker, node: Node, inputs: Inputs, over: Sequence[int]) -> list[Extent]:
+    """A normalisation whose statistics are over these axes, which do not grow."""
+    x = only(inputs)[0]
+    if any(v is not None and v.axes for v in inputs[1:]):
+        raise NoRoom("its scale grows")
+    if any(axis in x.axes for axis in over):
+        raise NoRoom("it normalises over an axis that grows")
+    return w.copy(node, inputs, unknown(x.axes))
+
+
+@rule("LayerNormalization", "RMSNormalization")
+def layer_norm(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
+    rank = only(inputs)[0].rank
+    return _normal(w, node, inputs, range(node.attrs.get("axis", -1) % rank, rank))
+
+
+@rule("LpNormalization", "Hardmax")
+def one_axis(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
+    return _normal(w, node, inputs, [node.attrs.get("axis", -1) % only(inputs)[0].rank])
+
+
+@rule("InstanceNormalization")
+def instance_norm(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
+    """Over all axes behind the channels."""
+    x, scale, bias = only(inputs, 3)
+    if not set(x.axes) - {0}:
+        return w.copy(node, inputs, unknown(x.axes))
+    if scale.axes or bias.axes or 1 in x.axes:
+        raise NoRoom("its channels grow")
+    shape = [x.shape[1], *[1] * (x.rank - 2)]
+    y = _standard(w, x, range(2, x.rank), node.attrs.get("epsilon", 1e-5))
+    for op, by in (("Mul", scale), ("Add", bias)):
+        y = w.b(op, [y, w.b.reshape(w.cast(w.data(by), y.dtype), shape)])
+    return [w.checked(Extent(w.cast(y, x.dtype), unknown(x.axes)))]
+
+
+@rule("GroupNormalization")
+def group_norm(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
+    """Channels in groups, each over its channels and all axes behind."""
+    x, scale, bias = only(inputs, 3)
+    if not set(x.axes) - {0}:
+        return w.copy(node, inputs, unknown(x.axes))
+    if scale.axes or bias.axes or 1 in x.axes:
+        raise NoRoom("its channels grow")
+    groups = node.attrs["num_groups"]
+    shape = (x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])
+    axes: Axes = {axis + (axis > 0): g for axis, g in x.axes.items()}
+    y = _standard(
+        w, Extent(w.b.reshape(w.data(x), shape), axes), range(2, x.rank + 1), node.attrs.get("epsilon", 1e-5)
+    )
+    each = [groups, 1 if scale.shape == (groups,) else shape[2], *[1] * (x.rank - 2)]
+    if scale.shape not in ((groups,), (x.shape[1],)):
+        raise NoRoom("its scale is not one for a group or a channel")
+    for op, by in (("Mul", scale), ("Add", bias)):
+        y = w.b(op, [y, w.b.reshape(w.cast(w.data(by), y.dtype), each)])
+    return [w.checked(Extent(w.cast(w.b.reshape(y, x.shape), x.dtype), unknown(x.axes)))]
+
+
+def _standard(w: Maker, x: Extent, over: Sequence[int], epsilon: float) -> Value:
+    """(x - mean) / sqrt(variance + epsilon), of f32 at least."""
+    wide = "f64" if x.dtype == "f64" else "f32"
+    growing = [axis for axis in over if axis in x.axes]
+    count = w.number(x.dim(growing[0]), wide)
+    for axis in over:
+        if axis != growing[0]:
+            count = w.b("Mul", [count, w.number(x.dim(axis), wide)])
+
+    def mean(y: Extent) -> Value:
+        for axis in growing:
+            y = w.clean(y, axis, 0.0, force=len(growing) > 1)
+        return w.b("Div", [w.b("ReduceSum", [w.data(y), w.b.const(list(over))], keepdims=1), count])
+
+    value = w.cast(w.data(x), wide)
+    axes = x.axes if value.dtype == x.dtype else unknown(x.axes)
+    off = w.b("Sub", [value, mean(Extent(value, axes))])
+    power = mean(Extent(w.b("Mul", [off, off]), unknown(x.axes)))
+    return w.b("Div", [off, w.b("Sqrt", [w.b("Add", [power, w.b.const(np.array(epsilon), wide)])])])
+
+
+@rule("BatchNormalization")
+def batch_norm(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
+    if node.attrs.get("training_mode", 0):
+        raise NoRoom("it normalises over the batch")
+    return _normal(w, node, inputs, [1])
