@@ -146,6 +146,13 @@ def test_activation(rule: Callable[[Node, Expr], Expr], reference: Callable[[Arr
     assert np.nanmax(off[np.isfinite(want)]) <= 7e-7
 
 
+def test_exponential_minus_one() -> None:
+    with np.errstate(all="ignore"):
+        want = np.expm1(PATTERNS.astype(np.float64))
+    for relaxed in (True, False):
+        assert ulps(run(activation.exp_minus_1, PATTERNS, relaxed=relaxed), want).max() <= 4
+
+
 def test_power() -> None:
     rng = np.random.default_rng(0)
     a = np.exp(rng.uniform(-20, 20, 100_000)).astype(np.float32)
