@@ -110,10 +110,11 @@ def models(parts: Row) -> str:
         kernels = sum(s["ms"] for s in ours.get("profile", {}).get("steps", []))
         peer = [f"{theirs['ms']:.1f}", f"{theirs['ms'] / ours['ms']:.1f}"] if "ms" in theirs else ["–", "–"]
         first = f"{ours['firstMs']:,.0f} / {theirs['firstMs']:,.0f}" if "ms" in theirs else "–"
+        steps = len(ours.get("profile", {}).get("steps", []))
         both = [r.get("stays") for r in (ours, theirs)]
         stays = " / ".join(f"{ms:.1f}" if ms else "–" for ms in both) if any(both) else "–"
-        rows.append([row["model"], f"{ours['ms']:.1f}", f"{kernels:.1f}", *peer, first, stays])
-    head = ("model", "nnjit, ms", "of it kernels", "onnxruntime-web, ms", "ratio", "first result, ms",
+        rows.append([row["model"], f"{ours['ms']:.1f}", f"{kernels:.1f}", str(steps), *peer, first, stays])
+    head = ("model", "nnjit, ms", "of it kernels", "steps", "onnxruntime-web, ms", "ratio", "first result, ms",
             "outputs left on the GPU, ms")  # fmt: skip
     return markdown(head, rows)
 

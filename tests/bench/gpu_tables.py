@@ -7,12 +7,13 @@ Takes what gpu_all.py leaves: records of gpu.py and first.py, the gpu-spaces.jso
 --sample N`, logs of `serve.py tune MODEL --backend webgpu` and of the studies live, overhead and p99. Where several
 hold the same part, the last one's counts; of models and uses the last of each. Gives Markdown: a table for each part,
 and what each bar asks for beside what was reached. On the page a table stands between <!-- PART --> and <!-- end -->,
-with the records that it is from.
+with the records that it is from; these count too, before those that are given.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -24,6 +25,9 @@ from tests.bench.gpu_bars import bars
 
 Row = dict[str, Any]
 DOCS = Path(__file__).parents[2] / "docs/webgpu-measured.md"
+RESULTS = Path(__file__).parent / "results"
+SOURCES = re.compile(r"^\((`[^()]*`)\)\n<!-- end -->$", re.MULTILINE)
+"""The line under a table."""
 
 
 def of(path: Path) -> Row:
@@ -56,20 +60,28 @@ ONE_OF: dict[str, Callable[[Row], Any]] = {
 """Parts whose rows come from several records: what a row is about."""
 
 
-def merged(paths: Iterable[Path]) -> Row:
-    """The parts of all records."""
+def merged(paths: Iterable[Path]) -> tuple[Row, dict[str, list[str]]]:
+    """The parts of all records, and the names of those that each is from."""
     out: Row = {}
-    several: dict[str, dict[Any, Row]] = {}
+    names: dict[str, list[str]] = {}
+    several: dict[str, dict[Any, tuple[Row, str]]] = {}
+    order: dict[str, None] = {}
     for path in paths:
+        order[path.name] = None
         for part, value in of(path).items():
             if part not in ONE_OF:
-                out[part] = value
+                out[part], names[part] = value, [path.name]
                 continue
             rows = value if part != "models" else [r for r in value if "ms" in r.get("nnjit", {})]
             kept = several.setdefault(part, {})
             for row in rows:
-                kept[ONE_OF[part](row)] = row
-    return out | {part: list(rows.values()) for part, rows in several.items() if rows}
+                kept[ONE_OF[part](row)] = row, path.name
+    for part, found in several.items():
+        if found:
+            out[part] = [row for row, _ in found.values()]
+            left = {name for _, name in found.values()}
+            names[part] = [name for name in order if name in left]
+    return out, names
 
 
 TABLES: dict[str, Callable[[Row], str]] = {
@@ -93,15 +105,20 @@ TABLES: dict[str, Callable[[Row], str]] = {
 
 
 def tables(paths: Sequence[Path]) -> dict[str, str]:
-    """Of each part that the records hold, with the name of the last one that does; and of the bars."""
-    parts = merged(paths)
+    """Of each part that the records hold, with the names of those it is from; and of the bars."""
+    parts, names = merged(paths)
     out = {"bars": bars(parts)}
     for key, table in TABLES.items():
         if parts.get(key):
-            held = [path.name for path in paths if of(path).get(key)]
-            names = ", ".join(f"`{name}`" for name in (held if key in ONE_OF else held[-1:]))
-            out[key] = f"{table(parts)}\n\n({names})"
+            out[key] = f"{table(parts)}\n\n({', '.join(f'`{name}`' for name in names[key])})"
     return out
+
+
+def named(text: str, folder: Path = RESULTS) -> list[Path]:
+    """The records that a page's tables are from, as far as they are there."""
+    names = dict.fromkeys(name for line in SOURCES.findall(text) for name in re.findall(r"`([^`]+)`", line))
+    found = {path.name: path for path in sorted(folder.rglob("*.json*"))}
+    return [found[name] for name in names if name in found]
 
 
 def in_docs(text: str, found: dict[str, str]) -> str:
@@ -115,11 +132,12 @@ def in_docs(text: str, found: dict[str, str]) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    found = tables([Path(a) for a in arguments if a != "--docs"])
-    if "--docs" in arguments:
-        DOCS.write_text(in_docs(DOCS.read_text(), found))
+    given = [Path(a) for a in arguments if a != "--docs"]
+    if "--docs" not in arguments:
+        print("\n\n".join(f"{key}\n\n{table}" for key, table in tables(given).items()))
         return
-    print("\n\n".join(f"{key}\n\n{table}" for key, table in found.items()))
+    text = DOCS.read_text()
+    DOCS.write_text(in_docs(text, tables([*named(text), *given])))
 
 
 if __name__ == "__main__":

@@ -47,11 +47,25 @@ def test_the_last_record_of_a_part_counts(tmp_path: Path) -> None:
     assert "| 2048³, in 4 parts | 21.5 | 34.4 | 62% | 17.2 | 10 | 5 |" in found["products"]
     assert "(`b.json`)" in found["products"] and "(`a.json`, `b.json`)" in found["models"]
     assert (
-        "| m | 1.0 | 0.8 | 9.0 | 9.0 | 100 / 90 | – |" in found["models"] and "| n | 1.0 |" in found["models"]
+        "| m | 1.0 | 0.8 | 2 | 9.0 | 9.0 | 100 / 90 | – |" in found["models"]
+        and "| n | 1.0 |" in found["models"]
     )
     assert "| models, geometric mean | 3 | 6.00 of 2 | yes |" in found["bars"]
     assert "| first result no later | all | 0 of 2 | no |" in found["bars"]
     assert "vectors" not in found
+
+
+def test_records_that_a_page_names_count_unless_they_are_overtaken(tmp_path: Path) -> None:
+    """Bars need all parts, of which a new record has some."""
+    first = record(tmp_path / "a.json", products=[product(2.0)], models=[model("m", 2, 5)])
+    second = record(tmp_path / "b.json", models=[model("m", 1, 9)])
+    page = "".join(f"<!-- {part} -->\n<!-- end -->\n" for part in ("bars", "products", "models"))
+    page = gpu_tables.in_docs(page, gpu_tables.tables([first]))
+    assert gpu_tables.named(page, tmp_path) == [first]
+    page = gpu_tables.in_docs(page, gpu_tables.tables([*gpu_tables.named(page, tmp_path), second]))
+    assert "f32 over the better peer" in page and "9.00 of 1" in page
+    assert "(`a.json`)\n<!-- end -->" in page and "(`b.json`)\n<!-- end -->" in page
+    assert gpu_tables.named(page, tmp_path) == [first, second]
 
 
 def test_only_what_was_measured_is_renewed() -> None:
