@@ -12,6 +12,8 @@ from onnx import TensorProto, helper
 from playwright.sync_api import Browser, Page
 
 STEPS = 500
+SHORT = 5
+"""Steps of a chain that shows what a run costs beside its steps."""
 ROWS = 64
 RUNS = 400
 

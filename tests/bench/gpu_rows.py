@@ -205,8 +205,29 @@ def readback(parts: Row) -> str:
 def dispatch(parts: Row) -> str:
     row = next(r for r in parts["dispatch"] if r["model"] == "chain")
     names = ("wall us", "page us", "encode us", "gpu process us")
-    cpu = row["page us"] + row["gpu process us"]
-    return markdown((*names, "CPU in all"), [[*(f"{row[n]:.2f}" for n in names), f"{cpu:.2f}"]])
+    cells = [*(f"{row[n]:.2f}" for n in names), f"{cpu_of(row):.2f}"]
+    apart = step_and_run(parts["dispatch"])
+    more = [f"{apart[0]:.2f}", f"{apart[1]:,.0f}"] if apart else ["–", "–"]
+    return markdown(
+        (*names, "CPU in all", "of it a step by itself", "a run beside its steps, us"), [[*cells, *more]]
+    )
+
+
+def cpu_of(row: Row) -> float:
+    """Microseconds of CPU time a step, of both processes."""
+    return float(row["page us"] + row["gpu process us"])
+
+
+def step_and_run(rows: Sequence[Row]) -> tuple[float, float] | None:
+    """Microseconds of CPU time that each further step costs, and that a run costs whatever its steps are; of chains of
+    two lengths."""
+    found = {r["model"]: r for r in rows}
+    long, short = found.get("chain"), found.get("short chain")
+    if not long or not short:
+        return None
+    whole, little = (cpu_of(r) * r["steps"] for r in (long, short))
+    step = (whole - little) / (long["steps"] - short["steps"])
+    return step, little - step * short["steps"]
 
 
 def spaces_table(rows: Sequence[Row]) -> str:

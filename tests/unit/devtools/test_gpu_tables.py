@@ -68,6 +68,19 @@ def test_records_that_a_page_names_count_unless_they_are_overtaken(tmp_path: Pat
     assert gpu_tables.named(page, tmp_path) == [first, second]
 
 
+def test_a_step_by_itself_and_a_run_beside_its_steps(tmp_path: Path) -> None:
+    def chain(name: str, steps: int, run: float) -> dict[str, Any]:
+        """A step of 3 us, and so much for a run, a quarter of all in the page."""
+        each = 3 + run / steps
+        wall = {"wall us": each, "encode us": 0.2}
+        return {"model": name, "steps": steps, "page us": each / 4, "gpu process us": 3 * each / 4, **wall}
+
+    path = record(tmp_path / "a.json", dispatch=[chain("chain", 500, 400.0), chain("short chain", 5, 400.0)])
+    found = gpu_tables.tables([path])
+    assert "| 3.80 | 0.95 | 0.20 | 2.85 | 3.80 | 3.00 | 400 |" in found["dispatch"]
+    assert "| CPU time a step | 5 µs | 3.80; 3.00 without a run's own | yes |" in found["bars"]
+
+
 def test_only_what_was_measured_is_renewed() -> None:
     page = "a\n<!-- products -->\nold\n<!-- end -->\nb\n<!-- vectors -->\nkept\n<!-- end -->\n"
     new = gpu_tables.in_docs(page, {"products": "| new |", "dispatch": "| not in this page |"})
