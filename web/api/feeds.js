@@ -22,7 +22,7 @@ export function copyFeeds(feeds) {
 }
 
 /** @param {Feed} feed @returns {Feed} */
-const copyOf = (feed) => (Array.isArray(feed) ? feed.map(copyOf) : feed instanceof Tensor ? copied(feed) : feed);
+export const copyOf = (feed) => (Array.isArray(feed) ? feed.map(copyOf) : feed instanceof Tensor ? copied(feed) : feed);
 
 /**
  * @param {readonly Declared[]} declared @param {unknown} given
