@@ -16,10 +16,12 @@ DATA = MODEL.SerializeToString()
 X = np.random.default_rng(12).normal(0, 1, (2, WIDTH)).astype(np.float32)
 Y = X @ WEIGHTS[0] @ WEIGHTS[1] @ WEIGHTS[2]
 
-HELPERS = """() => {
+HELPERS = """async () => {
   window.go = (url) => fetch(`${url}/go`);
   window.feed = (x) => ({ x: T('float32', new Float32Array(x), [2, x.length / 2]) });
-  window.sessions = () => nnjit.python('from nnjit.runtime import bridge\\nlen(bridge.SESSIONS) + len(bridge.WALKS)');
+  const count = () => nnjit.python('from nnjit.runtime import bridge\\nlen(bridge.SESSIONS) + len(bridge.WALKS)');
+  const before = await count(); // other tests' sessions of the same page
+  window.sessions = async () => (await count()) - before;
 }"""
 
 

@@ -78,7 +78,7 @@ def test_who_waits_for_a_plan_made_ahead_can_give_up(decoding: Api) -> None:
           const stop = new AbortController();
           const feeds = stepFeeds(size, sequence.fed, sequence.before);
           const waiting = failure(session.run(feeds, undefined, {{ signal: stop.signal }}));
-          stop.abort();
+          setTimeout(() => stop.abort(), 100); // by then it waits for what is being made
           const ended = await within(waiting);
           go();
           for (let i = 0; i < 3; i++) await sequence.token();

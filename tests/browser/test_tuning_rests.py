@@ -87,15 +87,17 @@ def test_after_one_run_it_ends_by_itself(used: Api) -> None:
 SPENT = """
 import nnjit.tune.policy as policy
 import nnjit.tune.search as search
+usual = search.WORTH, search.NEAR, policy.PACE["streamMs"], policy.STREAM["watchMs"]
 search.WORTH = search.NEAR = 0
 policy.PACE["streamMs"] = 0.0
 policy.STREAM["watchMs"] = 20.0
 """
+UNDO = 'search.WORTH, search.NEAR, policy.PACE["streamMs"], policy.STREAM["watchMs"] = usual'
 
 
 def test_a_stream_that_has_waited_enough_is_left_alone_until_there_is_a_pause(used: Api) -> None:
     got = used.run(
-        """async ([path, code]) => {
+        """async ([path, code, undo]) => {
           await nnjit.python(code);
           const session = await create(path, { tune: { mode: 'idle' } });
           const { tuning } = session;
@@ -109,9 +111,10 @@ def test_a_stream_that_has_waited_enough_is_left_alone_until_there_is_a_pause(us
           }
           await tuning.pause();
           await session.release();
+          await nnjit.python(undo);
           return { rests, works };
         }""",
-        [used.put("net.onnx", net()), SPENT],
+        [used.put("net.onnx", net()), SPENT, UNDO],
     )
     assert got["rests"]["state"] == "resting" and "in a pause" in got["rests"]["reason"]
     assert got["works"]["state"] == "running" and got["works"]["candidates"] > got["rests"]["candidates"]
