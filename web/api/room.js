@@ -7,8 +7,9 @@
  * [a, r, s]: v becomes (a * v + r) / s, rounded down.
  * @typedef {{offset: number, terms: [factor: number, root: number, steps: [a: number, r: number, s: number][]][]}} Length
  * lengths: the plan's own inputs that are told the numbers, and those it serves; inputs, outputs: the axes that grow; work: what
- * a run does, in multiply-adds.
- * @typedef {{lengths: {name: string, least: number, most: number}[], work: number,
+ * a run does, in multiply-adds; terms: what an exact plan would do, each so often as the lengths say; worth: the least of it for
+ * which this plan is used.
+ * @typedef {{lengths: {name: string, least: number, most: number}[], work: number, terms: [each: number, dims: Length[]][], worth: number,
  *   inputs: Record<string, [axis: number, length: Length][]>, outputs: Record<string, [axis: number, length: Length][]>}} Room
  * @typedef {Record<string, readonly number[]>} Shapes
  */
@@ -31,6 +32,7 @@ function at({ offset, terms }, n) {
 export function numbersIn(room, made, shapes) {
   const n = numbersOf(room, shapes);
   if (!n || !room.lengths.every(({ least, most }, i) => least <= n[i] && n[i] <= most)) return null;
+  if (room.worth > 0 && workOf(room, n) < room.worth) return null;
   for (const [name, dims] of Object.entries(shapes)) {
     if (made[name]?.length !== dims.length) return null;
     const held = shapesAt(room, { [name]: made[name] }, n)[name];
@@ -38,6 +40,9 @@ export function numbersIn(room, made, shapes) {
   }
   return n;
 }
+
+/** What a plan of exactly these shapes would do. @param {Room} room @param {readonly number[]} n */
+const workOf = ({ terms }, n) => terms.reduce((sum, [each, dims]) => sum + dims.reduce((product, d) => product * at(d, n), each), 0);
 
 /** The numbers of a request, as those axes tell that only one of them is in. @param {Room} room @param {Shapes} shapes @returns {number[] | null} */
 function numbersOf({ lengths, inputs }, shapes) {

@@ -41,9 +41,10 @@ LEAST = 2.0
 """A plan serves an n if it does at most so much more than an exact one ..."""
 SMALL = 3e8
 """... or so many multiply-adds more, about 10 ms: a compile takes 200 ms and more."""
-AGAIN = 1.2
-"""Where several lengths move, both limits rise by so much with each plan that was made for them: the plans become few
-and large, because there is no end of combinations."""
+AGAIN = 1.35
+MOST = 3.0
+"""Where several lengths move, these limits rise by so much with each plan that was made for them, and become at most so
+many times what they were: the plans become few and large, because there is no end of combinations."""
 FARTHEST = 4
 """A capacity is at most so many times n: memory is kept for it."""
 SCALES = 64
@@ -95,19 +96,17 @@ class Rooms:
 
     def _fitting(self, make: Make, n: Numbers, growing: Growing, before: int) -> Room:
         """The room that is worth it for n, and serves what is worth it there. before: plans that the family has."""
-        looser = AGAIN**before if len(n) > 1 else 1.0
+        looser = min(AGAIN**before, MOST) if len(n) > 1 else 1.0
         room = self._chosen(make, n, growing, looser)
         full, times = room.work.full(room.capacity), 1.0 if _batch(growing) else LEAST * looser
-        # all numbers smaller together: of one, each value that it may have
-        shares = range(n[0] + 1) if len(n) == 1 else range(SCALES + 1)
-
-        def low(share: int) -> Numbers:
-            return tuple(max(a, share * d // shares[-1]) for a, d in zip(room.least, n, strict=True))
-
-        share = bisect_left(shares, full, key=lambda s: _served(room.work.exact(low(s)), times, looser))
-        if share > shares[-1] or all(a <= d for a, d in zip(room.most, n, strict=True)):
+        worth = max(min(full / times, full - SMALL * looser), 0.0)
+        if room.work.exact(n) < worth or all(a <= d for a, d in zip(room.most, n, strict=True)):
             raise NoRoom("work grows so fast with n that a plan for each shape is better")
-        return replace(room.through(PASSES), least=low(share))
+        least = room.least
+        if len(n) == 1:  # as a number
+            low = bisect_left(range(least[0], n[0]), worth, key=lambda m: room.work.exact((m,)))
+            least, worth = (least[0] + low,), 0.0
+        return replace(room.through(PASSES), least=least, worth=worth)
 
     def _chosen(self, make: Make, n: Numbers, growing: Growing, looser: float) -> Room:
         """The room of the largest capacity that is worth it. A decoder's is the farthest: that is tried first."""
@@ -172,11 +171,6 @@ def _batches(count: int, growing: Growing) -> list[bool]:
         (axis, v) for axes in growing.values() for axis, length in axes.items() for v, _ in length.terms
     ]
     return [all(axis == 0 for axis, v in places if v.root == root) for root in range(count)]
-
-
-def _served(exact: float, times: float, looser: float) -> float:
-    """The most that a plan may do for an n for which an exact one does so much."""
-    return max(times * exact, exact + SMALL * looser)
 
 
 def _rounded(n: int) -> int:

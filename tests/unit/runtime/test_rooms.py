@@ -250,6 +250,25 @@ def test_a_plan_that_faults_or_does_not_fit_leaves_the_exact_way(
     assert prepared.room is None and prepared.plan is not None and str(error) in prepared.no_room
 
 
+def test_few_plans_for_two_lengths_that_move_by_themselves() -> None:
+    """Small requests are not served by the plans of large ones; there are fewer plans the longer it goes on."""
+    session = heavy(["b", "n", 2048])
+    rng = np.random.default_rng(4)
+    served: list[int] = []
+    for _ in range(60):
+        batch, n = (int(v) for v in rng.integers([1, 5], [9, 121]))
+        before = list(session.rooms._made.values())
+        prepared, _ = session.prepare({"x": (batch, n, 2048)}, {})
+        served.append(int(before != list(session.rooms._made.values())))
+        if prepared.room is not None:
+            room = prepared.room
+            assert room.work.full(room.capacity) <= 2 * rooms.MOST * rooms.LEAST * room.work.exact((batch, n))
+    assert sum(served[:30]) < 20 and sum(served[30:]) < 10
+    room = prepared.room
+    assert room is not None and room.worth > 0 and "work>=" in room.text()
+    assert room.n_of({"x": (1, 1, 2048)}) is None and room.n_of({"x": (*room.most, 2048)}) == room.most
+
+
 def test_values_that_decide_shapes_belong_to_a_plan_with_room() -> None:
     nodes = [
         helper.make_node("Reshape", ["x", "to"], ["a"]),

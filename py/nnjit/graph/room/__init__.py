@@ -44,8 +44,8 @@ Numbers = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Room:
-    """`graph` serves requests of numbers n (one for each length that moves by itself) from least to most. Inputs are
-    fed with their growing axes filled up with zeros to the graph's dims, and `lengths` with the numbers (int64,
+    """`graph` serves requests of numbers n (one for each length that moves by itself) from least to most, where they
+    are worth it. Inputs are fed with their growing axes filled up with zeros to the graph's dims, and `lengths` with the numbers (int64,
     scalars); of outputs the first places of an axis count, as many as its length says."""
 
     graph: Graph
@@ -58,6 +58,8 @@ class Room:
     """Of the inputs, at capacity."""
     work: Work
     capacity: Numbers
+    worth: float = 0.0
+    """The least work of an exact graph for which this one is used."""
 
     def n_of(self, shapes: Shapes) -> Numbers | None:
         """The n of inputs of these shapes; None where they are not for this room."""
@@ -75,7 +77,8 @@ class Room:
         n = solved(forms, found, len(self.lengths))
         if n is None:
             return None
-        return n if all(a <= d <= b for a, d, b in zip(self.least, n, self.most, strict=True)) else None
+        inside = all(a <= d <= b for a, d, b in zip(self.least, n, self.most, strict=True))
+        return n if inside and self.work.exact(n) >= self.worth else None
 
     def pad(self, feeds: Mapping[str, Any], n: Numbers) -> dict[str, Any]:
         """Feeds as the graph takes them."""
@@ -111,6 +114,7 @@ class Room:
         for name, least, most in zip(NAMES, self.least, self.most, strict=False):
             parts += [f"{name}>={least}"] if least > 1 else []
             parts.append(f"{name}<={most}")
+        parts += [f"work>={self.worth:.3g}"] if self.worth > 0 else []
         return ";".join(parts)
 
     def to_js(self) -> dict[str, Any]:
@@ -125,6 +129,8 @@ class Room:
             "inputs": forms(self.inputs),
             "outputs": forms(self.outputs),
             "work": self.work.full(self.capacity),
+            "terms": [[each, [d.to_js() for d in dims]] for dims, each in self.work.terms.items()],
+            "worth": self.worth,
         }
 
 

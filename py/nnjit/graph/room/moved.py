@@ -4,6 +4,7 @@ differ, {input: {axis: Length}}, or None where that does not tell."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import gcd
 
 from .lengths import Length, solved
@@ -42,7 +43,21 @@ def moved(old: Shapes, new: Shapes, known: Growing | None = None) -> Moved | Non
             (Length.of(roots + alone.index(part)) for part in parts), Length(d - sum(first[p] for p in parts))
         )
         kept.setdefault(name, {})[axis] = length
-    return kept
+    return _in_order(kept, new)
+
+
+def _in_order(moving: Moved, new: Shapes) -> Moved:
+    """The same with numbers in the order of inputs and axes."""
+    found = [length for name in new for _, length in sorted(moving.get(name, {}).items())]
+    roots = list(dict.fromkeys(v.root for length in found for v, _ in length.terms))
+
+    def renamed(length: Length) -> Length:
+        parts = (Length(0, ((replace(v, root=roots.index(v.root)), c),)) for v, c in length.terms)
+        return sum(parts, Length(length.b))
+
+    return {
+        name: {i: renamed(moving[name][i]) for i in sorted(moving[name])} for name in new if name in moving
+    }
 
 
 def _sums(amounts: Sequence[int]) -> dict[int, tuple[int, int]]:
