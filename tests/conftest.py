@@ -22,6 +22,7 @@ from nnjit.devtools.browser import find_chromium
 from nnjit.devtools.cli import Project
 from nnjit.devtools.httpd import Server
 from tests.support.browser import PATIENCE_MS
+from tests.support.others import OTHERS, Others
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Playwright
@@ -50,6 +51,9 @@ SLOWER = float(os.environ.get("NNJIT_SLOW_PAGES", "1"))
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write golden texts instead of comparing")
+    parser.addoption(
+        "--browser", choices=["chromium", *OTHERS], default="", help="which browser pages are opened in"
+    )
 
 
 @pytest.fixture
@@ -165,6 +169,13 @@ def browser(browsers: Browsers) -> Browser:
     return browsers.get("plain")
 
 
+@pytest.fixture(scope="session")
+def others() -> Iterator[Others]:
+    """Firefox and WebKit, each started at first use; a test that asks for one which cannot be had is skipped."""
+    with Others() as started:
+        yield started
+
+
 class AllowedErrors(list[str]):
     """Regular expressions of console errors that a test expects: allow_errors("404", "ENGINE_DIED")."""
 
@@ -181,12 +192,20 @@ NewPage = Callable[..., contextlib.AbstractContextManager["Page"]]
 
 
 @pytest.fixture(scope="session")
-def new_page(browsers: Browsers, server: Server) -> NewPage:
+def new_page(request: pytest.FixtureRequest, server: Server) -> NewPage:
     """`with new_page() as page:` a page in a context of its own, for fixtures of a wider scope.
 
     kind: "plain" or "swiftshader". allowed: patterns of console errors that may come. The rest goes to
     Playwright's new_context. The page stands on an empty document of the server, cross-origin isolated.
+    With --browser it is a Tab of that browser.
     """
+    other = request.config.getoption("--browser")
+    if other in OTHERS:
+        others: Others = request.getfixturevalue("others")
+        return lambda kind="plain", allowed=None, **options: others.page(
+            other, server.url, START_PAGE, kind, allowed, options
+        )
+    browsers: Browsers = request.getfixturevalue("browsers")
 
     @contextlib.contextmanager
     def opened(kind: str = "plain", allowed: list[str] | None = None, **options: Any) -> Iterator[Page]:

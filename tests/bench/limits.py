@@ -64,7 +64,7 @@ def machine(lab: Lab) -> dict[str, Any]:
     )
     return {
         "date": time.strftime("%Y-%m-%d %H:%M"),
-        "browser": f"Chromium {lab.browser.version}",
+        "browser": lab.label,
         "cpu": cpu,
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),  # other work on the machine shows in every number

@@ -1,6 +1,7 @@
 """Side by side: nnjit and its peers on the same models and operators, in one page, in turn.
 
     python3 serve.py bench                          operators and all models, at one and two threads
+    python3 serve.py bench --browser firefox ...    in that browser (or webkit)
     python3 serve.py bench --ops gemm               operators whose name holds `gemm`, no models
     python3 serve.py bench --ops memory             all that memory bounds: moves, reductions, pooling, norms, scans
     python3 serve.py bench --models resnet-50,minilm --threads 1 --repeats 30
@@ -13,6 +14,7 @@
     python3 serve.py bench --gpu [PART,...]         WebGPU: products, vectors, rows, models (see gpu.py)
     python3 serve.py bench --compiling [MODEL,...]  what Python takes for a first plan, by stage (see compiling.py)
     python3 serve.py bench --decode [STUDY,...]     lengths that change every run: tokens, sentences (see decode.py)
+    python3 serve.py bench --boot                   from opening a page to a first result, on first and later visits
     python3 serve.py bench --first [MODEL,...]      the way to a first result, from the file on (see first.py)
     python3 serve.py bench --records [postgres]     the kernel database under load; no browser
     python3 serve.py bench --claims [STUDY ...]     the tuner held to its claims, study by study (claims/main.py)
@@ -39,6 +41,7 @@ from playwright.sync_api import Error as PlaywrightError  # noqa: E402
 
 from tests.bench import (  # noqa: E402
     blocked,
+    boot,
     compiling,
     convolutions,
     decode,
@@ -68,6 +71,8 @@ from tests.bench.op import Op  # noqa: E402
 from tests.bench.ops import all_ops  # noqa: E402
 from tests.models import catalogue  # noqa: E402
 from tests.support.browser import Lab, started  # noqa: E402
+from tests.support.others import OTHERS, other_lab  # noqa: E402
+from tests.support.remote import RemoteError  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
 GRAIN_MS = 25
@@ -93,6 +98,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--warm", type=float, default=0.7, help="seconds of warming up each; default %(default)s"
     )
+    parser.add_argument("--browser", default="chromium", choices=["chromium", *OTHERS])
     parser.add_argument("--steps", help="time each step of one model or operator instead")
     parser.add_argument("--where", help="where the time of these models goes, by kind of step, instead")
     parser.add_argument("--layers", help="time the steps of layers whose name holds one of a|b instead")
@@ -142,7 +148,7 @@ def measure(lab: Lab, args: argparse.Namespace, threads: int, save: Callable[[di
         url = op_job(lab, what, number) if isinstance(what, Op) else model_job(lab, what, shape)
         try:
             results = page.evaluate("([url, how]) => bench.measure(url, how)", [url, how])
-        except PlaywrightError as error:  # the page is gone: note it, go on in a new one
+        except (PlaywrightError, RemoteError) as error:  # the page is gone: note it, go on in a new one
             results = {"page": {"failed": str(error).splitlines()[0]}}
             page, _ = open_page(lab, args.libraries.split(","), threads)
         lab.site.memory.pop(url.strip("/"), None)
@@ -221,6 +227,8 @@ def main(argv: list[str] | None = None) -> int:
         return compiling.main(given[1:])
     if given[:1] == ["--decode"]:
         return decode.main(given[1:])
+    if given[:1] == ["--boot"]:
+        return boot.main(given[1:])
     if given[:1] == ["--first"]:
         return first.main(given[1:])
     if given[:1] == ["--claims"]:
@@ -228,7 +236,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     if args.records:
         return records.main(args.records, args.docs)
-    with started() as lab:
+    opened: Any = other_lab(args.browser) if args.browser in OTHERS else started()
+    with opened as lab:
         if args.steps:
             return profile(lab, args)
         if args.where:

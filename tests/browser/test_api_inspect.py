@@ -127,6 +127,23 @@ def test_device_tells_features_and_reasons(api: Api) -> None:
     assert api.run("() => nnjit.env.versions.nnjit")
 
 
+@pytest.mark.parametrize(
+    ("facts", "why"),
+    [
+        ({"isolated": False, "sharedMemory": False, "threads": 1}, "an isolated page"),
+        ({"sharedMemory": False, "threads": 1}, "shared memory"),  # an isolated page of WebKitGTK
+        ({"threads": 1}, "asks for one"),
+        ({"threads": 1, "hardwareConcurrency": 1}, "one core"),
+        ({"threads": 2}, ""),
+    ],
+)
+def test_one_thread_has_its_reason(api: Api, facts: dict[str, object], why: str) -> None:
+    all_there = {"isolated": True, "sharedMemory": True, "hardwareConcurrency": 4}
+    got = api.run("async (facts) => (await import('/api/about.js')).reasons(facts)", all_there | facts)
+    assert why in got.get("threads", "") and bool(why) == ("threads" in got)
+    assert ("sharedMemory" in got) == (facts == {"sharedMemory": False, "threads": 1})
+
+
 def test_made_up_feeds_are_for_the_plan_used_last(api: Api) -> None:
     """Neither an input whose values decide shapes nor one that nothing reads makes a second plan."""
     unused = tiny()

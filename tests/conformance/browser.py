@@ -1,4 +1,4 @@
-"""Runs cases in a real Chromium through the public API, one page for many cases.
+"""Runs cases in a real browser through the public API, one page for many cases.
 
 `run_browser(cases)` yields an Outcome a case. A case that hangs or takes the page down costs itself: the page
 is opened anew and the next case goes on there.
@@ -19,6 +19,8 @@ from tests.conformance.outcome import Outcome, judge, placed
 from tests.device.conftest import ADAPTER, flags, vendor
 from tests.support.browser import Lab, started
 from tests.support.codec import Packer, bundle, unpack
+from tests.support.others import OTHERS, other_lab
+from tests.support.remote import RemoteError
 
 BOOT_SECONDS = 180
 
@@ -60,7 +62,7 @@ class Runner:
 
     def close(self) -> None:
         if self.page is not None:
-            with suppress(PlaywrightError):  # its process may be gone already
+            with suppress(PlaywrightError, RemoteError):  # its process may be gone already
                 self.page.context.close()
         self.page = None
 
@@ -73,7 +75,7 @@ class Runner:
                 result = self.page.evaluate(
                     "([url, timeout]) => window.cases.run(url, timeout)", [path, 1000 * self.timeout]
                 )
-        except PlaywrightError as error:
+        except (PlaywrightError, RemoteError) as error:
             self.close()
             return Outcome(case.id, "crash", str(error).splitlines()[0])
         finally:
@@ -98,10 +100,14 @@ def run_browser(
     threads: int = 2,
     timeout: float = 60.0,
     provider: str = "wasm",
+    browser: str = "chromium",
 ) -> Iterator[Outcome]:
     """Outcomes in order. `peer`: onnxruntime-web in place of nnjit. `timeout`: seconds for one case. provider "webgpu":
     on the adapter that NNJIT_DEVICE_* name (tests/device/conftest.py), SwiftShader by default, and on no other."""
-    with started(flags() if provider == "webgpu" else ()) as lab:
+    opened: Any = (
+        other_lab(browser) if browser in OTHERS else started(flags() if provider == "webgpu" else ())
+    )
+    with opened as lab:
         runner = Runner(lab, "onnxruntime-web" if peer else "nnjit", threads, timeout, provider)
         for case in cases:
             yield runner.run(case)

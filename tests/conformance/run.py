@@ -4,6 +4,7 @@ run.py           every case in Chromium through the public API; writes the resul
 run.py Conv node/test_add    only cases whose name or operators match
 run.py --local   on CPython, kernels under wasmtime (no browser): the quick check while developing
 run.py --peer    the same cases on onnxruntime-web, to compare
+run.py --browser firefox (or webkit)   in that browser; the table of operators stays as it is
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tests.conformance import outcome as outcomes_of  # noqa: E402
 from tests.conformance.cases import Case, load_cases, select, stratified  # noqa: E402
 from tests.conformance.local import run_case, run_local  # noqa: E402
 from tests.conformance.outcome import Outcome  # noqa: E402
+from tests.support.others import OTHERS  # noqa: E402
 
 RESULTS = ROOT / "tests" / ".out" / "conformance"
 
@@ -41,6 +43,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--provider", default="wasm", help="wasm, webgpu, or reference (all on onnx.reference)"
     )
+    parser.add_argument("--browser", default="chromium", choices=["chromium", *OTHERS])
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds for one case")
     parser.add_argument("--debug", action="store_true", help="with --local: tracebacks, in this process")
     parser.add_argument("--failed", action="store_true", help="only those that didn't pass last time")
@@ -57,13 +60,19 @@ def runner(args: argparse.Namespace, cases: list[Case]) -> Iterable[Outcome]:
     from tests.conformance.browser import run_browser
 
     return run_browser(
-        cases, peer=args.peer, threads=args.threads, timeout=args.timeout, provider=args.provider
+        cases,
+        peer=args.peer,
+        threads=args.threads,
+        timeout=args.timeout,
+        provider=args.provider,
+        browser=args.browser,
     )
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     ours = "nnjit" if args.provider == "wasm" else f"nnjit-{args.provider}"
+    ours += "" if args.browser == "chromium" else f"-{args.browser}"
     stored = RESULTS / f"{'local' if args.local else 'onnxruntime-web' if args.peer else ours}.json"
     cases = select(load_cases(), args.patterns)
     if args.subset:

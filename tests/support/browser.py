@@ -33,6 +33,10 @@ class Lab:
         self.site = server.site
         self.site.mount("t", TESTS)
 
+    @property
+    def label(self) -> str:
+        return f"Chromium {self.browser.version}"
+
     def page(self, path: str = "t/support/blank.html") -> Page:
         """A page of its own context, cross-origin isolated."""
         context = self.browser.new_context()
@@ -71,19 +75,25 @@ def kill(pids: list[int]) -> None:
 
 
 @contextmanager
-def started(flags: Sequence[str] = ()) -> Iterator[Lab]:
-    """A Lab with a server and a browser of its own, started with these flags."""
+def started_server() -> Iterator[Server]:
+    """The page's own server on a free port."""
     project = Project()
     project.dist.refresh()
     server = Server(project.site())
     server.start()
-    path = os.environ.get("NNJIT_CHROMIUM") or shutil.which("chromium")
     try:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=path, args=list(flags))
-            yield Lab(server, browser)
-            with suppress(Exception):  # it may have died on the way
-                browser.close()
+        yield server
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def started(flags: Sequence[str] = ()) -> Iterator[Lab]:
+    """A Lab with a server and a browser of its own, started with these flags."""
+    path = os.environ.get("NNJIT_CHROMIUM") or shutil.which("chromium")
+    with started_server() as server, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(flags))
+        yield Lab(server, browser)
+        with suppress(Exception):  # it may have died on the way
+            browser.close()

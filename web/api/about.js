@@ -23,12 +23,15 @@ async function hasWebGpu() {
   return Boolean(await gpu?.requestAdapter().catch(() => null));
 }
 
-/** @param {{isolated: boolean, threads: number, simd: boolean, relaxedSimd: boolean, webgpu: boolean}} facts */
-function reasons({ isolated, threads, simd, relaxedSimd, webgpu }) {
+/** @param {Omit<Device, 'why' | 'tuning' | 'compiler' | 'memory'>} facts @returns {Record<string, string>} */
+export function reasons({ isolated, sharedMemory, threads, hardwareConcurrency, simd, relaxedSimd, webgpu }) {
   /** @type {Record<string, string>} */
   const why = {};
   if (!isolated) why.isolated = 'the server must send Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp';
-  if (threads === 1) why.threads = isolated ? 'this device reports one core' : 'threads need an isolated page';
+  if (isolated && !sharedMemory) why.sharedMemory = 'this browser gives isolated pages no shared WebAssembly memory (WebKitGTK: start it with JSC_useSharedArrayBuffer=1)';
+  if (!isolated) why.threads = 'threads need an isolated page';
+  else if (!sharedMemory) why.threads = 'threads need shared memory';
+  else if (threads === 1) why.threads = hardwareConcurrency > 1 ? 'nnjit.env.wasm.numThreads asks for one' : 'this device reports one core';
   if (!simd) why.simd = 'this browser is older than Wasm SIMD (Chrome 91, Firefox 89, Safari 16.4)';
   if (!relaxedSimd) why.relaxedSimd = 'relaxed SIMD came with Chrome 114 and Firefox 145; kernels use plain SIMD instead';
   if (!webgpu) why.webgpu = 'no adapter: the browser has no WebGPU, or has it switched off for this device';

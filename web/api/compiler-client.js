@@ -68,8 +68,7 @@ export class CompilerClient {
     if (!locks) return;
     void this.rpc.call('boot.locked', { lock: this.#lockName }).then(
       () => locks.request(this.#lockName, () => this.#die(failure('COMPILER_DIED', 'The compiler worker ended'))),
-      () => undefined,
-    );
+    ).catch(() => undefined);
   }
 
   /** @param {NnjitError} error */

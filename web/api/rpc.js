@@ -1,5 +1,6 @@
 // Calls across a Worker or MessagePort, both ways: call(method, args) resolves to what the other side's handler
 // returned. Progress and cancellation ride along; a dead peer rejects everything pending.
+import { sharesBuffers } from '../engine/features.js';
 import { NnjitError, asFailure, failure } from './errors.js';
 
 /**
@@ -49,7 +50,7 @@ export class Rpc {
     if (signal?.aborted) return Promise.reject(failure('ABORTED', `${method} was cancelled`));
     const id = this.#next++;
     // A worker deep in one long computation reads no messages; a shared flag still reaches it.
-    const cancel = signal && globalThis.crossOriginIsolated ? new Int32Array(new SharedArrayBuffer(4)) : undefined;
+    const cancel = signal && sharesBuffers() ? new Int32Array(new SharedArrayBuffer(4)) : undefined;
     return new Promise((resolve, reject) => {
       const onAbort = () => {
         if (cancel) Atomics.store(cancel, 0, 1);

@@ -4,6 +4,7 @@
 import { NnjitError, failure, throwIfAborted } from './errors.js';
 import { log } from './env.js';
 import { turn } from '../engine/turns.js';
+import { isSharedBuffer } from '../engine/values.js';
 import { versionOf } from './arriving.js';
 import { Held } from './held.js';
 import { PIECE, Stash, readable } from './stash.js';
@@ -108,8 +109,7 @@ async function wrap(given) {
     return held;
   }
   // A Blob cannot be made of shared memory: such bytes are copied out first.
-  const shared = globalThis.SharedArrayBuffer !== undefined && given.buffer instanceof SharedArrayBuffer;
-  const bytes = shared ? given.slice() : given;
+  const bytes = isSharedBuffer(given.buffer) ? given.slice() : given;
   for (const disk of [false, true]) {
     const stash = new Stash(bytes.byteLength, disk);
     for (let at = 0; at < bytes.byteLength; at += PIECE) await stash.add(bytes.subarray(at, at + PIECE));

@@ -98,6 +98,7 @@ async function inFile(size) {
     await sweep(folder);
     const { quota = 0, usage = 0 } = await navigator.storage.estimate();
     if (quota > 0 && quota - usage < size) throw new Error(`${quota - usage} bytes are left to this origin`);
+    if (!('createWritable' in FileSystemFileHandle.prototype)) throw new Error('the browser writes no files from here');
     const name = crypto.randomUUID();
     const unlock = await hold(name);
     const file = await folder.getFileHandle(name, { create: true });
@@ -130,7 +131,7 @@ const hold = (name) =>
 
 /** Nothing is made where there is nothing to clear. */
 async function leftovers() {
-  const folder = await navigator.storage?.getDirectory().then((root) => root.getDirectoryHandle(FOLDER)).catch(() => null);
+  const folder = await navigator.storage?.getDirectory?.().then((root) => root.getDirectoryHandle(FOLDER)).catch(() => null);
   if (folder) await sweep(folder).catch(() => undefined);
 }
 

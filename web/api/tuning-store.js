@@ -8,11 +8,20 @@ const STORES = ['facts', 'records'];
 /** @type {Promise<IDBDatabase | null> | undefined} */
 let opened;
 
+/** Where storage is blocked there is no factory, or asking it throws. @returns {IDBOpenDBRequest | null} */
+function openable() {
+  try {
+    return indexedDB.open(NAME, 1);
+  } catch {
+    return null;
+  }
+}
+
 /** @returns {Promise<IDBDatabase | null>} */
 function database() {
   opened ??= new Promise((resolve) => {
-    if (!globalThis.indexedDB) return resolve(null);
-    const request = indexedDB.open(NAME, 1);
+    const request = openable();
+    if (!request) return resolve(null);
     request.onupgradeneeded = () => {
       for (const store of STORES) request.result.createObjectStore(store);
     };

@@ -8,11 +8,11 @@
 export function holdLock(name) {
   const { locks } = globalThis.navigator;
   if (!locks) return Promise.resolve(); // not a secure context: deaths go unnoticed, errors do not
-  return new Promise((resolve, reject) => {
+  return new Promise((resolve) => {
     locks.request(name, () => {
       resolve();
       return new Promise(() => {});
-    }).catch(reject);
+    }).catch(() => resolve()); // nor where storage is blocked, and locks with it
   });
 }
 

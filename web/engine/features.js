@@ -69,9 +69,12 @@ export function hasWasmThreads() {
   ]));
 }
 
+/** Buffers can be shared with workers. WebKitGTK isolates a page and gives it none. @returns {boolean} */
+export const sharesBuffers = () => Boolean(globalThis.crossOriginIsolated) && typeof SharedArrayBuffer !== 'undefined';
+
 /** @returns {boolean} whether a shared memory can be made here and posted to another thread */
 export function canShareMemory() {
-  if (!globalThis.crossOriginIsolated || typeof SharedArrayBuffer === 'undefined' || !hasWasmThreads()) return false;
+  if (!sharesBuffers() || !hasWasmThreads()) return false;
   try {
     const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
     return memory.buffer instanceof SharedArrayBuffer;

@@ -7,14 +7,16 @@ import { spread } from './windows.js';
 /** @typedef {import('./types.d.ts').ValueRef} ValueRef */
 /** @typedef {import('./windows.js').Window} Window */
 
+/** Where a browser gives no shared memory there is no such name either. @param {unknown} buffer @returns {buffer is SharedArrayBuffer} */
+export const isSharedBuffer = (buffer) => typeof SharedArrayBuffer !== 'undefined' && buffer instanceof SharedArrayBuffer;
+
 /**
  * @param {unknown} data
  * @returns {Uint8Array | null} the same bytes, or null where it is neither buffer nor view
  */
 export function asBytes(data) {
   if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-  if (data instanceof ArrayBuffer) return new Uint8Array(data);
-  if (typeof SharedArrayBuffer !== 'undefined' && data instanceof SharedArrayBuffer) return new Uint8Array(data);
+  if (data instanceof ArrayBuffer || isSharedBuffer(data)) return new Uint8Array(data);
   return null;
 }
 
@@ -23,7 +25,7 @@ export const windowIn = (feed) => /** @type {{window?: Window} | null} */ (feed)
 
 /** @param {Uint8Array} bytes @returns {boolean} others may write there meanwhile */
 export function isShared(bytes) {
-  return typeof SharedArrayBuffer !== 'undefined' && bytes.buffer instanceof SharedArrayBuffer;
+  return isSharedBuffer(bytes.buffer);
 }
 
 /**

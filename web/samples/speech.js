@@ -3,6 +3,7 @@
 import { announce, el, fill } from '../ui/dom.js';
 import { pickButton } from '../ui/drop.js';
 import { count } from '../ui/format.js';
+import { microphone } from './microphone.js';
 import { bell, inTurn, rain, voice } from './sounds.js';
 import { SILERO } from './vendored.js';
 import { Listener, RATE, stretches, WINDOW } from './vad.js';
@@ -62,11 +63,11 @@ export const speech = {
       play.hidden = true;
       try {
         const stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1 } });
-        const context = new AudioContext({ sampleRate: RATE });
+        const { context, source } = microphone(stream, RATE);
         live = { stream, context };
         await context.audioWorklet.addModule(new URL('./tap.worklet.js', import.meta.url));
         const tap = new AudioWorkletNode(context, 'tap', { numberOfOutputs: 0 });
-        context.createMediaStreamSource(stream).connect(tap);
+        source.connect(tap);
         mic.textContent = 'Stop listening';
         /** Windows wait for each other: the model's state goes from one to the next. */
         let queue = Promise.resolve();

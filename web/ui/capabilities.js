@@ -67,6 +67,7 @@ async function adapterName() {
  */
 export function capabilities(gpu) {
   const isolated = globalThis.crossOriginIsolated === true;
+  const shares = isolated && typeof SharedArrayBuffer !== 'undefined';
   const cores = navigator.hardwareConcurrency || 1;
   const secure = globalThis.isSecureContext;
   const insecure =
@@ -74,24 +75,29 @@ export function capabilities(gpu) {
   return [
     {
       name: 'isolation',
-      has: isolated,
+      has: shares,
       note: 'shared memory',
-      fix: secure
+      fix: isolated
         ? {
-            text: 'Memory can be shared between threads only on a page that is isolated from others. python3 serve.py sends what that takes; any other server must send these two headers with every file:',
-            code: 'Cross-Origin-Opener-Policy: same-origin\nCross-Origin-Embedder-Policy: require-corp',
+            text: 'The page is isolated, but this browser shares no memory between threads all the same. WebKitGTK does when it is started with:',
+            code: 'JSC_useSharedArrayBuffer=1',
           }
-        : { text: insecure },
+        : secure
+          ? {
+              text: 'Memory can be shared between threads only on a page that is isolated from others. python3 serve.py sends what that takes; any other server must send these two headers with every file:',
+              code: 'Cross-Origin-Opener-Policy: same-origin\nCross-Origin-Embedder-Policy: require-corp',
+            }
+          : { text: insecure },
     },
     {
       name: 'threads',
-      has: isolated && cores > 1,
-      note: isolated ? String(cores) : '',
-      fix: isolated
+      has: shares && cores > 1,
+      note: shares ? String(cores) : '',
+      fix: shares
         ? {
             text: 'The browser reports one core. A browser that resists fingerprinting hides the true number; in Firefox that is privacy.resistFingerprinting in about:config.',
           }
-        : { text: 'Threads need isolation: mend that first. Until then models run on one core.' },
+        : { text: 'Threads need shared memory: mend that first. Until then models run on one core.' },
     },
     {
       name: 'SIMD',
@@ -117,7 +123,7 @@ export function capabilities(gpu) {
         ? { text: insecure }
         : 'gpu' in navigator
           ? {
-              text: 'The browser knows WebGPU but offers no adapter. See which line is red on chrome://gpu; on Linux start Chrome with:',
+              text: 'The browser knows WebGPU but offers no adapter. In Chrome see which line is red on chrome://gpu, in Firefox the Graphics part of about:support; on Linux start Chrome with:',
               code: '--enable-unsafe-webgpu --enable-features=Vulkan',
             }
           : {

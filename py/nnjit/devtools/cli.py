@@ -9,13 +9,14 @@ import argparse
 import os
 import subprocess
 import sys
+import threading
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
 from nnjit.tune.records import encode_lines
 
-from .browser import find_chromium
+from .browser import find_chromium, find_firefox, find_webkit
 from .check import CHECKS, run_checks, unpack_typescript
 from .env import Environment
 from .httpd import Server
@@ -30,6 +31,9 @@ from .wheel import Distribution
 
 ROOT = Path(__file__).resolve().parents[3]
 REQUIREMENTS = Path(__file__).with_name("requirements-test.txt")
+OTHERS = "tests/others"
+"""The tests that run in browsers other than Chromium."""
+FIND = {"firefox": find_firefox, "webkit": find_webkit}
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 COMMANDS = ("serve", "test", "check", "bench", "tune", "conformance", "models", "vendor", "wheel", "records")
 ABOUT = """\
@@ -37,6 +41,7 @@ nnjit runs ONNX models in the browser, on kernels it makes for them.
 
   python3 serve.py                fetch what is missing, serve the page, open it
   python3 serve.py test           check the code, run all tests (arguments go to pytest; no check then)
+  python3 serve.py test --browser firefox     the tests of another browser (or webkit)
   python3 serve.py check          ruff, mypy and tsc alone (or those named: ruff format mypy mypy-3.10 tsc tsc-tests)
   python3 serve.py bench ...      side by side with onnxruntime-web, TF.js, jax-js (arguments go to it)
   python3 serve.py tune MODEL     tune a model in headless Chromium; writes the log and a plot
@@ -225,7 +230,13 @@ def check(project: Project, only: list[str]) -> int:
 
 
 def test(project: Project, arguments: list[str]) -> int:
-    """All tests, after the static checks; with arguments, just pytest with them."""
+    """All tests, after the static checks; with arguments, just pytest with them. `--browser firefox` or `webkit`: tests
+    of that browser, those of tests/others if none are named."""
+    named = other_browser(arguments)
+    if named:
+        FIND[named.partition("-")[0]](print_line)
+    if named and not any((project.root / each.partition("::")[0]).exists() for each in arguments):
+        arguments = [*arguments, OTHERS]
     project.env.require(REQUIREMENTS)
     project.vendor.ensure("runtime", "samples", "models")
     project.dist.refresh()
@@ -233,14 +244,36 @@ def test(project: Project, arguments: list[str]) -> int:
     if postgres_missing:
         print_line(f"the kernel database is tested on SQLite alone: {postgres_missing}")
     variables = test_variables(project)
+    fetching = threading.Thread(target=_firefox_if_it_can_be_had)
+    if not arguments:
+        fetching.start()
     checked = 0 if arguments else check(project, [])
     command = [str(project.env.python), "-m", "pytest"]
     if arguments:
         return subprocess.run([*command, *arguments], cwd=project.root, env=variables, check=False).returncode
+    fetching.join()
     tested = run_all(command, project.root, variables, print_line)
     if checked:
         print("serve.py: the tests ran, but a static check failed; see above", file=sys.stderr)
     return tested or checked
+
+
+def other_browser(arguments: Sequence[str]) -> str:
+    """The browser that `--browser` names, '' for Chromium."""
+    named = ""
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=False):
+        if word == "--browser":
+            named = following
+        elif word.startswith("--browser="):
+            named = word.removeprefix("--browser=")
+    return named if named.partition("-")[0] in FIND else ""
+
+
+def _firefox_if_it_can_be_had() -> None:
+    try:
+        find_firefox(print_line)
+    except SetupError as error:
+        print_line(f"tests of other browsers are skipped: {error}")
 
 
 def program(project: Project, name: str, arguments: list[str]) -> int:
