@@ -15,10 +15,16 @@ const libraries = {};
 
 /** ms between the sessions' creation and the first run. */
 let pauseMs = 0;
+/** Whether nnjit's plans have room. */
+let room = true;
 
-/** @param {string[]} names @param {number} threads @param {string} provider @param {number} pause ms before the first run */
-export async function start(names, threads, provider, pause) {
+/**
+ * @param {string[]} names @param {number} threads @param {string} provider @param {number} pause ms before the first run
+ * @param {boolean} exact each shape has a plan of its own
+ */
+export async function start(names, threads, provider, pause, exact) {
   pauseMs = pause;
+  room = !exact;
   for (const name of names) {
     libraries[name] = await load(/** @type {any} */ (name), threads, provider);
     await libraries[name].api.ready;
@@ -39,7 +45,7 @@ function apart(a, b) {
  * The same runs in each library.
  * @param {string} url the model's @param {number} count runs
  * @param {(Tensor: any, before: any, at: number) => Record<string, any>} feedsOf before: outputs of the run before
- * @param {string} watched an output that must agree
+ * @param {string} watched an output that must agree; the first if ''
  * @returns {Promise<Record<string, Times>>}
  */
 async function runs(url, count, feedsOf, watched) {
@@ -47,7 +53,7 @@ async function runs(url, count, feedsOf, watched) {
   for (const library of Object.values(libraries)) {
     const begin = performance.now();
     /** @type {any} */
-    const session = await library.create(url);
+    const session = await library.create(url, library.name === 'nnjit' ? { room } : {});
     /** @type {Times} */
     const times = { ms: [], engineMs: [], cold: [], keys: [], createMs: performance.now() - begin, plans: 0, off: 0 };
     all.push({ library, session, times, outputs: /** @type {any} */ (null) });
@@ -65,7 +71,8 @@ async function runs(url, count, feedsOf, watched) {
       if (session.lastRun?.cold) times.cold.push(at);
       const key = session.stats?.().key;
       if (key && times.keys.at(-1) !== key) times.keys.push(key);
-      times.off = Math.max(times.off, apart(each.outputs[watched].data, all[0].outputs[watched].data));
+      const which = watched || session.outputNames[0];
+      times.off = Math.max(times.off, apart(each.outputs[which].data, all[0].outputs[which].data));
     }
   }
   for (const { session, times } of all) {
@@ -100,7 +107,7 @@ export function tokens(url, { layers, heads, depth }, ids, prompt) {
 }
 
 /** @param {string} url the model's @param {string} bundleUrl of {inputs: one feeds a run, output} */
-export async function sentences(url, bundleUrl) {
+export async function series(url, bundleUrl) {
   const { head, blob } = readBundle(await (await fetch(bundleUrl)).arrayBuffer());
   return runs(url, head.inputs.length, (Tensor, _, at) =>
     Object.fromEntries(Object.entries(head.inputs[at]).map(([n, one]) => [n, decode(/** @type {any} */ (one), blob, Tensor)])), head.output);

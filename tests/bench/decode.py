@@ -2,11 +2,13 @@
 
     python3 serve.py bench --decode                          a decoder of GPT-2's size, and sentences to MiniLM
     python3 serve.py bench --decode sentences --threads 2
+    python3 serve.py bench --decode audio,batches --threads 2 [--exact]
     python3 serve.py bench --decode tokens --layers 4 --prompt 20 --tokens 40
 
 *tokens*: a prompt, then one token a run, which is fed the keys and values of the runs before; the same tokens to
-both. *sentences*: lengths drawn from 5 to 120. Times are ms of run() with whatever it waits for, such as a plan;
-*in engine*: the median without feeds and outputs.
+both. *sentences*: lengths drawn from 5 to 120. *audio*: half a second to three, to a small recogniser built like
+wav2vec 2. *batches*: one to eight sentences at a time. With --exact each shape has a plan of its own. Times are ms of
+run() with whatever it waits for, such as a plan; *in engine*: the median without feeds and outputs.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import json
 import statistics
 import time
 import zlib
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,7 @@ import numpy as np
 from playwright.sync_api import Page
 
 from tests.models import catalogue, inputs
-from tests.support import decoder_models
+from tests.support import audio_models, decoder_models
 from tests.support.browser import Lab, started
 from tests.support.codec import Packer, bundle
 
@@ -32,17 +35,26 @@ LIBRARIES = ("nnjit", "onnxruntime-web")
 FIRST = 3
 """Runs that are not judged by the median: the prompt, and the two that show how lengths change."""
 SHORTEST, LONGEST, SENTENCES = 5, 120, 30
+BATCH = 8
+SAMPLES = (8000, 48000)
+"""Of sound, at 16 kHz."""
 
 
 def model_file(size: decoder_models.Size) -> Path:
-    """The decoder's file, kept until its builder changes."""
-    recipe = Path(decoder_models.__file__).read_bytes() + repr(size).encode()
-    path = catalogue.CACHE / f"decoder-{size.layers}x{size.hidden}-{zlib.crc32(recipe):08x}.onnx"
+    """The decoder's file."""
+    return kept_model("decoder", decoder_models, size, decoder_models.decoder)
+
+
+def kept_model(name: str, builder: Any, size: Any, build: Callable[[Any], bytes]) -> Path:
+    """A model's file, kept until the module that builds it changes."""
+    recipe = Path(builder.__file__).read_bytes() + repr(size).encode()
+    stem = f"{name}-{size.layers}x{size.hidden}"
+    path: Path = catalogue.CACHE / f"{stem}-{zlib.crc32(recipe):08x}.onnx"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        for old in path.parent.glob(f"decoder-{size.layers}x{size.hidden}-????????.onnx"):
+        for old in path.parent.glob(f"{stem}-????????.onnx"):
             old.unlink()
-        path.write_bytes(decoder_models.decoder(size))
+        path.write_bytes(build(size))
     return path
 
 
@@ -57,17 +69,38 @@ def tokens(page: Page, lab: Lab, options: argparse.Namespace) -> dict[str, Any]:
     return {"size": asdict(size), "prompt": options.prompt, "times": found}
 
 
-def sentences(page: Page, lab: Lab, options: argparse.Namespace) -> dict[str, Any]:
+def sentences(page: Page, lab: Lab, options: argparse.Namespace, most: int = 1) -> dict[str, Any]:
+    """most: sentences at a time."""
     model = catalogue.MODELS["minilm"]
     url = lab.site.mount("m/minilm", model.path().parent) + model.path().name
-    lengths = np.random.default_rng(11).integers(SHORTEST, LONGEST + 1, SENTENCES).tolist()
-    packer = Packer()
-    feeds = [inputs.minilm(1, n, seed=n) for n in lengths]
-    packed = [{name: packer.add(value) for name, value in each.items()} for each in feeds]
+    rng = np.random.default_rng(11)
+    lengths = rng.integers(SHORTEST, LONGEST + 1, SENTENCES).tolist()
+    batches = rng.integers(1, most + 1, SENTENCES).tolist()
+    feeds = [inputs.minilm(b, n, seed=n) for b, n in zip(batches, lengths, strict=True)]
     output = next(iter(model.expected(0)))
-    data = lab.site.put("decode/sentences.bin", bundle({"inputs": packed, "output": output}, packer.blob))
-    found: dict[str, Any] = page.evaluate("(a) => bench.sentences(...a)", [url, data])
-    return {"lengths": lengths, "times": found}
+    return {"lengths": lengths, "batches": batches, "times": series(page, lab, url, feeds, output)}
+
+
+def batches(page: Page, lab: Lab, options: argparse.Namespace) -> dict[str, Any]:
+    return sentences(page, lab, options, BATCH)
+
+
+def audio(page: Page, lab: Lab, options: argparse.Namespace) -> dict[str, Any]:
+    path = kept_model("recogniser", audio_models, audio_models.Size(), audio_models.recogniser)
+    url = lab.site.mount("decode", path.parent) + path.name
+    rng = np.random.default_rng(12)
+    lengths = rng.integers(SAMPLES[0], SAMPLES[1] + 1, SENTENCES).tolist()
+    feeds = [{"input_values": rng.normal(0, 1, (1, n)).astype(np.float32)} for n in lengths]
+    return {"lengths": lengths, "times": series(page, lab, url, feeds, "")}
+
+
+def series(page: Page, lab: Lab, url: str, feeds: list[dict[str, Any]], output: str) -> dict[str, Any]:
+    """Each library's times of a run for each feeds. output: the one that is compared; the first if ''."""
+    packer = Packer()
+    packed = [{name: packer.add(value) for name, value in each.items()} for each in feeds]
+    data = lab.site.put("decode/series.bin", bundle({"inputs": packed, "output": output}, packer.blob))
+    found: dict[str, Any] = page.evaluate("(a) => bench.series(...a)", [url, data])
+    return found
 
 
 def line(name: str, times: dict[str, Any]) -> str:
@@ -91,7 +124,7 @@ def sizes(keys: list[str]) -> str:
     return ", ".join(dict.fromkeys(found)) or "no other shape"
 
 
-STUDIES = {"tokens": tokens, "sentences": sentences}
+STUDIES = {"tokens": tokens, "sentences": sentences, "audio": audio, "batches": batches}
 HEAD = f"{'ms':>18s}" + "".join(
     f"{name:>12s}" for name in ("first run", "median", "worst warm", "worst", "all runs", "in engine")
 )
@@ -101,7 +134,8 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="bench --decode", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("studies", nargs="?", default=",".join(STUDIES))
+    parser.add_argument("studies", nargs="?", default="tokens,sentences", help=f"of {', '.join(STUDIES)}")
+    parser.add_argument("--exact", action="store_true", help="nnjit without plans with room")
     parser.add_argument("--threads", default="1,2", help="default %(default)s")
     parser.add_argument("--layers", type=int, default=decoder_models.GPT2.layers)
     parser.add_argument("--prompt", type=int, default=100, help="its length; default %(default)s")
@@ -127,7 +161,7 @@ def main(arguments: list[str]) -> int:
                       window.bench = await import('/t/bench/decode.js');
                       await bench.start(...how);
                     }""",
-                    [options.libraries.split(","), threads, options.backend, options.pause],
+                    [options.libraries.split(","), threads, options.backend, options.pause, options.exact],
                 )
                 found = STUDIES[study](page, lab, options)
                 page.context.close()
