@@ -121,15 +121,18 @@ def _tiled(spec: KernelSpec, default: Schedule, target: WgslTarget) -> Space | N
         last = p.reduce[-1]
         p = replace(p, reduce=(*p.reduce[:-1], Axis(last.name, -(-last.extent // GROUP))))
     own, matrices = tiled.shape(), tiled.subgroup > 0
+    best = own  # a short product starts in a tile that is compiled soon
+    if not matrices:
+        best = product_tiles.ranked(p.m, p.k, p.column.extent, p.batches, target)[0][1]
     blocks = [s.size // own.rows for s in default if isinstance(s, Block)]
 
     def knob(name: str, first: Any, others: Iterable[Any]) -> Knob:
         return Knob(name, tuple(dict.fromkeys((first, *others))))
 
     knobs = (
-        knob("rows", own.rows, (32, 64, 96, 128) if matrices else (8, 16, 32, 64, 128)),
-        knob("down", own.down, (1, 2, 4) if matrices else (2, 4, 8, 16)),
-        knob("columns", own.columns, (32, 64, 96, 128) if matrices else (32, 64, 128)),
+        knob("rows", own.rows, (32, 64, 96, 128) if matrices else (best.rows, 8, 16, 32, 64, 128)),
+        knob("down", own.down, (1, 2, 4) if matrices else (best.down, 2, 4, 8, 16)),
+        knob("columns", own.columns, (32, 64, 96, 128) if matrices else (best.columns, 32, 64, 128)),
         knob("across", own.across, (1, 2, 4) if matrices else (8, 16)),
         knob("depth", own.depth, ((16, 32) if words else (16, 32, 64)) if matrices else (8, 16, 32)),
         knob("slices", own.slices, () if matrices else (1, 2, 4)),

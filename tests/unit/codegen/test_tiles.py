@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +19,10 @@ from nnjit.codegen.schedule.gpu_roles import roles
 from nnjit.codegen.schedule.group_steps import Matrix
 from nnjit.codegen.schedule.matrix_tiles import STAGES, MatrixTile
 from nnjit.codegen.schedule.product_tiles import Shape
-from nnjit.codegen.schedule.steps import Unroll
+from nnjit.codegen.schedule.steps import Tile, Unroll
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wgsl.target import WgslTarget
+from nnjit.tune.space_gpu import gpu_space
 from tests.support import specs
 
 LARGE = WgslTarget(
@@ -65,12 +67,39 @@ def test_only_what_fits_a_device_is_ranked() -> None:
         assert tiles and all(s.threads <= threads and s.shared_bytes() <= shared for _, s in tiles)
 
 
-def test_short_products_start_with_what_a_driver_compiles_soon() -> None:
-    """Both ways are listed; the one that is faster later serves at once where a run is long."""
-    short, long = (list(products(product(m, 512, 512, "f32"), LARGE)) for m in (2048, 16384))
+def test_short_products_start_with_what_a_driver_compiles_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a small tile, or where that would be much slower in the fastest one, rolled; that one follows, and serves at
+    once where a run is long."""
+
+    def listed(m: int) -> list[Any]:
+        return list(products(product(m, 512, 512, "f32"), LARGE))
+
+    fastest = product_tiles.ranked(2048, 512, 512, 1, LARGE)[0][1]
+    light = product_tiles.soon(2048, 512, 512, 1, LARGE)
+    assert light is not None and fastest.turned and not light.turned
+    assert light.rows // light.down * light.columns // light.across <= 4 * product_tiles.LIGHT
+    short, long = listed(2048), listed(16384)
+    assert {s.axis: s.factor for s in short[0] if isinstance(s, Tile)} == {
+        "m": light.rows,
+        "n": light.columns,
+    }
     assert not any(isinstance(s, Unroll) for s in short[0]) and any(isinstance(s, Unroll) for s in short[1])
-    assert [s for s in short[1] if not isinstance(s, Unroll)] == list(short[0])
     assert any(isinstance(s, Unroll) for s in long[0])
+    assert product_tiles.soon(16384, 512, 512, 1, LARGE) is None
+    monkeypatch.setattr(product_tiles, "WORTH", 1.0)
+    again = listed(2048)
+    assert again[0] == tuple(s for s in again[1] if not isinstance(s, Unroll)) != again[1]
+    assert again[1] == short[1]
+
+
+def test_the_fastest_tile_is_next_where_a_small_one_serves() -> None:
+    """On the tuner's list, though none of the usual sizes may be its."""
+    for m, k, n in ((2048, 512, 512), (640, 768, 2304)):
+        spec, fastest = product(m, k, n, "f32"), product_tiles.ranked(m, k, n, 1, LARGE)[0][1]
+        first, second, *_ = gpu_space(spec, LARGE).lite()
+        assert first == next(iter(products(spec, LARGE))) and second != first
+        tile = {s.axis: s.factor for s in second if isinstance(s, Tile)}
+        assert tile == {"m": fastest.rows, "n": fastest.columns}
 
 
 def test_a_tile_takes_longer_for_more_work() -> None:

@@ -30,7 +30,8 @@ from nnjit.codegen.schedule.steps import (
     describe,
 )
 from nnjit.codegen.schedule.words import layout, word_kernel
-from nnjit.codegen.spec import KernelSpec
+from nnjit.codegen.schedule.workgroup_plan import Run, joined
+from nnjit.codegen.spec import Axis, KernelSpec
 from tests.support import specs
 from tests.support.schedules import agree, interpreted
 
@@ -326,3 +327,30 @@ def test_overlapping_windows_keep_their_bytes_once() -> None:
         spec = canonical(replace(spec, stages=(replace(stage, body=body),), operands=operands))
         assert layout(spec, 0).flat == flat
         assert (layout(spec, 0).size * 4 <= spec.operands[0].size) == flat
+
+
+def _value(i: Index | Expr, at: dict[str, int]) -> int:
+    if isinstance(i, Index):
+        return i.const + sum(c * (at[a] if isinstance(a, str) else _value(a, at)) for a, c in i.terms)
+    if i.op in ("axis", "const"):
+        return _value(i.attr, at) if i.op == "axis" else int(i.attr)
+    left, right = (_value(a, at) for a in i.args)
+    return left // right if i.op == "div" else left % right
+
+
+@given(st.lists(st.integers(1, 9), min_size=2, max_size=4), st.data())
+def test_fused_axes_are_joined_where_they_lie_so(extents: list[int], data: st.DataObject) -> None:
+    """An index is the same number whether its parts are joined or not, and has no divisions where they lie one in
+    another without a gap."""
+    parts = tuple(Axis(f"p{i}", n) for i, n in enumerate(extents))
+    run = Run("f", parts)
+    gaps = data.draw(st.lists(st.sampled_from([0, 0, 0, 5]), min_size=len(parts), max_size=len(parts)))
+    stride, index = data.draw(st.integers(1, 6)), Index(data.draw(st.integers(0, 3)))
+    for part, gap in reversed(list(zip(parts, gaps, strict=True))):
+        index = index + Index(0, {part.name: stride})
+        stride = stride * part.extent + gap
+    apart = index.subst(run.at(Index(1, {"x": 2, "y": 3})))
+    whole = joined(apart)
+    for x, y in ((0, 0), (1, 5), (4, 7), (9, 2)):
+        assert _value(whole, {"x": x, "y": y}) == _value(apart, {"x": x, "y": y})
+    assert whole.plain or any(gaps[1:]), whole

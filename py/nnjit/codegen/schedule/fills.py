@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, load, reg, rewrite, select
+from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, load, reg, select
 from nnjit.codegen.groups import GROUPS
 from nnjit.codegen.loops import THREAD, Barrier, Decode, For, Set, Stmt, Store, Where
-from nnjit.codegen.schedule.workgroup_plan import LANES, Env
+from nnjit.codegen.schedule.workgroup_plan import LANES, Env, placed
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +150,11 @@ class Fill:
         row, vector, _ = self._at(turn)
         if self.along == "k":
             k = step * (depth // LANES) + vector
-            value = rewrite(self.value, p.at(row, None, k, "k"))
+            value = placed(self.value, p.at(row, None, k, "k"))
             place = k * LANES + Index(0, {LANE: 1})
         else:
             k = step * depth + row
-            value = rewrite(self.value, p.at(None, vector, k, "n"))
+            value = placed(self.value, p.at(None, vector, k, "n"))
             place = k
         return or_zero(compare("lt", axis(place), const(p.extent, "i32")) if tail else None, value)
 
@@ -222,7 +222,7 @@ class Turned(Fill):
         for n, name in enumerate(self.held()):
             vector, deep = self._block(n // LANES)
             k = step * (p.depth // LANES) + deep
-            value = rewrite(self.value, p.at(vector * LANES + n % LANES, None, k, "k"))
+            value = placed(self.value, p.at(vector * LANES + n % LANES, None, k, "k"))
             place = k * LANES + Index(0, {LANE: 1})
             inside = compare("lt", axis(place), const(p.extent, "i32")) if tail else None
             out.append(Set(name, or_zero(inside, value), LANES))

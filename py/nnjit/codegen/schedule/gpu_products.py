@@ -15,7 +15,7 @@ from nnjit.codegen.schedule.gpu_roles import FEW_ROWS, Product, lies_along, matr
 from nnjit.codegen.schedule.group_steps import Cache, Fuse, Matrix, Patch, Threads, Words
 from nnjit.codegen.schedule.matrix_tiles import HALF
 from nnjit.codegen.schedule.matrix_tiles import ranked as matrices_ranked
-from nnjit.codegen.schedule.product_tiles import SHORT, Shape, ranked
+from nnjit.codegen.schedule.product_tiles import SHORT, Shape, ranked, soon
 from nnjit.codegen.schedule.steps import Block, Pack, Schedule, Step, Tile, Unroll, Vectorize
 from nnjit.codegen.schedule.words import GROUP, layout
 from nnjit.codegen.spec import Axis, KernelSpec
@@ -37,12 +37,16 @@ def products(spec: KernelSpec, target: WgslTarget) -> Iterator[Schedule]:
         return
     yield from _in_words(spec, p, target)
     yield from _in_matrices(spec, p, target)
-    along = lies_along(p)
-    for time, shape in ranked(p.m, p.k, p.column.extent, p.batches, target):
-        if along or not shape.turned:
-            if shape.turned and time < SHORT:
-                yield scheduled(spec, p, replace(shape, rolled=True))
+    along, size = lies_along(p), (p.m, p.k, p.column.extent, p.batches)
+    first = soon(*size, target) if along else None
+    if first is not None:
+        yield scheduled(spec, p, first)
+    for time, shape in ranked(*size, target):
+        if shape != first and (along or not shape.turned):
             yield scheduled(spec, p, shape)
+            rolled = replace(shape, rolled=True)
+            if shape.turned and time < SHORT and rolled != first:
+                yield scheduled(spec, p, rolled)
 
 
 def _in_matrices(spec: KernelSpec, p: Product, target: WgslTarget) -> Iterator[Schedule]:

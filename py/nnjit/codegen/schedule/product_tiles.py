@@ -21,8 +21,13 @@ RATE = 185_000
 ROLLED = 1.12
 """What a product takes whose stages are not unrolled (1.02 to 1.22 in 13 cases)."""
 SHORT = 70.0
-"""Microseconds below which a product starts with stages that are not unrolled: a driver takes 0.3 to 0.6 s for the
-large tiles of the others and 0.1 to 0.25 s for these, and a first result waits for all of them."""
+"""Microseconds below which a product starts in a tile that a driver compiles soon, because a first result waits for
+all of them: 0.2 to 0.6 s for large tiles whose stages are unrolled, 0.1 to 0.25 s without that, 0.06 to 0.08 s for
+LIGHT."""
+LIGHT = 16
+"""Vectors of sums of a thread at most in a tile that is compiled soon, stages of which are loops."""
+WORTH = 1.25
+"""What such a tile may take of the time of the fastest one, which takes 1.12 of it itself without unrolling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +149,19 @@ def microseconds(s: Shape, m: int, k: int, n: int, batches: int, target: WgslTar
     if times is None:
         return LAUNCH + _modelled(s, share, k)
     return LAUNCH + ceil(k / s.depth) * taken(times, share) * (1.0 if s.ahead else LATE)
+
+
+def soon(m: int, k: int, n: int, batches: int, target: WgslTarget) -> Shape | None:
+    """The tile that a short product starts in, to be compiled soon; None where the fastest one is."""
+    every = ranked(m, k, n, batches, target)
+    if not every or every[0][0] >= SHORT or not every[0][1].turned:
+        return None
+    most, fastest = WORTH * every[0][0], every[0][1]
+    light = (
+        s for time, s in every
+        if time <= most and not s.turned and s.rows // s.down * (s.columns // s.across) <= LIGHT * LANES
+    )  # fmt: skip
+    return next(light, replace(fastest, rolled=True))
 
 
 def ranked(m: int, k: int, n: int, batches: int, target: WgslTarget) -> list[tuple[float, Shape]]:

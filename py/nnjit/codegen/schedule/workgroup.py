@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, load, op, reg, rewrite
+from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, load, op, reg
 from nnjit.codegen.loops import THREAD, Barrier, Decode, For, Nest, Set, Stmt, Store, Where
 from nnjit.codegen.schedule.fills import (
     Fill,
@@ -28,7 +28,7 @@ from nnjit.codegen.schedule.fills import (
 from nnjit.codegen.schedule.group_steps import Cache
 from nnjit.codegen.schedule.steps import check
 from nnjit.codegen.schedule.workgroup_frame import Framed, below, stored
-from nnjit.codegen.schedule.workgroup_plan import LANES
+from nnjit.codegen.schedule.workgroup_plan import LANES, placed
 from nnjit.codegen.spec import Operand
 
 
@@ -178,11 +178,11 @@ class Product(Framed):
                 inside = compare("lt", axis(k), const(self.k.extent, "i32")) if bound else None
                 for j in range(self.wide):
                     column = self.grid.column(j)
-                    value = rewrite(b, self._env(None, column, k, "n"))
+                    value = placed(b, self._env(None, column, k, "n"))
                     out.append(Set(f"b.{j}", or_zero(inside, value), LANES))
                 for i in range(self.tall):
                     row = self.grid.row(i)
-                    value = or_zero(inside, rewrite(a, self._env(row, None, k)))
+                    value = or_zero(inside, placed(a, self._env(row, None, k)))
                     for j in range(self.wide):
                         out.append(add_product(f"acc.{i}.{j}", value, reg(f"b.{j}", self.factor)))
             return out

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, rewrite, walk
 from nnjit.codegen.loops import Decode, Stmt, Store, Where
 from nnjit.codegen.schedule.steps import check
-from nnjit.codegen.schedule.workgroup_plan import LANES, Env, Plan, Run
+from nnjit.codegen.schedule.workgroup_plan import LANES, Env, Plan, Run, joined, placed
 from nnjit.codegen.spec import KernelSpec, Stage
 
 
@@ -151,8 +151,8 @@ def stored(s: Stage, env: Env, acc: Expr, lanes: int) -> Store:
     def leaf(e: Expr) -> Expr | None:
         return acc if e.op == "acc" else None
 
-    value = rewrite(s.result, env, leaf)
-    index = s.index.subst(env, lambda e: rewrite(e, env))
+    value = placed(s.result, env, leaf)
+    index = joined(s.index.subst(env, lambda e: rewrite(e, env)))
     return Store(s.out, index, value, lanes, lanes)
 
 

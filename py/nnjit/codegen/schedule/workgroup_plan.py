@@ -1,13 +1,15 @@
 """What a schedule of workgroups says: takes its steps, gives them by kind, and axes that are tiled as one.
 
-`Run` is an axis, perhaps of several fused ones: `at` says where each part is at an element or a vector of it.
+`Run` is an axis, perhaps of several fused ones: `at` says where each part is at an element or a vector of it; `placed`
+puts an expression there, and joins the parts again where they lie in memory as they were fused.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from nnjit.codegen.expr import LANE, Expr, Index, axis, const
+from nnjit.codegen.expr import LANE, Access, Expr, Index, axis, const, rewrite
 from nnjit.codegen.schedule.group_steps import Cache, Matrix, Patch
 from nnjit.codegen.schedule.kinds import sort_into
 from nnjit.codegen.schedule.steps import Order, Pack, Parallel, Schedule, check
@@ -78,3 +80,43 @@ class Run:
                 out[a.name] = out[a.name] * LANES + lane
             value = Expr("div", "i32", (value, divisor))
         return out
+
+
+def joined(i: Index) -> Index:
+    """The same element without taking apart what the index puts together: c * n * (x / n) + c * (x % n) is c * x."""
+    for atom, c in i.terms:
+        if isinstance(atom, str) or atom.op != "rem" or atom.args[1].op != "const":
+            continue
+        quotient = Expr("div", atom.dtype, atom.args)
+        if i.coeff(quotient) == c * atom.args[1].attr:
+            whole = atom.args[0]
+            rest = Index(i.const, [t for t in i.terms if t[0] not in (atom, quotient)])
+            return joined(rest + (whole.attr if whole.op == "axis" else Index(0, {whole: 1})) * c)
+    return i
+
+
+def placed(e: Expr, env: Env, leaf: Callable[[Expr], Expr | None] | None = None) -> Expr:
+    """As `rewrite`, with indices joined."""
+    if all(i.plain for i in env.values()):
+        return rewrite(e, env, leaf)
+    return _Placed(env, leaf, {}).inner(e)
+
+
+@dataclass(slots=True, eq=False)
+class _Placed:
+    """The leaf of a rewriting that joins the index of each load."""
+
+    env: Env
+    leaf: Callable[[Expr], Expr | None] | None
+    memo: dict[Expr, Expr]
+
+    def __call__(self, x: Expr) -> Expr | None:
+        new = self.leaf(x) if self.leaf is not None else None
+        if new is not None or x.op != "load":
+            return new
+        guard = tuple((i.subst(self.env, self.inner), n) for i, n in x.attr.guard)
+        access = Access(x.attr.operand, joined(x.attr.index.subst(self.env, self.inner)), guard)
+        return Expr("load", x.dtype, tuple(self.inner(a) for a in x.args), access)
+
+    def inner(self, x: Expr) -> Expr:
+        return rewrite(x, self.env, self, self.memo)

@@ -24,42 +24,42 @@ fn kernel(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
   let b_x = thread % 8;
   let b_y = thread / 8;
   let t0 = (4 * a_x + vec4i(0, 1, 2, 3)) < vec4i(8i);
-  let a_t0 = select(vec4f(0.0f), in0[16 * (a_y / 8i) + 2 * (a_y % 8i) + a_x], t0);
-  let t1 = a_y + 16;
-  let a_t1 = select(vec4f(0.0f), in0[16 * (t1 / 8i) + 2 * (t1 % 8i) + a_x], t0);
-  let at0 = 4 * b_y + b_x;
-  let b_t0 = select(vec4f(0.0f), in1[at0], vec4i(b_y) < vec4i(8i));
-  let b_t1 = select(vec4f(0.0f), in1[at0 + 32], vec4i(b_y + 8) < vec4i(8i));
-  let at1 = 4 * a_y + a_x;
-  shared3[at1] = a_t0;
-  shared3[at1 + 64] = a_t1;
-  let at2 = 8 * b_y + b_x;
-  shared4[at2] = b_t0;
-  shared4[at2 + 64] = b_t1;
+  let at0 = 2 * a_y + a_x;
+  let a_t0 = select(vec4f(0.0f), in0[at0], t0);
+  let a_t1 = select(vec4f(0.0f), in0[at0 + 32], t0);
+  let at1 = 4 * b_y + b_x;
+  let b_t0 = select(vec4f(0.0f), in1[at1], vec4i(b_y) < vec4i(8i));
+  let b_t1 = select(vec4f(0.0f), in1[at1 + 32], vec4i(b_y + 8) < vec4i(8i));
+  let at2 = 4 * a_y + a_x;
+  shared3[at2] = a_t0;
+  shared3[at2 + 64] = a_t1;
+  let at3 = 8 * b_y + b_x;
+  shared4[at3] = b_t0;
+  shared4[at3 + 64] = b_t1;
   workgroupBarrier();
   for (var k_i = 0; k_i < 4; k_i++) {
-    let at3 = 4 * tm + k_i;
-    let a_0 = shared3[at3];
-    let a_1 = shared3[at3 + 32];
-    let a_2 = shared3[at3 + 64];
-    let a_3 = shared3[at3 + 96];
-    let at4 = 32 * k_i + tn;
-    var b_0: vec4f = shared4[at4];
+    let at4 = 4 * tm + k_i;
+    let a_0 = shared3[at4];
+    let a_1 = shared3[at4 + 32];
+    let a_2 = shared3[at4 + 64];
+    let a_3 = shared3[at4 + 96];
+    let at5 = 32 * k_i + tn;
+    var b_0: vec4f = shared4[at5];
     acc_0_0 = fma(vec4f(a_0.x), b_0, acc_0_0);
     acc_1_0 = fma(vec4f(a_1.x), b_0, acc_1_0);
     acc_2_0 = fma(vec4f(a_2.x), b_0, acc_2_0);
     acc_3_0 = fma(vec4f(a_3.x), b_0, acc_3_0);
-    b_0 = shared4[at4 + 8];
+    b_0 = shared4[at5 + 8];
     acc_0_0 = fma(vec4f(a_0.y), b_0, acc_0_0);
     acc_1_0 = fma(vec4f(a_1.y), b_0, acc_1_0);
     acc_2_0 = fma(vec4f(a_2.y), b_0, acc_2_0);
     acc_3_0 = fma(vec4f(a_3.y), b_0, acc_3_0);
-    b_0 = shared4[at4 + 16];
+    b_0 = shared4[at5 + 16];
     acc_0_0 = fma(vec4f(a_0.z), b_0, acc_0_0);
     acc_1_0 = fma(vec4f(a_1.z), b_0, acc_1_0);
     acc_2_0 = fma(vec4f(a_2.z), b_0, acc_2_0);
     acc_3_0 = fma(vec4f(a_3.z), b_0, acc_3_0);
-    b_0 = shared4[at4 + 24];
+    b_0 = shared4[at5 + 24];
     acc_0_0 = fma(vec4f(a_0.w), b_0, acc_0_0);
     acc_1_0 = fma(vec4f(a_1.w), b_0, acc_1_0);
     acc_2_0 = fma(vec4f(a_2.w), b_0, acc_2_0);
@@ -67,25 +67,22 @@ fn kernel(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
   }
   if (tm < 8i) {
     if ((4 * tn) < 16i) {
-      out2[32 * (tm / 8i) + 4 * (tm % 8i) + tn] = acc_0_0;
+      out2[4 * tm + tn] = acc_0_0;
     }
   }
   if ((tm + 8) < 8i) {
     if ((4 * tn) < 16i) {
-      let t2 = tm + 8;
-      out2[32 * (t2 / 8i) + 4 * (t2 % 8i) + tn] = acc_1_0;
+      out2[4 * tm + tn + 32] = acc_1_0;
     }
   }
   if ((tm + 16) < 8i) {
     if ((4 * tn) < 16i) {
-      let t3 = tm + 16;
-      out2[32 * (t3 / 8i) + 4 * (t3 % 8i) + tn] = acc_2_0;
+      out2[4 * tm + tn + 64] = acc_2_0;
     }
   }
   if ((tm + 24) < 8i) {
     if ((4 * tn) < 16i) {
-      let t4 = tm + 24;
-      out2[32 * (t4 / 8i) + 4 * (t4 % 8i) + tn] = acc_3_0;
+      out2[4 * tm + tn + 96] = acc_3_0;
     }
   }
 }
