@@ -330,3 +330,27 @@ def test_shapes_that_do_not_fit_beside_others_get_the_memory_for_themselves(gpu:
     for key, n, plans in (("first", 2, 1), ("large", 50_000, 2), ("other", 50_001, 1), ("again", 3, 1)):
         assert found[key] == [3 * n, y[0], y[-1], plans], key
     assert found["code"] == "MODEL_TOO_LARGE" and found["backend"] == "webgpu"
+
+
+def test_what_a_run_is_fed_is_read_before_the_call_returns(gpu: Api) -> None:
+    """The first run, which compiles, one that nothing keeps waiting, and those that wait for it."""
+    found = gpu.run(
+        """async ([path, x]) => {
+          const session = await create(path, { executionProviders: ['webgpu'] });
+          const fed = (rows) => {
+            const tensor = T('float32', new Float32Array(x).subarray(0, 4 * rows), [rows, 4]);
+            const run = session.run({ x: tensor });
+            tensor.data.fill(7);
+            tensor.dispose();
+            return run.then(({ z }) => Array.from(z.data));
+          };
+          const found = [await fed(2), ...await Promise.all([2, 1, 2].map(fed))];
+          const { backend } = session;
+          await session.release();
+          return { found, backend };
+        }""",
+        [gpu.put("tiny.onnx", tiny()), X],
+    )
+    assert found["backend"] == "webgpu"
+    for values, rows in zip(found["found"], (2, 2, 1, 2), strict=True):
+        np.testing.assert_allclose(values, Y[:rows].ravel(), rtol=1e-6)
