@@ -8,6 +8,7 @@ what others take comes from a formula.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import ceil
 
 from nnjit.codegen.schedule.facts import LANES
@@ -164,10 +165,11 @@ def soon(m: int, k: int, n: int, batches: int, target: WgslTarget) -> Shape | No
     return next(light, replace(fastest, rolled=True))
 
 
-def ranked(m: int, k: int, n: int, batches: int, target: WgslTarget) -> list[tuple[float, Shape]]:
+@lru_cache(512)
+def ranked(m: int, k: int, n: int, batches: int, target: WgslTarget) -> tuple[tuple[float, Shape], ...]:
     """The usual tiles that fit the device, with what the product takes in each, fastest first."""
     found = [(microseconds(s, m, k, n, batches, target), s) for s in SHAPES if fits(s, target)]
-    return sorted(found, key=lambda x: x[0])
+    return tuple(sorted(found, key=lambda x: x[0]))
 
 
 def _modelled(s: Shape, share: float, k: int) -> float:
