@@ -14,9 +14,10 @@ import numpy as np
 
 from nnjit.codegen.bfloat import bf16_bits
 from nnjit.codegen.dtypes import LIMITS, NUMPY
-from nnjit.codegen.expr import Expr, Index, acc, axis, cast, const, guarded, load, local, op, reg, rewrite
+from nnjit.codegen.expr import Expr, Index, acc, axis, cast, const, guarded, load, local, op, reg
 from nnjit.codegen.interp import _Machine
 from nnjit.codegen.loops import Nest
+from nnjit.codegen.rewriting import rewrite
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
 
 FOLD = {

@@ -9,7 +9,8 @@ scale behind it were nearly as many.
 
 from __future__ import annotations
 
-from nnjit.codegen.expr import Expr, const, facts, op, walk
+from nnjit.codegen.expr import Expr, const, facts, op
+from nnjit.codegen.rewriting import walk
 
 SUMS = frozenset({"add", "sub"})
 EXTREMES = frozenset({"min", "max"})

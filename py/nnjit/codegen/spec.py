@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from nnjit.codegen.expr import Expr, Index, walk
+from nnjit.codegen.expr import Expr, Index
+from nnjit.codegen.rewriting import walk
 
 COMBINES = ("sum", "prod", "max", "min", "pmax", "pmin", "any", "all")
 """pmax and pmin (the names of the Wasm instructions) may lose a NaN; max and min never do."""

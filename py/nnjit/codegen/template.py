@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from nnjit.codegen.expr import GATHER, GUARD, Access, Expr, Index, rewrite, walk
+from nnjit.codegen.expr import GATHER, GUARD, Access, Expr, Index
+from nnjit.codegen.rewriting import rewrite, walk
 
 Env = Mapping[str, Index]
 Leaf = Callable[[Expr], Expr | None]

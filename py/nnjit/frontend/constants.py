@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 
 from ..errors import InvalidGraph
+from ..graph.const import Const
 from ..graph.dtypes import Array
-from ..graph.ir import Const
 from .messages import AnyNode, Tensor
 from .tensors import Files, tensor_const
 

@@ -11,7 +11,8 @@ import onnx
 
 from ..errors import InvalidGraph, UnsupportedOpset
 from ..graph import export, extensions, protos, schemas
-from ..graph.ir import Const, Value
+from ..graph.const import Const
+from ..graph.ir import Value
 from .constants import constant_of
 from .draft import Draft
 from .messages import AnyNode, AnyTensor, Attribute
@@ -130,6 +131,7 @@ class Importer:
         return value
 
     def resolve(self, scope: Scope, name: str, where: str) -> Value:
+        """The value of a name, seen from a scope; InvalidGraph, naming the reader `where`, if nothing makes it."""
         try:
             value = scope.find(name)
         except KeyError:

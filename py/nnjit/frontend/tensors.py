@@ -8,7 +8,7 @@ import onnx
 
 from ..errors import MissingExternalData, ModelFormatError
 from ..graph import dtypes, protos
-from ..graph.ir import ByteRange, Const
+from ..graph.const import ByteRange, Const
 from .messages import AnyTensor, Tensor
 from .source import ByteSource
 from .wire import SELF

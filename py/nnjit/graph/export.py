@@ -36,6 +36,7 @@ class Names:
 
 
 def node_proto(node: Node, names: Names) -> onnx.NodeProto:
+    """The node as ONNX writes it, its subgraphs reading outer values by the names that these have in the model."""
     attrs = node.attrs
     renamed = {inner: names[value] for inner, value in node.captures.items() if names[value] != inner}
     if renamed:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from .bodies import inline
+from .const import Const
 from .expanding import expand
 from .fold import deterministic, fold_node
-from .ir import Const, Graph, Node, Value
+from .ir import Graph, Node, Value
 from .lists import Lists
 from .shapes import infer_node
 from .unrolling import unroll

@@ -9,8 +9,9 @@ import numpy as np
 
 from ..errors import ShapeError
 from . import dtypes
+from .const import Const, Shape
 from .infer import infer, mark_once
-from .ir import Const, Graph, Shape, Value
+from .ir import Graph, Value
 from .passes import PASSES
 from .signature import Signature, TensorInfo
 from .types import check_types

@@ -13,8 +13,8 @@ import onnx
 from onnx import AttributeProto, TensorProto, TypeProto, numpy_helper
 
 from . import dtypes, schemas
+from .const import Shape
 from .dtypes import Array
-from .ir import Shape
 
 _A = AttributeProto
 

@@ -8,9 +8,10 @@ import numpy as np
 from onnx.reference.op_run import OpRun
 
 from . import dtypes, schemas
+from .const import Const
 from .extensions import expansions, schema
 from .extensions.learned import ML
-from .ir import Const, Graph, Node, Value
+from .ir import Graph, Node, Value
 
 # Integers that shapes may hang on are constants of the expansion.
 _SMALL = 64

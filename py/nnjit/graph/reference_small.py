@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from . import dtypes, small_types
+from .const import Const
 from .dtypes import Array
-from .ir import Const, Node, Value
+from .ir import Node, Value
 from .small_types import bits_only, decode, encode
 
 # Operators that copy elements and never look at them.

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeAlias
 
 from ..errors import ShapeError
-from .ir import Node, Shape, Value
+from .const import Shape
+from .ir import Node, Value
 
 Rule: TypeAlias = "Callable[[Node], None]"
 RULES: dict[str, Rule] = {}
@@ -82,6 +83,7 @@ def axis_of(node: Node, axis: int, rank: int, past: int = 0) -> int:
 
 
 def fail(node: Node, why: str, expected: Any = None, got: Any = None) -> NoReturn:
+    """Raises ShapeError with the node, its operands' types and shapes, and why."""
     operands = ", ".join(v.text() if v is not None else "_" for v in node.inputs)
     raise ShapeError(
         f"node {node.name!r}: {node.op}({operands}): {why}",

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from . import dtypes
-from .ir import Const, Node, Shape
+from .const import Const, Shape
+from .ir import Node
 from .shape_rules import axis_of, broadcast, fail, given, ints, put, rule
 from .small_types import bits_only, decode
 
@@ -112,6 +113,7 @@ def dynamic_quantize(node: Node) -> None:
 def reduced(
     node: Node, shape: Shape | None, axes: list[int] | None, keepdims: bool, noop: bool
 ) -> Shape | None:
+    """`shape` without `axes` (without all of them where none is named, unless `noop`); they are 1 if `keepdims`."""
     if shape is None:
         return None
     if not axes:

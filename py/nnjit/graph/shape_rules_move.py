@@ -5,7 +5,8 @@ from __future__ import annotations
 from math import prod
 
 from . import dtypes
-from .ir import Node, Shape
+from .const import Shape
+from .ir import Node
 from .shape_rules import axis_of, broadcast, fail, given, ints, put, rule
 
 

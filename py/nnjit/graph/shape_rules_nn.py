@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import floor
 
-from .ir import Node, Shape
+from .const import Shape
+from .ir import Node
 from .shape_rules import axis_of, fail, given, ints, put, rule
 
 
@@ -47,6 +48,9 @@ def window_shape(node: Node, spatial: Sequence[int], kernel: Sequence[int]) -> l
 
 
 def conv_shape(node: Node, x: Shape | None, w: Shape | None) -> Shape | None:
+    """The output's shape of x [n, c, ...] under weights w [m, c / group, ...]; None while one is unknown.
+
+    ShapeError where ranks, channels or groups contradict each other."""
     if x is None or w is None:
         return None
     group = node.attrs.get("group", 1)

@@ -11,7 +11,8 @@ import onnx
 from onnx import shape_inference
 
 from . import export, extensions, protos, schemas, shape_rules_math, shape_rules_move, shape_rules_nn
-from .ir import Const, Node, Value
+from .const import Const
+from .ir import Node, Value
 from .shape_rules import RULES, fail
 
 # Imported for their rules.

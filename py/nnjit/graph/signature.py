@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import FeedError, ShapeError
-from .ir import Shape
+from .const import Shape
 
 Dims = tuple[int | str | None, ...]
 

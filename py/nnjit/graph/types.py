@@ -21,6 +21,7 @@ def check_types(graph: Graph) -> Graph:
 
 
 def check_node(node: Node) -> None:
+    """DTypeError where an operand's type is none that the operator takes, or where operands that must agree do not."""
     formals, repeats, mixed = _formals(node.op, node.domain, node.version)
     bound: dict[str, Value] = {}
     for i, value in enumerate(node.inputs):

@@ -12,7 +12,8 @@ from dataclasses import replace
 from math import prod
 
 from nnjit.codegen.dtypes import SIZES
-from nnjit.codegen.expr import Access, Expr, Index, const, load, rewrite
+from nnjit.codegen.expr import Access, Expr, Index, const, load
+from nnjit.codegen.rewriting import rewrite
 from nnjit.codegen.schedule.apply import scratch_of
 from nnjit.codegen.schedule.canonical import canonical, rebased
 from nnjit.codegen.schedule.group_steps import Words

@@ -77,6 +77,8 @@ class HostCall:
 
 @dataclass(slots=True)
 class Lowered:
+    """A graph as steps in the order they run, and where each value lies; before addresses, threads and modules."""
+
     graph: Graph
     steps: list[Kernel | HostCall]
     tensors: Tensors

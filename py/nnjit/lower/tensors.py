@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nnjit.codegen.dtypes import SIZES
-from nnjit.graph.ir import Const, Value
+from nnjit.graph.const import Const
+from nnjit.graph.ir import Value
 from nnjit.lower.layout import Layout
 
 
@@ -42,6 +43,9 @@ class Tensors:
         self.values.setdefault(buffer, []).append(value)
 
     def place(self, value: Value) -> tuple[Buffer, Layout]:
+        """Where a value lies: what computed it has said so, a constant gets a buffer at its first reader.
+
+        KeyError for a value that no step has computed yet."""
         found = self.places.get(value)
         if found is None:
             if value.const is None:

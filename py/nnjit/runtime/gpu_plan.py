@@ -115,6 +115,10 @@ class GpuStep:
 
 @dataclass(slots=True)
 class GpuPlan:
+    """All that the page needs to run a graph on WebGPU, and what its compiler must remember of it.
+
+    segments: ranges of steps between host calls. init: what is carried out once, at load."""
+
     key: str
     shaders: list[Shader]
     buffers: list[GpuBuffer]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from nnjit.codegen.dtypes import SIZES
-from nnjit.codegen.expr import walk
+from nnjit.codegen.rewriting import walk
 from nnjit.lower.lowered import HostCall, Kernel
 from nnjit.lower.tensors import Buffer
 from nnjit.lower.turns import loops

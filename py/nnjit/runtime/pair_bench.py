@@ -11,7 +11,8 @@ from typing import Any
 
 from nnjit.codegen.dtypes import FLOATS, SIZES
 from nnjit.codegen.wasm.target import Target
-from nnjit.graph.ir import Const, Graph, Value
+from nnjit.graph.const import Const
+from nnjit.graph.ir import Graph, Value
 from nnjit.lower.lowered import HostCall, Kernel, Lowered
 from nnjit.lower.tensors import Buffer
 from nnjit.runtime.common_values import Refused, Shared

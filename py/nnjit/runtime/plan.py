@@ -99,6 +99,12 @@ class KernelInfo:
 
 @dataclass(slots=True)
 class Plan:
+    """All that the engine needs to run a graph on WebAssembly, and what its compiler must remember of it.
+
+    pages: 64 KiB each, of the session's memory. module: one Wasm module with every kernel and the plan function.
+    Kernels are in `slots` slots of each thread's table, from table_base on. segments: ranges of steps between host
+    calls. init: what is carried out once, at load (copies from the model's file, fills, packing)."""
+
     key: str
     shared: bool
     pages: int

@@ -10,7 +10,8 @@ from math import prod
 from typing import NamedTuple
 
 from nnjit.codegen.dtypes import SIZES
-from nnjit.codegen.expr import Expr, walk
+from nnjit.codegen.expr import Expr
+from nnjit.codegen.rewriting import walk
 from nnjit.codegen.spec import KernelSpec, Stage
 
 SHARE_NS = 6_000

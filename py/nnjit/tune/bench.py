@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from nnjit.codegen.dtypes import FLOATS, NUMPY, SIZES
-from nnjit.codegen.expr import walk
+from nnjit.codegen.rewriting import walk
 from nnjit.codegen.schedule.apply import apply, scratch_of
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.pack import pack_kernel

@@ -12,7 +12,8 @@ from math import prod
 from typing import Any
 
 from nnjit.codegen.dtypes import SIZES
-from nnjit.codegen.expr import Expr, walk
+from nnjit.codegen.expr import Expr
+from nnjit.codegen.rewriting import walk
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm.target import Target
 

@@ -16,9 +16,10 @@ import numpy as np
 
 from nnjit.codegen.bfloat import bf16_value
 from nnjit.codegen.dtypes import FLOATS, NUMPY
-from nnjit.codegen.expr import Expr, Index, reg, rewrite
+from nnjit.codegen.expr import Expr, Index, reg
 from nnjit.codegen.interp import _Machine
 from nnjit.codegen.loops import Nest
+from nnjit.codegen.rewriting import rewrite
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
 from nnjit.tune.bench import fill_pattern, gather_operands
 

@@ -101,6 +101,7 @@ class Record:
         return self.time.median / self.default.median
 
     def to_json(self) -> dict[str, Any]:
+        """The fields of docs/records.md, as JSON takes them."""
         return {
             "format": FORMAT,
             "compiler": self.compiler,

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnjit.codegen.epilogue import fewer, operations
-from nnjit.codegen.expr import Expr, Index, acc, cast, const, load, op, walk
+from nnjit.codegen.expr import Expr, Index, acc, cast, const, load, op
+from nnjit.codegen.rewriting import walk
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
 from tests.support import specs
 

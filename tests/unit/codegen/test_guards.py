@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nnjit.codegen.expr import Index, acc, const, guarded, load, op, walk
+from nnjit.codegen.expr import Index, acc, const, guarded, load, op
 from nnjit.codegen.loops import For, If, Nest, Set, Stmt, Store
+from nnjit.codegen.rewriting import walk
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.canonical import rebased
 from nnjit.codegen.schedule.guards import borders

@@ -7,8 +7,9 @@ import gc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnjit.codegen.expr import LANE, Expr, Index, acc, axis, const, facts, guarded, load, op, reg, rewrite
+from nnjit.codegen.expr import LANE, Expr, Index, acc, axis, const, facts, guarded, load, op, reg
 from nnjit.codegen.hashcons import TABLE, sweep
+from nnjit.codegen.rewriting import rewrite
 from nnjit.codegen.template import Template
 
 NAMES = ("m", "n", "k", LANE)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nnjit.graph.ir import ByteRange, Const, Graph, Node, Value
+from nnjit.graph.const import ByteRange, Const
+from nnjit.graph.ir import Graph, Node, Value
 
 
 def small() -> Graph:

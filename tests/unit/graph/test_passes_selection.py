@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from nnjit.graph.ir import ByteRange, Const
+from nnjit.graph.const import ByteRange, Const
 from tests.unit.graph.tools import model_of, ops, randn, same
 
 X = randn(2, 3)

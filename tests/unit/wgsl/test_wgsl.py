@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from nnjit.codegen.dtypes import NUMPY
-from nnjit.codegen.expr import Expr, Index, UnsupportedExpr, axis, cast, compare, const, load, op, walk
+from nnjit.codegen.expr import Expr, Index, UnsupportedExpr, axis, cast, compare, const, load, op
 from nnjit.codegen.loops import For, Nest, Set, Store
+from nnjit.codegen.rewriting import walk
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.gpu_rules import gpu_schedule

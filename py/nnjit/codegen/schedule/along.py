@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 
-from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, load, op, reg, rewrite
+from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, load, op, reg
 from nnjit.codegen.loops import THREAD, Barrier, Decode, For, Nest, Set, Stmt, Store, Where
+from nnjit.codegen.rewriting import rewrite
 from nnjit.codegen.schedule.codes import Codes, codes_of
 from nnjit.codegen.schedule.fills import add_product
 from nnjit.codegen.schedule.group_steps import Along

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nnjit.codegen.expr import GUARD, Expr, const, op, reg, rewrite
+from nnjit.codegen.expr import GUARD, Expr, const, op, reg
 from nnjit.codegen.loops import For, Nest, Set, Stmt, Store
+from nnjit.codegen.rewriting import rewrite
 from nnjit.codegen.schedule.copies import Reader, copies_of, scratch_places, within
 from nnjit.codegen.schedule.dots import dotted
 from nnjit.codegen.schedule.group_steps import GROUP_STEPS, Along, Online, Team

@@ -12,7 +12,8 @@ from dataclasses import replace
 from functools import lru_cache
 from math import inf
 
-from nnjit.codegen.expr import Access, Expr, Index, indices, load, rewrite, walk
+from nnjit.codegen.expr import Access, Expr, Index, load
+from nnjit.codegen.rewriting import indices, rewrite, walk
 from nnjit.codegen.schedule.reduction import identity
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
 

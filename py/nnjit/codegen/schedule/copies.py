@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from itertools import product
 from math import prod
 
-from nnjit.codegen.expr import LANE, Expr, Index, axis, const, load, op, reg, rewrite, walk
+from nnjit.codegen.expr import LANE, Expr, Index, axis, const, load, op, reg
 from nnjit.codegen.groups import GROUPS
 from nnjit.codegen.loops import Set, Stmt
+from nnjit.codegen.rewriting import rewrite, walk
 from nnjit.codegen.schedule.options import Env, Options
 from nnjit.codegen.schedule.scratch import Scratch
 from nnjit.codegen.schedule.steps import check

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from nnjit.codegen.dtypes import WIDE
-from nnjit.codegen.expr import GATHER, Access, Expr, indices, walk
+from nnjit.codegen.expr import GATHER, Access, Expr
+from nnjit.codegen.rewriting import indices, walk
 from nnjit.codegen.spec import KernelSpec, Stage
 from nnjit.codegen.wasm.convert import widens
 from nnjit.codegen.wasm.target import Target

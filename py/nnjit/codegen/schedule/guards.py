@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nnjit.codegen.expr import LANE, Access, Expr, Index, rewrite, walk
+from nnjit.codegen.expr import LANE, Access, Expr, Index
 from nnjit.codegen.loops import Decode, For, If, Set, Stmt, Store, Where
+from nnjit.codegen.rewriting import rewrite, walk
 from nnjit.codegen.spec import Axis, KernelSpec
 
 Range = tuple[int, int]

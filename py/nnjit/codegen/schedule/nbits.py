@@ -6,7 +6,8 @@ tile of columns lie in panels.
 
 from __future__ import annotations
 
-from nnjit.codegen.expr import Expr, walk
+from nnjit.codegen.expr import Expr
+from nnjit.codegen.rewriting import walk
 from nnjit.codegen.schedule.facts import LANES, reads, spread
 from nnjit.codegen.schedule.steps import Order, Pack, Parallel, Schedule, Step, Tile, Unroll, Vectorize
 from nnjit.codegen.spec import Axis, KernelSpec

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, load, op, reg, rewrite, select
+from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, load, op, reg, select
 from nnjit.codegen.loops import THREAD, Barrier, Decode, For, Nest, Set, Stmt, Store, Where
+from nnjit.codegen.rewriting import rewrite
 from nnjit.codegen.schedule.attention import shape
 from nnjit.codegen.schedule.fills import Fill, Filling, Grid, Shared, Space, products, staged
 from nnjit.codegen.schedule.group_steps import Online

@@ -54,6 +54,7 @@ Env = dict[str, Bound]
 
 
 def check_options(spec: KernelSpec, o: Options) -> None:
+    """ScheduleError where the options name axes that the spec does not have, or combine in a way that has no loops."""
     shared = {a.name for a in spec.axes}
     own = {a.name for s in spec.stages for a in s.axes}
     reduced = {a.name for s in spec.stages for a in s.reduce}

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from nnjit.codegen.expr import Access, Expr, Index, const, guarded, load, rewrite, walk
+from nnjit.codegen.expr import Access, Expr, Index, const, guarded, load
+from nnjit.codegen.rewriting import rewrite, walk
 from nnjit.codegen.schedule.steps import Pack, check
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
 

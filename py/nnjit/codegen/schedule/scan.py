@@ -17,6 +17,7 @@ CHAINS = 12
 
 
 def scan(spec: KernelSpec, target: Target) -> Schedule | None:
+    """The schedule of a running reduction, None for any other spec: terms in order, lanes across rows or columns."""
     stage = next((s for s in spec.stages if s.running), None)
     if stage is None or stage.terms is None:
         return None

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from nnjit.codegen.expr import Access, Expr, Index, acc, load, rewrite, walk
+from nnjit.codegen.expr import Access, Expr, Index, acc, load
+from nnjit.codegen.rewriting import rewrite, walk
 from nnjit.codegen.schedule.steps import check
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
 

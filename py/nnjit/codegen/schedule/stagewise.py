@@ -13,7 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import prod
 
-from nnjit.codegen.expr import Access, Expr, Index, load, rewrite, walk
+from nnjit.codegen.expr import Access, Expr, Index, load
+from nnjit.codegen.rewriting import rewrite, walk
 from nnjit.codegen.schedule.parts import divide
 from nnjit.codegen.schedule.split import COMBINED, PART, Split
 from nnjit.codegen.schedule.steps import check

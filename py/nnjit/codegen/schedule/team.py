@@ -10,8 +10,9 @@ from collections.abc import Callable
 from math import prod
 
 from nnjit.codegen.dtypes import WIDE
-from nnjit.codegen.expr import Expr, Index, axis, compare, const, reg, rewrite
+from nnjit.codegen.expr import Expr, Index, axis, compare, const, reg
 from nnjit.codegen.loops import THREAD, Decode, For, Nest, Set, Stmt, Store, Where
+from nnjit.codegen.rewriting import rewrite
 from nnjit.codegen.schedule.group_steps import Team
 from nnjit.codegen.schedule.meeting import met, room
 from nnjit.codegen.schedule.reduction import combined, identity

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, rewrite, walk
+from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const
 from nnjit.codegen.loops import Decode, Stmt, Store, Where
+from nnjit.codegen.rewriting import rewrite, walk
 from nnjit.codegen.schedule.steps import check
 from nnjit.codegen.schedule.workgroup_plan import LANES, Env, Plan, Run, joined, placed
 from nnjit.codegen.spec import KernelSpec, Stage

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from nnjit.codegen.expr import LANE, Access, Expr, Index, axis, const, rewrite
+from nnjit.codegen.expr import LANE, Access, Expr, Index, axis, const
+from nnjit.codegen.rewriting import rewrite
 from nnjit.codegen.schedule.group_steps import Cache, Matrix, Patch
 from nnjit.codegen.schedule.kinds import sort_into
 from nnjit.codegen.schedule.steps import Order, Pack, Parallel, Schedule, check

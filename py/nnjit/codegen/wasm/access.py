@@ -49,6 +49,16 @@ def _splat(b: FunctionBuilder, dtype: str, place: Callable[[], int]) -> None:
         _mask(b)
 
 
+def _reach(b: FunctionBuilder, address: int, offset: int) -> int:
+    """Pushes an address and returns the immediate that leads from it to `offset`: none is below 0."""
+    b.get(address)
+    if offset >= 0:
+        return offset
+    b.i32_const(offset)
+    b.op("i32.add")
+    return 0
+
+
 def _strided(b: FunctionBuilder, dtype: str, stride: int, place: Callable[[], int]) -> None:
     at = place()
     address = b.local("i32")
@@ -59,12 +69,7 @@ def _strided(b: FunctionBuilder, dtype: str, stride: int, place: Callable[[], in
     b.set(address)
     vector = b.local("v128")
     for lane in range(4):
-        offset = at + lane * stride
-        b.get(address)
-        if offset < 0:
-            b.i32_const(offset)
-            b.op("i32.add")
-            offset = 0
+        offset = _reach(b, address, at + lane * stride)
         if dtype not in ("f32", "i32", "u32"):
             b.load(LOADS[dtype], offset=offset)
             if lane == 0:
@@ -122,12 +127,7 @@ def store_vector(
     b.set(address)
     lane = 0
     while lane < count:
-        offset = at + lane * stride
-        b.get(address)
-        if offset < 0:
-            b.i32_const(offset)
-            b.op("i32.add")
-            offset = 0
+        offset = _reach(b, address, at + lane * stride)
         b.get(value)
         if stride == 4 and size == 4 and lane == 0 and count >= 2:
             b.store_lane("v128.store64_lane", 0, offset=offset, align=4)

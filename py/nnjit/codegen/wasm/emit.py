@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 
 from nnjit.codegen.dtypes import SIZES, WIDE
-from nnjit.codegen.expr import GATHER, Expr, Index, UnsupportedExpr, const, facts, indices, op
+from nnjit.codegen.expr import GATHER, Expr, Index, UnsupportedExpr, const, facts, op
 from nnjit.codegen.loops import Decode, For, If, Nest, Set, Stmt, Store, Where, mapped
+from nnjit.codegen.rewriting import indices
 from nnjit.codegen.wasm.builder import FunctionBuilder
 from nnjit.codegen.wasm.legalize import legal, stored
 from nnjit.codegen.wasm.module import kernel_function, kernel_module

@@ -12,20 +12,9 @@ import numpy as np
 
 from nnjit.codegen import functions64
 from nnjit.codegen.dtypes import FLOATS, INTS, UNSIGNED
-from nnjit.codegen.expr import (
-    Access,
-    Expr,
-    UnsupportedExpr,
-    bitcast,
-    cast,
-    compare,
-    const,
-    facts,
-    op,
-    rewrite,
-    select,
-)
+from nnjit.codegen.expr import Access, Expr, UnsupportedExpr, bitcast, cast, compare, const, facts, op, select
 from nnjit.codegen.functions import as_f32, atan, decay, erf, exp, f32, i32, log, power, tanh, trig
+from nnjit.codegen.rewriting import rewrite
 from nnjit.codegen.wasm.requantise import rounded_byte
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from nnjit.codegen.expr import GATHER, LANE, Expr, Index, indices
+from nnjit.codegen.expr import GATHER, LANE, Expr, Index
 from nnjit.codegen.groups import GROUPS
+from nnjit.codegen.rewriting import indices
 from nnjit.codegen.wasm.access import vector_load
 from nnjit.codegen.wasm.scalars import Scalars
 from nnjit.codegen.wasm.strided import Strided, family, pushed
@@ -20,6 +21,8 @@ def gathers(i: Index) -> bool:
 
 
 class Reads(Scalars):
+    """See the module; on top of scalar values."""
+
     strided: Strided | None = None
     """What the statements in work read and write with lanes apart."""
 

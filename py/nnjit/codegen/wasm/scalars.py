@@ -20,6 +20,8 @@ from nnjit.codegen.wasm.target import Target
 
 
 class Scalars(Places):
+    """See the module. `lanes` is the width in work, 1 or 4; `regs` has the registers of the nest."""
+
     def __init__(self, b: FunctionBuilder, operands: Sequence[Operand], target: Target) -> None:
         super().__init__(b, operands, target)
         self.regs: dict[str, tuple[int, int, str]] = {}  # register -> (local, lanes, value type)

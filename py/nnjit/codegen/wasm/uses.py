@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nnjit.codegen.expr import GATHER, Expr, facts, walk
+from nnjit.codegen.expr import GATHER, Expr, facts
 from nnjit.codegen.loops import Set, Store
+from nnjit.codegen.rewriting import walk
 
 
 class Uses:
+    """See the module; the statements are of one width and follow each other."""
+
     def __init__(self, stmts: Sequence[Set | Store]) -> None:
         self.total: dict[Expr, int] = {}
         self.own: list[dict[Expr, int]] = []

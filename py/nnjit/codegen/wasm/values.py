@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from nnjit.codegen.expr import LANE, Expr, Index, rewrite
+from nnjit.codegen.expr import LANE, Expr, Index
 from nnjit.codegen.loops import Set, Store
+from nnjit.codegen.rewriting import rewrite
 from nnjit.codegen.spec import Operand
 from nnjit.codegen.wasm.access import store_vector, store_widened
 from nnjit.codegen.wasm.builder import FunctionBuilder
@@ -27,6 +28,8 @@ from nnjit.codegen.wasm.vectors import Vectors
 
 
 class Values(Vectors):
+    """See the module. `run` prints a run of statements, `integer` an index, `hoist` what a loop does not change."""
+
     def __init__(self, b: FunctionBuilder, operands: Sequence[Operand], target: Target) -> None:
         super().__init__(b, operands, target)
         self.hoisted: dict[Expr, int] = {}

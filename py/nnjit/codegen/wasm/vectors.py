@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from nnjit.codegen.dtypes import INTS, WIDE
-from nnjit.codegen.expr import GATHER, GUARD, LANE, Expr, Index, UnsupportedExpr, const, facts, rewrite
+from nnjit.codegen.expr import GATHER, GUARD, LANE, Expr, Index, UnsupportedExpr, const, facts
 from nnjit.codegen.functions import DISTANT
+from nnjit.codegen.rewriting import rewrite
 from nnjit.codegen.wasm.convert import cast_vector, limits
 from nnjit.codegen.wasm.legalize import const_bytes
 from nnjit.codegen.wasm.ops import kind, vector_op
@@ -16,6 +17,8 @@ _WIDE = facts(tuple(WIDE))
 
 
 class Vectors(Reads):
+    """See the module; on top of vectors from memory."""
+
     def vector(self, e: Expr) -> None:
         """Pushes four lanes of `e`."""
         op = e.op

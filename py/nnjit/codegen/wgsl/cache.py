@@ -10,8 +10,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nnjit.codegen.expr import Access, Expr, rewrite
+from nnjit.codegen.expr import Access, Expr
 from nnjit.codegen.loops import Fetch, For, If, Nest, Put, Stmt, Store, Where, mapped
+from nnjit.codegen.rewriting import rewrite
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.steps import Schedule
 from nnjit.codegen.spec import KernelSpec, Operand

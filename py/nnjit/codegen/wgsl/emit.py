@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nnjit.codegen.expr import LANE, Expr, Index, UnsupportedExpr, walk
+from nnjit.codegen.expr import LANE, Expr, Index, UnsupportedExpr
 from nnjit.codegen.loops import (
     MATRICES,
     THREAD,
@@ -32,6 +32,7 @@ from nnjit.codegen.loops import (
     Zeros,
     mapped,
 )
+from nnjit.codegen.rewriting import walk
 from nnjit.codegen.spec import Operand
 from nnjit.codegen.wgsl.legalize import legal
 from nnjit.codegen.wgsl.names import Names

@@ -10,20 +10,10 @@ from collections.abc import Callable
 import numpy as np
 
 from nnjit.codegen.dtypes import FLOATS, UNSIGNED
-from nnjit.codegen.expr import (
-    Access,
-    Expr,
-    UnsupportedExpr,
-    bitcast,
-    cast,
-    compare,
-    const,
-    op,
-    rewrite,
-    select,
-)
+from nnjit.codegen.expr import Access, Expr, UnsupportedExpr, bitcast, cast, compare, const, op, select
 from nnjit.codegen.functions import atan, erf, power, tanh, trig
 from nnjit.codegen.interp import OPS
+from nnjit.codegen.rewriting import rewrite
 from nnjit.codegen.wgsl.narrow import WIDER, narrowed, wrapped
 
 POLYNOMIALS: dict[str, Callable[[Expr], Expr]] = {

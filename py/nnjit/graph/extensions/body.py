@@ -13,8 +13,9 @@ import numpy as np
 
 from ...errors import UnsupportedOperator
 from .. import schemas
+from ..const import Const, Shape
 from ..dtypes import NUMPY, TO_ONNX, from_numpy
-from ..ir import Const, Node, Shape, Value
+from ..ir import Node, Value
 from ..shape_rules import fail
 from .declare import DEFAULTS
 

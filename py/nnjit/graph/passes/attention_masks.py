@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from ..const import Const
 from ..fold import deterministic, evaluate
-from ..ir import Const, Node, Value
+from ..ir import Node, Value
 
 MASKED = -9.9e3
 """A score with this or less added has no weight: exporters write -1e4, the smallest float or -inf. Next to a score that

@@ -12,9 +12,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .. import schemas
+from ..const import Const
 from ..dtypes import FLOATS, NUMPY, Array
 from ..fold import deterministic, fold_node
-from ..ir import Const, Graph, Node, Value
+from ..ir import Graph, Node, Value
 from ..shapes import infer_node
 from .cleanup import dead_code
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ..const import Const
 from ..dtypes import FLOATS, FROM_ONNX, INTS, NUMPY
 from ..fold import EVALUATORS, evaluate
-from ..ir import Const, Node, Value
+from ..ir import Node, Value
 from ..shapes import infer_node
 from .extent import Axes, Extent, Growth, Rest
 from .lengths import Length, NoRoom

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import NnjitError
+from ..const import Const
 from ..dtypes import NUMPY
 from ..extensions import expansion
-from ..ir import Const, Node, Value
+from ..ir import Node, Value
 from ..shapes import infer_node
 from .extent import Axes, Extent, Growth, Symbol
 from .lengths import Length, NoRoom, Var, free

@@ -13,9 +13,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ..const import Const
 from ..dtypes import FLOATS, NUMPY, TO_ONNX
 from ..fold import fold_node
-from ..ir import Const, Graph, Node, Value
+from ..ir import Graph, Node, Value
 from ..passes.rewrite import Builder
 from ..shapes import infer_node
 from .extent import Axes, Extent, Growth, Symbol

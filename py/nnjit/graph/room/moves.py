@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..const import Const
 from ..dtypes import NUMPY
 from ..fold import EVALUATORS
-from ..ir import Const, Node, Value
+from ..ir import Node, Value
 from .extent import SYMBOLIC, Axes, Extent, Growth, Symbol
 from .lengths import Length, NoRoom
 from .maker import Inputs, Maker, rule

@@ -11,7 +11,8 @@ from itertools import product as pairs
 from math import gcd
 from typing import TYPE_CHECKING
 
-from nnjit.codegen.expr import Expr, Index, acc, cast, const, op, rewrite
+from nnjit.codegen.expr import Expr, Index, acc, cast, const, op
+from nnjit.codegen.rewriting import rewrite
 from nnjit.codegen.spec import Axis
 from nnjit.graph.ir import Node, Value
 from nnjit.lower.context import Context
