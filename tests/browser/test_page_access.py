@@ -43,6 +43,20 @@ CONTRASTS = """() => {
 }"""
 
 
+# What somebody who listens to the page would miss: headings in order, captions of tables, names of controls.
+UNTOLD = """() => {
+  const seen = (selector) => [...document.querySelectorAll(selector)].filter((e) => e.checkVisibility());
+  const levels = seen('h1, h2, h3, h4').map((e) => Number(e.tagName[1]));
+  const jumps = levels.filter((level, i) => i && level > levels[i - 1] + 1).map((level) => `h${level} leaves one out`);
+  const tables = seen('table').filter((e) => !e.caption).map((e) => e.outerHTML.slice(0, 80));
+  const named = (e) => e.getAttribute('aria-label') || [...(e.labels ?? [])].map((l) => l.textContent).join('')
+    || (e.matches('input, select, textarea') ? '' : e.textContent.trim());
+  const controls = seen('a, button, input, select, textarea, summary, [role=button]').filter((e) => !named(e));
+  const titles = levels.filter((level) => level === 1).length === 1 ? [] : ['not one h1'];
+  return [...titles, ...jumps, ...tables, ...controls.map((e) => e.outerHTML.slice(0, 80))];
+}"""
+
+
 def fill_everything(page: Page) -> None:
     """Every panel with something in it: a run, times, a comparison, a failure, a fix."""
     load(page)
@@ -77,6 +91,15 @@ def test_all_text_has_enough_contrast(home: Open, page: Page, scheme: str) -> No
     found = page.evaluate(CONTRASTS)
     assert len(found) > 80
     assert [(text, round(ratio, 2)) for text, ratio in found if ratio < 4.5] == []
+
+
+def test_everything_is_told_to_who_listens(home: Open, page: Page) -> None:
+    home()
+    assert page.evaluate(UNTOLD) == []
+    fill_everything(page)
+    assert page.evaluate(UNTOLD) == []
+    page.evaluate("document.querySelectorAll('.placement caption, #model-title').forEach((e) => e.remove())")
+    assert len(page.evaluate(UNTOLD)) == 2
 
 
 def test_the_theme_button_goes_round_and_is_remembered(home: Open, page: Page) -> None:

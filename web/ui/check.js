@@ -95,6 +95,7 @@ function verdict(list) {
     el(
       'table',
       {},
+      el('caption', { class: 'sr' }, 'Largest errors of each output'),
       el(
         'thead',
         {},

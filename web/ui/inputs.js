@@ -1,6 +1,6 @@
 // The form that feeds a model nobody wrote a demo for: one field for each open dimension, a seed, and for
 // every input what it is filled with. Takes the session's input metadata; gives feeds, and runs them.
-import { el, fill, freshId } from './dom.js';
+import { breakable, el, fill, freshId } from './dom.js';
 import { shape } from './format.js';
 import { concrete, generate, openDims, recipeFor } from './generate.js';
 import { ValueRow } from './valuerow.js';
@@ -70,7 +70,7 @@ export class InputsForm {
         this.dims.set(name, n);
         this.#changed();
       });
-      return el('div', { class: 'field' }, el('label', { for: id }, name), input);
+      return el('div', { class: 'field' }, el('label', { for: id }, breakable(name)), input);
     });
     return el(
       'fieldset',

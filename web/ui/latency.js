@@ -76,7 +76,7 @@ export function latencyPanel(runner, fail) {
         ? [
             figure('typical (p50)', ms(typical), 'lead'),
             figure('slow (p95)', ms(quantile(warm, 0.95))),
-            figure('runs a second', (1000 / typical).toFixed(typical > 100 ? 1 : 0)),
+            figure('runs a second', (1000 / typical).toLocaleString('en', { maximumFractionDigits: typical > 100 ? 1 : 0 })),
           ]
         : []),
       first,
@@ -84,7 +84,7 @@ export function latencyPanel(runner, fail) {
     fill(
       chart,
       warm.length > 1
-        ? bars(warm.slice(-SHOWN), quantile(runner.engine, 0.5))
+        ? bars(warm.slice(-SHOWN), quantile(runner.engine, 0.5), warm.length > SHOWN)
         : el(
             'p',
             { class: 'soft' },
@@ -112,8 +112,9 @@ function figure(label, text, kind = '') {
 /**
  * @param {readonly number[]} times
  * @param {number} inEngine median of the part spent in the engine
+ * @param {boolean} last there were more before these
  */
-function bars(times, inEngine) {
+function bars(times, inEngine, last) {
   const width = Math.max(times.length, 30) * 8;
   const height = 64;
   // One slow run must not flatten all others: the scale ends a little above the 95th percentile and taller
@@ -137,7 +138,7 @@ function bars(times, inEngine) {
   });
   const at = height - (median / top) * height;
   const inside = Number.isFinite(inEngine) ? `, of it ${ms(inEngine)} in the kernels` : '';
-  const label = `${count(times.length, 'run')}, from ${ms(Math.min(...times))} to ${ms(Math.max(...times))}, median ${ms(median)}${inside}`;
+  const label = `${last ? 'the last ' : ''}${count(times.length, 'run')}, from ${ms(Math.min(...times))} to ${ms(Math.max(...times))}, median ${ms(median)}${inside}`;
   return el(
     'figure',
     {},

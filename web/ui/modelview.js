@@ -55,7 +55,7 @@ export class ModelView {
         el(
           'div',
           {},
-          el('h2', { tabIndex: -1, id: 'model-title' }, sample ? sample.title : origin.name),
+          el('h1', { tabIndex: -1, id: 'model-title' }, sample ? sample.title : origin.name),
           el('p', { class: 'soft' }, sample ? sample.about : this.#facts()),
         ),
         el(

@@ -56,6 +56,7 @@ export function placementPanel(runner, fail) {
     el(
       'table',
       {},
+      el('caption', { class: 'sr' }, 'Steps with the nodes fused into them, and nodes that are no step'),
       el(
         'thead',
         {},

@@ -216,7 +216,7 @@ function formRows({ forms }) {
         el(
           'tr',
           {},
-          el('th', { scope: 'row', title: form.nodes.join(', ') }, breakable(form.name), form.count > 1 ? ` ×${form.count}` : ''),
+          el('th', { scope: 'row', title: form.nodes.join(', ') }, breakable(form.name), form.count > 1 ? ` ×${form.count}` : '', el('small', {}, breakable(form.nodes[0] ?? ''))),
           el('td', {}, form.text),
           el('td', { class: 'num' }, form.ms ? ms(form.ms) : '–'),
           el('td', { class: 'num' }, form.ratio ? `${form.ratio.toFixed(2)}×` : '–'),
