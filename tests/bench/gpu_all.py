@@ -31,8 +31,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
-LEAST_S = 20
-"""With less time left no part is begun."""
+LEAST = 1 / 3
+"""Of a part's limit: with less time left it is not begun, because it would hardly get through."""
 SMALL_S = 240
 """The limit of each part at least sizes: how long one takes depends on what else the machine does."""
 GRACE_S = 5
@@ -178,14 +178,14 @@ def main(arguments: list[str], say: Say = lambda text: print(text, flush=True)) 
         logs: list[Path] = []
         for part in parts:
             left = end - time.monotonic()
-            if left < LEAST_S:
+            limit = SMALL_S if options.small else part.seconds
+            if left < LEAST * limit:
                 index["parts"].append(
                     {"name": part.name, "status": "no time left", "seconds": 0.0, "files": []}
                 )
                 continue
             made, log = Path(scratch, part.name), Path(scratch, f"{part.name}.log")
             made.mkdir()
-            limit = SMALL_S if options.small else part.seconds
             status, seconds = run_part(part, options.small, made, min(limit, left), log)
             files = collected(part.name, made, stamp, out)
             wrong, missed = (

@@ -1,0 +1,74 @@
+"""The GPU bench part by part: what becomes of each, whatever becomes of another, and which records are kept."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tests.bench import gpu_all
+from tests.bench.gpu_all import Part
+
+STOPPED = {"results": {"models stopped": "gone"}}
+
+
+@pytest.fixture
+def writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module that copies a record to the folder it is given, and then waits for as long as it is told."""
+    (tmp_path / "writer_part.py").write_text(
+        "import pathlib, sys, time\n"
+        "pathlib.Path(sys.argv[1], 'own.json').write_bytes(pathlib.Path(sys.argv[2]).read_bytes())\n"
+        "time.sleep(float(sys.argv[3]))\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return "writer_part"
+
+
+def test_each_part_ends_and_leaves_its_record(
+    writer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "good.json").write_text(json.dumps({"results": {}}))
+    (tmp_path / "bad.json").write_text(json.dumps(STOPPED))
+    parts = (
+        Part("missing", 30, "no_such_module", "", "{out}"),
+        Part("told", 30, writer, "", f"{{out}} {tmp_path}/bad.json 0"),
+        Part("fine", 30, writer, "", f"{{out}} {tmp_path}/good.json 0"),
+    )
+    monkeypatch.setattr(gpu_all, "PARTS", parts)
+    out = tmp_path / "out"
+    said: list[str] = []
+    packed = tmp_path / "all.tar.gz"
+    code = gpu_all.main(["--small", "--out", str(out), "--archive", str(packed)], said.append)
+    index = json.loads(next(out.glob("gpu-*-all.json")).read_text())
+    status = {p["name"]: p["status"] for p in index["parts"]}
+    assert status["missing"].startswith("failed with")
+    assert (status["told"], status["fine"], code) == ("models stopped: gone", "done", 1)
+    assert "--parts missing,told" in said[-1]
+    names = {path.name.split("-")[-1] for path in out.iterdir()}
+    assert names == {"told.json", "fine.json", "all.json"}
+    with tarfile.open(packed) as archive:
+        assert {n.split("-")[-1] for n in archive.getnames()} == names | {f"{p.name}.log" for p in parts}
+
+
+def test_a_part_is_ended_at_its_limit(writer: str, tmp_path: Path) -> None:
+    """With all that it has started."""
+    (tmp_path / "good.json").write_text("{}")
+    part = Part("stuck", 30, writer, f"{{out}} {tmp_path}/good.json 600", "")
+    status, seconds = gpu_all.run_part(part, False, tmp_path, 0.5, tmp_path / "log")
+    assert status == "stopped after 0 s" and seconds < 600
+
+
+def test_no_part_begins_that_could_not_get_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_all, "PARTS", (Part("long", 600, "no_such_module", "{out}", ""),))
+    said: list[str] = []
+    assert gpu_all.main(["--minutes", "1", "--out", str(tmp_path)], said.append) == 1
+    assert said == ["\nnot done: --parts long"]
+
+
+def test_parts_are_chosen_by_name() -> None:
+    assert [p.name for p in gpu_all.wanted("first,models")] == ["models", "first"]
+    assert len(gpu_all.wanted("", "suite")) == len(gpu_all.PARTS) - 1
+    with pytest.raises(SystemExit, match="no part modells"):
+        gpu_all.wanted("modells")
