@@ -74,7 +74,7 @@ def other_lab(name: str) -> Iterator[OtherLab]:
 
 
 class Others(ExitStack):
-    """Browsers by name, each started once; one that has died is started again."""
+    """Browsers by name, each started once."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -111,7 +111,10 @@ class Marionette:
     def ask(self, command: str, parameters: Command) -> Any:
         self.id += 1
         text = json.dumps([0, self.id, f"WebDriver:{command}", parameters]).encode()
-        self.line.sendall(b"%d:%s" % (len(text), text))
+        try:
+            self.line.sendall(b"%d:%s" % (len(text), text))
+        except OSError as error:
+            raise RemoteError(f"Firefox is gone: {error}") from None
         while True:
             _, number, error, value = self._receive()
             if number == self.id:
