@@ -78,6 +78,17 @@ def test_a_transducer_of_any_number_of_words_and_frames() -> None:
     assert len(roomy.plans) == 2
 
 
+def test_time_steps_are_counted_as_the_products_they_are() -> None:
+    """A capacity may not be far where each step costs as much as here."""
+    wide = 512
+    made = helper.make_node("LSTM", ["x", "w", "r"], ["y", "h"], hidden_size=wide)
+    weights = {"w": np.zeros((1, 4 * wide, wide), np.float32), "r": np.zeros((1, 4 * wide, wide), np.float32)}
+    room = room_of(
+        built([made], {"x": normal(4, 1, wide)}, weights, ["y"]), lambda n: {"x": normal(n, 1, wide)}, 4, 16
+    )
+    assert room.work.exact((8,)) - room.work.exact((7,)) >= 8 * wide * wide
+
+
 def test_activations_that_may_need_the_reference_are_refused() -> None:
     made = helper.make_node("RNN", ["x", "w", "r"], ["y", "h"], hidden_size=3, activations=["Affine"])
     with pytest.raises(NoRoom, match="activations"):

@@ -122,12 +122,22 @@ class Walk(Maker):
         if given and all(v is not None and (v.const is not None or v in self._once) for v in given):
             self._once.add(made.value)  # made when the plan is loaded
             return
-        first, second = inputs[0] if inputs else None, inputs[1] if len(inputs) > 1 else None
+        first, weight = inputs[0] if inputs else None, _weight(node, inputs)
         dims, each = made.dims(), ELEMENT
-        if node.op in ("MatMul", "Gemm", "MatMulNBits", "MatMulInteger") and first is not None:
+        if (
+            node.op in ("MatMul", "Gemm", "MatMulNBits", "MatMulInteger", "QLinearMatMul")
+            and first is not None
+        ):
             dims, each = [*dims, first.dim(0 if node.attrs.get("transA", 0) else first.rank - 1)], 1.0
-        elif node.op in ("Conv", "ConvInteger", "QLinearConv") and second is not None:
-            dims, each = [*dims, *second.dims()[1:]], 1.0
+        elif node.op in ("Conv", "ConvInteger", "QLinearConv") and weight is not None:
+            dims, each = [*dims, *weight.dims()[1:]], 1.0
+        elif node.op == "ConvTranspose" and first is not None and weight is not None:
+            dims, each = [*first.dims(), *weight.dims()[1:]], 1.0
+        elif node.op in ("LSTM", "GRU", "RNN") and first is not None and weight is not None:
+            if made.rank != 4 and node.outputs[0].name:
+                return  # a last state: the states have counted
+            recurrent = inputs[2].shape[-1] if inputs[2] is not None else 0
+            dims, each = [*first.dims()[:2], *weight.dims()[:2], first.dim(2) + recurrent], 1.0
         self.work.add(each, dims)
 
     def _branch(self, node: Node, inputs: Inputs) -> Any | None:
@@ -166,6 +176,11 @@ class Walk(Maker):
         if found is None:
             return None
         return self.symbol(found)
+
+
+def _weight(node: Node, inputs: Inputs) -> Extent | None:
+    at = 3 if node.op == "QLinearConv" else 1
+    return inputs[at] if at < len(inputs) else None
 
 
 def _as_symbol(x: Extent) -> Symbol | None:
