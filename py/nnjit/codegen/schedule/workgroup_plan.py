@@ -91,7 +91,7 @@ def joined(i: Index) -> Index:
         quotient = Expr("div", atom.dtype, atom.args)
         if i.coeff(quotient) == c * atom.args[1].attr:
             whole = atom.args[0]
-            rest = Index(i.const, [t for t in i.terms if t[0] not in (atom, quotient)])
+            rest = Index(i.const, tuple([t for t in i.terms if t[0] not in (atom, quotient)]))
             return joined(rest + (whole.attr if whole.op == "axis" else Index(0, {whole: 1})) * c)
     return i
 
