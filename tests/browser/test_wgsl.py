@@ -29,7 +29,6 @@ from nnjit.codegen.expr import (
 from nnjit.codegen.schedule.group_steps import Team
 from nnjit.codegen.schedule.steps import (
     Order,
-    Pack,
     Parallel,
     Partial,
     Schedule,
@@ -42,7 +41,7 @@ from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
 from nnjit.codegen.wgsl.target import WgslTarget
 from tests.support import specs
 from tests.support.expressions import cases, scheduled
-from tests.support.schedules import contractions, reductions, schedules
+from tests.support.schedules import PRODUCT, contractions, reductions, schedules
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -76,17 +75,8 @@ def test_integer_matmul(run: Run, dtype: str) -> None:
 
 def test_packed_panels_and_tails(run: Run) -> None:
     """The Wasm backend's kind of schedule, panels included, through the same Pack step."""
-    schedule = (
-        Tile("n", 8),
-        Vectorize("n"),
-        Tile("m", 2),
-        Unroll("k", 2),
-        Pack(1, "n"),
-        Order(("b", "n", "m")),
-        Parallel(("b", "n")),
-    )
     spec, (a, b, c) = specs.matmul(RNG, 5, 11, 7, batch=2, bias=True, constant=True)
-    check(run, (spec, [a, b, c]), schedule=schedule, wanted=np.maximum(a @ b + c, 0))
+    check(run, (spec, [a, b, c]), schedule=PRODUCT, wanted=np.maximum(a @ b + c, 0))
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,16 @@ EXTENTS = st.sampled_from([1, 2, 3, 4, 5, 7, 8, 9, 11, 12, 13, 16, 17])
 """One off a tile on either side, primes, one."""
 TYPES = ["f32", "f32", "i32", "u32", "i8", "u8", "i16", "u16", "f64", "i64", "u64", "f16", "bf16"]
 COMBINES = ["sum", "prod", "max", "min", "pmax", "pmin"]
+PRODUCT: Schedule = (
+    Tile("n", 8),
+    Vectorize("n"),
+    Tile("m", 2),
+    Unroll("k", 2),
+    Pack(1, "n"),
+    Order(("b", "n", "m")),
+    Parallel(("b", "n")),
+)
+"""Of `specs.matmul`, with panels and tails."""
 
 
 @st.composite

@@ -16,6 +16,7 @@ import numpy as np
 from . import dtypes
 from .dtypes import Array
 from .ir import Node
+from .registering import registering
 from .shape_rules import axis_of
 from .shape_rules_move import slices
 
@@ -105,13 +106,8 @@ def evaluate(node: Node) -> list[Any] | None:
         return None
 
 
-def evaluator(*ops: str) -> Callable[[Evaluator], Evaluator]:
-    def register(function: Evaluator) -> Evaluator:
-        for op in ops:
-            EVALUATORS[op] = function
-        return function
-
-    return register
+evaluator = registering(EVALUATORS)
+"""Registers what computes operators on arrays."""
 
 
 def _div(a: Array, b: Array) -> Array:

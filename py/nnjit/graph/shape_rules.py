@@ -11,20 +11,14 @@ from typing import Any, NoReturn, TypeAlias
 from ..errors import ShapeError
 from .const import Shape
 from .ir import Node, Value
+from .registering import registering
 
 Rule: TypeAlias = "Callable[[Node], None]"
 RULES: dict[str, Rule] = {}
 
 
-def rule(*ops: str) -> Callable[[Rule], Rule]:
-    """Registers the rule of operators of the domain ai.onnx."""
-
-    def register(function: Rule) -> Rule:
-        for op in ops:
-            RULES[op] = function
-        return function
-
-    return register
+rule = registering(RULES)
+"""Registers the rule of operators of the domain ai.onnx."""
 
 
 def put(node: Node, dtype: str, shape: Sequence[int] | None, index: int = 0) -> None:

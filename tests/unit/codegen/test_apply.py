@@ -16,7 +16,6 @@ from nnjit.codegen.schedule.steps import (
     Pack,
     Parallel,
     Partial,
-    Schedule,
     ScheduleError,
     Step,
     Tile,
@@ -29,18 +28,9 @@ from nnjit.codegen.wasm.emit import emit
 from nnjit.codegen.wasm.listing import listing
 from nnjit.codegen.wasm.target import Target
 from tests.support import kernels, specs
-from tests.support.schedules import agree, interpreted
+from tests.support.schedules import PRODUCT, agree, interpreted
 
 RNG = np.random.default_rng(0)
-PRODUCT: Schedule = (
-    Tile("n", 8),
-    Vectorize("n"),
-    Tile("m", 2),
-    Unroll("k", 2),
-    Pack(1, "n"),
-    Order(("b", "n", "m")),
-    Parallel(("b", "n")),
-)
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,10 @@ from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.gpu_rules import gpu_schedule
 from nnjit.codegen.schedule.group_steps import Team, Threads
 from nnjit.codegen.schedule.steps import (
-    Order,
     Pack,
     Parallel,
     Schedule,
     Tile,
-    Unroll,
     Vectorize,
     describe,
 )
@@ -34,6 +32,7 @@ from nnjit.codegen.wgsl.names import KEYWORDS, RESERVED, Names
 from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.codegen.wgsl.types import literal
 from tests.support import specs
+from tests.support.schedules import PRODUCT
 
 RNG = np.random.default_rng(0)
 TARGET = WgslTarget()
@@ -49,16 +48,7 @@ def text(spec: KernelSpec, schedule: Schedule) -> str:
 
 def test_matmul(golden: Callable[[str, str], None]) -> None:
     spec, _ = specs.matmul(RNG, 5, 11, 7, bias=True, constant=True)
-    schedule = (
-        Tile("n", 8),
-        Vectorize("n"),
-        Tile("m", 2),
-        Unroll("k", 2),
-        Pack(1, "n"),
-        Order(("b", "n", "m")),
-        Parallel(("b", "n")),
-    )
-    golden("matmul.wgsl", text(spec, schedule))
+    golden("matmul.wgsl", text(spec, PRODUCT))
 
 
 def test_aligned_operands_are_vectors(golden: Callable[[str, str], None]) -> None:

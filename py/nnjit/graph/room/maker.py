@@ -18,6 +18,7 @@ from ..dtypes import FLOATS, NUMPY, TO_ONNX
 from ..fold import fold_node
 from ..ir import Graph, Node, Value
 from ..passes.rewrite import Builder
+from ..registering import registering
 from ..shapes import infer_node
 from .extent import Axes, Extent, Growth, Symbol
 from .lengths import Length, NoRoom, Var
@@ -29,15 +30,8 @@ RULES: dict[str, Rule] = {}
 LENGTH = "length"
 
 
-def rule(*ops: str) -> Callable[[Rule], Rule]:
-    """Registers the rule of operators (domain.op for domains other than ONNX's) whose inputs grow or are symbols."""
-
-    def register(function: Rule) -> Rule:
-        for op in ops:
-            RULES[op] = function
-        return function
-
-    return register
+rule = registering(RULES)
+"""Registers the rule of operators (domain.op for domains other than ONNX's) whose inputs grow or are symbols."""
 
 
 class Maker:
