@@ -53,7 +53,7 @@ def test_each_part_ends_and_leaves_its_record(
 
 
 def test_a_part_is_ended_at_its_limit(writer: str, tmp_path: Path) -> None:
-    """With all that it has started."""
+    """Whatever it waits for."""
     (tmp_path / "good.json").write_text("{}")
     part = Part("stuck", 30, writer, f"{{out}} {tmp_path}/good.json 600", "")
     status, seconds = gpu_all.run_part(part, False, tmp_path, 0.5, tmp_path / "log")

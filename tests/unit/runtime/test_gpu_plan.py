@@ -70,7 +70,9 @@ def test_shaders_are_told_as_the_plan_has_them(make: Make) -> None:
 
     graph = load(BytesSource(model, "m.onnx"), {}).bind({n: a.shape for n, a in feeds.items()})
     plan = compile_gpu(graph, WgslTarget(), GpuMemory(), progress)
-    assert any(len({place for place, _ in step.moves}) < len(step.moves) for step in plan.steps), "none in place"
+    assert any(len({place for place, _ in step.moves}) < len(step.moves) for step in plan.steps), (
+        "none in place"
+    )
     assert len(told) == len(set(told)) and set(told) == {shader.wgsl for shader in plan.shaders}
 
 
