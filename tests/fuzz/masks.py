@@ -135,15 +135,17 @@ def apart(found: Any, wanted: Any) -> float:
     return float(np.nanmax(np.abs(a - b), initial=0))
 
 
-def chains(count: int, dtype: str) -> list[tuple[Link, ...]]:
-    """All chains of `count` masks; where there are two, they hide different places."""
+def chains(count: int, dtype: str, every: int = 1) -> list[tuple[Link, ...]]:
+    """Every so many of all chains of `count` masks that hide different places."""
     links = [
         Link(how, gone, low, fed)
         for how, gone, low, fed in itertools.product(
             "+?!", ("causal", "front", "rows", "other"), LOWS[dtype], (True, False)
         )
     ]
-    return [c for c in itertools.product(links, repeat=count) if len({x.hidden for x in c}) == count]
+    size = len(links)
+    drawn = [tuple(links[n // size**i % size] for i in range(count)) for n in range(0, size**count, every)]
+    return [c for c in drawn if len({x.hidden for x in c}) == count]
 
 
 def main() -> int:
@@ -156,7 +158,7 @@ def main() -> int:
     options = parser.parse_args()
     dtype = "float16" if options.half else "float32"
     faults = fused = 0
-    drawn = chains(options.links, dtype)[:: options.every]
+    drawn = chains(options.links, dtype, options.every)
     for n, links in enumerate(drawn):
         data, feeds = case(links, np.dtype(dtype), options.bend, options.poison)
         wanted = native(data, feeds, optimised=False)["y"]
