@@ -18,6 +18,7 @@ from .ir import Graph, Node, Value
 from .reference_extensions import EXTENSION_OPS
 from .reference_learned import LEARNED_OPS
 from .reference_ops import NEW_OPS
+from .reference_recurrent import RECURRENT_OPS
 
 
 class Subgraph:
@@ -42,7 +43,9 @@ class Subgraph:
         graph = export.graph_proto("host", nodes, self.inputs, self.outputs, self._names)
         model = export.model_proto(graph, export.opsets_of(nodes))
         try:
-            self._evaluator = ReferenceEvaluator(model, new_ops=[*NEW_OPS, *EXTENSION_OPS, *LEARNED_OPS])
+            self._evaluator = ReferenceEvaluator(
+                model, new_ops=[*NEW_OPS, *RECURRENT_OPS, *EXTENSION_OPS, *LEARNED_OPS]
+            )
         except Exception as error:
             raise self._failed(error) from error
         self._output_names = [o.name for o in graph.output]

@@ -37,6 +37,10 @@ CASES = [
     ("transducer", ("t",)),
     ("hifigan", ("frames",)),
     ("convnext", ("h",)),
+    ("transducer", ("u",)),
+    ("wav2vec", ("samples",)),
+    ("crnn", ("w",)),
+    ("mobilenet-v3", ("h",)),
 ]
 REFUSED = {
     ("whisper-encoder", "batch"): "inside of another",

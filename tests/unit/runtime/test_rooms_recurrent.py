@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from nnjit.graph.room import NoRoom
 from nnjit.runtime.local import LocalSession
 from tests.fuzz.families import FAMILIES
 from tests.support.rooms import groups, longer
@@ -87,13 +86,6 @@ def test_time_steps_are_counted_as_the_products_they_are() -> None:
         built([made], {"x": normal(4, 1, wide)}, weights, ["y"]), lambda n: {"x": normal(n, 1, wide)}, 4, 16
     )
     assert room.work.exact((8,)) - room.work.exact((7,)) >= 8 * wide * wide
-
-
-def test_activations_that_may_need_the_reference_are_refused() -> None:
-    made = helper.make_node("RNN", ["x", "w", "r"], ["y", "h"], hidden_size=3, activations=["Affine"])
-    with pytest.raises(NoRoom, match="activations"):
-        room_of(built([made], {"x": normal(4, 1, 2)}, {"w": normal(1, 3, 2), "r": normal(1, 3, 3)}, ["y", "h"]),
-                lambda n: {"x": normal(n, 1, 2)}, 4, 16)  # fmt: skip
 
 
 def test_time_and_batch_grow() -> None:

@@ -45,8 +45,8 @@ Numbers = tuple[int, ...]
 @dataclass(frozen=True)
 class Room:
     """`graph` serves requests of numbers n (one for each length that moves by itself) from least to most, where they
-    are worth it. Inputs are fed with their growing axes filled up with zeros to the graph's dims, and `lengths` with the
-    numbers (int64, scalars); of outputs the first places of an axis count, as many as its length says."""
+    are worth it. Inputs are fed with their growing axes filled up with zeros to the graph's dims, and `lengths` with
+    the numbers (int64, scalars); of outputs the first places of an axis count, as many as its length says."""
 
     graph: Graph
     lengths: tuple[str, ...]

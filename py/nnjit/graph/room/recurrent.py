@@ -21,9 +21,6 @@ def recurrent(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     for v, axis in ((given[4], 0), *((v, 0 if time else 1) for v in given[5:7])):
         if v is not None and (v.dim(axis) != x.dim(batch) or set(v.axes) - {axis}):
             raise NoRoom("its states are of another length")
-    functions = {str(f.decode() if isinstance(f, bytes) else f) for f in node.attrs.get("activations") or ()}
-    if time in x.axes and not functions <= {"Sigmoid", "Tanh", "Relu"}:
-        raise NoRoom("its activations may need the reference, which does not count steps")
     last = any(v.name for v in node.outputs[1:])
     way = node.attrs.get("direction", "forward")
     rest = None
