@@ -244,7 +244,7 @@ def test(project: Project, arguments: list[str]) -> int:
     if postgres_missing:
         print_line(f"the kernel database is tested on SQLite alone: {postgres_missing}")
     variables = test_variables(project)
-    fetching = threading.Thread(target=_firefox_if_it_can_be_had)
+    fetching = threading.Thread(target=_firefox_if_it_can_be_had, daemon=True)
     if not arguments:
         fetching.start()
     checked = 0 if arguments else check(project, [])
