@@ -100,7 +100,9 @@ class Rooms:
         room = self._chosen(make, n, growing, looser)
         full, times = room.work.full(room.capacity), 1.0 if _batch(growing) else LEAST * looser
         worth = max(min(full / times, full - SMALL * looser), 0.0)
-        if room.work.exact(n) < worth or all(a <= d for a, d in zip(room.most, n, strict=True)):
+        longest = all(a <= d for a, d in zip(room.most, n, strict=True))
+        shorter = tuple(max(a, d - 1) for a, d in zip(room.least, n, strict=True))
+        if room.work.exact(shorter if longest else n) < worth or (longest and shorter == n):
             raise NoRoom("work grows so fast with n that a plan for each shape is better")
         least = room.least
         if len(n) == 1:  # as a number

@@ -222,6 +222,13 @@ def test_work_that_grows_with_n_bounds_what_a_plan_serves() -> None:
     assert prepared.room.most[0] <= 6 * rooms.WASTE and prepared.room.least[0] > 1
 
 
+def test_a_length_that_is_its_own_capacity_has_room_for_shorter_ones() -> None:
+    session = heavy([64, "n", 2048])
+    session.prepare({"x": (64, 41, 2048)}, {})
+    prepared, _ = session.prepare({"x": (64, 48, 2048)}, {})
+    assert prepared.room is not None and prepared.room.least[0] < 48 == prepared.room.most[0]
+
+
 def test_a_batch_of_much_work_has_its_own_plan() -> None:
     session = heavy(["n", 64, 2048])
     session.prepare({"x": (1, 64, 2048)}, {})
