@@ -1,4 +1,4 @@
-"""Plans that are made beside runs: what becomes of them, and of who waits for them, where something comes in between."""
+"""Plans made beside runs: what becomes of them, and of who waits for them, where something comes in between."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MODEL = decoder(SMALL)
 PROMPT = [int(v) for v in np.random.default_rng(3).integers(0, SMALL.vocabulary, 12)]
 
 # What a prompt's run has made beside it is held until go(), where its module would be compiled; `held`: it is there.
-# `staged` does what the engine's stagePlan does, or something else. Nothing waits for ever: after a minute it is 'stuck'.
+# `staged` does what the engine's stagePlan does, or something else. What waits for a minute is 'stuck'.
 HOLD = """
   const { getEngine } = await import('/api/workers.js');
   const { client } = await getEngine();
@@ -35,7 +35,8 @@ HOLD = """
     };
     return { held, go };
   };
-  const within = (promise) => Promise.race([promise, new Promise((resolve) => { setTimeout(() => resolve('stuck'), 60_000); })]);
+  const minute = () => new Promise((resolve) => { setTimeout(() => resolve('stuck'), 60_000); });
+  const within = (promise) => Promise.race([promise, minute()]);
 """
 
 
@@ -54,7 +55,8 @@ def test_a_module_compiled_ahead_is_no_other_plans(engine: Page, how: str) -> No
           const client = await EngineClient.start({ threads: 1 });
           await client.createSession('s');
           await client.stagePlan('s', revive(first));
-          const refused = how === 'refused' && (await failure(client.loadPlan('s', { ...revive(first), version: 2 }))).code;
+          const refused =
+            how === 'refused' && (await failure(client.loadPlan('s', { ...revive(first), version: 2 }))).code;
           await client.loadPlan('s', revive(second));
           const out = floats((await client.run('s', 'p', [new Float32Array(256).fill(1)])).outputs[0]);
           client.terminate();
@@ -101,7 +103,9 @@ def test_a_module_that_could_not_be_compiled_ahead_is_compiled_with_its_plan(dec
           go();
           await sequence.token();
           await held;
-          const there = (async () => {{ while (session.stats().plans < 2) await new Promise((go) => setTimeout(go, 5)); }})();
+          const there = (async () => {{
+            while (session.stats().plans < 2) await new Promise((go) => setTimeout(go, 5));
+          }})();
           const stuck = await within(there);
           for (let i = 0; i < 3; i++) await sequence.token();
           await session.release();
@@ -145,9 +149,12 @@ def test_what_is_given_up_for_a_plan_made_ahead_leaves_the_engine(api: Api) -> N
           void left.then(() => {{ over = true; }});
           for (let i = 0; i < 1000 && !over; i++) right.push(await run(43)); // which gets a plan of its own
           const evicted = await within(left);
-          const gone = (async () => {{ while (session.stats().plans > 1) await new Promise((go) => setTimeout(go, 5)); }})();
+          const gone = (async () => {{
+            while (session.stats().plans > 1) await new Promise((go) => setTimeout(go, 5));
+          }})();
           const stuck = await within(gone);
-          const there = (await client.memory()).sessions.map(({{ plans }}) => plans).find((plans) => plans.includes(keys[1]));
+          const held = (await client.memory()).sessions.map(({{ plans }}) => plans);
+          const there = held.find((plans) => plans.includes(keys[1]));
           for (const n of [40, 41, 43]) right.push(await run(n));
           await session.release();
           return {{ keys, evicted, stuck, there, right: right.every(Boolean) }};
@@ -182,7 +189,8 @@ def test_the_tuner_does_not_wait_for_a_run_to_load_what_was_made_ahead(api: Api)
             done.push(method, ...loaded);
             return { reason: 'enough' };
           };
-          const how = { ask, queue, signal: stop.signal, lab: 'lab', modelMs: 1, mayMs: async () => Infinity, idleMs: () => Infinity };
+          const always = { mayMs: async () => Infinity, idleMs: () => Infinity };
+          const how = { ask, queue, signal: stop.signal, lab: 'lab', modelMs: 1, ...always };
           const reason = await relink(plans, {}, 'p', how);
           Object.assign(plans, { preparing: true, waits: true });
           await quiet(plans, queue, stop.signal);
@@ -214,9 +222,11 @@ AHEAD = """async (policy) => {
     preparing: false, pins: false, settle: async () => undefined,
     stage: async ({ shapes, exact = false }) => { if (!plans.preparing) made.push([shapes.x[0], exact]); },
   };
-  const room = { most: 64, inputs: { x: [[0, 0]] } };
+  const n = { offset: 0, terms: [[1, 0, []]] };
+  const room = { lengths: [{ least: 1, most: 64 }], worth: 0, terms: [], inputs: { x: [[0, n]] }, outputs: {} };
   const facts = { host: false };
-  const plan = { room, facts, ahead: policy, load: null, seconds: {}, request: { shapes: { x: [40] }, values: new Map() } };
+  const request = { shapes: { x: [40] }, values: new Map() };
+  const plan = { room, facts, ahead: policy, load: null, seconds: {}, request };
   const ahead = new Ahead(plans, (work) => work());
   const run = (n, preparing) => {
     plans.preparing = preparing;
@@ -225,8 +235,8 @@ AHEAD = """async (policy) => {
 """
 
 
-def test_a_plan_is_asked_for_again_where_another_was_being_made(api: Api) -> None:
-    found = api.run(
+def test_a_plan_is_asked_for_again_where_another_was_being_made(page: Page) -> None:
+    found = page.evaluate(
         AHEAD
         + """
           for (let i = 0; i < policy.again + 2; i++) run(37, true);
