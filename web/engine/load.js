@@ -105,7 +105,11 @@ function checkPlan(session, plan, sources) {
 }
 
 /** @param {Uint8Array} a @param {Uint8Array} b */
-const equal = (a, b) => a.length === b.length && a.every((byte, i) => byte === b[i]);
+function equal(a, b) {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}
 
 /**
  * @param {Uint8Array} bytes
