@@ -293,28 +293,30 @@ CALM = """async () => {
     await calm.before(policy, crowded, signal);
     return turns === 0;
   };
-  const busy = (runMs, workedMs) => {
+  const busy = async (runMs, workedMs) => {
     const calm = new Calm();
-    if (runMs) calm.ran(runMs);
+    if (runMs) await calm.during(async () => calm.ran(runMs));
     if (workedMs) calm.worked(workedMs);
     return calm;
   };
   const atOnce = [
-    await free(busy(0, 10), true), // nothing runs
-    await free(busy(5, 10), false), // there are cores enough
-    await free(busy(100, 10), true), // runs are long
-    await free(busy(5, 0), true), // it has not worked yet
+    await free(await busy(0, 10), true), // nothing runs
+    await free(await busy(5, 10), false), // there are cores enough
+    await free(await busy(100, 10), true), // runs are long
+    await free(await busy(5, 0), true), // it has not worked yet
   ];
   const waited = [];
   for (const ms of [2, 100]) {
     const start = performance.now();
-    const calm = busy(5, ms);
+    const calm = await busy(5, ms);
     await calm.before(policy, true, signal);
     waited.push(performance.now() - start);
   }
-  const calm = busy(5, 0);
+  const calm = await busy(5, 0);
   await new Promise((resolve) => setTimeout(resolve, 5));
-  const idle = [await calm.during(async () => calm.idleMs), calm.idleMs]; // a long run is no pause
+  const idle = [await calm.during(async () => calm.idleMs)]; // a long run is no pause
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  idle.push(calm.idleMs);
   return [atOnce, waited, idle];
 }"""
 

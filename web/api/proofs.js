@@ -5,6 +5,7 @@ import { asFailure } from './errors.js';
 import { log } from './env.js';
 import { adapterKey } from './gpu-facts.js';
 import { loadFacts, saveFacts } from './tuning-store.js';
+import { UnderWay } from './under-way.js';
 import { getGpu } from './workers.js';
 
 /** @typedef {import('./plans.js').Plans} Plans */
@@ -24,8 +25,7 @@ export class Proofs {
   #ended = Promise.resolve();
   /** The plan looked at last: made anew it has other kernels, and counts as another. @type {import('./plans.js').Prepared | undefined} */
   #seen;
-  #running = 0;
-  #lastEnd = 0;
+  #runs = new UnderWay();
   /** @type {ProofStatus} */
   status = { checked: 0, unchecked: 0, wrong: [], done: false, settled: false };
 
@@ -37,12 +37,9 @@ export class Proofs {
 
   /** A run: what it does is `run`. @template T @param {() => Promise<T>} run @returns {Promise<T>} */
   async during(run) {
-    this.#running++;
     try {
-      return await run();
+      return await this.#runs.during(run);
     } finally {
-      this.#running--;
-      this.#lastEnd = performance.now();
       this.#begin();
     }
   }
@@ -127,6 +124,6 @@ export class Proofs {
 
   /** Until there was no run for so long. @param {number} ms @param {AbortSignal} signal */
   async #pause(ms, signal) {
-    while (!signal.aborted && (this.#running > 0 || performance.now() - this.#lastEnd < ms)) await new Promise((resolve) => { setTimeout(resolve, POLL_MS); });
+    while (!signal.aborted && this.#runs.idleMs < ms) await new Promise((resolve) => { setTimeout(resolve, POLL_MS); });
   }
 }

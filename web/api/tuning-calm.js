@@ -1,33 +1,30 @@
 // When the tuner rests: while the page is hidden or the battery low, and, beside a stream of inferences, between two
 // pieces of Python's work, which runs on the cores that they use. The numbers are Python's (tune/policy.py, STREAM).
 
+import { UnderWay } from './under-way.js';
+
 /** @typedef {{streamMs: number, shortMs: number, spacing: number, spacingMs: number, restMs: number, longRestMs: number, surveyMs: number, streamSurveyMs: number, watchMs: number, mayMs: number, part: number, lowBattery: number}} StreamPolicy */
 
 export class Calm {
-  #lastRun = { at: -Infinity, ms: 0 };
+  #runs = new UnderWay();
+  /** What the last run took. */
+  #lastMs = 0;
   /** When Python had last worked, and for how long. */
   #lastWork = { at: -Infinity, ms: 0 };
 
-  #running = 0;
-
   /** A run was asked for. @template T @param {() => Promise<T>} run @returns {Promise<T>} */
-  async during(run) {
-    this.#running++;
-    try {
-      return await run();
-    } finally {
-      this.#running--;
-    }
+  during(run) {
+    return this.#runs.during(run);
   }
 
   /** A run has ended. @param {number} ms it took */
   ran(ms) {
-    this.#lastRun = { at: performance.now(), ms };
+    this.#lastMs = ms;
   }
 
   /** How long ago the last run ended; 0 while one is under way. */
   get idleMs() {
-    return this.#running ? 0 : performance.now() - this.#lastRun.at;
+    return this.#runs.idleMs;
   }
 
   /** Runs follow each other. @param {StreamPolicy} policy */
@@ -43,7 +40,7 @@ export class Calm {
   async before(policy, crowded, signal) {
     const { at, ms } = this.#lastWork;
     const spacing = Math.min(policy.spacingMs, policy.spacing * ms);
-    const short = () => crowded && this.stream(policy) && this.#lastRun.ms < policy.shortMs;
+    const short = () => crowded && this.stream(policy) && this.#lastMs < policy.shortMs;
     while (!signal.aborted && short() && performance.now() - at < spacing) await pause(25);
   }
 
@@ -54,7 +51,7 @@ export class Calm {
 
   /** Python was at work a moment ago and has more to do: a stream of runs gets its cores back in between. @param {StreamPolicy} policy */
   async between(policy) {
-    if (this.stream(policy)) await pause(this.#lastRun.ms < policy.shortMs ? policy.restMs : policy.longRestMs);
+    if (this.stream(policy)) await pause(this.#lastMs < policy.shortMs ? policy.restMs : policy.longRestMs);
   }
 }
 
