@@ -256,7 +256,7 @@ def test_a_shape_that_comes_again_and_again_gets_a_plan_of_its_own(api: Api) -> 
 
 
 def test_sound_of_any_length_in_batches_of_any_size(api: Api) -> None:
-    """Two lengths that move by themselves, one of which strided convolutions and an LSTM in both directions go through."""
+    """Two lengths that move by themselves; through one go strided convolutions and an LSTM in both directions."""
     n, wide = Net(21), 6
     x = n.feed("x", (2, 1, 40), ["batch", 1, "samples"])
     y = n.Relu(n.Conv(x, n.weight(4, 1, 10), strides=[5]))

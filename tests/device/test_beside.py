@@ -85,7 +85,8 @@ def test_what_a_plan_still_reads_is_not_freed(gpu: Api) -> None:
         f"""async ([plans, file, x]) => {{
           {BEGIN}
           for (const plan of plans) await client.loadPlan('s', revive(plan), [revive(file)]);
-          const ids = plans.flatMap(({{ buffers }}) => buffers.map(({{ constant }}) => constant)).filter((id) => id >= 0);
+          const buffers = plans.flatMap((plan) => plan.buffers);
+          const ids = buffers.map(({{ constant }}) => constant).filter((id) => id >= 0);
           await client.dropPlan('s', 'p');
           await client.freeConstants('s', ids);
           x.length = 5 * {WIDTH};

@@ -130,7 +130,7 @@ def test_attention_in_one_kernel_is_looked_at_and_made_of_three_where_it_is_refu
 
 
 def test_a_plan_under_way_is_taken_back_though_another_was_refused_meanwhile() -> None:
-    """What the one made ahead would have brought is not on the device, whatever is found out about the one that serves."""
+    """What the one made ahead would have brought is not on the device, whatever is found about the one that serves."""
     model = onnx.load_from_string(DATA)
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "n"
     session, found = prepared(model.SerializeToString())
