@@ -186,7 +186,8 @@ class Builder:
         if low is None or high is None:
             wide = self.extremes or info.bits == 8
             low, high = (info.min, info.max) if wide else (0 if info.min == 0 else -20, 20)
-        return np.asarray(self.numbers.integers(int(low), int(high), shape, endpoint=True), dtype)
+        kind = np.uint64 if high > np.iinfo(np.int64).max else np.int64
+        return np.asarray(self.numbers.integers(int(low), int(high), shape, kind, endpoint=True), dtype)
 
     def leaf(self, array: Any, constant: bool | None = None) -> Value:
         """A new feed or constant."""
