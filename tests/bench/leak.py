@@ -9,7 +9,7 @@ from tests.support.browser import Lab
 from tests.support.codec import Packer, bundle
 
 # After ten rounds caches are warm; from there on no reading may grow by more than its share. What is not collected yet,
-# or code that is thrown away when it has not run for a while, makes one sample larger than another: only ever larger, so
+# or code that is thrown away when it has not run for long, makes one sample larger than another, only ever larger: so
 # the least of ten rounds is held against the least of the last ten. What each round leaves behind is in both, more by
 # the rounds between them: of 50 rounds these are 30, and 5 % of a page's 1.8 MB are found from 3 kB a round on.
 # Pyodide's heap grows in steps of a fifth and never shrinks, so one step is no leak: a leak of objects shows in their

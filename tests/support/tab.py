@@ -71,7 +71,9 @@ class Tab:
 
     def wait_for_function(self, script: str, arg: Any = None, timeout: float = 1000 * ANSWER_S) -> None:
         end = time.monotonic() + timeout / 1000
-        true = f"async (arg) => {{ const it = ({script}\n); return Boolean(await (it?.call ? it(arg) : it)); }}"
+        true = (
+            f"async (arg) => {{ const it = ({script}\n); return Boolean(await (it?.call ? it(arg) : it)); }}"
+        )
         while not self.evaluate(true, arg):
             if time.monotonic() > end:
                 raise TimeoutError(f"not so within {timeout / 1000:.0f} s: {script}")
