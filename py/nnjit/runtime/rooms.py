@@ -42,9 +42,9 @@ LEAST = 2.0
 SMALL = 3e8
 """... or so many multiply-adds more, about 10 ms: a compile takes 200 ms and more."""
 AGAIN = 1.35
-MOST = 3.0
-"""Where several lengths move, these limits rise by so much with each plan that was made for them, and become at most so
-many times what they were: the plans become few and large, because there is no end of combinations."""
+MOST = 8.0
+"""Where several lengths move, LITTLE and SMALL rise by so much with each plan that was made for them, and become at most
+so many times what they were: there is no end of combinations, and 80 ms more a run are still less than a compile."""
 FARTHEST = 4
 """A capacity is at most so many times n: memory is kept for it."""
 SCALES = 64
@@ -98,7 +98,7 @@ class Rooms:
         """The room that is worth it for n, and serves what is worth it there. before: plans that the family has."""
         looser = min(AGAIN**before, MOST) if len(n) > 1 else 1.0
         room = self._chosen(make, n, growing, looser)
-        full, times = room.work.full(room.capacity), 1.0 if _batch(growing) else LEAST * looser
+        full, times = room.work.full(room.capacity), 1.0 if _batch(growing) else LEAST
         worth = max(min(full / times, full - SMALL * looser), 0.0)
         longest = all(a <= d for a, d in zip(room.most, n, strict=True))
         shorter = tuple(max(a, d - 1) for a, d in zip(room.least, n, strict=True))
@@ -115,7 +115,7 @@ class Rooms:
         ladder = _ladder(_needed(n, growing), _batches(len(n), growing))
         room = make(ladder[-1])
         exact = room.work.exact(n)
-        allowed = max(exact * (1.0 if _batch(growing) else WASTE * looser), exact + LITTLE * looser)
+        allowed = max(exact * (1.0 if _batch(growing) else WASTE), exact + LITTLE * looser)
         # work rises with the capacity
         found = bisect_right(ladder, allowed, key=room.work.full)
         capacity = ladder[max(found - 1, 0)]

@@ -259,7 +259,8 @@ def test_a_plan_that_faults_or_does_not_fit_leaves_the_exact_way(
 
 def test_few_plans_for_two_lengths_that_move_by_themselves() -> None:
     """Small requests are not served by the plans of large ones; there are fewer plans the longer it goes on."""
-    session = heavy(["b", "n", 2048])
+    session = compiler([helper.make_node("MatMul", ["x", "w"], ["y"])], ["b", "n", 2048],
+                       w=np.zeros((2048, 2048), np.float32))  # fmt: skip
     rng = np.random.default_rng(4)
     served: list[int] = []
     for _ in range(60):
@@ -269,11 +270,13 @@ def test_few_plans_for_two_lengths_that_move_by_themselves() -> None:
         served.append(int(before != list(session.rooms._made.values())))
         if prepared.room is not None:
             room = prepared.room
-            assert room.work.full(room.capacity) <= 2 * rooms.MOST * rooms.LEAST * room.work.exact((batch, n))
-    assert sum(served[:30]) < 20 and sum(served[30:]) < 10
-    room = prepared.room
-    assert room is not None and room.worth > 0 and "work>=" in room.text()
-    assert room.n_of({"x": (1, 1, 2048)}) is None and room.n_of({"x": (*room.most, 2048)}) == room.most
+            full, exact = room.work.full(room.capacity), room.work.exact((batch, n))
+            assert full <= max(rooms.LEAST * exact, exact + rooms.SMALL * rooms.MOST)
+            if room.worth > 0:
+                least = room.n_of({"x": (1, 1, 2048)})
+                assert "work>=" in room.text() and (least is None) == (room.work.exact((1, 1)) < room.worth)
+                assert room.n_of({"x": (*room.most, 2048)}) == room.most
+    assert sum(served[30:]) < sum(served[:30]) < 20 and sum(served[30:]) < 8
 
 
 def test_values_that_decide_shapes_belong_to_a_plan_with_room() -> None:
