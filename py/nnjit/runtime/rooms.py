@@ -43,8 +43,8 @@ SMALL = 3e8
 """... or so many multiply-adds more, about 10 ms: a compile takes 200 ms and more."""
 AGAIN = 1.35
 MOST = 8.0
-"""Where several lengths move, LITTLE and SMALL rise by so much with each plan that was made for them, and become at most
-so many times what they were: there is no end of combinations, and 80 ms more a run are still less than a compile."""
+"""Where several lengths move, LITTLE and SMALL rise by so much with each plan that was made for them, and become at
+most so many times what they were: combinations have no end, and 80 ms more a run are still less than a compile."""
 FARTHEST = 4
 """A capacity is at most so many times n: memory is kept for it."""
 SCALES = 64
