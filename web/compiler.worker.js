@@ -7,6 +7,8 @@ import { collect } from './engine/garbage.js';
 import { bytecodeKey, loadBytecode, saveBytecode } from './api/bytecode-cache.js';
 import { fetchAll } from './api/fetch-parts.js';
 import { ArrivingFile } from './api/arriving.js';
+import { contents, packageFiles, startWith } from './api/restore.js';
+import { forgetSnapshot, loadSnapshot, snapshotKey, snapshotUsed } from './api/snapshot.js';
 
 /**
  * @typedef {{json: string, paths: (string | number)[][], buffers: Uint8Array[]}} Answer
@@ -20,11 +22,15 @@ let bridge;
 let preparing = false;
 /** Keeps bytecode that was compiled since the last time; soon, when nobody waits. */
 let keepBytecode = () => {};
+/** What another worker makes a snapshot of Python from. @type {() => object} */
+let forSnapshot = () => ({});
 
 const rpc = new Rpc(/** @type {import('./api/rpc.js').Port} */ (/** @type {unknown} */ (self)), {
   'boot.locked': ({ lock }) => holdLock(lock),
   boot: () => booted,
   connectEngine: ({ port }) => serveEngine(port),
+  'snapshot.from': async () => (await up(), forSnapshot()),
+  'snapshot.forget': forgetSnapshot,
   python: async ({ code }) => unpack(await (await up()).run_python(code)),
 });
 
@@ -81,39 +87,27 @@ async function boot() {
   const tell = (/** @type {number} */ done, /** @type {number} */ total) => void rpc.call('boot.progress', ['runtime', done, total]).catch(() => undefined);
 
   const manifest = await (await fetchChecked('dist/manifest.json', { cache: 'no-cache' })).json();
-  const parts = fetchAll([manifest.nnjit, ...manifest.packages], import.meta.url, tell);
   const key = bytecodeKey(manifest);
-  const kept = loadBytecode(key);
+  const snapshot = snapshotKey(key);
+  const kept = await loadSnapshot(snapshot);
+  const parts = kept ? undefined : fetchAll([manifest.nnjit, ...manifest.packages], import.meta.url, tell);
   const { loadPyodide } = await import(new URL(manifest.pyodide.module, import.meta.url).href);
-  mark('loader');
-  const pyodide = await loadPyodide({
+  const options = {
     indexURL: new URL(manifest.pyodide.indexURL, import.meta.url).href,
     fullStdLib: false,
     stdout: (/** @type {string} */ text) => console.log(text),
     stderr: (/** @type {string} */ text) => console.warn(text),
-  });
+  };
+  mark('loader');
+  const back = kept && await goOn(loadPyodide, options, kept);
+  if (back) mark('snapshot');
+  const { pyodide, standIns } = back ?? await startAnew(loadPyodide, options, manifest, parts, { tell, mark });
   watchForFatalErrors(pyodide);
-  mark('python');
-  const [nnjit, ...wheels] = await parts;
-  mark('download');
-  const steps = wheels.length + 2;
-  pyodide.unpackArchive(nnjit, 'wheel');
   const bytecode = pyodide.pyimport('nnjit.runtime.bridge_bytecode');
-  bytecode.install(await kept);
-  const install = pyodide.pyimport('nnjit.runtime.bridge_install');
-  tell(1, steps);
-  wheels.forEach((wheel, i) => {
-    install.unpack(manifest.packages[i].name, wheel);
-    tell(i + 2, steps);
-    mark(manifest.packages[i].name);
-  });
-  const standIns = install.stand_ins().toJs();
-  install.destroy();
-  const module = pyodide.pyimport('nnjit.runtime.bridge');
-  bridge = /** @type {Bridge} */ (module);
+  bridge = /** @type {Bridge} */ (pyodide.pyimport('nnjit.runtime.bridge'));
   const versions = JSON.parse(bridge.connect((method, args) => rpc.call(method, args), (name) => fetchNow(manifest.onDemand?.[name])));
   mark('import');
-  tell(steps, steps);
+  tell(1, 1);
   let waiting = false;
   keepBytecode = () => {
     if (waiting) return;
@@ -125,9 +119,65 @@ async function boot() {
     }, 3000);
   };
   keepBytecode();
-  warmUp(pyodide.pyimport('nnjit.runtime.warming').parts());
+  if (back) void snapshotUsed(snapshot);
+  else {
+    warmUp(pyodide.pyimport('nnjit.runtime.warming').parts());
+    setTimeout(() => {
+      const paths = packageFiles(pyodide);
+      forSnapshot = () => {
+        const given = { ...contents(pyodide, paths), key: snapshot, bytecode: key, standIns, pyodide: manifest.pyodide };
+        return new Transferred(given, [given.data.buffer]);
+      };
+    });
+  }
   const { taken, compiled } = bytecode.counts().toJs({ dict_converter: Object.fromEntries });
-  return { ...versions, pyodide: pyodide.version, bootMs, standIns, bytecode: { taken, compiled } };
+  return { ...versions, pyodide: pyodide.version, bootMs, standIns, bytecode: { taken, compiled }, restored: Boolean(back) };
+}
+
+/**
+ * Python as an earlier visit left it; undefined where that cannot be used.
+ * @param {(options: object) => Promise<any>} loadPyodide @param {object} options @param {import('./api/snapshot.js').Snapshot} kept
+ * @returns {Promise<{pyodide: any, standIns: string[]} | undefined>}
+ */
+async function goOn(loadPyodide, options, kept) {
+  try {
+    const pyodide = await startWith(loadPyodide, options, kept.facts, kept.files, kept);
+    pyodide.pyimport('nnjit.runtime.bridge_snapshot').back();
+    return { pyodide, standIns: kept.facts.standIns };
+  } catch (error) {
+    console.warn('[nnjit] Python starts anew: the snapshot of an earlier visit cannot be used', error);
+    await forgetSnapshot();
+    return undefined;
+  }
+}
+
+/**
+ * Python with its packages unpacked, and with the bytecode of earlier visits.
+ * @param {(options: object) => Promise<any>} loadPyodide @param {object} options
+ * @param {any} manifest @param {Promise<ArrayBuffer[]> | undefined} early its files, where they are on their way
+ * @param {{tell: (done: number, total: number) => void, mark: (stage: string) => void}} watch
+ * @returns {Promise<{pyodide: any, standIns: string[]}>}
+ */
+async function startAnew(loadPyodide, options, manifest, early, { tell, mark }) {
+  const parts = early ?? fetchAll([manifest.nnjit, ...manifest.packages], import.meta.url, tell);
+  const earlier = loadBytecode(bytecodeKey(manifest));
+  const pyodide = await loadPyodide(options);
+  mark('python');
+  const [nnjit, ...wheels] = await parts;
+  mark('download');
+  const steps = wheels.length + 2;
+  pyodide.unpackArchive(nnjit, 'wheel');
+  pyodide.pyimport('nnjit.runtime.bridge_bytecode').install(await earlier);
+  const install = pyodide.pyimport('nnjit.runtime.bridge_install');
+  tell(1, steps);
+  wheels.forEach((wheel, i) => {
+    install.unpack(manifest.packages[i].name, wheel);
+    tell(i + 2, steps);
+    mark(manifest.packages[i].name);
+  });
+  const standIns = install.stand_ins().toJs();
+  install.destroy();
+  return { pyodide, standIns };
 }
 
 /**
@@ -215,6 +265,7 @@ function serveEngine(port) {
  */
 function watchForFatalErrors(pyodide) {
   pyodide._api.on_fatal = async (/** @type {Error} */ error) => {
+    await forgetSnapshot(); // what led here may be in it
     await rpc.call('boot.died', { message: `Python stopped: ${error.message}` }).catch(() => undefined);
     self.close();
   };

@@ -466,6 +466,11 @@ export const env: {
     /** Give your own before the first session on 'webgpu', or find here the one that sessions use. */
     device: GPUDevice | undefined;
   };
+  /**
+   * Whether Python's memory (some 85 MB) is kept in the browser's storage for the next visit, which starts the sooner: 'auto'
+   * (default) in Chromium, unless memory or storage is short or a program drives the browser; true, always; false, never.
+   */
+  snapshot: 'auto' | boolean;
   readonly versions: { nnjit: string; pyodide: string };
 };
 
@@ -479,6 +484,8 @@ export interface CompilerInfo {
   standIns: string[];
   /** Modules whose bytecode was kept from an earlier visit, and those compiled anew. */
   bytecode: { taken: number; compiled: number };
+  /** Python came out of a snapshot that an earlier visit left. */
+  restored: boolean;
 }
 
 export interface Device {

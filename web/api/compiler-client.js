@@ -7,7 +7,7 @@ import { log } from './env.js';
 /** @typedef {import('./errors.js').NnjitError} NnjitError */
 /** @typedef {(stage: string, done: number, total: number) => void} Progress */
 /** @typedef {{pyodide: string, nnjit: string, python: string, bootMs: Record<string, number>, onnx: string, standIns: string[],
- *   bytecode: {taken: number, compiled: number}}} CompilerInfo */
+ *   bytecode: {taken: number, compiled: number}, restored: boolean}} CompilerInfo */
 
 export class CompilerClient {
   static #generations = 0;

@@ -17,6 +17,8 @@ export const env = {
     /** The device sessions run on: give your own before the first one, or find the one in use here. @type {GPUDevice | undefined} */
     device: undefined,
   },
+  /** Whether Python's memory is kept for the next visit, which starts the sooner: unless storage or memory is short, always, never. @type {'auto' | boolean} */
+  snapshot: 'auto',
   versions: { nnjit: '', pyodide: '' },
 };
 

@@ -28,6 +28,8 @@ export class Rpc {
   /** @type {Map<number, AbortController>} */
   #serving = new Map();
   #next = 1;
+  /** When a call was last made or answered, either way. */
+  #lastUse = performance.now();
   /** @type {NnjitError | undefined} */
   #dead;
 
@@ -46,6 +48,7 @@ export class Rpc {
    */
   call(method, args, options = {}) {
     const { signal, onProgress, transfer = [] } = options;
+    this.#lastUse = performance.now();
     if (this.#dead) return Promise.reject(this.#dead);
     if (signal?.aborted) return Promise.reject(failure('ABORTED', `${method} was cancelled`));
     const id = this.#next++;
@@ -67,6 +70,11 @@ export class Rpc {
     });
   }
 
+  /** How long nobody has waited for an answer; 0 while somebody does. */
+  get quietMs() {
+    return this.#pending.size + this.#serving.size ? 0 : performance.now() - this.#lastUse;
+  }
+
   /** Rejects everything pending and every later call. @param {NnjitError} error */
   die(error) {
     this.#dead ??= error;
@@ -77,6 +85,7 @@ export class Rpc {
   #settle(id) {
     const entry = this.#pending.get(id);
     this.#pending.delete(id);
+    this.#lastUse = performance.now();
     entry?.detach();
     return entry;
   }

@@ -5,6 +5,7 @@ import { asFailure, failure } from './errors.js';
 import { gpuFactsNow } from './gpu-facts.js';
 import { log } from './env.js';
 import { readTune } from './options.js';
+import { allRuns } from './snapshot-making.js';
 import { Calm } from './tuning-calm.js';
 import { kernelLines, report, TuningLoop } from './tuning-loop.js';
 import { Progress } from './tuning-progress.js';
@@ -66,7 +67,7 @@ export class Tuning {
 
   /** A run was asked for: what it does is `run`. @template T @param {() => Promise<T>} run @returns {Promise<T>} */
   during(run) {
-    return this.#calm.during(run);
+    return allRuns.during(() => this.#calm.during(run));
   }
 
   /** A plan is there or was used: tuning that was asked for at create begins. @param {number} [runMs] */

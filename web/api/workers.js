@@ -5,6 +5,7 @@ import { GpuClient } from '../engine/webgpu/client.js';
 import { readBuffer } from '../engine/webgpu/readback.js';
 import { CompilerClient } from './compiler-client.js';
 import { asFailure } from './errors.js';
+import { keepPython } from './snapshot-making.js';
 import { env, log } from './env.js';
 import { gpuAccess } from './tensor.js';
 
@@ -43,6 +44,7 @@ function startCompiler() {
   client.onDeath((error) => {
     for (const listener of deathListeners) listener('compiler', error);
   });
+  keepPython(client).catch(() => undefined); // who needs the compiler is told what failed
   void engine?.then((e) => link(e, client), () => undefined);
   void gpu?.then((g) => link(g, client), () => undefined);
   return client;

@@ -1,0 +1,78 @@
+// When a snapshot of Python is made for the next visit (snapshot.worker.js): some time after a start without one, while
+// nothing else is going on. It takes some seconds of one core and some 100 MB, so any other work ends it, to be tried later.
+import { env, log } from './env.js';
+import { hasSnapshot } from './snapshot.js';
+import { pause } from './tuning-calm.js';
+import { UnderWay } from './under-way.js';
+
+/** Needed before there is a Python to ask: nothing has been asked of the compiler and no run was under way for so long. */
+const CALM_MS = 4000;
+const LOOK_MS = 100;
+const TRIES = 4;
+/** What it takes in the browser's storage, and how much must be left then. */
+const BYTES = 1e8;
+const SPARE = 3;
+/** GiB, where the browser tells. */
+const LEAST_MEMORY = 4;
+
+/** Runs of all sessions. */
+export const allRuns = new UnderWay();
+
+/** Why none is to be made, or ''. @returns {Promise<string>} */
+async function against() {
+  if (env.snapshot === true) return '';
+  if (env.snapshot === false) return 'env.snapshot is false';
+  const { webdriver, deviceMemory = LEAST_MEMORY, storage } = /** @type {Navigator & {deviceMemory?: number}} */ (navigator);
+  if (webdriver) return 'a program drives this browser'; // it will hardly come back
+  if (!('userAgentData' in navigator)) return 'it was tried in Chromium only';
+  if (deviceMemory < LEAST_MEMORY) return `the device has ${deviceMemory} GiB of memory`;
+  const { quota = 0, usage = 0 } = (await storage?.estimate?.().catch(() => undefined)) ?? {};
+  return quota - usage < SPARE * BYTES ? 'storage is short' : '';
+}
+
+/**
+ * Begins once the compiler is up.
+ * @param {import('./compiler-client.js').CompilerClient} client
+ * @returns {Promise<string>} 'kept', or why none is
+ */
+export async function keepPython(client) {
+  const { restored } = await client.ready;
+  if (restored) return 'this Python came from one';
+  const calmMs = () => (client.death ? Infinity : Math.min(client.rpc.quietMs, allRuns.idleMs));
+  for (let tries = 0; tries < TRIES; tries++) {
+    while (calmMs() < CALM_MS * 2 ** tries) await pause(10 * LOOK_MS);
+    const why = client.death ? 'the compiler is gone' : await against();
+    if (why) return why;
+    const given = await client.rpc.call('snapshot.from', undefined);
+    if (await hasSnapshot(given.key)) return 'there is one';
+    const begun = performance.now();
+    const result = await made(given, () => {
+      const ms = calmMs();
+      return !client.death && ms > 0 && ms > performance.now() - begun - LOOK_MS;
+    });
+    if (result !== 'disturbed') {
+      log('info', `a snapshot of Python: ${result}`);
+      return result;
+    }
+  }
+  return 'there was always something else to do';
+}
+
+/**
+ * @param {import('./snapshot.worker.js').Given} given @param {() => boolean} calm  whether nothing else has been done since
+ * @returns {Promise<string>}
+ */
+async function made(given, calm) {
+  const worker = new Worker(new URL('./snapshot.worker.js', import.meta.url), { type: 'module', name: 'nnjit snapshot' });
+  /** @type {string | undefined} */
+  let result;
+  worker.onmessage = ({ data: { kept, error } }) => (result = kept ? 'kept' : error ?? 'there is no room for it');
+  worker.onerror = (event) => {
+    event.preventDefault();
+    result = event.message ?? 'its worker did not start';
+  };
+  worker.postMessage(given, [given.data.buffer]);
+  while (result === undefined && calm()) await pause(LOOK_MS);
+  worker.terminate();
+  return result ?? 'disturbed';
+}

@@ -1,0 +1,94 @@
+// Python's memory from one visit to the next, in the browser's Cache Storage: with it a worker need not start Python,
+// unpack packages and import them. A snapshot belongs to the exact files it was made from and to this browser.
+
+/**
+ * @typedef {{path: string, global: boolean}} Library of machine code, in the order of loading
+ * @typedef {object} Facts
+ * @property {Library[]} libraries
+ * @property {[number, string][]} handles by which Python knows them
+ * @property {[number, string, string][]} slots of the table that calls have got since: number, library, export
+ * @property {number} table its length
+ * @property {Record<string, number>} addresses that libraries find each other's symbols at
+ * @property {[string, number][]} files path and size of each, in the order of their bytes
+ * @property {string[]} standIns see CompilerInfo
+ * @property {number} size of the memory, bytes
+ *
+ * @typedef {{facts: Facts, memory: Promise<Uint8Array>, files: Promise<Uint8Array>}} Snapshot
+ */
+
+const STORE = 'nnjit-python';
+
+/** Raised when what is kept, or how it is put back, changes. */
+const FORMAT = 1;
+
+/** A snapshot whose use began so long ago and did not end was fatal: it is not used again. */
+const FATAL_MS = 60_000;
+
+/** @param {string} bytecode the address of the same files' bytecode @returns {string} that of their snapshot in this browser */
+export function snapshotKey(bytecode) {
+  const browser = encodeURIComponent(`${globalThis.navigator.userAgent} ${globalThis.crossOriginIsolated}`);
+  return bytecode.replace('/bytecode/', `/snapshot/${FORMAT}/${browser}/`);
+}
+
+/** @param {string} key */
+export const hasSnapshot = async (key) => Boolean(await (await caches.open(STORE)).match(`${key}/facts`));
+
+/** @param {string} key @returns {Promise<Snapshot | undefined>} undefined: there is none, or none that may be used */
+export async function loadSnapshot(key) {
+  try {
+    const store = await caches.open(STORE);
+    const [facts, begun] = await Promise.all([store.match(`${key}/facts`), store.match(`${key}/begun`)]);
+    if (!facts) return undefined;
+    if (begun) {
+      if (Date.now() - Number(await begun.text()) > FATAL_MS) void forgetSnapshot();
+      return undefined; // another page is at it, or has died of it
+    }
+    void store.put(`${key}/begun`, new Response(String(Date.now())));
+    /** @type {Facts} */
+    const known = await facts.json();
+    const bytes = async (/** @type {string} */ name, /** @type {number} */ size) => {
+      const answer = await store.match(`${key}/${name}`);
+      const found = new Uint8Array(answer ? await answer.arrayBuffer() : []);
+      if (found.byteLength !== size) throw new Error(`the snapshot's ${name} has ${found.byteLength} bytes, not ${size}`);
+      return found;
+    };
+    const [memory, files] = [bytes('memory', known.size), bytes('files', known.files.reduce((sum, [, size]) => sum + size, 0))];
+    for (const one of [memory, files]) one.catch(() => undefined); // told to who waits for it
+    return { facts: known, memory, files };
+  } catch {
+    return undefined; // no storage here, or it is blocked
+  }
+}
+
+/** The use of a snapshot has ended well. @param {string} key */
+export async function snapshotUsed(key) {
+  await (await caches.open(STORE)).delete(`${key}/begun`);
+}
+
+/** None is used until one is saved anew. */
+export async function forgetSnapshot() {
+  try {
+    await caches.delete(STORE);
+  } catch {
+    // no storage here: there is none
+  }
+}
+
+/**
+ * @param {string} key
+ * @param {{facts: Facts, memory: Uint8Array<ArrayBuffer>, files: Uint8Array<ArrayBuffer>}} snapshot what loadSnapshot gives
+ * @returns {Promise<boolean>} false: there is no room for it
+ */
+export async function saveSnapshot(key, { facts, memory, files }) {
+  try {
+    await forgetSnapshot();
+    const store = await caches.open(STORE);
+    await store.put(`${key}/memory`, new Response(memory));
+    await store.put(`${key}/files`, new Response(files));
+    await store.put(`${key}/facts`, new Response(JSON.stringify(facts))); // last: with it the snapshot is there
+    return true;
+  } catch {
+    await forgetSnapshot();
+    return false;
+  }
+}
