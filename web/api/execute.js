@@ -1,7 +1,7 @@
 // One run of a plan: takes tensors by input name, gives tensors by output name. Feeds go to the engine as bytes, as buffers of
 // the GPU, or as parts of what a plan with room has place for; outputs come back likewise.
 import { failure } from './errors.js';
-import { READ } from './feeds.js';
+import { READ, copyOf } from './feeds.js';
 import { numbersIn, outputDims } from './room.js';
 import { requestOf } from './shelf.js';
 import { Tensor, from } from './tensor.js';
@@ -125,7 +125,8 @@ function toFeed(ref, feed, onGpu) {
   const window = !ref.host && feed instanceof Tensor ? windowBetween({ ...ref, dims: [...feed.dims] }, ref) : null;
   if (onGpu && feed instanceof Tensor && feed.location === 'gpu-buffer') return { gpuBuffer: feed.gpuBuffer, window };
   if (feed === undefined) throw failure('FEED', `No feed for input '${ref.name}'`, { reason: 'missing', input: ref.name });
-  if (ref.host || !(feed instanceof Tensor)) return toValue(feed);
+  // on the GPU the host's turn comes after the call has returned
+  if (ref.host || !(feed instanceof Tensor)) return toValue(onGpu ? copyOf(feed) : feed);
   return window ? { bytes: bytesOf(feed), window } : bytesOf(feed);
 }
 
