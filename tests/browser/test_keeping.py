@@ -27,9 +27,10 @@ FOLLOW = """async ([path, size, options, moves, watched]) => {
     const tensor = made[i]?.[name];
     return tensor && tensor.location !== 'none' ? Array.from(tensor.data) : null;
   }));
-  for (const { after, ids, mixed, changed, dropped, read, during, alone, ended, hurried } of moves) {
+  for (const { after, ids, mixed, crossed, changed, dropped, read, during, alone, ended, hurried } of moves) {
     const before = after < 0 ? null : { ...made[after] };
     if (mixed >= 0) before['present.1.value'] = made[mixed]['present.1.value'];
+    if (crossed) [before['present.0.key'], before['present.1.key']] = [before['present.1.key'], before['present.0.key']];
     if (changed) before['present.0.key'].data.fill(0.25);
     const feeds = stepFeeds(size, ids, before);
     if (ended) {
@@ -75,6 +76,8 @@ class Move:
     """The same run is asked for before and cancelled."""
     hurried: bool = False
     """The same run is asked for twice, and what it was fed is written to before it begins."""
+    crossed: bool = False
+    """Two layers' keys are fed to each other."""
 
 
 @dataclass
@@ -95,12 +98,14 @@ class Native:
         if past is not None:
             if move.mixed >= 0:
                 past["present.1.value"] = self.made[move.mixed]["present.1.value"]
+            if move.crossed:
+                past["present.0.key"], past["present.1.key"] = past["present.1.key"], past["present.0.key"]
             if move.changed:
                 past["present.0.key"][:] = 0.25
         feeds = decoder_models.feeds(SIZE, np.array([move.ids]), past)
         self.made.append(dict(zip(self.names, self.session.run(None, feeds), strict=True)))
         if move.hurried:
-            self.made[move.after]["present.0.key"][:] = 0.5
+            self.made[move.after][f"present.{int(move.crossed)}.key"][:] = 0.5
         if move.dropped:
             self.gone.add(move.after)
 
@@ -119,7 +124,7 @@ def walk(rng: np.random.Generator, count: int, plainly: bool) -> list[Move]:
             after,
             [int(rng.integers(0, SIZE.vocabulary))],
             int(rng.choice(mixed)) if mixed and rare(0.5) else -1,
-            rare(0.07), False, rare(0.1), rare(0.1), rare(0.07), rare(0.07), rare(0.07),
+            rare(0.07), False, rare(0.1), rare(0.1), rare(0.07), rare(0.07), rare(0.07), rare(0.07),
         )  # fmt: skip
         move.dropped = after > 0 and len(usable) > 3 and rare(0.1)
         if move.dropped:
@@ -163,6 +168,15 @@ def test_whatever_is_done_with_a_cache_its_values_stay(page: Api, run_on: str) -
 
 def test_pinned_caches_hold_until_the_next_run(page: Api) -> None:
     follow(page, walk(np.random.default_rng(5), 12, True), {"preferredOutputLocation": "cpu-pinned"})
+
+
+def test_pinned_caches_are_fed_to_other_inputs_and_to_other_plans(page: Api) -> None:
+    rng = np.random.default_rng(6)
+    long, short = walk(rng, 26, True), walk(rng, 26, True)  # for the second one all plans are there
+    for move in short[1:]:
+        move.after += len(long)
+    short[3].crossed = short[8].crossed = True
+    follow(page, long + short, {"preferredOutputLocation": "cpu-pinned"})
 
 
 def test_what_stays_is_not_copied(page: Api) -> None:

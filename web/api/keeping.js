@@ -41,8 +41,9 @@ class Place {
     this.#readers += counts;
     const forget = () => { this.#readers -= counts; };
     const read = () => {
+      const values = partOf(this.bytes, type, dims, room);
       forget();
-      return partOf(this.bytes, type, dims, room);
+      return values;
     };
     const again = () => {
       const twin = this.#tensor(type, dims, room, lease);
@@ -84,16 +85,17 @@ export class Keeping {
    *   long outputs may stay
    */
   begins({ key, facts }, feeds) {
-    if (key !== this.#key) this.leave();
-    this.#key = key;
     /** @type {Map<string, Uint8Array>} */
     const there = new Map();
-    for (const [input, place] of this.#places) {
+    for (const [input, place] of key === this.#key ? this.#places : []) {
       if (Object.values(facts.extends).includes(input) && place.holds(feeds.get(input))) there.set(input, place.bytes);
-      else {
-        place.leave();
-        this.#places.delete(input);
-      }
+    }
+    this.#key = key;
+    for (const [input, feed] of feeds) if (!there.has(input)) read(feed); // of a place with a lease nothing is there once it is left
+    for (const [input, place] of this.#places) {
+      if (there.has(input)) continue;
+      place.leave();
+      this.#places.delete(input);
     }
     this.#stays = { over: false };
     return { there, lease: this.#stays };
@@ -132,6 +134,12 @@ export class Keeping {
     for (const place of this.#places.values()) place.leave();
     this.#places.clear();
   }
+}
+
+/** Gives what has not asked for its values a copy of them. @param {Feed} feed */
+function read(feed) {
+  if (Array.isArray(feed)) feed.forEach(read);
+  else if (feed instanceof Tensor && unread(feed)) void feed.data;
 }
 
 /**
