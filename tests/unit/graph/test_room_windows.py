@@ -103,6 +103,16 @@ def test_a_last_window_that_hangs_over(op: str) -> None:
         agree(built([wide], frames(9), {}, ["y"]), frames, n=9)
 
 
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+@pytest.mark.parametrize("width", range(7, 12))
+def test_a_last_window_that_hangs_over_a_fixed_axis(op: str, width: int) -> None:
+    """Rows grow, columns do not: their ceil_mode holds as well."""
+    pool = node(op, ["x"], ["y"], kernel_shape=[3, 3], strides=[2, 3], pads=[0, 1, 0, 1], ceil_mode=1)
+    agree(
+        built([pool], {"x": normal(1, 2, 9, width)}, {}, ["y"]), lambda n: {"x": normal(1, 2, n, width)}, n=9
+    )
+
+
 def test_an_image_of_any_size() -> None:
     """Steps of two along both axes, a shortcut beside them, means over all places."""
     nodes = [

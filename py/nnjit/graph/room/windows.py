@@ -29,7 +29,8 @@ class Window:
         self.spatial = spatial
 
     def settle(self, dims: Sequence[Length]) -> None:
-        """Padding of its own in place of what follows from dims. NoRoom where that depends on n."""
+        """Padding of its own in place of what follows from dims: `auto_pad`, and `ceil_mode` along fixed axes. NoRoom
+        where that depends on n."""
         if self.auto.startswith("SAME"):
             for i, d in enumerate(dims):
                 # ceil(d / s) windows; a growing axis has as much padding as its remainder asks for
@@ -43,6 +44,15 @@ class Window:
                 self.pads[i], self.pads[i + self.spatial] = (less, more) if upper else (more, less)
         elif self.auto == "VALID":
             self.pads = [0] * 2 * self.spatial
+        if self.auto.startswith("SAME"):
+            self.ceil = False  # has counted already
+        for i, d in enumerate(dims):
+            if self.ceil and not d.terms:
+                (first, last), step = self.ends(i), self.strides[i]
+                count = -(-(d.b + first + last - self.reach(i) - 1) // step) + 1
+                count -= (count - 1) * step >= d.b + first  # a window begins inside or before
+                end = (count - 1) * step + self.reach(i) + 1 - first - d.b
+                self.pads[i + self.spatial] = max(end, 0)
 
     def reach(self, i: int) -> int:
         """Places that a window spans, but for one."""
