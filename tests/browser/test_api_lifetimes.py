@@ -104,6 +104,35 @@ def test_what_is_no_array_of_numbers_is_read_as_well(api: Api, kind: str) -> Non
     assert got == [["a", "b"] if kind == "string" else [1, 2]] * 4
 
 
+def test_a_sequence_holds_tensors_that_are_there(api: Api) -> None:
+    """One that was disposed of, or sent away, is refused at the call, and nothing else is heard of it."""
+    infos = [helper.make_tensor_sequence_value_info(name, TensorProto.FLOAT, ["n"]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", infos[:1], infos[1:])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    got = api.run(
+        """async (path) => {
+          const unheard = [];
+          const hear = (event) => unheard.push(String(event.reason));
+          addEventListener('unhandledrejection', hear);
+          const session = await create(path);
+          const of = () => T('float32', new Float32Array([1, 2]), [2]);
+          const [gone, sent] = [of(), of()];
+          gone.dispose();
+          new MessageChannel().port1.postMessage(null, [sent.data.buffer]);
+          const reasons = [];
+          for (const one of [gone, sent]) reasons.push((await failure(session.run({ x: [of(), one] }))).fields.reason);
+          const plain = { type: 'float32', data: new Float32Array([5, 6]), dims: [2] };
+          const { y } = await session.run({ x: [of(), plain] });
+          await session.release();
+          await new Promise((later) => setTimeout(later));
+          removeEventListener('unhandledrejection', hear);
+          return { reasons, unheard, last: [...y[1].data] };
+        }""",
+        api.put("sequence.onnx", made),
+    )
+    assert got == {"reasons": ["disposed", "detached"], "unheard": [], "last": [5, 6]}
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_session_released_under_its_runs(api: Api, backend: str) -> None:
     """Each run is answered or refused with a typed error, none hangs; another session does not notice."""

@@ -30,7 +30,10 @@ FOLLOW = """async ([path, size, options, moves, watched]) => {
   for (const { after, ids, mixed, crossed, changed, dropped, read, during, alone, ended, hurried } of moves) {
     const before = after < 0 ? null : { ...made[after] };
     if (mixed >= 0) before['present.1.value'] = made[mixed]['present.1.value'];
-    if (crossed) [before['present.0.key'], before['present.1.key']] = [before['present.1.key'], before['present.0.key']];
+    if (crossed) {
+      const [first, second] = [0, 1].map((layer) => before[`present.${layer}.key`]);
+      Object.assign(before, { 'present.0.key': second, 'present.1.key': first });
+    }
     if (changed) before['present.0.key'].data.fill(0.25);
     const feeds = stepFeeds(size, ids, before);
     if (ended) {

@@ -80,12 +80,7 @@ function checkValue(input, value) {
     const got = value === null ? 'null' : (/** @type {any} */ (value).constructor?.name ?? typeof value);
     throw wrong(input, 'type', `takes a Tensor, not ${got}`, { got, hint: `new nnjit.Tensor('${input.type}', data, dims)` });
   }
-  const tensor = value instanceof Tensor ? value : new Tensor(value.type, value.data, value.dims);
-  if (tensor.location === 'none') throw wrong(input, 'disposed', 'was fed a tensor that had been disposed of');
-  if (tensor.location === 'cpu' && isDetached(tensor)) {
-    const hint = 'copy the array before its buffer is sent away, or feed the one that came back';
-    throw wrong(input, 'detached', 'was fed an array whose buffer is detached: it was sent to a worker', { hint });
-  }
+  const tensor = checkThere(input, value);
   if (input.kind === 'optional') return tensor;
   if (tensor.type !== input.type) {
     throw wrong(input, 'type', `is ${input.type}, the feed is ${tensor.type}`, {
@@ -106,13 +101,24 @@ function checkValue(input, value) {
 const isTensor = (value) =>
   value instanceof Tensor || (typeof value?.type === 'string' && Array.isArray(value?.dims) && value?.data !== undefined);
 
+/** @param {Declared} input @param {Tensor | {type: string, data: any, dims: readonly number[]}} value @returns {Tensor} one that has its data */
+function checkThere(input, value) {
+  const tensor = value instanceof Tensor ? value : new Tensor(value.type, value.data, value.dims);
+  if (tensor.location === 'none') throw wrong(input, 'disposed', 'was fed a tensor that had been disposed of');
+  if (tensor.location === 'cpu' && isDetached(tensor)) {
+    const hint = 'copy the array before its buffer is sent away, or feed the one that came back';
+    throw wrong(input, 'detached', 'was fed an array whose buffer is detached: it was sent to a worker', { hint });
+  }
+  return tensor;
+}
+
 /** @param {Declared} input @param {unknown} value @returns {Feed[]} */
 function checkSequence(input, value) {
   if (!Array.isArray(value)) throw wrong(input, 'type', 'is a sequence and takes an array of tensors');
-  for (const item of value) {
+  return value.map((item) => {
     if (!isTensor(item)) throw wrong(input, 'type', 'is a sequence: every entry must be a Tensor');
-  }
-  return value;
+    return checkThere(input, item);
+  });
 }
 
 /** @param {Declared} input @param {readonly number[]} dims */

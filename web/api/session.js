@@ -122,7 +122,12 @@ export class InferenceSession {
       await this.#backends.move(this.#around);
     }
     const running = this.#proofs.during(() => this.tuning.during(() => this.#queue(() => this.#run(checked, wanted, progress, signal))));
-    if (!READ.has(checked)) copyFeeds(checked); // it has to wait
+    try {
+      if (!READ.has(checked)) copyFeeds(checked); // it has to wait
+    } catch (error) {
+      running.catch(() => undefined); // it ends for the same reason, or nobody wants it
+      throw asFailure(error);
+    }
     return running;
   }
 
