@@ -217,13 +217,12 @@ class GpuLinker(Link):
         places = [(self.number[b], offset) for b, offset in s.places]
         written = {self.number[b] for b in s.writes}
         groups, moves = grouped(s.spec, places, sizes, written, self.target.offset_alignment)
-        bindings = []
-        for g in groups:
-            number = places[g.members[0]][0]
-            end = max((places[i][1] + operands[i].size) * sizes[i] for i in g.members)
-            size = min(padded(end - g.start), self.buffers[number].nbytes - g.start)
-            bindings.append(GpuBinding(number, g.start, size))
         shader, _, _ = emitted(s.spec, s.schedule, self.target, moves)
+        bindings = []
+        for g, made in zip(groups, shader.bindings, strict=True):
+            number = places[g.members[0]][0]
+            size = padded(made.size * sizes[g.members[0]])
+            bindings.append(GpuBinding(number, g.start, min(size, self.buffers[number].nbytes - g.start)))
         bindings = in_parts(bindings, shader)
         at = self.shaders.setdefault(shader, len(self.shaders))
         if at == len(self.kernels):

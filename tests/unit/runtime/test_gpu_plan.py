@@ -57,6 +57,21 @@ def test_bindings_keep_the_rules(make: Make) -> None:
             assert binding.role == "in" or len(beside) == 1, "a buffer that is written is bound once"
 
 
+def test_a_binding_reaches_no_further_than_its_shader() -> None:
+    """Also where it begins before its operand, at an aligned place: the device limits how large one is."""
+    feeds = {"x": np.zeros((40, 37), np.float32)}
+    nodes = [
+        helper.make_node("Softmax", ["x"], ["a"]),
+        helper.make_node("Slice", ["a", "from", "to", "axis"], ["s"]),
+        helper.make_node("Softmax", ["s"], ["y"]),
+    ]
+    weights = {"from": np.array([1]), "to": np.array([21]), "axis": np.array([0])}
+    plan = planned(model_of(nodes, feeds, weights, ["y"]), feeds)
+    step = plan.steps[-1]
+    assert step.moves[0] == (0, 37)
+    assert [b.size for b in step.bindings] == [b.nbytes for b in plan.shaders[step.shader].bindings]
+
+
 @pytest.mark.parametrize("make", [vision, language])
 def test_shaders_are_told_as_the_plan_has_them(make: Make) -> None:
     """While Python still writes, so none may be told that the plan lacks, where residuals are added in place; and none
