@@ -182,7 +182,7 @@ export interface ValueMetadata {
 export interface PlacedNode {
   node: string;
   op: string;
-  /** 'folded': computed while compiling; 'none': nothing to do at run time (a view). */
+  /** 'folded': computed while compiling; 'none': nothing to do at run time (a view, a value that is there already, or one that nothing needs). */
   backend: 'webgpu' | 'wasm' | 'reference' | 'folded' | 'none';
   kernel?: string;
   step?: number;

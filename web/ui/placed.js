@@ -22,7 +22,7 @@ export const WHERE = {
   reference: { label: 'reference', title: 'no kernel yet: onnx.reference computes it, slowly' },
   once: { label: 'at load', title: 'depends on weights alone: done once, when the model was loaded' },
   folded: { label: 'folded', title: 'computed while compiling: costs nothing' },
-  none: { label: 'view', title: 'another view of memory that is there already: costs nothing' },
+  none: { label: 'view', title: 'memory that is there already, as it is or in another view, or a value that nothing needs: costs nothing' },
 };
 
 /**

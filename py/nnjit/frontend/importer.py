@@ -130,8 +130,9 @@ class Importer:
             value.type = info.type
         return value
 
-    def resolve(self, scope: Scope, name: str, where: str) -> Value:
-        """The value of a name, seen from a scope; InvalidGraph, naming the reader `where`, if nothing makes it."""
+    def resolve(self, scope: Scope, name: str, where: str, **fields: str) -> Value:
+        """The value of a name, seen from a scope; InvalidGraph, naming the reader `where`, if nothing makes it, with
+        these fields (node, op)."""
         try:
             value = scope.find(name)
         except KeyError:
@@ -140,8 +141,8 @@ class Importer:
             raise InvalidGraph(
                 f"{where} reads {name!r}, which nothing makes: no input, initializer or node has that name",
                 hint="the model is incomplete, or its nodes form a cycle: export it again",
-                node=where,
                 value=name,
+                **fields,
             )
         return value
 
@@ -164,7 +165,9 @@ class Importer:
         for name in proto.input:
             # A name that a function's caller left out resolves to None, as an absent input does.
             absent = not name or (name in scope.values and scope.values[name] is None)
-            inputs.append(None if absent else self.resolve(scope, name, where))
+            inputs.append(
+                None if absent else self.resolve(scope, name, where, node=proto.name, op=proto.op_type)
+            )
         function = self.functions.get((proto.domain, proto.op_type, proto.overload))
         function = function or self.functions.get((domain, proto.op_type, proto.overload))
         if function is not None:

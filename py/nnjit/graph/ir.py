@@ -176,6 +176,9 @@ class Graph:
         computed, and zeros lie behind it where they lie behind the input."""
         self.readers: dict[str, list[str]] = {}
         """By name, the nodes that read a node's outputs before passes made larger nodes of some: for placement."""
+        self.stands_for: dict[str, str] = {}
+        """By the name of a node that was dropped because its value is there already: the node that makes it by the same
+        operation, "" where it is an input of the dropped one."""
         self._serial = 0
 
     def values(self) -> Iterator[Value]:
@@ -280,6 +283,7 @@ class Graph:
         graph = Graph(self.name, inputs, [of(v) for v in self.outputs], nodes, self.opset, self.output_names)
         graph.extends = dict(self.extends)
         graph.readers = dict(self.readers)
+        graph.stands_for = dict(self.stands_for)
         graph._serial = self._serial
         return graph
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from functools import cache
 from typing import Any
 
@@ -65,6 +66,12 @@ def unknown(op: str, domain: str, version: int, node: str) -> UnknownOperator:
         )
     elif domain in NEWEST_OF and find(op, domain, NEWEST_OF[domain]) is not None:
         hint = f"it exists in a newer opset than the {version} that the model imports"
+    elif domain in NEWEST_OF:
+        known = {s.name for s in onnx.defs.get_all_schemas() if s.domain == domain}
+        near = difflib.get_close_matches(op, known, n=1)
+        hint = f"did you mean {near[0]}? {hint}" if near else hint
+    elif domain:
+        hint = f"{domain} is not a domain of ONNX: export the operator as standard ones, or as a function of the model"
     at = f" at opset {version}" if version else ""
     return UnknownOperator(
         f"node {node!r}: operator {domain + '.' if domain else ''}{op} is unknown{at}",

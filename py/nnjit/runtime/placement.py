@@ -1,8 +1,9 @@
 """Where each node of a model ended up, as session.placement() shows it.
 
 Takes the model, the bound graph and its plan; gives one record a node of the model: a step of the backend, a host call
-on the reference, folded into a constant, or nothing at run time (a view). A node that a pass made part of another, a
-convolution of the scale behind it or the inner nodes of an attention, is where that one is.
+on the reference, folded into a constant, or nothing at run time (a view, a value that is there already, or one that
+nothing needs). A node that a pass made part of another, a convolution of the scale behind it or the inner nodes of an
+attention, is where that one is; one that repeats another is where the first is.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..graph.ir import Graph
+from ..graph.ir import Graph, Node
 from ..graph.model import Model
+from ..lower.registry import kind
 
 if TYPE_CHECKING:
     from .gpu_plan import GpuPlan, GpuStep
@@ -29,11 +31,16 @@ def of_plan(model: Model, graph: Graph, plan: Plan | GpuPlan) -> list[Record]:
     """A record a node of the model, in the model's order, then those the compiler's passes made."""
     placed = {**_once(plan), **_steps(plan), **_host_calls(plan)}
     given = {name for name, _ in model.nodes}
-    inner = _inner(placed, given)
-    # Still in the graph but in no step: its output is its input's bytes under another shape.
-    views: dict[str, Record] = {node.name: {"backend": "none"} for node in graph.nodes}
-    found = {**views, **inner, **placed}
+    found = {**_inner(placed, given), **placed}
+    for node in reversed(graph.nodes):  # whoever reads a node comes after it
+        if node.name not in found:
+            found[node.name] = _unplaced(node, found)
     found |= _merged(graph.readers, found)
+    found |= {name: _stands(graph.stands_for, name, found) for name in graph.stands_for if name not in placed}
+    for name in graph.readers:
+        found.setdefault(
+            name, {"backend": "none"}
+        )  # not a constant, and in no step: nothing needs it computed
     folded = {"backend": "folded"}
     records = [{"node": name, "op": op, **found.get(name, folded)} for name, op in model.nodes]
     ops = {node.name: node.op for node in graph.nodes}
@@ -45,6 +52,14 @@ def of_plan(model: Model, graph: Graph, plan: Plan | GpuPlan) -> list[Record]:
     return records
 
 
+def _unplaced(node: Node, found: dict[str, Record]) -> Record:
+    """Where a node of the graph is that no step names: computed where it is read, or its output is its input's bytes
+    under another shape."""
+    readers = (found.get(user.name) for v in node.outputs for user in v.users)
+    nowhere: Record = {"backend": "none"}
+    return next((w for w in readers if w), nowhere) if kind(node) == "pointwise" else nowhere
+
+
 def _merged(readers: dict[str, list[str]], placed: dict[str, Record]) -> dict[str, Record]:
     """Where nodes ran that passes made part of others: with the first of those that read them and are somewhere."""
     found: dict[str, Record] = {}
@@ -54,6 +69,13 @@ def _merged(readers: dict[str, list[str]], placed: dict[str, Record]) -> dict[st
             if where is not None:
                 found[name] = where
     return found
+
+
+def _stands(stands_for: dict[str, str], name: str, found: dict[str, Record]) -> Record:
+    """Where the node is whose value a dropped one has: nowhere if that is an input of the dropped one."""
+    while name in stands_for:  # the first of equal nodes may have been dropped later
+        name = stands_for[name]
+    return found.get(name, {"backend": "none"})
 
 
 def _inner(placed: dict[str, Record], given: set[str]) -> dict[str, Record]:

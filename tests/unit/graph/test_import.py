@@ -225,6 +225,23 @@ def test_invalid_graphs_are_named(nodes: list[onnx.NodeProto], error: type[Nnjit
     assert caught.value.hint and caught.value.to_dict()["code"] == error.code
 
 
+def test_an_error_has_its_node_and_operator_as_fields() -> None:
+    with pytest.raises(InvalidGraph) as caught:
+        load(BytesSource(make([helper.make_node("Add", ["x", "z"], ["y"], name="sum")]).SerializeToString()))
+    assert caught.value.fields == {"node": "sum", "op": "Add", "value": "z"}
+
+
+def test_an_unknown_operator_has_a_hint_that_helps() -> None:
+    for op, domain, hint in (
+        ("Relu6", "", "did you mean Relu?"),
+        ("Fancy", "my.own", "my.own is not a domain"),
+    ):
+        node = helper.make_node(op, ["x"], ["y"], domain=domain)
+        with pytest.raises(UnknownOperator) as caught:
+            load(BytesSource(make([node]).SerializeToString()))
+        assert hint in str(caught.value.hint)
+
+
 @pytest.mark.parametrize("version", [0, 999])
 def test_opsets_out_of_range(version: int) -> None:
     with pytest.raises(UnsupportedOpset, match=str(version)) as caught:

@@ -64,7 +64,7 @@ def test_the_inner_nodes_of_an_attention_are_in_its_step() -> None:
     assert "attention" in str(attention["kernel"])
     for name in ("t", "s", "scaled", "p"):
         assert rows[name].get("step") == attention["step"], rows[name]
-    assert rows["dropped"].get("step") == rows["y"]["step"]
+    assert rows["dropped"]["backend"] == "none"
 
 
 def test_what_needs_no_run_is_folded() -> None:
@@ -79,4 +79,51 @@ def test_what_needs_no_run_is_folded() -> None:
         {"w": (4,)},
     )
     assert rows["n"]["backend"] == rows["v"]["backend"] == "folded"
-    assert rows["y"]["backend"] == "wasm" and rows["r"].get("step") == rows["y"]["step"]
+    assert rows["y"]["backend"] == "wasm" and rows["r"]["backend"] == "none"
+
+
+def test_what_the_run_has_nothing_to_do_for_is_not_folded() -> None:
+    rows = placed(
+        [
+            node("Relu", "x", "a"),
+            node("Identity", "a", "i"),  # a pass takes it out, and what is behind it is the output
+            node("Exp", "x", "unused"),
+            node("Identity", "i", "y"),
+        ],
+        {"x": (3, 4)},
+        {},
+    )
+    assert rows["a"]["backend"] == "wasm"
+    assert {n: rows[n]["backend"] for n in ("i", "unused", "y")} == dict.fromkeys(
+        ("i", "unused", "y"), "none"
+    )
+
+
+def test_a_node_that_is_dropped_is_not_on_the_reference_that_reads_it() -> None:
+    rows = placed(
+        [node("Identity", "x", "i"), node("NonZero", "i", "n"), node("Cast", "n", "y", to=1)], {"x": (3,)}, {}
+    )
+    assert rows["n"]["backend"] == "reference" and rows["i"]["backend"] == "none"
+
+
+def test_what_a_kernel_computes_where_it_reads_it_is_in_that_kernel() -> None:
+    rows = placed(
+        [node("Exp", "x", "e"), node("Add", "x e", "a"), node("GlobalAveragePool", "a", "y")],
+        {"x": (2, 3, 4, 4)},
+        {},
+    )
+    assert rows["y"]["backend"] == "wasm" and rows["a"].get("step") == rows["y"]["step"], rows
+
+
+def test_a_node_that_repeats_another_is_where_that_one_is() -> None:
+    rows = placed(
+        [
+            node("Softmax", "x", "first"),
+            node("Softmax", "x", "again"),
+            node("Transpose", "first", "t", perm=[1, 0]),
+            node("MatMul", "again t", "y"),
+        ],
+        {"x": (4, 8)},
+        {},
+    )
+    assert rows["again"].get("step") == rows["first"]["step"] != rows["y"]["step"]

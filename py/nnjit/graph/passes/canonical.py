@@ -94,6 +94,7 @@ def _dropout(b: Builder, node: Node) -> list[Value] | None:
         return None
     if training is not None and training.const is not None and training.const.numpy().any():
         return None
+    b.graph.stands_for[node.name] = ""
     if len(node.outputs) == 1:
         return [x]
     return [x, b("Expand", [b.const(True, "bool"), b.const(list(x.shape))])]

@@ -49,6 +49,7 @@ def no_ops(graph: Graph) -> Graph:
         if passed is None or any(v.users or graph.is_output(v) for v in extra):
             kept.append(node)
             continue
+        graph.stands_for[node.name] = ""
         graph.replace(node.output, passed)
         node.detach()
     graph.nodes = kept
@@ -135,6 +136,7 @@ def common_subexpressions(graph: Graph) -> Graph:
         if twin is node:
             kept.append(node)
             continue
+        graph.stands_for[node.name] = twin.name
         for old, new in zip(node.outputs, twin.outputs, strict=True):
             graph.replace(old, new)
         node.detach()
