@@ -23,8 +23,8 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def run_part(part: Part, small: bool, out: Path, limit: float, log: Path) -> tup
     search = os.pathsep.join(filter(None, [str(ROOT / "py"), os.environ.get("PYTHONPATH", "")]))
     variables = {**os.environ, "PYTHONPATH": search, "PYTHONUNBUFFERED": "1", "NNJIT_CLAIMS": str(out)}
     start = time.monotonic()
-    with log.open("wb") as file:
+    with log.open("wb") as file, _told():
         child = subprocess.Popen(
             [sys.executable, "-m", part.module, *words], cwd=ROOT, env=variables, stdin=subprocess.DEVNULL,
             stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
@@ -116,6 +116,23 @@ def run_part(part: Part, small: bool, out: Path, limit: float, log: Path) -> tup
     return status, time.monotonic() - start
 
 
+@contextmanager
+def _told() -> Iterator[None]:
+    """Signals that end this process are SystemExit meanwhile: they do not reach the part, which is to end first."""
+
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    signs = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) == signal.SIG_DFL]
+    for sign in signs:
+        signal.signal(sign, leave)
+    try:
+        yield
+    finally:
+        for sign in signs:
+            signal.signal(sign, signal.SIG_DFL)
+
+
 def _end(child: subprocess.Popen[bytes]) -> None:
     """The process and its browser, which are a group of their own; nothing where all of them have gone."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
@@ -125,9 +142,21 @@ def _end(child: subprocess.Popen[bytes]) -> None:
             child.wait(GRACE_S)
 
 
+def whole(path: Path) -> bool:
+    """Whether a record can be read. What a part was writing when it was ended cannot; of lines, those before it can."""
+    text = path.read_text(errors="replace")
+    if path.suffix == ".jsonl":
+        kept = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        path.write_text("".join(kept))
+        return bool(kept)
+    with suppress(ValueError):
+        return json.loads(text) is not None
+    return False
+
+
 def collected(part: str, made: Path, stamp: str, out: Path) -> list[Path]:
     """The records of a part under their names in `out`."""
-    found = sorted(p for p in made.iterdir() if p.suffix in (".json", ".jsonl"))
+    found = sorted(p for p in made.iterdir() if p.suffix in (".json", ".jsonl") and whole(p))
     moved = []
     for path in found:
         own = f"-{path.stem}" if len(found) > 1 else ""
@@ -186,7 +215,11 @@ def main(arguments: list[str], say: Say = lambda text: print(text, flush=True)) 
                 continue
             made, log = Path(scratch, part.name), Path(scratch, f"{part.name}.log")
             made.mkdir()
-            status, seconds = run_part(part, options.small, made, min(limit, left), log)
+            try:
+                status, seconds = run_part(part, options.small, made, min(limit, left), log)
+            except BaseException:  # this process is to end
+                collected(part.name, made, stamp, out)
+                raise
             files = collected(part.name, made, stamp, out)
             wrong, missed = (
                 [line for path in files for line in said(path, how)] for how in ("stopped", "left out")

@@ -59,7 +59,5 @@ def line(row: dict[str, Any]) -> str:
     where = "caches stay" if row["stays"] else "caches come back"
     later = row["ms"][FIRST:]
     steps = f", {row['steps']} steps, {row['plans']} plans" if "steps" in row else ""
-    return (
-        f"{row['library']}, {where}: prompt {row['ms'][0]:.1f} ms, a token {median(later):.2f} "
-        f"(worst {max(later):.1f}){steps}"
-    )
+    token = f", a token {median(later):.2f} (worst {max(later):.1f})" if later else ""
+    return f"{row['library']}, {where}: prompt {row['ms'][0]:.1f} ms{token}{steps}"

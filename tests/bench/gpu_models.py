@@ -76,7 +76,7 @@ def measured_peaks(bench: Bench) -> Peaks:
 
 def dispatch(bench: Bench) -> None:
     """Steps of models whose kernels are short, queued one run after another: what a step takes at most."""
-    rows = []
+    bench.result["dispatch"] = rows = []
     for name in (n for n in ("mobilenet-v2", "resnet-50") if n in bench.options.models.split(",")):
         entry = catalogue.MODELS[name]
         url = bench.lab.site.put(f"~/{name}.onnx", entry.path().read_bytes())
@@ -84,13 +84,14 @@ def dispatch(bench: Bench) -> None:
         if found:
             found["us a step"] = 1e3 * found["ms"] / found["steps"]
             rows.append({"model": name, **found})
+            bench.save()
             bench.say(f"{name}: {found['ms']:.3f} ms a run, {found['us a step']:.2f} us a step")
     for name, steps in (("chain", gpu_dispatch.STEPS), ("short chain", gpu_dispatch.SHORT)):
         url = bench.lab.site.put(f"~/{name}.onnx".replace(" ", "-"), gpu_dispatch.chain(steps))
         row = gpu_dispatch.measure(bench.page, bench.lab.browser, url, bench.options.runs)
         rows.append({"model": name, **row})
+        bench.save()
         bench.say(f"{name}: " + "  ".join(f"{key} {value:.2f}" for key, value in row.items()))
-    bench.result["dispatch"] = rows
 
 
 def choices(bench: Bench) -> None:

@@ -95,7 +95,7 @@ def attention(parts: Row) -> str:
         first = row["candidates"][0] if row["candidates"] else {}
         rows.append([
             " × ".join(map(str, row["shape"])), row["dtype"], f"{ours.get('ms', 0):.2f}",
-            f"{theirs['ms']:.2f}" if theirs else "–", f"{theirs['ms'] / ours['ms']:.1f}" if theirs else "–",
+            f"{theirs['ms']:.2f}" if theirs else "–", f"{theirs['ms'] / ours['ms']:.1f}" if theirs and ours else "–",
             f"{first.get('tflops', 0):.1f}", f"{row.get('difference', float('nan')):.1e}",
         ])  # fmt: skip
     head = ("heads × length × depth", "type", "nnjit, ms", "onnxruntime-web, ms", "ratio",
@@ -160,8 +160,8 @@ def decode(parts: Row) -> str:
                 row["library"],
                 where,
                 f"{row['ms'][0]:.1f}",
-                f"{median(later):.2f}",
-                f"{max(later):.1f}",
+                f"{median(later):.2f}" if later else "–",
+                f"{max(later):.1f}" if later else "–",
                 *plans,
             ]
         )
@@ -203,7 +203,9 @@ def readback(parts: Row) -> str:
 
 
 def dispatch(parts: Row) -> str:
-    row = next(r for r in parts["dispatch"] if r["model"] == "chain")
+    row = next((r for r in parts["dispatch"] if r["model"] == "chain"), None)
+    if row is None:
+        return ""
     names = ("wall us", "page us", "encode us", "gpu process us")
     cells = [*(f"{row[n]:.2f}" for n in names), f"{cpu_of(row):.2f}"]
     apart = step_and_run(parts["dispatch"])

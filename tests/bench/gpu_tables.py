@@ -109,8 +109,8 @@ def tables(paths: Sequence[Path]) -> dict[str, str]:
     parts, names = merged(paths)
     out = {"bars": bars(parts)}
     for key, table in TABLES.items():
-        if parts.get(key):
-            out[key] = f"{table(parts)}\n\n({', '.join(f'`{name}`' for name in names[key])})"
+        if parts.get(key) and (text := table(parts)):
+            out[key] = f"{text}\n\n({', '.join(f'`{name}`' for name in names[key])})"
     return out
 
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -58,6 +63,51 @@ def test_a_part_is_ended_at_its_limit(writer: str, tmp_path: Path) -> None:
     part = Part("stuck", 30, writer, f"{{out}} {tmp_path}/good.json 600", "")
     status, seconds = gpu_all.run_part(part, False, tmp_path, 0.5, tmp_path / "log")
     assert status == "stopped after 0 s" and seconds < 600
+
+
+def test_what_a_part_was_writing_when_it_was_ended_stops_nothing(
+    writer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torn.json").write_text('{"results": {"mod')
+    (tmp_path / "good.json").write_text('{"results": {}}')
+    parts = [Part(name, 30, writer, f"{{out}} {tmp_path}/{name}.json 0", "") for name in ("torn", "good")]
+    monkeypatch.setattr(gpu_all, "PARTS", tuple(parts))
+    out = tmp_path / "out"
+    assert gpu_all.main(["--out", str(out)], lambda text: None) == 1
+    index = json.loads(next(out.glob("gpu-*-all.json")).read_text())
+    assert [p["status"] for p in index["parts"]] == ["no record", "done"]
+    (tmp_path / "log.jsonl").write_text('{"kind": "head"}\n{"kind": "tri')
+    assert gpu_all.whole(tmp_path / "log.jsonl")
+    assert (tmp_path / "log.jsonl").read_text() == '{"kind": "head"}\n'
+
+
+def test_a_part_ends_with_the_bench_and_its_record_is_kept(tmp_path: Path) -> None:
+    """Though it is a group of its own, which nobody else would end."""
+    (tmp_path / "stuck_part.py").write_text(
+        "import os, pathlib, sys, time\n"
+        "pathlib.Path(sys.argv[1], 'own.json').write_text('{\"results\": {}}')\n"
+        "pathlib.Path(sys.argv[2], 'part.tmp').write_text(str(os.getpid()))\n"
+        "os.rename(sys.argv[2] + '/part.tmp', sys.argv[2] + '/part.pid')\n"
+        "time.sleep(600)\n"
+    )
+    script = (
+        "from tests.bench import gpu_all\n"
+        f"gpu_all.PARTS = (gpu_all.Part('stuck', 500, 'stuck_part', '{{out}} {tmp_path}', ''),)\n"
+        f"gpu_all.main(['--out', {str(tmp_path / 'out')!r}])\n"
+    )
+    search = os.pathsep.join([*sys.path, str(tmp_path)])
+    bench = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=gpu_all.ROOT, env={**os.environ, "PYTHONPATH": search}
+    )
+    told = tmp_path / "part.pid"
+    while not told.exists():
+        assert bench.poll() is None
+        time.sleep(0.05)
+    bench.terminate()
+    assert bench.wait() == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(told.read_text()), 0)
+    assert [path.name.split("-")[-1] for path in (tmp_path / "out").iterdir()] == ["stuck.json"]
 
 
 def test_no_part_begins_that_could_not_get_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,6 +81,25 @@ def test_a_step_by_itself_and_a_run_beside_its_steps(tmp_path: Path) -> None:
     assert "| CPU time a step | 5 µs | 3.80; 3.00 without a run's own | yes |" in found["bars"]
 
 
+def test_parts_that_were_stopped_have_what_they_measured(tmp_path: Path) -> None:
+    small = {**product(2.0), "shape": [512, 512, 512]}
+    head = {"shape": [12, 1024, 64], "dtype": "f32", "candidates": [], "onnxruntime-web": {"ms": 1.0}}
+    path = record(
+        tmp_path / "a.json",
+        products=[small],
+        cublas={"products": [["f32", 512, 512, 512, 0.5]]},
+        attention=[head],
+        dispatch=[{"model": "resnet-50", "us a step": 3.0}],
+        decode={"rows": [{"library": "nnjit", "stays": True, "ms": [9.0, 2.0]}]},
+    )
+    (tmp_path / "spaces.json").write_text("[]")
+    found = gpu_tables.tables([path, tmp_path / "spaces.json"])
+    assert "| 512³ | 8.6 | 0.5 |" in found["products"] and "dispatch" not in found
+    assert "| 12 × 1024 × 64 | f32 | 0.00 | 1.00 | – |" in found["attention"]
+    assert "| nnjit | stay on the GPU | 9.0 | – | – |" in found["decode"]
+    assert "2048³" not in found["bars"]
+
+
 def test_only_what_was_measured_is_renewed() -> None:
     page = "a\n<!-- products -->\nold\n<!-- end -->\nb\n<!-- vectors -->\nkept\n<!-- end -->\n"
     new = gpu_tables.in_docs(page, {"products": "| new |", "dispatch": "| not in this page |"})
