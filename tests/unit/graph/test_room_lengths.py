@@ -109,3 +109,15 @@ def test_a_past_that_begins() -> None:
         {"ids": (1, 9), "past": (1, 0), "mask": (1, 9)}, {"ids": (1, 1), "past": (1, 9), "mask": (1, 10)}
     )
     assert found == {"past": {1: N}, "mask": {1: N + 1}}
+
+
+def test_a_batch_moves_by_single_places_beside_steps() -> None:
+    """Of images that are multiples of 32."""
+    seen = [{"x": (1, 3, 96, 64)}, {"x": (2, 3, 160, 64)}, {"x": (3, 3, 96, 192)}]
+    new = {"x": (4, 3, 192, 128)}
+    growing = {"x": {0: Length.of(0), 2: Length.of(1), 3: Length.of(2)}}
+    want = {"x": {0: Length.of(0), 2: Length.of(1, 32), 3: Length.of(2, 32)}}
+    assert stepped(seen, new, growing, (4, 192, 128)) == want
+    still = {"x": {0: Length.of(0), 3: Length.of(1)}}  # the second in a plan before, and not since
+    found = stepped([{"x": (1, 3, 192, 128)}, {"x": (2, 3, 192, 128)}], new, still, (4, 128))
+    assert found == {"x": {0: Length.of(0), 3: Length.of(1, 64)}}

@@ -86,20 +86,26 @@ def begun(old: Shapes, new: Shapes) -> Moved | None:
 
 def stepped(seen: Sequence[Shapes], new: Shapes, growing: Growing, n: Sequence[int]) -> Moved | None:
     """The same lengths by steps: n becomes step * n + what remains, with the largest power of two that all dims moved
-    by multiples of. n: of `new`. None where they moved by single places."""
-    step = gcd(_LARGEST, *(by for old in seen for *_, by in _changed(old, new)))
-    if step == 1:
+    by multiples of, but for numbers that moved by single places, as a batch of images does: these go on so. n: of
+    `new`. None where all moved so."""
+    apart: list[list[int]] = [[] for _ in n]
+    for name, axis, _, by in (change for old in seen for change in _changed(old, new)):
+        length = growing.get(name, {}).get(axis)
+        if length is not None and len(length.terms) == 1:
+            apart[length.terms[0][0].root].append(by)
+    each = [gcd(_LARGEST, *found) for found in apart]
+    if max(each) == 1:
         return None
-    return {
-        name: {
-            axis: sum(
-                (Length.of(v.root, c * step, c * (n[v.root] % step)) for v, c in length.terms),
-                Length(length.b),
-            )
-            for axis, length in axes.items()
-        }
-        for name, axes in growing.items()
-    }
+    common = gcd(*(step for step in each if step > 1))
+    steps = [min(step, common) for step in each]
+
+    def by_steps(length: Length) -> Length:
+        parts = (
+            Length.of(v.root, c * steps[v.root], c * (n[v.root] % steps[v.root])) for v, c in length.terms
+        )
+        return sum(parts, Length(length.b))
+
+    return {name: {axis: by_steps(length) for axis, length in axes.items()} for name, axes in growing.items()}
 
 
 def _changed(old: Shapes, new: Shapes) -> list[tuple[str, int, int, int]]:
