@@ -174,6 +174,8 @@ def test_fetches_options_and_forms_are_checked(api: Api) -> None:
         ("await create(arg, { numThreads: -1 })", "BAD_OPTION", ""),
         ("await create(arg, { executionProviders: ['cuda'] })", "BAD_OPTION", "wasm"),
         ("await create(arg, { freeDimensionOverrides: { n: 1.5 } })", "BAD_OPTION", ""),
+        ("await create(arg, { signal: 5 })", "BAD_OPTION", ""),
+        ("await create('http://[')", "BAD_ARGUMENT", "create"),
         ("await create(42)", "BAD_ARGUMENT", "create"),
         ("await create(null)", "BAD_ARGUMENT", "create"),
         ("const s = await create(arg); await s.release(); await s.run({})", "SESSION", "create"),
@@ -194,6 +196,12 @@ def test_fetches_options_and_forms_are_checked(api: Api) -> None:
     for body, code, hint in cases:
         error = api.failure(body, path)
         assert error["code"] == code and hint in error["hint"], (body, error)
+
+
+def test_a_name_with_a_percent_sign_is_a_name(api: Api) -> None:
+    path = api.put("100%.onnx", two_outputs())
+    body = "async (arg) => { const s = await create(arg); await s.release(); return s.inputNames; }"
+    assert api.run(body, path) == ["a", "b"]
 
 
 def test_python_errors_carry_their_traceback_and_types(api: Api) -> None:

@@ -48,7 +48,7 @@ export function readOptions(given = {}) {
     dims: readDims(given.freeDimensionOverrides ?? {}),
     external: readExternal(given.externalData ?? []),
     progress: guarded(given.progress),
-    signal: given.signal ?? null,
+    signal: readSignal(given.signal),
     maxPlans: readCount('maxPlans', given.maxPlans ?? 8, 1, 1024),
     strict: Boolean(given.strict),
     room: Boolean(given.room ?? true),
@@ -99,10 +99,17 @@ function readLocations(given) {
   return given;
 }
 
+/** @param {unknown} signal @returns {AbortSignal | null} */
+export function readSignal(signal) {
+  if (signal === undefined || signal === null) return null;
+  if (typeof (/** @type {any} */ (signal).addEventListener) !== 'function') throw bad('signal', 'is an AbortSignal');
+  return /** @type {AbortSignal} */ (signal);
+}
+
 /** @param {string} option @param {unknown} value @param {number} low @param {number} high */
 function readCount(option, value, low, high) {
   if (typeof value !== 'number' || !Number.isInteger(value) || value < low || value > high) {
-    throw bad(option, `is an integer from ${low} to ${high}, not ${String(value)}`);
+    throw bad(option, `is an integer from ${low} to ${high}, not ${typeof value === 'string' ? `'${value}'` : String(value)}`);
   }
   return value;
 }

@@ -50,7 +50,7 @@ export class Rpc {
     const { signal, onProgress, transfer = [] } = options;
     this.#lastUse = performance.now();
     if (this.#dead) return Promise.reject(this.#dead);
-    if (signal?.aborted) return Promise.reject(failure('ABORTED', `${method} was cancelled`));
+    if (signal?.aborted) return Promise.reject(failure('ABORTED', 'The call was cancelled', { cause: signal.reason }));
     const id = this.#next++;
     // A worker deep in one long computation reads no messages; a shared flag still reaches it.
     const cancel = signal && sharesBuffers() ? new Int32Array(new SharedArrayBuffer(4)) : undefined;
@@ -58,7 +58,7 @@ export class Rpc {
       const onAbort = () => {
         if (cancel) Atomics.store(cancel, 0, 1);
         this.port.postMessage({ rpc: 'cancel', id });
-        this.#settle(id)?.reject(failure('ABORTED', `${method} was cancelled`, { cause: signal?.reason }));
+        this.#settle(id)?.reject(failure('ABORTED', 'The call was cancelled', { cause: signal?.reason }));
       };
       signal?.addEventListener('abort', onAbort, { once: true });
       this.#pending.set(id, { resolve, reject, onProgress, detach: () => signal?.removeEventListener('abort', onAbort) });

@@ -75,7 +75,7 @@ const STRETCH_MS = 4;
 export async function openSource(from, { signal, onProgress, name, early } = {}) {
   throwIfAborted(signal, 'Reading the model');
   if (typeof from === 'string' || from instanceof URL || from instanceof Request) {
-    const request = from instanceof Request ? from : new Request(new URL(String(from), document_base()));
+    const request = from instanceof Request ? from : new Request(address(String(from)));
     const url = request.url;
     const stop = new AbortController();
     const abort = () => stop.abort(signal?.reason);
@@ -134,8 +134,24 @@ const describe = (value) => (value === null ? 'null' : (/** @type {any} */ (valu
 /** A page resolves against its own address, a worker against its script. */
 const document_base = () => globalThis.document?.baseURI ?? globalThis.location.href;
 
-/** @param {string} url */
-const lastPart = (url) => decodeURIComponent(new URL(url).pathname.split('/').pop() || 'model.onnx');
+/** @param {string} given */
+function address(given) {
+  try {
+    return new URL(given, document_base());
+  } catch {
+    throw failure('BAD_ARGUMENT', `'${given}' is not a URL`, { hint: "InferenceSession.create('model.onnx') or create(bytes)" });
+  }
+}
+
+/** The name of the file at an address. @param {string} url */
+function lastPart(url) {
+  const name = new URL(url).pathname.split('/').pop() || 'model.onnx';
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name; // a % that stands for itself
+  }
+}
 
 /**
  * @param {Request} request @param {AbortSignal | null | undefined} signal

@@ -159,7 +159,7 @@ export function signature(session) {
         {},
         el('code', {}, v.name),
         ' ',
-        el('span', { class: 'soft' }, `${v.type}, ${shape(v.shape)}`),
+        el('span', { class: 'soft' }, v.isTensor ? `${v.type}, ${shape(v.shape)}` : v.type),
       ),
     );
   const node = el('div', { class: 'signature' });

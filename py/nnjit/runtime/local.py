@@ -63,7 +63,9 @@ class LocalSession:
         self._made: list[tuple[Room, str]] = []
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
-        """Outputs by name; feeds as numpy arrays (lists for sequences)."""
+        """Outputs by name; feeds as numpy arrays (lists for sequences). FeedError, ShapeError: not what the model
+        takes."""
+        self._check(feeds)
         room, key = self._room(feeds) if self.rooms else (None, "")
         n = room.n_of(_shapes(feeds)) if room else None
         given = feeds if room is None or n is None else room.pad(feeds, n)
@@ -71,8 +73,6 @@ class LocalSession:
         self.last = plan
         values: dict[str, Any] = dict(kept)
         for ref in plan.inputs:
-            if ref.name not in given:
-                raise SessionError(f"no feed for {ref.name}")
             self._put(ref.to_js(), given[ref.name], values)
         for segment in plan.segments:
             if segment["kind"] == "wasm":
@@ -88,6 +88,15 @@ class LocalSession:
         if room is None or n is None:
             return outputs
         return {name: room.cut(name, value, n) for name, value in outputs.items()}
+
+    def _check(self, feeds: Mapping[str, Any]) -> None:
+        taken = {}
+        for name, value in feeds.items():
+            tensor = self.model.signature.input(name).kind == "tensor"
+            taken[name] = (
+                (dtypes.from_numpy(np.asarray(value).dtype), np.shape(value)) if tensor else ("", ())
+            )
+        self.model.signature.check_feeds(taken)
 
     def _room(self, feeds: Mapping[str, Any]) -> tuple[Room | None, str]:
         """A plan with room for these feeds, made where their lengths moved, and its key."""
