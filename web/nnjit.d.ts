@@ -468,7 +468,8 @@ export const env: {
   };
   /**
    * Whether Python's memory (some 85 MB) is kept in the browser's storage for the next visit, which starts the sooner: 'auto'
-   * (default) in Chromium, unless memory or storage is short or a program drives the browser; true, always; false, never.
+   * in Chromium, unless memory or storage is short or a program drives the browser; true, always; false (default), never, and
+   * one that is there is deleted. Set it right after the import, at every visit.
    */
   snapshot: 'auto' | boolean;
   readonly versions: { nnjit: string; pyodide: string };

@@ -1,11 +1,93 @@
-"""Python's memory, kept for the next visit: which snapshot may be used, and when one is made."""
+"""Python's memory, kept for the next visit: a page that comes again goes on from there; which snapshot may be used."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .api_page import Api, tiny, tiny_weight
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
+
+    from nnjit.devtools.httpd import Server
+
+WANTED = "async () => { (await import('/nnjit.js')).default.env.snapshot = 'auto'; }"
+MAKE = """async () => {
+  const nnjit = (await import('/nnjit.js')).default;
+  const { getCompiler } = await import('/api/workers.js');
+  nnjit.env.snapshot = 'auto';
+  const info = await nnjit.ready;
+  const given = await getCompiler().rpc.call('snapshot.from', undefined);
+  const worker = new Worker('/api/snapshot.worker.js', { type: 'module' });
+  const done = new Promise((resolve) => worker.addEventListener('message', ({ data }) => resolve(data)));
+  worker.postMessage(given, [given.data.buffer]);
+  return [info, await done];
+}"""
+SETTLED = """async () => {
+  const store = await caches.open('nnjit-python');
+  const begun = async () => (await store.keys()).some(({ url }) => url.endsWith('/begun'));
+  while (await begun()) await new Promise((later) => setTimeout(later, 20));
+}"""
+RUN = """async ([path, provider]) => {
+  const session = await nnjit.InferenceSession.create(path, { executionProviders: [provider] });
+  const { z } = await session.run({ x: T('float32', [1, 1, 1, 1], [1, 4]) });
+  const found = [...z.data];
+  await session.release();
+  return found;
+}"""
+DRAW = """
+import os, random, secrets
+import numpy as np
+of_numpy = [float(np.random.rand()), float(np.random.default_rng().random())]
+[random.random(), secrets.token_hex(8), os.urandom(8).hex(), *of_numpy]"""
+LAZY = "import decimal, onnx.compose, numpy.polynomial as p; float(p.Polynomial([1, 2])(3.0))"
+GROWN = "import numpy as np; float(np.ones(30_000_000, np.float32).sum(dtype=np.float64))"
+LATER = "import asyncio, time\nawait asyncio.sleep(0.001)\ntime.time()"
+
+
+def again(page: Page, server: Server) -> tuple[Api, dict[str, Any]]:
+    """Another visit, and what its compiler says of itself."""
+    page.reload()
+    page.evaluate(WANTED)
+    api = Api(page, server)
+    info: dict[str, Any] = api.run("() => nnjit.ready")
+    page.evaluate(SETTLED)
+    return api, info
+
+
+def test_a_later_visit_goes_on_where_python_was(new_page: Any, server: Server) -> None:
+    expected = np.maximum(np.ones((1, 4), np.float32) @ tiny_weight(), 0)[0]
+    with new_page() as page:
+        origin = server.url.rstrip("/")  # a private window has no room for so much
+        page.context.new_cdp_session(page).send(
+            "Storage.overrideQuotaForOrigin", {"origin": origin, "quotaSize": 2e9}
+        )
+        fresh, made = page.evaluate(MAKE)
+        assert made == {"kept": True} and not fresh["restored"]
+
+        drawn = []
+        for visit in range(2):
+            api, info = again(page, server)
+            assert info["restored"]
+            drawn += api.run("(code) => nnjit.python(code)", DRAW)
+            if visit:
+                continue
+            same = ("nnjit", "python", "onnx", "pyodide", "standIns")
+            assert {n: info[n] for n in same} == {n: fresh[n] for n in same}
+            path = api.put("tiny.onnx", tiny())
+            for provider in ("wasm", "reference"):
+                np.testing.assert_allclose(api.run(RUN, [path, provider]), expected)
+            assert api.run("(code) => nnjit.python(code)", LAZY) == 7  # imported only now
+            assert api.run("(code) => nnjit.python(code)", GROWN) == 30_000_000
+            now = api.run("async (code) => [await nnjit.python(code), Date.now() / 1e3]", LATER)
+            assert 0 <= now[1] - now[0] < 60
+            error = api.failure("await nnjit.python('1 / 0')")
+            assert error["code"] == "PYTHON" and "ZeroDivisionError" in str(error)
+            error = api.failure("await create(new Uint8Array([1, 2, 3]))")
+            assert error["code"] == "MODEL_FORMAT"
+        assert len(set(drawn)) == len(drawn)
 
 
 def test_a_use_that_did_not_end_is_the_last(page: Page) -> None:
@@ -28,12 +110,28 @@ def test_a_use_that_did_not_end_is_the_last(page: Page) -> None:
       found.push(await there());
       while ((await caches.keys()).includes('nnjit-python')) await new Promise((later) => setTimeout(later, 10));
       found.push(await there(), await save());
-      const { memory, files } = await loadSnapshot(key);
-      found.push([...await memory], [...await files]);
+      const read = async () => {
+        const { memory, files } = await loadSnapshot(key);
+        const both = [[...await memory], [...await files]];
+        await snapshotUsed(key);
+        return both;
+      };
+      found.push(...await read());
+      const made = (byte, size = 3) => saveSnapshot(key, {
+        facts: { size, files: [['/a', 3]] },
+        memory: new Uint8Array(3).fill(byte),
+        files: new Uint8Array(3).fill(byte),
+      });
+      await Promise.all([made(1), made(2)]);   // in two pages
+      const [memory, files] = await read();
+      found.push(memory[0] === files[0]);
+      await made(1, 4);            // cut short
+      found.push(await read().catch(({ message }) => message));
       await forgetSnapshot();
       return found;
     }""")
-    assert found == [False, True, True, False, True, False, False, True, [1, 2, 3], [1, 2, 3]]
+    short = "the snapshot's memory has 3 bytes, not 4"
+    assert found == [False, True, True, False, True, False, False, True, [1, 2, 3], [1, 2, 3], True, short]
 
 
 def test_a_snapshot_is_made_while_nothing_else_is_done(page: Page) -> None:
@@ -41,18 +139,23 @@ def test_a_snapshot_is_made_while_nothing_else_is_done(page: Page) -> None:
     found = page.evaluate("""async () => {
       const { keepPython } = await import('/api/snapshot-making.js');
       const { env } = await import('/api/env.js');
+      const calls = [];
       const client = (quiet, restored = false) => ({
         ready: Promise.resolve({ restored }),
         death: undefined,
         rpc: {
           get quietMs() { return quiet(); },
-          call: async () => ({ data: new Uint8Array(8), key: 'https://example.org/none' }),
+          call: async (method) => {
+            calls.push(method);
+            return { data: new Uint8Array(8), key: 'https://example.org/none' };
+          },
         },
       });
       const calm = () => Infinity;
+      env.snapshot = 'auto';
       const found = [await keepPython(client(calm)), await keepPython(client(calm, true))];
       env.snapshot = false;
-      found.push(await keepPython(client(calm)));
+      found.push(await keepPython(client(calm)), calls.splice(0));
       env.snapshot = true;
       let asked = 0;
       found.push(await keepPython(client(() => (asked++ % 2 ? 0 : Infinity))), asked);
@@ -63,6 +166,7 @@ def test_a_snapshot_is_made_while_nothing_else_is_done(page: Page) -> None:
         "a program drives this browser",
         "this Python came from one",
         "env.snapshot is false",
+        ["snapshot.forget"],
         "there was always something else to do",
         8,
         True,

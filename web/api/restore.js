@@ -43,7 +43,9 @@ export function contents(pyodide, paths) {
     data.set(bytes, at);
     at += bytes.byteLength;
   }
-  return { libraries: libraries(LDSO), files: paths.map((path, i) => [path, found[i].byteLength]), data };
+  const there = new Set(paths);
+  const needed = libraries(LDSO).filter(({ path }) => there.has(path)); // one that came with a model is none of every start
+  return { libraries: needed, files: paths.map((path, i) => [path, found[i].byteLength]), data };
 }
 
 /** @param {any} loaded @returns {Library[]} */
@@ -121,9 +123,11 @@ async function load(module, given, files) {
 /**
  * What is known of libraries outside Python's memory.
  * @param {any} module of a Python with all that is to be kept
- * @returns {Pick<Facts, 'libraries' | 'handles' | 'slots' | 'table' | 'addresses'>}
+ * @returns {Pick<Facts, 'libraries' | 'handles' | 'slots' | 'tableStart' | 'table' | 'addresses'>}
  */
-export function connections({ LDSO, GOT, wasmTable, tableAfterLibraries, placed }) {
+export function connections({ FS, LDSO, GOT, wasmTable, tableAfterLibraries, placed }) {
+  const open = FS.streams.filter((/** @type {{fd: number} | undefined} */ file) => file && file.fd > 2); // beside stdin, stdout and stderr
+  if (open.length) throw new Error(`${open[0].path} is open`);
   const loaded = libraries(LDSO);
   if (loaded.length !== placed) throw new Error(`${loaded.length - placed} libraries were loaded after Python had started`);
   /** @type {Map<unknown, [string, string]>} */
@@ -143,6 +147,7 @@ export function connections({ LDSO, GOT, wasmTable, tableAfterLibraries, placed 
     libraries: loaded,
     handles: Object.entries(LDSO.loadedLibsByHandle).map(([handle, { name }]) => [Number(handle), name]),
     slots,
+    tableStart: tableAfterLibraries,
     table: wasmTable.length,
     addresses: addresses(GOT),
   };
@@ -159,7 +164,9 @@ function connect(module, facts) {
     if (now[symbol] !== address) throw new Error(`${symbol} is at ${now[symbol]}, in the snapshot at ${address}`);
   }
   for (const [handle, path] of facts.handles) LDSO.loadedLibsByHandle[handle] = LDSO.loadedLibsByName[path];
-  if (wasmTable.length > facts.table) throw new Error(`the table has ${wasmTable.length} slots, in the snapshot ${facts.table}`);
+  for (const length of [tableAfterLibraries, wasmTable.length]) {
+    if (length !== facts.tableStart) throw new Error(`the table has ${length} slots, in the snapshot ${facts.tableStart}`);
+  }
   wasmTable.grow(facts.table - wasmTable.length);
   for (const [slot, path, symbol] of facts.slots) module.setWasmTableEntry(slot, LDSO.loadedLibsByName[path].exports[symbol]);
   module.updateTableMap(tableAfterLibraries, facts.table - tableAfterLibraries);

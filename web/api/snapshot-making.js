@@ -37,7 +37,8 @@ async function against() {
  */
 export async function keepPython(client) {
   const { restored } = await client.ready;
-  if (restored) return 'this Python came from one';
+  if (env.snapshot === false) await client.rpc.call('snapshot.forget', undefined);
+  else if (restored) return 'this Python came from one';
   const calmMs = () => (client.death ? Infinity : Math.min(client.rpc.quietMs, allRuns.idleMs));
   for (let tries = 0; tries < TRIES; tries++) {
     while (calmMs() < CALM_MS * 2 ** tries) await pause(10 * LOOK_MS);

@@ -7,12 +7,14 @@
  * @property {Library[]} libraries
  * @property {[number, string][]} handles by which Python knows them
  * @property {[number, string, string][]} slots of the table that calls have got since: number, library, export
+ * @property {number} tableStart its length when the libraries were in place
  * @property {number} table its length
  * @property {Record<string, number>} addresses that libraries find each other's symbols at
  * @property {[string, number][]} files path and size of each, in the order of their bytes
  * @property {string[]} standIns see CompilerInfo
  * @property {number} size of the memory, bytes
  *
+ * @typedef {Facts & {made: string}} Kept  with the name of the making, which the memory's and the files' addresses have as well
  * @typedef {{facts: Facts, memory: Promise<Uint8Array>, files: Promise<Uint8Array>}} Snapshot
  */
 
@@ -43,11 +45,11 @@ export async function loadSnapshot(key) {
       if (Date.now() - Number(await begun.text()) > FATAL_MS) void forgetSnapshot();
       return undefined; // another page is at it, or has died of it
     }
-    void store.put(`${key}/begun`, new Response(String(Date.now())));
-    /** @type {Facts} */
+    store.put(`${key}/begun`, new Response(String(Date.now()))).catch(() => undefined); // no room: it is used without
+    /** @type {Kept} */
     const known = await facts.json();
     const bytes = async (/** @type {string} */ name, /** @type {number} */ size) => {
-      const answer = await store.match(`${key}/${name}`);
+      const answer = await store.match(`${key}/${known.made}/${name}`);
       const found = new Uint8Array(answer ? await answer.arrayBuffer() : []);
       if (found.byteLength !== size) throw new Error(`the snapshot's ${name} has ${found.byteLength} bytes, not ${size}`);
       return found;
@@ -62,7 +64,11 @@ export async function loadSnapshot(key) {
 
 /** The use of a snapshot has ended well. @param {string} key */
 export async function snapshotUsed(key) {
-  await (await caches.open(STORE)).delete(`${key}/begun`);
+  try {
+    await (await caches.open(STORE)).delete(`${key}/begun`);
+  } catch {
+    // no storage any more: there is none
+  }
 }
 
 /** None is used until one is saved anew. */
@@ -83,9 +89,10 @@ export async function saveSnapshot(key, { facts, memory, files }) {
   try {
     await forgetSnapshot();
     const store = await caches.open(STORE);
-    await store.put(`${key}/memory`, new Response(memory));
-    await store.put(`${key}/files`, new Response(files));
-    await store.put(`${key}/facts`, new Response(JSON.stringify(facts))); // last: with it the snapshot is there
+    const made = String(Math.random()).slice(2); // two pages may be at it: the parts of one are never put with the other's
+    await store.put(`${key}/${made}/memory`, new Response(memory));
+    await store.put(`${key}/${made}/files`, new Response(files));
+    await store.put(`${key}/facts`, new Response(JSON.stringify({ ...facts, made }))); // last: with it the snapshot is there
     return true;
   } catch {
     await forgetSnapshot();

@@ -51,6 +51,12 @@ def take() -> Any:
     return bytes_to_js(marshal.dumps(_known))
 
 
+def leave() -> None:
+    """What is known now need not be kept: it stays in memory that is."""
+    global _kept
+    _kept = len(_known)
+
+
 def counts() -> dict[str, int]:
     """How many modules came from the blob, and how many had to be compiled."""
     return dict(_counts)
