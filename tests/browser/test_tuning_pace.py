@@ -124,6 +124,32 @@ def test_what_earlier_labs_took_counts(page: Page) -> None:
         assert left == PACE["allowanceMs"] - PACE["reserveMs"] - earlier
 
 
+STALLED = """async ([policy, ms, waited]) => {
+  const { Allowance } = await import('/engine/allowance.js');
+  const allowance = new Allowance('idle');
+  const told = [];
+  for (const quietMs of [20 * policy.quietMs, 20 * policy.quietMs, 2 * policy.quietMs, 0]) {
+    try {
+      told.push(allowance.grant(policy, { quietMs, runMs: 6, totalMs: 0, runs: 0 }) > 0);
+    } catch (error) {
+      told.push(error.code);
+    }
+    allowance.took(ms);
+    if (told.length === 1) allowance.waited(waited);
+  }
+  return [told, allowance.starved];
+}"""
+
+
+def test_a_stall_of_the_machine_does_not_end_tuning(page: Page) -> None:
+    """Nobody waited for the piece that took so long: work goes on in long pauses, and only there."""
+    stall = PACE["allowanceMs"]
+    assert page.evaluate(STALLED, [PACE, stall, 0]) == [[True, True, False, False], True]
+    spent = [[True, "TUNING_SPENT", "TUNING_SPENT", "TUNING_SPENT"], False]
+    assert page.evaluate(STALLED, [PACE, stall, stall]) == spent
+    assert page.evaluate(STALLED, [PACE, 1.0, 0])[0] == [True, True, True, False]
+
+
 def test_facts_are_measured_in_pauses_only(page: Page) -> None:
     assert stream(page, PROBING, runs=2000)["worked"] == 0
     assert stream(page, PROBING, gapMs=50.0, runs=20)["worked"] > 100
