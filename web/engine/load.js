@@ -15,21 +15,11 @@ import { turn } from './turns.js';
 /** @typedef {import('./types.d.ts').Progress} Progress */
 /** @typedef {{host: import('./host.js').Host, signal: AbortSignal, progress: Progress}} Context */
 
-/** Longest stretch of work without a look at cancellation, in ms. */
+/** Longest stretch of init steps without a look at cancellation, in ms. */
 const STRETCH = 16;
 
 /** At least so many ms between two messages about bytes read. */
 const TELL = 30;
-
-/**
- * A kernel is called so often on no tiles. V8 compiles a function for speed when 13 MB of its first, slow code have been
- * gone through, counted from end to end at each return, and does so on a thread of its own: here that begins while
- * constants come in, and not in the first run, where one call may go on in slow code for as long as it has tiles.
- */
-const REHEARSALS = 16384;
-
-/** Kernels that do less in a run are done with it in slow code as soon. */
-const WORTH_FLOPS = 1 << 20;
 
 /**
  * @param {Session} session
@@ -57,7 +47,6 @@ export async function loadPlan(session, plan, sources, context) {
     await session.mail({ op: 'plan', session: session.no, plan: loaded.no, module, tableBase, slots });
     context.progress('compile', 1, 1);
     const compiled = performance.now();
-    await rehearse(session, loaded, context.signal);
     await initialize(session, loaded, plan.init, sources, context);
     session.plans.set(plan.key, loaded);
     if (session.lent.has(loaded.no)) session.copy();
@@ -112,27 +101,6 @@ function checkPlan(session, plan, sources) {
     check(start + length <= size, 'SOURCE_READ',
       `File ${source} ends at byte ${size}, the plan reads up to ${start + length}.`, { source, start, length, size },
       'The file is cut short or is not the one that the plan was made for.');
-  }
-}
-
-/**
- * Has fast code made of the kernels that a run is long in, those with the most work first.
- * @param {Session} session
- * @param {LoadedPlan} plan
- * @param {AbortSignal} signal
- */
-async function rehearse(session, plan, signal) {
-  /** @type {Map<number, number>} */
-  const work = new Map();
-  for (const { slot, flops = 0 } of plan.steps) work.set(slot, (work.get(slot) ?? 0) + flops);
-  let looked = performance.now();
-  for (const [slot, flops] of [...work].sort(([, a], [, b]) => b - a)) {
-    if (flops < WORTH_FLOPS) break;
-    session.pool.replica.rehearse(session.no, plan.no, slot, REHEARSALS);
-    if (performance.now() - looked < STRETCH) continue;
-    await turn();
-    throwIfAborted(signal);
-    looked = performance.now();
   }
 }
 

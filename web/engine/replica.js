@@ -209,19 +209,6 @@ export class Replica {
   }
 
   /**
-   * Calls a kernel of a plan on no tiles: it reads its operands' addresses and writes nothing.
-   * @param {number} session
-   * @param {number} plan
-   * @param {number} slot
-   * @param {number} calls
-   */
-  rehearse(session, plan, slot, calls) {
-    const kernel = this.#called(session, plan, slot);
-    check(kernel !== null, 'BAD_PLAN', `Slot ${slot} is empty.`, { slot });
-    for (let i = 0; i < calls; i++) kernel(0, 0, 0);
-  }
-
-  /**
    * @param {number} session
    * @param {number} plan
    * @param {number} slot of the table, CANDIDATE, or LAB - n
