@@ -73,8 +73,9 @@ def _merged(readers: dict[str, list[str]], placed: dict[str, Record]) -> dict[st
 
 def _stands(stands_for: dict[str, str], name: str, found: dict[str, Record]) -> Record:
     """Where the node is whose value a dropped one has: nowhere if that is an input of the dropped one."""
-    while name in stands_for:  # the first of equal nodes may have been dropped later
-        name = stands_for[name]
+    seen = {name}  # nodes of one definition may share a name
+    while (name := stands_for[name]) in stands_for and name not in seen:
+        seen.add(name)  # the first of equal nodes may have been dropped later
     return found.get(name, {"backend": "none"})
 
 

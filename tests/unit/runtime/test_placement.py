@@ -127,3 +127,22 @@ def test_a_node_that_repeats_another_is_where_that_one_is() -> None:
         {},
     )
     assert rows["again"].get("step") == rows["first"]["step"] != rows["y"]["step"]
+
+
+def test_equal_nodes_of_a_definition_may_share_a_name() -> None:
+    """Those of AffineGrid do: a search for the first of them ends."""
+    theta = np.ones((2, 2, 3), np.float32)
+    grid = helper.make_node("AffineGrid", ["theta", "size"], ["y"], name="grid")
+    size = numpy_helper.from_array(np.array([2, 3, 4, 5]), "size")
+    graph = helper.make_graph(
+        [grid],
+        "g",
+        [helper.make_tensor_value_info("theta", TensorProto.FLOAT, theta.shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [size],
+    )
+    session = LocalSession(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]).SerializeToString()
+    )
+    session.run({"theta": theta})
+    assert {r["node"]: r["backend"] for r in session.placement()}["grid"] == "wasm"
