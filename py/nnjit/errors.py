@@ -47,6 +47,24 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
+class OptionError(NnjitError):
+    """An option that does not fit the model. Fields: option, and what it names."""
+
+    code = "BAD_OPTION"
+
+
+class ArgumentError(NnjitError):
+    """An argument of a type that is not taken. Fields: got."""
+
+    code = "BAD_ARGUMENT"
+
+
+class ModelFileError(NnjitError):
+    """A file of a model that is not there, or cannot be read. Fields: file, reason."""
+
+    code = "MODEL_FILE"
+
+
 class ModelFormatError(NnjitError):
     """The bytes are not a (whole) ONNX model. Fields: file, offset."""
 

@@ -7,7 +7,9 @@ two methods, so that weights never pass through Python's memory unless somebody 
 from __future__ import annotations
 
 import os
-from typing import Protocol, runtime_checkable
+from typing import BinaryIO, Protocol, runtime_checkable
+
+from ..errors import ModelFileError
 
 
 class ByteSource(Protocol):
@@ -44,16 +46,37 @@ class BytesSource:
 
 
 class FileSource:
-    """A file of the local disk, read piece by piece."""
+    """A file of the local disk, read piece by piece. ModelFileError where it cannot be opened."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._file = open(path, "rb")  # noqa: SIM115  (it lives as long as the model's lazy constants)
+        self._file = open_file(path)  # it lives as long as the model's lazy constants
         self.name = os.path.basename(os.fspath(path))
         self.size = os.fstat(self._file.fileno()).st_size
 
     def read(self, start: int, length: int) -> bytes:
         self._file.seek(start)
         return self._file.read(length)
+
+
+def open_file(path: str | os.PathLike[str]) -> BinaryIO:
+    """A model's file, to be read; ModelFileError says why it cannot be."""
+    try:
+        return open(path, "rb")
+    except (OSError, ValueError) as error:  # the second for a path with a zero byte
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        absent = isinstance(error, FileNotFoundError)
+        raise ModelFileError(
+            f"{os.fspath(path)} cannot be read: {reason}",
+            hint=f"paths count from {os.getcwd()}" if absent else "give the path of an .onnx file",
+            file=os.fspath(path),
+            reason=reason,
+        ) from error
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """All of it."""
+    with open_file(path) as file:
+        return file.read()
 
 
 class Window:

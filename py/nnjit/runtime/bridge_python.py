@@ -14,11 +14,12 @@ from typing import Any
 import js
 import numpy as np
 from pyodide.code import eval_code_async
-from pyodide.ffi import JsException
+from pyodide.ffi import JsException, JsProxy
 
 import nnjit
 
 from .. import errors
+from ..frontend.source import read_file
 from . import bridge_values as values
 from .tensor_types import type_of
 
@@ -66,9 +67,11 @@ def _typed(error: Any) -> errors.NnjitError:
     """The page's NnjitError as Python's class of the same code."""
     code = str(getattr(error, "code", "INTERNAL"))
     kinds = {kind.code: kind for kind in errors.NnjitError.__subclasses__()}
+    fields = getattr(error, "fields", None)
     raised = kinds.get(code, errors.NnjitError)(
         str(error.message), hint=str(getattr(error, "hint", "") or "")
     )
+    raised.fields = fields.to_py() if isinstance(fields, JsProxy) else {}
     raised.code = code  # type: ignore[misc]
     return raised
 
@@ -184,9 +187,12 @@ def _model(model: Any) -> Any:
         return values.bytes_to_js(model.SerializeToString())
     if isinstance(model, (bytes, bytearray, memoryview)):
         return values.bytes_to_js(model)
-    if isinstance(model, str) and os.path.exists(model):
-        with open(model, "rb") as file:
-            return values.bytes_to_js(file.read())
+    if isinstance(model, os.PathLike) or (isinstance(model, str) and os.path.exists(model)):
+        return values.bytes_to_js(read_file(model))
     if isinstance(model, str):
         return js.URL.new(model, js.location.href).href
-    raise TypeError(f"a model is bytes, an onnx.ModelProto, a path or a URL, not {type(model).__name__}")
+    raise errors.ArgumentError(
+        f"a model is bytes, an onnx.ModelProto, a path or a URL, not {type(model).__name__}",
+        hint='InferenceSession.create("model.onnx") or create(bytes)',
+        got=type(model).__name__,
+    )

@@ -1,21 +1,24 @@
 """LocalSession: a model on CPython, its kernels under wasmtime. For tests and studies; the browser's engine
 is the product.
 
-    session = LocalSession(open("m.onnx", "rb").read())
+    session = LocalSession("model.onnx")
     outputs = session.run({"x": array})
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import onnx
 import wasmtime
 
-from nnjit.errors import SessionError
-from nnjit.frontend import BytesSource, load
+from nnjit.errors import ArgumentError, MissingExternalData, SessionError
+from nnjit.frontend import ByteSource, BytesSource, FileSource, load
 from nnjit.graph import dtypes
+from nnjit.graph.model import Model
 from nnjit.graph.room import NoRoom, Room
 from nnjit.lower.forms import Forms
 from nnjit.runtime.compile import compile_plan
@@ -32,19 +35,22 @@ Array = Any
 
 
 class LocalSession:
-    """One thread, one memory, plans per shape; shape-deciding inputs are bound by value. room: lengths that move get a
-    plan with room."""
+    """One thread, one memory, plans per shape; shape-deciding inputs are bound by value.
+
+    model: its bytes, an onnx.ModelProto, or a path, beside which files of weights that are not in `external` are looked
+    for. room: lengths that move get a plan with room. ModelFileError: no such file; ModelFormatError and the like: not a
+    model that this version takes.
+    """
 
     def __init__(
         self,
-        model: bytes,
+        model: bytes | str | os.PathLike[str] | onnx.ModelProto,
         external: Mapping[str, bytes] | None = None,
         target: Target | None = None,
         convolution: str = "auto",
         room: bool = False,
     ):
-        files = {name: BytesSource(data, name) for name, data in (external or {}).items()}
-        self.model = load(BytesSource(model, "model.onnx"), files)
+        self.model = _load(model, external or {})
         self.target, self.forms = target or Target(), Forms(convolution)
         self.memory_map = SessionMemory()
         config = wasmtime.Config()
@@ -185,6 +191,32 @@ class LocalSession:
             return values[ref["name"]]
         raw = bytes(self.memory.read(self.store, ref["address"], ref["address"] + ref["nbytes"]))
         return dtypes.from_raw(raw, short_name(ref["type"]), tuple(ref["dims"]))
+
+
+def _load(model: Any, external: Mapping[str, bytes]) -> Model:
+    """As `LocalSession` takes it. A model names no files outside its own folder."""
+    files: dict[str, ByteSource] = {name: BytesSource(data, name) for name, data in external.items()}
+    if isinstance(model, onnx.ModelProto):
+        model = model.SerializeToString()
+    if isinstance(model, (bytes, bytearray, memoryview)):
+        return load(BytesSource(model, "model.onnx"), files)
+    if not isinstance(model, (str, os.PathLike)):
+        raise ArgumentError(
+            f"a model is bytes, an onnx.ModelProto or a path, not {type(model).__name__}",
+            hint='LocalSession("model.onnx")',
+            got=type(model).__name__,
+        )
+    source = FileSource(model)
+    while True:
+        try:
+            return load(source, files)
+        except MissingExternalData as missing:
+            name = str(missing.fields.get("file", ""))
+            beside = os.path.join(os.path.dirname(os.fspath(model)), name)
+            outside = os.path.isabs(name) or ".." in name.replace("\\", "/").split("/")
+            if name in files or outside or not os.path.isfile(beside):
+                raise
+            files[name] = FileSource(beside)
 
 
 def _shapes(feeds: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
