@@ -198,6 +198,76 @@ def test_fetches_options_and_forms_are_checked(api: Api) -> None:
         assert error["code"] == code and hint in error["hint"], (body, error)
 
 
+def test_a_size_for_a_dimension_that_no_input_has_names_it_and_those_there_are(api: Api) -> None:
+    for dims, hint in ((["batch", 4], "did you mean 'batch'? this model has batch"), ([2, 4], "names none")):
+        relu = helper.make_node("Relu", ["x"], ["y"])
+        path = api.put(f"open-{len(hint)}.onnx", model([relu], {"x": (F, dims)}, {"y": (F, dims)}))
+        error = api.failure("await create(arg, { freeDimensionOverrides: { bacth: 1 } })", path)
+        assert (error["code"], error["fields"]["dimension"]) == ("BAD_OPTION", "bacth")
+        assert "'bacth'" in error["message"] and hint in error["hint"]
+        assert error["fields"]["expected"] == [d for d in dims if isinstance(d, str)]
+
+
+def test_what_was_released_is_named(api: Api) -> None:
+    path = api.put("named.onnx", two_outputs())
+    for call in ("run({ a, b: a })", "prepare({ a: [2], b: [2] })", "check({ a, b: a })", "kernel(0)"):
+        body = "const s = await create(arg), a = T('float32', [1, 2]); await s.release(); await s."
+        error = api.failure(body + call, path)
+        assert error["code"] == "SESSION" and "named.onnx" in error["message"], error
+        assert error["fields"]["model"] == "named.onnx" and error["fields"]["session"].startswith("session-")
+    told = api.run(
+        """(path) => nnjit.python(`
+from nnjit.errors import SessionError
+s = await nnjit.InferenceSession.create('${path}')
+await s.release()
+try:
+    await s.placement()
+    answer = 'no error'
+except SessionError as e:
+    answer = [e.message, e.fields['model']]
+answer`)""",
+        path,
+    )
+    assert told == ["The session of named.onnx was released", "named.onnx"]
+
+
+def test_pythons_own_session_errors_say_whose_they_are(api: Api) -> None:
+    got = api.run(
+        """async (path) => {
+          const s = await create(path);
+          const answer = await nnjit.python(`
+import json
+from types import SimpleNamespace
+from nnjit.runtime import bridge
+name = list(bridge.SESSIONS)[-1]
+ask = lambda **args: json.loads(bridge.dispatch('kernel', SimpleNamespace(**args)).json)['error']
+[name, ask(session=name, key='none', step=0), ask(session='session-0', key='none', step=0)]`);
+          await s.release();
+          return answer;
+        }""",
+        api.put("named.onnx", two_outputs()),
+    )
+    name, here, nowhere = got
+    assert here["message"].startswith("named.onnx: ") and here["fields"]["session"] == name
+    assert here["fields"]["model"] == "named.onnx"
+    assert "session-0" in nowhere["message"] and nowhere["fields"]["session"] == "session-0"
+
+
+def test_a_path_that_is_not_there_is_named_by_python(api: Api) -> None:
+    got = api.run("""() => nnjit.python(`
+from pathlib import Path
+from nnjit.errors import NnjitError
+found = []
+for model in (Path('/nowhere.onnx'), 3):
+    try:
+        await nnjit.InferenceSession.create(model)
+    except NnjitError as e:
+        found.append([e.code, e.message])
+found`)""")
+    assert [code for code, _ in got] == ["MODEL_FILE", "BAD_ARGUMENT"]
+    assert "/nowhere.onnx" in got[0][1] and "int" in got[1][1]
+
+
 def test_a_name_with_a_percent_sign_is_a_name(api: Api) -> None:
     path = api.put("100%.onnx", two_outputs())
     body = "async (arg) => { const s = await create(arg); await s.release(); return s.inputNames; }"

@@ -53,6 +53,7 @@ export class Backends {
   // ---- as Plans has it ----
 
   get id() { return this.#now.id; }
+  get known() { return this.#now.known; }
   get memory() { return this.#now.memory; }
   get preparing() { return this.#now.preparing; }
   get compiled() { return this.#now.compiled; }

@@ -22,6 +22,8 @@ let made = 0;
 export class Home {
   /** Of the session in both workers; '' while it is in neither. */
   id = '';
+  /** The name it has there, or had last. */
+  known = '';
   #compilerGeneration = 0;
   #engineGeneration = 0;
   /** How the session's memory was made. */
@@ -124,7 +126,7 @@ export class Home {
       void compiler.rpc.call('release', { session: id }).catch(() => undefined);
       throw this.lost ?? error;
     }
-    this.id = id;
+    this.id = this.known = id;
     this.#settle(id, given);
     this.#compilerGeneration = compiler.generation;
     this.#engineGeneration = (gpu ?? engine)?.generation ?? 0;

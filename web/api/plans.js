@@ -52,6 +52,7 @@ export class Plans {
   // ---- where they are ----
 
   get id() { return this.#home.id; }
+  get known() { return this.#home.known; }
   get model() { return this.#home.model; }
   get external() { return this.#home.external; }
   get memory() { return this.#home.memory; }
@@ -420,6 +421,8 @@ const needsCompiler = (plan) => !plan.facts || plan.facts.host;
 /** Infinity for strings and what lies on the GPU, which have no bytes of their own here. @param {Tensor} tensor */
 const byteLength = (tensor) => (tensor.type === 'string' || tensor.location === 'gpu-buffer' ? Infinity : sizeOf(tensor));
 
-/** @param {string} id */
-export const released = (id) =>
-  failure('SESSION', 'This session was released', { session: id, hint: 'make another with InferenceSession.create' });
+/**
+ * @param {string} session as the workers know it, or as Python does @param {string} model its file
+ */
+export const released = (session, model) =>
+  failure('SESSION', `The session of ${model} was released`, { session, model, hint: 'make another with InferenceSession.create' });

@@ -1,17 +1,19 @@
 // Sessions that Python in the page makes: bridge_python.py calls these handlers, and each is one call of the
 // public API. Python holds a number for each session.
-import { failure } from './errors.js';
+import { released } from './plans.js';
 import { InferenceSession } from './session.js';
 import { fromValue, toValue } from './values.js';
 
 /** @type {Map<number, InferenceSession>} */
 const sessions = new Map();
+/** Models of the released ones: their names. @type {Map<number, string>} */
+const gone = new Map();
 let next = 1;
 
 /** @param {number} handle */
 function find(handle) {
   const session = sessions.get(handle);
-  if (!session) throw failure('SESSION', 'This session was released');
+  if (!session) throw released(String(handle), gone.get(handle) ?? 'a model');
   return session;
 }
 
@@ -52,7 +54,9 @@ export const pythonHandlers = {
   },
   'python.release': async ({ handle }) => {
     const session = sessions.get(handle);
+    if (!session) return;
     sessions.delete(handle);
-    await session?.release();
+    gone.set(handle, session.model.files[0]);
+    await session.release();
   },
 };

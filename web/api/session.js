@@ -114,7 +114,7 @@ export class InferenceSession {
    * @typedef {{signal?: AbortSignal, progress?: import('./options.js').Progress, logSeverityLevel?: number, tag?: string, extra?: unknown}} RunOptions
    */
   async run(feeds, fetches, options) {
-    if (this.#released) throw released(this.#plans.id);
+    if (this.#released) throw this.#gone;
     const [wanted, { signal = null, progress = () => undefined }] = this.#readFetches(fetches, options);
     const checked = checkFeeds(this.#plans.description.inputs, feeds);
     if (this.#backends?.undecided && [...checked.values()].some(onGpu)) {
@@ -129,6 +129,10 @@ export class InferenceSession {
       throw asFailure(error);
     }
     return running;
+  }
+
+  get #gone() {
+    return released(this.#plans.known, this.#plans.model.name);
   }
 
   /** Where it is not settled yet which backend serves. */
@@ -199,7 +203,7 @@ export class InferenceSession {
    */
   #queue(work) {
     const start = async () => {
-      if (this.#released) throw released(this.#plans.id);
+      if (this.#released) throw this.#gone;
       return work();
     };
     const turn = this.#queued++ ? this.#tail.then(start) : start(); // at once: feeds are read before run() returns
@@ -246,7 +250,7 @@ export class InferenceSession {
    */
   async release() {
     if (this.#released) return;
-    for (const source of this.#plans.sources) source.giveUp(released(this.#plans.id));
+    for (const source of this.#plans.sources) source.giveUp(this.#gone);
     await this.#proofs.stop();
     await this.tuning.pause();
     await this.#queue(async () => {

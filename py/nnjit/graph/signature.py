@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import FeedError, ShapeError
+from ..errors import FeedError, OptionError, ShapeError
 from .const import Shape
 
 Dims = tuple[int | str | None, ...]
@@ -53,6 +53,23 @@ class Signature:
         """The symbolic dims of the inputs, in order of first sight."""
         found = (d for i in self.inputs for d in i.dims or () if isinstance(d, str))
         return list(dict.fromkeys(found))
+
+    def check_symbols(self, dims: Mapping[str, int]) -> None:
+        """Raises OptionError for a size given to a symbol (`freeDimensionOverrides`) that no input has."""
+        symbols = self.symbols()
+        unknown = next((name for name in dims if name not in symbols), None)
+        if unknown is None:
+            return
+        near = difflib.get_close_matches(unknown, symbols, 1)
+        guess = f"did you mean {near[0]!r}? " if near else ""
+        listed = f"this model has {', '.join(symbols)}" if symbols else "this model names none"
+        raise OptionError(
+            f"freeDimensionOverrides: no input of the model has an open dimension {unknown!r}",
+            hint=f"{guess}{listed}",
+            option="freeDimensionOverrides",
+            dimension=unknown,
+            expected=symbols,
+        )
 
     def check_shape(self, info: TensorInfo, shape: Shape) -> None:
         """Raises ShapeError when a given shape contradicts the declared rank or a fixed dim."""

@@ -105,6 +105,8 @@ def dispatch(method: str, args: Any, progress: Any = None, cancel: Any = None) -
     try:
         return _answer({"value": METHODS[method](args, Context(progress, cancel))})
     except NnjitError as error:
+        if isinstance(error, SessionError):
+            _name(error, args)
         return _answer({"error": error.to_dict()})
     except MemoryError as error:
         too_large = OutOfMemory(
@@ -195,8 +197,20 @@ def _split(value: Any, path: list[str | int], paths: list[list[str | int]], buff
 def _session(args: Any) -> CompilerSession:
     session = SESSIONS.get(str(args.session))
     if session is None:
-        raise SessionError("This session was released, or never made", session=str(args.session))
+        raise SessionError(f"There is no {args.session}: it was released, or never made")
     return session
+
+
+def _name(error: SessionError, args: Any) -> None:
+    """Says whose error it is: the session, and the file of its model."""
+    name = str(getattr(args, "session", ""))
+    session = SESSIONS.get(name)
+    if session is not None:
+        model = session.model.file_names[0]
+        error.message = f"{model}: {error.message}"
+        error.fields.setdefault("model", model)
+    if name:
+        error.fields.setdefault("session", name)
 
 
 def _walk(args: Any, context: Context) -> dict[str, Any]:
@@ -223,8 +237,9 @@ def _create(args: Any, context: Context) -> dict[str, Any]:
     walk = WALKS.pop(str(args.session))
     source = walk.source
     model = frontend.load(source, external, walk.stripped)
-    bridge_install.for_operators({op for _, op in model.nodes}, _fetch)
     options = bridge_tuning.with_facts(Options.read(args.options.to_py()))
+    model.signature.check_symbols(options.dims)
+    bridge_install.for_operators({op for _, op in model.nodes}, _fetch)
     session = CompilerSession(model, options)
     answer = session.describe()
     answer["static"] = _static(session)
