@@ -198,6 +198,7 @@ export interface ProfiledStep {
   step: number;
   name: string;
   kernel: string;
+  /** All that it computes, as in placement(): those that passes merged into others too. */
   nodes: string[];
   /** Median milliseconds of the slowest thread. */
   ms: number;

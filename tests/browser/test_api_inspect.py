@@ -68,6 +68,38 @@ def test_every_step_is_timed_and_explained(api: Api) -> None:
     assert got["stats"]["load"]["bytes"] > 0 and got["stats"]["compile"]["kernels"] >= 1
 
 
+def test_a_step_names_the_nodes_that_were_merged_into_others(api: Api) -> None:
+    """A normalisation takes a convolution into itself: the step is both."""
+    rng = np.random.default_rng(0)
+    norm = {name: rng.uniform(0.5, 1, 8).astype(np.float32) for name in ("scale", "bias", "mean", "var")}
+    weights = {"w": rng.standard_normal((8, 4, 3, 3)).astype(np.float32), **norm}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], "conv"),
+        helper.make_node("BatchNormalization", ["a", *norm], ["b"], "norm"),
+        helper.make_node("Relu", ["b"], ["y"], "act"),
+    ]
+    graph = model(nodes, {"x": (F, [1, 4, 12, 12])}, {"y": (F, [1, 8, 10, 10])}, weights)
+    got = api.run(
+        """async (path) => {
+          const session = await create(path);
+          const { steps } = await session.profile({ repeats: 1 });
+          const kernels = [];
+          for (const { step } of steps) kernels.push((await session.kernel(step)).nodes);
+          const placed = session.placement();
+          await session.release();
+          return { steps: steps.map(({ nodes }) => nodes), kernels, placed };
+        }""",
+        api.put("merged.onnx", graph),
+    )
+    assert got["steps"] == got["kernels"]
+    at = {p["node"]: p.get("step") for p in got["placed"] if not p.get("made")}
+    assert set(at) == {"conv", "norm", "act"} and None not in at.values()
+    for node, step in at.items():
+        assert got["steps"][step].count(node) == 1
+    (whole,) = [names for names in got["steps"] if "conv" in names]
+    assert [n for n in whole if n in at] == ["conv", "norm", "act"], "in the model's order"
+
+
 def test_one_thread_gives_the_same_numbers(api: Api) -> None:
     got = api.run(
         """async (path) => {

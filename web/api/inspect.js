@@ -39,7 +39,7 @@ export async function profile(plans, { feeds, repeats, format, signal }) {
     step,
     name: facts[step].name,
     kernel: facts[step].kernel,
-    nodes: facts[step].nodes,
+    nodes: nodesOf(plan, step),
     ms: wall[i],
     mean: Math.max(0, ...mean),
     perThread: ms,
@@ -50,6 +50,16 @@ export async function profile(plans, { feeds, repeats, format, signal }) {
   /** @type {Profile} */
   const table = { runMs: measured.runMs, steps, segments: measured.segments, repeats };
   return format === 'chrome' ? chromeTrace(table) : table;
+}
+
+/**
+ * Names of the nodes that a step computes: those placed there, the ones that passes merged into others among them, in the
+ * model's order; then what passes made.
+ * @param {import('./shelf.js').Prepared} plan @param {number} step
+ */
+function nodesOf(plan, step) {
+  const placed = plan.placement.filter((each) => each.step === step && !each.once).map(({ node }) => node);
+  return [...new Set([...placed, ...(plan.facts?.steps[step].nodes ?? [])])];
 }
 
 /** 10^9 a second, or null where the clock saw nothing. @param {number | undefined} amount @param {number} ms */
@@ -80,6 +90,6 @@ export async function kernel(plans, step) {
   if (!Number.isInteger(step) || !steps[step]) {
     throw failure('BAD_ARGUMENT', `There is no step ${step}`, { hint: `steps 0 to ${steps.length - 1}` });
   }
-  const { name, kernel: kernelName, nodes, tiles, parallel, flops, bytes } = steps[step];
-  return { step, name, kernel: kernelName, nodes, tiles, parallel, flops, bytes, ...(await plans.ask('kernel', { key: plan.key, step })) };
+  const { name, kernel: kernelName, tiles, parallel, flops, bytes } = steps[step];
+  return { step, name, kernel: kernelName, nodes: nodesOf(plan, step), tiles, parallel, flops, bytes, ...(await plans.ask('kernel', { key: plan.key, step })) };
 }
