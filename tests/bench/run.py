@@ -11,7 +11,7 @@
     python3 serve.py bench --leak magika            50 rounds of create, run, release: memory before and after
     python3 serve.py bench --overhead               what a run() costs beside its kernels, 4 bytes to 50 MB
     python3 serve.py bench --starts                 what it costs to start a second thread for a short run
-    python3 serve.py bench --gpu [PART,...]         WebGPU: products, vectors, rows, models (see gpu.py)
+    python3 serve.py bench --gpu [PART,...]         WebGPU: products, vectors, rows, models (see gpu/main.py)
     python3 serve.py bench --compiling [MODEL,...]  what Python takes for a first plan, by stage (see compiling.py)
     python3 serve.py bench --decode [STUDY,...]     lengths that change every run: tokens, sentences (see decode.py)
     python3 serve.py bench --boot                   from opening a page to a first result, on first and later visits
@@ -46,7 +46,6 @@ from tests.bench import (  # noqa: E402
     convolutions,
     decode,
     first,
-    gpu,
     leak,
     llvm,
     memory,
@@ -58,6 +57,7 @@ from tests.bench import (  # noqa: E402
     where,
 )
 from tests.bench.claims import main as claims  # noqa: E402
+from tests.bench.gpu import main as gpu  # noqa: E402
 from tests.bench.jobs import chosen, model_job, op_job  # noqa: E402
 from tests.bench.limits import (  # noqa: E402
     dot_peak,

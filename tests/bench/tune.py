@@ -61,7 +61,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--kernels", type=int, default=6, help="with --sample: how many kernels")
     parser.add_argument("--device", action="store_true", help="measure the device's facts instead")
     parser.add_argument(
-        "--backend", choices=("wasm", "webgpu"), default="wasm", help="webgpu: tests/bench/gpu_tune.py"
+        "--backend", choices=("wasm", "webgpu"), default="wasm", help="webgpu: tests/bench/gpu/tune.py"
     )
     parser.add_argument("--out", type=Path, default=RESULTS)
     return parser.parse_args(argv)
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(spaces(name, args.shape))
         return 0
     if args.backend == "webgpu":
-        from tests.bench import gpu_tune
+        from tests.bench.gpu import tune as gpu_tune
 
         with gpu_tune.on_device() as lab:
             if args.sample:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import gpu_all
-from tests.bench.gpu_all import Part
+from tests.bench.gpu import all_parts
+from tests.bench.gpu.all_parts import Part
 
 STOPPED = {"results": {"models stopped": "gone"}}
 
@@ -41,11 +41,11 @@ def test_each_part_ends_and_leaves_its_record(
         Part("told", 30, writer, "", f"{{out}} {tmp_path}/bad.json 0"),
         Part("fine", 30, writer, "", f"{{out}} {tmp_path}/good.json 0"),
     )
-    monkeypatch.setattr(gpu_all, "PARTS", parts)
+    monkeypatch.setattr(all_parts, "PARTS", parts)
     out = tmp_path / "out"
     said: list[str] = []
     packed = tmp_path / "all.tar.gz"
-    code = gpu_all.main(["--small", "--out", str(out), "--archive", str(packed)], said.append)
+    code = all_parts.main(["--small", "--out", str(out), "--archive", str(packed)], said.append)
     index = json.loads(next(out.glob("gpu-*-all.json")).read_text())
     status = {p["name"]: p["status"] for p in index["parts"]}
     assert status["missing"].startswith("failed with")
@@ -61,7 +61,7 @@ def test_a_part_is_ended_at_its_limit(writer: str, tmp_path: Path) -> None:
     """Whatever it waits for."""
     (tmp_path / "good.json").write_text("{}")
     part = Part("stuck", 30, writer, f"{{out}} {tmp_path}/good.json 600", "")
-    status, seconds = gpu_all.run_part(part, False, tmp_path, 0.5, tmp_path / "log")
+    status, seconds = all_parts.run_part(part, False, tmp_path, 0.5, tmp_path / "log")
     assert status == "stopped after 0 s" and seconds < 600
 
 
@@ -71,13 +71,13 @@ def test_what_a_part_was_writing_when_it_was_ended_stops_nothing(
     (tmp_path / "torn.json").write_text('{"results": {"mod')
     (tmp_path / "good.json").write_text('{"results": {}}')
     parts = [Part(name, 30, writer, f"{{out}} {tmp_path}/{name}.json 0", "") for name in ("torn", "good")]
-    monkeypatch.setattr(gpu_all, "PARTS", tuple(parts))
+    monkeypatch.setattr(all_parts, "PARTS", tuple(parts))
     out = tmp_path / "out"
-    assert gpu_all.main(["--out", str(out)], lambda text: None) == 1
+    assert all_parts.main(["--out", str(out)], lambda text: None) == 1
     index = json.loads(next(out.glob("gpu-*-all.json")).read_text())
     assert [p["status"] for p in index["parts"]] == ["no record", "done"]
     (tmp_path / "log.jsonl").write_text('{"kind": "head"}\n{"kind": "tri')
-    assert gpu_all.whole(tmp_path / "log.jsonl")
+    assert all_parts.whole(tmp_path / "log.jsonl")
     assert (tmp_path / "log.jsonl").read_text() == '{"kind": "head"}\n'
 
 
@@ -91,13 +91,13 @@ def test_a_part_ends_with_the_bench_and_its_record_is_kept(tmp_path: Path) -> No
         "time.sleep(600)\n"
     )
     script = (
-        "from tests.bench import gpu_all\n"
-        f"gpu_all.PARTS = (gpu_all.Part('stuck', 500, 'stuck_part', '{{out}} {tmp_path}', ''),)\n"
-        f"gpu_all.main(['--out', {str(tmp_path / 'out')!r}])\n"
+        "from tests.bench.gpu import all_parts\n"
+        f"all_parts.PARTS = (all_parts.Part('stuck', 500, 'stuck_part', '{{out}} {tmp_path}', ''),)\n"
+        f"all_parts.main(['--out', {str(tmp_path / 'out')!r}])\n"
     )
     search = os.pathsep.join([*sys.path, str(tmp_path)])
     bench = subprocess.Popen(
-        [sys.executable, "-c", script], cwd=gpu_all.ROOT, env={**os.environ, "PYTHONPATH": search}
+        [sys.executable, "-c", script], cwd=all_parts.ROOT, env={**os.environ, "PYTHONPATH": search}
     )
     told = tmp_path / "part.pid"
     while not told.exists():
@@ -111,14 +111,14 @@ def test_a_part_ends_with_the_bench_and_its_record_is_kept(tmp_path: Path) -> No
 
 
 def test_no_part_begins_that_could_not_get_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu_all, "PARTS", (Part("long", 600, "no_such_module", "{out}", ""),))
+    monkeypatch.setattr(all_parts, "PARTS", (Part("long", 600, "no_such_module", "{out}", ""),))
     said: list[str] = []
-    assert gpu_all.main(["--minutes", "1", "--out", str(tmp_path)], said.append) == 1
+    assert all_parts.main(["--minutes", "1", "--out", str(tmp_path)], said.append) == 1
     assert said == ["\nnot done: --parts long"]
 
 
 def test_parts_are_chosen_by_name() -> None:
-    assert [p.name for p in gpu_all.wanted("first,models")] == ["models", "first"]
-    assert len(gpu_all.wanted("", "suite")) == len(gpu_all.PARTS) - 1
+    assert [p.name for p in all_parts.wanted("first,models")] == ["models", "first"]
+    assert len(all_parts.wanted("", "suite")) == len(all_parts.PARTS) - 1
     with pytest.raises(SystemExit, match="no part modells"):
-        gpu_all.wanted("modells")
+        all_parts.wanted("modells")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.bench import gpu_tables
+from tests.bench.gpu import tables
 
 
 def record(path: Path, **results: Any) -> Path:
@@ -42,7 +42,7 @@ def test_the_last_record_of_a_part_counts(tmp_path: Path) -> None:
         models=[model("m", 2, 5), model("n", 1, 4)],
     )
     second = record(tmp_path / "b.json", products=[product(1.0, split=0.8)], models=[model("m", 1, 9)])
-    found = gpu_tables.tables([first, second])
+    found = tables.tables([first, second])
     # in parts, where the rules split: 0.5 ms of the bound's over 0.8
     assert "| 2048³, in 4 parts | 21.5 | 34.4 | 62% | 17.2 | 10 | 5 |" in found["products"]
     assert "(`b.json`)" in found["products"] and "(`a.json`, `b.json`)" in found["models"]
@@ -60,12 +60,12 @@ def test_records_that_a_page_names_count_unless_they_are_overtaken(tmp_path: Pat
     first = record(tmp_path / "a.json", products=[product(2.0)], models=[model("m", 2, 5)])
     second = record(tmp_path / "b.json", models=[model("m", 1, 9)])
     page = "".join(f"<!-- {part} -->\n<!-- end -->\n" for part in ("bars", "products", "models"))
-    page = gpu_tables.in_docs(page, gpu_tables.tables([first]))
-    assert gpu_tables.named(page, tmp_path) == [first]
-    page = gpu_tables.in_docs(page, gpu_tables.tables([*gpu_tables.named(page, tmp_path), second]))
+    page = tables.in_docs(page, tables.tables([first]))
+    assert tables.named(page, tmp_path) == [first]
+    page = tables.in_docs(page, tables.tables([*tables.named(page, tmp_path), second]))
     assert "f32 over the better peer" in page and "9.00 of 1" in page
     assert "(`a.json`)\n<!-- end -->" in page and "(`b.json`)\n<!-- end -->" in page
-    assert gpu_tables.named(page, tmp_path) == [first, second]
+    assert tables.named(page, tmp_path) == [first, second]
 
 
 def test_a_step_by_itself_and_a_run_beside_its_steps(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_step_by_itself_and_a_run_beside_its_steps(tmp_path: Path) -> None:
         return {"model": name, "steps": steps, "page us": each / 4, "gpu process us": 3 * each / 4, **wall}
 
     path = record(tmp_path / "a.json", dispatch=[chain("chain", 500, 400.0), chain("short chain", 5, 400.0)])
-    found = gpu_tables.tables([path])
+    found = tables.tables([path])
     assert "| 3.80 | 0.95 | 0.20 | 2.85 | 3.80 | 3.00 | 400 |" in found["dispatch"]
     assert "| CPU time a step | 5 µs | 3.80; 3.00 without a run's own | yes |" in found["bars"]
 
@@ -93,7 +93,7 @@ def test_parts_that_were_stopped_have_what_they_measured(tmp_path: Path) -> None
         decode={"rows": [{"library": "nnjit", "stays": True, "ms": [9.0, 2.0]}]},
     )
     (tmp_path / "spaces.json").write_text("[]")
-    found = gpu_tables.tables([path, tmp_path / "spaces.json"])
+    found = tables.tables([path, tmp_path / "spaces.json"])
     assert "| 512³ | 8.6 | 0.5 |" in found["products"] and "dispatch" not in found
     assert "| 12 × 1024 × 64 | f32 | 0.00 | 1.00 | – |" in found["attention"]
     assert "| nnjit | stay on the GPU | 9.0 | – | – |" in found["decode"]
@@ -102,13 +102,13 @@ def test_parts_that_were_stopped_have_what_they_measured(tmp_path: Path) -> None
 
 def test_only_what_was_measured_is_renewed() -> None:
     page = "a\n<!-- products -->\nold\n<!-- end -->\nb\n<!-- vectors -->\nkept\n<!-- end -->\n"
-    new = gpu_tables.in_docs(page, {"products": "| new |", "dispatch": "| not in this page |"})
+    new = tables.in_docs(page, {"products": "| new |", "dispatch": "| not in this page |"})
     assert new == "a\n<!-- products -->\n| new |\n<!-- end -->\nb\n<!-- vectors -->\nkept\n<!-- end -->\n"
-    assert gpu_tables.in_docs(new, {"products": "| new |"}) == new
+    assert tables.in_docs(new, {"products": "| new |"}) == new
 
 
 def test_every_table_has_its_place_in_the_docs() -> None:
-    text = gpu_tables.DOCS.read_text()
-    for key in ("bars", *gpu_tables.TABLES):
+    text = tables.DOCS.read_text()
+    for key in ("bars", *tables.TABLES):
         if key != "models":
             assert text.count(f"<!-- {key} -->\n") == 1, key

@@ -1,7 +1,7 @@
 """What a stage of a tile takes on this GPU, for the tables of the rules.
 
     python3 serve.py bench --gpu tiles                    f32, f16 and i8
-    python3 -m tests.bench.gpu_tiles RECORD.json          prints the tables of a record as the rules have them
+    python3 -m tests.bench.gpu.tiles RECORD.json          prints the tables of a record as the rules have them
 
 A workgroup goes through its sum in stages; the time of one depends on how many workgroups of the tile a processor has.
 So each tile is timed on products that give every processor one, two, three and four of them.
@@ -25,6 +25,8 @@ from nnjit.codegen.schedule.steps import Schedule, ScheduleError
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wgsl.emit import emit
 from nnjit.codegen.wgsl.target import WgslTarget
+from tests.bench.gpu.page import Bench
+from tests.bench.gpu.specs import product_spec
 
 SUM = {"f32": 768, "f16": 1536, "i8": 3072}
 """Elements of the sum: some tens of stages."""
@@ -38,7 +40,7 @@ Make = Callable[[int, int, int, str, str], KernelSpec]
 """The product of m, k, n, a type and how the right factor lies."""
 
 
-def tiles(dtype: str) -> list[tuple[int, ...]]:
+def listed(dtype: str) -> list[tuple[int, ...]]:
     """Rows, threads or subgroups along them, the same of columns, depth, slices, whether the left array is turned."""
     if dtype == "f32":
         return [(s.rows, s.down, s.columns, s.across, s.depth, s.slices, s.turned) for s in SHAPES if s.ahead]
@@ -69,7 +71,7 @@ def measure(
     for dtype, k in sums.items():
         if (dtype == "f16" and not target.half) or (dtype != "f32" and not target.matrices):
             continue
-        for tile in tiles(dtype)[:most]:
+        for tile in listed(dtype)[:most]:
             row: dict[str, Any] = {"dtype": dtype, "tile": list(tile), "us": []}
             for turns in TURNS:
                 down, across = (
@@ -95,6 +97,18 @@ def table(rows: list[dict[str, Any]]) -> str:
         for r in rows
         if "failed" not in r
     )
+
+
+def tiles(bench: Bench) -> None:
+    """What a stage of each tile takes."""
+    rows = bench.result["tiles"] = []
+    down, across = map(int, bench.options.grid.split("x"))
+    sums = dict(zip(SUM, map(int, bench.options.sums.split(",")), strict=True))
+    most = bench.options.tiles
+    for row in measure(bench.target, product_spec, bench.ms, bench.forget, (down, across), sums, most):
+        rows.append(row)
+        bench.save()
+    bench.say(table(rows))
 
 
 def main(arguments: list[str]) -> None:

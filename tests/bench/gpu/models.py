@@ -10,9 +10,8 @@ from typing import Any
 from onnx import TensorProto, helper
 
 from nnjit.tune.gpu_device import facts_of, probes
-from tests.bench import gpu_choices, gpu_dispatch
-from tests.bench.gpu_page import Bench, difference
-from tests.bench.gpu_steps import Peaks, table
+from tests.bench.gpu.page import Bench, difference
+from tests.bench.gpu.steps import Peaks, table
 from tests.models import catalogue
 from tests.support.codec import Packer
 
@@ -72,38 +71,3 @@ def measured_peaks(bench: Bench) -> Peaks:
     facts = bench.result["peaks"] = facts_of(found, ms).to_json()
     bench.say(f"peaks: {facts['gflops'] / 1e3:.1f} TFLOP/s, {facts['gbytes']:.0f} GB/s")
     return Peaks.read(facts)
-
-
-def dispatch(bench: Bench) -> None:
-    """Steps of models whose kernels are short, queued one run after another: what a step takes at most."""
-    bench.result["dispatch"] = rows = []
-    for name in (n for n in ("mobilenet-v2", "resnet-50") if n in bench.options.models.split(",")):
-        entry = catalogue.MODELS[name]
-        url = bench.lab.site.put(f"~/{name}.onnx", entry.path().read_bytes())
-        found = bench.resident("nnjit", url, [[1, 3, 224, 224]], "float32", bench.options.queued)
-        if found:
-            found["us a step"] = 1e3 * found["ms"] / found["steps"]
-            rows.append({"model": name, **found})
-            bench.save()
-            bench.say(f"{name}: {found['ms']:.3f} ms a run, {found['us a step']:.2f} us a step")
-    for name, steps in (("chain", gpu_dispatch.STEPS), ("short chain", gpu_dispatch.SHORT)):
-        url = bench.lab.site.put(f"~/{name}.onnx".replace(" ", "-"), gpu_dispatch.chain(steps))
-        row = gpu_dispatch.measure(bench.page, bench.lab.browser, url, bench.options.runs)
-        rows.append({"model": name, **row})
-        bench.save()
-        bench.say(f"{name}: " + "  ".join(f"{key} {value:.2f}" for key, value in row.items()))
-
-
-def choices(bench: Bench) -> None:
-    """The products of whole models as the rules do them, beside other ways (gpu_choices.py)."""
-    found = bench.result["choices"] = {}
-    for name, batch in (
-        (n, int(b)) for n in bench.options.models.split(",") for b in bench.options.batch.split(",")
-    ):
-        entry = catalogue.MODELS[name]
-        feeds = entry.make(batch, *entry.shapes[0][1:], seed=1000)
-        data, most = entry.path().read_bytes(), bench.options.candidates
-        rows = gpu_choices.measure(data, feeds, bench.target, most, bench.ms, bench.forget)
-        found[f"{name} x{batch}"] = rows
-        bench.say(gpu_choices.table(f"{name} x{batch}", rows))
-        bench.save()

@@ -1,6 +1,6 @@
 """WebGPU side by side, in one page: shaders by timestamp queries, peers and models by the wall clock.
 
-    python3 serve.py bench --gpu all                 everything there is, part by part in half an hour (see gpu_all.py)
+    python3 serve.py bench --gpu all                 everything, part by part in half an hour (all_parts.py)
     python3 serve.py bench --gpu                     the usual parts in one page
     python3 serve.py bench --gpu products,models     parts: products, bytes, vectors, attention, dispatch, models ...
     python3 serve.py bench --gpu models --models resnet-50,gpt2
@@ -20,65 +20,45 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from tests.bench import (
-    gpu_all,
-    gpu_decode,
-    gpu_dispatch,
-    gpu_heads,
-    gpu_models,
-    gpu_products,
-    gpu_readback,
-    gpu_tiles,
-    gpu_vectors,
+from tests.bench.gpu import (
+    all_parts,
+    choices,
+    decode,
+    dispatch,
+    heads,
+    models,
+    products,
+    readback,
+    tiles,
+    vectors,
 )
-from tests.bench.gpu_page import Bench, Say
-from tests.bench.gpu_specs import product_spec
+from tests.bench.gpu.page import Bench, Say
 from tests.device.conftest import ADAPTER, executable, flags, vendor
 from tests.support import decoder_models
 from tests.support.browser import Lab
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 MODELS = ("mobilenet-v2", "resnet-50", "t5-small", "gpt2", "roberta-base", "bart-base")
 
 
-def readback(bench: Bench) -> None:
-    """Where the time of outputs on their way goes."""
-    sizes = [int(mb) for mb in bench.options.outputs.split(",")]
-    bench.result["readback"] = gpu_readback.measure(bench.page, sizes, bench.options.repeats, bench.say)
-
-
-def tiles(bench: Bench) -> None:
-    """What a stage of each tile takes (gpu_tiles.py)."""
-    rows = bench.result["tiles"] = []
-    down, across = map(int, bench.options.grid.split("x"))
-    sums = dict(zip(gpu_tiles.SUM, map(int, bench.options.sums.split(",")), strict=True))
-    most = bench.options.tiles
-    for row in gpu_tiles.measure(
-        bench.target, product_spec, bench.ms, bench.forget, (down, across), sums, most
-    ):
-        rows.append(row)
-        bench.save()
-    bench.say(gpu_tiles.table(rows))
-
-
 PARTS: dict[str, Callable[[Bench], None]] = {
-    "cublas": gpu_products.cublas,
-    "products": gpu_products.products,
-    "bytes": gpu_products.in_bytes,
-    "vectors": gpu_vectors.vectors,
-    "attention": gpu_heads.attention,
-    "dispatch": gpu_models.dispatch,
-    "models": gpu_models.models,
-    "decode": gpu_decode.decode,
-    "readback": readback,
+    "cublas": products.cublas,
+    "products": products.products,
+    "bytes": products.in_bytes,
+    "vectors": vectors.vectors,
+    "attention": heads.attention,
+    "dispatch": dispatch.dispatch,
+    "models": models.models,
+    "decode": decode.decode,
+    "readback": readback.readback,
 }
-MORE: dict[str, Callable[[Bench], None]] = {"choices": gpu_models.choices, "tiles": tiles}
+MORE: dict[str, Callable[[Bench], None]] = {"choices": choices.choices, "tiles": tiles.tiles}
 """Parts that run only if they are named."""
 
 
 def main(arguments: list[str], say: Say = print) -> int:
     if arguments[:1] == ["all"]:
-        return gpu_all.main(arguments[1:])
+        return all_parts.main(arguments[1:])
     parser = argparse.ArgumentParser(prog="bench --gpu", description=__doc__)
     parser.add_argument("parts", nargs="?", default=",".join(PARTS))
     parser.add_argument("--models", default=",".join(MODELS))
@@ -92,11 +72,11 @@ def main(arguments: list[str], say: Say = print) -> int:
         "--vector", default="4096x4096", help="rows and columns of that matrix, or of several"
     )
     parser.add_argument("--cold", type=int, default=1024, help="MiB of matrices read in turn")
-    parser.add_argument("--outputs", default=",".join(map(str, gpu_readback.SIZES)), help="MB read back")
+    parser.add_argument("--outputs", default=",".join(map(str, readback.SIZES)), help="MB read back")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--batch", default="1", help="how many inputs a run of a model takes: 1, or 1,8")
     parser.add_argument("--queued", type=int, default=100, help="runs of a model that dispatch queues")
-    parser.add_argument("--runs", type=int, default=gpu_dispatch.RUNS, help="the same of its chain of steps")
+    parser.add_argument("--runs", type=int, default=dispatch.RUNS, help="the same of its chain of steps")
     parser.add_argument("--vocabulary", type=int, default=decoder_models.GPT2.vocabulary)
     parser.add_argument("--layers", type=int, default=decoder_models.GPT2.layers, help="of the decoder")
     parser.add_argument("--prompt", type=int, default=100, help="tokens before the first one that is decoded")
@@ -129,7 +109,7 @@ def main(arguments: list[str], say: Say = print) -> int:
         adapter = page.evaluate(ADAPTER)
         if vendor() not in adapter.lower():
             raise SystemExit(f"the adapter is {adapter!r}; {vendor()!r} is expected")
-        page.evaluate("import('/t/bench/gpu.js').then(() => true)")
+        page.evaluate("import('/t/bench/gpu/main.js').then(() => true)")
         bench = Bench(page, lab, options, say)
         record = {"date": time.strftime("%Y-%m-%dT%H:%M:%S"), "adapter": adapter, "browser": browser.version,
                   "flags": flags(), "facts": bench.facts, "results": bench.result}  # fmt: skip

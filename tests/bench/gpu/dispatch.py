@@ -11,6 +11,9 @@ from typing import Any
 from onnx import TensorProto, helper
 from playwright.sync_api import Browser, Page
 
+from tests.bench.gpu.page import Bench
+from tests.models import catalogue
+
 STEPS = 500
 SHORT = 5
 """Steps of a chain that shows what a run costs beside its steps."""
@@ -61,3 +64,23 @@ def measure(page: Page, browser: Browser, url: str, runs: int = RUNS) -> dict[st
         "page us": cpu.get("renderer", 0.0),
         "gpu process us": cpu.get("GPU", 0.0),
     }
+
+
+def dispatch(bench: Bench) -> None:
+    """Steps of models whose kernels are short, queued one run after another: what a step takes at most."""
+    bench.result["dispatch"] = rows = []
+    for name in (n for n in ("mobilenet-v2", "resnet-50") if n in bench.options.models.split(",")):
+        entry = catalogue.MODELS[name]
+        url = bench.lab.site.put(f"~/{name}.onnx", entry.path().read_bytes())
+        found = bench.resident("nnjit", url, [[1, 3, 224, 224]], "float32", bench.options.queued)
+        if found:
+            found["us a step"] = 1e3 * found["ms"] / found["steps"]
+            rows.append({"model": name, **found})
+            bench.save()
+            bench.say(f"{name}: {found['ms']:.3f} ms a run, {found['us a step']:.2f} us a step")
+    for name, steps in (("chain", STEPS), ("short chain", SHORT)):
+        url = bench.lab.site.put(f"~/{name}.onnx".replace(" ", "-"), chain(steps))
+        row = measure(bench.page, bench.lab.browser, url, bench.options.runs)
+        rows.append({"model": name, **row})
+        bench.save()
+        bench.say(f"{name}: " + "  ".join(f"{key} {value:.2f}" for key, value in row.items()))

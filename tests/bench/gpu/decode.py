@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tests.bench.decode import model_file
-from tests.bench.gpu_page import Bench
+from tests.bench.gpu.page import Bench
 from tests.support import decoder_models
 
 FIRST = 3

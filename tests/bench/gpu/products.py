@@ -20,8 +20,8 @@ from nnjit.codegen.schedule.gpu_rules import gpu_schedule
 from nnjit.codegen.schedule.split import Split, halves
 from nnjit.codegen.schedule.steps import describe
 from nnjit.codegen.spec import KernelSpec
-from tests.bench.gpu_page import Bench
-from tests.bench.gpu_specs import candidates, product_spec
+from tests.bench.gpu.page import Bench
+from tests.bench.gpu.specs import candidates, product_spec
 
 SHAPES = (
     (128, 768, 3072), (640, 768, 2304), (640, 3072, 768), (384, 768, 768), (1024, 1024, 1024), (2048, 2048, 2048),
@@ -42,7 +42,7 @@ def cublas(bench: Bench) -> None:
     sizes = [tuple(map(int, size.split("x"))) for size in bench.options.vector.split(",")]
     asked = {"products": [("f32", *s) for s in shapes] + half,
              "vectors": [(d, *size) for d in ("f32", "f16") for size in sizes]}  # fmt: skip
-    script = Path(__file__).parent / "gpu_torch.py"
+    script = Path(__file__).parent / "cublas.py"
     done = subprocess.run(
         [sys.executable, str(script), json.dumps(asked)], capture_output=True, text=True, check=True
     )

@@ -2,7 +2,7 @@
 // else has no time.
 import { COPY_DST, COPY_SRC, STORAGE } from '/engine/webgpu/shader.js';
 import { readBuffer } from '/engine/webgpu/readback.js';
-import { gpu } from './gpu_device.js';
+import { gpu } from './device.js';
 
 /** @typedef {{m: number, k: number, n: number, right: string}} Product */
 

@@ -1,9 +1,9 @@
 """Where a model's run on a GPU goes: its kernels by kind beside what the device can do, and what is no kernel.
 
     python3 serve.py bench --gpu models --batch 8              prints it for each model
-    python3 -m tests.bench.gpu_steps RECORD.json [MODEL]       the same of a record; of one model each step
+    python3 -m tests.bench.gpu.steps RECORD.json [MODEL]       the same of a record; of one model each step
 
-Takes the rows that gpu.py writes: a profile of each step by timestamp queries. `bound` is the time in which the device
+Takes the rows that main.py writes: a profile of each step by timestamp queries. `bound` is the time in which the device
 would do a step's operations at its multiply-add peak, or move its bytes as a copy does, whichever is longer.
 """
 

@@ -33,8 +33,8 @@ from nnjit.runtime.gpu_compile import compile_gpu
 from nnjit.runtime.gpu_memory import GpuMemory
 from nnjit.tune.space import Space
 from nnjit.tune.space_gpu import gpu_space
-from tests.bench.gpu_rows import spaces_table
-from tests.bench.gpu_specs import attention_model, product_spec
+from tests.bench.gpu.rows import spaces_table
+from tests.bench.gpu.specs import attention_model, product_spec
 from tests.device.conftest import ADAPTER, executable, flags, vendor
 from tests.support.browser import Lab
 

@@ -1,4 +1,4 @@
-"""The parts of a GPU bench as Markdown: each function takes the parts of records as gpu_tables.merged gives them and
+"""The parts of a GPU bench as Markdown: each function takes the parts of records as tables.merged gives them and
 returns the table of one part of docs/webgpu-measured.md.
 """
 
@@ -9,8 +9,8 @@ from math import exp, log
 from statistics import median
 from typing import Any
 
-from tests.bench import gpu_readback
-from tests.bench.gpu_decode import FIRST
+from tests.bench.gpu.decode import FIRST
+from tests.bench.gpu.readback import table as readback_table
 
 Row = dict[str, Any]
 
@@ -146,7 +146,7 @@ def first(parts: Row) -> str:
 
 
 def decode(parts: Row) -> str:
-    """Of gpu_decode.py: a row for each library and each way of its caches."""
+    """Of decode.py: a row for each library and each way of its caches."""
     rows = []
     for row in parts["decode"]["rows"]:
         where = "stay on the GPU" if row["stays"] else "come to the page"
@@ -170,7 +170,7 @@ def decode(parts: Row) -> str:
 
 
 def suite(parts: Row) -> str:
-    """Of gpu_suite.py."""
+    """Of suite.py."""
     row = parts["suite"]
     failed = "; ".join(name.split(":")[0] for name in row["failed"]) or "none"
     return markdown(("tests passed", "left out", "failed", "s"),
@@ -199,7 +199,7 @@ def tuned(parts: Row) -> str:
 
 
 def readback(parts: Row) -> str:
-    return gpu_readback.table(parts["readback"])
+    return readback_table(parts["readback"])
 
 
 def dispatch(parts: Row) -> str:
@@ -233,7 +233,7 @@ def step_and_run(rows: Sequence[Row]) -> tuple[float, float] | None:
 
 
 def spaces_table(rows: Sequence[Row]) -> str:
-    """Of what gpu_tune.py's `sample` writes."""
+    """Of what tune.py's `sample` writes."""
     head = (
         "family", "kernel", "raw choices", "listed", "others that fit", "the rules' own over the best",
         "best listed over the best", "its place", "all listed, s",

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from nnjit.codegen.schedule.gpu_rules import gpu_schedule
-from tests.bench.gpu_page import Bench
-from tests.bench.gpu_specs import BLOCK, bits_spec, candidates, copy_spec, product_spec, read_shader
+from tests.bench.gpu.page import Bench
+from tests.bench.gpu.specs import BLOCK, bits_spec, candidates, copy_spec, product_spec, read_shader
 
 
 def vectors(bench: Bench) -> None:

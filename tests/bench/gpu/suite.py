@@ -1,6 +1,6 @@
 """The device suite as a part of the bench: tests/device on the adapter that NNJIT_DEVICE_* name, counted.
 
-    python3 -m tests.bench.gpu_suite FOLDER [PYTEST ARGUMENT ...]
+    python3 -m tests.bench.gpu.suite FOLDER [PYTEST ARGUMENT ...]
 
 Writes FOLDER/gpu-suite.json after each test: what passed, which failed or were left out and why, how long it took.
 """

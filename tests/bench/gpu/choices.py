@@ -29,6 +29,8 @@ from nnjit.codegen.wgsl.emit import emit
 from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.runtime.gpu_compile import compile_gpu
 from nnjit.runtime.gpu_memory import GpuMemory
+from tests.bench.gpu.page import Bench
+from tests.models import catalogue
 
 Time = Callable[[dict[str, Any]], float]
 """ms of a shader."""
@@ -122,3 +124,18 @@ def table(name: str, rows: list[dict[str, Any]]) -> str:
     return "\n".join(
         [f"{name}: products {own:.3f} ms by the rules, {best:.3f} by the best timed", *(t for _, t in lines)]
     )
+
+
+def choices(bench: Bench) -> None:
+    """The products of whole models as the rules do them, beside other ways."""
+    found = bench.result["choices"] = {}
+    for name, batch in (
+        (n, int(b)) for n in bench.options.models.split(",") for b in bench.options.batch.split(",")
+    ):
+        entry = catalogue.MODELS[name]
+        feeds = entry.make(batch, *entry.shapes[0][1:], seed=1000)
+        data, most = entry.path().read_bytes(), bench.options.candidates
+        rows = measure(data, feeds, bench.target, most, bench.ms, bench.forget)
+        found[f"{name} x{batch}"] = rows
+        bench.say(table(f"{name} x{batch}", rows))
+        bench.save()

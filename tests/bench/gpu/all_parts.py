@@ -8,7 +8,7 @@ became of it.
     python3 serve.py bench --gpu all --small                              least sizes: does each part work at all
 
 A part that is killed at its limit leaves what it had measured by then. Records are gpu-DATE-PART.json, and
-gpu-DATE-all.json says what became of each part. `python3 -m tests.bench.gpu_tables RECORD...` makes tables of them.
+gpu-DATE-all.json says what became of each part. `python3 -m tests.bench.gpu.tables RECORD...` makes tables of them.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[3]
+RESULTS = Path(__file__).parents[1] / "results"
 LEAST = 1 / 3
 """Of a part's limit: with less time left it is not begun, because it would hardly get through."""
 SMALL_S = 240
@@ -63,7 +63,7 @@ def _claim(name: str, seconds: int, usual: str, small: str) -> Part:
 TINY = "--shapes 64x64x64,1x64x96,130x48x64 --candidates 2 --no-peers"
 USES = "backend=webgpu"
 PARTS = (
-    Part("suite", 300, "tests.bench.gpu_suite", "{out}", "{out} tests/device/test_limits.py"),
+    Part("suite", 300, "tests.bench.gpu.suite", "{out}", "{out} tests/device/test_limits.py"),
     _bench("cublas", 90, "--vector 4096x4096,4096x11008,11008x4096", TINY),
     _bench("products", 180, "", TINY),
     _bench("bytes", 60, "", TINY),
@@ -240,7 +240,7 @@ def main(arguments: list[str], say: Say = lambda text: print(text, flush=True)) 
                 _packed(options.archive, [summary, *records, *logs])
     missing = [p["name"] for p in index["parts"] if p["status"] != "done"]
     if records:
-        from tests.bench.gpu_tables import tables
+        from tests.bench.gpu.tables import tables
 
         say("\n" + tables(records)["bars"])
     if missing:

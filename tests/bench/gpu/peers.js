@@ -1,7 +1,7 @@
 // The libraries that are timed side by side: nnjit, onnxruntime-web and, for products, TF.js. Calls are queued and only the
 // last is waited for, by the wall clock.
-import { settled } from './gpu_device.js';
-import { numbers } from './gpu_numbers.js';
+import { settled } from './device.js';
+import { numbers } from './numbers.js';
 
 /** @type {any} */
 let tf;
@@ -63,7 +63,7 @@ export async function wall(call, finish, queued) {
   return samples.sort((a, b) => a - b)[2];
 }
 
-/** @param {import('./gpu_numbers.js').Product} product @param {number} queued */
+/** @param {import('./numbers.js').Product} product @param {number} queued */
 export async function tfProduct({ m, k, n, right }, queued) {
   await loadTf();
   const a = tf.tensor(numbers(m * k, 0), [m, k]);

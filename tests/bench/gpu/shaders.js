@@ -1,11 +1,11 @@
 // Shaders by timestamp queries: one on operands that stay, or one whose operand comes from memory each time.
 import { COPY_DST, COPY_SRC, STORAGE, ShaderKernel } from '/engine/webgpu/shader.js';
 import { StepClock } from '/engine/webgpu/timing.js';
-import { gpu, heater, settled } from './gpu_device.js';
-import { filledBuffer, forget, wrong, wrongBits, wrongBytes } from './gpu_numbers.js';
+import { gpu, heater, settled } from './device.js';
+import { filledBuffer, forget, wrong, wrongBits, wrongBytes } from './numbers.js';
 
 /** @typedef {import('/engine/webgpu/shader.js').Shader} Shader */
-/** @typedef {import('./gpu_numbers.js').Product} Product */
+/** @typedef {import('./numbers.js').Product} Product */
 
 /**
  * Times a shader on numbers; with `product` it looks at places of the result too.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.bench.gpu_rows import cpu_of, cublas_of, markdown, mean, name_of, reached, step_and_run
+from tests.bench.gpu.rows import cpu_of, cublas_of, markdown, mean, name_of, reached, step_and_run
 
 Row = dict[str, Any]
 

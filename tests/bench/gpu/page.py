@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 
 class Bench:
-    """A page in which gpu.js has started, and the record that its parts fill; `save` writes that to the disk."""
+    """A page in which main.js has started, and the record that its parts fill; `save` writes that to the disk."""
 
     def __init__(self, page: Page, lab: Any, options: argparse.Namespace, say: Say) -> None:
         self.page, self.lab, self.options, self.say = page, lab, options, say

@@ -2,9 +2,9 @@
 // with inputs and outputs on the processor, as programs use them.
 import { COPY_DST, COPY_SRC, STORAGE } from '/engine/webgpu/shader.js';
 import { decode } from '/t/support/values.js';
-import { RAISE_MS, heater, settled } from './gpu_device.js';
-import { numbers } from './gpu_numbers.js';
-import { library, wall } from './gpu_peers.js';
+import { RAISE_MS, heater, settled } from './device.js';
+import { numbers } from './numbers.js';
+import { library, wall } from './peers.js';
 
 /**
  * A model whose tensors stay on the device: ms a run over `queued` runs, and the first values of its first output.
@@ -45,7 +45,7 @@ export async function resident(name, url, dims, type, queued) {
   }
 }
 
-/** @type {{session: any, feeds: any} | null} the model whose steps are counted, see gpu_dispatch.py */
+/** @type {{session: any, feeds: any} | null} the model whose steps are counted, see dispatch.py */
 let chain = null;
 
 /** @param {string} url @param {number[]} dims of its input @returns {Promise<number>} steps of a run */

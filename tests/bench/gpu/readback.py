@@ -5,7 +5,7 @@
 pages of a new array by themselves, touched by this thread and by several others at once.
 
     python3 serve.py bench --gpu readback --outputs 9,77 --repeats 5
-    python3 -m tests.bench.gpu_readback RESULT.json     the table of docs/webgpu-measured.md
+    python3 -m tests.bench.gpu.readback RESULT.json     the table of docs/webgpu-measured.md
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 from playwright.sync_api import Page
 
 from nnjit.runtime.gpu_plan import WAIT
+from tests.bench.gpu.page import Bench
 
 SIZES = (9, 33, 77, 264, 617)
 """MB: logits of RoBERTa at batch 8, of T5-small and GPT-2 at 1, of both at 8."""
@@ -39,7 +40,7 @@ WORKERS = (1, 2, 4)
 
 
 def measure(page: Page, sizes: Sequence[int], rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Rows of ms, medians of some rounds; needs a page in which gpu.js has started."""
+    """Rows of ms, medians of some rounds; needs a page in which main.js has started."""
     page.evaluate("(n) => bench.openReadback(n)", max(sizes) * 10**6 // 16 * 16)
     found: dict[str, Any] = {"ways": [], "touched": [], "workers": []}
     for mb in sizes:
@@ -98,6 +99,12 @@ def table(found: dict[str, Any]) -> str:
         cells += [f"{touched[mb][how]:.1f}" for how in ("read and write", "write")]
         lines.append("| " + " | ".join([str(mb), *cells, f"{apart[mb][str(max(WORKERS))]:.1f}"]) + " |")
     return "\n".join(lines)
+
+
+def readback(bench: Bench) -> None:
+    """Where the time of outputs on their way goes."""
+    sizes = [int(mb) for mb in bench.options.outputs.split(",")]
+    bench.result["readback"] = measure(bench.page, sizes, bench.options.repeats, bench.say)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from nnjit.codegen.schedule.gpu_attention import attentions
 from nnjit.codegen.schedule.steps import describe
 from nnjit.runtime.gpu_compile import compile_gpu
 from nnjit.runtime.gpu_memory import GpuMemory
-from tests.bench.gpu_page import Bench, difference
-from tests.bench.gpu_specs import attention_model
+from tests.bench.gpu.page import Bench, difference
+from tests.bench.gpu.specs import attention_model
 
 HEADS = ((12, 1024, 64), (32, 2048, 128), (12, 384, 64))
 """Heads, length, depth."""

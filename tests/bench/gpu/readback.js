@@ -1,5 +1,5 @@
 // What the way home from the GPU is made of: pieces mapped and not looked at, copied into memory that is there, into memory
-// that is new; and pages of new memory by themselves, on this thread and on several others. gpu_readback.py says which.
+// that is new; and pages of new memory by themselves, on this thread and on several others. readback.py says which.
 import { nextTask } from '/engine/webgpu/wait.js';
 import { COPY_DST, COPY_SRC, MAP_READ, STORAGE } from '/engine/webgpu/shader.js';
 
@@ -132,7 +132,7 @@ export function touch(nbytes, rounds) {
  * @param {number} nbytes @param {number} workers @param {number} rounds
  */
 export async function touchApart(nbytes, workers, rounds) {
-  const all = Array.from({ length: workers }, () => new Worker('/t/bench/gpu_readback_worker.js', { type: 'module' }));
+  const all = Array.from({ length: workers }, () => new Worker('/t/bench/gpu/readback_worker.js', { type: 'module' }));
   const ask = (/** @type {Worker} */ worker, /** @type {number} */ n) => new Promise((done) => {
     worker.onmessage = ({ data }) => done(data);
     worker.postMessage(n);

@@ -1,7 +1,7 @@
-// A decoder that is fed its own past on WebGPU, for gpu_decode.py: the caches come back to the page with each run, or stay in
+// A decoder that is fed its own past on WebGPU, for decode.py: the caches come back to the page with each run, or stay in
 // buffers of the device and are fed from there.
-import { settled } from './gpu_device.js';
-import { library } from './gpu_peers.js';
+import { settled } from './device.js';
+import { library } from './peers.js';
 
 /** Logits that are compared, from a row's first on. */
 const SHOWN = 64;

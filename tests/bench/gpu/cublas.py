@@ -1,10 +1,10 @@
 """What cuBLAS does on the same card: times PyTorch's products, prints JSON.
 
-    python3 tests/bench/gpu_torch.py '{"products": [["f32", 128, 768, 3072]], "vectors": [["f16", 4096, 4096]]}'
+    python3 tests/bench/gpu/cublas.py '{"products": [["f32", 128, 768, 3072]], "vectors": [["f16", 4096, 4096]]}'
 
 Takes products as type, rows, sum, columns, and vectors as type, sum, columns; gives ms of each by the card's own clock:
 launches are recorded in a graph, so that none of them waits for Python. A vector's matrices are as many as are
-larger than any cache together, taken in turn. f32 is f32: TF32 is off. gpu.py runs it in a process of its own.
+larger than any cache together, taken in turn. f32 is f32: TF32 is off. main.py runs it in a process of its own.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The tables of docs/webgpu-measured.md, from the records of GPU runs.
 
-    python3 -m tests.bench.gpu_tables RECORD [RECORD ...]            prints them
-    python3 -m tests.bench.gpu_tables --docs RECORD [RECORD ...]     puts them into docs/webgpu-measured.md
+    python3 -m tests.bench.gpu.tables RECORD [RECORD ...]            prints them
+    python3 -m tests.bench.gpu.tables --docs RECORD [RECORD ...]     puts them into docs/webgpu-measured.md
 
-Takes what gpu_all.py leaves: records of gpu.py and first.py, the gpu-spaces.json of `serve.py tune --backend webgpu
+Takes what all_parts.py leaves: records of main.py and first.py, the gpu-spaces.json of `serve.py tune --backend webgpu
 --sample N`, logs of `serve.py tune MODEL --backend webgpu` and of the studies live, overhead and p99. Where several
 hold the same part, the last one's counts; of models and uses the last of each. Gives Markdown: a table for each part,
 and what each bar asks for beside what was reached. On the page a table stands between <!-- PART --> and <!-- end -->,
@@ -19,13 +19,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.bench import gpu_rows
 from tests.bench.claims import tables as studies
-from tests.bench.gpu_bars import bars
+from tests.bench.gpu import rows
+from tests.bench.gpu.bars import bars
 
 Row = dict[str, Any]
-DOCS = Path(__file__).parents[2] / "docs/webgpu-measured.md"
-RESULTS = Path(__file__).parent / "results"
+DOCS = Path(__file__).parents[3] / "docs/webgpu-measured.md"
+RESULTS = Path(__file__).parents[1] / "results"
 SOURCES = re.compile(r"^\((`[^()]*`)\)\n<!-- end -->$", re.MULTILINE)
 """The line under a table."""
 
@@ -85,22 +85,22 @@ def merged(paths: Iterable[Path]) -> tuple[Row, dict[str, list[str]]]:
 
 
 TABLES: dict[str, Callable[[Row], str]] = {
-    "suite": gpu_rows.suite,
-    "products": gpu_rows.products,
-    "products f16": lambda p: gpu_rows.narrow(p, "products f16", "f16"),
-    "vectors": gpu_rows.vectors,
-    "products i8": lambda p: gpu_rows.narrow(p, "products i8", "i8"),
-    "attention": gpu_rows.attention,
-    "dispatch": gpu_rows.dispatch,
-    "models": gpu_rows.models,
-    "first": gpu_rows.first,
-    "decode": gpu_rows.decode,
-    "readback": gpu_rows.readback,
-    "tuned": gpu_rows.tuned,
+    "suite": rows.suite,
+    "products": rows.products,
+    "products f16": lambda p: rows.narrow(p, "products f16", "f16"),
+    "vectors": rows.vectors,
+    "products i8": lambda p: rows.narrow(p, "products i8", "i8"),
+    "attention": rows.attention,
+    "dispatch": rows.dispatch,
+    "models": rows.models,
+    "first": rows.first,
+    "decode": rows.decode,
+    "readback": rows.readback,
+    "tuned": rows.tuned,
     "live": lambda p: studies.lived(p["live"]),
     "overhead": lambda p: studies.costs(p["overhead"]),
     "p99": lambda p: studies.longest(p["p99"]),
-    "spaces": lambda p: gpu_rows.spaces_table(p["spaces"]),
+    "spaces": lambda p: rows.spaces_table(p["spaces"]),
 }
 
 
