@@ -34,6 +34,16 @@ def _value(attr: Attribute | onnx.AttributeProto) -> Any:
     return attr.value() if isinstance(attr, Attribute) else protos.attribute_value(attr)
 
 
+def _invalid(
+    proto: AnyNode,
+    why: str,
+    hint: str = "the model is damaged or was made for another opset",
+    **fields: str | int,
+) -> InvalidGraph:
+    """The error of a node that its operator's schema does not allow."""
+    return InvalidGraph(why, hint=hint, node=proto.name, op=proto.op_type, **fields)
+
+
 class Importer:
     """Imports one model. `functions` are its model-local ones by (domain, name, overload)."""
 
@@ -224,13 +234,7 @@ class Importer:
         ):
             if not lo <= n <= hi:
                 bounds = str(lo) if lo == hi else f"{lo} to {hi}"
-                raise InvalidGraph(
-                    f"{where} has {n} {what}, the operator takes {bounds}",
-                    hint="the model is damaged or was made for another opset",
-                    node=proto.name,
-                    op=proto.op_type,
-                    version=version,
-                )
+                raise _invalid(proto, f"{where} has {n} {what}, the operator takes {bounds}", version=version)
 
     def _attributes(
         self,
@@ -250,13 +254,10 @@ class Importer:
             if name in _IGNORED_ATTRIBUTES:
                 continue
             if name not in known:
-                raise InvalidGraph(
-                    f"{where} has an attribute {name!r}, which the operator does not take at opset {version}",
-                    hint=f"it takes {', '.join(known) or 'none'}",
-                    node=proto.name,
-                    op=proto.op_type,
-                    attribute=name,
+                why = (
+                    f"{where} has an attribute {name!r}, which the operator does not take at opset {version}"
                 )
+                raise _invalid(proto, why, hint=f"it takes {', '.join(known) or 'none'}", attribute=name)
             if attr.ref_attr_name:
                 if attr.ref_attr_name in env:
                     attrs[name] = env[attr.ref_attr_name]
@@ -273,22 +274,11 @@ class Importer:
                 attrs[name] = _value(attr)
             kind = attr.type
             if not attr.ref_attr_name and kind != known[name][0]:
-                raise InvalidGraph(
-                    f"{where}: its attribute {name!r} is of type {_kind(kind)}, not {_kind(known[name][0])}",
-                    hint="the model is damaged or was made for another opset",
-                    node=proto.name,
-                    op=proto.op_type,
-                    attribute=name,
-                )
+                why = f"{where}: its attribute {name!r} is of type {_kind(kind)}, not {_kind(known[name][0])}"
+                raise _invalid(proto, why, attribute=name)
         for name, (_, required) in known.items():
             if required and name not in attrs:
-                raise InvalidGraph(
-                    f"{where} lacks its attribute {name!r}",
-                    hint="the model is damaged or was made for another opset",
-                    node=proto.name,
-                    op=proto.op_type,
-                    attribute=name,
-                )
+                raise _invalid(proto, f"{where} lacks its attribute {name!r}", attribute=name)
         return attrs, captures
 
     def _inline(

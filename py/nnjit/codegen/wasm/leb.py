@@ -78,11 +78,6 @@ def read_uleb(data: bytes | bytearray, at: int) -> tuple[int, int]:
 
 def read_sleb(data: bytes | bytearray, at: int) -> tuple[int, int]:
     """Decode a signed number at `at`: (value, position after it)."""
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return (value - (1 << shift) if byte & 0x40 else value), at
+    value, end = read_uleb(data, at)
+    bits = 7 * (end - at)
+    return (value - (1 << bits) if data[end - 1] & 0x40 else value), end

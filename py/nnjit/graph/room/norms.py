@@ -38,14 +38,10 @@ def one_axis(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
 def instance_norm(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     """Over all axes behind the channels."""
     x, scale, bias = only(inputs, 3)
-    if not set(x.axes) - {0}:
+    if not _written_out(x, scale, bias):
         return w.copy(node, inputs, unknown(x.axes))
-    if scale.axes or bias.axes or 1 in x.axes:
-        raise NoRoom("its channels grow")
-    shape = [x.shape[1], *[1] * (x.rank - 2)]
     y = _standard(w, x, range(2, x.rank), node.attrs.get("epsilon", 1e-5))
-    for op, by in (("Mul", scale), ("Add", bias)):
-        y = w.b(op, [y, w.b.reshape(w.cast(w.data(by), y.dtype), shape)])
+    y = _affine(w, y, scale, bias, [x.shape[1], *[1] * (x.rank - 2)])
     return [w.checked(Extent(w.cast(y, x.dtype), unknown(x.axes)))]
 
 
@@ -53,10 +49,8 @@ def instance_norm(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
 def group_norm(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     """Channels in groups, each over its channels and all axes behind."""
     x, scale, bias = only(inputs, 3)
-    if not set(x.axes) - {0}:
+    if not _written_out(x, scale, bias):
         return w.copy(node, inputs, unknown(x.axes))
-    if scale.axes or bias.axes or 1 in x.axes:
-        raise NoRoom("its channels grow")
     groups = node.attrs["num_groups"]
     shape = (x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])
     axes: Axes = {axis + (axis > 0): g for axis, g in x.axes.items()}
@@ -66,9 +60,24 @@ def group_norm(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     each = [groups, 1 if scale.shape == (groups,) else shape[2], *[1] * (x.rank - 2)]
     if scale.shape not in ((groups,), (x.shape[1],)):
         raise NoRoom("its scale is not one for a group or a channel")
+    y = w.b.reshape(_affine(w, y, scale, bias, each), x.shape)
+    return [w.checked(Extent(w.cast(y, x.dtype), unknown(x.axes)))]
+
+
+def _written_out(x: Extent, scale: Extent, bias: Extent) -> bool:
+    """Whether an axis behind the batch grows. NoRoom where the channels do, or what they are scaled by."""
+    if not set(x.axes) - {0}:
+        return False
+    if scale.axes or bias.axes or 1 in x.axes:
+        raise NoRoom("its channels grow")
+    return True
+
+
+def _affine(w: Maker, y: Value, scale: Extent, bias: Extent, shape: Sequence[int]) -> Value:
+    """y * scale + bias, both reshaped to `shape`, which broadcasts along y."""
     for op, by in (("Mul", scale), ("Add", bias)):
-        y = w.b(op, [y, w.b.reshape(w.cast(w.data(by), y.dtype), each)])
-    return [w.checked(Extent(w.cast(w.b.reshape(y, x.shape), x.dtype), unknown(x.axes)))]
+        y = w.b(op, [y, w.b.reshape(w.cast(w.data(by), y.dtype), shape)])
+    return y
 
 
 def _standard(w: Maker, x: Extent, over: Sequence[int], epsilon: float) -> Value:
