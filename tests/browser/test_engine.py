@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from .engine_plans import one_kernel, rotate_plan, scale, scale_plan
+from nnjit.codegen.wasm.module import kernel_function
+
+from .engine_plans import BEGIN, END, Toy, one_kernel, rotate_plan, scale, scale_plan
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -40,6 +42,32 @@ def test_steps_see_what_the_steps_before_them_wrote(engine: Page, threads: int, 
     (session,) = result["info"]["sessions"]
     assert (session["threads"], session["shared"]) == (threads, shared)
     assert session["plans"] == ["p"] and session["bytes"] == result["loaded"]["bytes"]
+
+
+@pytest.mark.parametrize(("calls", "most_ms", "slots"), [(300, 1e6, 1), (1 << 30, 0, 1), (300, 1e6, 0)])
+def test_long_kernels_are_called_on_no_tiles_before_the_first_run(
+    engine: Page, calls: int, most_ms: float, slots: int
+) -> None:
+    toy = Toy("p", True)
+    seen = toy.tensor("seen", "int32", 1)
+    b = kernel_function("calls_on_no_tiles")
+    b.get(BEGIN)
+    b.get(END)
+    b.op("i32.eq")
+    with b.if_():
+        b.i32_const(seen["address"])
+        b.i32_const(seen["address"])
+        b.load("i32.load")
+        b.i32_const(1)
+        b.op("i32.add")
+        b.store("i32.store")
+    toy.step(toy.kernel(b), toy.args(seen["address"]), 1)
+    toy.outputs.append(seen)
+    plan = toy.plan()
+    plan["rehearsal"] = {"slots": [plan["tableBase"]] * slots, "calls": calls, "mostMs": most_ms}
+    result = engine.evaluate(RUN, {"plan": plan, "threads": 2, "shared": True, "feeds": []})
+    # as often as said, but no longer than said: the clock is looked at every 64 calls
+    assert result["outputs"][0][0] == (0 if not slots else 300 if most_ms else 64)
 
 
 def test_ten_thousand_barriers_with_more_threads_than_cores(engine: Page) -> None:

@@ -15,7 +15,7 @@ import { turn } from './turns.js';
 /** @typedef {import('./types.d.ts').Progress} Progress */
 /** @typedef {{host: import('./host.js').Host, signal: AbortSignal, progress: Progress}} Context */
 
-/** Longest stretch of init steps without a look at cancellation, in ms. */
+/** Longest stretch of work without a look at cancellation, in ms. */
 const STRETCH = 16;
 
 /** At least so many ms between two messages about bytes read. */
@@ -47,6 +47,7 @@ export async function loadPlan(session, plan, sources, context) {
     await session.mail({ op: 'plan', session: session.no, plan: loaded.no, module, tableBase, slots });
     context.progress('compile', 1, 1);
     const compiled = performance.now();
+    if (plan.rehearsal) await rehearse(session, loaded.no, plan.rehearsal, context.signal);
     await initialize(session, loaded, plan.init, sources, context);
     session.plans.set(plan.key, loaded);
     if (session.lent.has(loaded.no)) session.copy();
@@ -82,6 +83,9 @@ function checkPlan(session, plan, sources) {
   for (const { slot, name } of plan.steps) {
     if (slot < plan.tableBase || slot >= plan.tableBase + plan.slots) bad(`step "${name}" has slot ${slot}`);
   }
+  for (const slot of plan.rehearsal?.slots ?? []) {
+    if (slot < plan.tableBase || slot >= plan.tableBase + plan.slots) bad(`it rehearses slot ${slot}`);
+  }
   for (const segment of plan.segments) {
     if (segment.kind === 'wasm' && !(0 <= segment.first && segment.last <= plan.steps.length)) {
       bad(`a segment reaches to step ${segment.last} of ${plan.steps.length}`);
@@ -101,6 +105,24 @@ function checkPlan(session, plan, sources) {
     check(start + length <= size, 'SOURCE_READ',
       `File ${source} ends at byte ${size}, the plan reads up to ${start + length}.`, { source, start, length, size },
       'The file is cut short or is not the one that the plan was made for.');
+  }
+}
+
+/**
+ * Has fast code made of the kernels that a run is long in, by one thread for all.
+ * @param {Session} session
+ * @param {number} plan its number
+ * @param {import('./types.d.ts').Rehearsal} rehearsal
+ * @param {AbortSignal} signal
+ */
+async function rehearse(session, plan, { slots, calls, mostMs }, signal) {
+  let looked = performance.now();
+  for (const slot of slots) {
+    session.pool.replica.rehearse(session.no, plan, slot, calls, mostMs);
+    if (performance.now() - looked < STRETCH) continue;
+    await turn();
+    throwIfAborted(signal);
+    looked = performance.now();
   }
 }
 

@@ -26,6 +26,9 @@ import { ABORT, AWAKE, DONE, RUNNING, SEQUENCE, STEP_WORDS } from './memory.js';
  * @property {(Kernel | null)[]} lab kernels that are tried out, by number
  */
 
+/** Calls between two looks at the clock, which take as long as one. */
+const LOOK = 64;
+
 export class Replica {
   /**
    * @param {number} thread
@@ -206,6 +209,24 @@ export class Replica {
     const mine = args + thread * stride;
     for (let i = 0; i < repeat; i++) kernel(mine, begin, end);
     return performance.now() - start;
+  }
+
+  /**
+   * Calls a kernel of a plan on no tiles: it reads its operands' addresses and writes nothing.
+   * @param {number} session
+   * @param {number} plan
+   * @param {number} slot
+   * @param {number} calls
+   * @param {number} mostMs
+   */
+  rehearse(session, plan, slot, calls, mostMs) {
+    const kernel = this.#called(session, plan, slot);
+    check(kernel !== null, 'BAD_PLAN', `Slot ${slot} is empty.`, { slot });
+    const until = performance.now() + mostMs;
+    for (let i = 0; i < calls; i++) {
+      kernel(0, 0, 0);
+      if (i % LOOK === LOOK - 1 && performance.now() >= until) return;
+    }
   }
 
   /**

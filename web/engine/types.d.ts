@@ -92,6 +92,7 @@ export interface Plan {
   /** How long runs may follow each other there before the page gets a turn (default 0). */
   callerStreakMs?: number;
   spares?: SparePolicy;
+  rehearsal?: Rehearsal;
   /** By output that is made in an input's own place: that input. It begins with what the input holds, before, during and after
    *  the run, and behind it are zeros if they are behind the input. */
   extends?: Record<string, string>;
@@ -100,6 +101,9 @@ export interface Plan {
 
 /** Memory kept ready for outputs, bytes and ms: see SPARES in py/nnjit/runtime/outputs.py. */
 export interface SparePolicy { leastBytes: number; mostBytes: number; share: number; ahead: number; threads: number; idleMs: number }
+
+/** Kernels called on no tiles while constants come in, in this order: so often, for at most so long each. See py/nnjit/runtime/rehearsal.py. */
+export interface Rehearsal { slots: number[]; calls: number; mostMs: number }
 
 export interface EngineInfo {
   isolated: boolean;

@@ -29,6 +29,7 @@ from nnjit.runtime.inplace import reuse
 from nnjit.runtime.link import Link, held, linked, root_of
 from nnjit.runtime.memory import LIMIT, SessionMemory, Span, place
 from nnjit.runtime.plan import HostRef, KernelInfo, Plan, Ref, Step, TensorRef
+from nnjit.runtime.rehearsal import rehearsed
 from nnjit.runtime.shares import caller_ms, share
 from nnjit.runtime.tensor_types import api_name
 
@@ -135,6 +136,7 @@ class Linker(Link):
             },
             pointers=[self.pointers[s.args] for s in steps],
             caller_ms=caller_ms(self.ns, len(module)),
+            rehearsal=rehearsed((s.slot, s.flops) for s in steps),
             extends={
                 name: self.lowered.graph.extends[name]
                 for name, (out, fed) in extends.items()

@@ -15,6 +15,7 @@ from nnjit.codegen.wasm.target import Target
 from nnjit.graph.ir import Node, Value
 from nnjit.lower.lowered import Lowered
 from nnjit.runtime.outputs import SPARES
+from nnjit.runtime.rehearsal import CALLS, MOST_MS
 from nnjit.runtime.shares import CALLER_FRESH_MS, CALLER_PATIENCE_MS, CALLER_STREAK_MS, CALLER_TRIES
 
 PLAN_VERSION = 1
@@ -128,6 +129,8 @@ class Plan:
     """Where the operands of each step lie, for who makes panels over."""
     caller_ms: float = 0.0
     """The caller's own thread may run it if that takes at most so long; 0: the engine's threads do."""
+    rehearsal: list[int] = field(default_factory=list)
+    """Slots of the kernels that are called on no tiles before the first run: see rehearsal.py."""
     extends: dict[str, str] = field(default_factory=dict)
     """By output that is made in an input's own place: that input. Its first places are the input's before, during and
     after the run, and zeros lie behind it (`Graph.extends`)."""
@@ -157,6 +160,7 @@ class Plan:
             "callerTries": CALLER_TRIES,
             "callerPatienceMs": CALLER_PATIENCE_MS,
             "callerStreakMs": CALLER_STREAK_MS,
+            "rehearsal": {"slots": self.rehearsal, "calls": CALLS, "mostMs": MOST_MS},
             "spares": SPARES,
             "extends": self.extends,
             "stats": self.stats,
