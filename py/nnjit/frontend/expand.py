@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import onnx
+from onnx import helper
 
-from ..graph import export, protos, schemas
+from ..graph import dtypes, export, protos, schemas
 from ..graph.infer import infer_nodes, mark_once
-from ..graph.ir import Graph, Node
+from ..graph.ir import Graph, Node, Value
 from ..graph.passes import TIDY
 from ..graph.shapes import value_type
 from .importer import Importer
@@ -30,6 +31,14 @@ def expand(graph: Graph, keep: Callable[[Node], bool]) -> Graph:
     while todo:
         node = todo.pop()
         body = None if keep(node) else definition(node)
+        if body is not None and all(_empty(v) for v in node.outputs):
+            # definitions reshape by -1, which has no answer here
+            for v in node.outputs:
+                if v.name:
+                    nothing = dtypes.from_raw(b"", v.dtype, v.shape or ())
+                    graph.replace(v, graph.constant(nothing, v.name, v.dtype))
+            node.detach()
+            continue
         if body is None:
             kept.append(node)
             continue
@@ -50,8 +59,15 @@ def expand(graph: Graph, keep: Callable[[Node], bool]) -> Graph:
     return mark_once(graph)
 
 
+def _empty(v: Value) -> bool:
+    """A tensor without elements, or an output that is left out."""
+    return not v.name or (v.shape is not None and 0 in v.shape and bool(v.dtype))
+
+
 def definition(node: Node) -> onnx.FunctionProto | None:
     """The FunctionProto that ONNX defines the operator by, for these input types; None when there is none."""
+    if node.op == "SoftmaxCrossEntropyLoss" and not node.domain:
+        return _cross_entropy(node)
     schema = schemas.find(node.op, node.domain, node.version)
     if schema is None:
         return None
@@ -67,6 +83,22 @@ def definition(node: Node) -> onnx.FunctionProto | None:
     types = [(onnx.TypeProto() if v is None else value_type(v)).SerializeToString() for v in node.inputs]
     made = schema.get_context_dependent_function_with_opset_version(newest, proto.SerializeToString(), types)
     return _parse(made) if made else None
+
+
+def _cross_entropy(node: Node) -> onnx.FunctionProto:
+    """log = LogSoftmax(x); y = NegativeLogLikelihoodLoss(log, labels, weights).
+
+    ONNX's own puts x into three dimensions first, by a Reshape to [0, 0, -1] that has no answer for a batch of none."""
+    given = ["x", "labels", "weights"][: len([v for v in node.inputs if v is not None])]
+    how = {k: v for k, v in node.attrs.items() if k in ("reduction", "ignore_index")}
+    nodes = [
+        helper.make_node("LogSoftmax", ["x"], ["log"], axis=1),
+        helper.make_node("NegativeLogLikelihoodLoss", given, ["y"], **how),
+    ]
+    nodes[1].input[0] = "log"
+    return helper.make_function(
+        "", node.op, given, ["y", "log"], nodes, [helper.make_opsetid("", node.version)]
+    )
 
 
 def _parse(data: bytes) -> onnx.FunctionProto:

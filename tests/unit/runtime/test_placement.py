@@ -8,6 +8,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from nnjit.runtime.local import LocalSession
+from nnjit.runtime.placement import _stands
 
 RNG = np.random.default_rng(4)
 
@@ -130,19 +131,8 @@ def test_a_node_that_repeats_another_is_where_that_one_is() -> None:
 
 
 def test_equal_nodes_of_a_definition_may_share_a_name() -> None:
-    """Those of AffineGrid do: a search for the first of them ends."""
-    theta = np.ones((2, 2, 3), np.float32)
-    grid = helper.make_node("AffineGrid", ["theta", "size"], ["y"], name="grid")
-    size = numpy_helper.from_array(np.array([2, 3, 4, 5]), "size")
-    graph = helper.make_graph(
-        [grid],
-        "g",
-        [helper.make_tensor_value_info("theta", TensorProto.FLOAT, theta.shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [size],
-    )
-    session = LocalSession(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]).SerializeToString()
-    )
-    session.run({"theta": theta})
-    assert {r["node"]: r["backend"] for r in session.placement()}["grid"] == "wasm"
+    """One stands for another of its own name, or two for each other: a search for the first of them ends."""
+    row = {"backend": "wasm"}
+    assert _stands({"n": "n"}, "n", {"n": row}) == row
+    assert _stands({"n": "m", "m": "n"}, "n", {"n": row, "m": row}) == row
+    assert _stands({"b": "a", "c": "b"}, "c", {"a": row}) == row

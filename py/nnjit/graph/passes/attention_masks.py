@@ -50,7 +50,7 @@ class Known:
 def reach(bias: Value, rows: int, keys: int) -> Reach | None:
     """How far rows see under `bias` [..., rows, keys] (or broadcast to it); None if that is no use."""
     known = _added(bias, {})
-    if known is None:
+    if known is None or not rows * keys:
         return None
     masked, free = (_plane(a, rows, keys) for a in (known.masked, known.free))
     last = keys - 1 - np.argmin(masked[:, ::-1], axis=1) - np.arange(rows)  # the last key each row may see

@@ -1,7 +1,7 @@
-"""GridSample: an image between its pixels, at places known only at run time.
+"""AffineGrid and GridSample: places that a matrix moves, and an image between its pixels at such places.
 
-For each output and dimension a table of taps is computed once (source place and weight); the sum over the taps
-is a kernel of its own, so that all channels share them.
+GridSample: for each output and dimension a table of taps is computed once (source place and weight); the sum
+over the taps is a kernel of its own, so that all channels share them.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from nnjit.codegen.dtypes import FLOATS
 from nnjit.codegen.expr import Expr, Index, acc, axis, cast, compare, const, op, select
 from nnjit.codegen.spec import Axis
 from nnjit.graph.ir import Node, Value
 from nnjit.lower.context import Context
 from nnjit.lower.ops.compose import compute, fill, output, shape_of, temporary
+from nnjit.lower.ops.linear import accumulate
 from nnjit.lower.ops.pointwise import text, unary
-from nnjit.lower.registry import Computation, Unsupported, composite
+from nnjit.lower.registry import Computation, Unsupported, composite, injective
 
 if TYPE_CHECKING:
     from nnjit.lower.build import Build
@@ -30,6 +32,32 @@ def _f(v: float) -> Expr:
 
 def _between(x: Expr, low: Expr, high: Expr) -> Expr:
     return op("max", op("min", x, high), low)
+
+
+@injective("AffineGrid")
+def affine_grid(ctx: Context, node: Node, idx: Sequence[Index]) -> Expr:
+    """y[n, ..., k] = theta[n, k] (x, y, ..., 1): the middles of an image's pixels from -1 to 1, the last dimension
+    first, under the matrix theta[n]. With `align_corners` the first and the last pixel lie at -1 and 1; one that is
+    alone lies at -1, as onnx.reference has it and ONNX's function body for the depth. That body is not used: it
+    squeezes without axes, which fails for one matrix, and divides by 0 for a height or width of 1."""
+    theta, sizes = node.inputs[0], shape_of(node.outputs[0])[1:-1]
+    assert theta is not None
+    if theta.dtype not in FLOATS:
+        raise Unsupported(f"AffineGrid of {theta.dtype}")
+    wide = accumulate(theta.dtype)
+
+    def factor(j: int) -> Expr:
+        return cast(ctx.read(theta, [idx[0], idx[-1], Index(j)]), wide)
+
+    y = factor(len(sizes))
+    for d, n in enumerate(sizes):
+        # whole numbers over a whole number: each place is rounded once
+        first, last = 1 - n, n
+        if node.attrs.get("align_corners", 0):
+            first, last = (1 - n, n - 1) if n > 1 else (-1, 1)
+        place = op("div", cast(axis(idx[1 + d] * 2 + first), wide), const(float(last), wide))
+        y = op("add", y, op("mul", factor(len(sizes) - 1 - d), place))
+    return cast(y, theta.dtype)
 
 
 @composite("GridSample")
