@@ -19,6 +19,7 @@ from nnjit.codegen.groups import GROUPS, dot, grouped
 from nnjit.codegen.loops import (
     MATRICES,
     THREAD,
+    UNLIMITED,
     Barrier,
     Decode,
     Fetch,
@@ -37,8 +38,11 @@ from nnjit.codegen.loops import (
 Array = Any
 
 
-def run(nest: Nest, buffers: Sequence[Array], begin: int = 0, end: int | None = None) -> None:
-    """Executes tiles begin..end-1; output buffers are written in place (flat, C order, dtypes of the operands)."""
+def run(
+    nest: Nest, buffers: Sequence[Array], begin: int = 0, end: int | None = None, lengths: Sequence[int] = ()
+) -> None:
+    """Executes tiles begin..end-1; output buffers are written in place (flat, C order, dtypes of the operands).
+    lengths: of the request; none: no limits."""
     for b, o in zip(buffers, nest.operands, strict=True):
         if b.dtype != NUMPY[o.dtype]:
             raise TypeError(f"{nest.name}: a buffer of {b.dtype} for an operand of {o.dtype}")
@@ -50,6 +54,8 @@ def run(nest: Nest, buffers: Sequence[Array], begin: int = 0, end: int | None = 
                 _together(nest, flat, tile)
         else:
             machine = _Machine(nest, flat)
+            for name, length in nest.limits.items():
+                machine.regs[name] = np.array([length.at(lengths) if lengths else UNLIMITED], np.int32)
             machine.run(nest.body, begin, last)
 
 

@@ -7,13 +7,18 @@ A Nest is made by `schedule.apply`; `interp` is its definition.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from nnjit.codegen.expr import Expr, Index
 from nnjit.codegen.spec import Operand
 
+if TYPE_CHECKING:
+    from nnjit.graph.room.lengths import Length
+
+UNLIMITED = (1 << 31) - 1
+"""What a register of `Nest.limits` holds where no request tells lengths."""
 THREAD = "@thread"
 """The variable that holds a thread's number in its tile."""
 
@@ -155,7 +160,9 @@ class Nest:
 
     Where `threads` is not 0 (GPUs), that many threads do each tile together: every one runs the body with its
     number in the variable THREAD. They share the arrays `shared`, whose contents are of no other tile: operands
-    len(operands), len(operands) + 1, ... of the body."""
+    len(operands), len(operands) + 1, ... of the body.
+
+    `limits`: registers that hold a length of the request that runs, or more than any axis has where there is none."""
 
     name: str
     operands: tuple[Operand, ...]
@@ -163,6 +170,7 @@ class Nest:
     body: list[Stmt] = field(default_factory=list)
     threads: int = 0
     shared: tuple[Operand, ...] = ()
+    limits: Mapping[str, Length] = field(default_factory=dict)
 
     def __str__(self) -> str:
         head = ", ".join(f"${i}:{o.dtype}[{o.size}]" for i, o in enumerate(self.operands))
@@ -170,6 +178,7 @@ class Nest:
         if self.threads:
             arrays = (f"${len(self.operands) + i}:{o.dtype}[{o.size}]" for i, o in enumerate(self.shared))
             lines[0] += f" threads={self.threads} shared=({', '.join(arrays)})"
+        lines += [f"  %{name} = {length} of the request" for name, length in self.limits.items()]
         return "\n".join([*lines, *_lines(self.body, 1)])
 
 

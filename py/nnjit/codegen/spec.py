@@ -10,9 +10,17 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import TYPE_CHECKING, TypeAlias
 
 from nnjit.codegen.expr import Expr, Index
 from nnjit.codegen.rewriting import walk
+
+if TYPE_CHECKING:
+    from nnjit.graph.room.lengths import Length
+
+Reach: TypeAlias = "tuple[tuple[str, Length], ...]"
+"""Beside a spec: axes (shared, or of the last stage alone) of which only so many places are looked at in the request
+that runs. It is no part of what the kernel is, which may compute all of them."""
 
 COMBINES = ("sum", "prod", "max", "min", "pmax", "pmin", "any", "all")
 """pmax and pmin (the names of the Wasm instructions) may lose a NaN; max and min never do."""

@@ -6,9 +6,9 @@ Node.set_input and Graph.replace. `print(graph)` shows it as text.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,11 +16,14 @@ from .const import Const, Shape
 from .dtypes import Array
 from .text import operand, short
 
+if TYPE_CHECKING:
+    from .room.lengths import Length
+
 
 class Value:
     """One tensor (or sequence, optional, map) that flows through the graph."""
 
-    __slots__ = ("const", "dtype", "name", "producer", "shape", "type", "users")
+    __slots__ = ("const", "dtype", "name", "producer", "reach", "shape", "type", "users")
 
     def __init__(
         self, name: str, dtype: str = "", shape: Shape | None = None, const: Const | None = None
@@ -32,6 +35,7 @@ class Value:
         self.producer: Node | None = None
         self.users: list[Node] = []  # a node that reads it twice is here twice; graph outputs are not listed
         self.type: Any = None  # onnx.TypeProto of a non-tensor
+        self.reach: dict[int, Length] | None = None  # axis -> places; what is beyond them nobody may look at
 
     @staticmethod
     def constant(name: str, array: Array, dtype: str | None = None) -> Value:
@@ -42,6 +46,13 @@ class Value:
     def once(self) -> bool:
         """It never changes between runs: a constant, or made by a node that runs once at load."""
         return self.const is not None or (self.producer is not None and self.producer.once)
+
+    def reaches(self, axes: Mapping[int, Length]) -> None:
+        """Readers look at no more than the first places of these axes; of several promises what is in all holds."""
+        if self.reach is None:
+            self.reach = dict(axes)
+        else:
+            self.reach = {axis: d for axis, d in self.reach.items() if axes.get(axis) == d}
 
     @property
     def rank(self) -> int | None:
@@ -174,6 +185,8 @@ class Graph:
         self.extends: dict[str, str] = {}
         """By output: the input that it goes on from. Its first places along an axis are that input's, whatever else is
         computed, and zeros lie behind it where they lie behind the input."""
+        self.lengths: list[Value] = []
+        """Those inputs that are the lengths of a request, which `Value.reach` counts in."""
         self.readers: dict[str, list[str]] = {}
         """By name, the nodes that read a node's outputs before passes made larger nodes of some: for placement."""
         self.stands_for: dict[str, str] = {}
@@ -207,6 +220,11 @@ class Graph:
         """Lets every user of `old`, graph outputs included, read `new` instead."""
         if old is new:
             return
+        if new.users or self.is_output(new):  # somebody else reads it as well
+            if new.reach is not None:
+                new.reaches(old.reach or {})
+        elif new.producer is not None:
+            new.reach = old.reach
         for node in old.users:
             node.inputs = [new if v is old else v for v in node.inputs]
             for name, value in node.captures.items():
@@ -262,7 +280,7 @@ class Graph:
             new = twin.get(value)
             if new is None:
                 new = twin[value] = Value(value.name, value.dtype, value.shape, value.const)
-                new.type = value.type
+                new.type, new.reach = value.type, value.reach
             return new
 
         inputs = [of(v) for v in self.inputs]
@@ -282,6 +300,7 @@ class Graph:
             nodes.append(new)
         graph = Graph(self.name, inputs, [of(v) for v in self.outputs], nodes, self.opset, self.output_names)
         graph.extends = dict(self.extends)
+        graph.lengths = [of(v) for v in self.lengths]
         graph.readers = dict(self.readers)
         graph.stands_for = dict(self.stands_for)
         graph._serial = self._serial

@@ -20,7 +20,7 @@ from nnjit.codegen.schedule.rules import default_schedule
 from nnjit.codegen.schedule.split import Split
 from nnjit.codegen.schedule.stagewise import Passes, passes_of
 from nnjit.codegen.schedule.steps import Schedule
-from nnjit.codegen.spec import KernelSpec
+from nnjit.codegen.spec import KernelSpec, Reach
 from nnjit.codegen.wasm import cache as wasm
 from nnjit.codegen.wasm.builder import FunctionBuilder
 from nnjit.codegen.wasm.target import Target
@@ -112,12 +112,12 @@ def plain_schedule(spec: KernelSpec, target: AnyTarget) -> Schedule:
 
 
 def emitted(
-    spec: KernelSpec, schedule: Schedule, target: AnyTarget, moves: wgsl.Moves = ()
+    spec: KernelSpec, schedule: Schedule, target: AnyTarget, moves: wgsl.Moves = (), reach: Reach = ()
 ) -> tuple[Code, int, bool]:
     """The kernel's code, its number of tiles, and whether it was emitted just now. moves: of a GPU's operands."""
     if isinstance(target, WgslTarget):
         return wgsl.emitted(spec, schedule, target, moves)
-    return wasm.emitted(spec, schedule, target)
+    return wasm.emitted(spec, schedule, target, reach)
 
 
 MOST_SCORES = 64 << 20

@@ -281,7 +281,7 @@ class Build(Kernels):
             self.tensors.put(out, buffer, layout)
         else:
             buffer = self.buffer(out, layout, once)
-        self.emit(ctx, c, out.dtype, buffer, layout, list(r.nodes), once)
+        self.emit(ctx, c, out.dtype, buffer, layout, list(r.nodes), once, out)
 
     def _leaves(self, v: Value) -> bool:
         """Whether `v` is an output of the graph, or one under another shape, which row-major order saves a copy."""

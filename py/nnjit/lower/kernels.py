@@ -23,7 +23,7 @@ from nnjit.codegen.schedule.split import Halves, Split, halves
 from nnjit.codegen.schedule.stagewise import Passes
 from nnjit.codegen.schedule.steps import Pack, Schedule, ScheduleError, Tile
 from nnjit.codegen.schedule.words import word_kernel
-from nnjit.codegen.spec import Axis, KernelSpec, Stage
+from nnjit.codegen.spec import Axis, KernelSpec, Reach, Stage
 from nnjit.codegen.wasm.target import Target
 from nnjit.codegen.wgsl.cache import Moves
 from nnjit.graph.ir import Graph, Node, Value
@@ -87,7 +87,7 @@ class Kernels:
         ctx = Context(self)
         axes, idx = ctx.axes(value.shape)
         c = Computation(axes, idx, ctx.read(value, idx), name="copy")
-        self.emit(ctx, c, value.dtype, buffer, layout, nodes, once)
+        self.emit(ctx, c, value.dtype, buffer, layout, nodes, once, value)
 
     def padded(self, value: Value, begin: Sequence[int], after: Sequence[int]) -> Value:
         """`value` in channels-last order with zeros around its spatial dimensions; one copy for all readers. Few
@@ -126,8 +126,9 @@ class Kernels:
         layout: Layout,
         nodes: list[Node],
         once: bool,
+        of: Value | None = None,
     ) -> None:
-        """Adds the kernel of a computation whose last value goes to `layout` of `buffer`."""
+        """Adds the kernel of a computation whose last value, `of` the graph, goes to `layout` of `buffer`."""
         if 0 in layout.shape:
             return
         at = layout.index(list(c.idx))
@@ -142,7 +143,24 @@ class Kernels:
         last = Stage(tuple(c.own), tuple(c.reduce), c.combine, c.body, value, -1, at)
         name = c.name or "_".join([nodes[0].op.lower(), *(n.op.lower() for n in nodes[1:])])[:60]
         stages = (*before, last)
-        self.emit_stages(ctx, f"{dtype}_{name}", c.axes, stages, buffer, layout, nodes, once, dtype, c.useful)
+        reach = self._reach(c, stages, of) if of is not None and not once else ()
+        name = f"{dtype}_{name}"
+        self.emit_stages(ctx, name, c.axes, stages, buffer, layout, nodes, once, dtype, c.useful, reach)
+
+    def _reach(self, c: Computation, stages: Sequence[Stage], of: Value) -> Reach:
+        """How far the axes of a kernel are looked at in what it makes `of` the graph: those that are an axis of that
+        tensor, and of no stage before the last."""
+        if not of.reach or not isinstance(self.target, Target):
+            return ()
+        taken = {a.name for s in stages[:-1] for a in (*s.axes, *s.reduce)} | {a.name for a in c.reduce}
+        extents = {a.name: a.extent for a in (*c.axes, *c.own) if a.name not in taken}
+        found = []
+        for axis, length in sorted(of.reach.items()):
+            i = c.idx[axis]
+            name = next((a for a, _ in i.terms if isinstance(a, str)), "")
+            if i == Index.of(name) and of.shape is not None and extents.get(name) == of.shape[axis]:
+                found.append((name, length))
+        return tuple(found)
 
     def _kept(self, ctx: Context, c: Computation, dtype: str, at: Index) -> tuple[int, Index] | None:
         """Where the terms of the last stage stay until the result is made of them: in its own place if that has their
@@ -170,6 +188,7 @@ class Kernels:
         once: bool,
         dtype: str = "f32",
         useful: Sequence[tuple[str, Expr]] = (),
+        reach: Reach = (),
     ) -> None:
         """Adds a kernel of these stages, which name their output operand -1: `layout` of `buffer`."""
         at = ctx.operand(buffer, layout.offset, dtype, layout.span, "out")
@@ -178,15 +197,22 @@ class Kernels:
         spec = KernelSpec(name, tuple(axes), bound, ctx.operands(), tuple(useful))
         spec, starts = rebased(spec)
         places = [(b.buffer, b.offset + start) for b, start in zip(ctx.bound, starts, strict=True)]
-        self.kernel(spec, places, nodes, once)
+        self.kernel(spec, places, nodes, once, reach)
 
     def kernel(
-        self, spec: KernelSpec, places: list[tuple[Buffer, int]], nodes: list[Node], once: bool
+        self,
+        spec: KernelSpec,
+        places: list[tuple[Buffer, int]],
+        nodes: list[Node],
+        once: bool,
+        reach: Reach = (),
     ) -> None:
         """Adds a kernel step with its default schedule, and the steps that pack its operands before it.
 
         A rule's schedule that turns out not to fit costs speed, never the node: plain loops always do."""
-        spec = canonical(spec)
+        spec = canonical(spec, frozenset(name for name, _ in reach))
+        left = {a.name for a in (*spec.axes, *spec.stages[-1].axes)}
+        reach = tuple(r for r in reach if r[0] in left)
         mark = len(self.steps)
         free = self.chosen(spec) is None
         split = self._split(spec, free)
@@ -198,10 +224,10 @@ class Kernels:
             if split is not None:
                 self._halves(halves(spec, split), places, nodes, once)
                 return
-            self._scheduled(spec, self._schedule(spec, places), list(places), nodes, once)
+            self._scheduled(spec, self._schedule(spec, places), list(places), nodes, once, reach)
         except ScheduleError:
             self.undo(mark)
-            self._scheduled(spec, plain_schedule(spec, self.target), places, nodes, once)
+            self._scheduled(spec, plain_schedule(spec, self.target), places, nodes, once, reach)
 
     def _split(self, spec: KernelSpec, free: bool) -> Split | None:
         """How the sum of a spec is divided into kernels. free: no schedule was chosen for it whole."""
@@ -275,11 +301,12 @@ class Kernels:
         places: list[tuple[Buffer, int]],
         nodes: list[Node],
         once: bool,
+        reach: Reach,
     ) -> None:
         for step in schedule:
             if isinstance(step, (Pack, Words)):
                 places[step.operand] = (self._pack(spec, schedule, step, places[step.operand], nodes), 0)
-        self._step(spec, schedule, places, nodes, once)
+        self._step(spec, schedule, places, nodes, once, reach)
 
     def _step(
         self,
@@ -288,20 +315,21 @@ class Kernels:
         places: list[tuple[Buffer, int]],
         nodes: list[Node],
         once: bool,
+        reach: Reach = (),
     ) -> None:
         start = time.perf_counter()
         bound: Moves = ()
         if self.placing is not None and not once:
             bound = self.placing(spec, places, self._unshared(spec, places))
-        code, tiles, new = emitted(spec, schedule, self.target, bound)
+        code, tiles, new = emitted(spec, schedule, self.target, bound, reach)
         if self.made is not None:
             self.made(code)
         if spec.scratch >= 0:
             places[spec.scratch] = (self._scratch(spec, schedule), 0)
         took = 1e3 * (time.perf_counter() - start) if new else 0.0
-        self.steps.append(
-            Kernel(spec, schedule, places, nodes, once, code, tiles, took, anchor=self.anchor, bound=bound)
-        )
+        made = Kernel(spec, schedule, places, nodes, once, code, tiles, took, self.anchor, bound=bound)
+        made.reach = reach
+        self.steps.append(made)
 
     def _unshared(self, spec: KernelSpec, places: Sequence[tuple[Buffer, int]]) -> set[Buffer]:
         """The buffers of a step that must not be shared by an input and an output, as far as that is known."""

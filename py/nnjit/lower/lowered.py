@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from nnjit.codegen.schedule.steps import Schedule
-from nnjit.codegen.spec import KernelSpec
+from nnjit.codegen.spec import KernelSpec, Reach
 from nnjit.codegen.wgsl.cache import Moves
 from nnjit.graph.ir import Graph, Node, Value
 from nnjit.lower.backend import Code
@@ -52,6 +52,8 @@ class Kernel:
     """On a GPU: the binding of each operand in `code`, and where it begins; none where each has its own."""
     threads: str = ""
     """"alone" on one, shared by "all", or as the rules for shares say."""
+    reach: Reach = ()
+    """Which places of its axes a request has."""
 
     @property
     def reads(self) -> list[Buffer]:

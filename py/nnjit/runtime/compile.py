@@ -15,6 +15,7 @@ from nnjit.codegen.dtypes import SIZES
 from nnjit.codegen.wasm.builder import FunctionBuilder
 from nnjit.codegen.wasm.planfn import MAX_TILES, PlanStep, plan_module
 from nnjit.codegen.wasm.target import Target
+from nnjit.codegen.wasm.team_words import LENGTHS
 from nnjit.errors import CompileError, OutOfMemory
 from nnjit.frontend.expand import expand
 from nnjit.graph.infer import mark_once
@@ -95,6 +96,10 @@ class Linker(Link):
         extends = self._extends()
         alias = reuse(self.run, self._pinned(), dict(extends.values()))
         spans = self._spans(alias, lambda b: b.nbytes)
+        for i, v in enumerate(self.lowered.graph.lengths):  # kernels look for them among the control words
+            buffer = self.lowered.tensors.places[v].buffer
+            spans.pop(buffer, None)
+            self.address[buffer] = LENGTHS + 8 * i
         arena = place(list(spans.values()))
         persistent, staged = self._constants()
         needed = max(arena, place(list(staged.values())))
@@ -226,7 +231,7 @@ class Linker(Link):
         if at is None:
             at = self.slots[id(code)] = len(self.functions)
             self.functions.append(code)
-            self.kernels.append(KernelInfo(s.spec, s.schedule, len(code.code)))
+            self.kernels.append(KernelInfo(s.spec, s.schedule, len(code.code), s.reach))
         pointers = [
             self.address[b] + offset * SIZES[o.dtype]
             for (b, offset), o in zip(s.places, s.spec.operands, strict=True)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
 from nnjit.codegen.schedule.steps import Schedule
-from nnjit.codegen.spec import KernelSpec
+from nnjit.codegen.spec import KernelSpec, Reach
 from nnjit.codegen.wasm.target import Target
 from nnjit.graph.ir import Node, Value
 from nnjit.lower.lowered import Lowered
@@ -96,6 +96,7 @@ class KernelInfo:
     spec: KernelSpec
     schedule: Schedule
     code_bytes: int
+    reach: Reach = ()
 
 
 @dataclass(slots=True)

@@ -57,7 +57,7 @@ class Tuning(Candidates[Plan, SessionMemory, Target, DeviceFacts, Repacking]):
 
     def _bench(self, slot: Slot) -> Laid:
         step = self.plan.steps[slot.steps[0]]
-        return Bench(slot.spec, self.target, step.tiles, step.parallel)
+        return Bench(slot.spec, self.target, step.tiles, step.parallel, self._kernel(slot).reach)
 
     def _swap(self, slot: Slot, before: Schedule, after: Schedule) -> dict[str, Any]:
         repacks = self.repacking.plan_for(slot.steps, slot.spec, before, after)

@@ -21,7 +21,7 @@ from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.pack import pack_kernel
 from nnjit.codegen.schedule.rules import default_schedule
 from nnjit.codegen.schedule.steps import Pack, Schedule, ScheduleError, Tile
-from nnjit.codegen.spec import KernelSpec
+from nnjit.codegen.spec import KernelSpec, Reach
 from nnjit.codegen.wasm import cache
 from nnjit.codegen.wasm.emit import emit_module
 from nnjit.codegen.wasm.module import kernel_module
@@ -46,12 +46,14 @@ class TooLarge(ScheduleError):
 
 @dataclass(slots=True)
 class Bench:
-    """See the module. `units`: tiles that the plan's step has; `parallel`: whether threads share them."""
+    """See the module. `units`: tiles that the plan's step has; `parallel`: whether threads share them. `reach`: of the
+    step in its plan; in a lab no request tells lengths, and all is computed."""
 
     spec: KernelSpec
     target: Target
     units: int
     parallel: bool
+    reach: Reach = ()
     inputs: dict[int, int] = field(default_factory=dict)
     outputs: dict[int, tuple[int, int]] = field(default_factory=dict)
     top: int = FIRST
@@ -144,10 +146,10 @@ class Bench:
 
     def _module(self, schedule: Schedule) -> tuple[bytes, int]:
         """The kernel as a module, and its own number of tiles. What a plan was made of is there already."""
-        made = cache.known(self.spec, schedule, self.target)
+        made = cache.known(self.spec, schedule, self.target, self.reach)
         if made is not None and made[1] == self.units:
             return kernel_module(made[0], self.target.shared), self.units
-        nest = apply(self.spec, schedule)
+        nest = apply(self.spec, schedule, self.reach)
         return emit_module(nest, self.target, self.units), nest.tiles
 
     def _threads(self, schedule: Schedule, pointers: list[int]) -> list[int]:

@@ -33,7 +33,12 @@ def built(
     nodes: Sequence[Any], feeds: Feeds, weights: Feeds, outputs: Sequence[str], opset: int = 21
 ) -> Model:
     """A model whose inputs have open dims."""
+    return load(BytesSource(as_bytes(nodes, feeds, weights, outputs, opset), "room.onnx"), {})
 
+
+def as_bytes(
+    nodes: Sequence[Any], feeds: Feeds, weights: Feeds, outputs: Sequence[str], opset: int = 21
+) -> bytes:
     def info(name: str, a: Any) -> Any:
         dims = [f"{name}_{i}" for i in range(np.ndim(a))]
         return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(a.dtype), dims)
@@ -48,8 +53,8 @@ def built(
     for output in graph.output:
         output.ClearField("type")
     opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
-    return load(BytesSource(model.SerializeToString(), "room.onnx"), {})
+    data: bytes = helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
+    return data
 
 
 def shapes_of(feeds: Feeds) -> dict[str, tuple[int, ...]]:

@@ -15,6 +15,7 @@ import pytest
 from nnjit.graph.room import NoRoom, make_room, moved
 from nnjit.graph.room.walk import Walk
 from nnjit.runtime.host import WholeGraph
+from tests.support.poison import poisoned
 from tests.support.room_models import draw
 from tests.unit.graph.test_room import built, shapes_of
 
@@ -39,13 +40,15 @@ def fault(seed: int, capacity: int = 24) -> str:
         for n in sorted({room.least[0], room.least[0] + 1, AT, room.most[0]}):
             feeds = drawn.feeds(n)
             want = WholeGraph(model.bind(shapes=shapes_of(feeds), passes=passes)).run(feeds)
-            found = run.run(room.pad(feeds, (n,)))
-            for name, value in want.items():
-                cut = room.cut(name, found[name], (n,))
-                if cut.shape != value.shape or not np.allclose(
-                    cut, value, rtol=2e-3, atol=1e-4, equal_nan=True
-                ):
-                    return f"{name} at n = {n}"
+            padded = room.pad(feeds, (n,))
+            for how, graph in (("", run), (", nonsense beyond", WholeGraph(poisoned(room.graph, (n,))))):
+                found = graph.run(padded)
+                for name, value in want.items():
+                    cut = room.cut(name, found[name], (n,))
+                    if cut.shape != value.shape or not np.allclose(
+                        cut, value, rtol=2e-3, atol=1e-4, equal_nan=True
+                    ):
+                        return f"{name} at n = {n}{how}"
     return ""
 
 

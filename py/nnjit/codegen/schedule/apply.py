@@ -22,15 +22,18 @@ from nnjit.codegen.schedule.reduction import reduction
 from nnjit.codegen.schedule.scratch import Scratch, scratch
 from nnjit.codegen.schedule.steps import Schedule, check
 from nnjit.codegen.schedule.tiling import flattened, loops
-from nnjit.codegen.spec import Axis, KernelSpec, Stage
+from nnjit.codegen.spec import Axis, KernelSpec, Reach, Stage
 
 
-def apply(spec: KernelSpec, schedule: Schedule) -> Nest:
-    """The loop nest of `spec` under `schedule`; raises ScheduleError where they do not fit."""
+def apply(spec: KernelSpec, schedule: Schedule, reach: Reach = ()) -> Nest:
+    """The loop nest of `spec` under `schedule`; raises ScheduleError where they do not fit. What is computed beyond
+    `reach` may be left out."""
     if any(isinstance(s, GROUP_STEPS) for s in schedule):
         return _by_workgroups(spec, schedule)
     o = Options.of(schedule)
     check_options(spec, o)
+    limits = {f"reach.{length}": length for _, length in reach}
+    o.reach = {name: reg(f"reach.{length}", "i32") for name, length in reach}
     for p in o.packs:
         spec = packed_spec(spec, p, o.tile.get(p.axis, 1))
     if o.dot is not None:
@@ -56,8 +59,8 @@ def apply(spec: KernelSpec, schedule: Schedule) -> Nest:
     body = flattened(outer, counts, o, inside)
     if any(e.facts & GUARD for e in spec.exprs()):
         body = resolved([For("p", tiles, body, "parallel")])
-        return Nest(spec.name, spec.operands, tiles, body)
-    return Nest(spec.name, spec.operands, tiles, [For("p", tiles, body, "parallel")])
+        return Nest(spec.name, spec.operands, tiles, body, limits=limits)
+    return Nest(spec.name, spec.operands, tiles, [For("p", tiles, body, "parallel")], limits=limits)
 
 
 def _by_workgroups(spec: KernelSpec, schedule: Schedule) -> Nest:

@@ -19,8 +19,9 @@ from nnjit.codegen.spec import Axis, KernelSpec, Stage
 
 
 @lru_cache(4096)
-def canonical(spec: KernelSpec) -> KernelSpec:
-    """Drops axes of extent 1 and merges what can be merged, in the shared axes and in each stage's own."""
+def canonical(spec: KernelSpec, apart: frozenset[str] = frozenset()) -> KernelSpec:
+    """Drops axes of extent 1 and merges what can be merged, in the shared axes and in each stage's own, but for those
+    that stay `apart`."""
     if any(a.extent == 0 for s in spec.stages for a in s.reduce):
         spec = replace(spec, stages=tuple(map(_without_terms, spec.stages)))
     ones = {a.name: Index() for s in spec.stages for a in (*spec.axes, *s.axes, *s.reduce) if a.extent == 1}
@@ -35,7 +36,7 @@ def canonical(spec: KernelSpec) -> KernelSpec:
             if len(group) < 2:
                 continue
             found = found or set(_all_indices(spec))
-            pair = _mergeable(spec, group, found)
+            pair = _mergeable(spec, group, found, apart)
             if pair is not None:
                 spec = _merge(spec, *pair)
                 merged = True
@@ -69,9 +70,11 @@ def _all_indices(spec: KernelSpec) -> Iterable[Index]:
             yield from indices(e)
 
 
-def _mergeable(spec: KernelSpec, group: tuple[Axis, ...], found: set[Index]) -> tuple[Axis, Axis] | None:
+def _mergeable(
+    spec: KernelSpec, group: tuple[Axis, ...], found: set[Index], apart: frozenset[str]
+) -> tuple[Axis, Axis] | None:
     """An outer and an inner axis of one group that always occur as outer * extent + inner, in all indices `found`."""
-    bounded = {name for name, _ in spec.useful}
+    bounded = apart.union(name for name, _ in spec.useful)
     group = tuple(a for a in group if a.name not in bounded)
     coeffs = {tuple([i.coeff(a.name) for a in group]) for i in found}
     for n, inner in enumerate(group):

@@ -35,6 +35,8 @@ class Options:
     limit: dict[str, Expr] = field(default_factory=dict)
     """Where the loops over an axis end in the current block, found while the nest is built: whole granules, or
     all of the axis."""
+    reach: dict[str, Expr] = field(default_factory=dict)
+    """By axis: how much of it is looked at. Tiles beyond are left out."""
 
     @staticmethod
     def of(schedule: Schedule) -> Options:

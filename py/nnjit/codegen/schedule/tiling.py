@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nnjit.codegen.expr import Expr, Index, compare, const, op
+from nnjit.codegen.expr import Expr, Index, axis, compare, const, op
 from nnjit.codegen.loops import Decode, For, If, Stmt, Where
 from nnjit.codegen.schedule.options import Bound, Env, Options, tile_of
 from nnjit.codegen.schedule.steps import check
@@ -32,7 +32,7 @@ def flattened(
 
     def bind(i: int, env: Env) -> list[Stmt]:
         if i == len(outer):
-            return inside(env)
+            return _reached(o, outer, env, inside(env))
         a, t = outer[i], tile_of(o, outer[i])
         full, rem = divmod(a.extent, t)
         at = Index(0, {names[i]: t} if counts[i] > 1 else ())
@@ -71,15 +71,32 @@ def loops(axes: list[Axis], o: Options, env: Env, inside: Callable[[Env], list[S
     out: list[Stmt] = []
     for first, n in _runs(o, a, full, rem):
         if n == 1:
-            out += loops(rest, o, {**env, a.name: Bound(start + first * t, t, t)}, inside)
+            once = loops(rest, o, {**env, a.name: Bound(start + first * t, t, t)}, inside)
+            out += _reached(o, [a], {a.name: Bound(start + first * t, t, t)}, once)
         else:
             var = f"{a.name}.o"
             bound = Bound(start + Index(first * t, {var: t}), t, t)
-            out.append(For(var, n, loops(rest, o, {**env, a.name: bound}, inside), limit=trips(o, a, t)))
+            limit = trips(o, a, t) if a.name not in o.reach else _tiles(o.reach[a.name], start + first * t, t)
+            out.append(For(var, n, loops(rest, o, {**env, a.name: bound}, inside), limit=limit))
     if rem:
         tail = loops(rest, o, {**env, a.name: Bound(start + full * t, rem, t)}, inside)
-        out += beyond(o, a, full * t, tail)
+        out += _reached(o, [a], {a.name: Bound(start + full * t, rem, t)}, beyond(o, a, full * t, tail))
     return out
+
+
+def _reached(o: Options, axes: list[Axis], env: Env, body: list[Stmt]) -> list[Stmt]:
+    """What is done for one tile of `axes`, if all of them are looked at where it begins."""
+    for a in axes:
+        base = env[a.name].base
+        if a.name in o.reach and (base.const or base.terms):  # of every axis the first place is
+            body = [Where(compare("gt", o.reach[a.name], axis(base)), body)]
+    return body
+
+
+def _tiles(reach: Expr, start: Index, step: int) -> Expr:
+    """Tiles of `step` places from `start` on that begin before `reach`; less than 1 where none does."""
+    left = op("sub", reach, axis(start + (1 - step)))
+    return op("div", left, const(step, "i32")) if step > 1 else left
 
 
 def trips(o: Options, a: Axis, step: int) -> Expr | None:

@@ -6,18 +6,20 @@ from collections import OrderedDict
 
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.steps import Schedule
-from nnjit.codegen.spec import KernelSpec
+from nnjit.codegen.spec import KernelSpec, Reach
 from nnjit.codegen.wasm.builder import FunctionBuilder
 from nnjit.codegen.wasm.emit import emit
 from nnjit.codegen.wasm.target import Target
 
 LIMIT = 4096
-_made: OrderedDict[tuple[KernelSpec, Schedule, Target], tuple[FunctionBuilder, int]] = OrderedDict()
+_made: OrderedDict[tuple[KernelSpec, Schedule, Target, Reach], tuple[FunctionBuilder, int]] = OrderedDict()
 
 
-def known(spec: KernelSpec, schedule: Schedule, target: Target) -> tuple[FunctionBuilder, int] | None:
+def known(
+    spec: KernelSpec, schedule: Schedule, target: Target, reach: Reach = ()
+) -> tuple[FunctionBuilder, int] | None:
     """What `emitted` made before; None where it would have to emit."""
-    return _made.get((spec, schedule, target))
+    return _made.get((spec, schedule, target, reach))
 
 
 def clear() -> None:
@@ -25,14 +27,16 @@ def clear() -> None:
     _made.clear()
 
 
-def emitted(spec: KernelSpec, schedule: Schedule, target: Target) -> tuple[FunctionBuilder, int, bool]:
+def emitted(
+    spec: KernelSpec, schedule: Schedule, target: Target, reach: Reach = ()
+) -> tuple[FunctionBuilder, int, bool]:
     """The kernel's function, its number of tiles, and whether it was emitted just now."""
-    key = (spec, schedule, target)
+    key = (spec, schedule, target, reach)
     found = _made.get(key)
     if found is not None:
         _made.move_to_end(key)
         return (*found, False)
-    nest = apply(spec, schedule)
+    nest = apply(spec, schedule, reach)
     found = _made[key] = (emit(nest, target), nest.tiles)
     if len(_made) > LIMIT:
         _made.popitem(last=False)

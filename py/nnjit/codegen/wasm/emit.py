@@ -11,13 +11,14 @@ from contextlib import nullcontext
 
 from nnjit.codegen.dtypes import SIZES, WIDE
 from nnjit.codegen.expr import GATHER, Expr, Index, UnsupportedExpr, const, facts, op
-from nnjit.codegen.loops import Decode, For, If, Nest, Set, Stmt, Store, Where, mapped
+from nnjit.codegen.loops import UNLIMITED, Decode, For, If, Nest, Set, Stmt, Store, Where, mapped
 from nnjit.codegen.rewriting import indices
 from nnjit.codegen.wasm.builder import FunctionBuilder
 from nnjit.codegen.wasm.legalize import legal, stored
 from nnjit.codegen.wasm.module import kernel_function, kernel_module
 from nnjit.codegen.wasm.places import Key
 from nnjit.codegen.wasm.target import Target
+from nnjit.codegen.wasm.team_words import LENGTHS
 from nnjit.codegen.wasm.values import Values
 
 _LOADS = facts(("load",))
@@ -65,6 +66,7 @@ class _Emitter:
             b.load("i32.load", offset=4 * i)
             b.set(at)
             v.pointers[i, ()] = at
+        self._limits()
         counter = b.local("i32", loop.var)
         v.vars[loop.var] = counter
         b.get(1)
@@ -83,6 +85,27 @@ class _Emitter:
                 b.br_if(again)
         b.finish()
         return b
+
+    def _limits(self) -> None:
+        """The lengths of the request in locals, from the control words."""
+        b = self.b
+        for name, length in self.nest.limits.items():
+            at = b.local("i32", name)
+            b.i32_const(length.b)
+            for v, times in length.terms:
+                _word(b, v.root)
+                for a, r, s in v.steps:
+                    for by, then in ((a, "i32.mul"), (r, "i32.add"), (s, "i32.div_u")):
+                        b.i32_const(by)
+                        b.op(then)
+                b.i32_const(times)
+                b.op("i32.mul")
+                b.op("i32.add")
+            b.i32_const(UNLIMITED)
+            _word(b, length.terms[0][0].root)
+            b.select()
+            b.set(at)
+            self.v.regs[name] = at, 1, "i32"
 
     def _rescale(self) -> None:
         """begin and end times tiles / units, rounded down: neighbouring shares still meet."""
@@ -358,6 +381,12 @@ def _fold(b: FunctionBuilder, local: int, extent: int) -> None:
     b.op("i32.add")
     b.set(local)
     b.release(mask)
+
+
+def _word(b: FunctionBuilder, root: int) -> None:
+    """Pushes a number of the request; 0 where none is told."""
+    b.i32_const(0)
+    b.load("i32.load", offset=LENGTHS + 8 * root)
 
 
 def _bump(b: FunctionBuilder, local: int, by: int) -> None:

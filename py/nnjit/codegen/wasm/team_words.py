@@ -20,6 +20,9 @@ WAITING = 132  # the leader may sleep on DONE
 AWAKE = 136  # the leader may not sleep: a page's own thread has no wait; set by the engine for the run
 EXPECTED = 192  # units published in this run; the leader's own
 CURRENT = 256  # + 4 * thread, up to 128 threads: the step a thread is in, so that a trap can be named
+LENGTHS = (
+    768  # + 8 * number, i64, up to 32: lengths of the request that runs, in a plan with room; 0: none is told
+)
 RANGES = 1024  # + 64 * thread: a range, in a cache line of its own
 CONTROL_END = RANGES + 64 * 128
 

@@ -245,7 +245,14 @@ class Maker:
         if growth is None or (growth.rest == fill and not force):
             return x
         value = self._filled(self.data(x), axis, growth.length, fill)
-        return Extent(value, {**x.axes, axis: Growth(growth.length, fill)})
+        return self.counted(Extent(value, {**x.axes, axis: Growth(growth.length, fill)}))
+
+    def counted(self, x: Extent) -> Extent:
+        """x, whose tensor knows now how much of it anybody looks at. A tensor may be several extents."""
+        value = x.value
+        if value is not None and value.producer is not None and value.const is None:
+            value.reaches({axis: g.length for axis, g in x.axes.items() if g.rest is None})
+        return x
 
     def _filled(self, value: Value, axis: int, length: Length, fill: float) -> Value:
         """Where(inside, value, fill), before the views that made the value: there it is the end of a kernel, behind
@@ -271,6 +278,8 @@ class Maker:
             return done[0]
         inside = self.inside(length, len(shape), axis)
         found = self.b("Where", [inside, value, self.b.const(fill, value.dtype)])
+        if value.reach is not None and value.producer is not None:
+            found.reach = {i: d for i, d in value.reach.items() if i != axis}
         self._cleaned[value] = found, axis, length, fill
         return found
 

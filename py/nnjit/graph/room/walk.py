@@ -55,6 +55,7 @@ class Walk(Maker):
             self.known[value] = Extent(new, axes)
             self._copied(self.known[value])
         self.graph.inputs += self.lengths
+        self.graph.lengths = list(self.lengths)
 
     def run(self) -> Graph:
         todo = self.old.nodes[::-1]
@@ -84,6 +85,7 @@ class Walk(Maker):
                 raise NoRoom(f"{node.op} {node.name!r}: {type(error).__name__}: {error}") from error
             for value, found in zip(node.outputs, made, strict=False):
                 self.known[value] = found
+                self.counted(found)
                 if value.name:
                     self._count(node, inputs, found)
             self.graph.nodes += self.b.nodes

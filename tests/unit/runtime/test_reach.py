@@ -1,0 +1,93 @@
+"""Kernels of plans with room leave out what nobody looks at: on memory full of nonsense they answer like exact plans.
+
+PYTHONPATH=py python -m tests.unit.runtime.test_reach 0:500
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nnjit.graph.room import NoRoom, Room, make_room, moved
+from nnjit.runtime.compile import compile_plan
+from nnjit.runtime.host import WholeGraph
+from nnjit.runtime.local import LocalSession
+from tests.support.room_models import draw
+from tests.unit.graph.test_room import as_bytes, shapes_of
+
+AT = 6
+
+
+class Dirty(LocalSession):
+    """A session of a loaded model whose arena is full of ones (NaN, -1, true) when a run of a plan with room begins."""
+
+    def at(self, room: Room, n: tuple[int, ...], feeds: dict[str, Any]) -> dict[str, Any]:
+        if "room" not in self.plans:
+            self.load(compile_plan(room.graph, self.target, self.memory_map, key="room"))
+        plan, run, host, kept = self.plans["room"]
+        address, size = self.memory_map.arena
+        self.memory.write(self.store, b"\xff" * size, address)
+        values: dict[str, Any] = dict(kept)
+        for ref in plan.inputs:
+            self._put(ref.to_js(), room.pad(feeds, n)[ref.name], values)
+        for segment in plan.segments:
+            if segment["kind"] == "wasm":
+                run(self.store, 0, 1, segment["first"], segment["last"])
+            else:
+                self._call(segment, host, values)
+        names = [info.name for info in self.model.signature.outputs]
+        refs = dict(zip(names, (ref.to_js() for ref in plan.outputs), strict=True))
+        found = {
+            name: plan.constants[name] if name in plan.constants else self._get(r, values)
+            for name, r in refs.items()
+        }
+        return {name: room.cut(name, value, n) for name, value in found.items()}
+
+
+def fault(seed: int, capacity: int = 24) -> tuple[str, int]:
+    """What is wrong with one model's kernels, or why it has no room; and how many kernels leave something out."""
+    drawn = draw(seed)
+    session = Dirty(as_bytes(drawn.nodes, drawn.feeds(AT), drawn.weights, drawn.outputs))
+    model = session.model
+    here = shapes_of(drawn.feeds(AT))
+    growing = moved(shapes_of(drawn.feeds(AT + 1)), here)
+    assert growing is not None
+    try:
+        room = make_room(model, here, growing, [capacity])
+    except NoRoom as refusal:
+        return f"refused: {refusal}", 0
+    for n in sorted({room.least[0], room.least[0] + 1, AT, 17, room.most[0]}):
+        if not room.least[0] <= n <= room.most[0]:
+            continue
+        feeds = drawn.feeds(n)
+        want = WholeGraph(model.bind(shapes=shapes_of(feeds))).run(feeds)
+        found = session.at(room, (n,), feeds)
+        for name, value in want.items():
+            if found[name].shape != value.shape or not np.allclose(
+                found[name], value, rtol=2e-3, atol=1e-4, equal_nan=True
+            ):
+                return f"{name} at n = {n}", 0
+    return "", sum(bool(k.reach) for k in session.plans["room"][0].kernels)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("first", range(0, 60, 20))
+def test_what_is_left_out_reaches_nothing(first: int) -> None:
+    found = {seed: fault(seed) for seed in range(first, first + 20)}
+    assert not {seed: text for seed, (text, _) in found.items() if text and not text.startswith("refused")}
+    assert sum(count for _, count in found.values()) > 20
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    start, _, end = sys.argv[1].partition(":")
+    results = {seed: fault(seed) for seed in range(int(start), int(end))}
+    for at, (text, _) in results.items():
+        if text:
+            print(at, text, [n.op_type for n in draw(at).nodes])
+    print(sum(not text for text, _ in results.values()), "right of", len(results))
+    print(sum(count for _, count in results.values()), "kernels leave something out")
