@@ -128,7 +128,7 @@ STALLED = """async ([policy, ms, waited]) => {
   const { Allowance } = await import('/engine/allowance.js');
   const allowance = new Allowance('idle');
   const told = [];
-  for (const quietMs of [20 * policy.quietMs, 20 * policy.quietMs, 2 * policy.quietMs, 0]) {
+  for (const quietMs of [2 * policy.longQuietMs, 2 * policy.longQuietMs, 2 * policy.quietMs, 0]) {
     try {
       told.push(allowance.grant(policy, { quietMs, runMs: 6, totalMs: 0, runs: 0 }) > 0);
     } catch (error) {
@@ -178,8 +178,8 @@ WAITED = """async () => {
   control.callBegins();
   control.callWaited(7);
   control.callEnded(9);
-  const policy = { patienceMs: 0, allowanceMs: 1e6, reserveMs: 0, quietMs: 0, idleMs: 1, share: 0, part: 0, mostMs: 0,
-    rareMs: 0 };
+  const policy = { patienceMs: 0, allowanceMs: 1e6, reserveMs: 0, reserveTimes: 0, quietMs: 0, longQuietMs: 0,
+    idleMs: 1, share: 0, part: 0, mostMs: 0, savedSlices: 0, rareMs: 0 };
   await pace.gap(b, policy, new AbortController().signal);
   return [first, second, b.delayedMs - second[1]];
 }"""
@@ -275,7 +275,8 @@ def test_inferences_wait_for_the_end_of_a_window(page: Page, mode: str, long_ms:
     asked for at once, too."""
     # longer than a busy machine holds anything up; none of it is waited for but the short one
     policy = {**PACE, "longMs": 0.5 if mode == "idle" else long_ms, "idleLongMs": long_ms, "nowMs": 6e4,
-              "quietMs": 0.0, "idleMs": 6e4, "lingerMs": 3e4, "part": 1e3, "allowanceMs": 1e6}  # fmt: skip
+              "quietMs": 0.0, "longQuietMs": 0.0, "idleMs": 6e4, "lingerMs": 3e4, "part": 1e3,
+              "allowanceMs": 1e6}  # fmt: skip
     found = page.evaluate(HELD, [mode, 5.0, policy, {**policy, "lingerMs": 60.0}])
     assert found["between two slices"][0] == ["slice", "run"] and found["between two slices"][1] >= 4
     for story in ("while the lab rests", "until more comes"):

@@ -56,12 +56,13 @@ export class Allowance {
       }
       // only a piece of work that took very long stands against it: where none comes, none has to wait for another
       this.starved = true;
-      if (quietMs <= 10 * policy.quietMs) return 0;
+      if (quietMs <= policy.longQuietMs) return 0;
     }
     this.#save(policy, runMs, totalMs);
     if (quietMs >= policy.quietMs) {
       this.#forced = this.starved = false;
-      return quietMs > 10 * policy.quietMs ? policy.idleMs : Math.min(policy.idleMs, Math.max(1, 0.5 * runMs));
+      if (quietMs > policy.longQuietMs) return policy.idleMs;
+      return Math.min(policy.idleMs, Math.max(policy.idleLeastMs, policy.idlePart * runMs));
     }
     const ms = this.#between(policy, runMs, runs);
     if (ms) {
@@ -82,7 +83,7 @@ export class Allowance {
 
   /** A share of what inferences have taken is saved up, for a few slices at most. @param {PacePolicy} policy @param {number} runMs @param {number} totalMs */
   #save(policy, runMs, totalMs) {
-    const most = Math.max(policy.rareMs, 2 * Math.min(policy.part * runMs, policy.mostMs));
+    const most = Math.max(policy.rareMs, policy.savedSlices * Math.min(policy.part * runMs, policy.mostMs));
     if (this.#totalMs >= 0) this.#saved = Math.min(most, this.#saved + policy.share * (totalMs - this.#totalMs));
     this.#totalMs = totalMs;
   }
@@ -101,7 +102,7 @@ export class Allowance {
 
   /** What a machine that is busy elsewhere may make of one more piece of work. @param {PacePolicy} policy */
   #reserve(policy) {
-    return Math.max(policy.reserveMs, 2 * this.#longestMs);
+    return Math.max(policy.reserveMs, policy.reserveTimes * this.#longestMs);
   }
 
   /** ms that inferences may still wait for this lab; nothing is begun that might end beyond. @param {PacePolicy} policy */

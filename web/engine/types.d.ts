@@ -129,7 +129,8 @@ export interface SessionOptions {
   runOn?: 'auto' | 'worker';
 }
 export interface SessionInfo { shared: boolean; threads: number; maxPages: number }
-export interface LoadResult { compileMs: number; initMs: number; bytes: number }
+/** early: bytes of constants that had come before the plan did. */
+export interface LoadResult { compileMs: number; initMs: number; bytes: number; early?: number }
 export interface SegmentTime { kind: 'wasm' | 'host'; ms: number }
 /** caller: the caller's own thread did it. */
 export interface RunResult { outputs: Output[]; ms: number; segments: SegmentTime[]; caller?: boolean }
@@ -206,17 +207,22 @@ export interface PacePolicy {
   lingerMs: number;
   quietMs: number;
   idleMs: number;
+  idlePart: number;
+  idleLeastMs: number;
+  longQuietMs: number;
   patienceMs: number;
   share: number;
   part: number;
   unitMs: number;
   mostMs: number;
+  savedSlices: number;
   rareRuns: number;
   rareMs: number;
   allowanceMs: number;
   streamMs: number;
   warmEachMs: number;
   reserveMs: number;
+  reserveTimes: number;
 }
 /** A part of a model as a plan in a lab's memory; `pattern` is repeated over a constant. */
 export interface LabPlan {

@@ -61,15 +61,21 @@ PACE = {
     "lingerMs": 30.0,
     # by mode idle only longer ones wait while a lab rests, and none for Python: to let one go first would cost seconds
     "idleLongMs": 1000.0,
-    # a pause between inferences of this length counts as idle; a slice in one
+    # a pause between inferences of this length counts as idle; a slice in one is so long ...
     "quietMs": 12.0,
     "idleMs": 4.0,
+    # ... but at most this part of an inference (no less than idleLeastMs) until the pause is a long one
+    "idlePart": 0.5,
+    "idleLeastMs": 1.0,
+    "longQuietMs": 120.0,
     # runs on the caller's thread that never end are not waited for longer
     "patienceMs": 40.0,
     # of a stream without pauses: this part of what inferences take, in slices of at most this part of one ...
     "share": 0.08,
     "part": 0.2,
     "mostMs": 60.0,
+    # ... of which at most so many are saved up ...
+    "savedSlices": 2.0,
     # ... but no work can be cut into less than this; where that is more than such a part, one slice comes in so many
     # inferences, so few that their 99th percentile does not show it
     "unitMs": 1.0,
@@ -80,8 +86,10 @@ PACE = {
     "streamMs": 300.0,
     # a plan that is to take another's place: each kernel is called so long at a time, so that its fast code comes
     "warmEachMs": 0.6,
-    # nothing is begun with less than this left, or twice the longest piece of work so far: the machine may be busy
+    # nothing is begun with less than this left, or so many times the longest piece of work so far: the machine may be
+    # busy
     "reserveMs": 50.0,
+    "reserveTimes": 2.0,
 }
 """When the engine's lab may use the engine for a session's candidates."""
 PROBING = {**PACE, "allowanceMs": 100.0, "streamMs": 0.0}
@@ -117,6 +125,8 @@ STREAM["mayMs"] = PACE["streamMs"] - PACE["reserveMs"]
 GPU_PACE = {
     # a pause between inferences of this length counts as idle
     "quietMs": 12.0,
+    # what an inference takes is the median of so many
+    "medianOf": 9,
     # after an inference slices are so short for this long that the next one would wait for at most such a part of its
     # own time (by mode now: the other one) ...
     "recentMs": 1000.0,

@@ -8,8 +8,8 @@ import { turn } from '../turns.js';
 
 /** @typedef {import('./types.d.ts').GpuPacePolicy} GpuPacePolicy */
 
-/** Inferences whose median says what one takes. */
-const KEPT = 9;
+/** Inferences that are remembered, before a policy says how many of them count. */
+const REMEMBERED = 64;
 
 export class GpuPace {
   /** 'now': use every gap; 'idle': wait for quiet, and take little under load. @type {'now' | 'idle'} */
@@ -60,7 +60,7 @@ export class GpuPace {
     this.#sinceMs += took;
     this.#since += this.#together;
     this.#runs.push(took / this.#together);
-    if (this.#runs.length > KEPT) this.#runs.shift();
+    if (this.#runs.length > REMEMBERED) this.#runs.shift();
     for (const wake of this.#waiting.splice(0)) wake();
   }
 
@@ -69,9 +69,9 @@ export class GpuPace {
    * any length, and slices beside inferences are rare.
    * @param {GpuPacePolicy} policy @returns {number} ms
    */
-  sliceMs({ recentMs, unitMs, part, nowPart }) {
+  sliceMs({ recentMs, unitMs, part, nowPart, medianOf }) {
     if (!this.#runs.length || performance.now() - this.#lastEnd > recentMs) return Infinity;
-    const most = (this.mode === 'now' ? nowPart : part) * median(this.#runs);
+    const most = (this.mode === 'now' ? nowPart : part) * median(this.#runs.slice(-medianOf));
     return most >= unitMs ? most : Infinity;
   }
 

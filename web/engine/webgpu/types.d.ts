@@ -122,6 +122,7 @@ export interface GpuLabPolicy {
 /** When readings may come between inferences: see py/nnjit/tune/policy.py. */
 export interface GpuPacePolicy {
   quietMs: number;
+  medianOf: number;
   recentMs: number;
   part: number;
   nowPart: number;
