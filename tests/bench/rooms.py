@@ -52,7 +52,7 @@ def series(model: Any, draw: Callable[[Any], Shapes], seed: int, count: int) -> 
         shapes = draw(rng)
         serving = [pair for pair in held if pair[0] == shapes or (pair[1] and pair[1].n_of(shapes))]
         if serving:
-            best = min(serving, key=lambda pair: pair[1].work.full(pair[1].capacity) if pair[1] else 0.0)
+            best = min(serving, key=lambda pair: _done(pair[1], shapes) if pair[1] else 0.0)
             held.remove(best)
         else:
             made.append(at)
@@ -64,10 +64,17 @@ def series(model: Any, draw: Callable[[Any], Shapes], seed: int, count: int) -> 
         held = [*held, best][-PLANS:]
         n = best[1].n_of(shapes) if best[1] else None
         if best[1] and n:
-            done.append(best[1].work.full(best[1].capacity) / best[1].work.exact(n))
+            done.append(best[1].run.exact(n) / best[1].work.exact(n))
         else:
             done.append(1.0)
     return sum(at < count // 2 for at in made), sum(at >= count // 2 for at in made), float(np.mean(done))
+
+
+def _done(room: Room, shapes: Shapes) -> float:
+    """What a run of these shapes would do."""
+    n = room.n_of(shapes)
+    assert n is not None
+    return room.run.exact(n)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -223,7 +223,8 @@ AHEAD = """async (policy) => {
     stage: async ({ shapes, exact = false }) => { if (!plans.preparing) made.push([shapes.x[0], exact]); },
   };
   const n = { offset: 0, terms: [[1, 0, []]] };
-  const room = { lengths: [{ least: 1, most: 64 }], worth: 0, terms: [], inputs: { x: [[0, n]] }, outputs: {} };
+  const lengths = [{ least: 1, most: 64 }];
+  const room = { lengths, run: [], exact: [], times: null, more: null, inputs: { x: [[0, n]] }, outputs: {} };
   const facts = { host: false };
   const request = { shapes: { x: [40] }, values: new Map() };
   const plan = { room, facts, ahead: policy, load: null, seconds: {}, request };

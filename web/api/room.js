@@ -6,10 +6,11 @@
  * A length: `offset`, and `factor` times number `root` of a request for each term, which was first taken through the steps
  * [a, r, s]: v becomes (a * v + r) / s, rounded down.
  * @typedef {{offset: number, terms: [factor: number, root: number, steps: [a: number, r: number, s: number][]][]}} Length
- * lengths: the plan's own inputs that are told the numbers, and those it serves; inputs, outputs: the axes that grow; work: what
- * a run does, in multiply-adds; terms: what an exact plan would do, each so often as the lengths say; worth: the least of it for
- * which this plan is used.
- * @typedef {{lengths: {name: string, least: number, most: number}[], work: number, terms: [each: number, dims: Length[]][], worth: number,
+ * Work, in multiply-adds: each so often as the lengths say.
+ * @typedef {[each: number, dims: Length[]][]} Work
+ * lengths: the plan's own inputs that are told the numbers, and those it serves; inputs, outputs: the axes that grow; run, exact:
+ * what a run does, and what an exact plan would; times, more: how much more that may be where this plan is used; null: anything.
+ * @typedef {{lengths: {name: string, least: number, most: number}[], run: Work, exact: Work, times: number | null, more: number | null,
  *   inputs: Record<string, [axis: number, length: Length][]>, outputs: Record<string, [axis: number, length: Length][]>}} Room
  * @typedef {Record<string, readonly number[]>} Shapes
  */
@@ -32,7 +33,7 @@ function at({ offset, terms }, n) {
 export function numbersIn(room, made, shapes) {
   const n = numbersOf(room, shapes);
   if (!n || !room.lengths.every(({ least, most }, i) => least <= n[i] && n[i] <= most)) return null;
-  if (room.worth > 0 && workOf(room, n) < room.worth) return null;
+  if (!pays(room, n)) return null;
   for (const [name, dims] of Object.entries(shapes)) {
     if (made[name]?.length !== dims.length) return null;
     const held = shapesAt(room, { [name]: made[name] }, n)[name];
@@ -41,8 +42,15 @@ export function numbersIn(room, made, shapes) {
   return n;
 }
 
-/** What a plan of exactly these shapes would do. @param {Room} room @param {readonly number[]} n */
-const workOf = ({ terms }, n) => terms.reduce((sum, [each, dims]) => sum + dims.reduce((product, d) => product * at(d, n), each), 0);
+/** @param {Work} work @param {readonly number[]} n */
+export const workAt = (work, n) => work.reduce((sum, [each, dims]) => sum + dims.reduce((product, d) => product * at(d, n), each), 0);
+
+/** Whether a plan does not do too much in vain. @param {Room} room @param {readonly number[]} n */
+function pays({ run, exact, times, more }, n) {
+  if (times === null || more === null) return true;
+  const least = workAt(exact, n);
+  return workAt(run, n) <= Math.max(least * times, least + more);
+}
 
 /** The numbers of a request, as those axes tell that only one of them is in. @param {Room} room @param {Shapes} shapes @returns {number[] | null} */
 function numbersOf({ lengths, inputs }, shapes) {

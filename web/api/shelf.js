@@ -1,6 +1,6 @@
 // The plans that a session holds, least recently used first. Takes requests: shapes of tensors, and values where they
 // decide shapes; gives the plan that was made for exactly that, or one with room for it.
-import { numbersIn } from './room.js';
+import { numbersIn, workAt } from './room.js';
 import { Tensor } from './tensor.js';
 
 /**
@@ -61,15 +61,17 @@ export class Shelf {
     if (request.exact || this.#plans.has(own)) return own;
     let [best, least] = [own, Infinity];
     for (const [place, { room, request: made }] of this.#plans) {
-      if (room && room.work < least && this.#serves(room, made, request)) [best, least] = [place, room.work];
+      const n = room && this.#serves(room, made, request);
+      const work = n ? workAt(room.run, n) : Infinity;
+      if (work < least) [best, least] = [place, work];
     }
     return best;
   }
 
-  /** @param {Room} room @param {Request} made what the plan was made for @param {Request} request */
+  /** The request's numbers, if a plan serves it. @param {Room} room @param {Request} made what the plan was made for @param {Request} request */
   #serves(room, made, request) {
-    if (Object.keys(made.shapes).length !== Object.keys(request.shapes).length) return false;
-    return numbersIn(room, made.shapes, request.shapes) !== null && this.#valuesOf(made) === this.#valuesOf(request);
+    if (Object.keys(made.shapes).length !== Object.keys(request.shapes).length) return null;
+    return this.#valuesOf(made) === this.#valuesOf(request) ? numbersIn(room, made.shapes, request.shapes) : null;
   }
 
   /** @param {Request} request @param {Prepared} plan @param {boolean} [beside] the one used last stays that */

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 from ..graph.model import Model
@@ -24,6 +25,7 @@ from ..graph.room import (
     numbers_of,
     stepped,
 )
+from ..graph.room.extent import Work
 
 REMEMBERED = 8
 """Requests that a new one is compared with."""
@@ -55,9 +57,11 @@ Make = Callable[[Sequence[int]], Room]
 
 
 class Rooms:
-    """One session's requests and refusals. fixed: what else a plan depends on, as text."""
+    """One session's requests and refusals. fixed: what else a plan depends on, as text. reach: its kernels leave out
+    what a request has not, WebAssembly's do."""
 
-    def __init__(self) -> None:
+    def __init__(self, reach: bool = True) -> None:
+        self._reach = reach
         self._seen: list[tuple[Shapes, str, Growing]] = []
         self.refused: dict[tuple[Any, ...], str] = {}
         self._made: dict[tuple[Any, ...], int] = {}
@@ -78,7 +82,9 @@ class Rooms:
             if (why := self.refused.get(family)) is None:
                 try:
                     room = self._fitting(
-                        lambda c, way=growing: make_room(model, shapes, way, c, dims, values, []),  # type: ignore[misc]
+                        lambda c, way=growing: make_room(  # type: ignore[misc]
+                            model, shapes, way, c, dims, values, [], self._reach
+                        ),
                         numbers_of(shapes, growing),
                         growing,
                         self._made.get(family, 0),
@@ -98,26 +104,27 @@ class Rooms:
         """The room that is worth it for n, and serves what is worth it there. before: plans that the family has."""
         looser = min(AGAIN**before, MOST) if len(n) > 1 else 1.0
         room = self._chosen(make, n, growing, looser)
-        full, times = room.work.full(room.capacity), 1.0 if _batch(growing) else LEAST
-        worth = max(min(full / times, full - SMALL * looser), 0.0)
+        room = replace(room, times=1.0 if _batch(growing) else LEAST, more=SMALL * looser)
         longest = all(a <= d for a, d in zip(room.most, n, strict=True))
         shorter = tuple(max(a, d - 1) for a, d in zip(room.least, n, strict=True))
-        if room.work.exact(shorter if longest else n) < worth or (longest and shorter == n):
+        if not room.pays(shorter if longest else n) or (longest and shorter == n):
             raise NoRoom("work grows so fast with n that a plan for each shape is better")
-        least = room.least
-        if len(n) == 1:  # as a number
-            low = bisect_left(range(least[0], n[0]), worth, key=lambda m: room.work.exact((m,)))
-            least, worth = (least[0] + low,), 0.0
-        return replace(room.through(PASSES), least=least, worth=worth)
+        if len(n) == 1:  # as a number: what is done in vain becomes less with n
+            low = bisect_left(range(room.least[0], n[0]), True, key=lambda m: room.pays((m,)))
+            room = replace(room, least=(room.least[0] + low,), times=inf, more=inf)
+        return room.through(PASSES)
 
     def _chosen(self, make: Make, n: Numbers, growing: Growing, looser: float) -> Room:
         """The room of the largest capacity that is worth it. A decoder's is the farthest: that is tried first."""
-        ladder = _ladder(_needed(n, growing), _batches(len(n), growing))
+        ladder = _ladder(
+            _needed(n, growing), _batches(len(n), growing) if not self._reach else [False] * len(n)
+        )
         room = make(ladder[-1])
         exact = room.work.exact(n)
         allowed = max(exact * (1.0 if _batch(growing) else WASTE), exact + LITTLE * looser)
         # work rises with the capacity
-        found = bisect_right(ladder, allowed, key=room.work.full)
+        works = room.work.run if self._reach else lambda c: Work({(): room.work.full(c)})
+        found = bisect_right(ladder, allowed, key=lambda c: works(c).exact(n))
         capacity = ladder[max(found - 1, 0)]
         if capacity != room.capacity:
             room = make(capacity)

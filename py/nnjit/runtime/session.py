@@ -65,7 +65,7 @@ class CompilerSession:
         self.refused: dict[str, set[Schedule]] = {}
         """By a spec's key: the schedules whose kernels this device rejected or computed wrongly."""
         self.proof: Proof | None = None
-        self.rooms = Rooms()
+        self.rooms = Rooms(reach=not options.gpu)
         # What `can_compile` bound, and the shapes: the first plan's graph, usually.
         self._bound: tuple[str, Graph | None] = "", None
         self._memory: SessionMemory | GpuMemory = GpuMemory() if options.gpu else SessionMemory()
@@ -142,7 +142,8 @@ class CompilerSession:
         """A plan that serves these shapes and others, if they moved against earlier ones; NoRoom says why not."""
         fixed = plan_key({}, used)
         known = [(p, p.room) for p in self.plans.values() if p.room and p.key.endswith(f"|{fixed}")]
-        found = [(room.work.full(room.capacity), p) for p, room in known if room.n_of(shapes) is not None]
+        served = [(room, n, p) for p, room in known if (n := room.n_of(shapes)) is not None]
+        found = [(room.run.exact(n), p) for room, n, p in served]
         if found:
             return min(found, key=lambda pair: pair[0])[1]
         started = time.perf_counter()

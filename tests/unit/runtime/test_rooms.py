@@ -207,11 +207,13 @@ def test_a_refusal_is_remembered_and_said(monkeypatch: pytest.MonkeyPatch) -> No
     assert "padding depends" in session.prepare({"x": (1, 2, 10)}, {})[0].no_room
 
 
-def heavy(dims: list[Any]) -> CompilerSession:
-    """Eight products of 64 rows for each n."""
+def heavy(dims: list[Any], reach: bool = False) -> CompilerSession:
+    """Eight products of 64 rows for each n. reach: kernels leave out what a request has not."""
     nodes = [helper.make_node("MatMul", ["x", "w"], [f"a{i}"]) for i in range(8)]
     nodes.append(helper.make_node("Sum", [f"a{i}" for i in range(8)], ["y"]))
-    return compiler(nodes, dims, w=np.zeros((2048, 2048), np.float32))
+    session = compiler(nodes, dims, w=np.zeros((2048, 2048), np.float32))
+    session.rooms = rooms.Rooms(reach)
+    return session
 
 
 def test_work_that_grows_with_n_bounds_what_a_plan_serves() -> None:
@@ -236,6 +238,18 @@ def test_a_batch_of_much_work_has_its_own_plan() -> None:
     assert prepared.room is None and "work grows" in prepared.no_room
 
 
+@pytest.mark.parametrize("dims", [[64, "n", 2048], ["n", 64, 2048]])
+def test_where_kernels_end_with_the_request_a_plan_is_far_larger(dims: list[Any]) -> None:
+    session = heavy(dims, reach=True)
+    shape = [6 if d == "n" else d for d in dims]
+    session.prepare({"x": (*(5 if d == "n" else d for d in dims),)}, {})
+    room = session.prepare({"x": (*shape,)}, {})[0].room
+    assert room is not None and room.least == (1,) and room.most[0] > 3 * 6
+    for n in range(1, room.most[0] + 1):
+        exact = room.work.exact((n,))
+        assert exact <= room.run.exact((n,)) <= exact + rooms.SMALL
+
+
 @pytest.mark.parametrize(
     ("error", "strict"), [(RuntimeError("not this one"), False), (OutOfMemory("4 GiB do not hold it"), True)]
 )
@@ -257,10 +271,12 @@ def test_a_plan_that_faults_or_does_not_fit_leaves_the_exact_way(
     assert prepared.room is None and prepared.plan is not None and str(error) in prepared.no_room
 
 
-def test_few_plans_for_two_lengths_that_move_by_themselves() -> None:
+@pytest.mark.parametrize("reach", [False, True])
+def test_few_plans_for_two_lengths_that_move_by_themselves(reach: bool) -> None:
     """Small requests are not served by the plans of large ones; there are fewer plans the longer it goes on."""
     session = compiler([helper.make_node("MatMul", ["x", "w"], ["y"])], ["b", "n", 2048],
                        w=np.zeros((2048, 2048), np.float32))  # fmt: skip
+    session.rooms = rooms.Rooms(reach)
     rng = np.random.default_rng(4)
     served: list[int] = []
     for _ in range(60):
@@ -270,13 +286,13 @@ def test_few_plans_for_two_lengths_that_move_by_themselves() -> None:
         served.append(int(before != list(session.rooms._made.values())))
         if prepared.room is not None:
             room = prepared.room
-            full, exact = room.work.full(room.capacity), room.work.exact((batch, n))
-            assert full <= max(rooms.LEAST * exact, exact + rooms.SMALL * rooms.MOST)
-            if room.worth > 0:
-                least = room.n_of({"x": (1, 1, 2048)})
-                assert "work>=" in room.text() and (least is None) == (room.work.exact((1, 1)) < room.worth)
-                assert room.n_of({"x": (*room.most, 2048)}) == room.most
-    assert sum(served[30:]) < sum(served[:30]) < 20 and sum(served[30:]) < 8
+            done, exact = room.run.exact((batch, n)), room.work.exact((batch, n))
+            assert done <= max(rooms.LEAST * exact, exact + rooms.SMALL * rooms.MOST)
+            least = room.n_of({"x": (1, 1, 2048)})
+            assert "more<=" in room.text() and (least is None) == (not room.pays((1, 1)))
+            assert room.n_of({"x": (*room.most, 2048)}) == room.most
+    most = (6, 2) if reach else (20, 8)
+    assert sum(served[30:]) < sum(served[:30]) < most[0] and sum(served[30:]) < most[1]
 
 
 def test_values_that_decide_shapes_belong_to_a_plan_with_room() -> None:

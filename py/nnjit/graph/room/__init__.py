@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -58,8 +59,16 @@ class Room:
     """Of the inputs, at capacity."""
     work: Work
     capacity: Numbers
-    worth: float = 0.0
-    """The least work of an exact graph for which this one is used."""
+    run: Work
+    """What a run does, by n."""
+    times: float = inf
+    more: float = inf
+    """It is used where a run does at most so many times, or so much more than, what an exact graph would."""
+
+    def pays(self, n: Numbers) -> bool:
+        """Whether a request is served by this one rather than by a graph of its own, or another."""
+        exact = self.work.exact(n)
+        return self.run.exact(n) <= max(exact * self.times, exact + self.more)
 
     def n_of(self, shapes: Shapes) -> Numbers | None:
         """The n of inputs of these shapes; None where they are not for this room."""
@@ -78,7 +87,7 @@ class Room:
         if n is None:
             return None
         inside = all(a <= d <= b for a, d, b in zip(self.least, n, self.most, strict=True))
-        return n if inside and self.work.exact(n) >= self.worth else None
+        return n if inside and self.pays(n) else None
 
     def pad(self, feeds: Mapping[str, Any], n: Numbers) -> dict[str, Any]:
         """Feeds as the graph takes them."""
@@ -114,11 +123,14 @@ class Room:
         for name, least, most in zip(NAMES, self.least, self.most, strict=False):
             parts += [f"{name}>={least}"] if least > 1 else []
             parts.append(f"{name}<={most}")
-        parts += [f"work>={self.worth:.3g}"] if self.worth > 0 else []
+        parts += [f"more<={self.more:.3g}"] if self.more < inf else []
         return ";".join(parts)
 
     def to_js(self) -> dict[str, Any]:
         """What the page pads feeds and cuts outputs by."""
+
+        def works(work: Work) -> list[Any]:
+            return [[each, [d.to_js() for d in dims]] for dims, each in work.terms.items()]
 
         def forms(of: Mapping[str, Sequence[tuple[int, Length]]]) -> dict[str, Any]:
             return {name: [[axis, length.to_js()] for axis, length in axes] for name, axes in of.items()}
@@ -128,9 +140,10 @@ class Room:
             "lengths": [{"name": name, "least": least, "most": most} for name, least, most in lengths],
             "inputs": forms(self.inputs),
             "outputs": forms(self.outputs),
-            "work": self.work.full(self.capacity),
-            "terms": [[each, [d.to_js() for d in dims]] for dims, each in self.work.terms.items()],
-            "worth": self.worth,
+            "exact": works(self.work),
+            "run": works(self.run),
+            "times": None if self.times == inf else self.times,
+            "more": None if self.more == inf else self.more,
         }
 
 
@@ -142,8 +155,10 @@ def make_room(
     dims: Mapping[str, int] | None = None,
     values: Mapping[str, Any] | None = None,
     passes: Sequence[Any] | None = None,
+    reach: bool = True,
 ) -> Room:
     """A room for the inputs of `shapes` whose dims in `growing` may be shorter, and longer up to about `capacity`.
+    reach: its kernels leave out what nobody looks at.
 
     Raises NoRoom where a node can't be masked, and what Model.bind raises."""
     wanted = numbers_of(shapes, growing)
@@ -171,6 +186,7 @@ def make_room(
         at_capacity,
         walk.work,
         tuple(capacity),
+        walk.work.run(capacity) if reach else Work({(): walk.work.full(capacity)}),
     )
     return room.through(PASSES if passes is None else passes)
 

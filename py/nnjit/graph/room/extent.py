@@ -83,22 +83,40 @@ class Symbol:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a graph does, in multiply-adds or what takes as long: of each product of growing lengths, how often."""
+    """What a graph does, in multiply-adds or what takes as long: of each product of growing lengths, how often.
+    limited: the part of it that kernels leave out beyond some of these lengths, by those and the others."""
 
     terms: dict[tuple[Length, ...], float]
+    limited: dict[tuple[tuple[Length, ...], tuple[Length, ...]], float] = field(default_factory=dict)
 
-    def add(self, each: float, dims: Sequence[Length]) -> None:
-        """Something `each` for every place of a tensor of these dims."""
+    def add(self, each: float, dims: Sequence[Length], ends: Sequence[Length] = ()) -> None:
+        """Something `each` for every place of a tensor of these dims; ends: those at which its kernel does."""
         growing = tuple(sorted((d for d in dims if d.terms), key=str))
-        self.terms[growing] = self.terms.get(growing, 0.0) + each * prod(d.b for d in dims if not d.terms)
+        times = each * prod(d.b for d in dims if not d.terms)
+        self.terms[growing] = self.terms.get(growing, 0.0) + times
+        if ends:
+            others = list(growing)
+            for d in ends:
+                others.remove(d)
+            key = tuple(sorted(ends, key=str)), tuple(others)
+            self.limited[key] = self.limited.get(key, 0.0) + times
 
     def exact(self, n: Sequence[int]) -> float:
         """Of the exact graph for a request."""
         return sum(each * prod(d.at(n) for d in dims) for dims, each in self.terms.items())
 
     def full(self, capacity: Sequence[int]) -> float:
-        """Of a graph of this capacity."""
+        """Of a graph of this capacity, all of it."""
         return sum(each * prod(d.cap(capacity) for d in dims) for dims, each in self.terms.items())
+
+    def run(self, capacity: Sequence[int]) -> Work:
+        """What a request's run of a graph of this capacity does: its `exact`."""
+        terms: dict[tuple[Length, ...], float] = {(): self.full(capacity)}
+        for (ends, others), each in self.limited.items():
+            times = each * prod(d.cap(capacity) for d in others)
+            terms[()] -= times * prod(d.cap(capacity) for d in ends)
+            terms[ends] = terms.get(ends, 0.0) + times
+        return Work(terms)
 
 
 Axes = dict[int, Growth]

@@ -28,6 +28,7 @@ Inputs: TypeAlias = "list[Extent | None]"
 Rule: TypeAlias = "Callable[[Maker, Node, Inputs], list[Extent]]"
 RULES: dict[str, Rule] = {}
 LENGTH = "length"
+PRODUCTS = ("MatMul", "Gemm", "MatMulNBits", "MatMulInteger", "QLinearMatMul")
 
 
 rule = registering(RULES)
@@ -52,6 +53,8 @@ class Maker:
         self.b = Builder(self.graph, Node("Identity", [], [Value("room")], name="room"))
         self.begins: dict[Value, Value] = {}
         """The result of appending -> what it begins with, of the same shape at capacity."""
+        self.filled: dict[Value, set[int]] = {}
+        """Values whose kernel ends with what lies beyond a length, and the axes."""
         self._cache: dict[Any, Value] = {}
         self._cleaned: dict[Value, tuple[Value, int, Length, float]] = {}
         """By a value of the new graph: the same with a number beyond n, the axis, its length (a tensor and its slice
@@ -279,9 +282,22 @@ class Maker:
         inside = self.inside(length, len(shape), axis)
         found = self.b("Where", [inside, value, self.b.const(fill, value.dtype)])
         if value.reach is not None and value.producer is not None:
+            self.fills(value, axis)
             found.reach = {i: d for i, d in value.reach.items() if i != axis}
         self._cleaned[value] = found, axis, length, fill
         return found
+
+    def fills(self, value: Value, axis: int) -> None:
+        """The kernel of `value`, of which this may be the end, makes all places of an axis."""
+        while value.shape is not None and axis not in self.filled.setdefault(value, set()):
+            self.filled[value].add(axis)
+            node = value.producer
+            if node is None or node.op in PRODUCTS:
+                break
+            like = [v for v in node.inputs if v is not None and v.shape == value.shape]
+            if len(like) != 1:
+                break
+            value = like[0]
 
 
 def finite(value: Value | None) -> Value | None:

@@ -17,12 +17,28 @@ from ..dtypes import FLOATS, INTS
 from ..infer import taken_branch
 from ..ir import Graph, Node, Value
 from ..passes.rewrite import Builder
-from . import symbols
+from . import elementwise, symbols
 from .expansion import expanded
 from .extent import SYMBOLIC, Extent, Symbol, Work
 from .lengths import Length, NoRoom
-from .maker import RULES, Inputs, Maker
+from .maker import PRODUCTS, RULES, Inputs, Maker
 
+ENDING = {
+    *PRODUCTS,
+    *elementwise.UNARY,
+    *elementwise.BROADCAST,
+    *(
+        "Clip",
+        "LayerNormalization",
+        "RMSNormalization",
+        "Softmax",
+        "Reshape",
+        "Transpose",
+        "Unsqueeze",
+        "Squeeze",
+    ),
+}
+"""Operators whose kernels leave out what is beyond a length where nobody looks at it, or that are no kernels."""
 ELEMENT = 8.0
 """Multiply-adds that take as long as one element made: about 4 bytes read and written against 30 a nanosecond."""
 COPIED = 24.0
@@ -41,6 +57,7 @@ class Walk(Maker):
     ) -> None:
         super().__init__(graph, capacity, wanted)
         self.work = Work({})
+        self._counts: list[tuple[float, list[Length], Extent, bool]] = []
         self._once: set[Value] = set()
         for value in graph.inputs:
             axes = {axis: self.growth(length, 0.0) for axis, length in sizes.get(value.name, {}).items()}
@@ -94,6 +111,7 @@ class Walk(Maker):
         for v in self.old.outputs:
             self._copied(self.extent(v))
         self.graph.nodes += self.b.nodes
+        self._sum()
         for least, most, capacity in zip(self.least, self.most, self.capacity, strict=True):
             if least > most:
                 raise NoRoom(f"a capacity of {capacity} serves no length: it needs {least} at least")
@@ -125,11 +143,8 @@ class Walk(Maker):
             self._once.add(made.value)  # made when the plan is loaded
             return
         first, weight = inputs[0] if inputs else None, _weight(node, inputs)
-        dims, each = made.dims(), ELEMENT
-        if (
-            node.op in ("MatMul", "Gemm", "MatMulNBits", "MatMulInteger", "QLinearMatMul")
-            and first is not None
-        ):
+        dims, each, ends = made.dims(), ELEMENT, node.op in ENDING
+        if node.op in PRODUCTS and first is not None:
             dims, each = [*dims, first.dim(0 if node.attrs.get("transA", 0) else first.rank - 1)], 1.0
         elif node.op in ("Conv", "ConvInteger", "QLinearConv") and weight is not None:
             dims, each = [*dims, *weight.dims()[1:]], 1.0
@@ -140,7 +155,17 @@ class Walk(Maker):
                 return  # a last state: the states have counted
             recurrent = inputs[2].shape[-1] if inputs[2] is not None else 0
             dims, each = [*first.dims()[:2], *weight.dims()[:2], first.dim(2) + recurrent], 1.0
-        self.work.add(each, dims)
+        self._counts.append((each, dims, made, ends))
+
+    def _sum(self) -> None:
+        """All that was counted: kernels end where nobody looks at what comes, but for what is filled there."""
+        for each, dims, made, ends in self._counts:
+            x, filled = made.value, self.filled.get(made.tensor, set())
+            reach = {} if x is None or x.reach is None or not ends else x.reach
+            # the last axis of a product is its kernel's columns
+            last = made.rank - 1 if len(dims) > made.rank else -1
+            found = [d for axis, d in reach.items() if axis not in (last, *filled) and made.dim(axis) == d]
+            self.work.add(each, dims, found)
 
     def _branch(self, node: Node, inputs: Inputs) -> Any | None:
         """The body of an If whose condition is known."""
