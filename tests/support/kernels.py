@@ -17,6 +17,7 @@ from nnjit.codegen.schedule.steps import Schedule
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm.emit import emit_module
 from nnjit.codegen.wasm.target import Target
+from nnjit.codegen.wasm.team_words import LENGTHS
 
 ARGS, FIRST = 1024, 2048
 SLACK = 64
@@ -43,16 +44,19 @@ def deterministic() -> wasmtime.Engine:
 
 def run_nest(
     nest: Nest, target: Target, buffers: Sequence[Any], shares: Sequence[int] | None = None,
-    engine: wasmtime.Engine | None = None,
+    engine: wasmtime.Engine | None = None, lengths: Sequence[int] = (), shared: Sequence[int] = (),
 ) -> list[Any]:  # fmt: skip
     """All tiles of a nest; flat copies of every buffer as the kernel left them.
 
-    shares: called once from each of these numbers to the next, the last being how many units there are."""
+    lengths: of the request. shared: two buffers that are one, the first of them. shares: called once from each of these numbers to the next, the last being how many units there are."""
     shares = shares or (0, nest.tiles)
     addresses, end = [], FIRST
     for b in buffers:
         addresses.append(end)
         end += -(-(b.nbytes + SLACK) // 64) * 64
+    if shared:
+        addresses[shared[1]] = addresses[shared[0]]
+        buffers = [buffers[shared[0]] if i == shared[1] else b for i, b in enumerate(buffers)]
     engine = engine or usual()
     store = wasmtime.Store(engine)
     pages = -(-end // 65536)
@@ -60,6 +64,7 @@ def run_nest(
     module = wasmtime.Module(engine, emit_module(nest, target, shares[-1]))
     kernel = wasmtime.Instance(store, module, [memory]).exports(store)["kernel"]
     memory.write(store, np.array(addresses, np.uint32).tobytes(), ARGS)
+    memory.write(store, np.array(lengths, np.int64).tobytes(), LENGTHS)
     for b, at in zip(buffers, addresses, strict=True):
         # what lies past a buffer must not matter
         memory.write(store, np.ascontiguousarray(b).tobytes() + b"\xff" * SLACK, at)

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from nnjit.codegen.dtypes import SIZES
+from nnjit.codegen.schedule.unchanged import changed
 from nnjit.codegen.wasm.builder import FunctionBuilder
+from nnjit.codegen.wasm.cache import emitted
 from nnjit.codegen.wasm.planfn import MAX_TILES, PlanStep, plan_module
 from nnjit.codegen.wasm.target import Target
 from nnjit.codegen.wasm.team_words import LENGTHS
@@ -21,6 +23,7 @@ from nnjit.frontend.expand import expand
 from nnjit.graph.infer import mark_once
 from nnjit.graph.ir import Graph, Value
 from nnjit.graph.passes import PASSES
+from nnjit.lower.backend import Code
 from nnjit.lower.build import lower
 from nnjit.lower.forms import Forms
 from nnjit.lower.lowered import Chosen, HostCall, Kernel, Loop, Lowered
@@ -85,6 +88,7 @@ class Linker(Link):
         super().__init__(lowered)
         self.target, self.memory, self.key = target, memory, key
         self.address: dict[Buffer, int] = {}
+        self.alias: dict[Buffer, Buffer] = {}
         self.slots: dict[int, int] = {}
         self.kernels: list[KernelInfo] = []
         self.functions: list[FunctionBuilder] = []
@@ -94,7 +98,7 @@ class Linker(Link):
 
     def plan(self) -> Plan:
         extends = self._extends()
-        alias = reuse(self.run, self._pinned(), dict(extends.values()))
+        alias = self.alias = reuse(self.run, self._pinned(), dict(extends.values()))
         spans = self._spans(alias, lambda b: b.nbytes)
         for i, v in enumerate(self.lowered.graph.lengths):  # kernels look for them among the control words
             buffer = self.lowered.tensors.places[v].buffer
@@ -225,13 +229,13 @@ class Linker(Link):
 
     def _bind(self, s: Kernel) -> tuple[int, int]:
         """The table slot of a step's kernel and the address of its argument block."""
-        code = s.code
+        code, place = self._in_place(s)
         assert isinstance(code, FunctionBuilder)
         at = self.slots.get(id(code))
         if at is None:
             at = self.slots[id(code)] = len(self.functions)
             self.functions.append(code)
-            self.kernels.append(KernelInfo(s.spec, s.schedule, len(code.code), s.reach))
+            self.kernels.append(KernelInfo(s.spec, s.schedule, len(code.code), s.reach, place))
         pointers = [
             self.address[b] + offset * SIZES[o.dtype]
             for (b, offset), o in zip(s.places, s.spec.operands, strict=True)
@@ -251,6 +255,14 @@ class Linker(Link):
         data = words.astype(np.uint32).tobytes()
         self.init.append({"kind": "bytes", "address": address, "data": data, "first": True})
         return self.slot_base + at, address
+
+    def _in_place(self, s: Kernel) -> tuple[Code, int]:
+        """A step's code, and the operand in whose place it writes where that spares most of the writing, or -1."""
+        if len(s.writes) == 1 and s.writes[0] in self.alias:
+            place = [b for b, _ in s.places].index(self.alias[s.writes[0]])
+            if changed(s.spec, place) is not None:
+                return emitted(s.spec, s.schedule, self.target, s.reach, place)[0], place
+        return s.code, -1
 
     def _steps(self) -> tuple[list[Step], list[dict[str, Any]]]:
         steps: list[Step] = []

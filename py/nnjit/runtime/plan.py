@@ -97,6 +97,8 @@ class KernelInfo:
     schedule: Schedule
     code_bytes: int
     reach: Reach = ()
+    place: int = -1
+    """The operand in whose memory it writes what changes; -1: it writes all."""
 
 
 @dataclass(slots=True)

@@ -308,7 +308,7 @@ class CompilerSession:
         if plan is None or not 0 <= step < len(plan.steps):
             raise SessionError(f"The plan has no step {step}", plan=key, step=step)
         info = plan.kernel_of(step)
-        nest = apply(info.spec, info.schedule, info.reach)
+        nest = apply(info.spec, info.schedule, info.reach, info.place)
         if self.options.gpu is not None:
             code = emitted(info.spec, info.schedule, self.options.gpu)[0].wgsl
         else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from nnjit.codegen.expr import GUARD, Expr, const, op, reg
-from nnjit.codegen.loops import For, Nest, Set, Stmt, Store
+from nnjit.codegen.loops import For, Nest, Set, Stmt, Store, Where
 from nnjit.codegen.rewriting import rewrite
 from nnjit.codegen.schedule.copies import Reader, copies_of, scratch_places, within
 from nnjit.codegen.schedule.dots import dotted
@@ -22,12 +22,13 @@ from nnjit.codegen.schedule.reduction import reduction
 from nnjit.codegen.schedule.scratch import Scratch, scratch
 from nnjit.codegen.schedule.steps import Schedule, check
 from nnjit.codegen.schedule.tiling import flattened, loops
+from nnjit.codegen.schedule.unchanged import changed
 from nnjit.codegen.spec import Axis, KernelSpec, Reach, Stage
 
 
-def apply(spec: KernelSpec, schedule: Schedule, reach: Reach = ()) -> Nest:
+def apply(spec: KernelSpec, schedule: Schedule, reach: Reach = (), place: int = -1) -> Nest:
     """The loop nest of `spec` under `schedule`; raises ScheduleError where they do not fit. What is computed beyond
-    `reach` may be left out."""
+    `reach` may be left out. place: the operand whose memory the output has: what it would write back stays."""
     if any(isinstance(s, GROUP_STEPS) for s in schedule):
         return _by_workgroups(spec, schedule)
     o = Options.of(schedule)
@@ -54,7 +55,15 @@ def apply(spec: KernelSpec, schedule: Schedule, reach: Reach = ()) -> Nest:
         spec = replace(spec, operands=tuple(operands))
 
     def inside(env: Env) -> list[Stmt]:
-        return loops(order[len(outer) : last], o, env, lambda e: _stages(spec, o, e, order[last:], memory))
+        return loops(order[len(outer) : last], o, env, stages)
+
+    where = changed(spec, place)
+
+    def stages(env: Env) -> list[Stmt]:
+        body = _stages(spec, o, env, order[last:], memory)
+        if where is None or any(a not in env or env[a].tile > 1 for a in where.axes()):
+            return body
+        return [Where(rewrite(where, {a: env[a].base for a in where.axes()}), body)]
 
     body = flattened(outer, counts, o, inside)
     if any(e.facts & GUARD for e in spec.exprs()):
