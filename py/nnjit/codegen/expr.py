@@ -65,6 +65,13 @@ class Index:
         return _index(const, tuple(kept))
 
     @staticmethod
+    def _of_axes(const: int, terms: dict[Atom, int]) -> Index:
+        """The same where all atoms are axes."""
+        kept = [term for term in terms.items() if term[1]]
+        kept.sort()  # type: ignore[call-overload]  # no two have the same name
+        return _index(const, tuple(kept), True)
+
+    @staticmethod
     def of(x: Index | int | str) -> Index:
         """An integer, an axis name or an Index, as an Index."""
         if isinstance(x, Index):
@@ -81,7 +88,8 @@ class Index:
         merged = dict(self.terms)
         for atom, coeff in other.terms:
             merged[atom] = merged.get(atom, 0) + coeff
-        return Index(self.const + other.const, merged)
+        const = self.const + other.const
+        return Index._of_axes(const, merged) if self.plain and other.plain else Index(const, merged)
 
     def __mul__(self, k: int) -> Index:
         if k == 1:
@@ -118,11 +126,7 @@ class Index:
                 plain = plain and to.plain
                 for a, c in to.terms:
                     out[a] = out.get(a, 0) + c * coeff
-            if not plain:
-                return Index(const, out)
-            kept = [term for term in out.items() if term[1]]
-            kept.sort()  # type: ignore[call-overload]  # no two have the same name
-            return _index(const, tuple(kept), True)
+            return Index._of_axes(const, out) if plain else Index(const, out)
         for atom, coeff in self.terms:
             if isinstance(atom, str):
                 to = env.get(atom)

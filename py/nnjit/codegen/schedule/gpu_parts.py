@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from math import inf
 
 from nnjit.codegen.schedule.facts import LANES
@@ -35,6 +36,7 @@ def split_of(spec: KernelSpec, target: WgslTarget) -> Split | None:
     return best if ratio < WORTH else None
 
 
+@lru_cache(64)  # a lowering asks what the rule is, and then what it could be instead
 def best_split(spec: KernelSpec, target: WgslTarget) -> tuple[Split | None, float]:
     """The division of a product's sum to expect the most of, and the part of one kernel's time that it should take."""
     found = [(each / whole, split) for split, each, whole in splits(spec, target) if whole < inf]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from nnjit.codegen.expr import LANE, Atom, Expr, Index, cast, compare, const
 from nnjit.codegen.spec import Operand
@@ -65,9 +64,11 @@ class Access(Sharing):
             # a guarded read may lie outside: where that is known now, WGSL would refuse the whole shader
             return str(max(offset, 0))
         key = (("at", terms), 1)
-        text, _ = self.known(key) or self.shared(
-            key, "at", partial(self.affine, terms, 0), partial(_read_by, terms)
-        )
+        known = self.known(key)
+        if known is None:
+            entry = self._count(_read_by(terms)) if self.counting else self._entry()
+            known = self._made(key, entry, self.affine(terms, 0), "at")
+        text = known[0]
         return text if offset == 0 else f"{text} {'-' if offset < 0 else '+'} {abs(offset)}"
 
     def affine(self, terms: Terms, offset: int) -> Text:
@@ -136,7 +137,7 @@ class Access(Sharing):
     def _read(self, e: Expr, lanes: int) -> str:
         operand, i = e.attr.operand, e.attr.index
         o, name = self.operands[operand], self.buffer(operand)
-        terms, step = without_lane(i), i.coeff(LANE)
+        terms, step = i.split()
         if o.packed:
             return self._bytes(e, lanes)
         if operand in self.wide:
@@ -165,7 +166,7 @@ class Access(Sharing):
         """Elements of 8 bits out of words: four neighbours of one by one instruction, others each by itself."""
         operand, i = e.attr.operand, e.attr.index
         o, name = self.operands[operand], self.buffer(operand)
-        terms, step = without_lane(i), i.coeff(LANE)
+        terms, step = i.split()
         signed = o.dtype == "i8"
         if operand in self.wide:
             word = f"{name}[{self.element(tuple((a, c // 4) for a, c in terms), i.const // 4)}]"
@@ -185,8 +186,3 @@ class Access(Sharing):
 def _read_by(terms: Terms) -> tuple[Changed, ...]:
     """The registers and operands that the terms of an index read."""
     return tuple({n for a, _ in terms if not isinstance(a, str) for n in read_by(a)})
-
-
-def without_lane(i: Index) -> Terms:
-    """The terms of an index that are the same in every lane."""
-    return tuple(t for t in i.terms if t[0] != LANE)

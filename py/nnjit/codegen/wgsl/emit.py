@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nnjit.codegen.expr import LANE, Expr, Index, UnsupportedExpr
+from nnjit.codegen.expr import LANE, Expr, Index, UnsupportedExpr, facts
 from nnjit.codegen.loops import (
     MATRICES,
     THREAD,
@@ -42,6 +42,7 @@ from nnjit.codegen.wgsl.types import HELPERS, operand_bytes, stored_bytes, store
 from nnjit.codegen.wgsl.values import Values
 from nnjit.codegen.wgsl.wide import used
 
+LOADS = facts(("load",))
 ENTRY_POINT = "kernel"
 
 
@@ -326,7 +327,7 @@ def _vector_operands(flat: Sequence[Stmt], operands: Sequence[Operand], half: bo
                 access(x.attr.operand, x.attr.index, lanes)
 
     for s in flat:
-        if isinstance(s, (Set, Store)):
+        if isinstance(s, (Set, Store)) and s.value.facts & LOADS:
             reads(s.value, s.lanes)
         elif isinstance(s, (Fetch, Put)):
             narrow.add(s.operand)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nnjit.codegen.dtypes import FLOATS, UNSIGNED
-from nnjit.codegen.expr import Access, Expr, UnsupportedExpr, bitcast, cast, compare, const, op, select
+from nnjit.codegen.expr import Access, Expr, UnsupportedExpr, bitcast, cast, compare, const, facts, op, select
 from nnjit.codegen.functions import atan, erf, power, tanh, trig
 from nnjit.codegen.interp import OPS
 from nnjit.codegen.rewriting import rewrite
@@ -25,8 +25,14 @@ POLYNOMIALS: dict[str, Callable[[Expr], Expr]] = {
 }
 
 
+RULED = facts((*WIDER, *POLYNOMIALS, "const", "pow", "rem", "mod", "neg", "cast", "ne", "eq"))
+"""What a node that a rule rewrites has: an operation on constants alone is one of those."""
+
+
 def legal(e: Expr, memo: dict[Expr, Expr]) -> Expr:
     """`e` with only operations that `values` can print. `memo` is shared between calls."""
+    if not e.facts & RULED:
+        return e
 
     def step(x: Expr) -> Expr | None:
         new = _rule(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from nnjit.codegen.wgsl.wide import FUNCTIONS
 
@@ -33,11 +34,21 @@ all any abs ceil dot4I8Packed exp floor fma log max min round sqrt trunc dot vec
 """Names of the language and of the shader itself that a local must not hide."""
 
 
+TAKEN = frozenset([*KEYWORDS, *RESERVED, *USED, *FUNCTIONS])
+
+
+@lru_cache(4096)
+def _base(wish: str) -> str:
+    """`wish` with only letters, digits and single underscores inside."""
+    base = re.sub(r"_+", "_", re.sub(r"[^A-Za-z0-9]", "_", wish)).strip("_") or "v"
+    return base if base[0].isalpha() else "v" + base
+
+
 class Names:
     """Unique identifiers of one shader: the same key gets the same name."""
 
     def __init__(self) -> None:
-        self._taken = {*KEYWORDS, *RESERVED, *USED, *FUNCTIONS}
+        self._taken = set(TAKEN)
         self._of: dict[str, str] = {}
         self._count: dict[str, int] = {}
 
@@ -50,9 +61,7 @@ class Names:
 
     def fresh(self, wish: str) -> str:
         """`wish` with only letters, digits and single underscores inside, and a number if it is taken."""
-        base = re.sub(r"_+", "_", re.sub(r"[^A-Za-z0-9]", "_", wish)).strip("_") or "v"
-        if not base[0].isalpha():
-            base = "v" + base
+        base = _base(wish)
         name, n = base, 1
         while name in self._taken:
             name, n = f"{base}_{n}", n + 1

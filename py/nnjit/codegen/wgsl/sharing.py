@@ -69,6 +69,12 @@ class Sharing:
         if not self.counting:
             self.lines.append(text)
 
+    def _count(self, reads: tuple[Changed, ...]) -> Shared:
+        """In the first walk: a value that is made next, which reads this of what statements change."""
+        entry = Shared(reads, 1)
+        self._counted.append(entry)
+        return entry
+
     def _bind(self, text: str, wish: str) -> str:
         if self.counting:
             return ""
@@ -88,27 +94,24 @@ class Sharing:
         entry.uses += self.counting
         return entry.text
 
-    def shared(
-        self, key: Key, wish: str, make: Callable[[], Text], reads: Callable[[], tuple[Changed, ...]]
-    ) -> Text:
-        """The text of a value that is not live, made at its first use in a run and bound to a name if there are more.
-        reads: all of what it reads that statements change."""
-        if self.counting:
-            entry = Shared(reads(), 1)
-            self._counted.append(entry)
-        else:
-            entry = self._counted[self._next]
-            self._next += 1
-        text, tightness = make()
-        if not self.counting and (entry.uses > 1 or (len(text) > LONG and key[0] is not self.root)):
-            simple = text.replace(".", "_").isidentifier()
+    def _entry(self) -> Shared:
+        """What the first walk counted of the value that is made next: its parts, which are made before it is done,
+        come after it in both walks."""
+        entry = self._counted[self._next]
+        self._next += 1
+        return entry
+
+    def _made(self, key: Key, entry: Shared, made: Text, wish: str) -> Text:
+        """The text of a value that was not live, made now: bound to a name if it is used again, or is long."""
+        if not self.counting and (entry.uses > 1 or (len(made[0]) > LONG and key[0] is not self.root)):
+            simple = made[0].replace(".", "_").isidentifier()
             if not simple:
-                text, tightness = self._bind(text, wish), ATOM
-        entry.text = (text, tightness)
+                made = self._bind(made[0], wish), ATOM
+        entry.text = made
         self._live[key] = entry
         for changed in entry.reads:
             self._readers.setdefault(changed, []).append(key)
-        return entry.text
+        return made
 
 
 def within(text: str, tightness: int, wanted: int) -> str:

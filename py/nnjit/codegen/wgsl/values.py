@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from nnjit.codegen.dtypes import INTS
 from nnjit.codegen.expr import LANE, Expr, Index, UnsupportedExpr, cast, compare, const, facts
 from nnjit.codegen.functions import DISTANT
 from nnjit.codegen.loops import Set, Store, Swap
 from nnjit.codegen.wgsl import wide
-from nnjit.codegen.wgsl.access import Access, Register, without_lane
+from nnjit.codegen.wgsl.access import Access, Register
 from nnjit.codegen.wgsl.legalize import legal, stored
 from nnjit.codegen.wgsl.names import Names
 from nnjit.codegen.wgsl.ops import BINARY, CALLS, UNARY
@@ -106,8 +105,7 @@ class Values(Access):
         self.root = stored(s.value, o.dtype, self.half)
         value = self._as_stored(self.value(self.root, s.lanes), o.dtype, s.lanes)
         buffer = self.buffer(s.operand)
-        lane = s.index.coeff(LANE)
-        terms = without_lane(s.index)
+        terms, lane = s.index.split()
         if s.operand in self.wide:
             at = self.element(tuple((a, c // 4) for a, c in terms), s.index.const // 4)
             self.line(f"{buffer}[{at}] = {value[0]};")
@@ -143,7 +141,8 @@ class Values(Access):
         if entry is not None:
             entry.uses += self.counting
             return entry.text
-        return self.shared(key, "t", partial(self._compute, e, lanes), partial(read_by, e))
+        entry = self._count(read_by(e)) if self.counting else self._entry()
+        return self._made(key, entry, self._compute(e, lanes), "t")
 
     def _register(self, e: Expr, lanes: int) -> Text:
         r = self.regs[e.attr]
