@@ -35,7 +35,7 @@ const rpc = new Rpc(/** @type {import('./api/rpc.js').Port} */ (/** @type {unkno
 });
 
 // Everything else is Python's: the table of methods is bridge.METHODS.
-const METHODS = ['settle', 'prepare', 'release', 'reference', 'check', 'kernel', 'stats', 'refuse', 'proof.policy', 'proof.open', 'proof.next', 'proof.told'];
+const METHODS = ['settle', 'prepare', 'suggest', 'release', 'reference', 'check', 'kernel', 'stats', 'refuse', 'proof.policy', 'proof.open', 'proof.next', 'proof.told'];
 const TUNING = ['know', 'forget', 'device', 'probing', 'probed', 'gpuProbing', 'gpuProbed', 'moving', 'policy', 'prefer', 'open', 'surveyed', 'records', 'next', 'measured', 'report',
   'paired', 'link', 'replaced', 'unlinked', 'restore', 'adoption', 'adopted', 'refused', 'status', 'dump', 'reset', 'drop'];
 for (const method of [...METHODS, ...TUNING.map((name) => `tune.${name}`)]) {

@@ -194,6 +194,14 @@ export interface PlacedNode {
   reason?: string;
 }
 
+export interface Suggestion {
+  shapes: Record<string, number[]>;
+  /** By input whose elements are rows of a table: the last row. */
+  highest: Record<string, number>;
+  /** Why shapes are others than those asked about; '' where they are not. */
+  reason: string;
+}
+
 export interface ProfiledStep {
   step: number;
   name: string;
@@ -423,6 +431,8 @@ export class InferenceSession {
   profile(options: { feeds?: Feeds; repeats?: number; format: 'chrome'; signal?: AbortSignal | null }): Promise<ChromeTrace>;
   kernel(step: number): Promise<KernelInfo>;
   /** Against onnx.reference, which is slow on large models. */
+  /** Shapes near these that the graph takes, for inputs that are made up; `made`: the highest integer of each, null where it counts. */
+  suggest(shapes: Record<string, readonly number[]>, made?: Record<string, number | null>): Promise<Suggestion>;
   check(feeds: Feeds, options?: { signal?: AbortSignal | null }): Promise<Difference[]>;
   release(): Promise<void>;
 }

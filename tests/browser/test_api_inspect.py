@@ -100,6 +100,44 @@ def test_a_step_names_the_nodes_that_were_merged_into_others(api: Api) -> None:
     assert [n for n in whole if n in at] == ["conv", "norm", "act"], "in the model's order"
 
 
+def test_shapes_that_the_graph_takes_are_suggested(api: Api) -> None:
+    """A position for each token, of a table of 77 rows: tokens past it would have none."""
+    nodes = [
+        helper.make_node("Shape", ["ids"], ["s"], start=1, end=2),
+        helper.make_node("Squeeze", ["s"], ["n"]),
+        helper.make_node("Range", ["zero", "n", "one"], ["p"]),
+        helper.make_node("Gather", ["rows", "p"], ["e"], "positions"),
+        helper.make_node("Gather", ["words", "ids"], ["x"], "tokens"),
+        helper.make_node("Add", ["x", "e"], ["y"], "both"),
+    ]
+    table = np.random.default_rng(0).standard_normal((77, 8)).astype(np.float32)
+    weights = {"rows": table, "words": table[:50], "zero": np.int64(0), "one": np.int64(1)}
+    dims = ["batch", "sequence"]
+    graph = model(nodes, {"ids": (TensorProto.INT64, dims)}, {"y": (F, [*dims, 8])}, weights)
+    got = api.run(
+        """async (path) => {
+          const session = await create(path);
+          const long = await session.suggest({ ids: [1, 128] }, { ids: 99 });
+          const short = await session.suggest({ ids: [1, 16] }, { ids: 99 });
+          const wrong = await failure(session.suggest({ idz: [1, 16] }));
+          await session.prepare(long.shapes);
+          await session.release();
+          const python = await nnjit.python(`
+s = await nnjit.InferenceSession.create('${path}')
+found = await s.suggest({'ids': (1, 128)})
+await s.release()
+found`);
+          return { long, short, wrong, python, after: await failure(session.suggest({ ids: [1, 16] })) };
+        }""",
+        api.put("positions.onnx", graph),
+    )
+    assert got["long"]["shapes"] == {"ids": [1, 77]} and got["long"]["highest"] == {"ids": 49}
+    assert "'positions'" in got["long"]["reason"] and got["python"]["shapes"] == {"ids": [1, 77]}
+    assert got["short"] == {"shapes": {"ids": [1, 16]}, "highest": {"ids": 49}, "reason": ""}
+    assert got["wrong"]["code"] == "FEED" and "'ids'" in got["wrong"]["hint"]
+    assert got["after"]["code"] == "SESSION"
+
+
 def test_one_thread_gives_the_same_numbers(api: Api) -> None:
     got = api.run(
         """async (path) => {

@@ -208,6 +208,24 @@ class TestFeeding:
         assert all(0 <= x < 100 for x in fed(page, "ids")["data"])
         assert all(0 <= x < 1 for x in fed(page, "image")["data"])
 
+    def test_sizes_are_those_that_the_model_takes_unless_somebody_chose_others(self, home: Open) -> None:
+        page = home()
+        load(page, "fixed.onnx")
+        page.wait_for_selector(".inputs .why:not([hidden])")
+        assert "sequence is 77" in page.inner_text(".inputs .why")
+        assert "positions" in page.inner_text(".inputs .why")
+        assert (
+            page.input_value("[data-dim=sequence]") == "77" and page.input_value("[data-dim=height]") == "224"
+        )
+        assert page.input_value("[data-input=ids] [data-bound=high]") == "49"
+        run(page)
+        ids = fed(page, "ids")
+        assert ids["dims"] == [1, 77] and max(ids["data"]) <= 49
+
+        page = home("?model=models/fixed.onnx&run=1&dims=sequence:128")
+        page.wait_for_selector(".output")
+        assert fed(page, "ids")["dims"] == [1, 128] and not page.is_visible(".inputs .why")
+
     def test_a_size_that_is_none_is_refused(self, home: Open) -> None:
         page = home()
         load(page)

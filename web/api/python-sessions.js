@@ -23,6 +23,7 @@ const QUESTIONS = {
   stats: (session) => session.stats(),
   profile: (session, options) => session.profile(options),
   kernel: (session, { step }) => session.kernel(step),
+  suggest: (session, { shapes }) => session.suggest(shapes),
   prepare: (session, { shapes }) => session.prepare(shapes),
   backend: (session) => session.backend,
   'tuning.status': ({ tuning }) => tuning.status(),

@@ -106,6 +106,19 @@ export class InferenceSession {
   }
 
   /**
+   * Shapes near these that the model's graph takes, for inputs that are made up: tables of positions and fixed reshapes
+   * bound what its declarations leave open. Sizes that are equal move together; those of 1 stay.
+   * @param {Record<string, readonly number[]>} shapes of every input
+   * @param {Record<string, number | null>} [made]  by input of integers, the highest that it will hold; null: it counts along
+   *   its last axis
+   * @returns {Promise<{shapes: Record<string, number[]>, highest: Record<string, number>, reason: string}>}  those given where
+   *   none were found; highest: by input whose elements are rows of a table, the last row; reason: why shapes differ, or ''
+   */
+  async suggest(shapes, made = {}) {
+    return this.#queue(() => this.#plans.ask('suggest', { shapes, made }));
+  }
+
+  /**
    * @param {Record<string, Tensor | Feed>} feeds  a tensor for every input name
    * @param {readonly string[] | Record<string, Tensor | null> | RunOptions} [fetches]  names wanted, or tensors to fill; all if left out
    * @param {RunOptions} [options]

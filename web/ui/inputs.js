@@ -3,6 +3,7 @@
 import { breakable, el, fill, freshId } from './dom.js';
 import { shape } from './format.js';
 import { concrete, generate, openDims, recipeFor } from './generate.js';
+import { suggest } from './suggest.js';
 import { ValueRow } from './valuerow.js';
 
 /** @typedef {import('./api.js').Metadata} Metadata */
@@ -28,6 +29,13 @@ export class InputsForm {
     this.inputs = runner.session.inputMetadata;
     this.dims = openDims(this.inputs);
     for (const [name, size] of settings.dims ?? []) if (this.dims.has(name)) this.dims.set(name, size);
+    /** Sizes that somebody chose: by a link, or in a field. */
+    this.chosen = new Set(settings.dims?.keys());
+    /** @type {Map<string, HTMLInputElement>} */
+    this.fields = new Map();
+    this.why = el('p', { class: 'soft why', hidden: true });
+    /** @type {Promise<void> | null} */
+    this.suggested = null;
     this.seed = settings.seed ?? 1;
     this.rows = this.inputs.map(
       (input) => new ValueRow(input, recipeFor(input), () => concrete(input, this.dims)),
@@ -68,8 +76,10 @@ export class InputsForm {
         input.setAttribute('aria-invalid', String(!good));
         if (!good) return;
         this.dims.set(name, n);
+        this.chosen.add(name);
         this.#changed();
       });
+      this.fields.set(name, input);
       return el('div', { class: 'field' }, el('label', { for: id }, breakable(name)), input);
     });
     return el(
@@ -77,7 +87,32 @@ export class InputsForm {
       {},
       el('legend', {}, 'Sizes the model leaves open'),
       el('div', { class: 'fields' }, ...fields),
+      this.why,
     );
+  }
+
+  /**
+   * Brings sizes that nobody chose, and made-up rows of tables, to what the model's graph takes. Asked once; what it finds
+   * out is no more than a better guess, so that a failure of it is left to the run to tell.
+   */
+  suggest() {
+    this.suggested ??= suggest(this.runner.session, this.dims, this.rows).then((found) => this.#take(found), () => undefined);
+    return this.suggested;
+  }
+
+  /** @param {import('./suggest.js').Suggested} found */
+  #take({ dims, highest, reason }) {
+    const changed = [...dims].filter(([name]) => !this.chosen.has(name));
+    for (const [name, size] of changed) {
+      this.dims.set(name, size);
+      const field = this.fields.get(name);
+      if (field) field.value = String(size);
+    }
+    this.why.hidden = !changed.length;
+    const sizes = changed.map(([name, size]) => `${name} is ${size}`).join(', ');
+    fill(this.why, `The model bounds its sizes, so ${sizes}.`, el('small', {}, breakable(reason)));
+    for (const row of this.rows) row.limit(highest[row.input.name] ?? Infinity);
+    this.#changed();
   }
 
   #seedField() {
@@ -127,6 +162,7 @@ export class InputsForm {
 
   async run() {
     this.note.textContent = '';
+    await this.suggest();
     const bad = this.element.querySelector('[aria-invalid="true"]');
     if (bad instanceof HTMLElement) {
       bad.focus();

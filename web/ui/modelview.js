@@ -117,7 +117,10 @@ export class ModelView {
   /** Mounts the sample's own part; a failure there leaves the rest of the view standing. */
   async start() {
     const { sample, runner } = this.opened;
-    if (!sample) return;
+    if (!sample) {
+      await this.form.suggest();
+      return;
+    }
     try {
       this.mounted = await sample.mount(this.stage, { runner, fail: this.#fail, second: this.hooks.second });
       if (this.closed) this.mounted.close?.();

@@ -74,6 +74,14 @@ export class ValueRow {
     if (this.choice === 'edit') this.#checkText();
   }
 
+  /** No made-up value is to be higher: the last row of the table that it goes to. @param {number} high */
+  limit(high) {
+    if (this.recipe.high <= high) return;
+    this.recipe.high = high;
+    this.recipe.low = Math.min(this.recipe.low, high);
+    this.#showExtra();
+  }
+
   /** Values that do not come from the seed: typed or from a file. @returns {{dims: number[], data: Data} | null} */
   given() {
     if (this.choice === 'file') {

@@ -290,6 +290,16 @@ def _prepare(args: Any, context: Context) -> dict[str, Any]:
     return answer
 
 
+def _suggest(args: Any, context: Context) -> dict[str, Any]:
+    """{session, shapes, made} → {shapes, highest, reason}: sizes for inputs that are made up."""
+    session = _session(args)
+    shapes = {str(name): tuple(int(d) for d in dims) for name, dims in args.shapes.to_py().items()}
+    made = {str(name): None if n is None else int(n) for name, n in args.made.to_py().items()}
+    found = session.suggest(shapes, made)
+    fitted = {name: list(dims) for name, dims in found.shapes.items()}
+    return {"shapes": fitted, "highest": found.highest, "reason": found.reason}
+
+
 def _release(args: Any, context: Context) -> bool:
     FILES.pop(str(args.session), None)
     WALKS.pop(str(args.session), None)
@@ -343,6 +353,7 @@ METHODS: dict[str, Callable[[Any, Context], Any]] = {
     "create": _create,
     "settle": _settle,
     "prepare": _prepare,
+    "suggest": _suggest,
     "release": _release,
     "host": _host,
     "reference": _reference,

@@ -112,6 +112,10 @@ class InferenceSession:
         """Compiles for these input shapes before the first run."""
         await self._question("prepare", shapes={name: list(dims) for name, dims in shapes.items()})
 
+    async def suggest(self, shapes: Mapping[str, Sequence[int]]) -> Any:
+        """Shapes near these that the model's graph takes, and why: {shapes, highest, reason}."""
+        return await self._question("suggest", shapes={name: list(dims) for name, dims in shapes.items()})
+
     async def placement(self) -> Any:
         """Where each node ran."""
         return await self._question("placement")

@@ -37,9 +37,9 @@ Array = Any
 class LocalSession:
     """One thread, one memory, plans per shape; shape-deciding inputs are bound by value.
 
-    model: its bytes, an onnx.ModelProto, or a path, beside which files of weights that are not in `external` are looked
-    for. room: lengths that move get a plan with room. ModelFileError: no such file; ModelFormatError and the like: not a
-    model that this version takes.
+    model: its bytes, an onnx.ModelProto, or a path, beside which files of weights that are not in `external` are
+    looked for. room: lengths that move get a plan with room. ModelFileError: no such file; ModelFormatError and the
+    like: not a model that this version takes.
     """
 
     def __init__(

@@ -22,6 +22,7 @@ from ..codegen.wasm.listing import listing
 from ..codegen.wgsl.cache import emitted
 from ..errors import Cancelled, CompileError, NnjitError, SessionError
 from ..graph.dtypes import Array
+from ..graph.fitting import Fitting, fitting
 from ..graph.ir import Graph
 from ..graph.model import Model
 from ..graph.room import NoRoom
@@ -192,6 +193,10 @@ class CompilerSession:
             return False
         self._bound = plan_key(shapes, {}), graph
         return True
+
+    def suggest(self, shapes: Mapping[str, Dims], made: Mapping[str, int | None]) -> Fitting:
+        """Shapes near these that the graph takes, for inputs that are made up; see `fitting`."""
+        return fitting(self.model, shapes, made)
 
     def _compile(self, key: str, graph: Graph, progress: Progress | None) -> Prepared:
         if self.options.provider == "reference":
