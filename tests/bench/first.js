@@ -64,7 +64,7 @@ async function fetching(url, parts) {
  * @param {'nnjit' | 'onnxruntime-web'} name @param {string} provider @param {number} threads @param {string} url
  * @param {Record<string, any>} inputs @param {string} blobUrl
  */
-async function first(name, provider, threads, url, inputs, blobUrl) {
+async function first(name, provider, threads, url, inputs, blobUrl, settleMs = 0) {
   const blob = new Uint8Array(await (await fetch(blobUrl)).arrayBuffer());
   const api = await library(name, provider, threads);
   const feeds = Object.fromEntries(Object.entries(inputs).map(([n, head]) => [n, decode(head, blob, api.Tensor)]));
@@ -74,6 +74,7 @@ async function first(name, provider, threads, url, inputs, blobUrl) {
     stages[stage] ??= { from: now(), to: 0 };
     stages[stage].to = now();
   };
+  await new Promise((later) => setTimeout(later, settleMs)); // boot's last work
   pipelines = [];
   origin = performance.now();
   const ours = name === 'nnjit';

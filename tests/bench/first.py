@@ -102,8 +102,10 @@ class First:
                         n: page.evaluate("(a) => first.fetching(...a)", [f"{url}?{n}", n]) for n in (1, 2, 4)
                     }
                 how = [library, options.backend, options.threads]
-                page.evaluate("(a) => first.first(...a)", [*how, *self.small])
-                row[library] = page.evaluate("(a) => first.first(...a)", [*how, url, heads, blob])
+                page.evaluate("(a) => first.first(...a)", [*how, *self.small, options.settle])
+                row[library] = page.evaluate(
+                    "(a) => first.first(...a)", [*how, url, heads, blob, options.settle]
+                )
             except Exception as error:  # what cannot run is a line in the record
                 row[library] = {"failed": str(error)[:600]}
             page.context.close()
@@ -120,6 +122,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--batch", default="1", help="how many inputs a run takes: 1, or 1,8")
     parser.add_argument(
         "--fetch", action="store_true", help="also the file alone, in 1, 2 and 4 parts at once"
+    )
+    parser.add_argument(
+        "--settle",
+        type=int,
+        default=0,
+        help="ms before each model, in which a page has nothing to do; default %(default)s",
     )
     parser.add_argument("--no-peers", dest="peers", action="store_false")
     parser.add_argument("--out", type=Path, help="a folder for first-DATE.json")

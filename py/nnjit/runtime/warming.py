@@ -1,7 +1,8 @@
 """parts(): compiles two small models for both targets, part by part, while nobody waits.
 
 The first model of a page would otherwise find modules that are not imported, tables that are empty and code that the
-interpreter has never run: as much again as compiling it takes.
+interpreter has never run, in an interpreter that the browser has not compiled for speed yet: as much again as compiling
+it takes.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from nnjit.frontend import BytesSource, load
 from nnjit.graph.model import Model
 from nnjit.graph.room import make_room
 from nnjit.graph.room.lengths import Length
-from nnjit.runtime.compile import compile_plan
+from nnjit.lower.build import Build
+from nnjit.lower.forms import Forms
+from nnjit.runtime.compile import link_plan
 from nnjit.runtime.gpu_compile import compile_gpu
 from nnjit.runtime.gpu_memory import GpuMemory
-from nnjit.runtime.gpu_plan import GpuPlan
 from nnjit.runtime.memory import SessionMemory
-from nnjit.runtime.plan import Plan
 
 LATE = ("along", "online", "team", "workgroup")
 """Of codegen.schedule: what is imported where it is first used, because it builds on who uses it."""
-SHAPES = {"image": (1, 8, 12, 12), "words": (1, 16, 32)}
+SHAPES = {"image": (1, 8, 8, 8), "words": (1, 16, 32)}
 """Of the inputs of the two models."""
 
 
@@ -39,34 +40,50 @@ def parts() -> Iterator[None]:
     for make in (_image, _words):
         model = make()
         yield
-        for target in (Target(threads=2, shared=True), WgslTarget(features=frozenset({"subgroups"}))):
-            yield from _compiled(model, target)
+        yield from _on_wasm(model, "direct")
+        yield from _on_gpu(model)
+    yield from _on_wasm(_image(), "winograd")
     make_room(
         _words(), {"words": SHAPES["words"]}, {"words": {1: Length.of()}}, [32]
     )  # what a second length comes to
     yield
 
 
-def _compiled(model: Model, target: Target | WgslTarget) -> Iterator[None]:
-    graph = model.bind(shapes={i.name: SHAPES[i.name] for i in model.signature.inputs})
+def _on_wasm(model: Model, convolution: str) -> Iterator[None]:
+    target = Target(threads=2, shared=True)
+    graph = model.bind(shapes=_shapes(model))
     yield
-    plan: Plan | GpuPlan
-    if isinstance(target, WgslTarget):
-        plan = compile_gpu(graph, target, GpuMemory())
-    else:
-        plan = compile_plan(graph, target, SessionMemory())
+    build = Build(graph, target, forms=Forms(convolution))
+    for _ in build.parts():
+        yield
+    link_plan(build.lowered(), target, SessionMemory(), "").to_js()
+    yield
+
+
+def _on_gpu(model: Model) -> Iterator[None]:
+    graph = model.bind(shapes=_shapes(model))
+    yield
+    plan = compile_gpu(graph, WgslTarget(features=frozenset({"subgroups"})), GpuMemory())
     yield
     plan.to_js()
 
 
+def _shapes(model: Model) -> dict[str, tuple[int, ...]]:
+    return {i.name: SHAPES[i.name] for i in model.signature.inputs}
+
+
 def _image() -> Model:
-    """A convolution, and what often goes with one."""
+    """Convolutions, and what often goes with them."""
     nodes = [
         helper.make_node("Conv", ["image", "filter", "bias"], ["c"], pads=[1, 1, 1, 1]),
         helper.make_node("Relu", ["c"], ["r"]),
-        helper.make_node("GlobalAveragePool", ["r"], ["y"]),
+        helper.make_node("MaxPool", ["r"], ["m"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["m", "point"], ["p"]),
+        helper.make_node("Add", ["p", "m"], ["a"]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("GlobalAveragePool", ["b"], ["y"]),
     ]
-    return _model("image", nodes, {"filter": (16, 8, 3, 3), "bias": (16,)})
+    return _model("image", nodes, {"filter": (16, 8, 3, 3), "bias": (16,), "point": (16, 16, 1, 1)})
 
 
 def _words() -> Model:
