@@ -4,10 +4,10 @@ import { Rpc, Transferred } from './api/rpc.js';
 import { NnjitError, asFailure, failure } from './api/errors.js';
 import { holdLock } from './engine/alive.js';
 import { collect } from './engine/garbage.js';
-import { bytecodeKey, loadBytecode, saveBytecode } from './api/bytecode-cache.js';
+import { bytecodeKey, loadBytecode, saveBytecode, servedBytecode } from './api/bytecode-cache.js';
 import { fetchAll } from './api/fetch-parts.js';
 import { ArrivingFile } from './api/arriving.js';
-import { contents, packageFiles, startWith } from './api/restore.js';
+import { contents, packageFiles, pyodideOptions, startWith } from './api/restore.js';
 import { forgetSnapshot, loadSnapshot, snapshotKey, snapshotUsed } from './api/snapshot.js';
 
 /**
@@ -90,11 +90,10 @@ async function boot() {
   const key = bytecodeKey(manifest);
   const snapshot = snapshotKey(key);
   const kept = await loadSnapshot(snapshot);
-  const parts = kept ? undefined : fetchAll([manifest.nnjit, ...manifest.packages], import.meta.url, tell);
+  const parts = kept ? undefined : partsOf(manifest, tell);
   const { loadPyodide } = await import(new URL(manifest.pyodide.module, import.meta.url).href);
   const options = {
-    indexURL: new URL(manifest.pyodide.indexURL, import.meta.url).href,
-    fullStdLib: false,
+    ...pyodideOptions(manifest.pyodide),
     stdout: (/** @type {string} */ text) => console.log(text),
     stderr: (/** @type {string} */ text) => console.warn(text),
   };
@@ -125,7 +124,7 @@ async function boot() {
     setTimeout(() => {
       const paths = packageFiles(pyodide);
       forSnapshot = () => {
-        const given = { ...contents(pyodide, paths), key: snapshot, bytecode: key, standIns, pyodide: manifest.pyodide };
+        const given = { ...contents(pyodide, paths), key: snapshot, bytecode: key, standIns, manifest };
         return new Transferred(given, [given.data.buffer]);
       };
     });
@@ -152,22 +151,35 @@ async function goOn(loadPyodide, options, kept) {
 }
 
 /**
+ * What Python needs beside itself, all on its way at once.
+ * @param {any} manifest @param {(done: number, total: number) => void} tell
+ */
+function partsOf(manifest, tell) {
+  return {
+    wheels: fetchAll([manifest.nnjit, ...manifest.packages], import.meta.url, tell),
+    bytecode: servedBytecode(manifest, import.meta.url),
+  };
+}
+
+/**
  * Python with its packages unpacked, and with the bytecode of earlier visits.
  * @param {(options: object) => Promise<any>} loadPyodide @param {object} options
- * @param {any} manifest @param {Promise<ArrayBuffer[]> | undefined} early its files, where they are on their way
+ * @param {any} manifest @param {ReturnType<typeof partsOf> | undefined} early its files, where they are on their way
  * @param {{tell: (done: number, total: number) => void, mark: (stage: string) => void}} watch
  * @returns {Promise<{pyodide: any, standIns: string[]}>}
  */
 async function startAnew(loadPyodide, options, manifest, early, { tell, mark }) {
-  const parts = early ?? fetchAll([manifest.nnjit, ...manifest.packages], import.meta.url, tell);
+  const parts = early ?? partsOf(manifest, tell);
   const earlier = loadBytecode(bytecodeKey(manifest));
   const pyodide = await loadPyodide(options);
   mark('python');
-  const [nnjit, ...wheels] = await parts;
+  const [nnjit, ...wheels] = await parts.wheels;
+  const [kept, served] = [await earlier, await parts.bytecode];
   mark('download');
   const steps = wheels.length + 2;
   pyodide.unpackArchive(nnjit, 'wheel');
-  pyodide.pyimport('nnjit.runtime.bridge_bytecode').install(await earlier);
+  pyodide.pyimport('nnjit.runtime.bridge_bytecode').install(kept, served);
+  mark('nnjit');
   const install = pyodide.pyimport('nnjit.runtime.bridge_install');
   tell(1, steps);
   wheels.forEach((wheel, i) => {

@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, help="a folder for boot-DATE.json")
     options = parser.parse_args(arguments)
     project = Project()
-    project.dist.refresh()
+    project.dist.precompile(print)
     server = Server(project.site())
     server.site.mount("t", TESTS)
     model = server.site.put("~/tiny.onnx", small_model())

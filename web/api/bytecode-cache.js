@@ -1,15 +1,33 @@
 // Python's bytecode from one visit to the next, in the browser's Cache Storage. A blob belongs to the exact files
 // it was made from; those of other versions are thrown away. Without Cache Storage nothing is kept.
 
+import { fetchAll } from './fetch-parts.js';
+
 const STORE = 'nnjit-bytecode';
 
+/** @typedef {{url: string, size: number}} Served */
+
 /**
- * @param {{nnjit: {sha256: string}, packages: {sha256: string}[], pyodide: {version: string}}} manifest
+ * @param {{nnjit: {sha256: string}, packages: {sha256: string}[], pyodide: {version: string, stdlib?: Served}}} manifest
  * @returns {string} the address a blob for these files is kept at
  */
 export function bytecodeKey({ nnjit, packages, pyodide }) {
   const files = [nnjit, ...packages].map((file) => file.sha256.slice(0, 16)).join('-');
-  return new URL(`bytecode/${pyodide.version}/${files}`, import.meta.url).href;
+  const library = pyodide.stdlib ? `${encodeURIComponent(pyodide.stdlib.url)}/` : ''; // Python notes where in it a module lies
+  return new URL(`bytecode/${pyodide.version}/${library}${files}`, import.meta.url).href;
+}
+
+/**
+ * Bytecode that serve.py has made, for each file that it has made it of; what cannot be had is compiled.
+ * @param {{nnjit: {bytecode?: Served}, packages: {bytecode?: Served}[]}} manifest @param {string} base
+ * @returns {Promise<(ArrayBuffer | undefined)[]>}
+ */
+export function servedBytecode({ nnjit, packages }, base) {
+  const nobody = () => {};
+  return Promise.all([nnjit, ...packages].map(async ({ bytecode }) => {
+    const found = bytecode && await fetchAll([bytecode], base, nobody).catch(() => undefined);
+    return found?.[0];
+  }));
 }
 
 /** @param {string} key @returns {Promise<ArrayBuffer | undefined>} */

@@ -11,6 +11,19 @@
 /** Where packages are unpacked: wheels, and nnjit in the folder Python starts in. */
 const ROOTS = ['/lib/python3.14/site-packages', '/home/pyodide'];
 
+/**
+ * What loadPyodide is called with, at each start alike: a snapshot knows where in the standard library's file a module lies.
+ * @param {{indexURL: string, stdlib?: {url: string}}} pyodide of the manifest
+ */
+export function pyodideOptions({ indexURL, stdlib }) {
+  const root = new URL('../', import.meta.url);
+  return {
+    indexURL: new URL(indexURL, root).href,
+    fullStdLib: false,
+    ...(stdlib ? { stdLibURL: new URL(stdlib.url, root).href } : {}), // with bytecode
+  };
+}
+
 /** @param {any} pyodide @returns {string[]} paths of all files of packages */
 export function packageFiles(pyodide) {
   const { FS } = pyodide._module;

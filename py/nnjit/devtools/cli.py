@@ -148,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 groups = options.groups or sorted({e.group for e in project.lock.entries})
                 project.vendor.ensure(*groups, ask_again=True)
             case "wheel":
-                print_line(f"web/{project.dist.refresh()['nnjit']['url']}")
+                print_line(f"web/{project.dist.precompile(print_line)['nnjit']['url']}")
             case "records":
                 show_records(project, options.records, options.export)
     except SetupError as error:
@@ -176,7 +176,7 @@ def serve(project: Project, options: argparse.Namespace) -> int:
         samples = project.vendor.ensure("samples", required=False)
         if samples.missing:
             print_line("some built-in samples are missing; serve.py models tries again")
-        project.dist.refresh()
+        project.dist.precompile(print_line)
         print_line(f"nnjit is at {server.url}   (Ctrl-C stops it)")
         if host not in LOOPBACK:
             print_line(

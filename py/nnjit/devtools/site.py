@@ -48,9 +48,10 @@ TYPES = {
     ".zip": "application/zip",
     ".onnx": "application/octet-stream",
     ".npy": "application/octet-stream",
+    ".bytecode": "application/octet-stream",
 }
 COMPRESSIBLE = {".html", ".js", ".mjs", ".css", ".json", ".map", ".txt", ".md", ".ts", ".py", ".wgsl", ".csv"}
-COMPRESSIBLE |= {".svg", ".wasm"}
+COMPRESSIBLE |= {".svg", ".wasm", ".bytecode"}
 WORTH_COMPRESSING = 1024  # bytes
 KEEP_COPIES = 7 * 24 * 3600  # seconds a compressed copy is kept; it is cheap to make again
 DIST = re.compile(r"dist/[0-9a-f]{12}/[^/]+")

@@ -16,9 +16,11 @@ import shutil
 import threading
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .bytecode import HOME, SITE, STDLIB, Source, compiler, facts, make
 from .lock import Lock, SetupError
 
 EPOCH = (2020, 1, 1, 0, 0, 0)  # one date for all members: the same sources give the same bytes
@@ -93,9 +95,36 @@ class Distribution:
             loaded: dict[str, Any] = json.loads(manifest_path.read_text("utf-8"))
             return loaded
         manifest = self._manifest(self._write_wheel(), present)
+        self._add_bytecode(manifest)
+        self._remove_old((self.root / "web" / manifest["nnjit"]["url"]).parent)
         write_atomically(manifest_path, (json.dumps(manifest, indent=1) + "\n").encode())
         self.state = (wheel_state, present)
         return manifest
+
+    def precompile(self, tell: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+        """Like refresh(), with bytecode of all of it where this machine can make that (bytecode.py): some seconds."""
+        manifest = self.refresh()
+        pyodide = self.root / "web" / manifest["pyodide"]["indexURL"]
+        make([source for source, _ in self._sources(manifest)], self.folder, compiler(pyodide), tell)
+        self.state = None
+        return self.refresh()
+
+    def _sources(self, manifest: dict[str, Any]) -> list[tuple[Source, dict[str, Any]]]:
+        """Zips of modules, each with its record in the manifest."""
+        web = self.root / "web"
+        stdlib = self.lock.entry(f"pyodide-{self.lock.pyodide}/python_stdlib.zip")
+        found = [
+            (Source(web / "vendor" / stdlib.path, stdlib.sha256, STDLIB, zip=True), manifest["pyodide"]),
+            (Source(web / manifest["nnjit"]["url"], manifest["nnjit"]["sha256"], HOME), manifest["nnjit"]),
+        ]
+        found += [(Source(web / p["url"], p["sha256"], SITE), p) for p in manifest["packages"]]
+        return [(source, record) for source, record in found if source.path.is_file()]
+
+    def _add_bytecode(self, manifest: dict[str, Any]) -> None:
+        for source, record in self._sources(manifest):
+            known = facts(source, self.folder)
+            if known is not None:
+                record["stdlib" if source.zip else "bytecode"] = known
 
     def _write_wheel(self) -> dict[str, Any]:
         version = project_version(self.root / "pyproject.toml")
@@ -106,7 +135,6 @@ class Distribution:
         if not (folder / name).is_file():
             write_atomically(folder / name, data)
         os.utime(folder)
-        self._remove_old(folder)
         return {"url": f"dist/{digest[:12]}/{name}", "sha256": digest, "size": len(data)}
 
     def _remove_old(self, keep: Path) -> None:

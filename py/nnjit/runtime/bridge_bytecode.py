@@ -1,34 +1,45 @@
-"""Bytecode kept from one visit to the next: wheels hold source, and compiling it is two fifths of all importing.
+"""Bytecode that need not be compiled again: wheels hold source, and compiling it is half of a first start.
 
-`install(blob)` makes imports take what the blob has and remember what they had to compile; `take()` gives the
-blob to keep. The page pins a blob to the exact files it was made from, so nothing here compares dates.
+`install` makes imports take what serve.py has compiled (devtools/bytecode.py) and what the page kept of earlier visits,
+and remember what they had to compile; `take()` gives the blob to keep. The page pins a blob to the exact files it was
+made from, so nothing here compares dates.
 """
 
 from __future__ import annotations
 
 import marshal
 from importlib.machinery import SourceFileLoader
+from importlib.util import MAGIC_NUMBER
 from types import CodeType
 from typing import Any
 
-_known: dict[str, bytes] = {}
+_served: dict[str, bytes] = {}
+_own: dict[str, bytes] = {}
+"""Compiled in this browser."""
 _counts = {"taken": 0, "compiled": 0}
-_kept = 0  # entries of the blob that the page has
+_kept = 0  # entries of _own that the page has
 _compile = SourceFileLoader.get_code
 
 
-def install(blob: Any) -> None:
-    """`blob`: what take() gave in an earlier visit (a JavaScript ArrayBuffer), or None."""
+def install(kept: Any, served: Any = ()) -> None:
+    """`kept`: what take() gave in an earlier visit (a JavaScript ArrayBuffer), or None; `served`: ArrayBuffers that
+    serve.py has made, or None for what it has not."""
     global _kept
-    if blob is not None:
-        _known.update(marshal.loads(blob.to_bytes()))
-    _kept = len(_known)
+    if kept is not None:
+        _own.update(marshal.loads(kept.to_bytes()))
+    _kept = len(_own)
+    for blob in served:
+        if blob is None:
+            continue
+        found: dict[str, bytes] = marshal.loads(blob.to_bytes())
+        if found.pop("", None) == MAGIC_NUMBER:  # else it was made for another Python
+            _served.update(found)
     SourceFileLoader.get_code = _get_code  # type: ignore[method-assign, assignment]
 
 
 def _get_code(self: SourceFileLoader, fullname: str) -> CodeType | None:
     path = self.get_filename(fullname)
-    found = _known.get(path)
+    found = _served.get(path) or _own.get(path)
     if found is not None:
         _counts["taken"] += 1
         code: CodeType = marshal.loads(found)
@@ -36,27 +47,28 @@ def _get_code(self: SourceFileLoader, fullname: str) -> CodeType | None:
     made = _compile(self, fullname)
     _counts["compiled"] += 1
     if made is not None:
-        _known[path] = marshal.dumps(made)
+        _own[path] = marshal.dumps(made)
     return made
 
 
 def take() -> Any:
-    """Everything known as one Uint8Array, or None when the page has it all already."""
+    """What this browser has compiled as one Uint8Array, or None when the page has it all already."""
     global _kept
-    if len(_known) == _kept:
+    if len(_own) == _kept:
         return None
-    _kept = len(_known)
+    _kept = len(_own)
     from .bridge_values import bytes_to_js
 
-    return bytes_to_js(marshal.dumps(_known))
+    return bytes_to_js(marshal.dumps(_own))
 
 
 def leave() -> None:
-    """What is known now need not be kept: it stays in memory that is."""
+    """What is known now need not be kept: it stays in memory that is, where nothing is imported twice."""
     global _kept
-    _kept = len(_known)
+    _served.clear()
+    _kept = len(_own)
 
 
 def counts() -> dict[str, int]:
-    """How many modules came from the blob, and how many had to be compiled."""
+    """How many modules came from blobs, and how many had to be compiled."""
     return dict(_counts)

@@ -81,8 +81,10 @@ def test_it_serves_the_page_and_ctrl_c_stops_it(vendor: Callable[[str], Path]) -
     )
     try:
         assert process.stdout is not None
-        found = re.search(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())
-        assert found, process.stderr
+        lines: list[str] = []  # what is compiled for the page is told before
+        while not (found := re.search(r"http://127\.0\.0\.1:\d+/", "".join(lines))):
+            lines.append(process.stdout.readline())
+            assert lines[-1], process.stderr
         with urllib.request.urlopen(found.group() + "dist/manifest.json", timeout=10) as response:
             assert response.headers["Cross-Origin-Opener-Policy"] == "same-origin"
         process.send_signal(signal.SIGINT)
