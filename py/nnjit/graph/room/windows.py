@@ -27,21 +27,28 @@ class Window:
         self.extra: list[int] = list(attrs.get("output_padding") or [0] * spatial)
         self.ceil = bool(attrs.get("ceil_mode", 0))
         self.spatial = spatial
+        self.moving: dict[int, list[int]] = {}
+        """By spatial axis whose padding depends on n: the padding before it where 1, 2, ... places are left for
+        the last step."""
+        self.inside: dict[int, Value] = {}
+        """By such an axis, once it is moved: true at the places that n has."""
 
     def settle(self, dims: Sequence[Length]) -> None:
         """Padding of its own in place of what follows from dims: `auto_pad`, and `ceil_mode` along fixed axes. NoRoom
         where that depends on n."""
         if self.auto.startswith("SAME"):
             for i, d in enumerate(dims):
-                # ceil(d / s) windows; a growing axis has as much padding as its remainder asks for
-                if d.terms and self.strides[i] != 1:
-                    raise NoRoom("its padding depends on the length")
-                missing = self.reach(i) + 1 - self.strides[i]
-                if not d.terms:
-                    missing = (-(-d.b // self.strides[i]) - 1) * self.strides[i] + self.reach(i) + 1 - d.b
-                less, more = max(missing, 0) // 2, -(-max(missing, 0) // 2)
+                # ceil(d / s) windows, of which the last has 1 to s places: as much padding as that asks for
+                step = self.strides[i]
+                both = [max(self.reach(i) + 1 - left, 0) for left in range(1, step + 1)]
                 upper = self.auto == "SAME_UPPER"
-                self.pads[i], self.pads[i + self.spatial] = (less, more) if upper else (more, less)
+                begins = [p // 2 if upper else p - p // 2 for p in both]
+                if any(c % step for _, c in d.terms) and min(begins) < max(begins):
+                    self.moving[i] = begins
+                    self.pads[i], self.pads[i + self.spatial] = min(begins), 0
+                else:  # the same for every n, or what is missing at the end is beyond n
+                    left = (d.b - 1) % step
+                    self.pads[i], self.pads[i + self.spatial] = begins[left], both[left] - begins[left]
         elif self.auto == "VALID":
             self.pads = [0] * 2 * self.spatial
         if self.auto.startswith("SAME"):
@@ -107,6 +114,10 @@ def _fitted(w: Maker, x: Extent, at: Window, fill: float) -> tuple[Extent, Axes]
     for axis in growing:
         i = axis - 2
         (first, last), step, reach = at.ends(i), at.strides[i], at.reach(i)
+        if at.auto.startswith("SAME"):
+            last = reach - first  # as many windows as steps are begun
+        if i in at.moving:
+            x = _moved(w, x, axis, at, fill)
         more = first + last - reach - 1 + (step - 1 if at.ceil else 0)
         if at.ceil and step + last > reach + 1:
             raise NoRoom("how its last window is rounded depends on the length")
@@ -115,13 +126,43 @@ def _fitted(w: Maker, x: Extent, at: Window, fill: float) -> tuple[Extent, Axes]
         if len(length.terms) == 1 and length.terms[0][1] == 1:
             w.places_of(length.terms[0][0], (x.shape[axis] + more) // step + 1)
         end = (w.cap(length) - 1) * step + reach + 1 - first - x.shape[axis]
-        if reach or last:  # windows look beyond n, or are computed together with some that do
+        if (
+            reach or last
+        ) and i not in at.moving:  # windows look beyond n, or are computed together with some that do
             x = w.clean(x, axis, fill, force=len(growing) > 1)  # a window may lie beyond two axes
         if end < 0:
             x = shortened(w, x, axis, x.shape[axis] + end)
         at.pads[i + at.spatial] = max(end, 0)
         axes[axis] = Growth(length)
     return x, axes
+
+
+def _moved(w: Maker, x: Extent, axis: int, at: Window, fill: float) -> Extent:
+    """x further back by as many places as its padding is more than the least, `fill` before and behind: what is then
+    padded with the least has the windows that n asks for."""
+    i, length = axis - 2, x.axes[axis].length
+    step, begins = at.strides[i], at.moving[i]
+    least, most = min(begins), max(begins) - min(begins)
+    n = w.number(length)
+
+    def number(value: int) -> Value:
+        return w.b.const(np.array(value))
+
+    before = w.b("Div", [w.b("Sub", [n, number(1)]), number(step)])
+    left = w.b("Sub", [n, w.b("Mul", [before, number(step)])])  # 1 to step
+    both = w.b("Max", [w.b("Sub", [number(at.reach(i) + 1), left]), number(0)])
+    begin = w.b("Div", [both if at.auto == "SAME_UPPER" else w.b("Add", [both, number(1)]), number(2)])
+    by = w.cast(w.b("Sub", [begin, number(least)]), "i32")
+    cap = x.shape[axis]
+    flat = w.b("Sub", [w.b.const(np.arange(cap + most), "i32"), by])
+    bounded = w.b("Max", [w.b("Min", [flat, w.b.const(cap - 1, "i32")]), w.b.const(0, "i32")])
+    value = w.b("Gather", [w.data(x), bounded], axis=axis)
+    at_place = w.b("Sub", [w.places(cap + most, x.rank - axis, 0), by])
+    begun = w.b("LessOrEqual", [w.b.const(0, "i32"), at_place])
+    inside = w.b("And", [begun, w.b("Less", [at_place, w.number(length, "i32")])])
+    at.inside[i] = inside
+    value = w.b("Where", [inside, value, w.b.const(fill, value.dtype)])
+    return Extent(value, {**x.axes, axis: Growth(length, fill)})
 
 
 def shortened(w: Maker, x: Extent, axis: int, places: int) -> Extent:
@@ -183,7 +224,9 @@ def average_pool(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
         raise NoRoom("its channels grow")
     at = Window(node, x.rank, node.attrs["kernel_shape"])
     at.settle(x.dims()[2:])
-    counted = bool(node.attrs.get("count_include_pad", 0)) or not (any(at.pads) or at.ceil)
+    counted = bool(node.attrs.get("count_include_pad", 0)) or not (
+        any(at.pads) or at.ceil or at.auto.startswith("SAME")
+    )
     if at.ceil and node.attrs.get("count_include_pad", 0):
         raise NoRoom("it counts padding beyond its own")
     before = x
@@ -196,8 +239,8 @@ def average_pool(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
         return made
     ones: Value = w.b.const(np.ones((1, 1, *x.shape[2:])), x.dtype)
     for axis in [axis for axis in before.axes if axis > 1]:
-        here = w.inside(before.axes[axis].length, x.rank, axis)
-        if before.shape[axis] != x.shape[axis]:
+        here = at.inside.get(axis - 2) or w.inside(before.axes[axis].length, x.rank, axis)
+        if here.shape is not None and here.shape[0] != x.shape[axis]:
             here = shortened(w, Extent(here), 0, x.shape[axis]).tensor
         ones = w.b("Where", [here, ones, w.b.const(0, x.dtype)])
     share = w.b("AveragePool", [ones], **attrs)
