@@ -3,13 +3,14 @@
 
 import { check, throwIfAborted } from '../errors.js';
 import { asBytes, copyOf, whole, windowIn } from '../values.js';
-import { cut, pieces } from '../windows.js';
+import { cut } from '../windows.js';
 import { callHost, storedTensor } from './host.js';
 import { COPY_DST, COPY_SRC, STORAGE } from './shader.js';
 import { asIs, storedBytes } from './stored.js';
 import { StepClock } from './timing.js';
 import { Waiter } from './wait.js';
 import { Watch } from './watch.js';
+import { Windows } from './windows.js';
 
 /** @typedef {import('./plan.js').LoadedPlan} LoadedPlan */
 /** @typedef {import('./types.d.ts').GpuFeed} GpuFeed */
@@ -63,7 +64,8 @@ async function watched(watch, staying, device, loaded, session, feeds, { fetch, 
   /** @type {Map<string, Uint8Array>} */
   const known = new Map();
   let encoder = device.createCommandEncoder({ label: loaded.key });
-  storeFeeds(encoder, loaded, feeds, values, known);
+  const moves = (loaded.windows ??= new Windows(device, plan.inputs.length + plan.outputs.length));
+  storeFeeds(encoder, moves, loaded, feeds, values, known);
   const segments = [];
   for (const [at, segment] of plan.segments.entries()) {
     throwIfAborted(context.signal);
@@ -93,12 +95,13 @@ async function watched(watch, staying, device, loaded, session, feeds, { fetch, 
   refs.forEach((ref, at) => {
     if (ref.host) outputs[at] = /** @type {HostValue} */ (values.get(ref.name) ?? loaded.values.get(ref.name));
     else if (stay[at] && asIs(ref.type, ref.stored)) {
-      const gpuBuffer = kept(device, encoder, loaded, ref, windows[at]);
+      const gpuBuffer = kept(device, encoder, moves, loaded, ref, windows[at]);
       staying.push(gpuBuffer);
       outputs[at] = { gpuBuffer };
     } else if (windows[at]) wanted.push({ ref, buffer: loaded.buffer(ref.buffer), place: null, pin: false, at });
     else wanted.push({ ref, buffer: loaded.buffer(ref.buffer), place: placeFor(ref, into[at]), pin: Boolean(pin[at]), at });
   });
+  moves.encode(encoder);
   loaded.outputs.encode(encoder, wanted);
   device.queue.submit([encoder.finish()]);
   watch.close();
@@ -175,10 +178,10 @@ function encodeSteps(encoder, steps, first, last) {
 }
 
 /**
- * @param {GPUCommandEncoder} encoder @param {LoadedPlan} loaded @param {GpuFeed[]} feeds
+ * @param {GPUCommandEncoder} encoder @param {Windows} moves @param {LoadedPlan} loaded @param {GpuFeed[]} feeds
  * @param {Map<string, HostValue>} values @param {Map<string, Uint8Array>} known
  */
-function storeFeeds(encoder, loaded, feeds, values, known) {
+function storeFeeds(encoder, moves, loaded, feeds, values, known) {
   const { inputs } = loaded.plan;
   check(feeds.length === inputs.length, 'BAD_FEED', `The plan has ${inputs.length} inputs; ${feeds.length} were fed.`,
     { expected: inputs.length, got: feeds.length });
@@ -197,10 +200,8 @@ function storeFeeds(encoder, loaded, feeds, values, known) {
       check(feed.gpuBuffer.size >= size && (feed.gpuBuffer.usage & COPY_SRC) !== 0, 'BAD_FEED',
         `Input "${ref.name}" takes ${size} bytes of a buffer with usage COPY_SRC.`, { name: ref.name });
       const to = loaded.buffer(ref.buffer);
-      if (feed.window) {
-        encoder.clearBuffer(to);
-        for (const [near, far] of pieces(feed.window)) encoder.copyBufferToBuffer(feed.gpuBuffer, near, to, far, feed.window.length);
-      } else if (size) encoder.copyBufferToBuffer(feed.gpuBuffer, 0, to, 0, Math.ceil(size / 4) * 4);
+      if (feed.window) moves.add(encoder, { slot: i, window: feed.window, source: feed.gpuBuffer, target: to, spread: true });
+      else if (size) encoder.copyBufferToBuffer(feed.gpuBuffer, 0, to, 0, Math.ceil(size / 4) * 4);
       return;
     }
     const bytes = windowIn(feed) ? whole(/** @type {import('../types.d.ts').Windowed} */ (feed)) : asBytes(feed);
@@ -210,21 +211,22 @@ function storeFeeds(encoder, loaded, feeds, values, known) {
     given.push(storedTensor(loaded, ref, bytes));
     if (loaded.needs(ref.name)) known.set(ref.name, copyOf(bytes));
   });
+  moves.encode(encoder);
   loaded.upload.write(given);
 }
 
 /**
  * An output that stays: a copy, because the plan's own buffer is written again by the next run.
- * @param {GPUDevice} device @param {GPUCommandEncoder} encoder @param {LoadedPlan} loaded @param {GpuRef} ref
+ * @param {GPUDevice} device @param {GPUCommandEncoder} encoder @param {Windows} moves @param {LoadedPlan} loaded @param {GpuRef} ref
  * @param {Window | null | undefined} window the part that is wanted
  */
-function kept(device, encoder, loaded, ref, window) {
+function kept(device, encoder, moves, loaded, ref, window) {
   const nbytes = window?.nbytes ?? ref.nbytes;
   const size = Math.max(16, Math.ceil(nbytes / 16) * 16);
   const buffer = device.createBuffer({ label: ref.name, size, usage: STORAGE | COPY_SRC | COPY_DST });
-  if (window) {
-    for (const [near, far] of pieces(window)) encoder.copyBufferToBuffer(loaded.buffer(ref.buffer), far, buffer, near, window.length);
-  } else if (ref.nbytes) encoder.copyBufferToBuffer(loaded.buffer(ref.buffer), 0, buffer, 0, Math.ceil(ref.nbytes / 4) * 4);
+  const slot = loaded.plan.inputs.length + loaded.plan.outputs.indexOf(ref);
+  if (window) moves.add(encoder, { slot, window, source: loaded.buffer(ref.buffer), target: buffer, spread: false });
+  else if (ref.nbytes) encoder.copyBufferToBuffer(loaded.buffer(ref.buffer), 0, buffer, 0, Math.ceil(ref.nbytes / 4) * 4);
   return buffer;
 }
 
