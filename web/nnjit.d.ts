@@ -126,6 +126,8 @@ export interface SessionOptions {
   signal?: AbortSignal | null;
   /** How 3x3 and 5x5 convolutions of stride 1 or 2 are computed: 'auto' (default), 'direct' or 'winograd'. docs/convolution.md. */
   convolution?: 'auto' | 'direct' | 'winograd';
+  /** On 'webgpu' products of one input with constant matrices become one step, as Q, K and V of an attention; default true. */
+  mergeProducts?: boolean;
   /** 'auto' (default): a plan of a few ms at most runs on the thread that calls run(); 'worker': none does. docs/engine.md. */
   runOn?: 'auto' | 'worker';
   /** Makes kernels faster while the session is used: docs/tuning.md. */

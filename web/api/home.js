@@ -108,6 +108,7 @@ export class Home {
             dims: this.options.dims,
             maxPlans: this.options.maxPlans,
             convolution: this.options.convolution,
+            mergeProducts: this.options.mergeProducts,
             strict: this.options.strict,
             room: this.options.room,
             whole: this.options.whole ?? false,

@@ -192,6 +192,8 @@ class Graph:
         self.stands_for: dict[str, str] = {}
         """By the name of a node that was dropped because its value is there already: the node that makes it by the same
         operation, "" where it is an input of the dropped one."""
+        self.merged: dict[str, list[str]] = {}
+        """By the name of a node that does the work of several: the names of all of them."""
         self._serial = 0
 
     def values(self) -> Iterator[Value]:
@@ -212,6 +214,10 @@ class Graph:
     def constants(self) -> list[Value]:
         """The constants that something reads."""
         return [v for v in self.values() if v.const is not None]
+
+    def names(self, nodes: Iterable[Node]) -> list[str]:
+        """The names of nodes, and of those that they do the work of."""
+        return list(dict.fromkeys(name for n in nodes for name in self.merged.get(n.name, (n.name,))))
 
     def is_output(self, value: Value) -> bool:
         return any(v is value for v in self.outputs)
@@ -303,6 +309,7 @@ class Graph:
         graph.lengths = [of(v) for v in self.lengths]
         graph.readers = dict(self.readers)
         graph.stands_for = dict(self.stands_for)
+        graph.merged = dict(self.merged)
         graph._serial = self._serial
         return graph
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from nnjit.codegen.dtypes import SIZES
@@ -36,7 +37,7 @@ class Tensors:
         self.places: dict[Value, Place] = {}
         self.values: dict[Buffer, list[Value]] = {}
         """Those that were put into a buffer."""
-        self._consts: dict[tuple[int, int, int] | int, Buffer] = {}
+        self._consts: dict[Hashable, Buffer] = {}
 
     def put(self, value: Value, buffer: Buffer, layout: Layout) -> None:
         self.places[value] = Place(buffer, layout)
@@ -58,8 +59,7 @@ class Tensors:
         """One buffer for each distinct constant, however many values (reshapes) show it."""
         const = value.const
         assert const is not None
-        r = const.range
-        key = id(const.array) if r is None else (r.file, r.start, r.length)
+        key = const.data
         buffer = self._consts.get(key)
         if buffer is None:
             buffer = Buffer(value.name, const.size * SIZES[value.dtype], True, const)

@@ -217,13 +217,22 @@ class Linker(Link):
         const = b.source
         if const is None:
             raise CompileError(f"constant {b.name} has no source", value=b.name)
-        r, address = const.range, self.address[b]
-        if const.array is None and r is not None:
-            self.init.append(
-                {"kind": "range", "address": address, "source": r.file, "start": r.start, "length": r.length}
-            )
-        elif const.nbytes:
-            self.init.append({"kind": "bytes", "address": address, "data": const.raw()})
+        address = self.address[b]
+        for part in const.parts or (const,):
+            r = part.range
+            if part.array is None and r is not None:
+                self.init.append(
+                    {
+                        "kind": "range",
+                        "address": address,
+                        "source": r.file,
+                        "start": r.start,
+                        "length": r.length,
+                    }
+                )
+            elif part.nbytes:
+                self.init.append({"kind": "bytes", "address": address, "data": part.raw()})
+            address += part.nbytes
 
     # ---- steps ----
 
@@ -295,7 +304,7 @@ class Linker(Link):
             self.ns += how.ns * times
             steps.append(
                 Step(slot, args, tiles, how.parallel, loop is not None, spec.name,
-                     f"{spec.name}_{spec.key[:6]}", [n.name for n in s.nodes], times * flops(s),
+                     f"{spec.name}_{spec.key[:6]}", self.lowered.graph.names(s.nodes), times * flops(s),
                      times * sum(o.size * SIZES[o.dtype] for o in spec.operands if o.role != "scratch"),
                      each if spec.scratch >= 0 else 0, how.unit, how.wake, count if loop else 0, times,
                      each * (self.target.threads if spec.scratch >= 0 else 1) if loop else 0)

@@ -18,6 +18,7 @@ from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.codegen.wgsl.types import operand_bytes, stored_bytes, stored_type
 from nnjit.errors import CompileError, OutOfMemory
 from nnjit.graph.ir import Graph, Value
+from nnjit.graph.passes.merging import merge_products
 from nnjit.lower.backend import Code
 from nnjit.lower.build import lower
 from nnjit.lower.forms import Forms
@@ -74,7 +75,10 @@ def _compiled(
     start = time.perf_counter()
     report = (lambda i, n: progress("compile", i, n)) if progress else None
     told = _telling(progress) if progress else None
-    lowered = lower(primitive(graph), target, report, chosen, forms, made=told, placing=ahead(target))
+    graph = primitive(graph)
+    if target.merge:
+        graph = merge_products(graph, memory.joined, target.max_binding_bytes)
+    lowered = lower(graph, target, report, chosen, forms, made=told, placing=ahead(target))
     took = 1e3 * (time.perf_counter() - start)
     plan = link_gpu(lowered, target, memory, key)
     plan.stats["lowerMs"] = took
@@ -248,7 +252,7 @@ class GpuLinker(Link):
             spec = s.spec
             touched = sum(operand_bytes(o, self.target.half) for o in spec.operands)
             steps.append(
-                GpuStep(shader, bindings, spec.name, f"{spec.name}_{spec.key[:6]}", [n.name for n in s.nodes],
+                GpuStep(shader, bindings, spec.name, f"{spec.name}_{spec.key[:6]}", self.lowered.graph.names(s.nodes),
                         flops(s), touched, moves)
             )  # fmt: skip
         close()
@@ -293,12 +297,15 @@ class GpuLinker(Link):
         const = b.source
         if const is None:
             raise CompileError(f"constant {b.name} has no source", value=b.name)
-        to = self.where(b)
-        r = const.range
-        if const.array is None and r is not None:
-            yield {"kind": "range", **to, "source": r.file, "start": r.start, "length": r.length}
-        elif const.nbytes:
-            yield {"kind": "bytes", **to, "data": const.raw()}
+        to, at = self.where(b), 0
+        for part in const.parts or (const,):
+            place = {**to, "at": at} if at else to
+            r = part.range
+            if part.array is None and r is not None:
+                yield {"kind": "range", **place, "source": r.file, "start": r.start, "length": r.length}
+            elif part.nbytes:
+                yield {"kind": "bytes", **place, "data": part.raw()}
+            at += part.size * (1 if b in self.packed else self._element(part.dtype))
 
     def where(self, b: Buffer) -> dict[str, Any]:
         """A buffer, the type of its elements as the model has them, and as they are stored."""

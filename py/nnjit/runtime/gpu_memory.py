@@ -10,17 +10,20 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from nnjit.graph.passes.merging import Joined
 from nnjit.lower.tensors import Buffer
 from nnjit.runtime.memory import Span
 
 
 @dataclass(slots=True)
 class GpuMemory:
-    """constants: what a constant buffer holds -> its id, over all plans of a session. sizes: bytes of each id's."""
+    """constants: what a constant buffer holds -> its id, over all plans of a session. sizes: bytes of each id's.
+    joined: which weights lie in one constant."""
 
     constants: dict[str, int] = field(default_factory=dict)
     next: int = 0
     sizes: dict[int, int] = field(default_factory=dict)
+    joined: Joined = field(default_factory=Joined)
 
     def constant(self, key: str, nbytes: int = 0) -> tuple[int, bool]:
         """The id of a constant, and whether it has to be loaded (it is new)."""

@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any, Protocol, TypeVar
 
 from nnjit.codegen.spec import KernelSpec
+from nnjit.graph.const import Const
 from nnjit.graph.ir import Value
 from nnjit.lower.lowered import Held, HostCall, Kernel, Lowered
 from nnjit.lower.tensors import Buffer
@@ -108,7 +109,7 @@ class Link:
 
     def _once_nodes(self) -> dict[str, str]:
         kernels = [s for s in self.once if isinstance(s, Kernel)]
-        return {n.name: s.spec.name for s in kernels for n in s.nodes}
+        return {name: s.spec.name for s in kernels for name in self.lowered.graph.names(s.nodes)}
 
     def _pinned(self) -> set[Buffer]:
         """Buffers that hold feeds or outputs: no step may reuse them in place (a feed may be read again)."""
@@ -171,7 +172,7 @@ class Link:
 
         def source(b: Buffer) -> str | None:
             if b.source is not None and b not in keys:
-                keys[b] = _of_model(b) or f"data {hash(b.source.raw())} {b.nbytes}"
+                keys[b] = data_key(b.source)
             return keys.get(b)
 
         for s in self.run:
@@ -214,8 +215,22 @@ class Link:
 def _of_model(b: Buffer) -> str | None:
     """What a constant of the model's file is known by: its place, and its length because rows of a constant may begin
     where it does."""
-    r = b.source.range if b.source is not None else None
+    return _lazy_key(b.source) if b.source is not None else None
+
+
+def _lazy_key(const: Const) -> str | None:
+    r = const.range
+    if const.parts:
+        keys = [_lazy_key(part) for part in const.parts]
+        return None if None in keys else _short(f"joined {keys}")
     return f"range {r.file} {r.start} {r.length}" if r else None
+
+
+def data_key(const: Const) -> str:
+    """What a constant's bytes are known by, read only where they are in memory."""
+    if const.parts:
+        return _short(f"joined {[data_key(part) for part in const.parts]}")
+    return _lazy_key(const) or f"data {hash(const.raw())} {const.nbytes}"
 
 
 def made_key(spec: KernelSpec, inputs: Sequence[tuple[str | None, int]], before: str = "") -> str:

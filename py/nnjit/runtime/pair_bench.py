@@ -56,7 +56,7 @@ class Side(Linker):
 
 def seed_of(const: Const) -> int:
     """The same for the same weights, whichever side reads them."""
-    r = const.range
+    r = (const.parts[0] if const.parts else const).range
     if r is not None:
         return (r.file * 1000003 + r.start) % (1 << 31)
     return const.nbytes

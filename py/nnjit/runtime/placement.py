@@ -30,6 +30,9 @@ def all_reference(model: Model, reason: str) -> list[Record]:
 def of_plan(model: Model, graph: Graph, plan: Plan | GpuPlan) -> list[Record]:
     """A record a node of the model, in the model's order, then those the compiler's passes made."""
     placed = {**_once(plan), **_steps(plan), **_host_calls(plan)}
+    for name, all_of_it in plan.lowered.graph.merged.items() if plan.lowered else ():
+        if name in placed:
+            placed |= dict.fromkeys(all_of_it, placed[name])
     given = {name for name, _ in model.nodes}
     found = {**_inner(placed, given), **placed}
     for node in reversed(graph.nodes):  # whoever reads a node comes after it

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -47,10 +47,11 @@ class Options:
     @staticmethod
     def read(given: Mapping[str, Any]) -> Options:
         """Options as JavaScript names them."""
+        gpu = WgslTarget.read(given["gpu"]) if given.get("gpu") else None
         return Options(
             provider=given["provider"],
             target=Target(**given["target"]),
-            gpu=WgslTarget.read(given["gpu"]) if given.get("gpu") else None,
+            gpu=replace(gpu, merge=bool(given.get("mergeProducts", True))) if gpu else None,
             dims={name: int(n) for name, n in given["dims"].items()},
             max_plans=int(given["maxPlans"]),
             strict=bool(given["strict"]),

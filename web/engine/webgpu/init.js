@@ -20,7 +20,7 @@ const IN_FLIGHT = 64 << 20;
 const READERS = 4;
 
 export class Initializer {
-  /** By buffer: until what was last put there has been sent. @type {Map<number, Promise<void>>} */
+  /** By buffer: until all that was put there so far has been sent. @type {Map<number, Promise<void>>} */
   #ready = new Map();
   /** @type {Set<Promise<void>>} */
   #reading = new Set();
@@ -69,7 +69,9 @@ export class Initializer {
 
   /** @param {GpuInitItem} item */
   #begin(item) {
-    const before = this.#waitFor(item);
+    // constants that fill a buffer together are read side by side
+    const fills = item.kind === 'range' || item.kind === 'bytes';
+    const before = fills ? Promise.resolve() : this.#waitFor(item);
     const work = before.then(() => {
       if (this.#failed) return undefined;
       throwIfAborted(this.context.signal);
@@ -80,7 +82,10 @@ export class Initializer {
       this.#reading.add(quiet);
       quiet.finally(() => this.#reading.delete(quiet));
     }
-    for (const buffer of touched(item)) this.#ready.set(buffer, quiet);
+    for (const buffer of touched(item)) {
+      const earlier = fills ? this.#ready.get(buffer) : undefined;
+      this.#ready.set(buffer, earlier ? Promise.all([earlier, quiet]).then(() => undefined) : quiet);
+    }
     return work;
   }
 
@@ -160,18 +165,19 @@ function touched(item) {
 
 /** Bytes of a constant, in pieces of any length, into a buffer in whole words. */
 class Filler {
-  #at = 0;
+  #at;
   /** @type {Uint8Array} what does not fill 16 bytes yet */
   #rest = new Uint8Array(0);
 
   /**
-   * @param {GPUDevice} device @param {GPUBuffer} buffer @param {{type: string, stored: string}} how
+   * @param {GPUDevice} device @param {GPUBuffer} buffer @param {{type: string, stored: string, at?: number}} how
    */
-  constructor(device, buffer, { type, stored }) {
+  constructor(device, buffer, { type, stored, at = 0 }) {
     this.device = device;
     this.buffer = buffer;
     this.type = type;
     this.stored = stored;
+    this.#at = at;
   }
 
   /** @param {Uint8Array} bytes */

@@ -36,8 +36,9 @@ export interface GpuStep {
 export interface GpuSegment { kind: 'gpu'; first: number; last: number }
 export interface GpuHostCall { kind: 'host'; call: string; inputs: GpuValueRef[]; outputs: GpuValueRef[] }
 
-/** Where a constant goes: `type` is its element type as the model has it. */
-interface Filling { buffer: number; type: string; stored: string }
+/** Where a constant goes: `type` is its element type as the model has it. at: the byte of the buffer where it begins, of one
+ * that several constants fill. */
+interface Filling { buffer: number; type: string; stored: string; at?: number }
 
 export type GpuInitItem =
   | ({ kind: 'bytes'; data: Uint8Array } & Filling)

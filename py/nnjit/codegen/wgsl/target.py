@@ -16,7 +16,7 @@ class WgslTarget:
     keep the device busy (16,384 on a large GPU, tens on a software adapter). features: WebGPU's names.
     matrices: subgroup matrices that the adapter multiplies, as (component, result, m, n, k). attention: "fused" into
     one kernel where a tile of it fits, or "split" into two products and a softmax. bounded: values larger than a buffer
-    stay with the reference."""
+    stay with the reference. merge: products of one left factor become one."""
 
     workgroup: int = 64
     subgroup: int = 32
@@ -32,6 +32,7 @@ class WgslTarget:
     matrices: tuple[tuple[str, str, int, int, int], ...] = ()
     attention: str = "fused"
     bounded: bool = False
+    merge: bool = True
 
     @property
     def dot(self) -> str:

@@ -147,6 +147,8 @@ def common_subexpressions(graph: Graph) -> Graph:
 def _const_key(value: Value) -> Any:
     const = value.const
     assert const is not None
+    if const.parts:
+        return id(const)
     if const.range is not None and const.array is None:
         return const.dtype, const.shape, const.range
     if const.array is None or const.size > 1024 or const.dtype == "string":

@@ -6,11 +6,11 @@ from ..ir import Graph, Node, Value
 from .rewrite import Builder, Rule, apply, made_by, only_use
 
 _PRODUCTS = ("MatMul", "Gemm")
-_UNARY = (
+UNARY = (
     "Abs", "Clip", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "Neg", "Relu", "Selu",
     "Sigmoid", "Softplus", "Softsign", "Sqrt", "Tanh",
 )  # fmt: skip
-_BINARY = ("Add", "Sub", "Mul", "Div")
+BINARY = ("Add", "Sub", "Mul", "Div")
 _NOT_DENSE = ("Transpose", "Slice", "Split", "Expand", "Conv", "ConvTranspose")
 """What makes values that may not lie in row-major order: another shape of them could be a copy."""
 
@@ -28,7 +28,7 @@ def _sink(b: Builder, node: Node) -> Value | None:
         inputs = [source if x is v else _reshaped(b, x, shape, source.shape) for x in node.inputs]
         if any(x is None and given is not None for x, given in zip(inputs, node.inputs, strict=True)):
             continue
-        if i and node.op not in _BINARY:
+        if i and node.op not in BINARY:
             continue
         return b.reshape(b(node.op, inputs, **node.attrs), shape)
     return None
@@ -48,14 +48,14 @@ def _reshaped(b: Builder, x: Value | None, shape: tuple[int, ...], target: tuple
 
 def _behind_product(graph: Graph, v: Value) -> bool:
     """Whether `v`, read in one place, is a product or made from one by pointwise nodes alone."""
-    node = made_by(v, *_PRODUCTS, *_UNARY, *_BINARY) if only_use(graph, v) else None
+    node = made_by(v, *_PRODUCTS, *UNARY, *BINARY) if only_use(graph, v) else None
     while node is not None and node.op not in _PRODUCTS:
-        makers = (made_by(x, *_PRODUCTS, *_UNARY, *_BINARY) for x in node.inputs)
+        makers = (made_by(x, *_PRODUCTS, *UNARY, *BINARY) for x in node.inputs)
         node = next((n for n in makers if n is not None), None)
     return node is not None
 
 
-_RULES: dict[str, list[Rule]] = {op: [_sink] for op in (*_UNARY, *_BINARY)}
+_RULES: dict[str, list[Rule]] = {op: [_sink] for op in (*UNARY, *BINARY)}
 
 
 def sink_reshapes(graph: Graph) -> Graph:
