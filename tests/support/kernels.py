@@ -48,7 +48,8 @@ def run_nest(
 ) -> list[Any]:  # fmt: skip
     """All tiles of a nest; flat copies of every buffer as the kernel left them.
 
-    lengths: of the request. shared: two buffers that are one, the first of them. shares: called once from each of these numbers to the next, the last being how many units there are."""
+    lengths: of the request. shared: two buffers that are one, the first of them. shares: called once from each of these
+    numbers to the next, the last being how many units there are."""
     shares = shares or (0, nest.tiles)
     addresses, end = [], FIRST
     for b in buffers:

@@ -12,7 +12,9 @@ from nnjit.codegen.wasm.emit import emit
 from nnjit.codegen.wasm.target import Target
 
 LIMIT = 4096
-_made: OrderedDict[tuple[KernelSpec, Schedule, Target, Reach, int], tuple[FunctionBuilder, int]] = OrderedDict()
+_made: OrderedDict[tuple[KernelSpec, Schedule, Target, Reach, int], tuple[FunctionBuilder, int]] = (
+    OrderedDict()
+)
 
 
 def known(
