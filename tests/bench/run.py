@@ -40,14 +40,12 @@ if __package__ in (None, ""):
 from playwright.sync_api import Error as PlaywrightError  # noqa: E402
 
 from tests.bench import (  # noqa: E402
-    blocked,
     boot,
     compiling,
     convolutions,
     decode,
     first,
     leak,
-    llvm,
     memory,
     overhead,
     records,
@@ -56,6 +54,7 @@ from tests.bench import (  # noqa: E402
     steps,
     where,
 )
+from tests.bench.blocked import main as blocked  # noqa: E402
 from tests.bench.claims import main as claims  # noqa: E402
 from tests.bench.gpu import main as gpu  # noqa: E402
 from tests.bench.jobs import chosen, model_job, op_job  # noqa: E402
@@ -67,6 +66,7 @@ from tests.bench.limits import (  # noqa: E402
     open_page,
     read_rate,
 )
+from tests.bench.llvm import main as llvm  # noqa: E402
 from tests.bench.op import Op  # noqa: E402
 from tests.bench.ops import all_ops  # noqa: E402
 from tests.models import catalogue  # noqa: E402

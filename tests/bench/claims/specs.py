@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from nnjit.codegen.expr import Index, acc, load, op
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
-from tests.bench.llvm_specs import convolution, depthwise, product
+from tests.bench.llvm.specs import convolution, depthwise, product
 
 
 def scores(batch: int, m: int, n: int, k: int) -> KernelSpec:

@@ -8,7 +8,7 @@ import pytest
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.rules import default_schedule
 from nnjit.codegen.wasm.target import Target
-from tests.bench.blocked_specs import BLOCKS, POOLS, block_of, extents, layer_spec
+from tests.bench.blocked.specs import BLOCKS, POOLS, block_of, extents, layer_spec
 from tests.bench.layers import Layer, parse
 from tests.support.kernels import run_spec
 from tests.support.schedules import packed

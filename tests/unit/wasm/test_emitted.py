@@ -22,7 +22,7 @@ from nnjit.codegen.schedule.steps import (
 )
 from nnjit.codegen.wasm.emit import emit_module
 from nnjit.codegen.wasm.target import Target
-from tests.bench.llvm_specs import convolution, depthwise, product
+from tests.bench.llvm.specs import convolution, depthwise, product
 
 PRODUCT = product(37, 51, 29)
 CONVOLUTION = convolution(11, 13, 5, 24, 3, 2)

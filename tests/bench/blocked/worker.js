@@ -1,4 +1,4 @@
-// One thread of blocked.js: runs its share of each kernel's tiles, all threads from the same moment on.
+// One thread of main.js: runs its share of each kernel's tiles, all threads from the same moment on.
 
 const ARGS = 1024;
 const LINE = 1024; // bytes a thread has for its operand pointers

@@ -1,5 +1,5 @@
 // Kernels of one layer under several memory orders, timed in turn on one shared memory by one worker or more: all do
-// their share of the tiles of the same kernel at the same time. What is timed, and what it means, blocked.py decides.
+// their share of the tiles of the same kernel at the same time. What is timed, and what it means, main.py decides.
 
 /**
  * @typedef {{module: string, pointers: number[], tiles: number, times: number}} Kernel module: base64
@@ -17,7 +17,7 @@ export async function time(url, threads) {
   let seed = 1;
   for (let i = 0; i < values.length; i++) values[i] = ((seed = (seed * 1103515245 + 12345) & 0x7fffffff) / 0x40000000) - 1;
   const gate = new Int32Array(new SharedArrayBuffer(8));
-  const workers = Array.from({ length: threads }, () => new Worker(new URL('blocked_worker.js', import.meta.url), { type: 'module' }));
+  const workers = Array.from({ length: threads }, () => new Worker(new URL('worker.js', import.meta.url), { type: 'module' }));
   const found = [];
   for (const job of jobs) {
     const each = await Promise.all(workers.map((worker, thread) => new Promise((resolve, reject) => {

@@ -28,11 +28,11 @@ from nnjit.codegen.wasm.emit import emit_module
 from nnjit.codegen.wasm.target import Target
 from nnjit.tune.device import flops
 from nnjit.tune.space_wasm import space_of
-from tests.bench.blocked_specs import BLOCKS, POOLS, block_of, kind_of, layer_spec
+from tests.bench.blocked.specs import BLOCKS, POOLS, block_of, kind_of, layer_spec
 from tests.bench.layers import LAYERS, Layer
 from tests.support.browser import Lab
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 FIRST = 65536
 """Below lie the operand pointers."""
 HOW = {"warmMs": 40, "rounds": 9}
@@ -91,7 +91,7 @@ def timed(lab: Lab, jobs: list[dict[str, Any]], threads: int, how: dict[str, int
     url = lab.site.put("bench/blocked.json", json.dumps({"jobs": jobs, "how": how}).encode())
     page = lab.page("t/bench/bench.html")
     found = page.evaluate(
-        "async ([u, n]) => (await import('/t/bench/blocked.js')).time(u, n)", [url, threads]
+        "async ([u, n]) => (await import('/t/bench/blocked/main.js')).time(u, n)", [url, threads]
     )
     page.context.close()
     return [[median(samples) for samples in kernels] for kernels in found]

@@ -33,13 +33,13 @@ from nnjit.codegen.schedule.steps import describe
 from nnjit.codegen.wasm.target import Target
 from nnjit.tune import schedules
 from nnjit.tune.space_wasm import space_of
-from tests.bench.llvm_c import print_c
-from tests.bench.llvm_specs import SPECS
+from tests.bench.llvm.print_c import print_c
+from tests.bench.llvm.specs import SPECS
 from tests.bench.report import write_section
 from tests.support.browser import Lab
 
 PACKAGES = ("emscripten", "clang-19", "lld-19")
-FILE = Path(__file__).parent / "results" / "llvm.json"
+FILE = Path(__file__).parents[1] / "results" / "llvm.json"
 PER_SPEC = 3
 TIMES = 3
 HOW = {"warmMs": 90, "rounds": 9, "sampleMs": 4}
@@ -69,7 +69,7 @@ DIRECT = """async ([name, schedule]) => {
   return nnjit.python('took');
 }"""
 DUEL = """async ([name, schedule, times, clang, operands, tiles, how]) => {
-  const { compileMs, duel } = await import('/t/bench/llvm.js');
+  const { compileMs, duel } = await import('/t/bench/llvm/main.js');
   const direct = window.direct[name + schedule];
   const theirs = clang.map((text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0)));
   const found = await duel([direct, ...theirs], operands, tiles, how);
@@ -164,7 +164,7 @@ def main(lab: Lab, docs: bool = False) -> int:
         return 1
     page = lab.page()
     page.evaluate("async () => { window.nnjit = (await import('/nnjit.js')).default; await nnjit.ready; }")
-    specs = Path(__file__).with_name("llvm_specs.py").read_text()
+    specs = Path(__file__).with_name("specs.py").read_text()
     page.evaluate(
         "code => nnjit.python(code)", specs.replace("from __future__ import annotations\n", "") + EMIT
     )
