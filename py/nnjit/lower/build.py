@@ -216,6 +216,8 @@ class Build(Kernels):
             if v in self.tensors.places:
                 call.reads.append(self.tensors.places[v].buffer)
         self.steps.append(call)
+        if not call.once and not self.whole:
+            self.leave_nothing_out()
         for n in nodes:
             self.reasons[n] = reason
 

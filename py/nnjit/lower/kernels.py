@@ -64,6 +64,7 @@ class Kernels:
         self.made: Callable[[Code], None] | None = None
         self.held: Held | None = None
         self.placing: Placing | None = None
+        self.told: Callable[[Kernel | HostCall], None] | None = None
         self.reused: dict[str, Schedule] = {}
         """By a spec's key: the schedule whose panels an earlier plan has left in memory, or the rules' own."""
         self.anchor: Node | None = None
@@ -71,6 +72,8 @@ class Kernels:
         self.steps: list[Kernel | HostCall] = []
         self._packed: dict[tuple[int, int, str], Buffer] = {}
         self._padded: dict[tuple[Value, tuple[int, ...], tuple[int, ...]], Value] = {}
+        self.whole = False
+        """Kernels leave nothing out, whatever is looked at."""
         self.rows: dict[tuple[Value, tuple[int, ...]], Value] = {}
         """Values that were widened to f32 under a shape, for the next product that wants them so."""
         self.shared = {self.tensors.place(v)[0] for v in shared_constants(graph)}
@@ -147,10 +150,18 @@ class Kernels:
         name = f"{dtype}_{name}"
         self.emit_stages(ctx, name, c.axes, stages, buffer, layout, nodes, once, dtype, c.useful, reach)
 
+    def leave_nothing_out(self) -> None:
+        """The reference stops at numbers that make no sense, whether they count or not: each element is made."""
+        self.whole = True
+        for s in self.steps:
+            if isinstance(s, Kernel) and s.reach:
+                s.code, s.tiles, _ = emitted(s.spec, s.schedule, self.target)
+                s.reach = ()
+
     def _reach(self, c: Computation, stages: Sequence[Stage], of: Value) -> Reach:
         """How far the axes of a kernel are looked at in what it makes `of` the graph: those that are an axis of that
         tensor, and of no stage before the last."""
-        if not of.reach or not isinstance(self.target, Target):
+        if not of.reach or self.whole or not isinstance(self.target, Target):
             return ()
         taken = {a.name for s in stages[:-1] for a in (*s.axes, *s.reduce)} | {a.name for a in c.reduce}
         extents = {a.name: a.extent for a in (*c.axes, *c.own) if a.name not in taken}
@@ -330,6 +341,8 @@ class Kernels:
         made = Kernel(spec, schedule, places, nodes, once, code, tiles, took, self.anchor, bound=bound)
         made.reach = reach
         self.steps.append(made)
+        if self.told is not None:
+            self.told(made)
 
     def _unshared(self, spec: KernelSpec, places: Sequence[tuple[Buffer, int]]) -> set[Buffer]:
         """The buffers of a step that must not be shared by an input and an output, as far as that is known."""

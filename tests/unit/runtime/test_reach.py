@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from nnjit.graph.room import NoRoom, Room, make_room, moved
+from nnjit.lower import build, registry
 from nnjit.runtime.compile import compile_plan
 from nnjit.runtime.host import WholeGraph
 from nnjit.runtime.local import LocalSession
 from tests.support.room_models import draw
-from tests.unit.graph.test_room import as_bytes, shapes_of
+from tests.unit.graph.test_room import as_bytes, node, shapes_of
 
 AT = 6
 
@@ -80,6 +81,26 @@ def test_what_is_left_out_reaches_nothing(first: int) -> None:
     found = {seed: fault(seed) for seed in range(first, first + 20)}
     assert not {seed: text for seed, (text, _) in found.items() if text and not text.startswith("refused")}
     assert sum(count for _, count in found.values()) > 20
+
+
+def test_a_node_on_the_reference_reads_what_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stops at what makes no sense: then kernels make all there is."""
+    monkeypatch.setattr(build, "kind", lambda n: "host" if n.op == "Abs" else registry.kind(n))
+    nodes = [node("MatMul", ["x", "w"], ["a"]), node("Abs", ["a"], ["b"]), node("Exp", ["b"], ["y"])]
+
+    weight = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
+
+    def feeds(n: int) -> dict[str, Any]:
+        return {"x": np.random.default_rng(n).uniform(0.5, 2, (2, n, 5)).astype(np.float32)}
+
+    session = Dirty(as_bytes(nodes, feeds(AT), {"w": weight}, ["y"]))
+    growing = moved(shapes_of(feeds(AT + 1)), shapes_of(feeds(AT)))
+    assert growing is not None
+    room = make_room(session.model, shapes_of(feeds(AT)), growing, [24])
+    found = session.at(room, (9,), feeds(9))["y"]
+    np.testing.assert_allclose(found, np.exp(np.abs(feeds(9)["x"] @ weight)), rtol=1e-5)
+    plan = session.plans["room"][0]
+    assert plan.host_calls and not any(k.reach for k in plan.kernels)
 
 
 if __name__ == "__main__":
