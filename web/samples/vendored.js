@@ -23,7 +23,7 @@ async function get(path) {
     throw Object.assign(new Error(`${url} answered ${response.status}`), {
       code: 'NETWORK',
       status: response.status,
-      hint: 'Fetch the sample models with: python3 serve.py vendor samples',
+      hint: 'Fetch the sample models with: python3 serve.py models',
     });
   }
   return response;

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -283,3 +284,17 @@ def test_a_long_download_tells_how_far_it_is(
     monkeypatch.setattr(transfer, "PROGRESS", 0.0)
     make({"cdn": faulty.put("f", DATA)}).ensure("g")
     assert "0.7 MB of 0.7 MB" in capsys.readouterr().out
+
+
+def test_what_the_pages_samples_read_is_fetched_before_it_is_served() -> None:
+    """`serve.py` fetches the groups runtime and samples."""
+    root = Path(__file__).parents[3]
+    listed = json.loads((root / "web" / "vendor.lock.json").read_text())["files"]
+    groups = {item["path"]: item["group"] for item in listed}
+    text = "".join(path.read_text() for path in sorted((root / "web" / "samples").glob("*.js")))
+    folders = dict(re.findall(r"export const (\w+) = 'vendor/([^']+)'", text))
+    read = [
+        folders[name] + file for name, file in re.findall(r"\$\{(\w+)\}([\w.-]+)", text) if name in folders
+    ]
+    assert len(read) >= 7, read
+    assert {path: groups.get(path) for path in read} == dict.fromkeys(read, "samples")
