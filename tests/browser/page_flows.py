@@ -41,6 +41,15 @@ def load(page: Page, name: str = "tiny.onnx") -> None:
     page.wait_for_function("name => document.querySelector('#model-title')?.textContent === name", arg=name)
 
 
+def drop_paths(page: Page, *paths: Path) -> None:
+    """Files and folders of the disk, dropped as a person drops them."""
+    devtools = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        devtools.send("Input.dispatchDragEvent", {"type": kind, "x": 200, "y": 200, "data": data})
+    devtools.detach()
+
+
 def run(page: Page) -> None:
     """Presses Run and waits until the run is over."""
     before = page.evaluate("nnjit.log.runs")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .page_flows import DROP, Open, card, fed, load, model, run, total
+from .page_flows import DROP, Open, card, drop_paths, fed, load, model, run, total
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -50,6 +51,30 @@ class TestOpening:
         page = home()
         page.evaluate(DROP, {"target": "#drop", "files": [["a.txt", 10], ["b.txt", 10]]})
         assert card(page)["code"] == "NO_MODEL"
+
+    def test_several_models_at_once_are_named(self, home: Open) -> None:
+        page = home()
+        page.evaluate(DROP, {"target": "#drop", "files": [["a.onnx", 10], ["w.bin", 10], ["b.onnx", 10]]})
+        told = card(page)
+        assert told["code"] == "NO_MODEL" and "2 models: a.onnx, b.onnx" in told["text"]
+        # tensors to feed lie beside models as .pb
+        page.evaluate(DROP, {"target": "#drop", "files": [["input_0.pb", 10], ["m.onnx", 10]]})
+        page.wait_for_selector("#model:not([hidden])")
+        assert page.inner_text("#model-title") == "m.onnx"
+
+    def test_a_folder_is_its_files(self, home: Open, tmp_path: Path) -> None:
+        folder = tmp_path / "model"
+        (folder / "weights").mkdir(parents=True)
+        (folder / "split.onnx").write_bytes(bytes(10))
+        (folder / "weights" / "split.data").write_bytes(bytes(10))
+        (tmp_path / "empty").mkdir()
+        page = home()
+        drop_paths(page, folder)
+        page.wait_for_selector("#model:not([hidden])")
+        assert page.inner_text("#model-title") == "split.onnx"
+        drop_paths(page, tmp_path / "empty")
+        told = card(page)
+        assert told["code"] == "NO_MODEL" and "this folder" in told["text"] and "still open" in told["text"]
 
     def test_an_address_is_opened(self, home: Open) -> None:
         page = home()
@@ -148,6 +173,27 @@ class TestFailures:
         page.click(".inputs button.primary")
         assert "Choose a .npy file for mask" in card(page)["text"]
 
+    def test_a_sample_that_the_server_has_not_fetched_says_how_to_get_it(self, home: Open) -> None:
+        page = home()
+        page.evaluate("""() => {
+          window.real = nnjit.InferenceSession.create;
+          nnjit.InferenceSession.create = async (url) => {
+            throw new nnjit.NnjitError('NETWORK', `${url} answered 404`, { status: 404 }, 'check the address');
+          };
+        }""")
+        page.click("[data-sample=minilm] button")
+        assert "python3 serve.py models" in card(page)["text"]
+        page.evaluate("() => { nnjit.InferenceSession.create = real; }")
+        page.click(".failure button:text('Try again')")
+        page.wait_for_selector("#model:not([hidden])")
+        assert page.inner_text("#model-title") == "Do these mean the same?"
+
+    def test_a_link_that_names_nothing_says_so(self, home: Open) -> None:
+        for query, word in (("?sample=cats", "'cats'"), ("?model=http://[", "'http://['")):
+            told = card(home(query))
+            assert told["code"] == "BAD_LINK" and word in told["text"], query
+        assert "magika" in card(home("?sample=cats"))["text"]
+
 
 class TestCancelling:
     def test_a_download_is_cancelled_by_its_button(self, home: Open) -> None:
@@ -212,7 +258,7 @@ class TestFeeding:
         page = home()
         load(page, "fixed.onnx")
         page.wait_for_selector(".inputs .why:not([hidden])")
-        assert "sequence is 77" in page.inner_text(".inputs .why")
+        assert "sequence 77" in page.inner_text(".inputs .why")
         assert "positions" in page.inner_text(".inputs .why")
         assert (
             page.input_value("[data-dim=sequence]") == "77" and page.input_value("[data-dim=height]") == "224"

@@ -73,7 +73,7 @@ async function openModel(origin, { run = false, seed, dims } = {}, sample = null
     opened = await open(origin, { signal: watched.signal, report: watched.progress });
   } catch (error) {
     if (isCancel(error)) announce('Cancelled');
-    else fail(error, `open ${origin.name}`, origin);
+    else fail(sample ? unfetched(error) : error, `open ${origin.name}`, origin, sample);
     return;
   } finally {
     watched.done();
@@ -161,8 +161,9 @@ function second(url) {
  * @param {unknown} error
  * @param {string} what
  * @param {Origin} [origin] of the model that could not be opened
+ * @param {Sample | null} [sample] whose model it is
  */
-function fail(error, what, origin) {
+function fail(error, what, origin, sample = null) {
   if (isCancel(error)) {
     announce('Cancelled');
     return;
@@ -171,11 +172,27 @@ function fail(error, what, origin) {
   /** @type {import('./failure.js').Remedy[]} */
   const remedies = [];
   if (isDeath(code)) remedies.push({ label: 'Restart the engine', act: restart });
-  else if (code === 'NETWORK' && origin) remedies.push({ label: 'Try again', act: () => openModel(origin) });
+  else if (code === 'NETWORK' && origin) remedies.push({ label: 'Try again', act: () => openModel(origin, {}, sample) });
   const file = origin?.files[0];
   // One that begins like a model and breaks off later needs no naming.
   if (code === 'MODEL_FORMAT' && file && !where.some(([key, at]) => key === 'offset' && at !== '0')) remedies.push({ label: 'What is this file?', act: () => name(file) });
   showFailure(error, what, { kept: isDeath(code) ? '' : stillOpen(), remedies });
+}
+
+/** A link that names nothing. */
+function unknownLink() {
+  const [message, hint] = link.sample
+    ? [`There is no sample '${link.sample}'.`, `Samples: ${samples.map(({ id }) => id).join(', ')}.`]
+    : [`'${link.model}' is not an address.`, 'A link is ?model=URL&run=1, with the address of an .onnx file.'];
+  return Object.assign(new Error(message), { code: 'BAD_LINK', hint });
+}
+
+/** A model that comes with the page's server, which did not find it: the server fetches them, not the page. @param {unknown} error */
+function unfetched(error) {
+  const { code, fields, message } = /** @type {any} */ (error);
+  if (code !== 'NETWORK' || fields?.status !== 404) return error;
+  const hint = "this sample's files are not there yet: run python3 serve.py models, then try again";
+  return Object.assign(new Error(message), { code, fields, hint });
 }
 
 /** What a failure leaves as it was, in a sentence; '' where nothing was open. */
@@ -225,16 +242,11 @@ function takeFiles(files) {
     view.mounted.drop(file);
     return;
   }
-  const origin = fromFiles(files);
-  if (origin) openModel(origin);
-  else
-    fail(
-      Object.assign(new Error(`None of these ${files.length} files is a model by its name.`), {
-        code: 'NO_MODEL',
-        hint: 'Drop the .onnx file together with its data files.',
-      }),
-      'open what was dropped',
-    );
+  try {
+    openModel(fromFiles(files));
+  } catch (error) {
+    fail(error, 'open what was dropped');
+  }
 }
 
 fill(
@@ -286,3 +298,4 @@ const link = readLink(location.search);
 const asked = samples.find((sample) => sample.id === link.sample);
 if (asked) openSample(asked, link);
 else if (link.model && URL.canParse(link.model, document.baseURI)) openModel(fromAddress(link.model), link);
+else if (link.sample || link.model) fail(unknownLink(), 'open what the link names');

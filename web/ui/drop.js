@@ -76,7 +76,9 @@ function wholePage(files, url) {
     event.preventDefault();
     const dropped = [...(event.dataTransfer?.files ?? [])];
     const link = event.dataTransfer?.getData('text/uri-list').split('\n')[0]?.trim();
-    if (dropped.length) files(dropped);
+    const entries = [...(event.dataTransfer?.items ?? [])].map((item) => item.webkitGetAsEntry?.() ?? null);
+    if (entries.some((entry) => entry?.isDirectory)) void filesIn(entries, dropped).then(files);
+    else if (dropped.length) files(dropped);
     else if (link) url(link);
   });
   window.addEventListener('paste', (event) => {
@@ -85,6 +87,42 @@ function wholePage(files, url) {
     event.preventDefault();
     files(pasted);
   });
+}
+
+/** Files of a folder, those of the folders in it included, that are taken: no model's weights lie in more. */
+const MOST_FILES = 500;
+
+/**
+ * What was dropped, with a folder's files in its place: a model and its weights are often one folder.
+ * @param {(FileSystemEntry | null)[]} entries
+ * @param {File[]} dropped the same as files, for what has no entry
+ */
+async function filesIn(entries, dropped) {
+  /** @type {File[]} */
+  const found = entries.length ? [] : dropped;
+  const todo = entries.filter((entry) => entry !== null);
+  for (let entry = todo.shift(); entry && found.length < MOST_FILES; entry = todo.shift()) {
+    try {
+      if (entry.isDirectory) todo.push(...(await listed(/** @type {FileSystemDirectoryEntry} */ (entry))));
+      else found.push(await new Promise((good, bad) => /** @type {FileSystemFileEntry} */ (entry).file(good, bad)));
+    } catch {
+      // gone meanwhile, or not to be read: the model tells what it misses
+    }
+  }
+  return found;
+}
+
+/** @param {FileSystemDirectoryEntry} folder @returns {Promise<FileSystemEntry[]>} */
+async function listed(folder) {
+  const reader = folder.createReader();
+  /** @type {FileSystemEntry[]} */
+  const all = [];
+  for (;;) {
+    // some at a time; none when there are no more
+    const some = await new Promise((/** @type {(found: FileSystemEntry[]) => void} */ good, bad) => reader.readEntries(good, bad));
+    if (!some.length || all.length > MOST_FILES) return all;
+    all.push(...some);
+  }
 }
 
 /**

@@ -29,6 +29,7 @@ const TITLES = {
   FEED: 'An input does not fit the model',
   OUT_OF_MEMORY: 'The model is too large for this tab',
   NETWORK: 'The download did not work',
+  BAD_LINK: 'This link leads to nothing here',
   ENGINE_DIED: 'The engine stopped',
   COMPILER_DIED: 'The compiler stopped',
 };

@@ -109,8 +109,8 @@ export class InputsForm {
       if (field) field.value = String(size);
     }
     this.why.hidden = !changed.length;
-    const sizes = changed.map(([name, size]) => `${name} is ${size}`).join(', ');
-    fill(this.why, `The model bounds its sizes, so ${sizes}.`, el('small', {}, breakable(reason)));
+    const sizes = changed.map(([name, size]) => `${name} ${size}`).join(', ');
+    fill(this.why, `Chosen to suit the model: ${sizes}.`, el('small', {}, 'With the usual size, ', breakable(reason)));
     for (const row of this.rows) row.limit(highest[row.input.name] ?? Infinity);
     this.#changed();
   }

@@ -23,13 +23,26 @@ export function fromAddress(url) {
 
 /**
  * @param {File[]} files as dropped: one model and, maybe, the files its weights lie in
- * @returns {Origin | null} null when none of several files is a model by its name
+ * @returns {Origin}
+ * @throws {Error} with code NO_MODEL where it is not told by their names which one is the model
  */
 export function fromFiles(files) {
-  const isModel = (/** @type {File} */ file) => /\.(onnx|ort|pb)$/i.test(file.name);
-  const model = files.find(isModel) ?? (files.length === 1 ? files[0] : null);
-  return model && { name: model.name, url: '', files: [model, ...files.filter((file) => file !== model)] };
+  const named = (/** @type {RegExp} */ end) => files.filter((file) => end.test(file.name));
+  // Tensors are saved as .pb too, beside models.
+  const models = [named(/\.(onnx|ort)$/i), named(/\.pb$/i)].find((some) => some.length) ?? (files.length === 1 ? files : []);
+  const [model] = models;
+  const these = files.length ? `None of these ${files.length} files` : 'Nothing in this folder';
+  if (!model) throw unclear(`${these} is a model by its name.`, 'Drop the .onnx file together with its data files.');
+  if (models.length > 1) {
+    const list = models.slice(0, 4).map(({ name }) => name).join(', ');
+    const more = models.length > 4 ? ' …' : '';
+    throw unclear(`These are ${models.length} models: ${list}${more}.`, 'One is open at a time: drop one of them, with its data files if it has any.');
+  }
+  return { name: model.name, url: '', files: [model, ...files.filter((file) => file !== model)] };
 }
+
+/** @param {string} message @param {string} hint */
+const unclear = (message, hint) => Object.assign(new Error(message), { code: 'NO_MODEL', hint });
 
 /**
  * @param {Origin} origin
