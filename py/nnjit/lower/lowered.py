@@ -54,6 +54,8 @@ class Kernel:
     """"alone" on one, shared by "all", or as the rules for shares say."""
     reach: Reach = ()
     """Which places of its axes a request has."""
+    place: int = -1
+    """The operand in whose memory it writes what changes, once it is linked; -1: it writes all."""
 
     @property
     def reads(self) -> list[Buffer]:

@@ -6,13 +6,15 @@ lower -> lifetimes and in-place reuse -> addresses -> link all kernels into one 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from nnjit.codegen.dtypes import SIZES
-from nnjit.codegen.schedule.unchanged import changed
+from nnjit.codegen.schedule.steps import ScheduleError
+from nnjit.codegen.schedule.unchanged import changed, conditions_first
 from nnjit.codegen.wasm.builder import FunctionBuilder
 from nnjit.codegen.wasm.cache import emitted
 from nnjit.codegen.wasm.planfn import MAX_TILES, PlanStep, plan_module
@@ -23,7 +25,6 @@ from nnjit.frontend.expand import expand
 from nnjit.graph.infer import mark_once
 from nnjit.graph.ir import Graph, Value
 from nnjit.graph.passes import PASSES
-from nnjit.lower.backend import Code
 from nnjit.lower.build import lower
 from nnjit.lower.forms import Forms
 from nnjit.lower.lowered import Chosen, HostCall, Kernel, Loop, Lowered
@@ -88,7 +89,6 @@ class Linker(Link):
         super().__init__(lowered)
         self.target, self.memory, self.key = target, memory, key
         self.address: dict[Buffer, int] = {}
-        self.alias: dict[Buffer, Buffer] = {}
         self.slots: dict[int, int] = {}
         self.kernels: list[KernelInfo] = []
         self.functions: list[FunctionBuilder] = []
@@ -98,7 +98,8 @@ class Linker(Link):
 
     def plan(self) -> Plan:
         extends = self._extends()
-        alias = self.alias = reuse(self.run, self._pinned(), dict(extends.values()))
+        alias = reuse(self.run, self._pinned(), dict(extends.values()))
+        self.run = [s if isinstance(s, HostCall) else self._in_place(s, alias) for s in self.run]
         spans = self._spans(alias, lambda b: b.nbytes)
         for i, v in enumerate(self.lowered.graph.lengths):  # kernels look for them among the control words
             buffer = self.lowered.tensors.places[v].buffer
@@ -238,13 +239,13 @@ class Linker(Link):
 
     def _bind(self, s: Kernel) -> tuple[int, int]:
         """The table slot of a step's kernel and the address of its argument block."""
-        code, place = self._in_place(s)
+        code = s.code
         assert isinstance(code, FunctionBuilder)
         at = self.slots.get(id(code))
         if at is None:
             at = self.slots[id(code)] = len(self.functions)
             self.functions.append(code)
-            self.kernels.append(KernelInfo(s.spec, s.schedule, len(code.code), s.reach, place))
+            self.kernels.append(KernelInfo(s.spec, s.schedule, len(code.code), s.reach, s.place))
         pointers = [
             self.address[b] + offset * SIZES[o.dtype]
             for (b, offset), o in zip(s.places, s.spec.operands, strict=True)
@@ -265,13 +266,20 @@ class Linker(Link):
         self.init.append({"kind": "bytes", "address": address, "data": data, "first": True})
         return self.slot_base + at, address
 
-    def _in_place(self, s: Kernel) -> tuple[Code, int]:
-        """A step's code, and the operand in whose place it writes where that spares most of the writing, or -1."""
-        if len(s.writes) == 1 and s.writes[0] in self.alias:
-            place = [b for b, _ in s.places].index(self.alias[s.writes[0]])
-            if changed(s.spec, place) is not None:
-                return emitted(s.spec, s.schedule, self.target, s.reach, place)[0], place
-        return s.code, -1
+    def _in_place(self, s: Kernel, alias: Mapping[Buffer, Buffer]) -> Kernel:
+        """The step as one that writes only what changes, where it writes in the place of an operand."""
+        if len(s.writes) != 1 or s.writes[0] not in alias or s.loop is not None:
+            return s
+        place = [b for b, _ in s.places].index(alias[s.writes[0]])
+        where = changed(s.spec, place)
+        if where is None:
+            return s
+        schedule = conditions_first(s.schedule, where)
+        try:
+            code, tiles, _ = emitted(s.spec, schedule, self.target, s.reach, place)
+        except ScheduleError:
+            return s
+        return replace(s, schedule=schedule, code=code, tiles=tiles, place=place)
 
     def _steps(self) -> tuple[list[Step], list[dict[str, Any]]]:
         steps: list[Step] = []

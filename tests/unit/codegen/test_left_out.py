@@ -17,7 +17,7 @@ from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.rules import default_schedule
 from nnjit.codegen.schedule.steps import Pack, Schedule, ScheduleError, describe
-from nnjit.codegen.schedule.unchanged import changed
+from nnjit.codegen.schedule.unchanged import changed, conditions_first
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Reach, Stage
 from nnjit.codegen.wasm.target import Target
 from nnjit.graph.room.lengths import Length
@@ -150,7 +150,10 @@ def test_in_place_only_what_changes_is_written(
         rng.normal(size=columns).astype(np.float32),
     ]
     want = np.asarray(specs.evaluate(spec, inputs)[0]).reshape(-1)
-    schedule = data.draw(st.one_of(st.just(default_schedule(spec, Target())), schedules(spec)))
+    own = default_schedule(spec, Target())
+    where = changed(spec, 0)
+    assert where is not None
+    schedule = data.draw(st.one_of(st.just(own), st.just(conditions_first(own, where)), schedules(spec)))
     assume(
         not any(isinstance(s, Pack) for s in schedule)
     )  # what is read from panels does not lie in its place
@@ -172,7 +175,10 @@ def test_in_place_only_what_changes_is_written(
 
 def test_one_row_of_a_cache_is_written() -> None:
     spec = canonical(chain(32, 8, [("row", False)]))
-    nest = apply(spec, default_schedule(spec, Target()), place=0)
+    where = changed(spec, 0)
+    assert where is not None
+    nest = apply(spec, conditions_first(default_schedule(spec, Target()), where), place=0)
+    assert nest.tiles == 32
     rng = np.random.default_rng(3)
     old, row = rng.normal(size=256).astype(np.float32), np.arange(32) == 5
     out = np.full(256, NONSENSE, np.float32)

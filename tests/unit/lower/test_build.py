@@ -40,7 +40,7 @@ def test_a_schedule_that_does_not_fit_costs_only_speed(monkeypatch: pytest.Monke
     model, x, w = two_products()
     emitted, refused = cache.emitted, []
 
-    def refuse(spec: KernelSpec, schedule: Schedule, target: object, moves: object) -> object:
+    def refuse(spec: KernelSpec, schedule: Schedule, target: object, *more: object) -> object:
         if not refused and any(isinstance(s, Pack) for s in schedule):
             refused.append(spec.name)
             raise ScheduleError("refused by the test")

@@ -55,15 +55,21 @@ def apply(spec: KernelSpec, schedule: Schedule, reach: Reach = (), place: int = 
         spec = replace(spec, operands=tuple(operands))
 
     def inside(env: Env) -> list[Stmt]:
-        return loops(order[len(outer) : last], o, env, stages)
+        return loops(order[len(outer) : known], o, env, some)
 
     where = changed(spec, place)
+    if where is None or any(
+        tile_of(o, a) > 1 or a.name in o.block for a in spec.axes if a.name in where.axes()
+    ):
+        where = None
+    names = [a.name for a in order]
+    known = len(outer) if where is None else max(len(outer), *(1 + names.index(n) for n in where.axes()), 0)
 
-    def stages(env: Env) -> list[Stmt]:
-        body = _stages(spec, o, env, order[last:], memory)
-        if where is None or any(a not in env or env[a].tile > 1 for a in where.axes()):
-            return body
-        return [Where(rewrite(where, {a: env[a].base for a in where.axes()}), body)]
+    def some(env: Env) -> list[Stmt]:
+        body = loops(order[known:last], o, env, lambda e: _stages(spec, o, e, order[last:], memory))
+        return (
+            body if where is None else [Where(rewrite(where, {a: env[a].base for a in where.axes()}), body)]
+        )
 
     body = flattened(outer, counts, o, inside)
     if any(e.facts & GUARD for e in spec.exprs()):

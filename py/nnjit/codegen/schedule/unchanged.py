@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nnjit.codegen.expr import GUARD, Expr, facts, op
+from nnjit.codegen.schedule.steps import Order, Parallel, Schedule, Tile, Vectorize
 from nnjit.codegen.spec import KernelSpec
 
 
@@ -37,6 +38,28 @@ def changed(spec: KernelSpec, operand: int) -> Expr | None:
             return None
         where = condition if where is None else op("or", where, condition)
     return None if where is None or where.facts & (GUARD | facts((operand, s.out))) else where
+
+
+def conditions_first(schedule: Schedule, where: Expr) -> Schedule:
+    """The schedule of a kernel in place that asks once for all elements that `where` holds for alike: its axes are the
+    outer loops, and the tiles. As it is where they are tiled, or not only in loops."""
+    axes = where.axes()
+    order = next((s.axes for s in schedule if isinstance(s, Order)), ())
+    parallel = next((s.axes for s in schedule if isinstance(s, Parallel)), ())
+    plain = all(isinstance(s, (Tile, Vectorize, Order, Parallel)) for s in schedule)
+    if (
+        not axes
+        or not plain
+        or not axes <= set(order)
+        or {s.axis for s in schedule if isinstance(s, Tile)} & axes
+    ):
+        return schedule
+    first = tuple(n for n in order if n in axes)
+    rest = tuple(n for n in order if n not in axes)
+    if first == parallel[: len(first)]:
+        return schedule
+    kept = tuple(s for s in schedule if not isinstance(s, (Order, Parallel)))
+    return (*kept, Order((*first, *rest)), Parallel(first))
 
 
 def _ends(e: Expr, same: Callable[[Expr], bool]) -> bool:
