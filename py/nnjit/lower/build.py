@@ -29,11 +29,14 @@ from nnjit.lower.ops.attention import OP as ATTENTION
 from nnjit.lower.regions import Region, fuse
 from nnjit.lower.registry import ALGORITHMS, COMPOSITES, COMPUTE, VIEWS, Computation, Unsupported, kind
 from nnjit.lower.tensors import Buffer
+from nnjit.lower.waiting import NORMS, make
 
 COSTLY = frozenset({
     "Erf", "Exp", "Tanh", "Sigmoid", "Softplus", "Gelu", "Mish", "Swish", "HardSwish", "Elu", "Selu", "Celu", "Log",
     "Pow", "Sin", "Cos", "QuickGelu", "Softsign", "Sqrt", "Div",
 })  # fmt: skip
+SAME_ORDER = ("Reshape", "Squeeze", "Unsqueeze", "Flatten")
+"""What shows the same elements in the same order."""
 LONG = 4
 """Nodes after an anchor from which its kernel may be crowded."""
 
@@ -113,6 +116,7 @@ class Build(Kernels):
                 self._one_by_one(r)
             yield i + 1, len(regions)
         self.anchor = None
+        self._made_all()
         self._outputs()
 
     def _unshared(self, spec: KernelSpec, places: Sequence[tuple[Buffer, int]]) -> set[Buffer]:
@@ -200,7 +204,25 @@ class Build(Kernels):
                 return f"{v.name} is larger than a buffer of this GPU"
         return f"no kernel for {n.op}"
 
+    def _rows_follow(self, buffer: Buffer) -> bool:
+        """Whether what sums parts into a buffer waits for a norm of its rows: on a GPU, where a step is dear."""
+        if not isinstance(self.target, WgslTarget) or not self.target.merge:
+            return False
+        (v, *more) = self.tensors.values.get(buffer, [None])
+        if v is None or more or v in self.outputs or not self.tensors.places[v].layout.dense:
+            return False
+        seen = [v, *(u.outputs[0] for u in v.users if u.op in SAME_ORDER)]
+        readers = ((x, u) for x in seen for u in x.users)
+        return any(u.op in NORMS and u.inputs[0] is x and self._kind(u) == "computation" for x, u in readers)
+
+    def _made_all(self) -> None:
+        """Sums that wait are made, because what comes is no kernel."""
+        for waiting in list(self.sums.values()):
+            if waiting.at < 0:
+                make(self, waiting)
+
     def _host(self, nodes: list[Node], reason: str) -> None:
+        self._made_all()
         inputs: dict[Value, None] = {}
         for n in nodes:
             for v in (*n.inputs, *n.captures.values()):
@@ -287,7 +309,7 @@ class Build(Kernels):
 
     def _leaves(self, v: Value) -> bool:
         """Whether `v` is an output of the graph, or one under another shape, which row-major order saves a copy."""
-        same = (u.outputs[0] for u in v.users if u.op in ("Reshape", "Squeeze", "Unsqueeze", "Flatten"))
+        same = (u.outputs[0] for u in v.users if u.op in SAME_ORDER)
         return v in self.outputs or any(x in self.outputs for x in same)
 
     def _outputs(self) -> None:

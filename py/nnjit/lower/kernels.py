@@ -44,6 +44,7 @@ from nnjit.lower.lowered import Chosen, Held, HostCall, Kernel, Placing
 from nnjit.lower.registry import Computation
 from nnjit.lower.sharing import shared_constants
 from nnjit.lower.tensors import Buffer, Tensors
+from nnjit.lower.waiting import Waiting, with_norm
 
 LINE = 64
 """Bytes of a cache line: what two threads write lies at least this far apart."""
@@ -70,6 +71,8 @@ class Kernels:
         self.anchor: Node | None = None
         self.tensors = Tensors()
         self.steps: list[Kernel | HostCall] = []
+        self.sums: dict[Buffer, Waiting] = {}
+        """By what they write: the kernels that wait for the norms behind them."""
         self._packed: dict[tuple[int, int, str], Buffer] = {}
         self._padded: dict[tuple[Value, tuple[int, ...], tuple[int, ...]], Value] = {}
         self.whole = False
@@ -224,6 +227,8 @@ class Kernels:
         spec = canonical(spec, frozenset(name for name, _ in reach))
         left = {a.name for a in (*spec.axes, *spec.stages[-1].axes)}
         reach = tuple(r for r in reach if r[0] in left)
+        if self.sums and with_norm(self, spec, places, nodes, once):
+            return
         mark = len(self.steps)
         free = self.chosen(spec) is None
         split = self._split(spec, free)
@@ -248,7 +253,20 @@ class Kernels:
         """The two kernels of a sum that is split, and the buffer between them."""
         between = Buffer(two.partial.name, two.size * SIZES[two.dtype], once), 0
         for spec, operands in ((two.partial, two.first), (two.total, two.second)):
-            self.kernel(spec, [between if n < 0 else places[n] for n in operands], nodes, once)
+            own = [between if n < 0 else places[n] for n in operands]
+            if spec is two.total and not once and self._rows_follow(own[-1][0]):
+                made = canonical(spec)
+                self.sums[own[-1][0]] = Waiting(made, own, nodes, self.anchor, len(self.steps))
+            else:
+                self.kernel(spec, own, nodes, once)
+
+    def undivided(self, spec: KernelSpec, places: list[tuple[Buffer, int]], nodes: list[Node]) -> None:
+        """Adds a kernel that is not divided; ScheduleError, UnsupportedExpr where the device cannot have it."""
+        self._scheduled(spec, self._schedule(spec, places), list(places), nodes, False, ())
+
+    def _rows_follow(self, buffer: Buffer) -> bool:
+        """Whether what sums parts into a buffer waits for a norm of its rows, to be one kernel with it."""
+        return False
 
     def _passes(self, rows: Passes, places: list[tuple[Buffer, int]], nodes: list[Node], once: bool) -> None:
         """The kernels of long rows that threads share, and the buffers of what they keep for each row."""
@@ -299,6 +317,7 @@ class Kernels:
     def undo(self, mark: int) -> None:
         """Takes back the steps from `mark` on, and what later kernels would have found ready because of them."""
         del self.steps[mark:]
+        self.sums = {b: w.undone(mark) for b, w in self.sums.items() if w.begun <= mark}
         written = {b for s in self.steps for b in s.writes}
         self._packed = {k: b for k, b in self._packed.items() if b in written}
         places = self.tensors.places

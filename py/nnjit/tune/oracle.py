@@ -19,7 +19,7 @@ from nnjit.codegen.dtypes import FLOATS, NUMPY
 from nnjit.codegen.expr import Expr, Index, reg
 from nnjit.codegen.interp import _Machine
 from nnjit.codegen.loops import Nest
-from nnjit.codegen.rewriting import rewrite
+from nnjit.codegen.rewriting import rewrite, walk
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
 from nnjit.tune.bench import fill_pattern, gather_operands
 
@@ -96,13 +96,19 @@ def expected(spec: KernelSpec, probe: Probe, patterns: Mapping[int, bytes]) -> f
     point = dict(probe.point)
     with np.errstate(all="ignore"):
         for n, s in enumerate(spec.stages[: probe.stage + 1]):
-            if s.out == spec.scratch and not s.keep:
+            if not s.keep and (s.out == spec.scratch or (n < probe.stage and _read_later(spec, s.out, n))):
                 _written(machine, s, point, kept)
             elif s.keep or n == probe.stage:
                 value = _at(machine, s, point, kept)
                 if s.keep:
                     kept[s.keep] = value
     return float(np.asarray(value).reshape(-1)[0])
+
+
+def _read_later(spec: KernelSpec, operand: int, stage: int) -> bool:
+    """Whether stages after this one read what it stores."""
+    later = (root for s in spec.stages[stage + 1 :] for root in (s.body, s.result) if root is not None)
+    return any(e.op == "load" and e.attr.operand == operand for root in later for e in walk(root))
 
 
 def _at(machine: _Machine, s: Stage, point: Mapping[str, int], kept: dict[str, Any]) -> Any:

@@ -74,17 +74,17 @@ def halves(spec: KernelSpec, split: Split) -> Halves:
     )
     partial = KernelSpec(
         f"{spec.name}_parts", (Axis(PART, split.parts), *spec.axes),
-        (Stage((), reduce, s.combine, _renumbered(body, first), acc(s.body.dtype), len(first), at, terms=terms),),
+        (Stage((), reduce, s.combine, renumbered(body, first), acc(s.body.dtype), len(first), at, terms=terms),),
         (*(spec.operands[n] for n in first), between),
     )  # fmt: skip
 
     second = tuple(n for n in _read(s.result) if n != s.out)
     numbers = (-1, *second, s.out)
-    index = s.index.subst({}, lambda e: _renumbered(e, numbers))
+    index = s.index.subst({}, lambda e: renumbered(e, numbers))
     total = KernelSpec(
         f"{spec.name}_{s.combine}", spec.axes,
         (replace(s, reduce=(Axis(PART, split.parts),), body=load(0, at, s.body.dtype), terms=None,
-                 result=_renumbered(s.result, numbers), out=len(numbers) - 1, index=index),),
+                 result=renumbered(s.result, numbers), out=len(numbers) - 1, index=index),),
         (replace(between, role="in"), *(spec.operands[n] for n in numbers[1:])),
     )  # fmt: skip
     return Halves(partial, total, (*first, -1), numbers, s.body.dtype, stride)
@@ -95,7 +95,7 @@ def _read(root: Expr) -> tuple[int, ...]:
     return tuple(sorted({e.attr.operand for e in walk(root) if e.op == "load"}))
 
 
-def _renumbered(root: Expr, operands: tuple[int, ...]) -> Expr:
+def renumbered(root: Expr, operands: tuple[int, ...]) -> Expr:
     """The same reads in a kernel whose operands are these."""
     memo: dict[Expr, Expr] = {}
 

@@ -24,8 +24,9 @@ from .cleanup import dead_code
 from .merging_nodes import merge, read_from
 from .merging_parts import Part, axis_of, even, may_merge, part_of
 
-MOST_PARTS = 6
-"""Products in one at most: what all layers of a decoder read of its encoder would else be in memory at once."""
+MOST_PARTS = 4
+"""Products in one at most: what all layers of a decoder read of its encoder would else be in memory at once, and a
+large product gets a tile that a driver compiles for half a second."""
 
 
 @dataclass
