@@ -12,9 +12,9 @@ from tests.device.running import on_device
 from tests.fuzz import functions
 
 STEP = int(os.environ.get("NNJIT_FUNCTIONS", "0"))
-BOUNDS = {"Tanh": 8, "Erf": 8, "Atan": 6, "Sin": 4, "Cos": 4}
-"""Units of the last place: those of tests/unit/codegen/test_math.py, and 2 more for a division: WGSL lets it be 2.5 of
-them off."""
+BOUNDS = {"Tanh": 8, "Erf": 1.5, "Atan": 6, "Sin": 4, "Cos": 4}
+"""Units of the last place: those of tests/unit/codegen/test_math.py, and 2 more where there is a division, which WGSL
+lets be 2.5 of them off."""
 
 
 def test_functions(gpu: Api) -> None:

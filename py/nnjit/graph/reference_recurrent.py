@@ -30,10 +30,8 @@ def by_lengths(
             if at < len(part) and part[at] is not None:
                 part[at] = np.take(part[at], rows, 0 if batch_first else 1)
         found = run(*part)
-        if not length:  # no step: nothing comes out, and states stay as they are
-            kept = [part[at] if at < len(part) else None for at in STATES[:states]]
-            given = [np.zeros_like(s) if k is None else k for s, k in zip(found[1:], kept, strict=False)]
-            found = (np.zeros_like(found[0]), *given)
+        if not length:  # no step: ONNX does not say what comes out; zeros, as in onnxruntime
+            found = tuple(np.zeros_like(f) for f in found)
         if not results:
             whole = list(found[0].shape)
             time, batch = (1, 0) if batch_first else (0, 2)

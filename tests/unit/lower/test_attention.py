@@ -15,7 +15,7 @@ from nnjit.codegen.wasm.target import Target
 from nnjit.runtime.local import LocalSession
 from tests.fuzz import masks
 from tests.support.attention_models import LOW, model
-from tests.support.single import native
+from tests.support.single import native, on_kernels
 
 
 def run(data: bytes, feeds: dict[str, Any], attention: str = "fused") -> tuple[Any, list[str]]:
@@ -222,3 +222,34 @@ def test_chains_of_masks(links: int, every: int, bend: bool) -> None:
         assert seen
         off = masks.apart(found, native(data, feeds, optimised=False)["y"])
         assert off <= masks.bound(chain, "float32", bend), chain
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_weights_that_are_no_numbers_are_replaced(masked: bool) -> None:
+    """Where(IsNaN(p), 0, p) behind a softmax: rows with a NaN among their scores give zeros, not only rows of -inf."""
+    rng = np.random.default_rng(5)
+    q, v = (rng.normal(size=(1, 2, n, 4)).astype(np.float32) for n in (3, 5))
+    k = rng.normal(size=(1, 2, 4, 5)).astype(np.float32)
+    k[0, 0, 2, 1] = np.nan
+    mask = np.zeros((1, 1, 3, 5), np.float32)
+    mask[0, 0, 1] = -np.inf
+    nodes = [
+        helper.make_node("MatMul", ["q", "k"], ["dots"]),
+        helper.make_node("Add", ["dots", "mask"], ["s"]),
+        helper.make_node("Softmax", ["s" if masked else "dots"], ["p"], axis=-1),
+        helper.make_node("IsNaN", ["p"], ["none"]),
+        helper.make_node("Where", ["none", "zero", "p"], ["w"]),
+        helper.make_node("MatMul", ["w", "v"], ["y"]),
+    ]
+    feeds = {"q": q, "k": k, "v": v} | ({"mask": mask} if masked else {})
+    graph = helper.make_graph(
+        nodes if masked else [nodes[0], *nodes[2:]],
+        "guarded",
+        [helper.make_tensor_value_info(n, 1, a.shape) for n, a in feeds.items()],
+        [helper.make_tensor_value_info("y", 1, None)],
+        [numpy_helper.from_array(np.float32(0), "zero")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    found = on_kernels(model.SerializeToString(), feeds)["y"]
+    assert not found[0, 0].any() and found[0, 1, 0].all()
+    np.testing.assert_allclose(found, native(model.SerializeToString(), feeds)["y"], rtol=1e-5, atol=1e-6)

@@ -7,7 +7,6 @@ import pytest
 
 from tests.support.single import model_of, native, on_kernels
 
-
 SIZES = [
     (1, 1, 3, 4),
     (2, 1, 1, 4),

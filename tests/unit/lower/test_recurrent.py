@@ -46,7 +46,8 @@ def test_against_onnxruntime(
     }  # fmt: skip
     order = list(shapes)[: 8 if op == "LSTM" else 6]
     arrays = {n: rng.normal(0, 0.5, shapes[n]).astype(np.float32) for n in order}
-    arrays["sequence_lens"] = rng.integers(1, time + 1, batch).astype(np.int32)
+    # a sequence of no steps leaves zeros behind, whatever its first states: ONNX does not say, onnxruntime does so
+    arrays["sequence_lens"] = rng.integers(0, time + 1, batch).astype(np.int32)
     present = {"X", "W", "R", *given}
     if "activations" in attrs and ways == 2:
         attrs = {**attrs, "activations": attrs["activations"] * 2}

@@ -102,6 +102,12 @@ class Parts:
         one = op("div", const(1, wide), acc(wide))
         return select(compare("eq", acc(wide), const(0, wide)), const(0, wide), one) if self.zero else one
 
+    def weighed(self, x: Expr) -> Expr:
+        """`x` over the sum of exponentials; 0 in a row whose softmax is NaN throughout, if such a row is to be 0."""
+        total = local("total", self.wide)
+        y = op("mul", x, total)
+        return select(compare("ne", total, total), const(0, self.wide), y) if self.zero else y
+
     def useful(self, ctx: Context) -> Expr | None:
         """From which key on a row has nothing to read: all scores there are lower than any float of them tells."""
         known = Reach(int(self.offset), self.bias is None or self.zero) if self.offset is not None else None
@@ -134,7 +140,7 @@ def attention(ctx: Context, node: Node, out: int) -> Computation:
     value = cast(ctx.read(p.v, [Index.of("b"), Index.of("h"), Index.of("k"), Index.of("e")]), wide)
     end = p.useful(ctx)
     return Computation(
-        p.axes, p.at("e"), cast(op("mul", acc(wide), local("total", wide)), p.dtype), own=[Axis("e", p.width)],
+        p.axes, p.at("e"), cast(p.weighed(acc(wide)), p.dtype), own=[Axis("e", p.width)],
         reduce=[Axis("k", p.keys)], combine="sum", body=op("mul", load(scores, Index.of("k"), wide), value),
         stages=[first, top, total], useful=[] if end is None else [(name, end) for name in ("n", "r", "k")],
         name="attention",
@@ -163,7 +169,7 @@ def split(build: Build, node: Node) -> None:
         power = Expr("decay", p.wide, (op("sub", s, local("top", p.wide)),))
         stages = [Stage((), along, "pmax", s, p.top(), keep="top"),
                   Stage((), along, "sum", power, p.inverse(), keep="total")]  # fmt: skip
-        value = op("mul", local("term", p.wide), local("total", p.wide))
+        value = p.weighed(local("term", p.wide))
         return Computation(
             p.axes, p.at("r"), value, own=along, stages=stages, term=power, name="attention_softmax"
         )

@@ -6,7 +6,7 @@ the body of a loop of the plan: each turn does them one step further.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -259,20 +259,23 @@ def _cell(build: Build, node: Node, d: int, backward: bool, x: Value, functions:
 def _states(
     build: Build, node: Node, d: int, stem: str, number: int, shape: tuple[int, int, int], dtype: str
 ) -> Value:
-    """A buffer of states, the first of them filled from the input `number` or with zeros."""
+    """A buffer of states, the first of them filled from the input `number` or with zeros. What a sequence of no steps
+    leaves behind ONNX does not say: zeros, as in onnxruntime, so these are its first states already."""
     made, initial = temporary(build, node, f"{stem}{d}", dtype, shape), node.input(number)
     first = part(build, made, layout_of(build, made).sliced(0, 0, 1, 1))
     if initial is None:
         fill(build, node, first, lambda ctx, idx: const(0, dtype), "zeros")
     else:
-        source = _time_major(build, node, initial)
-        fill(
-            build,
-            node,
-            first,
-            lambda ctx, idx: cast(ctx.read(source, [Index(d), *idx[1:]]), dtype),
-            "initial",
-        )
+        source, lengths = _time_major(build, node, initial), node.input(4)
+
+        def element(ctx: Context, idx: Sequence[Index]) -> Expr:
+            given = cast(ctx.read(source, [Index(d), *idx[1:]]), dtype)
+            if lengths is None:
+                return given
+            steps = cast(ctx.read(lengths, [idx[1]]), "i32")
+            return select(compare("gt", steps, const(0, "i32")), given, const(0, dtype))
+
+        fill(build, node, first, element, "initial")
     return made
 
 
