@@ -21,6 +21,7 @@ import { getCompiler, getGpu } from './workers.js';
  * @typedef {import('./shelf.js').Request} Request
  * @typedef {import('./shelf.js').PlacedNode} PlacedNode
  * @typedef {import('./shelf.js').Prepared} Prepared
+ * @typedef {import('../engine/webgpu/shader.js').Shader} Shader
  * @typedef {{ready: boolean, work: Promise<() => Promise<void>>}} Staged work: resolves with what loads it
  */
 
@@ -138,6 +139,10 @@ export class Plans {
       return await beforehand(() => this.#prepare(request, progress, signal));
     } catch (error) {
       if (this.#home.lost) throw this.#home.lost;
+      if (await this.#lostDevice(error)) {
+        await this.#reopen(progress, signal, request);
+        return await this.#prepare(request, progress, signal);
+      }
       // What earlier shapes left behind may be what does not fit: once more, alone in a fresh memory.
       if (!this.#shelf.size || !['OUT_OF_MEMORY', 'MODEL_TOO_LARGE'].includes(asFailure(error).code)) throw error;
       await this.#reopen(progress, signal, request);
@@ -145,6 +150,15 @@ export class Plans {
     } finally {
       this.preparing = false;
     }
+  }
+
+  /**
+   * Whether a plan could not be made because its device was lost meanwhile. What was found in its place does not know the session.
+   * @param {unknown} error
+   */
+  async #lostDevice(error) {
+    const lost = this.options.provider === 'webgpu' && ['DEVICE_LOST', 'UNKNOWN_SESSION'].includes(asFailure(error).code);
+    return lost && this.id && this.#home.changed();
   }
 
   /** @param {Request} request @param {Progress} progress @param {AbortSignal | null} signal @returns {Promise<Prepared>} */
@@ -176,15 +190,21 @@ export class Plans {
     const given = Object.fromEntries(small.map(([name, tensor]) => [name, toValue(tensor)]));
     // What is in the engine, so that Python takes back a plan that never got there.
     const { loaded } = this;
+    const { tell, over, shaders } = await this.#ahead(progress);
     const answer = await getCompiler().call(
       'prepare',
       { session: this.id, shapes, values: given, loaded, exact },
-      { signal, onProgress: await this.#ahead(progress) },
-    );
+      { signal, onProgress: tell },
+    ).catch((error) => {
+      over();
+      throw error;
+    });
+    if (!answer.plan) over();
     this.#shelf.valueInputs = answer.valueInputs;
     const deciding = small.filter(([name]) => answer.valueInputs.includes(name));
     const request = { shapes, values: new Map(deciding.map(([name, t]) => [name, new Tensor(t.type, t.data.slice(), t.dims)])), exact };
     const { plan, evicted } = answer;
+    if (plan?.backend === 'webgpu') plan.shaders = plan.shaders.map((/** @type {Shader | number} */ each) => (typeof each === 'number' ? shaders[each] : each));
     return { plan, evicted, prepared: { room: null, noRoom: '', next: null, ahead: null, ...answer, facts: plan && factsOf(plan), load: null, request } };
   }
 
@@ -281,16 +301,28 @@ export class Plans {
   }
 
   /**
-   * Progress of a compilation. Shaders come with it as soon as they are written: the driver compiles them while Python
-   * goes on.
-   * @param {Progress} progress @returns {Promise<import('./rpc.js').Tell>}
+   * Progress of a compilation. Shaders and constants come with it as soon as they are known: the driver compiles the ones
+   * and the device gets the others while Python goes on.
+   * @param {Progress} progress
+   * @returns {Promise<{tell: import('./rpc.js').Tell, over: () => void, shaders: Shader[]}>} over: no plan will come; shaders: those told, by number
    */
   async #ahead(progress) {
-    if (this.options.provider !== 'webgpu') return progress;
+    /** @type {Shader[]} */
+    const shaders = [];
+    if (this.options.provider !== 'webgpu') return { tell: progress, over: () => undefined, shaders };
+    const { id } = this;
     const { client } = await getGpu();
-    return (stage, done, total, detail) => {
-      if (stage === 'shader') client.expect(this.id, JSON.parse(String(detail)));
-      else progress(stage, done, total);
+    const early = client.expect(id, this.files);
+    return {
+      shaders,
+      over: () => client.unexpect(id),
+      tell: (stage, done, total, detail) => {
+        if (stage === 'shader') {
+          shaders[done] = JSON.parse(String(detail));
+          early?.expect(done, shaders[done]);
+        } else if (stage === 'constants') early?.tell(JSON.parse(String(detail)));
+        else progress(stage, done, total);
+      },
     };
   }
 

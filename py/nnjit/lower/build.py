@@ -24,7 +24,7 @@ from nnjit.lower.joining import place_in_reader
 from nnjit.lower.kernels import Kernels
 from nnjit.lower.layout import Layout
 from nnjit.lower.layouts import other_readers, preferred
-from nnjit.lower.lowered import Chosen, Held, HostCall, Lowered, Placing
+from nnjit.lower.lowered import Chosen, Held, HostCall, Kernel, Lowered, Placing
 from nnjit.lower.ops.attention import OP as ATTENTION
 from nnjit.lower.regions import Region, fuse
 from nnjit.lower.registry import ALGORITHMS, COMPOSITES, COMPUTE, VIEWS, Computation, Unsupported, kind
@@ -240,6 +240,8 @@ class Build(Kernels):
         self.steps.append(call)
         if not call.once and not self.whole:
             self.leave_nothing_out()
+        if self.told is not None:
+            self.told(call)
         for n in nodes:
             self.reasons[n] = reason
 
@@ -345,12 +347,14 @@ def lower(
     made: Callable[[Code], None] | None = None,
     held: Held | None = None,
     placing: Placing | None = None,
+    told: Callable[[Kernel | HostCall], None] | None = None,
 ) -> Lowered:
     """Lowers a bound graph (concrete shapes) for a target; nodes without kernels become host calls.
 
     chosen: gives schedules that replace the rules' own, where it knows one. forms: the same for nodes that can be
     lowered in several ways. made: is told of each kernel's code as soon as there is some. held: tells panels of
-    constants that are in memory. placing: says how a GPU kernel's operands will be bound."""
+    constants that are in memory. placing: says how a GPU kernel's operands will be bound. told: is told of each
+    step, some of which may be taken back."""
     build = Build(graph, target, chosen, forms)
-    build.made, build.held, build.placing = made, held, placing
+    build.made, build.held, build.placing, build.told = made, held, placing, told
     return build.run(progress)

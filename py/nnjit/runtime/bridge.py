@@ -30,6 +30,8 @@ from . import bridge_install, bridge_proof, bridge_python, bridge_tuning
 from . import bridge_values as values
 from .ahead import AHEAD
 from .compare import compare
+from .gpu_plan import GpuPlan
+from .plan import Plan
 from .prepared import Options, static_shapes
 from .session import CompilerSession
 from .tensor_types import api_name
@@ -285,9 +287,17 @@ def _prepare(args: Any, context: Context) -> dict[str, Any]:
         "constants": {},
     }
     if prepared.plan is not None:
-        answer["plan"] = prepared.plan.to_js()
+        answer["plan"] = _plan(prepared.plan, context)
         answer["constants"] = {n: values.to_value(v) for n, v in prepared.plan.constants.items()}
     return answer
+
+
+def _plan(plan: Plan | GpuPlan, context: Context) -> dict[str, Any]:
+    """A plan as the page gets it: without the texts of shaders that came as they were written, in this same call."""
+    if not isinstance(plan, GpuPlan):
+        return plan.to_js()
+    told, plan.told = plan.told, None
+    return plan.to_js(told[1] if told and told[0] is context else None)
 
 
 def _suggest(args: Any, context: Context) -> dict[str, Any]:

@@ -6,16 +6,18 @@ Takes places in buffers, whatever a buffer is called by; gives groups of operand
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from nnjit.codegen.spec import KernelSpec
-from nnjit.codegen.wgsl.cache import Moves
+from nnjit.codegen.wgsl.cache import Moves, emitted
 from nnjit.codegen.wgsl.emit import Binding, Shader
 from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.codegen.wgsl.types import stored_bytes
 from nnjit.lower.lowered import Kernel, Placing
 from nnjit.lower.tensors import Buffer
+from nnjit.runtime.gpu_memory import padded
 from nnjit.runtime.gpu_plan import GpuBinding
 from nnjit.runtime.inplace import reuse
 
@@ -58,6 +60,25 @@ def grouped(
     return groups, (() if all(place == (i, 0) for i, place in enumerate(at)) else tuple(at))
 
 
+def bound(
+    s: Kernel, number: Mapping[Buffer, int], nbytes: Callable[[int], int], target: WgslTarget
+) -> tuple[Shader, list[GpuBinding], Moves]:
+    """The shader of a step, its bindings, and where operands lie in them (see `grouped`). number: of each buffer;
+    nbytes: of the buffer of a number."""
+    operands = operands_of(s)
+    sizes = [1 if one.packed else stored_bytes(one.dtype, target.half) for one in operands]
+    places = [(number[b], offset) for b, offset in s.places]
+    written = {number[b] for b in s.writes}
+    groups, moves = grouped(s.spec, places, sizes, written, target.offset_alignment)
+    shader, _, _ = emitted(s.spec, s.schedule, target, moves)
+    bindings = []
+    for g, made in zip(groups, shader.bindings, strict=True):
+        at = places[g.members[0]][0]
+        size = padded(made.size * sizes[g.members[0]])
+        bindings.append(GpuBinding(at, g.start, min(size, nbytes(at) - g.start)))
+    return shader, in_parts(bindings, shader), moves
+
+
 UNWRITTEN = Shader("", "", "", 0, (0, 0, 0), ())
 
 
@@ -95,8 +116,10 @@ def in_parts(bindings: list[GpuBinding], shader: Shader) -> list[GpuBinding]:
     return first + more
 
 
-def _lowest(spec: KernelSpec) -> dict[int, int]:
-    """How far before its place an operand is read: negative steps of a slice run backwards."""
+@lru_cache(maxsize=1024)
+def _lowest(spec: KernelSpec) -> Mapping[int, int]:
+    """How far before its place an operand is read: negative steps of a slice run backwards. The layers of a model have
+    few specs, each of which is asked about when it is lowered and when it is linked."""
     found: dict[int, int] = {}
     extents = {a.name: a.extent for st in spec.stages for a in (*spec.axes, *st.axes, *st.reduce)}
     for e in spec.exprs():

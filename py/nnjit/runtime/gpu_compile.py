@@ -12,10 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 from nnjit.codegen.dtypes import SIZES
-from nnjit.codegen.wgsl.cache import Moves, emitted
+from nnjit.codegen.wgsl.cache import Moves
 from nnjit.codegen.wgsl.emit import Shader
 from nnjit.codegen.wgsl.target import WgslTarget
-from nnjit.codegen.wgsl.types import operand_bytes, stored_bytes, stored_type
+from nnjit.codegen.wgsl.types import operand_bytes, stored_type
 from nnjit.errors import CompileError, OutOfMemory
 from nnjit.graph.ir import Graph, Value
 from nnjit.graph.passes.merging import merge_products
@@ -25,8 +25,9 @@ from nnjit.lower.forms import Forms
 from nnjit.lower.lowered import Chosen, HostCall, Kernel, Lowered
 from nnjit.lower.tensors import Buffer
 from nnjit.runtime.compile import flops, primitive
-from nnjit.runtime.gpu_bindings import ahead, grouped, in_parts, operands_of
-from nnjit.runtime.gpu_memory import GpuMemory, padded, shared
+from nnjit.runtime.gpu_bindings import ahead, bound, operands_of
+from nnjit.runtime.gpu_early import Early, Form, form_of, loading
+from nnjit.runtime.gpu_memory import GpuMemory, shared
 from nnjit.runtime.gpu_plan import AnyRef, GpuBinding, GpuBuffer, GpuPlan, GpuRef, GpuStep
 from nnjit.runtime.inplace import reuse
 from nnjit.runtime.link import Link, linked, root_of
@@ -35,7 +36,8 @@ from nnjit.runtime.plan import HostRef, KernelInfo
 from nnjit.runtime.tensor_types import api_name
 
 Progress = Callable[..., None]
-"""Stage, how much of it is done, of how much; at the stage "shader" also its JSON, for who compiles it meanwhile."""
+"""Stage, how much of it is done, of how much. At the stage "shader" its number and JSON, for who compiles it meanwhile;
+at the stage "constants" which compilation it is, and the JSON of what can be loaded by now (GpuEarly in types.d.ts)."""
 
 
 def compile_gpu(
@@ -74,44 +76,66 @@ def _compiled(
 ) -> GpuPlan:
     start = time.perf_counter()
     report = (lambda i, n: progress("compile", i, n)) if progress else None
-    told = _telling(progress) if progress else None
+    tell = _Telling(progress) if progress else None
+    early = None
+    if tell and not memory.constants:  # else most of them are on the device, for another plan of the session
+        early = Early(target, tell.number, tell.constants)
     graph = primitive(graph)
     if target.merge:
         graph = merge_products(graph, memory.joined, target.max_binding_bytes)
-    lowered = lower(graph, target, report, chosen, forms, made=told, placing=ahead(target))
+    made, step = (tell.made if tell else None), (early.step if early else None)
+    lowered = lower(graph, target, report, chosen, forms, made=made, placing=ahead(target), told=step)
+    if early:
+        early.flush()
     took = 1e3 * (time.perf_counter() - start)
-    plan = link_gpu(lowered, target, memory, key)
+    plan = link_gpu(lowered, target, memory, key, early)
     plan.stats["lowerMs"] = took
+    plan.told = (progress, tell.told) if tell else None
     return plan
 
 
-def link_gpu(lowered: Lowered, target: WgslTarget, memory: GpuMemory, key: str) -> GpuPlan:
-    """The plan of a lowered graph. `memory` is left as it was on failure."""
-    plan = linked(lambda: GpuLinker(lowered, target, memory, key).plan(), lowered, memory)
+def link_gpu(
+    lowered: Lowered, target: WgslTarget, memory: GpuMemory, key: str, early: Early | None = None
+) -> GpuPlan:
+    """The plan of a lowered graph. early: what was told of it already. `memory` is left as it was on failure."""
+    plan = linked(lambda: GpuLinker(lowered, target, memory, key, early).plan(), lowered, memory)
     plan.target = target
     return plan
 
 
-def _telling(progress: Progress) -> Callable[[Code], None]:
-    """Tells of each shader once."""
-    told: set[Shader] = set()
+class _Telling:
+    """Tells of each shader once, by number, and of constants."""
 
-    def made(code: Code) -> None:
-        if isinstance(code, Shader) and code not in told:
-            told.add(code)
-            progress("shader", len(told), 0, json.dumps(code.to_js()))
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.told: dict[Shader, int] = {}
 
-    return made
+    def made(self, code: Code) -> None:
+        if isinstance(code, Shader):
+            self.number(code)
+
+    def number(self, shader: Shader) -> int:
+        known = self.told.get(shader)
+        if known is None:
+            known = self.told[shader] = len(self.told)
+            self._progress("shader", known, 0, json.dumps(shader.to_js()))
+        return known
+
+    def constants(self, making: int, text: str) -> None:
+        self._progress("constants", making, 0, text)
 
 
 class GpuLinker(Link):
     """Buffers, bindings and steps of a lowered graph."""
 
-    def __init__(self, lowered: Lowered, target: WgslTarget, memory: GpuMemory, key: str) -> None:
+    def __init__(
+        self, lowered: Lowered, target: WgslTarget, memory: GpuMemory, key: str, early: Early | None = None
+    ) -> None:
         super().__init__(lowered)
         self.target, self.memory, self.key = target, memory, key
         self.packed: set[Buffer] = set()
         self.dtypes = self._element_types()
+        self.early = early.numbers(self.once, self._form) if early else {}
         self.number: dict[Buffer, int] = {}
         self.buffers: list[GpuBuffer] = []
         self.shaders: dict[Shader, int] = {}
@@ -132,7 +156,9 @@ class GpuLinker(Link):
         fresh = self._place_constants(kept)
         for b in staged:
             self.number[b] = len(self.buffers)
-            self.buffers.append(self._checked(self._nbytes(b), staged=True, name=b.name))
+            self.buffers.append(
+                self._checked(self._nbytes(b), staged=True, early=self.early.get(b, -1), name=b.name)
+            )
         steps, segments = self._steps()
         self._init(fresh, staged)
         g = self.lowered.graph
@@ -170,14 +196,15 @@ class GpuLinker(Link):
                 found.setdefault(place.buffer, v.dtype)
         return found
 
-    def _element(self, dtype: str) -> int:
-        return stored_bytes(dtype, self.target.half)
+    def _form(self, b: Buffer) -> Form | None:
+        return form_of(b, self.dtypes[b], b in self.packed, self.target.half) if b in self.dtypes else None
 
     def _nbytes(self, b: Buffer) -> int:
-        dtype = self.dtypes[b]
-        return padded(-(-b.nbytes // SIZES[dtype]) * (1 if b in self.packed else self._element(dtype)))
+        return form_of(b, self.dtypes[b], b in self.packed, self.target.half).nbytes
 
-    def _checked(self, nbytes: int, constant: int = -1, staged: bool = False, *, name: str = "") -> GpuBuffer:
+    def _checked(
+        self, nbytes: int, constant: int = -1, staged: bool = False, early: int = -1, *, name: str = ""
+    ) -> GpuBuffer:
         limit = self.target.max_buffer_bytes
         if nbytes > limit:
             raise OutOfMemory(
@@ -188,7 +215,7 @@ class GpuLinker(Link):
                 needed=nbytes,
                 available=limit,
             )
-        return GpuBuffer(nbytes, constant, staged)
+        return GpuBuffer(nbytes, constant, staged, early)
 
     def _alias(self) -> dict[Buffer, Buffer]:
         """Outputs in place of inputs, where both have the same kind of elements."""
@@ -204,7 +231,8 @@ class GpuLinker(Link):
             at, new = self.memory.constant(self._key_of(b, keys), self._nbytes(b))
             if at not in numbers:  # else the same bytes under another name
                 numbers[at] = len(self.buffers)
-                self.buffers.append(self._checked(self._nbytes(b), at, name=b.name))
+                early = self.early.get(b, -1) if new else -1
+                self.buffers.append(self._checked(self._nbytes(b), at, early=early, name=b.name))
             self.number[b] = numbers[at]
             if new:
                 fresh[at] = b
@@ -216,18 +244,7 @@ class GpuLinker(Link):
 
     def _bind(self, s: Kernel) -> tuple[int, list[GpuBinding], Moves]:
         """The shader of a step, its bindings, and where operands lie in them (see `grouped`)."""
-        operands = operands_of(s)
-        sizes = [1 if one.packed else self._element(one.dtype) for one in operands]
-        places = [(self.number[b], offset) for b, offset in s.places]
-        written = {self.number[b] for b in s.writes}
-        groups, moves = grouped(s.spec, places, sizes, written, self.target.offset_alignment)
-        shader, _, _ = emitted(s.spec, s.schedule, self.target, moves)
-        bindings = []
-        for g, made in zip(groups, shader.bindings, strict=True):
-            number = places[g.members[0]][0]
-            size = padded(made.size * sizes[g.members[0]])
-            bindings.append(GpuBinding(number, g.start, min(size, self.buffers[number].nbytes - g.start)))
-        bindings = in_parts(bindings, shader)
+        shader, bindings, moves = bound(s, self.number, lambda at: self.buffers[at].nbytes, self.target)
         at = self.shaders.setdefault(shader, len(self.shaders))
         if at == len(self.kernels):
             self.kernels.append(KernelInfo(s.spec, s.schedule, len(shader.wgsl)))
@@ -294,21 +311,14 @@ class GpuLinker(Link):
                 self.init += self._load(b)
 
     def _load(self, b: Buffer) -> Iterator[dict[str, Any]]:
-        const = b.source
-        if const is None:
+        form = self._form(b)
+        if b.source is None or form is None:
             raise CompileError(f"constant {b.name} has no source", value=b.name)
-        to, at = self.where(b), 0
-        for part in const.parts or (const,):
-            place = {**to, "at": at} if at else to
-            r = part.range
-            if part.array is None and r is not None:
-                yield {"kind": "range", **place, "source": r.file, "start": r.start, "length": r.length}
-            elif part.nbytes:
-                yield {"kind": "bytes", **place, "data": part.raw()}
-            at += part.size * (1 if b in self.packed else self._element(part.dtype))
+        return loading(b, {"buffer": self.number[b]}, form, self.target.half)
 
     def where(self, b: Buffer) -> dict[str, Any]:
         """A buffer, the type of its elements as the model has them, and as they are stored."""
-        dtype = self.dtypes[b]
-        stored = "bytes" if b in self.packed else stored_type(dtype, self.target.half)
-        return {"buffer": self.number[b], "type": api_name(dtype), "stored": stored}
+        return {
+            "buffer": self.number[b],
+            **form_of(b, self.dtypes[b], b in self.packed, self.target.half).filling(),
+        }

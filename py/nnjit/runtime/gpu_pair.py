@@ -11,6 +11,7 @@ from typing import Any
 
 from nnjit.codegen.dtypes import FLOATS, SIZES
 from nnjit.codegen.wgsl.target import WgslTarget
+from nnjit.codegen.wgsl.types import stored_bytes
 from nnjit.graph.const import Const
 from nnjit.graph.ir import Graph, Value
 from nnjit.lower.lowered import Kernel, Lowered
@@ -53,7 +54,7 @@ class GpuSide(GpuLinker):
     def used(self, b: Buffer) -> int:
         """Bytes of the elements in a buffer."""
         dtype = self.dtypes[b]
-        return b.nbytes // SIZES[dtype] * self._element(dtype)
+        return b.nbytes // SIZES[dtype] * stored_bytes(dtype, self.target.half)
 
 
 class GpuPairBench:

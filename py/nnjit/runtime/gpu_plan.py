@@ -6,6 +6,7 @@ the plan. `to_js()` gives the plain object that web/engine/webgpu reads (web/eng
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -43,14 +44,17 @@ SUBMIT = {
 
 @dataclass(frozen=True, slots=True)
 class GpuBuffer:
-    """constant: its id in the session, -1 for one of the plan's own. staged: only steps at load use it."""
+    """constant: its id in the session, -1 for one of the plan's own. staged: only steps at load use it. early: the
+    number it was told by before there was a plan (gpu_early.py), -1 for none."""
 
     nbytes: int
     constant: int = -1
     staged: bool = False
+    early: int = -1
 
     def to_js(self) -> dict[str, Any]:
-        return {"nbytes": self.nbytes, "constant": self.constant, "staged": self.staged}
+        plain = {"nbytes": self.nbytes, "constant": self.constant, "staged": self.staged}
+        return plain if self.early < 0 else {**plain, "early": self.early}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,16 +141,20 @@ class GpuPlan:
     lowered: Lowered | None = None
     """What it was linked from, for what target: so that it can be lowered anew."""
     target: WgslTarget = field(default_factory=WgslTarget)
+    told: tuple[object, Mapping[Shader, int]] | None = None
+    """Who was told of its shaders while they were written, and by which numbers."""
 
     def kernel_of(self, step: int) -> KernelInfo:
         return self.kernels[self.steps[step].shader]
 
-    def to_js(self) -> dict[str, Any]:
+    def to_js(self, told: Mapping[Shader, int] | None = None) -> dict[str, Any]:
+        """told: shaders that the page has been given, which go by number: their texts are most of a plan."""
+        told = told or {}
         return {
             "version": PLAN_VERSION,
             "backend": self.backend,
             "key": self.key,
-            "shaders": [s.to_js() for s in self.shaders],
+            "shaders": [told[s] if s in told else s.to_js() for s in self.shaders],
             "buffers": [b.to_js() for b in self.buffers],
             "steps": [s.to_js() for s in self.steps],
             "segments": self.segments,

@@ -5,6 +5,7 @@ import { NnjitError, asError, check } from '../errors.js';
 import { disagreement } from '../compare.js';
 import { Host } from '../host.js';
 import { GpuDevice } from './device.js';
+import { Early } from './early.js';
 import { GpuLab } from './lab.js';
 import { GpuPace } from './pace.js';
 import { loadPlan } from './plan.js';
@@ -17,7 +18,7 @@ import { reclaimed } from './watch.js';
 /** @typedef {import('./types.d.ts').GpuFeed} GpuFeed */
 /** @typedef {import('./plan.js').LoadedPlan} LoadedPlan */
 /** @typedef {{signal?: AbortSignal, onProgress?: import('../types.d.ts').Progress}} CallOptions */
-/** @typedef {{plans: Map<string, LoadedPlan>, constants: Map<number, GPUBuffer>, pipelines: Pipelines}} GpuSession */
+/** @typedef {{plans: Map<string, LoadedPlan>, constants: Map<number, GPUBuffer>, pipelines: Pipelines, early: Early | null}} GpuSession */
 
 const never = new AbortController().signal;
 /** Of bytes that nobody wrote, in outputs; these are always written. */
@@ -64,7 +65,7 @@ export class GpuClient {
   /** @param {string} id */
   createSession(id) {
     check(!this.#sessions.has(id), 'DUPLICATE_SESSION', `There is a session "${id}" already.`, { session: id });
-    this.#sessions.set(id, { plans: new Map(), constants: new Map(), pipelines: new Pipelines(this.gpu.device) });
+    this.#sessions.set(id, { plans: new Map(), constants: new Map(), pipelines: new Pipelines(this.gpu.device), early: null });
   }
 
   /**
@@ -75,11 +76,15 @@ export class GpuClient {
     const session = this.#session(id);
     check(!session.plans.has(plan.key), 'DUPLICATE_PLAN', `Session "${id}" has a plan "${plan.key}" already.`, { plan: plan.key });
     const context = { host: this.#host, signal, progress: onProgress, software: this.facts.software };
-    const { loaded, compileMs, initMs } = await this.#guard(() =>
-      loadPlan(this.gpu.device, plan, session.pipelines, session.constants, sources, context, id));
-    session.plans.set(plan.key, loaded);
-    this.#forget(session);
-    return { compileMs, initMs, bytes: this.#bytes(session) };
+    try {
+      const { loaded, ...took } = await this.#guard(() =>
+        loadPlan(this.gpu.device, plan, session.pipelines, session.constants, sources, context, id, session.early));
+      session.plans.set(plan.key, loaded);
+      this.#forget(session);
+      return { ...took, bytes: this.#bytes(session) };
+    } finally {
+      this.unexpect(id);
+    }
   }
 
   /**
@@ -250,11 +255,22 @@ export class GpuClient {
   }
 
   /**
-   * A shader of a plan that is still being made: its pipeline is compiled meanwhile.
-   * @param {string} id @param {import('./shader.js').Shader} shader
+   * A plan is being made: what is told of it is compiled and loaded meanwhile.
+   * @param {string} id @param {import('../source.js').Bytes[]} sources @returns {Early | null} null for a device or a session that is gone
    */
-  expect(id, shader) {
-    if (!this.death) this.#sessions.get(id)?.pipelines.get(shader).catch(() => undefined); // told when the plan comes
+  expect(id, sources) {
+    const session = this.#sessions.get(id);
+    if (this.death || !session) return null;
+    session.early?.destroy();
+    return (session.early = new Early(this.gpu.device, session.pipelines, sources));
+  }
+
+  /** The plan has come, or will not. @param {string} id */
+  unexpect(id) {
+    const session = this.#sessions.get(id);
+    if (!session?.early) return;
+    session.early.destroy();
+    session.early = null;
   }
 
   /** Lets go of pipelines that no plan uses. @param {GpuSession} session */
@@ -266,6 +282,7 @@ export class GpuClient {
   async releaseSession(id) {
     const session = this.#session(id);
     const freed = this.#bytes(session);
+    this.unexpect(id);
     this.#sessions.delete(id);
     for (const place of this.#beside.keys()) if (place.startsWith(`${id} `)) this.#beside.delete(place);
     for (const plan of session.plans.values()) plan.destroy();
@@ -300,8 +317,8 @@ export class GpuClient {
   }
 
   /** @param {GpuSession} session */
-  #bytes({ plans, constants }) {
-    let sum = 0;
+  #bytes({ plans, constants, early }) {
+    let sum = early?.bytes ?? 0;
     for (const buffer of constants.values()) sum += buffer.size;
     for (const { buffers, plan } of plans.values()) {
       buffers.forEach((buffer, i) => {

@@ -1,18 +1,25 @@
-// What is done once when a plan comes onto a device: constants from the model's bytes, steps at load, host calls. Takes the
-// init list, which is in an order that works; gives nothing. Several ranges are read side by side, and each step waits
-// for what it reads alone.
+// What is done once for a plan on a device: constants from the model's bytes, steps at load, host calls. Takes items of
+// an init list, all at once or one after another as they are told, in an order that works; gives nothing. Several ranges
+// are read side by side, and each step waits for what it reads alone.
 
 import { throwIfAborted } from '../errors.js';
 import { chunks } from '../source.js';
 import { fillBuffer } from './fill.js';
-import { callHost } from './host.js';
 import { wholeWords, widen } from './stored.js';
 
-/** @typedef {import('./types.d.ts').GpuPlan} GpuPlan */
 /** @typedef {import('./types.d.ts').GpuInitItem} GpuInitItem */
-/** @typedef {import('./plan.js').LoadedPlan} LoadedPlan */
-/** @typedef {import('./plan.js').Context} Context */
+/** @typedef {import('./types.d.ts').GpuBinding} GpuBinding */
 /** @typedef {import('./shader.js').ShaderKernel} ShaderKernel */
+/**
+ * Where items find what they name by number. give: the buffer is not needed any more
+ * @typedef {{buffer(at: number): GPUBuffer, bind(kernel: ShaderKernel, bindings: GpuBinding[]): GPUBindGroup, give(at: number): void,
+ *   kernel(at: number): Promise<ShaderKernel>, host(call: Extract<GpuInitItem, {kind: 'host'}>): Promise<void>}} Places
+ */
+/**
+ * read: is told of the bytes that were sent, one after another; stepped: of each step and host call that is over; pause: between two
+ * pieces of what lies in memory, so that other work has its turn
+ * @typedef {{signal: AbortSignal, read?: (bytes: number) => void, stepped?: () => void, pause?: () => Promise<void>}} How
+ */
 
 /** Bytes of constants sent between two looks at how far the device is: twice as many are under way at most. */
 const IN_FLIGHT = 64 << 20;
@@ -27,43 +34,49 @@ export class Initializer {
   /** @type {Promise<unknown>} */
   #drained = Promise.resolve();
   #unsent = 0;
-  #read = 0;
-  #stepped = 0;
+  /** What has begun. @type {Set<Promise<void>>} */
+  #all = new Set();
   /** @type {unknown} */
   #failed;
 
   /**
-   * @param {GPUDevice} device @param {GpuPlan} plan @param {LoadedPlan} loaded @param {Promise<ShaderKernel>[]} kernels
-   * @param {import('../source.js').Bytes[]} sources @param {Context} context @param {string} session
+   * @param {GPUDevice} device @param {Places} places @param {import('../source.js').Bytes[]} sources @param {How} how
    */
-  constructor(device, plan, loaded, kernels, sources, context, session) {
+  constructor(device, places, sources, { signal, read = () => {}, stepped = () => {}, pause }) {
     this.device = device;
-    this.plan = plan;
-    this.loaded = loaded;
-    this.kernels = kernels;
+    this.places = places;
     this.sources = sources;
-    this.context = context;
-    this.session = session;
-    this.bytes = plan.init.reduce((sum, item) => sum + (item.kind === 'range' ? item.length : 0), 0);
-    this.steps = plan.init.filter(({ kind }) => kind === 'step' || kind === 'host').length;
+    this.signal = signal;
+    this.read = read;
+    this.stepped = stepped;
+    this.pause = pause;
   }
 
-  /** Settles when nothing is under way any more; rejects with the first thing that went wrong. */
-  async run() {
-    /** @type {Promise<void>[]} */
-    const all = [];
-    for (const item of this.plan.init) {
+  /** Settles when nothing is under way any more; rejects with the first thing that went wrong. @param {GpuInitItem[]} items */
+  async run(items) {
+    await this.begin(items);
+    await this.end();
+  }
+
+  /** Begins these items; another call may follow when it has resolved. @param {GpuInitItem[]} items */
+  async begin(items) {
+    for (const item of items) {
       if (this.#failed) break;
       if (item.kind === 'range') {
         while (this.#reading.size >= READERS) await Promise.race(this.#reading);
       } else if (item.kind === 'host') {
-        await Promise.allSettled(all);
+        await Promise.all(this.#all);
       }
-      all.push(this.#begin(item).catch((cause) => {
+      const work = this.#begin(item).catch((cause) => {
         this.#failed ??= cause;
-      }));
+      }).finally(() => this.#all.delete(work));
+      this.#all.add(work);
     }
-    await Promise.all(all);
+  }
+
+  /** What `run` does of items that have begun. */
+  async end() {
+    await Promise.all(this.#all);
     if (this.#failed) throw this.#failed;
   }
 
@@ -74,7 +87,7 @@ export class Initializer {
     const before = fills ? Promise.resolve() : this.#waitFor(item);
     const work = before.then(() => {
       if (this.#failed) return undefined;
-      throwIfAborted(this.context.signal);
+      throwIfAborted(this.signal);
       return this.#done(item);
     });
     const quiet = work.then(() => undefined, () => undefined);
@@ -98,35 +111,33 @@ export class Initializer {
   #done(item) {
     switch (item.kind) {
       case 'bytes': {
-        const filler = new Filler(this.device, this.loaded.buffer(item.buffer), item);
+        const filler = new Filler(this.device, this.places.buffer(item.buffer), item);
         filler.add(item.data);
         return filler.end();
       }
       case 'pattern':
-        return fillBuffer(this.device, this.loaded.buffer(item.buffer), item.nbytes, item);
+        return fillBuffer(this.device, this.places.buffer(item.buffer), item.nbytes, item);
       case 'range':
         return this.#upload(item);
       case 'step':
         return this.#step(item);
       case 'free':
-        this.loaded.buffer(item.buffer).destroy(); // after what was submitted
-        this.loaded.buffers[item.buffer] = null;
-        return undefined;
+        return this.places.give(item.buffer);
       case 'host':
-        return this.#host(item);
+        return this.places.host(item).then(this.stepped);
     }
   }
 
   /** @param {Extract<GpuInitItem, {kind: 'range'}>} item */
   async #upload(item) {
-    const filler = new Filler(this.device, this.loaded.buffer(item.buffer), item);
-    for await (const { bytes } of chunks(this.sources[item.source], item, this.context.signal)) {
-      throwIfAborted(this.context.signal);
+    const filler = new Filler(this.device, this.places.buffer(item.buffer), item);
+    for await (const { bytes } of chunks(this.sources[item.source], item, this.signal)) {
+      throwIfAborted(this.signal);
       if (this.#failed) return;
       filler.add(bytes);
-      this.#read += bytes.byteLength;
       this.#unsent += bytes.byteLength;
-      this.context.progress('load', this.#read, this.bytes);
+      this.read(bytes.byteLength);
+      await this.pause?.();
       if (this.#unsent > IN_FLIGHT) {
         this.#unsent = 0;
         this.device.queue.submit([]);
@@ -135,25 +146,21 @@ export class Initializer {
         await before; // of the window before this one: the device copies while more is read
       }
     }
+    throwIfAborted(this.signal); // the buffer may be gone by now
     filler.end();
   }
 
   /** @param {Extract<GpuInitItem, {kind: 'step'}>} item */
   async #step(item) {
-    const kernel = await this.kernels[item.shader];
+    const kernel = await this.places.kernel(item.shader);
     if (this.#failed) return;
+    throwIfAborted(this.signal);
     const encoder = this.device.createCommandEncoder();
     const pass = encoder.beginComputePass();
-    kernel.encode(pass, this.loaded.bind(kernel, item.bindings));
+    kernel.encode(pass, this.places.bind(kernel, item.bindings));
     pass.end();
     this.device.queue.submit([encoder.finish()]);
-    this.context.progress('init', ++this.#stepped, this.steps);
-  }
-
-  /** @param {Extract<GpuInitItem, {kind: 'host'}>} item */
-  async #host(item) {
-    await callHost(this.device, this.loaded, this.session, item, this.loaded.values, new Map(), this.context);
-    this.context.progress('init', ++this.#stepped, this.steps);
+    this.stepped();
   }
 }
 

@@ -2,6 +2,7 @@
 // step gets its bind group once. Fails whole: what it had made is destroyed.
 
 import { NnjitError, check, throwIfAborted } from '../errors.js';
+import { callHost } from './host.js';
 import { Initializer } from './init.js';
 import { Outputs } from './outputs.js';
 import { COPY_DST, COPY_SRC, STORAGE, ShaderError } from './shader.js';
@@ -10,6 +11,8 @@ import { reclaimed } from './watch.js';
 
 /** @typedef {import('./types.d.ts').GpuPlan} GpuPlan */
 /** @typedef {import('./types.d.ts').GpuBinding} GpuBinding */
+/** @typedef {import('./types.d.ts').GpuInitItem} GpuInitItem */
+/** @typedef {import('./early.js').Early} Early */
 /** @typedef {import('./shader.js').ShaderKernel} ShaderKernel */
 /** @typedef {import('./shader.js').Pipelines} Pipelines */
 /** @typedef {import('../types.d.ts').HostValue} HostValue */
@@ -133,18 +136,18 @@ export class LoadedPlan {
     });
     this.plan.buffers = [...this.plan.buffers, ...buffers];
     buffers.forEach(({ constant, staged }, i) => {
-      if (staged) this.#give(before + i);
+      if (staged) this.give(before + i);
       else if (constant >= 0) constants.set(constant, made[i]);
     });
     for (const at of free) {
       constants.delete(this.plan.buffers[at].constant);
-      this.#give(at);
+      this.give(at);
     }
     this.#first = true;
   }
 
-  /** @param {number} at */
-  #give(at) {
+  /** Nothing reads it any more. @param {number} at */
+  give(at) {
     this.buffers[at]?.destroy(); // after what was submitted
     this.buffers[at] = null;
   }
@@ -181,22 +184,39 @@ function cut({ segments, steps }, most) {
 }
 
 /**
- * A plan's buffers: constants of the session that are there, and new ones.
- * @param {GPUDevice} device @param {GpuPlan} plan @param {Map<number, GPUBuffer>} constants
- * @returns {Promise<{buffers: GPUBuffer[], fresh: Map<number, GPUBuffer>, full: GPUError | null}>} fresh: new constants; full: there was no room
+ * A plan's buffers: constants of the session that are there, those that came early, and new ones.
+ * @param {GPUDevice} device @param {GpuPlan} plan @param {Map<number, GPUBuffer>} constants @param {Early | null} early
+ * @returns {Promise<{buffers: GPUBuffer[], fresh: Map<number, GPUBuffer>, there: Set<number>, full: GPUError | null}>} fresh: new constants;
+ *   there: buffers that came early, by number; full: there was no room
  */
-async function allocate(device, plan, constants) {
+async function allocate(device, plan, constants, early) {
   /** @type {Map<number, GPUBuffer>} */
   const fresh = new Map();
+  /** @type {Set<number>} */
+  const there = new Set();
   device.pushErrorScope('out-of-memory');
-  const buffers = plan.buffers.map(({ nbytes, constant }, i) => {
+  const buffers = plan.buffers.map(({ nbytes, constant, early: told }, i) => {
     const known = constants.get(constant) ?? fresh.get(constant);
     if (constant >= 0 && known) return known;
-    const made = device.createBuffer({ label: `${plan.key} ${i}`, size: nbytes, usage: STORAGE | COPY_SRC | COPY_DST });
+    const came = told === undefined ? undefined : early?.take(told, nbytes);
+    if (came) there.add(i);
+    const made = came ?? device.createBuffer({ label: `${plan.key} ${i}`, size: nbytes, usage: STORAGE | COPY_SRC | COPY_DST });
     if (constant >= 0) fresh.set(constant, made);
     return made;
   });
-  return { buffers, fresh, full: await device.popErrorScope() };
+  return { buffers, fresh, there, full: await device.popErrorScope() };
+}
+
+/**
+ * What is left to do at load. @param {GpuPlan} plan @param {Set<number>} there buffers that came early @returns {GpuInitItem[]}
+ */
+function missing({ init, shaders }, there) {
+  return init.filter((item) => {
+    if (item.kind === 'free' || item.kind === 'host') return true;
+    if (item.kind !== 'step') return !there.has(item.buffer);
+    const { bindings } = shaders[item.shader];
+    return item.bindings.some(([buffer], i) => bindings[i].role === 'out' && !there.has(buffer));
+  });
 }
 
 /**
@@ -207,37 +227,57 @@ async function allocate(device, plan, constants) {
  * @param {import('../source.js').Bytes[]} sources
  * @param {Context} context
  * @param {string} session
- * @returns {Promise<{loaded: LoadedPlan, compileMs: number, initMs: number}>}
+ * @param {Early | null} [given] constants that were told while the plan was being made; what it does not want is destroyed
+ * @returns {Promise<{loaded: LoadedPlan, compileMs: number, initMs: number, early: number}>} early: bytes of constants that were there before
  */
-export async function loadPlan(device, plan, pipelines, constants, sources, context, session) {
+export async function loadPlan(device, plan, pipelines, constants, sources, context, session, given = null) {
   const started = performance.now();
   context.progress('compile', 0, 1);
-  let { buffers, fresh, full } = await allocate(device, plan, constants);
+  const early = given?.sent || 0;
+  // all at once: the browser compiles them on its own threads, and constants come in meanwhile
+  const kernels = plan.shaders.map((shader) => pipelines.get(shader));
+  for (const kernel of kernels) kernel.catch(() => undefined); // awaited below
+  const bytes = plan.init.reduce((sum, item) => sum + (item.kind === 'range' ? item.length : 0), 0);
+  const steps = plan.init.filter(({ kind }) => kind === 'step' || kind === 'host').length;
+  let [read, stepped] = [early, 0];
+  const progress = (/** @type {number} */ more) => context.progress('load', read = Math.min(read + more, bytes), bytes);
+  if (given) given.onRead = progress;
+  const coming = given && (await given.done(context.signal)) ? given : null;
+  let { buffers, fresh, there, full } = await allocate(device, plan, constants, coming);
+  coming?.destroy();
   if (full) {
     for (const buffer of new Set(buffers)) if (![...constants.values()].includes(buffer)) buffer.destroy();
     await reclaimed(device); // what others have let go may be all that is missing
-    ({ buffers, fresh, full } = await allocate(device, plan, constants));
+    ({ buffers, fresh, there, full } = await allocate(device, plan, constants, null));
   }
   const loaded = new LoadedPlan(plan, buffers, new Upload(device, context.software ? 0 : undefined), new Outputs(device, plan.spares));
-  // all at once: the browser compiles them on its own threads, and constants come in meanwhile
-  const kernels = full ? [] : plan.shaders.map((shader) => pipelines.get(shader));
   const undo = () => {
     loaded.destroy();
     for (const buffer of fresh.values()) buffer.destroy();
   };
   try {
+    throwIfAborted(context.signal);
     if (full) {
-      const bytes = plan.buffers.reduce((sum, { nbytes }) => sum + nbytes, 0);
-      throw new NnjitError('MODEL_TOO_LARGE', `The GPU has no room for the ${bytes} bytes of this plan: ${full.message}`, { asked: bytes });
+      const asked = plan.buffers.reduce((sum, { nbytes }) => sum + nbytes, 0);
+      throw new NnjitError('MODEL_TOO_LARGE', `The GPU has no room for the ${asked} bytes of this plan: ${full.message}`, { asked });
     }
-    await new Initializer(device, plan, loaded, kernels, sources, context, session).run();
+    const places = {
+      buffer: (/** @type {number} */ at) => loaded.buffer(at),
+      bind: (/** @type {ShaderKernel} */ kernel, /** @type {GpuBinding[]} */ bindings) => loaded.bind(kernel, bindings),
+      give: (/** @type {number} */ at) => loaded.give(at),
+      kernel: (/** @type {number} */ at) => kernels[at],
+      host: (/** @type {import('./types.d.ts').GpuHostCall} */ call) =>
+        callHost(device, loaded, session, call, loaded.values, new Map(), context),
+    };
+    const how = { signal: context.signal, read: progress, stepped: () => context.progress('init', ++stepped, steps) };
+    await new Initializer(device, places, sources, how).run(missing(plan, there));
     const initialized = performance.now();
     const compiled = await Promise.all(kernels);
     throwIfAborted(context.signal);
     loaded.steps = plan.steps.map(({ shader, bindings }) => loaded.step(compiled[shader], bindings));
     context.progress('compile', 1, 1);
     for (const [id, buffer] of fresh) constants.set(id, buffer);
-    return { loaded, initMs: initialized - started, compileMs: performance.now() - started };
+    return { loaded, initMs: initialized - started, compileMs: performance.now() - started, early };
   } catch (cause) {
     undo();
     if (cause instanceof ShaderError) {

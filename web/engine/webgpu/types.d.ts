@@ -53,8 +53,9 @@ export interface GpuPlan {
   backend: 'webgpu';
   key: string;
   shaders: Shader[];
-  /** constant: its id in the session, -1 for one of the plan's own; staged: only init steps use it. */
-  buffers: { nbytes: number; constant: number; staged: boolean }[];
+  /** constant: its id in the session, -1 for one of the plan's own; staged: only init steps use it; early: the number it was
+   * told by while the plan was being made (see GpuEarly). */
+  buffers: { nbytes: number; constant: number; staged: boolean; early?: number }[];
   steps: GpuStep[];
   segments: (GpuSegment | GpuHostCall)[];
   init: GpuInitItem[];
@@ -65,6 +66,10 @@ export interface GpuPlan {
   spares?: SparePolicy;
   stats?: Record<string, unknown>;
 }
+
+/** Constants of a plan that is being made, told a few at a time: buffers, and items of an init list that fill them, whose
+ * shaders are numbers of those told before. making: which compilation; another number, and those before are not wanted. */
+export interface GpuEarly { making: number; buffers: [at: number, nbytes: number][]; init: GpuInitItem[] }
 
 /** How the end of a run is waited for: see WAIT in py/nnjit/runtime/gpu_plan.py. */
 export interface WaitPolicy { tries: number; again: number; everyMs: number; mostMs: number; earlyMs: number }
