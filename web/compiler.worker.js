@@ -98,13 +98,16 @@ async function boot() {
     stderr: (/** @type {string} */ text) => console.warn(text),
   };
   mark('loader');
-  const back = kept && await goOn(loadPyodide, options, kept);
-  if (back) mark('snapshot');
-  const { pyodide, standIns } = back ?? await startAnew(loadPyodide, options, manifest, parts, { tell, mark });
+  /** @param {any} pyodide */
+  const connect = (pyodide) => {
+    bridge = /** @type {Bridge} */ (pyodide.pyimport('nnjit.runtime.bridge'));
+    return JSON.parse(bridge.connect((method, args) => rpc.call(method, args), (name) => fetchNow(manifest.onDemand?.[name])));
+  };
+  const back = kept && await goOn(loadPyodide, options, kept, connect);
+  if (kept) mark('snapshot');
+  const { pyodide, standIns, versions } = back ?? await startAnew(loadPyodide, options, manifest, parts, { tell, mark }, connect);
   watchForFatalErrors(pyodide);
   const bytecode = pyodide.pyimport('nnjit.runtime.bridge_bytecode');
-  bridge = /** @type {Bridge} */ (pyodide.pyimport('nnjit.runtime.bridge'));
-  const versions = JSON.parse(bridge.connect((method, args) => rpc.call(method, args), (name) => fetchNow(manifest.onDemand?.[name])));
   mark('import');
   tell(1, 1);
   let waiting = false;
@@ -136,13 +139,14 @@ async function boot() {
 /**
  * Python as an earlier visit left it; undefined where that cannot be used.
  * @param {(options: object) => Promise<any>} loadPyodide @param {object} options @param {import('./api/snapshot.js').Snapshot} kept
- * @returns {Promise<{pyodide: any, standIns: string[]} | undefined>}
+ * @param {(pyodide: any) => any} connect
+ * @returns {Promise<{pyodide: any, standIns: string[], versions: any} | undefined>}
  */
-async function goOn(loadPyodide, options, kept) {
+async function goOn(loadPyodide, options, kept, connect) {
   try {
     const pyodide = await startWith(loadPyodide, options, kept.facts, kept.files, kept);
     pyodide.pyimport('nnjit.runtime.bridge_snapshot').back();
-    return { pyodide, standIns: kept.facts.standIns };
+    return { pyodide, standIns: kept.facts.standIns, versions: connect(pyodide) };
   } catch (error) {
     console.warn('[nnjit] Python starts anew: the snapshot of an earlier visit cannot be used', error);
     await forgetSnapshot();
@@ -166,9 +170,10 @@ function partsOf(manifest, tell) {
  * @param {(options: object) => Promise<any>} loadPyodide @param {object} options
  * @param {any} manifest @param {ReturnType<typeof partsOf> | undefined} early its files, where they are on their way
  * @param {{tell: (done: number, total: number) => void, mark: (stage: string) => void}} watch
- * @returns {Promise<{pyodide: any, standIns: string[]}>}
+ * @param {(pyodide: any) => any} connect
+ * @returns {Promise<{pyodide: any, standIns: string[], versions: any}>}
  */
-async function startAnew(loadPyodide, options, manifest, early, { tell, mark }) {
+async function startAnew(loadPyodide, options, manifest, early, { tell, mark }, connect) {
   const parts = early ?? partsOf(manifest, tell);
   const earlier = loadBytecode(bytecodeKey(manifest));
   const pyodide = await loadPyodide(options);
@@ -189,7 +194,7 @@ async function startAnew(loadPyodide, options, manifest, early, { tell, mark }) 
   });
   const standIns = install.stand_ins().toJs();
   install.destroy();
-  return { pyodide, standIns };
+  return { pyodide, standIns, versions: connect(pyodide) };
 }
 
 /**

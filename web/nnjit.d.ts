@@ -481,7 +481,7 @@ export const env: {
   };
   /**
    * Whether Python's memory (some 85 MB) is kept in the browser's storage for the next visit, which starts the sooner: 'auto'
-   * in Chromium, unless memory or storage is short or a program drives the browser; true, always; false (default), never, and
+   * (default) in Chromium, unless memory or storage is short or a program drives the browser; true, always; false, never, and
    * one that is there is deleted. Set it right after the import, at every visit.
    */
   snapshot: 'auto' | boolean;
@@ -496,7 +496,7 @@ export interface CompilerInfo {
   bootMs: Record<string, number>;
   /** Modules that could not be had and are stood in for. */
   standIns: string[];
-  /** Modules whose bytecode was kept from an earlier visit, and those compiled anew. */
+  /** Modules whose bytecode was served, or kept from an earlier visit, and those compiled anew. */
   bytecode: { taken: number; compiled: number };
   /** Python came out of a snapshot that an earlier visit left. */
   restored: boolean;

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 
 from .api_page import Api, tiny, tiny_weight
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from playwright.sync_api import Page
 
     from nnjit.devtools.httpd import Server
@@ -20,15 +23,69 @@ MAKE = """async () => {
   nnjit.env.snapshot = 'auto';
   const info = await nnjit.ready;
   const given = await getCompiler().rpc.call('snapshot.from', undefined);
-  const worker = new Worker('/api/snapshot.worker.js', { type: 'module' });
-  const done = new Promise((resolve) => worker.addEventListener('message', ({ data }) => resolve(data)));
-  worker.postMessage(given, [given.data.buffer]);
-  return [info, await done];
+  const told = [];
+  for (const message of [given, { prove: true, key: given.key, manifest: given.manifest }]) {
+    const worker = new Worker('/api/snapshot.worker.js', { type: 'module' });
+    const done = new Promise((resolve) => worker.addEventListener('message', ({ data }) => resolve(data)));
+    worker.postMessage(message);
+    told.push(await done);
+    worker.terminate();
+    const usable = (await (await caches.open('nnjit-python')).keys()).some(({ url }) => url.endsWith('/facts'));
+    told.push(usable);
+  }
+  return [info, told];
 }"""
 SETTLED = """async () => {
   const store = await caches.open('nnjit-python');
   const begun = async () => (await store.keys()).some(({ url }) => url.endsWith('/begun'));
   while (await begun()) await new Promise((later) => setTimeout(later, 20));
+  return (await store.keys()).length;
+}"""
+# What becomes of an entry. `rewrite` makes its digest right again, as of a snapshot that was wrong when it was made.
+REPLACE = """const store = await caches.open('nnjit-python');
+  const sha256 = async (bytes) => Array.from(new Uint8Array(await crypto.subtle.digest('SHA-256', bytes)),
+    (byte) => byte.toString(16).padStart(2, '0')).join('');
+  const entry = async (name) => (await store.keys()).find(({ url }) => url.endsWith('/' + name));
+  const get = async (name) => new Uint8Array(await (await store.match(await entry(name))).arrayBuffer());
+  const put = async (name, data) => store.put(await entry(name), new Response(data));
+  const change = async (edit) => {
+    const text = new TextDecoder().decode(await get('facts'));
+    const facts = JSON.parse(text.slice(text.indexOf('\\n') + 1));
+    await edit(facts);
+    const changed = JSON.stringify(facts);
+    await put('facts', await sha256(new TextEncoder().encode(changed)) + '\\n' + changed);
+  };
+  const rewrite = async (name, edit) => {
+    const data = await get(name);
+    edit(data);
+    await put(name, data);
+    await change(async (facts) => { facts.digests[name] = await sha256(data); });
+  };
+"""
+DAMAGES = {
+    "a byte of the memory": "const d = await get('memory'); d[d.length >> 1] ^= 1; await put('memory', d);",
+    "a byte of the files": "const d = await get('files'); d[d.length >> 1] ^= 1; await put('files', d);",
+    "half of the memory": "const d = await get('memory'); await put('memory', d.slice(0, d.length >> 1));",
+    "no memory": "await store.delete(await entry('memory'));",
+    "no files": "await store.delete(await entry('files'));",
+    "a byte of the facts": "const d = await get('facts'); d[d.length >> 1] ^= 1; await put('facts', d);",
+    "no facts to read": "await put('facts', 'nonsense');",
+    "another address of a symbol": "await change((f) => { f.addresses[Object.keys(f.addresses)[9]] += 8; });",
+    "another length of the table": "await change((f) => { f.tableStart += 1; });",
+    "a library that is not there": "await change((f) => { f.libraries[0].path += 'x'; });",
+    "another build of Pyodide": "await rewrite('memory', (d) => d.fill(88, 16, 48));",
+    "a memory of zeros": "await rewrite('memory', (d) => d.fill(0, 4096));",
+    "a memory of noise": "await rewrite('memory', (d) => { for (let i = 5e5; i < d.length; i += 7) d[i] = i * 31; });",
+    "Python without its code": "await rewrite('memory', (d) => d.fill(255, d.length >> 1));",
+}
+SAVE = """async () => {
+  const [from, to] = [await caches.open('nnjit-python'), await caches.open('aside')];
+  for (const request of await from.keys()) await to.put(request, await from.match(request));
+}"""
+BRING_BACK = """async () => {
+  await caches.delete('nnjit-python');
+  const [from, to] = [await caches.open('aside'), await caches.open('nnjit-python')];
+  for (const request of await from.keys()) await to.put(request, await from.match(request));
 }"""
 RUN = """async ([path, provider]) => {
   const session = await nnjit.InferenceSession.create(path, { executionProviders: [provider] });
@@ -65,7 +122,7 @@ def test_a_later_visit_goes_on_where_python_was(new_page: Any, server: Server) -
             "Storage.overrideQuotaForOrigin", {"origin": origin, "quotaSize": 2e9}
         )
         fresh, made = page.evaluate(MAKE)
-        assert made == {"kept": True} and not fresh["restored"]
+        assert made == [{"kept": True}, False, {"kept": True}, True] and not fresh["restored"]
 
         drawn = []
         for visit in range(2):
@@ -90,13 +147,84 @@ def test_a_later_visit_goes_on_where_python_was(new_page: Any, server: Server) -
         assert len(set(drawn)) == len(drawn)
 
 
+@pytest.fixture(scope="module")
+def kept_page(new_page: Any, server: Server) -> Iterator[Page]:
+    """A page with a snapshot, whose parts `SAVE` has put aside."""
+    with new_page(allowed=[".*"]) as page:
+        origin = server.url.rstrip("/")
+        page.context.new_cdp_session(page).send(
+            "Storage.overrideQuotaForOrigin", {"origin": origin, "quotaSize": 2e9}
+        )
+        _, made = page.evaluate(MAKE)
+        assert made[2] == {"kept": True}
+        page.evaluate(SAVE)
+        yield page
+
+
+def test_what_was_put_aside_can_be_used(kept_page: Page, server: Server) -> None:
+    """So what is damaged below is damaged by nothing else."""
+    kept_page.evaluate(BRING_BACK)
+    assert again(kept_page, server)[1]["restored"]
+
+
+@pytest.mark.parametrize("damage", list(DAMAGES))
+def test_after_a_restore_that_failed_python_starts_anew(damage: str, kept_page: Page, server: Server) -> None:
+    """The visit is as a first one but for its time, and the next one too: what was damaged is gone."""
+    page = kept_page
+    page.evaluate(BRING_BACK)
+    page.evaluate(f"async () => {{ {REPLACE} {DAMAGES[damage]} }}")
+    api, info = again(page, server)
+    assert not info["restored"] and info["nnjit"] and info["standIns"] is not None
+    expected = np.maximum(np.ones((1, 4), np.float32) @ tiny_weight(), 0)[0]
+    path = api.put("tiny.onnx", tiny())
+    for provider in ("wasm", "reference"):
+        np.testing.assert_allclose(api.run(RUN, [path, provider]), expected)
+    assert api.run("(code) => nnjit.python(code)", LAZY) == 7
+    page.wait_for_function("async () => !(await caches.keys()).includes('nnjit-python')")
+
+
+def test_without_room_none_is_kept(new_page: Any, server: Server) -> None:
+    with new_page(allowed=[".*"]) as page:
+        origin = server.url.rstrip("/")
+        page.context.new_cdp_session(page).send(
+            "Storage.overrideQuotaForOrigin", {"origin": origin, "quotaSize": 3e7}
+        )
+        _, made = page.evaluate(MAKE)
+        assert made == [{"kept": False}, False, {"kept": False}, False]
+        _, info = again(page, server)
+        assert not info["restored"]
+
+
+def test_other_files_or_another_browser_have_another_snapshot(page: Page) -> None:
+    found = page.evaluate("""async () => {
+      const { bytecodeKey } = await import('/api/bytecode-cache.js');
+      const { snapshotKey } = await import('/api/snapshot.js');
+      const files = (last) => ({
+        nnjit: { sha256: 'a'.repeat(63) }, packages: [{ sha256: last + 'b'.repeat(63) }],
+        pyodide: { version: '1' },
+      });
+      const keys = [files('c'), files('d'), { ...files('c'), nnjit: { sha256: 'e'.repeat(63) } }];
+      keys.push({ ...files('c'), pyodide: { version: '2' } });
+      keys.push({ ...files('c'), pyodide: { version: '1', stdlib: { url: 'dist/f/python_stdlib.zip' } } });
+      const found = keys.map((one) => snapshotKey(bytecodeKey(one)));
+      Object.defineProperty(navigator, 'userAgent', { value: 'another' });
+      return [...found, snapshotKey(bytecodeKey(keys[0]))];
+    }""")
+    assert len(set(found)) == len(found) == 6
+
+
 def test_a_use_that_did_not_end_is_the_last(page: Page) -> None:
     found = page.evaluate("""async () => {
-      const { forgetSnapshot, loadSnapshot, saveSnapshot, snapshotKey, snapshotUsed } =
+      const { forgetSnapshot, loadSnapshot, saveSnapshot, snapshotKey, snapshotProven, snapshotUsed } =
         await import('/api/snapshot.js');
       const key = snapshotKey('https://example.org/bytecode/1/2');
       const bytes = new Uint8Array([1, 2, 3]);
-      const save = () => saveSnapshot(key, { facts: { size: 3, files: [['/a', 3]] }, memory: bytes, files: bytes });
+      const save = async () => {
+        const kept = await saveSnapshot(key, { facts: { size: 3, files: [['/a', 3]] }, memory: bytes, files: bytes });
+        if (await there()) throw new Error('nothing has proven it');
+        await snapshotProven(key);
+        return kept;
+      };
       const there = async () => Boolean(await loadSnapshot(key));
       const begun = async (ms) => {
         await (await caches.open('nnjit-python')).put(`${key}/begun`, new Response(String(Date.now() - ms)));
@@ -121,7 +249,7 @@ def test_a_use_that_did_not_end_is_the_last(page: Page) -> None:
         facts: { size, files: [['/a', 3]] },
         memory: new Uint8Array(3).fill(byte),
         files: new Uint8Array(3).fill(byte),
-      });
+      }).then(() => snapshotProven(key)).catch(() => undefined);   // the other one's is proven
       await Promise.all([made(1), made(2)]);   // in two pages
       const [memory, files] = await read();
       found.push(memory[0] === files[0]);

@@ -18,7 +18,7 @@ export const env = {
     device: undefined,
   },
   /** Whether Python's memory is kept for the next visit, which starts the sooner: unless storage or memory is short, always, never. @type {'auto' | boolean} */
-  snapshot: /** @type {'auto' | boolean} */ (false),
+  snapshot: /** @type {'auto' | boolean} */ ('auto'),
   versions: { nnjit: '', pyodide: '' },
 };
 

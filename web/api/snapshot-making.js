@@ -1,7 +1,7 @@
 // When a snapshot of Python is made for the next visit (snapshot.worker.js): some time after a start without one, while
 // nothing else is going on. It takes some seconds of one core and some 100 MB, so any other work ends it, to be tried later.
 import { env, log } from './env.js';
-import { hasSnapshot } from './snapshot.js';
+import { forgetSnapshot, hasSnapshot } from './snapshot.js';
 import { pause } from './tuning-calm.js';
 import { UnderWay } from './under-way.js';
 
@@ -47,10 +47,12 @@ export async function keepPython(client) {
     const given = await client.rpc.call('snapshot.from', undefined);
     if (await hasSnapshot(given.key)) return 'there is one';
     const begun = performance.now();
-    const result = await made(given, () => {
+    const calm = () => {
       const ms = calmMs();
       return !client.death && ms > 0 && ms > performance.now() - begun - LOOK_MS;
-    });
+    };
+    let result = await inWorker(given, [given.data.buffer], calm);
+    if (result === 'kept') result = await inWorker({ prove: true, key: given.key, manifest: given.manifest }, [], calm);
     if (result !== 'disturbed') {
       log('info', `a snapshot of Python: ${result}`);
       return result;
@@ -60,10 +62,11 @@ export async function keepPython(client) {
 }
 
 /**
- * @param {import('./snapshot.worker.js').Given} given @param {() => boolean} calm  whether nothing else has been done since
+ * Makes a snapshot, or proves it.
+ * @param {object} message @param {Transferable[]} transfer @param {() => boolean} calm  whether nothing else has been done since
  * @returns {Promise<string>}
  */
-async function made(given, calm) {
+async function inWorker(message, transfer, calm) {
   const worker = new Worker(new URL('./snapshot.worker.js', import.meta.url), { type: 'module', name: 'nnjit snapshot' });
   /** @type {string | undefined} */
   let result;
@@ -72,8 +75,9 @@ async function made(given, calm) {
     event.preventDefault();
     result = event.message ?? 'its worker did not start';
   };
-  worker.postMessage(given, [given.data.buffer]);
+  worker.postMessage(message, transfer);
   while (result === undefined && calm()) await pause(LOOK_MS);
   worker.terminate();
+  if (result === undefined) await forgetSnapshot(); // it was left half-way
   return result ?? 'disturbed';
 }

@@ -12,16 +12,18 @@
  * @property {Record<string, number>} addresses that libraries find each other's symbols at
  * @property {[string, number][]} files path and size of each, in the order of their bytes
  * @property {string[]} standIns see CompilerInfo
+ * @property {string} proof what Python makes of a small model, which it makes of it when it is back
  * @property {number} size of the memory, bytes
  *
- * @typedef {Facts & {made: string}} Kept  with the name of the making, which the memory's and the files' addresses have as well
+ * @typedef {Facts & {made: string, digests: {memory: string, files: string}}} Kept  with the name of the making, which the
+ *   memory's and the files' addresses have as well, and with SHA-256 of both
  * @typedef {{facts: Facts, memory: Promise<Uint8Array>, files: Promise<Uint8Array>}} Snapshot
  */
 
 const STORE = 'nnjit-python';
 
 /** Raised when what is kept, or how it is put back, changes. */
-const FORMAT = 1;
+const FORMAT = 2;
 
 /** A snapshot whose use began so long ago and did not end was fatal: it is not used again. */
 const FATAL_MS = 60_000;
@@ -35,23 +37,34 @@ export function snapshotKey(bytecode) {
 /** @param {string} key */
 export const hasSnapshot = async (key) => Boolean(await (await caches.open(STORE)).match(`${key}/facts`));
 
-/** @param {string} key @returns {Promise<Snapshot | undefined>} undefined: there is none, or none that may be used */
-export async function loadSnapshot(key) {
+/**
+ * A snapshot is kept as `unproven` until a Python has been started from it.
+ * @param {string} key @param {'facts' | 'unproven'} [as]
+ * @returns {Promise<Snapshot | undefined>} undefined: there is none, or none that may be used
+ */
+export async function loadSnapshot(key, as = 'facts') {
   try {
     const store = await caches.open(STORE);
-    const [facts, begun] = await Promise.all([store.match(`${key}/facts`), store.match(`${key}/begun`)]);
+    const [facts, begun] = await Promise.all([store.match(`${key}/${as}`), store.match(`${key}/begun`)]);
     if (!facts) return undefined;
     if (begun) {
-      if (Date.now() - Number(await begun.text()) > FATAL_MS) void forgetSnapshot();
+      if (!(Date.now() - Number(await begun.text()) < FATAL_MS)) void forgetSnapshot();
       return undefined; // another page is at it, or has died of it
     }
     store.put(`${key}/begun`, new Response(String(Date.now()))).catch(() => undefined); // no room: it is used without
+    const [digest, text] = split(await facts.text());
+    if (await sha256(new TextEncoder().encode(text)) !== digest) {
+      console.warn('[nnjit] Python starts anew: the snapshot of an earlier visit is damaged');
+      await forgetSnapshot();
+      return undefined;
+    }
     /** @type {Kept} */
-    const known = await facts.json();
-    const bytes = async (/** @type {string} */ name, /** @type {number} */ size) => {
+    const known = JSON.parse(text);
+    const bytes = async (/** @type {'memory' | 'files'} */ name, /** @type {number} */ size) => {
       const answer = await store.match(`${key}/${known.made}/${name}`);
       const found = new Uint8Array(answer ? await answer.arrayBuffer() : []);
       if (found.byteLength !== size) throw new Error(`the snapshot's ${name} has ${found.byteLength} bytes, not ${size}`);
+      if (await sha256(found) !== known.digests[name]) throw new Error(`the snapshot's ${name} is damaged`);
       return found;
     };
     const [memory, files] = [bytes('memory', known.size), bytes('files', known.files.reduce((sum, [, size]) => sum + size, 0))];
@@ -60,6 +73,24 @@ export async function loadSnapshot(key) {
   } catch {
     return undefined; // no storage here, or it is blocked
   }
+}
+
+/** @param {string} text @returns {[string, string]} a digest, and what it is of */
+const split = (text) => [text.slice(0, text.indexOf('\n')), text.slice(text.indexOf('\n') + 1)];
+
+/** @param {Uint8Array<ArrayBuffer>} bytes  where there is Cache Storage, there is this */
+async function sha256(bytes) {
+  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+/** Python has been started from it, and is right: later visits may use it. @param {string} key */
+export async function snapshotProven(key) {
+  const store = await caches.open(STORE);
+  const facts = await store.match(`${key}/unproven`);
+  if (!facts) throw new Error('the snapshot is gone');
+  await store.put(`${key}/facts`, facts);
+  await Promise.all([store.delete(`${key}/unproven`), store.delete(`${key}/begun`)]);
 }
 
 /** The use of a snapshot has ended well. @param {string} key */
@@ -81,8 +112,9 @@ export async function forgetSnapshot() {
 }
 
 /**
+ * Keeps what loadSnapshot gives, unproven.
  * @param {string} key
- * @param {{facts: Facts, memory: Uint8Array<ArrayBuffer>, files: Uint8Array<ArrayBuffer>}} snapshot what loadSnapshot gives
+ * @param {{facts: Facts, memory: Uint8Array<ArrayBuffer>, files: Uint8Array<ArrayBuffer>}} snapshot
  * @returns {Promise<boolean>} false: there is no room for it
  */
 export async function saveSnapshot(key, { facts, memory, files }) {
@@ -92,7 +124,10 @@ export async function saveSnapshot(key, { facts, memory, files }) {
     const made = String(Math.random()).slice(2); // two pages may be at it: the parts of one are never put with the other's
     await store.put(`${key}/${made}/memory`, new Response(memory));
     await store.put(`${key}/${made}/files`, new Response(files));
-    await store.put(`${key}/facts`, new Response(JSON.stringify({ ...facts, made }))); // last: with it the snapshot is there
+    const digests = { memory: await sha256(memory), files: await sha256(files) };
+    const text = JSON.stringify({ ...facts, made, digests });
+    const digest = await sha256(new TextEncoder().encode(text));
+    await store.put(`${key}/unproven`, new Response(`${digest}\n${text}`)); // last: with it the snapshot is there
     return true;
   } catch {
     await forgetSnapshot();
