@@ -15,7 +15,7 @@ import numpy as np
 from nnjit.codegen.bfloat import bf16_bits
 from nnjit.codegen.dtypes import LIMITS, NUMPY
 from nnjit.codegen.expr import Expr, Index, acc, axis, cast, const, guarded, load, local, op, reg
-from nnjit.codegen.interp import _Machine
+from nnjit.codegen.interp import Machine
 from nnjit.codegen.loops import Nest
 from nnjit.codegen.rewriting import rewrite
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
@@ -29,7 +29,7 @@ FOLD = {
 def evaluate(spec: KernelSpec, inputs: Sequence[Any]) -> list[Any]:
     """The output buffers of `spec`, in operand order."""
     buffers = allocate(spec, inputs)
-    machine = _Machine(Nest(spec.name, spec.operands, 0), buffers)
+    machine = Machine(Nest(spec.name, spec.operands, 0), buffers)
     with np.errstate(all="ignore"):
         for s in spec.stages:
             _stage(spec, s, machine)
@@ -49,7 +49,7 @@ def allocate(spec: KernelSpec, inputs: Sequence[Any], scratch: int = 0) -> list[
     ]  # fmt: skip
 
 
-def _stage(spec: KernelSpec, s: Stage, machine: _Machine) -> None:
+def _stage(spec: KernelSpec, s: Stage, machine: Machine) -> None:
     kept = machine.regs
     shared, own = [a.extent for a in spec.axes], [a.extent for a in s.axes]
     points, terms = prod(shared) * prod(own), prod(a.extent for a in s.reduce)

@@ -13,6 +13,7 @@ TABLE: dict[tuple[Any, ...], Any] = {}
 """Parts -> the value. Keys of different classes differ in length."""
 
 FIRST_SWEEP = 1 << 16
+"""Values in the table before unused ones are looked for."""
 _limit = FIRST_SWEEP
 
 

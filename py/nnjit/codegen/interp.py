@@ -53,7 +53,7 @@ def run(
             for tile in range(begin, last):
                 _together(nest, flat, tile)
         else:
-            machine = _Machine(nest, flat)
+            machine = Machine(nest, flat)
             for name, length in nest.limits.items():
                 machine.regs[name] = np.array([length.at(lengths) if lengths else UNLIMITED], np.int32)
             machine.run(nest.body, begin, last)
@@ -66,7 +66,7 @@ def _together(nest: Nest, buffers: list[Array], tile: int) -> None:
         np.full(o.size, np.nan if o.dtype in FLOATS else np.iinfo(NUMPY[o.dtype]).min, _compute(o.dtype))
         for o in nest.shared
     ]
-    everyone = [_Machine(nest, buffers + fresh) for _ in range(nest.threads)]
+    everyone = [Machine(nest, buffers + fresh) for _ in range(nest.threads)]
     for number, machine in enumerate(everyone):
         machine.vars[THREAD], machine.team = number, everyone
     runs = [machine.block(nest.body, tile, tile + 1) for machine in everyone]
@@ -77,12 +77,15 @@ def _together(nest: Nest, buffers: list[Array], tile: int) -> None:
         runs = going
 
 
-class _Machine:
+class Machine:
+    """One thread that runs a nest: its loop variables, its registers (arrays of a value for each lane), the buffers
+    that it shares with its `team`. lanes: the width of the statement in work."""
+
     def __init__(self, nest: Nest, buffers: list[Array]) -> None:
         self.nest, self.buffers = nest, buffers
         self.vars: dict[str, int] = {}
         self.regs: dict[str, Array] = {}
-        self.team: list[_Machine] = []
+        self.team: list[Machine] = []
         self.lanes = 1
 
     def run(self, body: list[Stmt], begin: int, end: int) -> None:

@@ -28,6 +28,8 @@ COMBINES = ("sum", "prod", "max", "min", "pmax", "pmin", "any", "all")
 
 @dataclass(frozen=True, slots=True)
 class Axis:
+    """A loop of the computation: `extent` iterations, counted from 0."""
+
     name: str
     extent: int
 

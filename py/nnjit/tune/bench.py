@@ -32,11 +32,14 @@ from nnjit.tune.policy import LAB
 FIRST = CONTROL_END
 """Below lie the null guard and the control words, as in every session's memory."""
 ALIGN = 64
+"""Bytes: operands begin at a cache line."""
 SLACK = 64
+"""Bytes behind each operand, filled like it: vectors may read past an end."""
 PAGE = 65536
 PERIOD = 8191
 """Elements of a fill pattern: a prime, so that no stride of a kernel meets the same value again."""
 MOST_BYTES = 768 << 20
+"""Of a lab's scratch memory."""
 ELEMENT_KINDS = {1: "8", 2: "16", 4: "32", 8: "64"}
 
 

@@ -1,6 +1,7 @@
 """What the space's order is made from: the modelled time of a contraction's register tile on a device.
 
-Takes extents and tile sizes, gives cycles; only their order matters, so that the likely best are tried first.
+Takes extents and tile sizes, gives cycles; only their order matters, so that the likely best are tried first. The model
+is that of `contraction.register_tiles`, by which the rules choose, but that loads of both factors cost alike.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from nnjit.codegen.schedule.facts import LANES
 
 FMA_LATENCY = 4.0
+"""Cycles until a sum can be added to again (Skylake and Zen 3: 4, by Agner Fog's instruction tables)."""
 
 
 def tile_cycles(rows: int, columns: int, mr: int, nv: int) -> float:

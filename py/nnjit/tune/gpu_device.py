@@ -21,6 +21,7 @@ VERSION = 1
 CHAINS = 8
 """Independent vectors of sums that a thread of the arithmetic probe has."""
 ROUNDS = 256
+"""Multiply-adds of each vector in a run of that probe."""
 
 
 @dataclass(frozen=True, slots=True)

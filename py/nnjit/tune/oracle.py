@@ -17,7 +17,7 @@ import numpy as np
 from nnjit.codegen.bfloat import bf16_value
 from nnjit.codegen.dtypes import FLOATS, NUMPY
 from nnjit.codegen.expr import Expr, Index, reg
-from nnjit.codegen.interp import _Machine
+from nnjit.codegen.interp import Machine
 from nnjit.codegen.loops import Nest
 from nnjit.codegen.rewriting import rewrite, walk
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
@@ -91,7 +91,7 @@ def expected(spec: KernelSpec, probe: Probe, patterns: Mapping[int, bytes]) -> f
     for i, o in enumerate(spec.operands):
         pattern = np.frombuffer(patterns[i], NUMPY[o.dtype]) if i in patterns else np.zeros(1, NUMPY[o.dtype])
         buffers.append(Repeated(pattern, o.size))
-    machine = _Machine(Nest(spec.name, spec.operands, 0), buffers)
+    machine = Machine(Nest(spec.name, spec.operands, 0), buffers)
     kept: dict[str, Any] = {}
     point = dict(probe.point)
     with np.errstate(all="ignore"):
@@ -111,7 +111,7 @@ def _read_later(spec: KernelSpec, operand: int, stage: int) -> bool:
     return any(e.op == "load" and e.attr.operand == operand for root in later for e in walk(root))
 
 
-def _at(machine: _Machine, s: Stage, point: Mapping[str, int], kept: dict[str, Any]) -> Any:
+def _at(machine: Machine, s: Stage, point: Mapping[str, int], kept: dict[str, Any]) -> Any:
     """What a stage gives at one point of its axes."""
     registers = dict(kept)
     if s.body is not None:
@@ -128,7 +128,7 @@ def _at(machine: _Machine, s: Stage, point: Mapping[str, int], kept: dict[str, A
     return machine.value(rewrite(s.result, {}, _register))
 
 
-def _written(machine: _Machine, s: Stage, point: Mapping[str, int], kept: dict[str, Any]) -> None:
+def _written(machine: Machine, s: Stage, point: Mapping[str, int], kept: dict[str, Any]) -> None:
     """What a stage leaves in scratch memory, at all points of its axes."""
     registers = dict(kept)
     if s.body is not None:
@@ -144,7 +144,7 @@ def _written(machine: _Machine, s: Stage, point: Mapping[str, int], kept: dict[s
     machine.buffers[s.out].written.update(zip(map(int, places), values, strict=True))
 
 
-def _grid(machine: _Machine, axes: tuple[Axis, ...], point: Mapping[str, int]) -> int:
+def _grid(machine: Machine, axes: tuple[Axis, ...], point: Mapping[str, int]) -> int:
     """Every point of the reduced axes at once: the machine's variables become arrays."""
     grid = np.indices([a.extent for a in axes]).reshape(len(axes), -1)
     machine.vars = {**point, **{a.name: grid[i] for i, a in enumerate(axes)}}  # type: ignore[dict-item]

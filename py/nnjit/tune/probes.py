@@ -27,15 +27,22 @@ from nnjit.tune.policy import LAB, PROBING
 from nnjit.tune.probe_kernels import HOPS, SHOWN, STEPS, chase, multiply_add, rounding, stream
 
 CHAINS = (8, 10, 12, 13)
+"""Independent multiply-adds: cores that do two a cycle need eight at a latency of four cycles, ten at one of five."""
 TILES = ((5, 2), (6, 2), (4, 3), (7, 2), (8, 2), (4, 4), (6, 3), (8, 3), (9, 3), (7, 4))
 """Rows and vectors of register tiles, in the order of the registers that they take."""
 DEPTH = 256
+"""Steps of the sum of a register tile."""
 SIZES = tuple(n << 10 for n in (16, 128, 1024, 4096, 32768))
+"""Bytes that are passed over, from a first-level cache to memory."""
 CHASES = tuple(1 << n for n in range(14, 26))
+"""Bytes that dependent loads go through."""
 EXPS = 8192
+"""Elements of the array whose exp is taken."""
 BARRIERS = 200
+"""Steps with next to no work, which all threads share."""
 CLIFF = 0.8
 """A rate below this part of the best one before it is a fall off a cliff, not noise."""
+# Addresses: pointers of operands, and the memory that they point into.
 ARGS, FIRST = CONTROL_END, CONTROL_END + 4096
 LAST = FIRST + SIZES[-1]
 PAGE = 65536

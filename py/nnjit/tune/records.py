@@ -35,11 +35,14 @@ MAX_BYTES = 24 * 1024
 """Of one encoded record."""
 MAX_US = 1e9
 MAX_SAMPLES = 1_000_000
+"""What a timing may say at most."""
 FIELDS = ("compiler", "default", "device", "format", "key", "schedule", "spec", "target", "time", "verdict")
 TIMING_FIELDS = ("median", "samples", "spread")
 
 
 class Described(Protocol):
+    """A KernelSpec, as far as a record needs one."""
+
     def describe(self) -> str: ...
 
 

@@ -19,6 +19,7 @@ from nnjit.errors import RecordError
 MAX_STEPS = 64
 MAX_ITEMS = 32
 INT_LIMIT = 1 << 31
+"""Of a schedule, of a tuple in a step, and of every number: what none comes near that was made here."""
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,11}[./']{0,3}")
 """What a step may call an axis: also the loops that steps make of it (`m/` is the loop over blocks of `m`)."""
 

@@ -30,9 +30,14 @@ LONG_MS = 0.5
 """One reading of a step is believed from here on: other work only adds to it."""
 NEAR = 1.06
 """Within this of its bound a kernel has nothing left to gain."""
+USUAL = 1.6
+"""What a good kernel takes of its bound, until it is timed."""
+LESS = 0.88
+"""What each candidate that lost leaves of what a kernel is believed to gain."""
+CLEAR = 0.8
+"""Of its rounds a candidate must win at least this part."""
 FILL_BYTES_MS = 4e6
 """Bytes that the lab fills, or packs, in a millisecond: about."""
-DROPPED = ("trap", "wrong", "slow", "refused", "illegal")
 
 
 @dataclass(slots=True)
@@ -77,7 +82,7 @@ class Job:
     ) -> Job:
         """A kernel that runs `count` times, as a plan came with it. Until it is timed it is believed to take what a
         good one does, and not less than a call costs."""
-        estimate = max(1.6 * bound_ms, call_ms)
+        estimate = max(USUAL * bound_ms, call_ms)
         return Job(spec.key, spec.name, count, bound_ms, [serving], serving, serving, estimate, nbytes)
 
     @property
@@ -86,7 +91,8 @@ class Job:
 
     @property
     def lay_ms(self) -> float:
-        """What it takes the lab to lay the kernel out: operands are filled, packed and run through once or twice."""
+        """What it takes the lab to lay the kernel out: operands are filled and packed, three passes over their bytes in
+        all, and run through once or twice."""
         return 1.5 * (self.ms or self.estimate_ms) + 3 * self.nbytes / FILL_BYTES_MS
 
     def gain_ms(self, slack: float, ease: float = 1.0) -> float:
@@ -96,12 +102,12 @@ class Job:
             return 0.0
         guess = self.estimate_ms * (ease if self.seen else 1.0)
         each = max(0.0, (self.ms or guess) - NEAR * slack * self.bound_ms)
-        return self.count * each * 0.88**self.losses
+        return self.count * each * LESS**self.losses
 
     def way_ms(self, slack: float) -> float:
         """From the first schedule to the bound, as far as trials have looked at it."""
         each = max(0.0, (self.first_ms or self.estimate_ms) - NEAR * slack * self.bound_ms)
-        return self.count * each * (1 - 0.88 ** len(self.trials))
+        return self.count * each * (1 - LESS ** len(self.trials))
 
     def left(self) -> int:
         return 0 if self.closed else len(self.schedules) - self.next
@@ -221,7 +227,7 @@ class Search:
             ratios = [b / a for a, b in zip(base, mine, strict=True) if a > 0]
             trial.ratio = median(ratios) if ratios else 0.0
             ahead = sum(r < max(1.0, WIN) for r in ratios)
-            trial.won = 0 < trial.ratio <= WIN and ahead >= 0.8 * len(ratios)
+            trial.won = 0 < trial.ratio <= WIN and ahead >= CLEAR * len(ratios)
         job.trials.append(trial)
         job.losses = 0 if trial.won else job.losses + 1
         if job.losses >= PATIENCE:

@@ -19,6 +19,7 @@ from nnjit.codegen.schedule.steps import Schedule
 from nnjit.codegen.spec import KernelSpec
 
 LIMIT = 60
+"""Schedules on a list at most."""
 Choice = Mapping[str, Any]
 
 

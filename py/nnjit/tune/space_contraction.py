@@ -33,7 +33,9 @@ from nnjit.tune.space import Choice, Knob, Space
 
 ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 13, 16)
 VECTORS = (1, 2, 3, 4, 5, 6, 8)
+"""Of four lanes, in the columns of a register tile."""
 UNROLLS = (1, 2, 4, 8)
+"""Steps of the sum in one loop body."""
 WORST = 1.5
 """Tiles whose modelled time is beyond this multiple of the best one's are left out."""
 

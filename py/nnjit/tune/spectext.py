@@ -12,6 +12,7 @@ from nnjit.errors import RecordError
 
 MAX_TEXT = 16 * 1024
 MAX_LINES = 256
+"""Characters and lines of a text, at most."""
 TITLE = "kernel"
 KEYWORDS = frozenset({"acc", "over", "of", "if", "else", "in", "out", "scratch", "const", TITLE})
 

@@ -40,6 +40,10 @@ def along(spec: KernelSpec, schedule: Schedule) -> Nest:
 
 
 class _Rows:
+    """The nest of one spec under construction. left: the factor with the rows, right: the one with the columns; points:
+    where the row axes are in each row that is done; outer: the spans that threads share out, inner: the axes of
+    one span."""
+
     def __init__(self, spec: KernelSpec, step: Along) -> None:
         check(len(spec.stages) == 1, "a product of one stage")
         (s,) = spec.stages

@@ -1,7 +1,8 @@
 """Schedules for sums of products: matrix products, convolutions of every kind, attention scores, einsum.
 
 The vector axis lies along the output, MR x NR accumulators stay in registers over the whole sum, the operand
-with the vector axis is read from panels. Tiles come from a small cost model over the exact extents.
+with the vector axis is read from panels: the micro-kernel of Goto and van de Geijn (Anatomy of high-performance matrix
+multiplication, 2008). Tiles come from a small cost model over the exact extents.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ PACK_ROWS = 12
 ROW_BLOCK = 672 * 1024
 """Bytes of a block of rows, beside the panel inside a second-level cache of a megabyte."""
 MIN_ROWS = 150
+"""Rows that a block has at least: fewer use a panel too seldom."""
 WIDEST = 12
 """Vectors of a tile at most: for a single row 12 read a matrix from memory 1.2 times as fast as 8."""
 FEW = 4

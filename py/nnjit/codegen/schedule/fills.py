@@ -32,6 +32,7 @@ class Space:
 
 
 TM, TN = Index.of("tm"), Index.of("tn")
+"""A thread's number among those along the rows of its tile, and along the columns."""
 
 
 @dataclass(frozen=True, slots=True)

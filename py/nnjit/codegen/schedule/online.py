@@ -1,12 +1,12 @@
 """online(spec, schedule): attention as one loop nest for workgroups, from the step Online.
 
 A workgroup has a tile of query rows. For each block of keys its threads make the scores (a product through shared
-arrays), find each row's largest so far, store the powers into a shared array, and add their product with the values
-to the result:
+arrays), find each row's largest so far, store the powers p = exp(score - largest) into a shared array, and add their
+product with the values to the result:
 
     scale = exp(before - largest);  total = total * scale + sum(p);  result = result * scale + p * values
 
-A row's threads each keep the sum of their own powers; those are added up at the end.
+A row's threads each keep the sum of their own powers; those are added up at the end. `Online` names the sources.
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ def online(spec: KernelSpec, schedule: Schedule) -> Nest:
 
 
 class _Attention:
+    """The nest of one spec under construction. n: the keys, each with a score, d: the depth that is summed for it; k:
+    the keys again, over which values are summed, e: columns of the values. grid, out: each thread's part of the tile
+    of scores and of the result."""
+
     def __init__(self, spec: KernelSpec, step: Online) -> None:
         found = shape(spec)
         check(found is not None and len(spec.stages) == 4, "attention")

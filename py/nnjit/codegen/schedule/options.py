@@ -17,7 +17,8 @@ from nnjit.codegen.spec import Axis, KernelSpec
 
 @dataclass(slots=True)
 class Options:
-    """A schedule by kind of step."""
+    """A schedule by kind of step: what each says, by axis. distributed: the axes of Distribute, granule: of Skip,
+    0 without one, folded: the axes of Fold."""
 
     tile: dict[str, int] = field(default_factory=dict)
     block: dict[str, int] = field(default_factory=dict)

@@ -74,6 +74,7 @@ class Shape:
         return 4 * ((left + right) * (2 if self.twice else 1) + sums)
 
 
+# What `ranked` chooses among; STAGES has the times of those that were measured.
 SHAPES = (
     Shape(32, 8, 32, 8), Shape(32, 8, 32, 8, 32, 2), Shape(32, 8, 32, 8, 32, 4), Shape(32, 8, 64, 8),
     Shape(64, 16, 32, 8), Shape(64, 16, 32, 8, 32, 2), Shape(64, 8, 64, 16), Shape(64, 16, 64, 16),

@@ -47,7 +47,10 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Vectorize:
-    """`axis` runs over SIMD lanes inside its tile; on a reduced axis, lanes are summed up at the end."""
+    """`axis` runs over SIMD lanes inside its tile; on a reduced axis, lanes are summed up at the end.
+
+    for n in 8: y[n] = f(n)   ->   y[0..3] = f(0..3); y[4..7] = f(4..7)
+    """
 
     axis: str
     lanes: int = 4
@@ -86,14 +89,20 @@ class Peel:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The shared axes' loops, outermost first."""
+    """The shared axes' loops, outermost first.
+
+    for m: for n: ...   ->   Order(("n", "m")):   for n: for m: ...
+    """
 
     axes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Parallel:
-    """These outermost shared axes are flattened into the parallel loop."""
+    """These outermost shared axes are flattened into the parallel loop, whose iterations (tiles) threads share out.
+
+    for m in 4: for n.o in 8: ...   ->   parallel for p in 32: m = p / 8; n.o = p % 8; ...
+    """
 
     axes: tuple[str, ...]
 
@@ -171,7 +180,7 @@ Schedule: TypeAlias = tuple[Step, ...]
 
 
 def describe(schedule: Schedule) -> str:
-    """One line a person can read: `n 8/4 · m 6 · k u2 · par n · pack $1`."""
+    """One line a person can read: `n tile 8 · n x4 · m tile 6 · k unroll 2 · parallel n · pack $1 by n`."""
     out = []
     for s in schedule:
         if isinstance(s, GROUP_STEPS):

@@ -21,6 +21,7 @@ from nnjit.codegen.schedule.workgroup_plan import Env, Run
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
 
 LANES = 4
+"""Elements of a vec4, which a thread reads at once along an axis with Vectorize."""
 
 
 def teamed(spec: KernelSpec, schedule: Schedule) -> Nest:
@@ -40,6 +41,9 @@ def teamed(spec: KernelSpec, schedule: Schedule) -> Nest:
 
 
 class _Row:
+    """The nest of one spec under construction. wide: axes that are taken by vectors. shared: the types of which there
+    is a shared array, each with a number."""
+
     def __init__(self, spec: KernelSpec, threads: int, subgroup: int, wide: set[str]) -> None:
         self.spec, self.threads, self.subgroup, self.wide = spec, threads, subgroup, wide
         self.shared: dict[str, int] = {}

@@ -42,6 +42,10 @@ def emit_module(nest: Nest, target: Target, units: int = 0) -> bytes:
 
 
 class _Emitter:
+    """One function under construction: `b` takes its instructions, `v` prints values and knows registers and pointers.
+
+    units: what begin and end count (see `emit_module`). memo: legal forms of expressions seen so far."""
+
     def __init__(self, nest: Nest, target: Target) -> None:
         self.nest = nest
         self.b = kernel_function(nest.name)
@@ -305,7 +309,7 @@ class _Emitter:
         stmts = [t for t in s.body if isinstance(t, (Set, Store)) and t.lanes == 4]
         written = {"%" + t.reg for t in s.body if isinstance(t, Set)} | {s.var}
         stored_to = facts(tuple({t.operand for t in s.body if isinstance(t, Store)}))
-        room = min(HOISTED, 14 - len(written))
+        room = min(HOISTED, 14 - len(written))  # of the 15 that x86-64 has without spills (see Target)
         made: list[Expr] = []
         seen: set[Expr] = set()
         for t in stmts:

@@ -16,7 +16,9 @@ from .opcodes import OPS, TYPE_BYTE, ValType
 
 KERNEL_PARAMS: tuple[ValType, ...] = ("i32", "i32", "i32")
 KERNEL_PARAM_NAMES = ("args", "begin", "end")
+"""args: the address of the operands' pointers; begin, end: the iterations of the parallel loop to do."""
 MAX_PAGES = 65536
+"""Pages of 64 KiB in 4 GiB, all that 32-bit addresses reach."""
 
 
 class ModuleBuilder:

@@ -26,7 +26,7 @@ LENGTHS = (
 RANGES = 1024  # + 64 * thread: a range, in a cache line of its own
 CONTROL_END = RANGES + 64 * 128
 
-MAX_UNITS = (1 << 20) - 1
+MAX_UNITS = (1 << 20) - 1  # a range is one i64: the step's number, and its begin and end in 20 bits each
 NAP_NS = 50_000_000  # sleepers look at ABORT this often even if nobody wakes them
 
 
