@@ -166,6 +166,7 @@ def test_fetches_options_and_forms_are_checked(api: Api) -> None:
     path = api.put("two.onnx", two_outputs())
     run = """const s = await create(arg), a = T('float32', [1, 2]);
              try { await s.run({ a, b: a }, %s); } finally { await s.release(); }"""
+    calls = "const s = await create(arg); try { await s.%s; } finally { await s.release(); }"
     cases: list[tuple[str, str, str]] = [
         (run % "['produt']", "FETCH", "'product'"),
         (run % "[]", "FETCH", "sum, product"),
@@ -192,6 +193,15 @@ def test_fetches_options_and_forms_are_checked(api: Api) -> None:
             "",
         ),
         ("await nnjit.python('1/0')", "PYTHON", ""),
+        ("await nnjit.python()", "BAD_ARGUMENT", "python("),
+        ("await create(arg, { freeDimensionOverrides: 'n' })", "BAD_OPTION", "batch"),
+        (calls % "prepare()", "FEED", "session.prepare({ a:"),
+        (calls % "prepare({ a: 'b' })", "FEED", ""),
+        (calls % "prepare({ c: [1] })", "FEED", "'a'"),
+        (calls % "suggest()", "FEED", "session.suggest({ a:"),
+        (calls % "suggest({ a: [2, 'x'] })", "FEED", ""),
+        (calls % "suggest({ a: [2], b: [2] }, { a: 0.5 })", "BAD_ARGUMENT", ""),
+        (calls % "profile({ repeats: 0 })", "BAD_ARGUMENT", "repeats"),
     ]
     for body, code, hint in cases:
         error = api.failure(body, path)

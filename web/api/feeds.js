@@ -72,6 +72,36 @@ function checkNames(declared, names, given) {
   }
 }
 
+/**
+ * Shapes by input name, as prepare() and suggest() take them: dims, or a tensor that has them.
+ * @param {readonly Declared[]} inputs @param {unknown} shapes @param {string} call how it is written
+ * @returns {Map<string, {dims: number[], tensor: Tensor | null}>}
+ */
+export function checkShapes(inputs, shapes, call) {
+  if (typeof shapes !== 'object' || shapes === null) {
+    throw failure('FEED', `${call}() takes an object of shapes by input name`, { reason: 'type', hint: `session.${call}({ ${inputs[0]?.name ?? 'x'}: [1, 128] })` });
+  }
+  /** @type {Map<string, {dims: number[], tensor: Tensor | null}>} */
+  const found = new Map();
+  for (const [name, given] of Object.entries(shapes)) {
+    const input = inputs.find((each) => each.name === name);
+    if (!input) {
+      const names = inputs.map((each) => each.name);
+      const near = nearestName(name, names);
+      const hint = near ? `did you mean '${near}'?` : `inputs: ${names.join(', ') || 'none'}`;
+      throw failure('FEED', `The model has no input '${name}'`, { reason: 'unknown', input: name, expected: names, hint });
+    }
+    const tensor = given instanceof Tensor ? given : null;
+    const from = tensor?.dims ?? given;
+    const dims = typeof from === 'object' && Symbol.iterator in (from ?? {}) ? [...from] : from;
+    if (!Array.isArray(dims) || !dims.every((n) => Number.isInteger(n) && n >= 0)) {
+      throw wrong(input, 'shape', `takes a list of sizes such as [1, 128], not ${JSON.stringify(dims) ?? String(dims)}`, { got: dims });
+    }
+    found.set(name, { dims, tensor });
+  }
+  return found;
+}
+
 /** @param {Declared} input @param {unknown} value @returns {Feed} */
 function checkValue(input, value) {
   if (input.kind === 'optional' && value === null) return null;

@@ -117,6 +117,7 @@ function readCount(option, value, low, high) {
 
 /** @param {Record<string, unknown>} dims @returns {Record<string, number>} */
 function readDims(dims) {
+  if (typeof dims !== 'object' || dims === null || Array.isArray(dims)) throw bad('freeDimensionOverrides', 'is an object of sizes by name', '{ batch: 1 }');
   return Object.fromEntries(Object.entries(dims).map(([name, value]) => [name, readCount(`freeDimensionOverrides.${name}`, value, 0, 2 ** 31)]));
 }
 

@@ -1,4 +1,5 @@
 // Python in the page: code runs in the compiler worker, in one namespace that stays from call to call.
+import { failure } from './errors.js';
 import { fromValue } from './values.js';
 import { getCompiler } from './workers.js';
 
@@ -9,6 +10,7 @@ import { getCompiler } from './workers.js';
  * @returns {Promise<any>}
  */
 export async function python(code) {
-  const answer = await getCompiler().call('python', { code: String(code) });
+  if (typeof code !== 'string') throw failure('BAD_ARGUMENT', `python() takes code as text, not ${typeof code}`, { hint: "nnjit.python('1 + 1')" });
+  const answer = await getCompiler().call('python', { code });
   return 'tensor' in answer ? fromValue(answer.tensor) : answer.plain;
 }

@@ -5,7 +5,7 @@ import { Backends } from './backends.js';
 import { asFailure, failure, nearestName, throwIfAborted } from './errors.js';
 import { log } from './env.js';
 import { isSharedBuffer } from '../engine/values.js';
-import { READ, checkFeeds, copyFeeds } from './feeds.js';
+import { READ, checkFeeds, checkShapes, copyFeeds } from './feeds.js';
 import * as inspect from './inspect.js';
 import { openModel } from './opening.js';
 import { readOptions } from './options.js';
@@ -90,16 +90,11 @@ export class InferenceSession {
    * @returns {Promise<void>}
    */
   async prepare(shapes, { progress = () => undefined, signal = null } = {}) {
-    const unknown = Object.keys(shapes).find((name) => !this.#plans.description.inputs.some((d) => d.name === name));
-    if (unknown !== undefined) {
-      const near = nearestName(unknown, this.inputNames);
-      throw failure('FEED', `The model has no input '${unknown}'`, { reason: 'unknown', input: unknown, hint: near && `did you mean '${near}'?` });
-    }
     /** @type {import('./plans.js').Request} */
     const request = { shapes: {}, values: new Map() };
-    for (const [name, given] of Object.entries(shapes)) {
-      if (given instanceof Tensor) request.values.set(name, given);
-      request.shapes[name] = [...(given instanceof Tensor ? given.dims : given)];
+    for (const [name, { dims, tensor }] of checkShapes(this.#plans.description.inputs, shapes, 'prepare')) {
+      if (tensor) request.values.set(name, tensor);
+      request.shapes[name] = dims;
     }
     await this.#queue(() => this.#plans.get(request, progress, signal));
     if (!this.#backends?.undecided) this.tuning.touched();
@@ -115,7 +110,11 @@ export class InferenceSession {
    *   none were found; highest: by input whose elements are rows of a table, the last row; reason: why shapes differ, or ''
    */
   async suggest(shapes, made = {}) {
-    return this.#queue(() => this.#plans.ask('suggest', { shapes, made }));
+    const asked = checkShapes(this.#plans.description.inputs, shapes, 'suggest');
+    const dims = Object.fromEntries([...asked].map(([name, found]) => [name, found.dims]));
+    const wrong = Object.entries(made).find(([, most]) => most !== null && !Number.isInteger(most));
+    if (wrong) throw failure('BAD_ARGUMENT', `made.${wrong[0]} is a whole number, or null for an input that counts, not ${String(wrong[1])}`);
+    return this.#queue(() => this.#plans.ask('suggest', { shapes: dims, made }));
   }
 
   /**
@@ -315,6 +314,9 @@ export class InferenceSession {
    * @param {{feeds?: Record<string, Tensor | Feed>, repeats?: number, format?: 'table' | 'chrome', signal?: AbortSignal | null}} [options]
    */
   async profile({ feeds, repeats = 10, format = 'table', signal = null } = {}) {
+    if (!Number.isInteger(repeats) || repeats < 1) {
+      throw failure('BAD_ARGUMENT', `profile() runs a whole number of times, not ${String(repeats)}`, { hint: 'profile({ repeats: 10 })' });
+    }
     const checked = feeds && checkFeeds(this.#plans.description.inputs, feeds);
     if (checked) copyFeeds(checked);
     return this.#proofs.during(() => this.#queue(() => inspect.profile(this.#plans, { feeds: checked, repeats, format, signal })));
