@@ -107,16 +107,15 @@ def _remainder(x: Expr) -> Expr:
 
 
 def _extreme(x: Expr) -> Expr | None:
-    """max(x, constant) keeps a NaN of x with pmax alone; integers compare and select where there is no instruction."""
-    a, b = x.args
-    fast = {"max": "pmax", "min": "pmin"}[x.op]
-    if x.dtype in FLOATS:
-        if a.op == "const" and b.op != "const":
-            a, b = b, a
-        if b.op == "const" and b.attr == b.attr and x.dtype == "f32":
-            return Expr(fast, x.dtype, (a, b))
+    """max(x, constant) of f32 keeps a NaN of x with pmax alone; None for any other, which the emitter knows."""
+    if x.dtype != "f32":
         return None
-    return None
+    a, b = x.args
+    if a.op == "const" and b.op != "const":
+        a, b = b, a
+    if b.op != "const" or b.attr != b.attr:
+        return None
+    return Expr({"max": "pmax", "min": "pmin"}[x.op], "f32", (a, b))
 
 
 def _float_only(
