@@ -9,6 +9,22 @@ let pipelines = [];
 let origin = 0;
 const now = () => performance.now() - origin;
 
+/** Constants that go to a device before there is a plan, by their buffers' label. */
+const sent = { from: 0, to: 0, bytes: 0 };
+
+const queue = /** @type {any} */ (globalThis).GPUQueue?.prototype;
+if (queue) {
+  const { writeBuffer } = queue;
+  queue.writeBuffer = function (/** @type {any} */ buffer, /** @type {any[]} */ ...how) {
+    const counts = buffer.label.startsWith('constant ');
+    if (counts) sent.from ||= now();
+    writeBuffer.call(this, buffer, ...how);
+    if (!counts) return;
+    sent.to = now();
+    sent.bytes += how[1].byteLength;
+  };
+}
+
 const device = /** @type {any} */ (globalThis).GPUDevice?.prototype;
 if (device) {
   const asynchronous = device.createComputePipelineAsync;
@@ -76,18 +92,20 @@ async function first(name, provider, threads, url, inputs, blobUrl, settleMs = 0
   };
   await new Promise((later) => setTimeout(later, settleMs)); // boot's last work
   pipelines = [];
+  Object.assign(sent, { from: 0, to: 0, bytes: 0 });
   origin = performance.now();
   const ours = name === 'nnjit';
   const session = await api.InferenceSession.create(url, { executionProviders: [provider], ...(ours ? { progress, numThreads: threads } : {}) });
   const createMs = now();
   await session.run(feeds, ...(ours ? [undefined, { progress }] : []));
   const firstMs = now();
+  const early = { ...sent };
   const { seconds, load, compile } = ours ? session.stats() : /** @type {any} */ ({});
   const again = performance.now();
   await session.run(feeds);
   const runMs = performance.now() - again;
   await session.release();
-  return { createMs, firstMs, runMs, stages, pipelines, ...(ours ? { seconds, load, compile } : {}) };
+  return { createMs, firstMs, runMs, stages, pipelines, ...(ours ? { sent: early, seconds, load, compile } : {}) };
 }
 
 Object.assign(globalThis, { first: { first, fetching } });

@@ -60,9 +60,11 @@ def line(row: dict[str, Any]) -> str:
         ready = max(p["asked"] + p["ms"] for p in made)
         shaders = f"{len(made)}: {ready:.0f} ({max(p['ms'] for p in made):.0f})"
     parsed = stages.get("parse", {}).get("to", 0)
+    sent = ours.get("sent", {})
+    constants = span({"sent": sent}, "sent") if sent.get("bytes") else span(stages, "load")
     cells = [
         span(stages, "model"), f"{parsed:.0f}", f"{ours['createMs']:.0f}", span(stages, "compile"), shaders,
-        span(stages, "load"), f"**{ours['firstMs']:.0f}**", f"{ours['runMs']:.1f}",
+        constants, f"**{ours['firstMs']:.0f}**", f"{ours['runMs']:.1f}",
         f"{peer['createMs']:.0f}" if "createMs" in peer else "", f"{peer['firstMs']:.0f}" if "firstMs" in peer else "",
     ]  # fmt: skip
     return f"| {row['model']} | {' | '.join(cells)} |"
