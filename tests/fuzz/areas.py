@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from tests.fuzz.attention import ATTENTION
 from tests.fuzz.bodies import BODIES
 from tests.fuzz.builder import DOUBTED, Builder, Case, Rejected
+from tests.fuzz.defined import DEFINED
 from tests.fuzz.elements import ELEMENTS
 from tests.fuzz.large import LARGE
 from tests.fuzz.moves import MOVES
@@ -23,6 +24,7 @@ AREAS: dict[str, tuple[Mapping[Step, int], int]] = {
     "large": (LARGE, 2),
     "attention": (ATTENTION, 4),
     "quantised": (QUANTISED, 4),
+    "defined": (DEFINED, 4),
     "bodies": ({**BODIES, **MOVES, **ELEMENTS}, 7),
 }
 """Name -> (weights of steps, most nodes drawn)."""

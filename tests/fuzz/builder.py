@@ -248,6 +248,12 @@ class Builder:
             return self.fresh(x.dtype, self.spread(x.shape))
         return self.pick(fits, lambda: self.fresh(x.dtype, self.spread(x.shape)))
 
+    def finite(self, x: Value) -> Value:
+        """Refuses infinities and NaN, where what becomes of them is no matter of the operator (docs/numbers.md)."""
+        if x.dtype.startswith("float") and not np.isfinite(x.array).all():
+            raise Rejected
+        return x
+
     # -- nodes
 
     def emit(

@@ -16,6 +16,8 @@ def wide_convolution(b: Builder) -> None:
     kernel = b.one([(3, 3), (3, 3), (3, 3), (1, 1), (5, 5), (1, 3), (7, 7)])
     group = b.one([1, 1, 1, c]) if out % c == 0 else 1
     x = b.fresh(dtype, (b.one([1, 1, 2]), c, *size))
+    if kernel not in ((1, 1), (7, 7)):
+        b.finite(x)  # tiles of Winograd
     w = b.weights(dtype, (out, c // group, *kernel))
     bias = [b.fresh(dtype, (out,))] if b.often(0.6) else []
     attrs: dict[str, object] = {"pads": [b.one([0, k // 2]) for k in kernel * 2]}
@@ -59,7 +61,7 @@ def wide_rows(b: Builder) -> None:
     elif way == 2:
         b.emit(b.one(["ReduceSum", "ReduceMax", "ReduceMean"]), [x, b.ints(b.one([-1, 1, 0]))], keepdims=0)
     elif x.exact:
-        b.emit("TopK", [x, b.ints(b.one([1, 5, 50]))], 2, exact=True, axis=-1)
+        b.emit("TopK", [b.finite(x), b.ints(b.one([1, 5, 50]))], 2, exact=True, axis=-1)
     else:
         raise Rejected
 

@@ -301,7 +301,7 @@ def one_hot(b: Builder) -> None:
     # where values are infinite, onnxruntime is asked too, and takes no scalar
     shape = b.some_shape(1 if b.extremes else 0, 2)
     places = b.leaf(b.numbers.integers(-depth, depth, shape).astype(b.one([np.int64, np.int32])))
-    values = b.fresh(b.one(["float32", "int64", "int32"]), (2,))
+    values = b.finite(b.fresh(b.one(["float32", "int64", "int32"]), (2,)))
     axis = b.chance.randint(-len(shape) - 1, len(shape))
     # the reference computes the values from their difference
     b.emit("OneHot", [places, b.leaf(np.array(depth, np.int64), True), values], axis=axis)

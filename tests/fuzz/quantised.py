@@ -108,7 +108,7 @@ def integer_product(b: Builder) -> None:
         block = b.one([16, 32])
         bits, size = b.one([4, 8]), b.one([block, 2 * block, 2 * block - 5])
         blocks = -(-size // block)
-        x = b.fresh("float32", (b.one([1, 2, 9]), size))
+        x = b.finite(b.fresh("float32", (b.one([1, 2, 9]), size)))  # weights of 0
         packed = b.leaf(b.numbers_of("uint8", (n, blocks, block * bits // 8)), True)
         steps = b.leaf(b.numbers_of("float32", (n, blocks), 0.01, 0.05), True)
         extra: list[Value | None] = []
@@ -152,7 +152,7 @@ def dynamic(b: Builder) -> None:
     x = b.of("float32", low=1, high=3, exact=True)
     if not x.array.size:
         raise Rejected
-    b.emit("DynamicQuantizeLinear", [x], 3)  # a GPU divides to 2.5 ulp
+    b.emit("DynamicQuantizeLinear", [b.finite(x)], 3)  # a GPU divides to 2.5 ulp
 
 
 QUANTISED = {quantised_chain: 4, dynamic: 1, integer_product: 2}

@@ -216,3 +216,15 @@ def test_a_node_on_the_reference_reads_an_output_where_it_was_written() -> None:
         n: rng.normal(size=s).astype(F32) for n, s in (("a", (1, 3)), ("b", (1, 5, 3)), ("start", (5, 3)))
     }
     several(nodes, feeds, {"shape": np.int64([3, 5])}, ["sum", "all", "view", "t"])
+
+
+def test_a_tensor_of_two_steps_takes_its_place_with_the_first() -> None:
+    """ScatterND copies x to where x was and writes the updates there: the second step has no operand there."""
+    x = np.arange(32, dtype=F32).reshape(1, 1, 4, 8)
+    nodes = [
+        helper.make_node("Neg", ["x"], ["t"]),
+        helper.make_node("ScatterND", ["t", "at", "updates"], ["y"], reduction="mul"),
+        helper.make_node("Trilu", ["y"], ["z"], upper=0),
+    ]
+    feeds = {"x": x, "updates": np.full((1, 1, 4, 8), 2, F32)}
+    several(nodes, feeds, {"at": np.int64([[0]])}, ["z"])

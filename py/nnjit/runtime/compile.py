@@ -270,7 +270,10 @@ class Linker(Link):
         """The step as one that writes only what changes, where it writes in the place of an operand."""
         if len(s.writes) != 1 or s.writes[0] not in alias or s.loop is not None:
             return s
-        place = [b for b, _ in s.places].index(alias[s.writes[0]])
+        places = [b for b, _ in s.places]
+        if alias[s.writes[0]] not in places:  # another step wrote there first, in that operand's place
+            return s
+        place = places.index(alias[s.writes[0]])
         where = changed(s.spec, place)
         if where is None:
             return s
