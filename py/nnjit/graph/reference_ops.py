@@ -225,6 +225,8 @@ class ScaledDotProductAttention(_Op):
             p = e / e.sum(-1, keepdims=True)
         if self.empty == "zero":  # type: ignore[attr-defined]
             p = np.where(np.isneginf(s.max(-1, keepdims=True)), 0, p)
+        elif self.empty == "guarded":  # type: ignore[attr-defined]
+            p = np.where(np.isnan(p), 0, p)
         return ((p @ values).astype(q.dtype),)
 
 

@@ -8,7 +8,7 @@ Head h of q goes with head h // (H / G) of k and v. Attributes:
   scale           float
   softcap         float, 0 for none: cap(s) = softcap * tanh(s / softcap)
   causal_offset   int, absent for none: a score with n > m + causal_offset is -inf
-  empty           "nan" or "zero": what a row is whose scores are all -inf
+  empty           "nan" or "zero": what a row is whose scores are all -inf; "guarded": any row of NaN is zero
   replace         float, absent for none: where bias is this or less it is the score itself, whatever q and k hold there
 `bias` and `seen` broadcast to [B,H,M,N]. `bias` is added in the scores' type; where `seen`, a bool, is false it is the
 score itself. A causal mask that a model adds stays in `bias`,
@@ -100,9 +100,9 @@ def _fits(q: Value, k: Value, v: Value) -> bool:
 
 
 def _softmax(graph: Graph, p: Value) -> tuple[str, Node | None]:
-    """What rows of -inf become, and the Softmax over the last axis behind casts and views. Nothing else reads it."""
+    """`empty` as above, and the Softmax over the last axis behind casts and views. Nothing else reads it."""
     empty = "nan"
-    while only_use(graph, p) or empty == "zero":
+    while only_use(graph, p):
         n = p.producer
         if n is None or n.domain or p.shape is None:
             return empty, None
@@ -112,7 +112,7 @@ def _softmax(graph: Graph, p: Value) -> tuple[str, Node | None]:
         if n.op == "Where" and (guard := _not_a_number(graph, n)) is not None:
             soft = made_by(guard, "Softmax")
             last = soft is not None and soft.attrs.get("axis", -1) in (-1, len(p.shape) - 1)
-            return "zero", soft if last else None
+            return "guarded", soft if last else None
         if x is None or not (is_float_cast(n) or is_view(n)):
             return empty, None
         p = x

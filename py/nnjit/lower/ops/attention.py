@@ -40,7 +40,8 @@ class Parts:
         self.softcap = float(node.attrs.get("softcap", 0.0))
         self.offset = node.attrs.get("causal_offset")
         self.replace = node.attrs.get("replace")
-        self.zero = node.attrs.get("empty", "nan") == "zero"
+        empty = node.attrs.get("empty", "nan")
+        self.zero, self.guarded = empty != "nan", empty == "guarded"
         assert self.q is not None
         self.dtype = self.q.dtype
         self.wide = accumulate(self.dtype)
@@ -103,10 +104,10 @@ class Parts:
         return select(compare("eq", acc(wide), const(0, wide)), const(0, wide), one) if self.zero else one
 
     def weighed(self, x: Expr) -> Expr:
-        """`x` over the sum of exponentials; 0 in a row whose softmax is NaN throughout, if such a row is to be 0."""
+        """`x` over the sum of exponentials; 0 in a row whose softmax is NaN throughout, where that is guarded."""
         total = local("total", self.wide)
         y = op("mul", x, total)
-        return select(compare("ne", total, total), const(0, self.wide), y) if self.zero else y
+        return select(compare("ne", total, total), const(0, self.wide), y) if self.guarded else y
 
     def useful(self, ctx: Context) -> Expr | None:
         """From which key on a row has nothing to read: all scores there are lower than any float of them tells."""
