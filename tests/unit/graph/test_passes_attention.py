@@ -86,7 +86,7 @@ def test_families(family: str) -> None:
     found = node(left(FAMILIES[family]))
     # of bart 3d it stays where it is, behind the product that makes q
     assert found.attrs["scale"] == pytest.approx(1.0 if family == "bart 3d" else 0.5, rel=1e-6)
-    assert found.attrs["empty"] == ("zero" if family == "torch sdpa" else "nan")
+    assert found.attrs["empty"] == ("guarded" if family == "torch sdpa" else "nan")
     assert ("softcap" in found.attrs) == (family == "gemma")
 
 
