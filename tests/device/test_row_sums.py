@@ -10,8 +10,10 @@ from tests.device.running import on_device
 from tests.support.row_blocks import Block
 from tests.support.single import native
 
+BLOCKS = [Block(deep=1024), Block((2, 3), other="reader", deep=1024), Block((2, 3), flat=True, deep=1024)]
 
-@pytest.mark.parametrize("block", [Block(), Block((2, 3), other="reader"), Block((2, 3), flat=True)])
+
+@pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("merge", [True, False])
 def test_right(gpu: Api, block: Block, merge: bool) -> None:
     data, feeds = block.model()

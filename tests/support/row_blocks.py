@@ -13,7 +13,7 @@ N = helper.make_node
 
 @dataclass(frozen=True)
 class Block:
-    """x[rows] @ w[1024, 40] + bias + r, then a norm. other: reader, output or reference, who reads besides what is
+    """x[rows] @ w[deep, 40] + bias + r, then a norm. other: reader, output or reference, who reads besides what is
     normed; flat: a Reshape before the norm."""
 
     rows: tuple[int, ...] = (6,)
@@ -21,15 +21,16 @@ class Block:
     dtype: Any = np.float32
     other: str = ""
     flat: bool = False
+    deep: int = 512
 
     def model(self) -> tuple[bytes, dict[str, Any]]:
         rng = np.random.default_rng([len(self.rows), *self.rows])
 
         def f(*shape: int) -> Any:
-            return rng.normal(0, 0.15, shape).astype(self.dtype)
+            return rng.normal(0, 0.2, shape).astype(self.dtype)
 
-        x, r, n = f(*self.rows, 1024), f(*self.rows, 40), int(np.prod(self.rows))
-        weights = {"w": f(1024, 40), "b": f(40), "g": f(40), "h": f(40), "flat": np.array([n, 40])}
+        x, r, n = f(*self.rows, self.deep), f(*self.rows, 40), int(np.prod(self.rows))
+        weights = {"w": f(self.deep, 40), "b": f(40), "g": f(40), "h": f(40), "flat": np.array([n, 40])}
         nodes = [N("MatMul", ["x", "w"], ["p"], "product"), N("Add", ["p", "b"], ["q"], "bias"),
                  N("Add", ["q", "r"], ["v"], "residual")]  # fmt: skip
         ins = ["v", "g", "h"] if self.norm == "LayerNormalization" else ["v", "g"]

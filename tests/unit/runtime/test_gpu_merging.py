@@ -91,8 +91,7 @@ QKV = [Branch(36), Branch(36), Branch(36)]
 
 
 @pytest.mark.parametrize("form", ["matmul", "gemm", "gemm turned", "transpose"])
-@pytest.mark.parametrize("batch", [(1, 5), (8, 5), (1, 1)])
-@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("batch, dtype", [((1, 5), np.float32), ((8, 3), np.float16), ((1, 1), np.float32)])
 def test_three_are_one(form: str, batch: tuple[int, ...], dtype: Any) -> None:
     plan = holds(model([Branch(36, form)] * 3, 64, batch, dtype))
     (nodes,) = products(plan)
