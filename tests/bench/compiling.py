@@ -62,8 +62,11 @@ class Compiling:
     def _python(self, code: str) -> Any:
         return self.page.evaluate("(code) => nnjit.python(code)", code)
 
-    def rounds(self, name: str, batch: int, rounds: int, profile: bool = False) -> list[dict[str, Any]]:
-        """Milliseconds by stage, counts, and with profile a table of functions, of each round."""
+    def rounds(
+        self, name: str, batch: int, rounds: int, profile: bool = False, calls: bool = False
+    ) -> list[dict[str, Any]]:
+        """Milliseconds by stage, counts, and with profile a table of functions, of each round. calls: those of one more
+        round, counted in the first."""
         model = catalogue.MODELS[name]
         path = model.path()
         url = self.lab.server.url.rstrip("/") + self.lab.site.mount(f"m/{name}", path.parent) + path.name
@@ -75,6 +78,7 @@ class Compiling:
             "threads": self.threads,
             "rounds": rounds,
             "profile": profile,
+            "calls": calls,
         }
         return list(json.loads(self._python(f"await measured({json.dumps(json.dumps(job))})")))
 
@@ -92,6 +96,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--profile", action="store_true", help="the functions that take longest, of each round"
     )
+    parser.add_argument(
+        "--calls", action="store_true", help="also how many calls of Python functions that is, on any machine"
+    )
     args = parser.parse_args(argv)
     with started() as lab:
         show(Compiling(lab, args.device, 2), args)
@@ -102,16 +109,18 @@ def show(compiling: Compiling, args: argparse.Namespace) -> None:
     """The table, a row as soon as it is there."""
     last = f"least of {args.rounds}"
     head = [f"{args.device}: model", *STAGES, "all", last, "kernels", "steps", "code", "slowest", "gc"]
+    head += ["calls"] if args.calls else []
     print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
     for name in MODELS if args.models == "all" else args.models.split(","):
         for batch in map(int, args.batch.split(",")):
-            found = compiling.rounds(name, batch, args.rounds, args.profile)
+            found = compiling.rounds(name, batch, args.rounds, args.profile, args.calls)
             first = found[0]
             total = [sum(one[s] for s in STAGES) for one in found]
             cells = [f"{first[s]:.0f}" for s in STAGES]
             label = name if batch == 1 else f"{name} x{batch}"
             ends = [f"{total[0]:.0f}", f"{min(total):.0f}", *(str(first[n]) for n in ("kernels", "steps"))]
             made = [f"{first[n]:.0f}" for n in ("emitted", "slowest", "collector")]
+            made += [str(first["calls"])] if args.calls else []
             print(f"| {label} | {' | '.join([*cells, *ends, *made])} |", flush=True)
             for one in found:
                 print(one.get("table", ""), end="")

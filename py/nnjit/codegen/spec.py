@@ -126,6 +126,19 @@ class KernelSpec:
             lines.append(f"  %useful = {bound} over {name}:{extent}")
         return "\n".join(lines)
 
+    @property
+    def facts(self) -> int:
+        """Bits of `Expr.facts` of all expressions together."""
+        bits = 0
+        for s in self.stages:
+            bits |= s.result.facts | (s.body.facts if s.body is not None else 0)
+            for a, _ in (*s.index.terms, *(s.terms[1].terms if s.terms else ())):
+                if not isinstance(a, str):
+                    bits |= a.facts
+        for _, bound in self.useful:
+            bits |= bound.facts
+        return bits
+
     def exprs(self) -> Iterator[Expr]:
         """Each expression node of each stage."""
         for s in self.stages:

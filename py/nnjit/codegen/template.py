@@ -26,8 +26,8 @@ class Template:
 
     def __init__(self, root: Expr, special: Callable[[Expr], bool]) -> None:
         self._special = special
-        order: list[Expr] = []
-        self._operands_first(root, order, set())
+        order: dict[Expr, bool] = {}
+        self._operands_first(root, order)
         varies: dict[Expr, None] = {}
         for e in order:
             # a gather may have special nodes in its index, a guarded load as the value outside
@@ -39,7 +39,7 @@ class Template:
         self._steps: list[tuple[Expr, list[int], tuple[str, ...], Moved | None]] = []
         for e in varies:
             known: Moved | None = {} if self._is_read(e) else None
-            args = [] if self._is_whole(e) else [at[a] for a in e.args]
+            args = [] if order[e] else [at[a] for a in e.args]
             self._steps.append((e, args, tuple(e.axes()), known))
 
     def _is_read(self, e: Expr) -> bool:
@@ -52,14 +52,14 @@ class Template:
         """Whether a node is rewritten with all below it, if it is at all."""
         return not e.args or e.op in ("load", "axis") or self._special(e)
 
-    def _operands_first(self, e: Expr, order: list[Expr], seen: set[Expr]) -> None:
-        if e in seen:
-            return
-        seen.add(e)
-        if not self._is_whole(e):
+    def _operands_first(self, e: Expr, order: dict[Expr, bool]) -> None:
+        """Fills `order`: by node, what comes below it first, whether it is whole."""
+        whole = self._is_whole(e)
+        if not whole:
             for a in e.args:
-                self._operands_first(a, order, seen)
-        order.append(e)
+                if a not in order:
+                    self._operands_first(a, order)
+        order[e] = whole
 
     def __call__(self, env: Env, leaf: Leaf) -> Expr:
         """The expression with its axes replaced by `env`, and special nodes by what `leaf` makes of them."""

@@ -207,8 +207,9 @@ class Graph:
     def _occurrences(self) -> Iterator[Value]:
         yield from self.inputs
         for node in self.nodes:
-            yield from node.reads()
-            yield from (v for v in node.outputs if v.name)
+            yield from [v for v in node.inputs if v is not None]
+            yield from node.captures.values()
+            yield from [v for v in node.outputs if v.name]
         yield from self.outputs
 
     def constants(self) -> list[Value]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from math import prod
 
 from nnjit.codegen.dtypes import SIZES
-from nnjit.codegen.expr import Access, Expr, Index, const, load
+from nnjit.codegen.expr import Access, Expr, Index, const, facts, load
 from nnjit.codegen.rewriting import rewrite
 from nnjit.codegen.schedule.apply import scratch_of
 from nnjit.codegen.schedule.canonical import canonical, rebased
@@ -54,6 +54,9 @@ ROW = 1 << 14
 """Elements of a row whose terms a thread keeps by itself: with more, other rows would leave its second cache."""
 SLACK = 64
 """Bytes that a vector may read past the end of what it needs."""
+
+_OUTPUT = facts((-1,))
+"""That a kernel's own output is read."""
 
 
 class Kernels:
@@ -414,7 +417,13 @@ def _bind_output(s: Stage, at: int) -> Stage:
             return Expr("load", e.dtype, e.args, Access(at, e.attr.index, e.attr.guard))
         return None
 
-    body = None if s.body is None else rewrite(s.body, {}, leaf)
+    def bound(e: Expr) -> Expr:
+        return rewrite(e, {}, leaf) if e.facts & _OUTPUT else e  # most read no output
+
+    body = None if s.body is None else bound(s.body)
     terms = (at, s.terms[1]) if s.terms is not None and s.terms[0] == -1 else s.terms
     out = at if not s.keep and s.out == -1 else s.out
-    return replace(s, body=body, result=rewrite(s.result, {}, leaf), out=out, terms=terms)
+    result = bound(s.result)
+    if body is s.body and result is s.result and out == s.out and terms is s.terms:
+        return s
+    return replace(s, body=body, result=result, out=out, terms=terms)

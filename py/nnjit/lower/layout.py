@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from nnjit.codegen.expr import Index
+from nnjit.codegen.expr import Atom, Index
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Layout:
         """Elements from the first to past the last one that the tensor touches."""
         if 0 in self.shape:
             return 0
-        return 1 + sum((n - 1) * abs(s) for n, s in zip(self.shape, self.strides, strict=True))
+        return 1 + sum([(n - 1) * abs(s) for n, s in zip(self.shape, self.strides, strict=True)])
 
     @property
     def size(self) -> int:
@@ -62,11 +62,14 @@ class Layout:
 
     def index(self, at: Sequence[Index]) -> Index:
         """The place of one element relative to `offset`, which belongs to the pointer."""
-        out = Index()
+        const = 0
+        terms: dict[Atom, int] = {}
         for i, s, n in zip(at, self.strides, self.shape, strict=True):
             if n != 1:
-                out = out + i * s
-        return out
+                const += s * i.const
+                for atom, coeff in i.terms:
+                    terms[atom] = terms.get(atom, 0) + s * coeff
+        return Index(const, terms)
 
     def permuted(self, perm: Sequence[int]) -> Layout:
         return Layout(tuple(self.shape[p] for p in perm), tuple(self.strides[p] for p in perm), self.offset)

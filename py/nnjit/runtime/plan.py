@@ -76,7 +76,7 @@ class Step:
     advance: int = 0
 
     def to_js(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: getattr(self, name) for name in self.__slots__}  # asdict would copy each field deeply
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ would cost more than it saves, and how finely the tiles of a step are handed out
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import prod
 from typing import NamedTuple
 
@@ -94,5 +95,6 @@ def _stage(s: Stage) -> float:
     return points * _operations(s.body) / OPERATIONS_PER_NS + result
 
 
+@lru_cache(4096)
 def _operations(e: Expr) -> int:
     return sum(COSTLY_OPERATIONS if x.op in COSTLY else 1 for x in walk(e))

@@ -72,7 +72,7 @@ def apply(spec: KernelSpec, schedule: Schedule, reach: Reach = (), place: int = 
         )
 
     body = flattened(outer, counts, o, inside)
-    if any(e.facts & GUARD for e in spec.exprs()):
+    if spec.facts & GUARD:
         body = resolved([For("p", tiles, body, "parallel")])
         return Nest(spec.name, spec.operands, tiles, body, limits=limits)
     return Nest(spec.name, spec.operands, tiles, [For("p", tiles, body, "parallel")], limits=limits)

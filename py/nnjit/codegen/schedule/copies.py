@@ -24,7 +24,7 @@ MAX_COPIES = 128
 """Copies of a body in one tile: past this the code is larger than any instruction cache likes."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # thousands are made for a model: frozen ones take three times as long
 class Copy:
     """One unrolled copy of a body: where each axis is, how many lanes are real, names for its registers."""
 
@@ -35,7 +35,7 @@ class Copy:
     suffix: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Position:
     """One place of a tiled axis in its tile: `lanes` elements of which `count` are real."""
 
@@ -120,7 +120,6 @@ class Reader:
     o: Options
     places: dict[str, Index]
     have: set[str] = field(default_factory=set)
-    templates: dict[Expr, Template] = field(default_factory=dict)
 
     def fetched(self, e: Expr, copies: list[Copy], lanes: dict[str, int]) -> list[Stmt]:
         """Locals that distributed stages keep in memory, brought to registers where `e` reads them."""
@@ -136,9 +135,10 @@ class Reader:
 
     def value(self, e: Expr, c: Copy, at: dict[str, Index], acc: Expr | None = None) -> Expr:
         """`e` where copy `c` is, its axes at `at`; `acc` in the place of the reduction's result."""
-        template = self.templates.get(e)
+        templates = self.memory.templates
+        template = templates.get(e)
         if template is None:
-            template = self.templates[e] = Template(e, self._placed)
+            template = templates[e] = Template(e, self._placed)
 
         def leaf(x: Expr) -> Expr | None:
             if x.op == "acc":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from nnjit.codegen.dtypes import WIDE
 from nnjit.codegen.expr import GATHER, Access, Expr
 from nnjit.codegen.rewriting import indices, walk
@@ -14,11 +16,13 @@ LANES = 4
 
 def reads(root: Expr | None) -> list[Access]:
     """Distinct accesses of an expression."""
-    out: dict[Access, None] = {}
-    for e in walk(root) if root is not None else ():
-        if e.op == "load":
-            out[e.attr] = None
-    return list(out)
+    return list(_reads(root)) if root is not None else []
+
+
+@lru_cache(4096)
+def _reads(root: Expr) -> tuple[Access, ...]:
+    """Every rule asks this of every stage, for each axis."""
+    return tuple(dict.fromkeys([e.attr for e in walk(root) if e.op == "load"]))
 
 
 def kept_places(spec: KernelSpec) -> bool:

@@ -11,6 +11,7 @@ guard in the tiles between them and none that is tested at run time at the borde
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from nnjit.codegen.expr import LANE, Access, Expr, Index
 from nnjit.codegen.loops import Decode, For, If, Set, Stmt, Store, Where
@@ -38,13 +39,18 @@ def interval(i: Index, ranges: dict[str, Range]) -> Range | None:
     return low, high
 
 
+@lru_cache(64)
+def _guards(spec: KernelSpec) -> frozenset[tuple[Index, int]]:
+    """All guards of a spec, which is asked for each of its axes."""
+    return frozenset([g for e in spec.exprs() if e.op == "load" for g in e.attr.guard])
+
+
 def borders(spec: KernelSpec, axis: Axis, tile: int) -> tuple[int, int]:
     """Tiles at the start and at the end of a shared axis in which a guard that follows it may fail."""
     extents = {a.name: a.extent for s in spec.stages for a in (*spec.axes, *s.axes, *s.reduce)}
     count = -(-axis.extent // tile)
     first = last = 0
-    for guard in {g for e in spec.exprs() if e.op == "load" for g in e.attr.guard}:
-        i, n = guard
+    for i, n in _guards(spec):
         step = i.coeff(axis.name)
         if not step:
             continue

@@ -8,6 +8,7 @@ their own, `contraction`, `inner`, `crosswise`, `int8`, `taps` and `depthwise`.
 
 from __future__ import annotations
 
+from nnjit.codegen.expr import GUARD
 from nnjit.codegen.schedule.attention import attention
 from nnjit.codegen.schedule.contraction import contraction
 from nnjit.codegen.schedule.crosswise import crosswise
@@ -130,17 +131,19 @@ def _rowwise(spec: KernelSpec, inner: dict[str, tuple[int, bool, bool]]) -> bool
 def _contiguous(spec: KernelSpec, axes: list[Axis]) -> Axis | None:
     """The shared axis most accesses step by one element along; stores count most."""
     best, score = None, 0
+    every = [r for s in spec.stages for root in (s.body, s.result) for r in reads(root)]
+    guards = [{name for i, _ in r.guard for name in i.axes()} for r in every]
     for a in axes:
         points = 0
-        for s in spec.stages:
-            for root in (s.body, s.result):
-                for r in reads(root):
-                    step = r.index.coeff(a.name)
-                    points += 4 if step == 1 else 1 if step == 0 else 0 if step in NEAR else -1
-                    if any(a.name in set(i.axes()) for i, _ in r.guard):
-                        points -= 2 if step in (0, 1, *NEAR) else 6
-                    if any(not isinstance(x, str) and a.name in x.axes() for x, _ in r.index.terms):
-                        points -= 6
+        for r, guarded in zip(every, guards, strict=True):
+            step = r.index.coeff(a.name)
+            points += 4 if step == 1 else 1 if step == 0 else 0 if step in NEAR else -1
+            if a.name in guarded:
+                points -= 2 if step in (0, 1, *NEAR) else 6
+            if not r.index.plain and any(
+                not isinstance(x, str) and a.name in x.axes() for x, _ in r.index.terms
+            ):
+                points -= 6
         points += sum(6 for s in spec.stages if s.index.coeff(a.name) == 1 and not s.keep)
         if points > score:
             best, score = a, points
@@ -149,7 +152,7 @@ def _contiguous(spec: KernelSpec, axes: list[Axis]) -> Axis | None:
 
 def peels(spec: KernelSpec, tiles: dict[str, int]) -> list[Peel]:
     """Copies for the border tiles of guarded axes, where a guard decides between few and the code stays small."""
-    if not any(e.op == "load" and e.attr.guard for e in spec.exprs()):
+    if not spec.facts & GUARD:
         return []
     size = sum(len(values(r)) for s in spec.stages for r in (s.body, s.result) if r is not None)
     found, copies = [], 1

@@ -8,12 +8,13 @@ A block of points has its rows one after another, then a number for each point o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 from nnjit.codegen.expr import Expr, Index, load
 from nnjit.codegen.schedule.steps import check
 from nnjit.codegen.spec import KernelSpec
+from nnjit.codegen.template import Template
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +22,15 @@ class Scratch:
     """`operand` (-1: the spec has none) holds rows of `row` elements for the points that are in work at a time.
 
     held: shared axis -> how many of its positions those are. kept: local -> its number, where locals go through
-    memory because the stages are distributed."""
+    memory because the stages are distributed. templates: the stages' expressions taken apart, for all bodies of a
+    kernel: which of their nodes are special depends on `operand` alone."""
 
     operand: int
     row: int
     held: tuple[tuple[str, int], ...]
     kept: Mapping[str, int]
     dtype: str = ""
+    templates: dict[Expr, Template] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def points(self) -> int:

@@ -200,9 +200,19 @@ class _Emitter:
         """Pointers of `body` that depend on a variable in `new` and on nothing outside `scope`."""
         wanted: dict[Key, None] = {}
         for operand, terms in self._keys(body):
-            ready = tuple([t for t in terms if _known(t[0], scope)])
-            if any(a in new if isinstance(a, str) else a.axes() & new for a, _ in ready):
-                wanted[operand, ready] = None
+            ready: list[tuple[str | Expr, int]] = []
+            depends = False
+            for term in terms:
+                a = term[0]
+                if isinstance(a, str):
+                    if a in scope:
+                        ready.append(term)
+                        depends = depends or a in new
+                elif a.axes() <= scope:
+                    ready.append(term)
+                    depends = depends or not a.axes().isdisjoint(new)
+            if depends:
+                wanted[operand, tuple(ready)] = None
         return sorted(wanted, key=lambda k: len(k[1]))
 
     def _keys(self, body: list[Stmt]) -> tuple[Key, ...]:
@@ -355,10 +365,6 @@ def _add_loads(stack: list[Expr], keys: dict[Key, None], seen: set[Expr]) -> Non
 def _run_time(i: Index) -> list[Expr]:
     """The terms of an index that are not axes."""
     return [] if i.plain else [a for a, _ in i.terms if not isinstance(a, str)]
-
-
-def _known(atom: str | Expr, scope: frozenset[str] | set[str]) -> bool:
-    return atom in scope if isinstance(atom, str) else atom.axes() <= scope
 
 
 def _axes(atom: str | Expr) -> frozenset[str]:

@@ -6,6 +6,7 @@ Takes affine indices, gives instructions that push an address or an offset; `emi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from nnjit.codegen.dtypes import SIZES
 from nnjit.codegen.expr import LANE, Atom, Expr, Index, Terms
@@ -41,7 +42,7 @@ class Places:
             self.address(operand, terms)
         else:
             self.b.get(at)
-        if offset < 0 or (offset > 0 and any(c < 0 for _, c in terms)):
+        if offset < 0 or (offset > 0 and _subtracts(terms)):
             self.b.i32_const(offset)
             self.b.op("i32.add")
             return 0
@@ -83,3 +84,8 @@ class Places:
             else:
                 self.scaled(atom, coeff)
             self.b.op("i32.add")
+
+
+@lru_cache(4096)
+def _subtracts(terms: Terms) -> bool:
+    return any(c < 0 for _, c in terms)

@@ -18,9 +18,10 @@ def dead_code(graph: Graph) -> Graph:
     wanted = set(graph.outputs)
     kept: list[Node] = []
     for node in reversed(graph.nodes):
-        if any(v in wanted for v in node.outputs):
+        if not wanted.isdisjoint(node.outputs):
             kept.append(node)
-            wanted.update(node.reads())
+            wanted.update([v for v in node.inputs if v is not None])
+            wanted.update(node.captures.values())
         else:
             node.detach()
     graph.nodes = kept[::-1]
