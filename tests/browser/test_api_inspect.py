@@ -119,6 +119,7 @@ def test_shapes_that_the_graph_takes_are_suggested(api: Api) -> None:
           const session = await create(path);
           const long = await session.suggest({ ids: [1, 128] }, { ids: 99 });
           const short = await session.suggest({ ids: [1, 16] }, { ids: 99 });
+          const counted = await session.suggest({ ids: [1, 60] }, { ids: null });
           const wrong = await failure(session.suggest({ idz: [1, 16] }));
           await session.prepare(long.shapes);
           await session.release();
@@ -127,13 +128,14 @@ s = await nnjit.InferenceSession.create('${path}')
 found = await s.suggest({'ids': (1, 128)})
 await s.release()
 found`);
-          return { long, short, wrong, python, after: await failure(session.suggest({ ids: [1, 16] })) };
+          return { long, short, counted, wrong, python, after: await failure(session.suggest({ ids: [1, 16] })) };
         }""",
         api.put("positions.onnx", graph),
     )
     assert got["long"]["shapes"] == {"ids": [1, 77]} and got["long"]["highest"] == {"ids": 49}
     assert "'positions'" in got["long"]["reason"] and got["python"]["shapes"] == {"ids": [1, 77]}
     assert got["short"] == {"shapes": {"ids": [1, 16]}, "highest": {"ids": 49}, "reason": ""}
+    assert got["counted"]["shapes"] == {"ids": [1, 50]}, "of 50 rows"
     assert got["wrong"]["code"] == "FEED" and "'ids'" in got["wrong"]["hint"]
     assert got["after"]["code"] == "SESSION"
 

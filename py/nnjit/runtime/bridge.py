@@ -304,7 +304,8 @@ def _suggest(args: Any, context: Context) -> dict[str, Any]:
     """{session, shapes, made} → {shapes, highest, reason}: sizes for inputs that are made up."""
     session = _session(args)
     shapes = {str(name): tuple(int(d) for d in dims) for name, dims in args.shapes.to_py().items()}
-    made = {str(name): None if n is None else int(n) for name, n in args.made.to_py().items()}
+    given = args.made.to_py().items()  # JavaScript's null is not None here
+    made = {str(name): int(n) if isinstance(n, (int, float)) else None for name, n in given}
     found = session.suggest(shapes, made)
     fitted = {name: list(dims) for name, dims in found.shapes.items()}
     return {"shapes": fitted, "highest": found.highest, "reason": found.reason}
