@@ -7,9 +7,6 @@ import { own } from './values.js';
 /** @typedef {import('./lane.js').Lane} Lane */
 /** @typedef {import('./types.d.ts').Feed} Feed */
 
-/** A third of the time that fast code takes to come. */
-const WARM_MS = 8;
-
 export class Trials {
   /** @type {Map<string, Lane>} */
   lanes = new Map();
@@ -108,14 +105,14 @@ export class Trials {
    * @param {AbortSignal} [signal]
    */
   async warmPlan(id, key, lab, steps, pace, signal) {
-    for (let pass = 0; pass < 3; pass++) {
+    for (let pass = 0; pass < pace.warmPasses; pass++) {
       for (let at = 0; at < steps.length;) {
         if (signal) throwIfAborted(signal);
         const next = await this.inLane(id, () => this.calls.call('warmSteps', [id, key, lab, pace, steps, at]));
         if (next === at) await this.calls.call('gap', [lab, pace], { signal });
         at = next;
       }
-      await new Promise((resolve) => { setTimeout(resolve, WARM_MS); });
+      await new Promise((resolve) => { setTimeout(resolve, pace.warmPauseMs); });
     }
   }
 

@@ -221,6 +221,8 @@ export interface PacePolicy {
   allowanceMs: number;
   streamMs: number;
   warmEachMs: number;
+  warmPasses: number;
+  warmPauseMs: number;
   reserveMs: number;
   reserveTimes: number;
 }

@@ -84,8 +84,11 @@ PACE = {
     # what all inferences of a session may wait in all, and of that in slices that come although there is no pause
     "allowanceMs": 400.0,
     "streamMs": 300.0,
-    # a plan that is to take another's place: each kernel is called so long at a time, so that its fast code comes
+    # a plan that is to take another's place: each kernel is called so long at a time, so that its fast code comes; all
+    # of them so often, with a third of the time between that fast code takes to come
     "warmEachMs": 0.6,
+    "warmPasses": 3,
+    "warmPauseMs": 8.0,
     # nothing is begun with less than this left, or so many times the longest piece of work so far: the machine may be
     # busy
     "reserveMs": 50.0,
