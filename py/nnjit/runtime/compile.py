@@ -270,10 +270,11 @@ class Linker(Link):
         """The step as one that writes only what changes, where it writes in the place of an operand."""
         if len(s.writes) != 1 or s.writes[0] not in alias or s.loop is not None:
             return s
-        places = [b for b, _ in s.places]
-        if alias[s.writes[0]] not in places:  # another step wrote there first, in that operand's place
+        out = s.writes[0]
+        there = alias[out], next(at for b, at in s.places if b is out)
+        if there not in s.places:  # another step wrote there first, or this one writes behind what it reads
             return s
-        place = places.index(alias[s.writes[0]])
+        place = s.places.index(there)
         where = changed(s.spec, place)
         if where is None:
             return s

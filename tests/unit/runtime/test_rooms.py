@@ -8,10 +8,19 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from nnjit.codegen import expr
+from nnjit.codegen.expr import Index
+from nnjit.codegen.schedule.rules import default_schedule
+from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
+from nnjit.codegen.wasm.cache import emitted
+from nnjit.codegen.wasm.target import Target
 from nnjit.errors import OutOfMemory
 from nnjit.frontend import BytesSource, load
 from nnjit.graph.room.extent import Work
+from nnjit.lower.lowered import Kernel
+from nnjit.lower.tensors import Buffer
 from nnjit.runtime import rooms, session
+from nnjit.runtime.compile import Linker
 from nnjit.runtime.local import LocalSession
 from nnjit.runtime.plan import Plan
 from nnjit.runtime.prepared import Options
@@ -402,3 +411,21 @@ def test_a_pass_that_faults_leaves_the_exact_way(monkeypatch: pytest.MonkeyPatch
     made.prepare({"x": (5, 4)}, {})
     prepared, _ = made.prepare({"x": (7, 4)}, {})
     assert prepared.room is None and prepared.plan is not None and "not this one" in prepared.no_room
+
+
+def test_only_a_step_that_reads_where_it_writes_is_done_in_place() -> None:
+    """A tensor of two steps has an operand's place by the first: the second may read it elsewhere, or not."""
+    at = Index(0, {"i": 4, "j": 1})
+    new, old_value = expr.const(1.0, "f32"), expr.load(1, at, "f32")
+    value = expr.select(expr.load(0, Index.of("i"), "bool"), new, old_value)
+    operands = Operand("bool", 8, "in"), Operand("f32", 32, "in"), Operand("f32", 32, "out")
+    spec = KernelSpec("w", (Axis("i", 8), Axis("j", 4)), (Stage((), (), "", None, value, 2, at),), operands)
+    target = Target()
+    schedule = default_schedule(spec, target)
+    code, tiles, _ = emitted(spec, schedule, target)
+    mask, old, out, other = (Buffer(name, 256) for name in ("mask", "old", "out", "other"))
+    linker = object.__new__(Linker)
+    linker.target = target
+    for source, place in (((old, 0), 1), ((old, 4), -1), ((other, 0), -1)):
+        step = Kernel(spec, schedule, [(mask, 0), source, (out, 0)], [], False, code, tiles, 0.0)
+        assert linker._in_place(step, {out: old}).place == place
