@@ -164,6 +164,12 @@ def erf(x: Expr) -> Expr:
     return select(compare("lt", size, f32(ERF_BOUND)), near, far)
 
 
+def flushed_erf(x: Expr) -> Expr:
+    """erf where denormals are taken for 0, as WGSL may: x P(x^2) is one for a tiny x, and is a ninth of the answer."""
+    tiny = compare("lt", Expr("abs", "f32", (x,)), f32(2.0**-60))
+    return select(tiny, op("mul", x, f32(2 / math.sqrt(math.pi))), erf(x))
+
+
 def trig(x: Expr, quarter: int, wide: str = "f64") -> Expr:
     """sin (quarter 0) or cos (1): r = x - n pi/2, then one of two polynomials.
 

@@ -11,13 +11,13 @@ import numpy as np
 
 from nnjit.codegen.dtypes import FLOATS, UNSIGNED
 from nnjit.codegen.expr import Access, Expr, UnsupportedExpr, bitcast, cast, compare, const, facts, op, select
-from nnjit.codegen.functions import atan, erf, power, tanh, trig
+from nnjit.codegen.functions import atan, flushed_erf, power, tanh, trig
 from nnjit.codegen.interp import OPS
 from nnjit.codegen.rewriting import rewrite
 from nnjit.codegen.wgsl.narrow import WIDER, narrowed, wrapped
 
 POLYNOMIALS: dict[str, Callable[[Expr], Expr]] = {
-    "erf": erf,
+    "erf": flushed_erf,
     "tanh": tanh,
     "atan": atan,
     "sin": lambda x: trig(x, 0, "f32"),
