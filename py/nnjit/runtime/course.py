@@ -60,6 +60,8 @@ class Course:
         self.surveys: list[dict[str, Any]] = []
         """What steps took, and when that was told: after how many plans and reports."""
         self.plans = 0
+        self._undone = False
+        """What kernels of the plan that serves have is no reason to keep them."""
         self.state = FORMS
         self.begun = False
         self.changed = False
@@ -142,8 +144,8 @@ class Course:
         return Forms(known.convolution, {**known.answers, **self.forming.answers})
 
     def winners(self, spec: KernelSpec) -> Schedule | None:
-        """The schedule that serves for a spec."""
-        slot = self.tuning.by_key.get(spec.key)
+        """The schedule that serves for a spec; None: the rules decide, about its form too."""
+        slot = None if self._undone else self.tuning.by_key.get(spec.key)
         return slot.job.serving if slot is not None else self.chosen(spec)
 
     # ---- what came of it ----
@@ -198,7 +200,7 @@ class Course:
             return False
         self.tuning.forget()
         self.forming.contests.clear()
-        self.chosen = self.session.trusted
+        self.chosen, self._undone = self.session.trusted, True
         self._go(UNITE)
         return True
 

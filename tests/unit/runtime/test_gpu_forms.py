@@ -4,6 +4,7 @@ numbers by the interpreter, and what becomes of plans and constants when forms w
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -202,8 +203,13 @@ def test_forms_that_win_change_the_plan() -> None:
     assert again.course().forming.next() is None
 
 
-def test_what_has_changed_can_be_undone() -> None:
+@pytest.mark.parametrize("in_parts", [False, True])
+def test_what_has_changed_can_be_undone(in_parts: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a large device a product starts in parts, which win nothing there: a whole one takes their place."""
+    if in_parts:
+        monkeypatch.setattr("tests.unit.runtime.test_gpu_forms.TARGET", replace(TARGET, invocations=16384))
     gpu = Gpu()
+    assert ("f32_matmul_parts" in kernels(gpu.lowered)) is in_parts
     before = kernels(gpu.lowered)
     course = gpu.course()
     gpu.go(course, lambda text: 0.5)
