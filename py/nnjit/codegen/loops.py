@@ -17,8 +17,8 @@ from nnjit.codegen.spec import Operand
 if TYPE_CHECKING:
     from nnjit.graph.room.lengths import Length
 
-UNLIMITED = (1 << 31) - 1
-"""What a register of `Nest.limits` holds where no request tells lengths."""
+UNLIMITED = (1 << 31) - (1 << 16)
+"""What a register of `Nest.limits` holds where no request tells lengths: a tile more is still an i32."""
 THREAD = "@thread"
 """The variable that holds a thread's number in its tile."""
 

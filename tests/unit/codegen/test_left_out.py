@@ -16,7 +16,7 @@ from nnjit.codegen.expr import Expr, Index, UnsupportedExpr, axis, compare, cons
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.rules import default_schedule
-from nnjit.codegen.schedule.steps import Pack, Schedule, ScheduleError, describe
+from nnjit.codegen.schedule.steps import Order, Pack, Parallel, Schedule, ScheduleError, Tile, describe
 from nnjit.codegen.schedule.unchanged import changed, conditions_first
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Reach, Stage
 from nnjit.codegen.wasm.target import Target
@@ -104,6 +104,21 @@ def test_tiles_beyond_are_not_begun() -> None:
         out = kernels.run_nest(nest, Target(), [x, np.full(320, -1, np.float32)], lengths=lengths)[1]
         np.testing.assert_array_equal(out[: 8 * rows], x[: 8 * rows])
         assert rows == 40 or (out[8 * (rows + 4) :] == -1).all()
+
+
+@pytest.mark.parametrize("lengths, rows", [((), 40), ((19,), 40), ((3,), 8)])
+def test_loops_inside_a_tile_end_too(lengths: tuple[int, ...], rows: int) -> None:
+    """The tuner's lab tells no lengths: there all groups of four rows are made, with nothing over an i32."""
+    i, j = Axis("i", 40), Axis("j", 8)
+    spec = pointwise(i, j, load(0, Index(0, {"i": 8, "j": 1}), "f32"))
+    schedule = (Tile("i", 4), Order(("j", "i")), Parallel(("j",)))
+    nest = apply(spec, schedule, (("i", Length.of(0, 2, 1)),))
+    x, out = np.arange(320, dtype=np.float32), np.full(320, -1, np.float32)
+    wasm = kernels.run_nest(nest, Target(), [x, out], lengths=lengths)[1]
+    interp.run(nest, [x, out], lengths=lengths)
+    want = np.where(np.arange(320) < 8 * rows, x, -1)
+    np.testing.assert_array_equal(wasm, want)
+    np.testing.assert_array_equal(out, want)
 
 
 def pointwise(i: Axis, j: Axis, value: Expr, *inputs: Operand) -> KernelSpec:
