@@ -38,6 +38,8 @@ SELDOM_STDLIB = (
 OFTEN = ("encodings/__init__.py", "encodings/aliases.py", "encodings/utf_8.py", "encodings/cp437.py")
 """Left to the page, but for these: no start imports them, and they would be a third of what is fetched."""
 LIMIT_S = 300
+PARTS = ".bytecode-"
+"""Begins the names of folders with what is being made; one whose process was killed stays until wheel.py removes it."""
 
 
 @dataclass(frozen=True)
@@ -105,18 +107,26 @@ def make(
     if command is None:
         return False
     tell(f"compiling {', '.join(s.path.name for s in missing)} for the page with {Path(command[0]).name}")
+    try:
+        failed = _make(missing, dist, command)
+    except (OSError, subprocess.SubprocessError) as error:
+        failed = str(error)
+    if failed:
+        tell(f"  that failed, so pages compile themselves: {failed}")
+    return not failed
+
+
+def _make(missing: list[Source], dist: Path, command: list[str]) -> str:
+    """What failed, or ''."""
     dist.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=dist, prefix=".bytecode-") as folder:
+    with tempfile.TemporaryDirectory(dir=dist, prefix=PARTS) as folder:
         made = {source: Path(folder).resolve() / f"{i}" for i, source in enumerate(missing)}
         jobs = Path(folder) / "jobs.json"
         jobs.write_text(json.dumps([source.job(path) for source, path in made.items()]), "utf-8")
-        try:
-            done = subprocess.run(
-                [*command, str(jobs)], capture_output=True, text=True, timeout=LIMIT_S, check=False
-            )
-            failed = done.stderr.strip()[-300:] or f"exit status {done.returncode}" if done.returncode else ""
-        except (OSError, subprocess.SubprocessError) as error:
-            failed = str(error)
+        done = subprocess.run(
+            [*command, str(jobs)], capture_output=True, text=True, timeout=LIMIT_S, check=False
+        )
+        failed = done.stderr.strip()[-300:] or f"exit status {done.returncode}" if done.returncode else ""
         for source, path in made.items():
             if not failed and path.is_file() and _right(source, path):
                 target = source.target(dist)
@@ -125,9 +135,7 @@ def make(
                 path.replace(target)
             else:
                 failed = failed or f"nothing of use was made of {source.path.name}"
-    if failed:
-        tell(f"  that failed, so pages compile themselves: {failed}")
-    return not failed
+    return failed
 
 
 def _right(source: Source, made: Path) -> bool:

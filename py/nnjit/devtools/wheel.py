@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .bytecode import HOME, SITE, STDLIB, Source, compiler, facts, make
+from .bytecode import HOME, PARTS, SITE, STDLIB, Source, compiler, facts, make
 from .lock import Lock, SetupError
 
 EPOCH = (2020, 1, 1, 0, 0, 0)  # one date for all members: the same sources give the same bytes
@@ -139,7 +139,7 @@ class Distribution:
 
     def _remove_old(self, keep: Path) -> None:
         for other in self.folder.iterdir():
-            is_build = re.fullmatch(r"[0-9a-f]{12}", other.name) is not None
+            is_build = re.fullmatch(rf"[0-9a-f]{{12}}|{re.escape(PARTS)}.*", other.name) is not None
             if is_build and other != keep and time.time() - other.stat().st_mtime > OLD:
                 shutil.rmtree(other, ignore_errors=True)
 

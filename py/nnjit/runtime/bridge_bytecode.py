@@ -19,6 +19,14 @@ _own: dict[str, bytes] = {}
 _counts = {"taken": 0, "compiled": 0}
 _kept = 0  # entries of _own that the page has
 _compile = SourceFileLoader.get_code
+_DAMAGED = (EOFError, MemoryError, TypeError, ValueError)
+"""What marshal says of bytes that it cannot read."""
+_SITE = "/lib/python3.14/site-packages/"
+_PACKAGES = (
+    "/home/pyodide/nnjit/",
+    *(_SITE + name for name in ("numpy/", "google/protobuf/", "typing_extensions.py", "ml_dtypes/", "onnx/")),
+)
+"""Whose sources the page's pin covers. A module that the page's own code has written may be another next time."""
 
 
 def install(kept: Any, served: Any = ()) -> None:
@@ -26,27 +34,39 @@ def install(kept: Any, served: Any = ()) -> None:
     serve.py has made, or None for what it has not."""
     global _kept
     if kept is not None:
-        _own.update(marshal.loads(kept.to_bytes()))
+        _own.update(_modules(kept))
     _kept = len(_own)
     for blob in served:
         if blob is None:
             continue
-        found: dict[str, bytes] = marshal.loads(blob.to_bytes())
+        found = _modules(blob)
         if found.pop("", None) == MAGIC_NUMBER:  # else it was made for another Python
             _served.update(found)
     SourceFileLoader.get_code = _get_code  # type: ignore[method-assign, assignment]
 
 
+def _modules(blob: Any) -> dict[str, bytes]:
+    """A blob's entries; none of a damaged one, so that imports compile."""
+    try:
+        found = marshal.loads(blob.to_bytes())
+    except _DAMAGED:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _get_code(self: SourceFileLoader, fullname: str) -> CodeType | None:
     path = self.get_filename(fullname)
-    found = _served.get(path) or _own.get(path)
-    if found is not None:
-        _counts["taken"] += 1
-        code: CodeType = marshal.loads(found)
-        return code
+    for known in (_served, _own):
+        try:
+            code = marshal.loads(known[path])
+        except (KeyError, *_DAMAGED):
+            continue
+        if isinstance(code, CodeType):
+            _counts["taken"] += 1
+            return code
     made = _compile(self, fullname)
     _counts["compiled"] += 1
-    if made is not None:
+    if made is not None and path.startswith(_PACKAGES):
         _own[path] = marshal.dumps(made)
     return made
 

@@ -57,6 +57,14 @@ def test_a_failure_is_told_and_leaves_nothing(command: list[str], source: Source
     assert not list(dist.rglob("*")) and not make([source], dist, None)
 
 
+def test_a_folder_that_takes_nothing_is_no_error(source: Source, tmp_path: Path) -> None:
+    """Of a disk that is full, or one that may only be read: the page is served nevertheless."""
+    (tmp_path / "dist").write_text("a file")
+    told: list[str] = []
+    assert not make([source], tmp_path / "dist", [sys.executable, "-c", ""], told.append)
+    assert "that failed" in told[-1]
+
+
 def test_each_module_has_the_code_of_its_place(source: Source, tmp_path: Path) -> None:
     command = compiler(ROOT / "web" / Project().dist.refresh()["pyodide"]["indexURL"])
     if command is None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from nnjit.devtools.bytecode import PARTS
 from nnjit.devtools.cli import ROOT
 from nnjit.devtools.lock import read_lock
 from nnjit.devtools.wheel import Distribution, project_version, wheel_bytes
@@ -118,3 +119,13 @@ def test_a_vendored_file_that_appears_shows_up(copy: Path) -> None:
 
 def test_the_version_is_the_one_of_pyproject(copy: Path) -> None:
     assert project_version(copy / "pyproject.toml") == "0.1.0"
+
+
+def test_what_a_killed_compiler_left_is_removed_once_it_is_old(copy: Path) -> None:
+    left = [copy / "web" / "dist" / f"{PARTS}{age}" for age in ("old", "new")]
+    for folder in left:
+        folder.mkdir(parents=True)
+        (folder / "0").write_bytes(b"half")
+    os.utime(left[0], (0, 0))
+    Distribution(copy, read_lock(copy / "web" / "vendor.lock.json")).refresh()
+    assert [folder.exists() for folder in left] == [False, True]  # another process may be at the new one
