@@ -35,7 +35,9 @@ export async function study(url, { threads, mode, seconds, gapMs, before, cacheU
   const quiet = latencies.splice(0);
   origin = performance.now();
   await session.tuning.start({ mode, cacheUrl });
-  while (performance.now() - origin < seconds * 1000 && session.tuning.status().running) {
+  // the session itself stops for a moment where another plan takes over, and goes on
+  const ends = () => ['done', 'failed'].includes(session.tuning.status().state);
+  while (performance.now() - origin < seconds * 1000 && !ends()) {
     if (gapMs < 0) await new Promise((resolve) => { setTimeout(resolve, 50); });
     else await once();
   }

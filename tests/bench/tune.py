@@ -124,10 +124,13 @@ def study(lab: Lab, name: str, args: argparse.Namespace) -> dict[str, Any]:
     how = {"threads": args.threads, "mode": args.mode, "seconds": args.seconds, "gapMs": args.gap,
            "before": args.before, "cacheUrl": args.cache, "backend": args.backend}  # fmt: skip
     page = lab.page("t/bench/bench.html")
+    warnings: list[str] = []  # of kernels that a driver gets wrong, among others
+    page.on("console", lambda message: warnings.append(message.text) if message.type == "warning" else None)
     try:
         found: dict[str, Any] = page.evaluate(
             "async ([u, h]) => (await import('/t/bench/tune.js')).study(u, h)", [url, how]
         )
+        found["warnings"] = warnings
     finally:
         page.context.close()
     return found
@@ -177,7 +180,7 @@ def log_lines(name: str, args: argparse.Namespace, found: dict[str, Any]) -> lis
     head = {"kind": "head", "model": name, "mode": args.mode, "threads": args.threads, "gapMs": args.gap,
             "status": {k: v for k, v in found["status"].items() if k != "kernels"}, "facts": found["facts"],
             "firstMs": found["firstMs"], **found["dump"]}  # fmt: skip
-    lines = [head]
+    lines = [head, *({"kind": "warning", "text": text} for text in found["warnings"])]
     for event in found["events"]:
         detail = event["detail"]
         if event["kind"] == "kernel":
@@ -231,6 +234,7 @@ def summary(name: str, found: dict[str, Any]) -> str:
         if times:
             high = f"p95 {quantile(times, 0.95):.2f}  p99 {quantile(times, 0.99):.2f} ms"
             lines.append(f"  {phase:6s} {len(times):4d} runs: p50 {median(times):.2f}  {high}")
+    lines += [f"  warned: {text}" for text in found["warnings"]]
     return "\n".join(lines)
 
 
