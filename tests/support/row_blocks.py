@@ -13,8 +13,9 @@ N = helper.make_node
 
 @dataclass(frozen=True)
 class Block:
-    """x[rows] @ w[deep, 40] + bias + r, then a norm. other: reader, output or reference, who reads besides what is
-    normed; flat: a Reshape before the norm."""
+    """x[rows] @ w[deep, 40] + bias + r, then a norm. other: who reads besides what is normed: reader, output,
+    reference, part (a norm of some rows, before the other norm) or second (the norm and another such sum are added,
+    and that sum has a norm too); flat: a Reshape before the norm."""
 
     rows: tuple[int, ...] = (6,)
     norm: str = "LayerNormalization"
@@ -37,6 +38,14 @@ class Block:
         if self.flat:
             nodes.append(N("Reshape", ["v", "flat"], ["vf"], "flatten"))
             ins[0] = "vf"
+        if self.other == "part":
+            weights |= {"from": np.array([0]), "to": np.array([1]), "first": np.array([0])}
+            nodes += [N("Slice", ["v", "from", "to", "first"], ["c"], "part"),
+                      N(self.norm, ["c", *ins[1:]], ["z"], "norm of part", axis=-1)]  # fmt: skip
+        if self.other == "second":
+            weights["w2"] = f(self.deep, 40)
+            nodes += [N("Exp", ["x"], ["x2"], "other"), N("MatMul", ["x2", "w2"], ["p2"], "second product"),
+                      N("Add", ["p2", "h"], ["v2"], "second bias")]  # fmt: skip
         nodes.append(N(self.norm, ins, ["y"], "norm", axis=-1))
         outputs = ["y"]
         if self.other == "reader":
@@ -48,6 +57,14 @@ class Block:
             nodes += [N("Cast", ["v"], ["d"], "wide", to=11), N("Exp", ["d"], ["e"], "double"),
                       N("Cast", ["e"], ["z"], "narrow", to=1)]  # fmt: skip
             outputs.append("z")
+        elif self.other == "part":
+            outputs.append("z")
+        elif self.other == "second":
+            nodes += [
+                N("Add", ["y", "v2"], ["a"], "both"),
+                N(self.norm, ["v2", *ins[1:]], ["z"], "second norm", axis=-1),
+            ]
+            outputs = ["a", "z"]
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype))
         graph = helper.make_graph(
             nodes, "block", [helper.make_tensor_value_info(n, kind, a.shape) for n, a in (("x", x), ("r", r))],

@@ -53,7 +53,7 @@ def with_norm(
         norm = nodes[0].op in NORMS and not once and len(at) == 1 and places[at[0]][1] == 0
         both = with_rows(waiting.spec, spec, at[0]) if norm else None
         if both is not None:
-            for x, _ in waiting.places:
+            for x in (*(x for x, _ in waiting.places), *read):
                 _made_before(kernels, x, b)
             own = [(places, waiting.places)[which][n] for which, n in both.operands]
             if _added(kernels, waiting, both.spec, own, [*waiting.nodes, *nodes]):

@@ -76,6 +76,22 @@ def test_an_output_of_the_graph_is_made_by_itself() -> None:
     right(plan, block)
 
 
+def test_a_norm_of_some_rows_stores_no_sum() -> None:
+    """It would store those rows alone, and the norm of all of them reads the others."""
+    block = Block((6,), other="part")
+    plan = planned(*block.model())
+    assert names(plan)[:2] == ["matmul_parts", "matmul_sum"]
+    right(plan, block)
+
+
+def test_a_second_sum_is_there_for_the_norm_that_reads_it() -> None:
+    """One kernel makes one sum: another one that waits for its own norm is made before."""
+    block = Block((6,), other="second")
+    plan = planned(*block.model())
+    assert [n for n in names(plan) if "sum" in n] == ["matmul_sum", "layernormalization_of_sums"]
+    right(plan, block)
+
+
 def test_the_reference_finds_the_sum() -> None:
     """Whichever comes first, the norm or a call of the reference."""
     data, feeds = Block((2, 5), other="reference").model()

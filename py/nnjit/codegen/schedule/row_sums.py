@@ -89,17 +89,25 @@ def _value(total: KernelSpec, s: Stage, env: Mapping[str, Index]) -> Expr:
 def _places(
     index: Index, total: KernelSpec, at: Index, extents: Mapping[str, int]
 ) -> dict[str, Index] | None:
-    """The axes of `total` where its result lies at `at`: index(axes) = at, for all values of the axes in `at`."""
+    """The axes of `total` where its result lies at `at`: index(axes) = at, for all values of the axes in `at`. None
+    where the norm does not read each element of the result once: what it leaves out would never be stored."""
     if index.const or at.const or any(not isinstance(a, str) for a, _ in (*index.terms, *at.terms)):
         return None
     left = {a: c for a, c in at.terms if isinstance(a, str)}
+    if any(n > 1 and name not in left for name, n in extents.items()):
+        return None
     env: dict[str, Index] = {}
     for a in sorted(total.axes, key=lambda a: -index.coeff(a.name)):
         step = index.coeff(a.name)
         if step <= 0:
             return None
         mine: dict[Atom, int] = {name: c // step for name, c in left.items() if c > 0 and c % step == 0}
-        if sum(c * (extents[str(name)] - 1) for name, c in mine.items()) >= a.extent:
+        within = 1
+        for name, c in sorted(mine.items(), key=lambda term: term[1]):
+            if c != within:
+                return None
+            within *= extents[str(name)]
+        if within != a.extent:
             return None
         env[a.name] = Index(0, mine)
         left = {name: c for name, c in left.items() if name not in mine}
