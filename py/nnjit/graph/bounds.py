@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 
 from .ir import Node, Value
 
@@ -73,20 +74,38 @@ class Bounds:
             return bounds[0]
         if node.op == "Where":
             most = most[1:]
-        if node.op == "CumSum" and most[0] is not None and most[1] is not None:
-            shape = node.inputs[0].shape if node.inputs[0] is not None else None
-            return Bound(most[0] * shape[most[1]]) if shape else _OPEN
+        if node.op == "CumSum":
+            length = _along(node)
+            return Bound(most[0] * length) if most[0] is not None and length is not None else _OPEN
         if node.op in ("Concat", "Max", "Where"):
             return Bound(max(m for m in most if m is not None)) if None not in most else _OPEN
         known = [m for m in most if m is not None]
         if node.op == "Min" and known:
             return Bound(min(known))
         if node.op == "Sub" and known and most[0] is not None:
-            taken = node.inputs[1]
-            least = int(taken.const.numpy().min()) if taken is not None and taken.const is not None else 0
-            return Bound(most[0] - least)
+            least = _least(node.inputs[1])
+            return Bound(most[0] - least) if least is not None else _OPEN
         if len(known) != 2 or len(most) != 2:
             return _OPEN
         if node.op == "Add":
             return Bound(known[0] + known[1])
         return Bound(known[0] * known[1]) if node.op == "Mul" else _OPEN
+
+
+def _along(node: Node) -> int | None:
+    """The length that a CumSum adds up along; None where its axis is not known yet, or none of its input's."""
+    value, axis = node.inputs[:2]
+    if value is None or value.shape is None or axis is None or axis.const is None or axis.const.size != 1:
+        return None
+    at = int(axis.const.numpy().reshape(-1)[0])
+    return value.shape[at] if -len(value.shape) <= at < len(value.shape) else None
+
+
+def _least(value: Value | None) -> int | None:
+    """The least element of a constant; 0 where nothing is computed yet; None where it is no number or there is none."""
+    if value is None or value.const is None:
+        return 0
+    if not 0 < value.const.size <= _READ:
+        return None
+    least = float(value.const.numpy().min())
+    return int(least) if isfinite(least) else None

@@ -125,7 +125,7 @@ def _probe(
     bounds = Bounds(made)
     highest: dict[str, int] = {}
     for name, table, rows, axis in lookups:
-        if table is None or rows is None or table.const is None or not table.shape:
+        if table is None or rows is None or table.const is None or not table.shape or not table.shape[axis]:
             continue
         last = table.shape[axis] - 1
         bound = bounds.of(rows)

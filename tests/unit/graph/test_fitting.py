@@ -153,3 +153,38 @@ def test_where_nothing_near_fits_sizes_stay_and_the_search_ends(monkeypatch: pyt
     assert found.shapes == {"x": (4, 6)} and not found.reason and len(asked) <= PROBES
     with pytest.raises(ShapeError, match="expected is 4"):
         fit([n("Neg", "x", "y")], {"x": (F, ["a", 4])}, {}, {"x": (2, 3)})
+
+
+ODD: dict[str, tuple[str, Any]] = {
+    "less an infinity": ("Sub", np.float32(np.inf)),
+    "less what is no number": ("Sub", np.float32(np.nan)),
+    "less nothing": ("Sub", np.zeros(0, np.float32)),
+    "a sum along an axis that is not there": ("CumSum", np.int64(1)),
+    "a sum along an axis that an input says": ("CumSum", None),
+}
+
+
+@pytest.mark.parametrize("case", list(ODD))
+def test_bounds_of_odd_integers_are_not_known(case: str) -> None:
+    """No such graph makes sense or is common; asking for its sizes must not end in an error of Python's own."""
+    op, operand = ODD[case]
+    nodes = [
+        n("Cast", "x", "f", to=F),
+        n(op, "f odd", "d"),
+        n("Cast", "d", "i", to=INT),
+        n("Gather", "t i", "y"),
+    ]
+    inputs: dict[str, tuple[int, list[Any]]] = {"x": (INT, ["n"])}
+    shapes: dict[str, tuple[int, ...]] = {"x": (1,)}
+    weights = {"t": ROWS[:7]}
+    if operand is None:
+        inputs["odd"], shapes["odd"] = (INT, []), ()
+    else:
+        weights["odd"] = operand
+    assert fit(nodes, inputs, weights, shapes, {"x": 5, "odd": 9}) == Fitting(shapes)
+
+
+def test_a_table_of_no_rows_says_nothing_of_its_indices() -> None:
+    nodes = [n("Gather", "t x", "y")]
+    shapes: dict[str, tuple[int, ...]] = {"x": (4,)}
+    assert fit(nodes, {"x": (INT, ["n"])}, {"t": ROWS[:0]}, shapes, {"x": 5}) == Fitting(shapes)
