@@ -19,6 +19,7 @@ from nnjit.graph.passes.merging import MOST_PARTS, merge_products
 from nnjit.graph.reference import run_graph
 from nnjit.runtime import compile as wasm
 from nnjit.runtime.gpu_compile import compile_gpu
+from nnjit.runtime.gpu_memory import GpuMemory
 from nnjit.runtime.gpu_plan import GpuPlan
 from nnjit.runtime.local import LocalSession
 from nnjit.runtime.prepared import Options
@@ -151,6 +152,15 @@ def test_a_weight_that_something_else_reads_stays_alone() -> None:
 def test_no_more_than_so_many() -> None:
     plan = holds(model([Branch(26)] * (MOST_PARTS + 2), 40, (2, 3)))
     assert [sum(n.startswith("product") for n in nodes) for nodes in products(plan)] == [MOST_PARTS, 2]
+
+
+def test_weights_that_no_buffer_holds_together_stay() -> None:
+    """f16 takes twice the bytes of the model on a device that has it not."""
+    data, feeds = model([Branch(80), Branch(80)], 40, (3,), np.float16)
+    graph = load(BytesSource(data, "m"), {}).bind({"x": feeds["x"].shape})
+    target = WgslTarget(max_shared_bytes=32768, max_binding_bytes=16384, max_buffer_bytes=16384)
+    plan = compile_gpu(graph, target, GpuMemory())
+    assert not plan.host_calls and len(products(plan)) == 2
 
 
 @pytest.mark.parametrize("form", ["matmul", "gemm turned"])

@@ -104,9 +104,9 @@ def _groups(alike: Sequence[Part], joined: Joined, most_bytes: int) -> Iterable[
 
 
 def _fit(group: Sequence[Part], most_bytes: int) -> bool:
-    weights = sum(p.weight.const.nbytes for p in group if p.weight.const is not None)
-    rows = prod((group[0].left.shape or ())[:-1])
-    return max(weights, 4 * rows * sum(p.width for p in group)) <= most_bytes
+    deep, rows = (group[0].left.shape or ())[-1], prod((group[0].left.shape or ())[:-1])
+    # four bytes an element: f16 and bf16 take as much on a device that has them not
+    return 4 * max(deep, rows) * sum(p.width for p in group) <= most_bytes
 
 
 def _viewable(group: Sequence[Part]) -> bool:
