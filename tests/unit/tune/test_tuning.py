@@ -14,6 +14,8 @@ from nnjit.codegen.loops import Nest
 from nnjit.codegen.schedule.steps import Pack, Tile
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm.emit import emit_module
+from nnjit.graph.room import make_room, moved
+from nnjit.runtime.compile import compile_plan
 from nnjit.runtime.local import LocalSession
 from nnjit.runtime.repack import Refused
 from nnjit.runtime.tuning import Tuning, panels_of
@@ -21,7 +23,10 @@ from nnjit.tune import oracle
 from nnjit.tune.bench import Bench, fill_pattern
 from nnjit.tune.device import DeviceFacts
 from nnjit.tune.records import decode, encode
+from tests.support import decoder_models
 from tests.support.tuning_lab import WasmLab, adopt, drive
+from tests.unit.graph.test_room import as_bytes, node
+from tests.unit.runtime.test_rooms import TINY
 
 FACTS = DeviceFacts(fma_gflops=5e4, muladd_gflops=5e4, bandwidth=((1 << 30, 5e4),))
 """A device so fast that no kernel is near its bound: everything is worth trying."""
@@ -59,6 +64,37 @@ def session() -> LocalSession:
 
 def feeds() -> dict[str, Any]:
     return {"x": np.random.default_rng(3).standard_normal((29, 40)).astype(np.float32)}
+
+
+def test_kernels_of_one_spec_that_end_at_different_lengths_are_one_job() -> None:
+    """What is known of a kernel goes by its spec: a second slot under the same name would never be tried."""
+    w = np.random.default_rng(1).standard_normal((6, 6)).astype(np.float32)
+    nodes = [node("MatMul", ["x", "w"], ["a"]), node("MatMul", ["y", "w"], ["b"])]
+    here, next_ = ({"x": (n, 6), "y": (m, 6)} for n, m in ((6, 4), (9, 8)))
+    feeds = {name: np.zeros(shape, np.float32) for name, shape in here.items()}
+    session = LocalSession(as_bytes(nodes, feeds, {"w": w}, ["a", "b"]))
+    growing = moved(next_, here)
+    assert growing is not None
+    room = make_room(session.model, here, growing, [24, 24])
+    plan = compile_plan(room.graph, session.target, session.memory_map)
+    products = [k for k in plan.kernels if k.reach]
+    assert (
+        len(products) == 2 and products[0].spec == products[1].spec and products[0].reach != products[1].reach
+    )
+    tuning = Tuning(plan, lambda: session.memory_map, session.target, FACTS)
+    assert [s.job.key for s in tuning.slots].count(products[0].spec.key) == 1
+    assert all(tuning.by_key[s.job.key] is s for s in tuning.slots)
+
+
+def test_what_is_done_in_place_is_not_tried_by_itself() -> None:
+    """The lab would time all of it, and a winner write all."""
+    session, past, ids = LocalSession(decoder_models.decoder(TINY), room=True), None, np.arange(9)[None]
+    for _ in range(3):
+        past = session.run(decoder_models.feeds(TINY, ids, past))
+        ids = past["logits"][:, -1:].argmax(-1)
+    assert session.last is not None
+    there = [k.spec.key for k in session.last.kernels if k.place >= 0]
+    assert there and not {s.job.key for s in tuner(session).slots} & set(there)
 
 
 def faster() -> Any:
