@@ -8,7 +8,7 @@ import { bytecodeKey, loadBytecode, saveBytecode, servedBytecode } from './api/b
 import { fetchAll } from './api/fetch-parts.js';
 import { ArrivingFile } from './api/arriving.js';
 import { contents, packageFiles, pyodideOptions, startWith } from './api/restore.js';
-import { forgetSnapshot, loadSnapshot, snapshotKey, snapshotUsed } from './api/snapshot.js';
+import { forgetOthers, forgetSnapshot, loadSnapshot, snapshotKey, snapshotUsed } from './api/snapshot.js';
 
 /**
  * @typedef {{json: string, paths: (string | number)[][], buffers: Uint8Array[]}} Answer
@@ -24,14 +24,20 @@ let preparing = false;
 let keepBytecode = () => {};
 /** What another worker makes a snapshot of Python from. @type {() => object} */
 let forSnapshot = () => ({});
+/** Whether the page's own code has run in Python: it may have written files, and no later visit is to find them. */
+let ranCode = false;
 
 const rpc = new Rpc(/** @type {import('./api/rpc.js').Port} */ (/** @type {unknown} */ (self)), {
   'boot.locked': ({ lock }) => holdLock(lock),
   boot: () => booted,
   connectEngine: ({ port }) => serveEngine(port),
-  'snapshot.from': async () => (await up(), forSnapshot()),
+  'snapshot.from': async () => (await up(), ranCode ? {} : forSnapshot()),
   'snapshot.forget': forgetSnapshot,
-  python: async ({ code }) => unpack(await (await up()).run_python(code)),
+  python: async ({ code }) => {
+    const python = await up();
+    ranCode = true;
+    return unpack(await python.run_python(code));
+  },
 });
 
 // Everything else is Python's: the table of methods is bridge.METHODS.
@@ -89,7 +95,11 @@ async function boot() {
   const manifest = await (await fetchChecked('dist/manifest.json', { cache: 'no-cache' })).json();
   const key = bytecodeKey(manifest);
   const snapshot = snapshotKey(key);
-  const kept = await loadSnapshot(snapshot);
+  const anew = self.location.hash === '#anew'; // the page has given up a worker that hung on a snapshot
+  const restoring = (/** @type {boolean} */ under) => void (anew || rpc.call('boot.restoring', under).catch(() => undefined));
+  restoring(true);
+  const kept = anew ? undefined : await loadSnapshot(snapshot);
+  if (!kept) restoring(false);
   const parts = kept ? undefined : partsOf(manifest, tell);
   const { loadPyodide } = await import(new URL(manifest.pyodide.module, import.meta.url).href);
   const options = {
@@ -104,20 +114,26 @@ async function boot() {
     return JSON.parse(bridge.connect((method, args) => rpc.call(method, args), (name) => fetchNow(manifest.onDemand?.[name])));
   };
   const back = kept && await goOn(loadPyodide, options, kept, connect);
-  if (kept) mark('snapshot');
+  if (kept) {
+    restoring(false);
+    mark('snapshot');
+  }
   const { pyodide, standIns, versions } = back ?? await startAnew(loadPyodide, options, manifest, parts, { tell, mark }, connect);
   watchForFatalErrors(pyodide);
   const bytecode = pyodide.pyimport('nnjit.runtime.bridge_bytecode');
   mark('import');
   tell(1, 1);
   let waiting = false;
+  let tidy = false; // of earlier versions, also where this one keeps nothing
   keepBytecode = () => {
     if (waiting) return;
     waiting = true;
     setTimeout(() => {
       waiting = false;
       const blob = bytecode.take();
-      if (blob) void saveBytecode(key, blob);
+      if (blob || !tidy) void saveBytecode(key, blob);
+      if (!tidy) void forgetOthers(snapshot);
+      tidy = true;
     }, 3000);
   };
   keepBytecode();

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from nnjit.devtools.cli import ROOT
+
 from .api_page import Api, tiny, tiny_weight
+from .page_flows import SCRIPT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -181,6 +184,85 @@ def test_after_a_restore_that_failed_python_starts_anew(damage: str, kept_page: 
         np.testing.assert_allclose(api.run(RUN, [path, provider]), expected)
     assert api.run("(code) => nnjit.python(code)", LAZY) == 7
     page.wait_for_function("async () => !(await caches.keys()).includes('nnjit-python')")
+
+
+HANGS = """async () => {
+  const { CompilerClient } = await import('/api/compiler-client.js');
+  const client = new CompilerClient({}, 1000);
+  const { restored, nnjit } = await client.ready;
+  const found = await client.call('python', { code: '1 + 1' }).then(({ plain }) => plain);
+  await new Promise((later) => setTimeout(later, 100));   // time for news of the first worker's end
+  const { death } = client;
+  client.terminate();
+  const kept = await (await caches.open('nnjit-python')).keys();
+  return [restored, nnjit.length > 0, found, death?.message, kept.length];
+}"""
+
+
+def test_a_restore_that_never_ends_is_given_up(kept_page: Page, server: Server) -> None:
+    """Not even a worker that reads no messages keeps the page from its Python."""
+    source = (ROOT / "web/api/restore.js").read_text("utf-8")
+    head = "export async function startWith("
+    hanging = source.replace(head, f"{head}) {{ for (;;); }}\nexport async function unused(")
+    kept_page.evaluate(BRING_BACK)
+    kept_page.reload()
+    kept_page.context.route("**/api/restore.js", lambda route: route.fulfill(body=hanging, headers=SCRIPT))
+    try:
+        assert hanging != source and kept_page.evaluate(HANGS) == [False, True, 2, None, 0]
+    finally:
+        kept_page.context.unroute_all()
+
+
+def test_no_snapshot_is_made_of_files_that_a_user_may_have_written(api: Api) -> None:
+    """Code of the page's can write into the folders of Python's packages: they are no more what was unpacked."""
+    given = api.run("""async () => {
+      const { getCompiler } = await import('/api/workers.js');
+      await nnjit.python("open('of_mine.py', 'w').write('secret = 1')");
+      return getCompiler().rpc.call('snapshot.from', undefined);
+    }""")
+    assert given == {}
+
+
+def test_a_making_that_never_ends_is_given_up(page: Page) -> None:
+    why = page.evaluate("""async () => {
+      const { keepPython } = await import('/api/snapshot-making.js');
+      (await import('/api/env.js')).env.snapshot = true;
+      const pyodide = { module: 'data:text/javascript,for (;;);' };
+      const given = () => ({ data: new Uint8Array(8), key: 'https://example.org/none',
+        manifest: { nnjit: {}, packages: [], pyodide } });
+      const rpc = { quietMs: Infinity, call: async () => given() };
+      const client = { ready: Promise.resolve({ restored: false }), death: undefined, rpc };
+      return keepPython(client, 700);
+    }""")
+    assert why == "its worker was not done after 0.7 s"
+
+
+def test_what_an_earlier_version_kept_is_deleted(page: Page) -> None:
+    """Also where this version keeps nothing, as with all bytecode served and no room for a snapshot."""
+    found = page.evaluate("""async () => {
+      const { forgetOthers } = await import('/api/snapshot.js');
+      const { saveBytecode } = await import('/api/bytecode-cache.js');
+      const addresses = ['https://example.org/old', 'https://example.org/new (1)'];
+      const left = async () => {
+        await forgetOthers(addresses[1]);
+        await saveBytecode(`${new URL(addresses[1]).href}/a`, undefined);
+        const found = [];
+        for (const name of await caches.keys()) {
+          const keys = await (await caches.open(name)).keys();
+          found.push([name, keys.map(({ url }) => url.slice(-8))]);
+        }
+        return found.sort();
+      };
+      const found = [await left()];
+      for (const name of ['nnjit-python', 'nnjit-bytecode']) {
+        const store = await caches.open(name);
+        for (const address of addresses) await store.put(`${address}/a`, new Response('1'));
+      }
+      found.push(await left());
+      for (const name of ['nnjit-python', 'nnjit-bytecode']) await caches.delete(name);
+      return found;
+    }""")
+    assert found == [[], [["nnjit-bytecode", ["%20(1)/a"]], ["nnjit-python", ["%20(1)/a"]]]]
 
 
 def test_without_room_none_is_kept(new_page: Any, server: Server) -> None:

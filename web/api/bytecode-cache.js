@@ -40,12 +40,13 @@ export async function loadBytecode(key) {
   }
 }
 
-/** @param {string} key @param {Uint8Array<ArrayBuffer>} blob */
+/** @param {string} key @param {Uint8Array<ArrayBuffer>} [blob] without one, those of other versions go all the same */
 export async function saveBytecode(key, blob) {
   try {
+    if (!blob && !(await caches.has(STORE))) return;
     const store = await caches.open(STORE);
     for (const { url } of await store.keys()) if (url !== key) await store.delete(url);
-    await store.put(key, new Response(blob));
+    if (blob) await store.put(key, new Response(blob));
   } catch {
     // the next visit compiles again
   }

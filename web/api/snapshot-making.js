@@ -9,6 +9,8 @@ import { UnderWay } from './under-way.js';
 const CALM_MS = 4000;
 const LOOK_MS = 100;
 const TRIES = 4;
+/** Where making one, or proving it, takes longer, its worker hangs. */
+const LIMIT_MS = 120_000;
 /** What it takes in the browser's storage, and how much must be left then. */
 const BYTES = 1e8;
 const SPARE = 3;
@@ -32,10 +34,10 @@ async function against() {
 
 /**
  * Begins once the compiler is up.
- * @param {import('./compiler-client.js').CompilerClient} client
+ * @param {import('./compiler-client.js').CompilerClient} client @param {number} [limitMs] for making it, and for proving it
  * @returns {Promise<string>} 'kept', or why none is
  */
-export async function keepPython(client) {
+export async function keepPython(client, limitMs = LIMIT_MS) {
   const { restored } = await client.ready;
   if (env.snapshot === false) await client.rpc.call('snapshot.forget', undefined);
   else if (restored) return 'this Python came from one';
@@ -45,14 +47,15 @@ export async function keepPython(client) {
     const why = client.death ? 'the compiler is gone' : await against();
     if (why) return why;
     const given = await client.rpc.call('snapshot.from', undefined);
+    if (!given.data) return 'code of the page has run in this Python';
     if (await hasSnapshot(given.key)) return 'there is one';
     const begun = performance.now();
     const calm = () => {
       const ms = calmMs();
       return !client.death && ms > 0 && ms > performance.now() - begun - LOOK_MS;
     };
-    let result = await inWorker(given, [given.data.buffer], calm);
-    if (result === 'kept') result = await inWorker({ prove: true, key: given.key, manifest: given.manifest }, [], calm);
+    let result = await inWorker(given, [given.data.buffer], calm, limitMs);
+    if (result === 'kept') result = await inWorker({ prove: true, key: given.key, manifest: given.manifest }, [], calm, limitMs);
     if (result !== 'disturbed') {
       log('info', `a snapshot of Python: ${result}`);
       return result;
@@ -64,9 +67,10 @@ export async function keepPython(client) {
 /**
  * Makes a snapshot, or proves it.
  * @param {object} message @param {Transferable[]} transfer @param {() => boolean} calm  whether nothing else has been done since
+ * @param {number} limitMs
  * @returns {Promise<string>}
  */
-async function inWorker(message, transfer, calm) {
+async function inWorker(message, transfer, calm, limitMs) {
   const worker = new Worker(new URL('./snapshot.worker.js', import.meta.url), { type: 'module', name: 'nnjit snapshot' });
   /** @type {string | undefined} */
   let result;
@@ -76,8 +80,9 @@ async function inWorker(message, transfer, calm) {
     result = event.message ?? 'its worker did not start';
   };
   worker.postMessage(message, transfer);
-  while (result === undefined && calm()) await pause(LOOK_MS);
+  const end = performance.now() + limitMs;
+  while (result === undefined && calm() && performance.now() < end) await pause(LOOK_MS);
   worker.terminate();
   if (result === undefined) await forgetSnapshot(); // it was left half-way
-  return result ?? 'disturbed';
+  return result ?? (performance.now() < end ? 'disturbed' : `its worker was not done after ${limitMs / 1000} s`);
 }

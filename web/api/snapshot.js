@@ -111,6 +111,17 @@ export async function forgetSnapshot() {
   }
 }
 
+/** Those of other files, or of this browser before it was renewed, are of no use. @param {string} key */
+export async function forgetOthers(key) {
+  try {
+    if (!(await caches.has(STORE))) return;
+    const store = await caches.open(STORE);
+    for (const { url } of await store.keys()) if (!url.startsWith(`${new URL(key).href}/`)) await store.delete(url);
+  } catch {
+    // no storage here: there is none
+  }
+}
+
 /**
  * Keeps what loadSnapshot gives, unproven.
  * @param {string} key

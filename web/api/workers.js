@@ -130,7 +130,7 @@ function link(to, from) {
   if (to.death || from.death) return;
   const { port1, port2 } = new MessageChannel();
   void to.client.connectHost(port1);
-  from.rpc.call('connectEngine', { port: port2 }, { transfer: [port2] }).catch((error) => log('warning', error.message));
+  from.call('connectEngine', { port: port2 }, { transfer: [port2] }).catch((error) => log('warning', error.message)); // what is sent meanwhile waits in it
 }
 
 /** @param {(which: 'compiler' | 'engine', error: import('./errors.js').NnjitError) => void} listener */
