@@ -201,6 +201,8 @@ def test_fetches_options_and_forms_are_checked(api: Api) -> None:
         (calls % "suggest()", "FEED", "session.suggest({ a:"),
         (calls % "suggest({ a: [2, 'x'] })", "FEED", ""),
         (calls % "suggest({ a: [2], b: [2] }, { a: 0.5 })", "BAD_ARGUMENT", ""),
+        (calls % "suggest({ a: [2], b: [2] }, null)", "BAD_ARGUMENT", "suggest("),
+        (calls % "prepare({ a: [2n] })", "FEED", ""),
         (calls % "profile({ repeats: 0 })", "BAD_ARGUMENT", "repeats"),
     ]
     for body, code, hint in cases:

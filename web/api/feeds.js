@@ -95,7 +95,8 @@ export function checkShapes(inputs, shapes, call) {
     const from = tensor?.dims ?? given;
     const dims = typeof from === 'object' && Symbol.iterator in (from ?? {}) ? [...from] : from;
     if (!Array.isArray(dims) || !dims.every((n) => Number.isInteger(n) && n >= 0)) {
-      throw wrong(input, 'shape', `takes a list of sizes such as [1, 128], not ${JSON.stringify(dims) ?? String(dims)}`, { got: dims });
+      const got = Array.isArray(dims) ? dims.map((n) => (typeof n === 'bigint' ? `${n}n` : n)) : dims; // JSON knows no bigint
+      throw wrong(input, 'shape', `takes a list of sizes such as [1, 128], not ${JSON.stringify(got) ?? String(got)}`, { got });
     }
     found.set(name, { dims, tensor });
   }

@@ -112,6 +112,7 @@ export class InferenceSession {
   async suggest(shapes, made = {}) {
     const asked = checkShapes(this.#plans.description.inputs, shapes, 'suggest');
     const dims = Object.fromEntries([...asked].map(([name, found]) => [name, found.dims]));
+    if (typeof made !== 'object' || made === null) throw failure('BAD_ARGUMENT', 'suggest() takes the highest value of each input by its name', { hint: 'session.suggest({ ids: [1, 128] }, { ids: 999 })' });
     const wrong = Object.entries(made).find(([, most]) => most !== null && !Number.isInteger(most));
     if (wrong) throw failure('BAD_ARGUMENT', `made.${wrong[0]} is a whole number, or null for an input that counts, not ${String(wrong[1])}`);
     return this.#queue(() => this.#plans.ask('suggest', { shapes: dims, made }));
