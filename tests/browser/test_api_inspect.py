@@ -335,8 +335,19 @@ def test_the_reference_needs_no_engine_and_says_why(api: Api) -> None:
     ]
 
 
+def without_bytecode(route: Any) -> None:
+    """The manifest of a server that has not compiled the page's Python beforehand."""
+    answer = route.fetch()
+    manifest = answer.json()
+    manifest["pyodide"].pop("stdlib", None)
+    for record in (manifest["nnjit"], *manifest["packages"]):
+        record.pop("bytecode", None)
+    route.fulfill(response=answer, json=manifest)
+
+
 def test_a_second_visit_takes_the_bytecode_of_the_first(new_page: Any, server: Any) -> None:
     with new_page() as page:
+        page.context.route("**/manifest.json", without_bytecode)
         first = page.evaluate("async () => (await (await import('/nnjit.js')).ready).bytecode")
         page.evaluate("""async () => {
           const store = await caches.open('nnjit-bytecode');
