@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
@@ -32,6 +32,10 @@ from nnjit.runtime.shape_inputs import find
 from nnjit.runtime.tensor_types import short_name
 
 Array = Any
+
+
+Loaded: TypeAlias = "tuple[Plan, Any, HostCalls, dict[str, Any]]"
+"""A plan, its run function, what it calls on the host, and values that stay between runs."""
 
 
 class LocalSession:
@@ -63,7 +67,7 @@ class LocalSession:
         self.table = wasmtime.Table(
             self.store, wasmtime.TableType(wasmtime.ValType.funcref(), wasmtime.Limits(0, None)), None
         )
-        self.plans: dict[str, tuple[Plan, Any, HostCalls, dict[str, Any]]] = {}
+        self.plans: dict[str, Loaded] = {}
         self.last: Plan | None = None
         self.rooms = Rooms() if room else None
         self._made: list[tuple[Room, str]] = []
@@ -75,7 +79,14 @@ class LocalSession:
         room, key = self._room(feeds) if self.rooms else (None, "")
         n = room.n_of(_shapes(feeds)) if room else None
         given = feeds if room is None or n is None else room.pad(feeds, n)
-        plan, run, host, kept = self._plan(feeds) if room is None else self.plans[key]
+        outputs = self._served(self._plan(feeds) if room is None else self.plans[key], given)
+        if room is None or n is None:
+            return outputs
+        return {name: room.cut(name, value, n) for name, value in outputs.items()}
+
+    def _served(self, loaded: Loaded, given: Mapping[str, Any]) -> dict[str, Any]:
+        """A run of a plan: inputs and outputs of its own shapes."""
+        plan, run, host, kept = loaded
         self.last = plan
         values: dict[str, Any] = dict(kept)
         for ref in plan.inputs:
@@ -87,13 +98,10 @@ class LocalSession:
                 self._call(segment, host, values)
         names = [info.name for info in self.model.signature.outputs]
         found = dict(zip(names, (ref.to_js() for ref in plan.outputs), strict=True))
-        outputs = {
+        return {
             name: plan.constants[name] if name in plan.constants else self._get(r, values)
             for name, r in found.items()
         }
-        if room is None or n is None:
-            return outputs
-        return {name: room.cut(name, value, n) for name, value in outputs.items()}
 
     def _check(self, feeds: Mapping[str, Any]) -> None:
         taken = {}
@@ -130,7 +138,7 @@ class LocalSession:
         assert self.last is not None
         return of_plan(self.model, self._graph, self.last)
 
-    def _plan(self, feeds: Mapping[str, Any]) -> tuple[Plan, Any, HostCalls, dict[str, Any]]:
+    def _plan(self, feeds: Mapping[str, Any]) -> Loaded:
         shapes = _shapes(feeds)
         graph = self.model.bind(shapes=shapes)
         needed = {n: feeds[n] for n in find(graph) if n in feeds}
@@ -143,7 +151,7 @@ class LocalSession:
         plan = compile_plan(graph, self.target, self.memory_map, key=key, forms=self.forms)
         return self.load(plan)
 
-    def load(self, plan: Plan) -> tuple[Plan, Any, HostCalls, dict[str, Any]]:
+    def load(self, plan: Plan) -> Loaded:
         """A plan placed in this session's memory, ready to run under its key."""
         self.memory.grow(self.store, max(0, plan.pages - self.memory.size(self.store)))
         size = self.table.size(self.store)

@@ -29,23 +29,9 @@ class Dirty(LocalSession):
     def at(self, room: Room, n: tuple[int, ...], feeds: dict[str, Any]) -> dict[str, Any]:
         if "room" not in self.plans:
             self.load(compile_plan(room.graph, self.target, self.memory_map, key="room"))
-        plan, run, host, kept = self.plans["room"]
         address, size = self.memory_map.arena
         self.memory.write(self.store, b"\xff" * size, address)
-        values: dict[str, Any] = dict(kept)
-        for ref in plan.inputs:
-            self._put(ref.to_js(), room.pad(feeds, n)[ref.name], values)
-        for segment in plan.segments:
-            if segment["kind"] == "wasm":
-                run(self.store, 0, 1, segment["first"], segment["last"])
-            else:
-                self._call(segment, host, values)
-        names = [info.name for info in self.model.signature.outputs]
-        refs = dict(zip(names, (ref.to_js() for ref in plan.outputs), strict=True))
-        found = {
-            name: plan.constants[name] if name in plan.constants else self._get(r, values)
-            for name, r in refs.items()
-        }
+        found = self._served(self.plans["room"], room.pad(feeds, n))
         return {name: room.cut(name, value, n) for name, value in found.items()}
 
 
