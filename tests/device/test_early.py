@@ -229,7 +229,8 @@ def test_a_release_meanwhile_leaves_nothing(watched: Api, when: str) -> None:
               const { seen } = early;
               const before = seen.live.size;
               let go = () => {};
-              if (when === 'plan') early.held = () => new Promise((done) => { go = done; });
+              const gate = new Promise((done) => { go = done; }); // may open before the plan is there
+              if (when === 'plan') early.held = () => gate;
               const session = await create(url, { executionProviders: ['webgpu'] });
               const run = failure(session.run({ x: T('float32', new Float32Array(width), [1, width]) }));
               await early.until(() => early.constants() >= 3);
