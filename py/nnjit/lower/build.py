@@ -222,6 +222,8 @@ class Build(Kernels):
                 make(self, waiting)
 
     def _host(self, nodes: list[Node], reason: str) -> None:
+        if all(n in self.reasons for n in nodes):
+            return  # each of a node's outputs is a region; the first that was refused gave them all
         self._made_all()
         inputs: dict[Value, None] = {}
         for n in nodes:

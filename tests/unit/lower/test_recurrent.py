@@ -22,6 +22,7 @@ CASES: list[tuple[str, dict[str, Any], set[str]]] = [
     ("LSTM", {"direction": "bidirectional"}, {"B", "sequence_lens", "initial_h", "initial_c"}),
     ("LSTM", {"direction": "reverse"}, {"B", "P", "sequence_lens"}),
     ("LSTM", {"input_forget": 1, "clip": 0.4}, {"B", "initial_c"}),
+    ("LSTM", {"clip": 0.3}, {"B", "P", "initial_c"}),  # what the peepholes add is clipped too
     ("LSTM", {"activations": ["HardSigmoid", "Softsign", "Relu"]}, {"B"}),
     ("GRU", {}, {"B", "initial_h"}),
     ("GRU", {"linear_before_reset": 1}, {"B", "sequence_lens"}),

@@ -67,7 +67,7 @@ class Cell:
         return ctx.read(self.at(value, 0), [ROW, COLUMN])
 
     def gate(self, ctx: Context, sums: Value, number: int, add: Expr | None = None) -> Expr:
-        """Element (b, h) of what enters gate `number`, clipped."""
+        """Element (b, h) of what enters the activation of gate `number`, `add` with it: clipped."""
         x = ctx.read(sums, [ROW, COLUMN + number * self.hidden])
         return self.clipped(x if add is None else op("add", x, add))
 
@@ -83,13 +83,13 @@ class Cell:
         at = COLUMN + (GATES[self.node.op] + number) * self.hidden
         return cast(ctx.read(b, [Index(self.direction), at]), self.dtype)
 
-    def peephole(self, ctx: Context, number: int, x: Expr, state: Expr) -> Expr:
-        """x + P[number] * state, for LSTM with peepholes (in the order i, o, f)."""
+    def peephole(self, ctx: Context, number: int, state: Expr) -> Expr | None:
+        """P[number] * state, which enters a gate of an LSTM with peepholes too (in the order i, o, f)."""
         p = self.node.input(7)
         if p is None:
-            return x
+            return None
         weight = ctx.read(p, [Index(self.direction), COLUMN + number * self.hidden])
-        return op("add", x, op("mul", cast(weight, self.dtype), state))
+        return op("mul", cast(weight, self.dtype), state)
 
     def elementwise(self, into: Value, name: str, element: Callable[[Context], Expr]) -> None:
         """A kernel over (batch, hidden)."""
@@ -144,15 +144,15 @@ def lstm(cell: Cell) -> None:
 
     def new_memory(ctx: Context) -> Expr:
         c = cell.now(ctx, memory)
-        i = f(cell.peephole(ctx, 0, cell.gate(ctx, sums, 0), c))
-        forget = f(cell.peephole(ctx, 2, cell.gate(ctx, sums, 2), c))
+        i = f(cell.gate(ctx, sums, 0, cell.peephole(ctx, 0, c)))
+        forget = f(cell.gate(ctx, sums, 2, cell.peephole(ctx, 2, c)))
         if cell.node.attrs.get("input_forget", 0):
             forget = op("sub", like(i, 1), i)
         return op("add", op("mul", forget, c), op("mul", i, g(cell.gate(ctx, sums, 3))))
 
     def new_state(ctx: Context) -> Expr:
         c = ctx.read(cell.at(memory, 1), [ROW, COLUMN])
-        return op("mul", f(cell.peephole(ctx, 1, cell.gate(ctx, sums, 1), c)), h(c))
+        return op("mul", f(cell.gate(ctx, sums, 1, cell.peephole(ctx, 1, c))), h(c))
 
     cell.store(memory, "lstm_memory", new_memory)
     cell.store(cell.states, "lstm_state", new_state)
