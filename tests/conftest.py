@@ -23,6 +23,7 @@ from nnjit.devtools.cli import Project
 from nnjit.devtools.httpd import Server
 from tests.support.browser import PATIENCE_MS
 from tests.support.others import OTHERS, Others
+from tests.support.waiting import WAITING
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Playwright
@@ -211,6 +212,7 @@ def new_page(request: pytest.FixtureRequest, server: Server) -> NewPage:
     def opened(kind: str = "plain", allowed: list[str] | None = None, **options: Any) -> Iterator[Page]:
         context = browsers.get(kind).new_context(base_url=server.url, **options)
         context.set_default_timeout(PATIENCE_MS)
+        context.add_init_script(WAITING)
         page = context.new_page()
         if SLOWER > 1:
             context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": SLOWER})

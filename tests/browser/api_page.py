@@ -51,7 +51,8 @@ class Api:
         page.evaluate(BOOT)
 
     def run(self, script: str, argument: Any = None) -> Any:
-        return self.page.evaluate(script, argument)
+        """Its value; where it does not end, an error that says what it waits for."""
+        return self.page.evaluate(f"(given) => inTime({script}\n, given)", argument)
 
     def put(self, name: str, model: onnx.ModelProto | bytes) -> str:
         data = model if isinstance(model, bytes) else model.SerializeToString()

@@ -16,6 +16,7 @@ from typing import Any
 from playwright.sync_api import Browser, Page
 
 from tests.support.browser import PATIENCE_MS
+from tests.support.waiting import WAITING
 
 WEB = Path(__file__).resolve().parents[2] / "web"
 ISOLATION = {
@@ -98,6 +99,7 @@ def engine_page(browser: Browser, origin: str) -> Iterator[Page]:
     errors: list[str] = []
     page = browser.new_page()
     page.set_default_timeout(PATIENCE_MS)
+    page.add_init_script(WAITING)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(f"{origin}/blank")
     page.evaluate(SET_UP)

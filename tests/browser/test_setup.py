@@ -75,6 +75,31 @@ def test_a_wait_that_never_ends_is_ended_with_its_browser(new_page: Any, browser
         assert page.evaluate("1 + 1") == 2
 
 
+def test_what_is_waited_for_in_vain_is_named(page: Page) -> None:
+    """Also where a test has replaced the clocks, and with what is still waited for when a script does not end."""
+    found = page.evaluate("""async () => {
+      const told = (promise) => promise.then(() => 'over', ({ message }) => message);
+      const { setTimeout: real, performance: { now } } = globalThis;
+      globalThis.setTimeout = () => 0;
+      performance.now = () => 0;
+      try {
+        let looks = 0;
+        const well = await told(until(async () => ++looks > 2));
+        const never = await told(until(() => looks < 0, () => ({ looks }), 0.05));
+        const wait = () => until(() => looks < 0, undefined, 1);
+        const stuck = await told(inTime(wait, undefined, 0.05));
+        return [well, never, stuck, await inTime((n) => n + 1, 1), await inTime(Promise.resolve(3))];
+      } finally {
+        globalThis.setTimeout = real;
+        performance.now = now;
+      }
+    }""")
+    well, never, stuck, *values = found
+    assert well == "over" and values == [2, 3]
+    assert never.startswith("not so after 0.05 s: () => looks < 0 {") and '"looks":' in never
+    assert stuck.startswith("not over after 0.05 s, waits for () => looks < 0: ")
+
+
 def test_swiftshader_gives_a_gpu_device(swiftshader_page: Page) -> None:
     limit = swiftshader_page.evaluate("""async () => {
       const device = await (await navigator.gpu.requestAdapter()).requestDevice();

@@ -22,6 +22,7 @@ from nnjit.devtools.browser import find_chromium
 from tests.browser.api_page import Api
 from tests.conftest import OFFLINE, START_PAGE, SWIFTSHADER, Browsers
 from tests.support.browser import PATIENCE_MS
+from tests.support.waiting import WAITING
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -58,6 +59,7 @@ def device_page(browsers: Browsers, server: Server) -> Iterator[Page]:
     browser = browsers.playwright.chromium.launch(executable_path=executable(), args=flags())
     context = browser.new_context(base_url=server.url)
     context.set_default_timeout(PATIENCE_MS)
+    context.add_init_script(WAITING)
     page = context.new_page()
     page.goto(START_PAGE)
     assert page.evaluate("crossOriginIsolated"), "the test page is not cross-origin isolated"
@@ -77,6 +79,15 @@ def gpu(booted_device: Api) -> Iterator[Api]:
     """The public API on that page; a console error fails the test."""
     with booted_device.expecting():
         yield booted_device
+
+
+@pytest.fixture
+def undisturbed(gpu: Api) -> Iterator[Api]:
+    """The same, for tests that count what is done on the device: kernels are not looked at between their runs."""
+    quiet = "import nnjit.runtime.bridge_proof as proof; kept = dict(proof.GPU_PROOF); proof.GPU_PROOF['quietMs'] = 1e9"
+    gpu.run("async (code) => { await nnjit.python(code); }", quiet)
+    yield gpu
+    gpu.run("async (code) => { await nnjit.python(code); }", "proof.GPU_PROOF.update(kept)")
 
 
 def encoded(array: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@ is left where it does not come, or does not want them. In each test the plan is 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ SETUP = """async () => {
   window.early = {
     seen, client, device, told: (detail) => detail, held: async () => undefined,
     constants: () => [...seen.live.values()].filter((label) => label.startsWith('constant ')).length,
-    until: async (what) => { while (!what()) await new Promise((later) => setTimeout(later, 5)); },
+    state: () => ({ written: seen.written, packed: seen.packed, live: [...seen.live.values()] }),
     undo: () => {
       // what the prototypes have serves again, also where a later test changes these
       delete device.createBuffer;
@@ -66,10 +66,10 @@ SETUP = """async () => {
 
 
 @pytest.fixture
-def watched(gpu: Api) -> Any:
-    gpu.run(SETUP)
-    yield gpu
-    gpu.run("() => early.undo()")
+def watched(undisturbed: Api) -> Iterator[Api]:
+    undisturbed.run(SETUP)
+    yield undisturbed
+    undisturbed.run("() => early.undo()")
 
 
 def convolutions() -> tuple[bytes, np.ndarray, int]:
@@ -102,8 +102,9 @@ RUN = """async ([path, x, dims, bytes, how]) => {
   const before = seen.live.size;
   early.held = async ({ plan }) => {
     const packs = plan.init.filter(({ kind }) => kind === 'step').length;
-    await early.until(() => seen.written >= bytes && seen.packed >= packs);
     const named = plan.buffers.filter(({ early }) => early >= 0).length;
+    const there = () => seen.written >= bytes && seen.packed >= packs && early.constants() >= named;
+    await until(there, early.state);
     early.at = { constants: early.constants(), messages: seen.messages, packs, early: named };
   };
   const session = await create(path, { executionProviders: ['webgpu'] });
@@ -118,6 +119,7 @@ RUN = """async ([path, x, dims, bytes, how]) => {
   const second = [...(await session.run(rows)).y.data];
   const told = seen.written;
   await session.release();
+  await until(() => seen.live.size <= before, early.state);
   const after = seen.live.size - before;
   return { at: early.at, load, first, second, again: told - written, after, backend: session.backend };
 }"""
@@ -174,11 +176,13 @@ def test_without_room_for_them_the_plan_loads_its_constants_itself(watched: Api)
             refused++;
             return told.then(() => new GPUOutOfMemoryError('no room'));
           };
+          early.held = () => until(() => refused, early.state);
           try {
             const session = await create(path, { executionProviders: ['webgpu'] });
             const { y } = await session.run({ x: T('float32', new Float32Array(x), dims) });
             const left = early.constants();
             await session.release();
+            await until(() => seen.live.size <= before, early.state);
             return { refused, left, y: [...y.data], after: seen.live.size - before };
           } finally {
             delete device.popErrorScope;
@@ -198,17 +202,19 @@ def test_a_compilation_that_fails_leaves_nothing(watched: Api) -> None:
           const { seen } = early;
           const before = seen.live.size;
           early.held = async () => {
-            await early.until(() => seen.written >= bytes);
+            await until(() => seen.written >= bytes && early.constants() >= 3, early.state);
             early.most = early.constants();
             throw new Error('the plan is lost');
           };
           const session = await create(path, { executionProviders: ['webgpu'] });
           const feeds = { x: T('float32', new Float32Array(x), dims) };
           const { message } = await failure(session.run(feeds));
+          await until(() => seen.live.size <= before, early.state);
           const after = seen.live.size - before;
           early.held = async () => undefined;
           const { y } = await session.run(feeds); // the session is as it was
           await session.release();
+          await until(() => seen.live.size <= before, early.state);
           return { message, most: early.most, after, y: [...y.data], end: seen.live.size - before };
         }""",
         [watched.put("early.onnx", data), x.reshape(-1).tolist(), list(x.shape), nbytes],
@@ -233,12 +239,12 @@ def test_a_release_meanwhile_leaves_nothing(watched: Api, when: str) -> None:
               if (when === 'plan') early.held = () => gate;
               const session = await create(url, { executionProviders: ['webgpu'] });
               const run = failure(session.run({ x: T('float32', new Float32Array(width), [1, width]) }));
-              await early.until(() => early.constants() >= 3);
+              await until(() => early.constants() >= 3, early.state);
               const released = session.release();
               go();
               const { code } = await run;
               await released;
-              await early.until(() => seen.live.size <= before); // what was under way ends by itself
+              await until(() => seen.live.size <= before, early.state); // what was under way ends by itself
               return { left: early.constants(), code };
             }""",
             [f"{url}/stalls", WIDTH, when],
@@ -246,16 +252,15 @@ def test_a_release_meanwhile_leaves_nothing(watched: Api, when: str) -> None:
     assert found == {"left": 0, "code": "SESSION"}
 
 
-def test_a_device_that_is_lost_meanwhile_is_replaced(gpu: Api) -> None:
-    gpu.run(SETUP)
+def test_a_device_that_is_lost_meanwhile_is_replaced(watched: Api) -> None:
     data, x, _ = convolutions()
-    found = gpu.run(
+    found = watched.run(
         """async ([path, x, dims]) => {
           const nnjit = (await import('/nnjit.js')).default;
           let times = 0;
           early.held = async () => {
             if (times++) return;
-            await early.until(() => early.constants() >= 3);
+            await until(() => early.constants() >= 3, early.state);
             early.device.destroy();
             await early.device.lost;
           };
@@ -264,10 +269,9 @@ def test_a_device_that_is_lost_meanwhile_is_replaced(gpu: Api) -> None:
           const { backend } = session;
           const fresh = nnjit.env.webgpu.device !== early.device;
           await session.release();
-          early.undo();
           return { backend, fresh, times, y: [...y.data] };
         }""",
-        [gpu.put("early.onnx", data), x.reshape(-1).tolist(), list(x.shape)],
+        [watched.put("early.onnx", data), x.reshape(-1).tolist(), list(x.shape)],
     )
     assert found["backend"] == "webgpu" and found["fresh"] and found["times"] == 2
     y = native(data, x)

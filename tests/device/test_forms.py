@@ -61,10 +61,11 @@ TUNE = """async ([path, feeds]) => {
     const before = kernels();
     await session.tuning.start({ mode: 'now' });
     let during;
-    do {
+    await until(async () => {
       during = await run();
       await new Promise((resolve) => setTimeout(resolve, 30));
-    } while (session.tuning.status().running);
+      return !session.tuning.status().running;
+    }, () => session.tuning.status(), 200);
     const status = await session.tuning.finished();
     const tuned = kernels();
     const last = await run();

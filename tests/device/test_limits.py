@@ -64,9 +64,7 @@ def test_a_tensor_larger_than_a_buffer_stays_with_the_reference(gpu: Api) -> Non
               const both = await create(path, { executionProviders: ['webgpu', 'wasm'] });
               await both.run(feeds(100));
               const waits = () => both.backendReason.includes('being prepared');
-              for (const end = performance.now() + 60000; waits() && performance.now() < end;) {
-                await new Promise((resolve) => setTimeout(resolve, 10));
-              }
+              await until(() => !waits(), () => both.backendReason);
               Object.assign(result, { backend: both.backend, reason: both.backendReason });
               await session.release();
               await both.release();

@@ -58,9 +58,9 @@ def test_pinned_outputs_are_views_until_the_next_call(gpu: Api) -> None:
     }
 
 
-def test_a_view_is_gone_with_its_device(gpu: Api) -> None:
+def test_a_view_is_gone_with_its_device(undisturbed: Api) -> None:
     """A run that was fed one is not repeated on another device: it would compute something else."""
-    found = gpu.run(
+    found = undisturbed.run(
         """async (path) => {
           const nnjit = (await import('/nnjit.js')).default;
           const pinned = { executionProviders: ['webgpu'], preferredOutputLocation: 'cpu-pinned' };
@@ -87,7 +87,7 @@ def test_a_view_is_gone_with_its_device(gpu: Api) -> None:
           await session.release();
           return { code, shown, stale, again };
         }""",
-        gpu.put("pair.onnx", two_outputs(["n"])),
+        undisturbed.put("pair.onnx", two_outputs(["n"])),
     )
     assert found == {"code": "DEVICE_LOST", "shown": 5, "stale": ["none", "TENSOR_DISPOSED"], "again": 6}
 

@@ -107,9 +107,9 @@ def test_a_device_of_the_pages_own_is_shared_and_kept(gpu: Api) -> None:
     assert found["same"] and found["backend"] == "webgpu" and not found["lost"]
 
 
-def test_a_run_makes_nothing_that_the_last_one_had(gpu: Api) -> None:
+def test_a_run_makes_nothing_that_the_last_one_had(undisturbed: Api) -> None:
     """Bind groups, pipelines and buffers are made once; all steps are in one pass of one command buffer."""
-    found = gpu.run(
+    found = undisturbed.run(
         """async ([path, x]) => {
           const session = await create(path, { executionProviders: ['webgpu'] });
           const feeds = { x: T('float32', new Float32Array(x), [33, 36]) };
@@ -140,7 +140,7 @@ def test_a_run_makes_nothing_that_the_last_one_had(gpu: Api) -> None:
           await session.release();
           return { counted, steps };
         }""",
-        [gpu.put("net.onnx", net()[0]), net()[1]["x"].reshape(-1).tolist()],
+        [undisturbed.put("net.onnx", net()[0]), net()[1]["x"].reshape(-1).tolist()],
     )
     made = {"createBuffer": 0, "createBindGroup": 0, "createComputePipelineAsync": 0, "createShaderModule": 0}
     once = {"createCommandEncoder": 1, "beginComputePass": 1, "submit": 1}
@@ -234,11 +234,10 @@ BOTH = """async ([path, x, policy, gpuFeed]) => {
       values.push(Array.from((await session.run({ x: fed })).z.data));
     }
     const undecided = () => session.backendReason.includes('is being prepared');
-    for (const end = performance.now() + 60000; undecided() && performance.now() < end;) {
-      const three = await Promise.all([run(), run(), run()]); // some are under way whatever happens
-      values.push(...three);
-      await new Promise((resolve) => setTimeout(resolve, 5));
-    }
+    await until(async () => {
+      if (undecided()) values.push(...await Promise.all([run(), run(), run()])); // some are under way whatever happens
+      return !undecided();
+    }, () => session.backendReason);
     for (let i = 0; i < 3; i++) values.push(await run());
     seen.push([session.backend, session.backendReason]);
     const placed = session.placement().map(({ backend }) => backend);
@@ -282,9 +281,9 @@ def test_a_feed_on_the_device_moves_the_session_there(gpu: Api) -> None:
         np.testing.assert_allclose(np.reshape(values, (2, 3)), Y)
 
 
-def test_shapes_that_do_not_fit_beside_others_get_the_memory_for_themselves(gpu: Api) -> None:
+def test_shapes_that_do_not_fit_beside_others_get_the_memory_for_themselves(undisturbed: Api) -> None:
     """A device with room for little: the second plan is refused, the session lets go of the first and tries again."""
-    found = gpu.run(
+    found = undisturbed.run(
         """async ([path]) => {
           const nnjit = (await import('/nnjit.js')).default;
           const session = await create(path, { executionProviders: ['webgpu'], room: false });
@@ -324,7 +323,7 @@ def test_shapes_that_do_not_fit_beside_others_get_the_memory_for_themselves(gpu:
             await session.release();
           }
         }""",
-        [gpu.put("tiny.onnx", tiny())],
+        [undisturbed.put("tiny.onnx", tiny())],
     )
     y = np.maximum(np.ones(4, np.float32) @ tiny_weight(), 0)
     for key, n, plans in (("first", 2, 1), ("large", 50_000, 2), ("other", 50_001, 1), ("again", 3, 1)):

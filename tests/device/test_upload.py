@@ -33,10 +33,8 @@ SET_UP = """async () => {
     });
   };
   globalThis.allMapped = async ({ pieces }) => {
-    for (const end = performance.now() + 60000; pieces.some(({ mapState }) => mapState !== 'mapped');) {
-      if (performance.now() > end) throw new Error('pieces are not mapped again');
-      await new Promise((resolve) => setTimeout(resolve, 1));
-    }
+    const states = () => pieces.map(({ mapState }) => mapState);
+    await until(() => states().every((state) => state === 'mapped'), states);
   };
   globalThis.upload = async ([sizes, piece, most, shared]) => {
     const device = nnjit.env.webgpu.device ?? (await (await navigator.gpu.requestAdapter()).requestDevice());
@@ -218,9 +216,9 @@ RUNS = """async ([path, n]) => {
 }"""
 
 
-def test_feeds_of_a_session_in_turn_and_at_once(gpu: Api) -> None:
+def test_feeds_of_a_session_in_turn_and_at_once(undisturbed: Api) -> None:
     """Each gives its own result: over shared memory, widened, queued at once, when the device is lost."""
-    gpu.run(SET_UP)
-    found = gpu.run(RUNS, [gpu.put("feeds.onnx", narrow_feeds()), N])
+    undisturbed.run(SET_UP)
+    found = undisturbed.run(RUNS, [undisturbed.put("feeds.onnx", narrow_feeds()), N])
     assert found["found"] == ["right"] * 9
     assert found["pieces"] >= 6 and found["queued"] == 0 and found["left"] == 0

@@ -20,6 +20,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from nnjit.devtools.cli import Project
 from nnjit.devtools.httpd import Server
 
+from .waiting import WAITING
+
 TESTS = Path(__file__).parents[1]
 # A machine that is busy takes half a minute to start a compiler; what never comes is found by each test's own limit.
 PATIENCE_MS = 120_000
@@ -41,6 +43,7 @@ class Lab:
         """A page of its own context, cross-origin isolated."""
         context = self.browser.new_context()
         context.set_default_timeout(PATIENCE_MS)
+        context.add_init_script(WAITING)
         page = context.new_page()
         page.goto(self.server.url + path)
         if not page.evaluate("crossOriginIsolated"):

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from .remote import ANSWER_S, Remote, RemoteError
+from .waiting import WAITING
 
 # Firefox runs a driver's scripts in a realm of their own, with arrays that are not the page's: what is asked for is
 # evaluated by the page itself. The value goes back as JSON text: drivers differ in what becomes of undefined and NaN.
@@ -49,6 +50,7 @@ class Tab:
     def goto(self, path: str) -> None:
         self._ask("Navigate", {"url": path if "://" in path else self.base_url + path})
         self.evaluate(LISTEN)
+        self.evaluate(WAITING)
 
     def evaluate(self, script: str, arg: Any = None) -> Any:
         """The value of an expression, or of a function called with `arg`, once its promise is settled."""
