@@ -35,16 +35,11 @@ FAULTY = """async ([path, x, { label, shared, change }]) => {
   try {
     const run = async () => Array.from((await session.run({ x: T('float32', new Float32Array(x), [33, 36]) })).y.data);
     const first = await run();
-    const until = async (what) => {
-      for (const end = performance.now() + 60000; !what() && performance.now() < end;) {
-        await new Promise((resolve) => setTimeout(resolve, 10));
-      }
-    };
     let known = -1;
     let last = first;
     while (session.stats().proof.wrong.length > known) {
       known = session.stats().proof.wrong.length;
-      await until(() => session.stats().proof.settled);
+      await until(() => session.stats().proof.settled, () => session.stats().proof);
       last = await run();
     }
     const { proof } = session.stats();
@@ -157,8 +152,8 @@ FULL = """async ([path]) => {
 }"""
 
 
-def test_a_run_that_finds_no_room_is_repeated_with_what_other_shapes_held(gpu: Api) -> None:
-    found = gpu.run(FULL, [gpu.put("tiny.onnx", tiny())])
+def test_a_run_that_finds_no_room_is_repeated_with_what_other_shapes_held(undisturbed: Api) -> None:
+    found = undisturbed.run(FULL, [undisturbed.put("tiny.onnx", tiny())])
     y = np.maximum(np.ones(4, np.float32) @ tiny_weight(), 0)
     for key, rows, plans in (
         ("first", 50_000, 1),
@@ -328,7 +323,7 @@ def test_what_stops_for_another_kernel_goes_on_though_there_is_none(gpu: Api) ->
             for (let i = 0; i < 2; i++) {
               await proofs.during(async () => undefined);
               const told = () => asked.filter((what) => what === 'proof.told').length;
-              while (told() <= i) await new Promise((go) => setTimeout(go, 5));
+              await until(() => told() > i, () => asked);
               await proofs.stop();
               rounds.push([resumed, proofs.status.done, proofs.status.settled]);
             }

@@ -130,11 +130,12 @@ TUNE = """async ([path, x, mode, rules]) => {
     const during = [];
     const enough = () => session.tuning.status().kept >= 3 && session.tuning.facts?.measured;
     const over = () => ['done', 'failed', 'off'].includes(session.tuning.status().state);
-    do {
+    await until(async () => {
       during.push(await run());
       // where it rests, runs have left it too little
       await new Promise((resolve) => setTimeout(resolve, session.tuning.status().running ? 40 : 500));
-    } while (!over() && !enough());
+      return over() || enough();
+    }, () => session.tuning.status(), 200);
     await session.tuning.pause();
     const status = session.tuning.status();
     const after = await run();
@@ -183,19 +184,15 @@ def test_tuning_goes_on_after_the_device_was_lost(gpu: Api) -> None:
           const session = await create(path, { executionProviders: ['webgpu'], tune: { mode: 'now' } });
           const fed = () => ({ x: T('float32', new Float32Array(x), [33, 36]) });
           const run = async () => Array.from((await session.run(fed())).y.data);
-          const until = async (what) => {
-            for (const end = performance.now() + 60000; !what() && performance.now() < end;) {
-              await new Promise((resolve) => setTimeout(resolve, 10));
-            }
-          };
+          const told = () => session.tuning.status();
           const tried = () => session.tuning.status().candidates;
           const first = await run();
-          await until(() => tried() > 0);
+          await until(() => tried() > 0, told);
           nnjit.env.webgpu.device.destroy();
-          await until(() => !session.tuning.status().running);
+          await until(() => !session.tuning.status().running, told);
           const { state, candidates } = session.tuning.status();
           const again = await run();
-          await until(() => tried() > candidates || session.tuning.status().state === 'done');
+          await until(() => tried() > candidates || session.tuning.status().state === 'done', told);
           const after = session.tuning.status();
           const last = await run();
           await session.release();
@@ -240,10 +237,7 @@ def test_the_page_is_drawn_while_the_tuner_works(gpu: Api) -> None:
             await session.tuning.start({ mode: 'now' });
             requestAnimationFrame(frame);
             const enough = () => session.tuning.status().candidates >= 4 && frames >= 4;
-            const end = performance.now() + 60000;
-            while (session.tuning.status().running && !enough() && performance.now() < end) {
-              await new Promise((resolve) => setTimeout(resolve, 10));
-            }
+            await until(() => !session.tuning.status().running || enough(), () => [frames, session.tuning.status()]);
             const seen = { frames, submitted, most: Math.max(most, since) };
             await session.tuning.pause();
             return { ...seen, candidates: session.tuning.status().candidates };
