@@ -55,28 +55,32 @@ def compile_gpu(
     tensors are larger than the device's buffers stays with the reference, unless all is to be on the device (`whole`).
 
     Raises OutOfMemory where the device's buffers are too small, CompileError for a bug of the compiler."""
-    outputs = list(graph.outputs)
+    outputs, saved = list(graph.outputs), memory.state()
+    tell = _Telling(progress) if progress else None
     try:
-        return _compiled(graph, target, memory, progress, key, chosen, forms)
-    except OutOfMemory:
-        if whole:
-            raise
-    graph.outputs[:] = outputs  # lowering may have put copies in their place
-    return _compiled(graph, replace(target, bounded=True), memory, progress, key, chosen, forms)
+        try:
+            return _compiled(graph, target, memory, tell, key, chosen, forms)
+        except OutOfMemory:
+            if whole:
+                raise
+        graph.outputs[:] = outputs  # lowering may have put copies in their place
+        return _compiled(graph, replace(target, bounded=True), memory, tell, key, chosen, forms)
+    except Exception:
+        memory.restore(saved)  # which weights lie together, too
+        raise
 
 
 def _compiled(
     graph: Graph,
     target: WgslTarget,
     memory: GpuMemory,
-    progress: Progress | None,
+    tell: _Telling | None,
     key: str,
     chosen: Chosen | None,
     forms: Forms | None,
 ) -> GpuPlan:
     start = time.perf_counter()
-    report = (lambda i, n: progress("compile", i, n)) if progress else None
-    tell = _Telling(progress) if progress else None
+    report = (lambda i, n: tell.progress("compile", i, n)) if tell else None
     early = None
     if tell and not memory.constants:  # else most of them are on the device, for another plan of the session
         early = Early(target, tell.number, tell.constants)
@@ -90,7 +94,7 @@ def _compiled(
     took = 1e3 * (time.perf_counter() - start)
     plan = link_gpu(lowered, target, memory, key, early)
     plan.stats["lowerMs"] = took
-    plan.told = (progress, tell.told) if tell else None
+    plan.told = (tell.progress, tell.told) if tell else None
     return plan
 
 
@@ -104,10 +108,11 @@ def link_gpu(
 
 
 class _Telling:
-    """Tells of each shader once, by number, and of constants."""
+    """Tells of each shader once, by number, and of constants. Numbers go on where a plan is made once more: what packs
+    constants of the first attempt may be under way still, by its shaders' numbers."""
 
     def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+        self.progress = progress
         self.told: dict[Shader, int] = {}
 
     def made(self, code: Code) -> None:
@@ -118,11 +123,11 @@ class _Telling:
         known = self.told.get(shader)
         if known is None:
             known = self.told[shader] = len(self.told)
-            self._progress("shader", known, 0, json.dumps(shader.to_js()))
+            self.progress("shader", known, 0, json.dumps(shader.to_js()))
         return known
 
     def constants(self, making: int, text: str) -> None:
-        self._progress("constants", making, 0, text)
+        self.progress("constants", making, 0, text)
 
 
 class GpuLinker(Link):
@@ -197,10 +202,17 @@ class GpuLinker(Link):
         return found
 
     def _form(self, b: Buffer) -> Form | None:
+        """None: no kernel of the plan and no tensor of the model says what its elements are."""
         return form_of(b, self.dtypes[b], b in self.packed, self.target.half) if b in self.dtypes else None
 
+    def _known(self, b: Buffer) -> Form:
+        form = self._form(b)
+        if form is None:
+            raise CompileError(f"nothing says what the elements of {b.name} are", value=b.name)
+        return form
+
     def _nbytes(self, b: Buffer) -> int:
-        return form_of(b, self.dtypes[b], b in self.packed, self.target.half).nbytes
+        return self._known(b).nbytes
 
     def _checked(
         self, nbytes: int, constant: int = -1, staged: bool = False, early: int = -1, *, name: str = ""
@@ -311,14 +323,10 @@ class GpuLinker(Link):
                 self.init += self._load(b)
 
     def _load(self, b: Buffer) -> Iterator[dict[str, Any]]:
-        form = self._form(b)
-        if b.source is None or form is None:
+        if b.source is None:
             raise CompileError(f"constant {b.name} has no source", value=b.name)
-        return loading(b, {"buffer": self.number[b]}, form, self.target.half)
+        return loading(b, {"buffer": self.number[b]}, self._known(b), self.target.half)
 
     def where(self, b: Buffer) -> dict[str, Any]:
         """A buffer, the type of its elements as the model has them, and as they are stored."""
-        return {
-            "buffer": self.number[b],
-            **form_of(b, self.dtypes[b], b in self.packed, self.target.half).filling(),
-        }
+        return {"buffer": self.number[b], **self._known(b).filling()}

@@ -39,13 +39,16 @@ class GpuMemory:
         """Bytes of all constants."""
         return sum(self.sizes.get(at, 0) for at in set(self.constants.values()))
 
-    def state(self) -> tuple[dict[str, int], int]:
+    def state(self) -> tuple[dict[str, int], int, Joined]:
         """For `restore`."""
-        return dict(self.constants), self.next
+        return dict(self.constants), self.next, self.joined.copy()
 
-    def restore(self, state: tuple[dict[str, int], int]) -> None:
+    def restore(self, state: tuple[dict[str, int], int, Joined]) -> None:
         """What was placed since then was never loaded, or is no more."""
-        self.constants, self.next = dict(state[0]), state[1]
+        self.constants, self.next, self.joined = dict(state[0]), state[1], state[2].copy()
+
+    def copy(self) -> GpuMemory:
+        return GpuMemory(dict(self.constants), self.next, dict(self.sizes), self.joined.copy())
 
     def keep(self, used: Collection[int]) -> list[int]:
         """Forgets all constants but these; the ids of those forgotten."""

@@ -7,7 +7,7 @@ not loaded again. Everything is aligned to 64 bytes and may be over-read by as m
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nnjit.codegen.wasm.team_words import CONTROL_END
 
@@ -72,6 +72,9 @@ class SessionMemory:
 
     def restore(self, state: tuple[int, dict[str, int], tuple[int, int], int]) -> None:
         self.top, self.constants, self.arena, self.next_slot = state
+
+    def copy(self) -> SessionMemory:
+        return replace(self, constants=dict(self.constants))
 
     @property
     def pages(self) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -201,7 +200,7 @@ class CompilerSession:
     def _compile(self, key: str, graph: Graph, progress: Progress | None) -> Prepared:
         if self.options.provider == "reference":
             return self._on_reference(key, graph, "asked for by executionProviders")
-        before, outputs = replace(self._memory, constants=dict(self._memory.constants)), list(graph.outputs)
+        before, outputs = self._memory.copy(), list(graph.outputs)
         try:
             plan = self._planned(graph, progress, key)
         except Exception as error:

@@ -153,6 +153,23 @@ def test_another_attempt_begins_anew() -> None:
     assert {b.early for b in plan.buffers if b.early >= 0} <= last
 
 
+def test_numbers_of_shaders_go_on_in_another_attempt() -> None:
+    """Those of the first one are in use as long as its constants are packed."""
+    model, feeds = products((64, 48, 80, 2000))
+    numbers: dict[int, list[str]] = {}
+
+    def progress(stage: str, done: int, total: int, text: str = "") -> None:
+        if stage == "shader":
+            numbers.setdefault(done, []).append(text)
+
+    graph = load(BytesSource(model, "m"), {}).bind({n: a.shape for n, a in feeds.items()})
+    target = replace(WgslTarget(), max_buffer_bytes=300_000)
+    plan = compile_gpu(graph, target, GpuMemory(), progress)
+    assert plan.host_calls, "the first attempt found a buffer too small"
+    assert len(numbers) > 1 and all(len(texts) == 1 for texts in numbers.values())
+    assert plan.told is not None and set(plan.told[1].values()) == set(numbers)
+
+
 def test_small_and_folded_constants_come_with_the_plan() -> None:
     feeds = {"x": np.zeros((3, 40), np.float32)}
     nodes = [helper.make_node("Add", ["x", "a"], ["y"])]

@@ -3,6 +3,7 @@ weights are loaded once, in parts, whichever plan of a session reads them; place
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from nnjit.codegen.wgsl.target import WgslTarget
+from nnjit.errors import Cancelled, OutOfMemory
 from nnjit.frontend import BytesSource, load
 from nnjit.graph.ir import Graph
-from nnjit.graph.passes.merging import MOST_PARTS, merge_products
+from nnjit.graph.passes.merging import MOST_PARTS, Joined, merge_products
 from nnjit.graph.reference import run_graph
 from nnjit.runtime import compile as wasm
 from nnjit.runtime.gpu_compile import compile_gpu
@@ -262,3 +264,32 @@ def test_steps_of_a_decoder() -> None:
     # apart: 2 layers of 2 attentions of 3 products, 3 kernels (of few rows), a product and a norm
     assert steps == [32 - 2 * 2 - 3, 32]
     assert any({"cross0.k", "cross0.v", "cross1.k", "cross1.v"} <= set(s.nodes) for s in plan.steps)
+
+
+@pytest.mark.parametrize("how", ["stopped", "never loaded", "too large"])
+def test_a_plan_that_does_not_serve_decides_nothing_for_later_ones(how: str) -> None:
+    """Its weights were not loaded: how they would have lain binds no other plan."""
+    data, feeds = model(QKV, 40, (2, 5))
+    made = session(data)
+    empty = Joined()
+
+    def stop(stage: str, *_: Any) -> None:
+        if stage == "compile":
+            raise Cancelled("not wanted any more")
+
+    shapes = {n: a.shape for n, a in feeds.items()}
+    if how == "stopped":
+        with pytest.raises(Cancelled):
+            made.prepare(shapes, {}, stop)
+    elif how == "never loaded":
+        made.prepare(shapes, {})
+        assert isinstance(made.memory, GpuMemory) and made.memory.joined != empty
+        made.settle([])
+    else:
+        memory = GpuMemory()
+        graph = load(BytesSource(data, "m"), {}).bind(shapes)
+        with pytest.raises(OutOfMemory):
+            compile_gpu(graph, replace(TARGET, max_buffer_bytes=1000), memory, whole=True)
+        assert memory == GpuMemory()
+        return
+    assert isinstance(made.memory, GpuMemory) and made.memory.joined == empty

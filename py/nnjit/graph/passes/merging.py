@@ -37,6 +37,9 @@ class Joined:
     groups: dict[Any, tuple[tuple[Any, ...], int]] = field(default_factory=dict)
     apart: set[Any] = field(default_factory=set)
 
+    def copy(self) -> Joined:
+        return Joined(dict(self.groups), set(self.apart))
+
 
 def merge_products(graph: Graph, joined: Joined | None = None, most_bytes: int = 1 << 31) -> Graph:
     """q = MatMul(x, Wq); v = MatMul(x, Wv)  →  q, v = Split(MatMul(x, [Wq, Wv])). joined: what earlier plans of the
