@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from tests.browser.api_page import Api, tiny, tiny_weight
 from tests.device.conftest import vendor
 from tests.device.test_tuning import net
+from tests.support.small_models import model_of
 
 FAULTY = """async ([path, x, { label, shared, change }]) => {
   const nnjit = (await import('/nnjit.js')).default;
@@ -73,6 +75,36 @@ def test_kernels_that_are_right_are_looked_at_after_the_first_run(gpu: Api) -> N
     found, wanted = faulty(gpu, "none", False, ("", ""))
     assert found["proof"] == {"checked": 4, "unchecked": 0, "wrong": [], "done": True, "settled": True}
     assert found["changed"] == 0 and near(found["last"], wanted)
+
+
+def test_attention_under_a_causal_mask_is_right(gpu: Api) -> None:
+    """Its kernel leaves out what the mask hides; of operands that hide nothing it would give something else."""
+    n = helper.make_node
+    nodes = [n("MatMul", ["q", "k"], ["s"]), n("Add", ["s", "mask"], ["t"]), n("Softmax", ["t"], ["p"]),
+             n("MatMul", ["p", "q"], ["y"])]  # fmt: skip
+    rng = np.random.default_rng(2)
+    q = rng.uniform(-1, 1, (1, 1, 160, 16)).astype(np.float32)
+    mask = np.triu(np.full((160, 160), -1e4, np.float32), 1).reshape(1, 1, 160, 160)
+    data = model_of(nodes, {"q": q, "k": np.swapaxes(q, 2, 3)}, {"mask": mask}, ["y"])
+    found = gpu.run(
+        """async ([path]) => {
+          const session = await create(path, { executionProviders: ['webgpu'] });
+          const q = T('float32', new Float32Array(2560).fill(0.5), [1, 1, 160, 16]);
+          const run = async () => (await session.run({ q, k: T('float32', q.data, [1, 1, 16, 160]) })).y.data[0];
+          const y = [await run()];
+          for (const end = performance.now() + 60000; !session.stats().proof.settled && performance.now() < end;) {
+            await new Promise((resolve) => setTimeout(resolve, 10));
+          }
+          y.push(await run());
+          const steps = new Set(session.placement().map(({ step }) => step)).size;
+          const told = { proof: session.stats().proof, y, steps };
+          await session.release();
+          return told;
+        }""",
+        [gpu.put("causal.onnx", data)],
+    )
+    assert found["proof"] == {"checked": 1, "unchecked": 0, "wrong": [], "done": True, "settled": True}
+    assert np.allclose(found["y"], 0.5) and found["steps"] == 1
 
 
 @pytest.mark.parametrize("shared", [True, False])

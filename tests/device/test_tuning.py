@@ -14,7 +14,7 @@ from nnjit.codegen.schedule.gpu_products import products
 from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.runtime.gpu_bench import GpuBench
 from nnjit.tune import oracle, records
-from nnjit.tune.bench import fill_pattern
+from nnjit.tune.fills import patterns
 from tests.browser.api_page import Api, model
 from tests.support import specs
 
@@ -88,9 +88,8 @@ def test_the_lab_gives_each_candidate_its_verdict(gpu: Api, target: WgslTarget) 
     first = found["reports"][0]["report"]
     assert first["checked"] == 33 * 40 and len(first["base"]) == len(first["mine"]) >= 2
     assert min(first["base"] + first["mine"]) > 0 and found["laid"]["ms"] > 0
-    patterns = {i: fill_pattern(o.dtype, i, False) for i, o in enumerate(spec.operands) if o.role == "in"}
     for probe, sample in zip(probes, found["laid"]["samples"], strict=True):
-        wanted, got = oracle.expected(spec, probe, patterns), oracle.decoded(bytes(sample), "f32")
+        wanted, got = oracle.expected(spec, probe, patterns(spec)), oracle.decoded(bytes(sample), "f32")
         assert oracle.agrees(got, wanted, spec, "f32")
 
 

@@ -28,11 +28,10 @@ from nnjit.tune.bench import (
     ELEMENT_KINDS,
     MOST_BYTES,
     TooLarge,
-    fill_pattern,
-    gather_operands,
     packing,
     tolerance,
 )
+from nnjit.tune.fills import patterns
 from nnjit.tune.policy import GPU_LAB
 
 
@@ -57,14 +56,15 @@ class GpuBench:
             raise TooLarge(f"{self.spec.name} needs more than {MOST_BYTES >> 20} MiB to be tried out")
 
     def setup(self, serving: Schedule, probes: Sequence[tuple[int, int]] = ()) -> dict[str, Any]:
-        """What the lab needs before any candidate; `probes`: (output operand, element) whose values come back."""
-        indices = gather_operands(self.spec)
+        """What the lab needs before any candidate; `probes`: (output operand, element) whose values come back.
+        ScheduleError where no operands can be made up."""
+        fills = patterns(self.spec)
         operands = []
         for i, o in enumerate(self.spec.operands):
             made: dict[str, Any] = {"role": o.role, "nbytes": self.nbytes[i], "type": api_name(o.dtype),
                                     "stored": stored_as(o, self.target.half)}  # fmt: skip
             if o.role == "in":
-                made["pattern"] = fill_pattern(o.dtype, i, i in indices)
+                made["pattern"] = fills[i]
             if o.role == "out":
                 made["kind"] = o.dtype if o.dtype in FLOATS else ELEMENT_KINDS[SIZES[o.dtype]]
                 made["tolerance"] = tolerance(self.spec, o.dtype)

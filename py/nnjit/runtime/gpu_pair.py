@@ -21,7 +21,8 @@ from nnjit.runtime.gpu_compile import GpuLinker
 from nnjit.runtime.gpu_memory import GpuMemory
 from nnjit.runtime.groups import Group
 from nnjit.runtime.pair_bench import ACTUAL, TOLERANCE, judged, makers, places_read, seed_of
-from nnjit.tune.bench import ELEMENT_KINDS, MOST_BYTES, fill_pattern
+from nnjit.tune.bench import ELEMENT_KINDS, MOST_BYTES
+from nnjit.tune.fills import fill_pattern
 from nnjit.tune.policy import GPU_LAB
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nnjit.codegen.expr import UnsupportedExpr
-from nnjit.codegen.schedule.steps import ScheduleError
+from nnjit.codegen.schedule.steps import ScheduleError, describe
 from nnjit.codegen.wgsl.emit import Shader
 from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.errors import SessionError
@@ -63,12 +63,15 @@ class Proof:
             yield Looked(number, digest, probes), {**setup, "policy": policy}
 
     def next(self) -> dict[str, Any]:
-        """{do: 'setup', setup, name}: for the lab; {do: 'done'}."""
+        """{do: 'setup', setup, name}: for the lab; {do: 'done'}. name: with the spec's key, its sizes and the schedule,
+        so that a warning says which kernel it was."""
         found = next(self._left, None)
         if found is None:
             return {"do": "done"}
         self._now, setup = found
-        return {"do": "setup", "setup": setup, "name": self.plan.kernels[self._now.number].spec.name}
+        info = self.plan.kernels[self._now.number]
+        name = f"{info.spec.name} {info.spec.key} ({info.spec.sizes}; {describe(info.schedule)})"
+        return {"do": "setup", "setup": setup, "name": name}
 
     def told(self, samples: Sequence[Sequence[int]]) -> dict[str, Any]:
         """What the lab gave at the probes: {kernel, digest, reason}; reason: what is wrong, '' if nothing is."""

@@ -20,7 +20,8 @@ from nnjit.runtime.compile import Linker
 from nnjit.runtime.groups import Group
 from nnjit.runtime.memory import SessionMemory
 from nnjit.runtime.plan import Plan
-from nnjit.tune.bench import ELEMENT_KINDS, MOST_BYTES, fill_pattern, gather_operands
+from nnjit.tune.bench import ELEMENT_KINDS, MOST_BYTES
+from nnjit.tune.fills import fill_pattern, gather_operands
 
 ACTUAL = 4 << 20
 """Constants of up to so many bytes keep their values: they may be places, scales or bounds, which a rule has read. So

@@ -25,7 +25,8 @@ from nnjit.runtime.memory import SessionMemory
 from nnjit.runtime.pair_bench import TOLERANCE
 from nnjit.runtime.plan import Plan, TensorRef
 from nnjit.runtime.tensor_types import short_name
-from nnjit.tune.bench import ELEMENT_KINDS, gather_operands
+from nnjit.tune.bench import ELEMENT_KINDS
+from nnjit.tune.fills import gather_operands
 from nnjit.tune.policy import MORE_BYTES, MORE_SHARE, PACE, PART_MS, PATIENCE_MS, PAUSE_MS
 
 if TYPE_CHECKING:

@@ -12,10 +12,7 @@ from dataclasses import dataclass, field
 from math import sqrt
 from typing import Any
 
-import numpy as np
-
-from nnjit.codegen.dtypes import FLOATS, NUMPY, SIZES
-from nnjit.codegen.rewriting import walk
+from nnjit.codegen.dtypes import FLOATS, SIZES
 from nnjit.codegen.schedule.apply import apply, scratch_of
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.pack import pack_kernel
@@ -27,6 +24,7 @@ from nnjit.codegen.wasm.emit import emit_module
 from nnjit.codegen.wasm.module import kernel_module
 from nnjit.codegen.wasm.target import Target
 from nnjit.codegen.wasm.team_words import CONTROL_END
+from nnjit.tune.fills import patterns
 from nnjit.tune.policy import LAB
 
 FIRST = CONTROL_END
@@ -36,8 +34,6 @@ ALIGN = 64
 SLACK = 64
 """Bytes behind each operand, filled like it: vectors may read past an end."""
 PAGE = 65536
-PERIOD = 8191
-"""Elements of a fill pattern: a prime, so that no stride of a kernel meets the same value again."""
 MOST_BYTES = 768 << 20
 """Of a lab's scratch memory."""
 ELEMENT_KINDS = {1: "8", 2: "16", 4: "32", 8: "64"}
@@ -80,14 +76,14 @@ class Bench:
         return address
 
     def setup(self, serving: Schedule, probes: Sequence[tuple[int, int]] = ()) -> dict[str, Any]:
-        """What the lab needs before any candidate; `probes`: (output operand, element) whose values come back."""
+        """What the lab needs before any candidate; `probes`: (output operand, element) whose values come back.
+        ScheduleError where no operands can be made up."""
         kernel = self._kernel(serving, other=False)
         self.mark = self.top
         fills = []
-        indices = gather_operands(self.spec)
+        made = patterns(self.spec)
         for i, address in self.inputs.items():
-            o = self.spec.operands[i]
-            pattern = fill_pattern(o.dtype, i, i in indices)
+            o, pattern = self.spec.operands[i], made[i]
             fills.append({"address": address, "nbytes": o.size * SIZES[o.dtype] + SLACK, "pattern": pattern})
         outputs = []
         for i, (own, other) in self.outputs.items():
@@ -187,40 +183,6 @@ def packing(spec: KernelSpec, schedule: Schedule, step: Pack) -> KernelSpec:
     """The kernel that fills the panels that `step` of `schedule` reads."""
     tile = next((s.factor for s in schedule if isinstance(s, Tile) and s.axis == step.axis), 1)
     return canonical(pack_kernel(spec, step, tile))
-
-
-def gather_operands(spec: KernelSpec) -> set[int]:
-    """Operands whose values are places in others: filled with 0 and 1, which lie inside everything."""
-    found: set[int] = set()
-    for e in spec.exprs():
-        if e.op != "load":
-            continue
-        for atom, _ in e.attr.index.terms:
-            if not isinstance(atom, str):
-                found |= {x.attr.operand for x in walk(atom) if x.op == "load"}
-    for s in spec.stages:
-        for atom, _ in s.index.terms:
-            if not isinstance(atom, str):
-                found |= {x.attr.operand for x in walk(atom) if x.op == "load"}
-    return found
-
-
-def fill_pattern(dtype: str, seed: int, places: bool) -> bytes:
-    """PERIOD elements of a type: reals around one in size and of either sign, small whole numbers, or 0 and 1."""
-    rng = np.random.default_rng(seed)
-    whole = np.dtype(NUMPY[dtype])
-    if places:
-        return bytes(rng.integers(0, 2, PERIOD).astype(whole).tobytes())
-    if dtype in FLOATS:
-        x = rng.uniform(0.25, 1.0, PERIOD) * rng.choice([-1.0, 1.0], PERIOD)
-        if dtype == "bf16":
-            x = (x.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
-        return bytes(x.astype(whole).tobytes())
-    if dtype == "bool":
-        return bytes(rng.integers(0, 2, PERIOD).astype(np.uint8).tobytes())
-    if dtype in ("i8", "u8"):
-        return bytes(rng.integers(0, 256, PERIOD).astype(np.uint8).tobytes())
-    return bytes(rng.integers(0, 9, PERIOD).astype(whole).tobytes())
 
 
 def tolerance(spec: KernelSpec, dtype: str) -> dict[str, float]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from nnjit.codegen.interp import Machine
 from nnjit.codegen.loops import Nest
 from nnjit.codegen.rewriting import rewrite, walk
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
-from nnjit.tune.bench import fill_pattern, gather_operands
+from nnjit.tune.fills import buffers, patterns
 
 FOLD = {
     "sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum, "pmax": np.fmax, "pmin": np.fmin,
@@ -39,26 +39,6 @@ class Probe:
     at: int
     stage: int
     point: tuple[tuple[str, int], ...]
-
-
-class Repeated:
-    """A buffer that repeats a pattern, as the lab's are filled: indexed like an array, never that large. What a stage
-    has written for later ones lies over it."""
-
-    def __init__(self, pattern: Any, size: int) -> None:
-        self.pattern, self.size, self.dtype = pattern, size, pattern.dtype
-        self.written: dict[int, Any] = {}
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, at: Any) -> Any:
-        places = np.asarray(at)
-        found = self.pattern[places % len(self.pattern)]
-        if self.written:
-            flat = [self.written.get(int(i), v) for i, v in zip(places.flat, found.flat, strict=True)]
-            found = np.array(flat, self.dtype).reshape(places.shape)
-        return found
 
 
 def probes(spec: KernelSpec, count: int = 3) -> list[Probe]:
@@ -85,13 +65,9 @@ def probes(spec: KernelSpec, count: int = 3) -> list[Probe]:
     return found
 
 
-def expected(spec: KernelSpec, probe: Probe, patterns: Mapping[int, bytes]) -> float:
-    """The value at a probe; NaN where it is none."""
-    buffers: list[Any] = []
-    for i, o in enumerate(spec.operands):
-        pattern = np.frombuffer(patterns[i], NUMPY[o.dtype]) if i in patterns else np.zeros(1, NUMPY[o.dtype])
-        buffers.append(Repeated(pattern, o.size))
-    machine = Machine(Nest(spec.name, spec.operands, 0), buffers)
+def expected(spec: KernelSpec, probe: Probe, filled: Mapping[int, bytes]) -> float:
+    """The value at a probe, of operands that are filled so; NaN where it is none."""
+    machine = Machine(Nest(spec.name, spec.operands, 0), buffers(spec, filled))
     kept: dict[str, Any] = {}
     point = dict(probe.point)
     with np.errstate(all="ignore"):
@@ -161,29 +137,40 @@ def decoded(sample: bytes, dtype: str) -> float:
     return float(bf16_value(value)[0]) if dtype == "bf16" else float(value[0])
 
 
+def allowed(wanted: float, spec: KernelSpec, dtype: str) -> float:
+    """How far a device's element may be off: a float sums up in some order and rounds its functions, a rounded integer
+    may be its neighbour, others are exact."""
+    if dtype not in FLOATS:
+        return 1.0 if any(e.dtype in FLOATS for e in spec.exprs()) else 0.0
+    rough = 2e-2 if dtype in ("f16", "bf16") else 2e-3
+    return rough * (1.0 + abs(wanted))
+
+
 def agrees(got: float, wanted: float, spec: KernelSpec, dtype: str) -> bool:
-    """Near enough for a float (both sum up in some order), off by one at most for a rounded integer."""
+    """Near enough; NaN where NaN is wanted."""
     if wanted != wanted or got != got:
         return (wanted != wanted) == (got != got)
-    if dtype not in FLOATS:
-        return abs(got - wanted) <= (1 if any(e.dtype in FLOATS for e in spec.exprs()) else 0)
-    rough = 2e-2 if dtype in ("f16", "bf16") else 2e-3
-    return got == wanted or abs(got - wanted) <= rough * (1.0 + abs(wanted))
+    return got == wanted or abs(got - wanted) <= allowed(wanted, spec, dtype)
 
 
 def disagreement(spec: KernelSpec, wanted: Sequence[Probe], samples: Sequence[Sequence[int]]) -> str:
-    """Where a kernel in the lab did not do what its spec says; '' if it did. samples: an element's bytes a probe."""
-    indices = gather_operands(spec)
-    patterns = {
-        i: fill_pattern(o.dtype, i, i in indices) for i, o in enumerate(spec.operands) if o.role == "in"
-    }
+    """Where a kernel in the lab did not do what its spec says, its worst element; '' if it did. samples: an element's
+    bytes a probe."""
+    filled, wrong, worst = patterns(spec), 0, (-1.0, "")
     for probe, sample in zip(wanted, samples, strict=False):
         dtype = spec.operands[probe.operand].dtype
-        value = expected(spec, probe, patterns)
-        got = decoded(bytes(sample), dtype)
-        if not agrees(got, value, spec, dtype):
-            return f"the serving kernel gives {got} where its definition gives {value}"
-    return ""
+        value, got = expected(spec, probe, filled), decoded(bytes(sample), dtype)
+        if agrees(got, value, spec, dtype):
+            continue
+        wrong += 1
+        off, most = abs(got - value), allowed(value, spec, dtype)
+        far = inf if off != off else off / most if most else off
+        text = (
+            f"the serving kernel gives {got} where its definition gives {value}: element {probe.at} of operand "
+            f"{probe.operand}, off by {off:.3g}, where {most:.3g} is allowed"
+        )
+        worst = max(worst, (far, text))
+    return f"{worst[1]} ({wrong} of {len(wanted)} elements are)" if wrong else ""
 
 
 __all__ = ["Index", "Probe", "agrees", "decoded", "disagreement", "expected", "probes"]

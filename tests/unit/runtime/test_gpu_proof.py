@@ -11,6 +11,7 @@ from onnx import helper
 
 from nnjit.codegen.dtypes import NUMPY
 from nnjit.codegen.schedule.gpu_rules import plain
+from nnjit.codegen.schedule.group_steps import Online
 from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.errors import SessionError
 from nnjit.frontend import BytesSource, load
@@ -20,7 +21,8 @@ from nnjit.runtime.gpu_proof import Proof
 from nnjit.runtime.prepared import Options, Prepared
 from nnjit.runtime.session import CompilerSession
 from nnjit.tune import oracle
-from nnjit.tune.bench import fill_pattern, gather_operands
+from nnjit.tune.fills import patterns
+from tests.support.schedules import interpreted
 from tests.support.small_models import model_of, vision
 
 TARGET = WgslTarget(invocations=64, max_shared_bytes=32768)
@@ -38,14 +40,12 @@ def right(plan: GpuPlan, proof: Proof, setup: dict[str, Any]) -> list[list[int]]
     """What a device gives that does what the spec says."""
     assert proof._now is not None
     spec = plan.kernels[proof._now.number].spec
-    places = gather_operands(spec)
-    patterns = {
-        i: fill_pattern(o.dtype, i, i in places) for i, o in enumerate(spec.operands) if o.role == "in"
-    }
     assert [(p["operand"], p["at"]) for p in setup["probes"]] == [
         (p.operand, p.at) for p in proof._now.probes
     ]
-    values = [(oracle.expected(spec, p, patterns), spec.operands[p.operand].dtype) for p in proof._now.probes]
+    values = [
+        (oracle.expected(spec, p, patterns(spec)), spec.operands[p.operand].dtype) for p in proof._now.probes
+    ]
     return [list(np.array([value], NUMPY[dtype]).tobytes()) for value, dtype in values]
 
 
@@ -127,6 +127,31 @@ def test_attention_in_one_kernel_is_looked_at_and_made_of_three_where_it_is_refu
     assert session.refuse(found.key, [0], False)
     apart, _ = session.prepare(shapes, {})
     assert isinstance(apart.plan, GpuPlan) and len(apart.plan.steps) >= 3 and not apart.plan.host_calls
+
+
+def test_attention_that_leaves_out_what_a_mask_hides_is_right() -> None:
+    """What the kernel itself gives, by the interpreter: it looks at no block of keys that its rows' mask hides. The
+    decoder of BART was taken apart into three kernels for that."""
+    n = helper.make_node
+    nodes = [n("MatMul", ["q", "k"], ["s"]), n("Add", ["s", "mask"], ["t"]), n("Softmax", ["t"], ["p"]),
+             n("MatMul", ["p", "v"], ["y"])]  # fmt: skip
+    f = lambda *shape: np.zeros(shape, np.float32)  # noqa: E731
+    feeds = {"q": f(1, 1, 40, 4), "k": f(1, 1, 4, 40), "v": f(1, 1, 40, 4)}
+    mask = np.triu(np.full((40, 40), -np.inf, np.float32), 1).reshape(1, 1, 40, 40)
+    data = model_of(nodes, feeds, {"mask": mask}, ["y"])
+    session = CompilerSession(load(BytesSource(data, "m.onnx"), {}), Options("webgpu", gpu=TARGET))
+    found, _ = session.prepare({name: value.shape for name, value in feeds.items()}, {})
+    assert isinstance(found.plan, GpuPlan)
+    (info,) = found.plan.kernels
+    (step,) = info.schedule
+    assert info.spec.useful and isinstance(step, Online) and step.rows < 40 and step.keys < 40
+    proof = Proof(found.plan, TARGET, [])
+    assert "online" in proof.next()["name"] and proof._now is not None
+    inputs = [np.resize(np.frombuffer(data, NUMPY[info.spec.operands[i].dtype]), info.spec.operands[i].size)
+              for i, data in patterns(info.spec).items()]  # fmt: skip
+    (out,) = interpreted(info.spec, info.schedule, inputs)
+    samples = [list(out[p.at].tobytes()) for p in proof._now.probes]
+    assert not proof.told(samples)["reason"]
 
 
 def test_a_plan_under_way_is_taken_back_though_another_was_refused_meanwhile() -> None:

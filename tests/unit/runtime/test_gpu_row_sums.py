@@ -20,7 +20,7 @@ from nnjit.runtime.gpu_pair import GpuPairBench
 from nnjit.runtime.gpu_plan import GpuPlan
 from nnjit.runtime.groups import differences
 from nnjit.tune import oracle
-from nnjit.tune.bench import fill_pattern
+from nnjit.tune.fills import fill_pattern
 from tests.support import specs
 from tests.support.gpu_plans import Simulated
 from tests.support.row_blocks import Block

@@ -8,8 +8,7 @@ import pytest
 from nnjit.codegen.dtypes import NUMPY
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.spec import KernelSpec
-from nnjit.tune import oracle
-from nnjit.tune.bench import fill_pattern
+from nnjit.tune import fills, oracle
 from tests.support import specs
 
 RNG = np.random.default_rng(0)
@@ -28,7 +27,9 @@ SPECS = {
 @pytest.mark.parametrize("name", SPECS)
 def test_a_probe_is_an_element_of_the_whole(name: str) -> None:
     spec: KernelSpec = canonical(SPECS[name])
-    patterns = {i: fill_pattern(o.dtype, i, False) for i, o in enumerate(spec.operands) if o.role == "in"}
+    patterns = {
+        i: fills.fill_pattern(o.dtype, i, False) for i, o in enumerate(spec.operands) if o.role == "in"
+    }
     inputs = [np.resize(np.frombuffer(p, NUMPY[spec.operands[i].dtype]), spec.operands[i].size)
               for i, p in patterns.items()]  # fmt: skip
     whole = specs.evaluate(spec, inputs)[0]
@@ -41,7 +42,7 @@ def test_a_probe_is_an_element_of_the_whole(name: str) -> None:
 
 
 def test_repeated_patterns_are_arrays() -> None:
-    buffer = oracle.Repeated(np.arange(5, dtype=np.float32), 12)
+    buffer = fills.Repeated(np.arange(5, dtype=np.float32), 12)
     np.testing.assert_array_equal(buffer[np.arange(12)], np.resize(np.arange(5), 12))
     buffer.written[7] = 99.0
     assert list(buffer[np.array([6, 7, 8])]) == [1, 99, 3]

@@ -20,8 +20,9 @@ from nnjit.runtime.local import LocalSession
 from nnjit.runtime.repack import Refused
 from nnjit.runtime.tuning import Tuning, panels_of
 from nnjit.tune import oracle
-from nnjit.tune.bench import Bench, fill_pattern
+from nnjit.tune.bench import Bench
 from nnjit.tune.device import DeviceFacts
+from nnjit.tune.fills import patterns
 from nnjit.tune.records import decode, encode
 from tests.support import decoder_models
 from tests.support.tuning_lab import WasmLab, adopt, drive
@@ -303,12 +304,9 @@ def test_the_oracle_is_the_spec(session: LocalSession) -> None:
         bench = Bench(slot.spec, session.target, step.tiles, step.parallel)
         found = oracle.probes(slot.spec)
         samples = WasmLab().setup(bench.setup(slot.job.serving, [(p.operand, p.at) for p in found]))
-        patterns = {
-            i: fill_pattern(o.dtype, i, False) for i, o in enumerate(slot.spec.operands) if o.role == "in"
-        }
         for probe, sample in zip(found, samples, strict=True):
             dtype = slot.spec.operands[probe.operand].dtype
-            wanted = oracle.expected(slot.spec, probe, patterns)
+            wanted = oracle.expected(slot.spec, probe, patterns(slot.spec))
             assert oracle.agrees(oracle.decoded(bytes(sample), dtype), wanted, slot.spec, dtype)
             assert not oracle.agrees(wanted * 1.5 + 1, wanted, slot.spec, dtype)
             seen += 1
