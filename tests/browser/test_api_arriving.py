@@ -19,9 +19,10 @@ Y = X @ WEIGHTS[0] @ WEIGHTS[1] @ WEIGHTS[2]
 HELPERS = """async () => {
   window.go = (url) => fetch(`${url}/go`);
   window.feed = (x) => ({ x: T('float32', new Float32Array(x), [2, x.length / 2]) });
-  const count = () => nnjit.python('from nnjit.runtime import bridge\\nlen(bridge.SESSIONS) + len(bridge.WALKS)');
-  const before = await count(); // other tests' sessions of the same page
-  window.sessions = async () => (await count()) - before;
+  const code = 'from nnjit.runtime.bridge import SESSIONS, WALKS\\n[str(k) for k in [*SESSIONS, *WALKS]]';
+  const all = () => nnjit.python(code);
+  const before = new Set(await all()); // other tests' sessions of the same page, some of which may be about to go
+  window.sessions = async () => (await all()).filter((name) => !before.has(name)).length;
 }"""
 
 

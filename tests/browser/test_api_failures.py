@@ -203,7 +203,7 @@ def test_a_dead_engine_is_reported_and_restarted(doomed: Api) -> None:
         """async () => {
           const { heard, stop, session, other, feed, pair } = kept;
           // a short run does not need the engine, and would go well until its death is known
-          while (!heard.length) await new Promise((later) => setTimeout(later, 10));
+          await until(() => heard.length);
           const died = await failure(session.run(feed));
           const state = [session.state, other.state];
           const reference = plain((await other.run(pair)).sum).data;

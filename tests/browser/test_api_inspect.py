@@ -351,7 +351,7 @@ def test_a_second_visit_takes_the_bytecode_of_the_first(new_page: Any, server: A
         first = page.evaluate("async () => (await (await import('/nnjit.js')).ready).bytecode")
         page.evaluate("""async () => {
           const store = await caches.open('nnjit-bytecode');
-          while (!(await store.keys()).length) await new Promise((resolve) => setTimeout(resolve, 50));
+          await until(async () => (await store.keys()).length);
         }""")
         page.reload()
         api = Api(page, server)

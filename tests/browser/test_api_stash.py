@@ -33,7 +33,7 @@ ON_DISK = """async () => {
   const [kind, kept] = [blob.constructor.name, await files()];
   const equal = same(new Uint8Array(await blob.arrayBuffer()), data);
   drop();
-  while (await files()) await new Promise((later) => setTimeout(later, 10));
+  await until(async () => !(await files()));
   return { kind, kept, equal };
 }"""
 
@@ -66,7 +66,7 @@ NO_ROOM = """async ({ url, silent }) => {
     const { size } = fetched.bytes;
     fetched.drop();
     given.drop();
-    while (await files()) await new Promise((later) => setTimeout(later, 10));
+    await until(async () => !(await files()));
     return { kinds, size, equal };
   } finally {
     globalThis.setTimeout = real;
@@ -100,6 +100,12 @@ def test_files_of_closed_pages_are_swept(new_page: NewPage) -> None:
         first.evaluate(make)
         assert first.evaluate("files()") == 2  # the other page still uses its own
         second.close()
+        # its locks go with its process, which may take a moment more
+        first.evaluate("""async () => {
+          const held = async () => (await navigator.locks.query()).held.map(({ name }) => name);
+          const locks = async () => (await held()).filter((name) => name.startsWith('nnjit-models'));
+          await until(async () => (await locks()).length === 1, locks);
+        }""")
         first.evaluate(make)
         first.wait_for_function("async () => (await files()) === 2")
 
@@ -120,9 +126,7 @@ HELD = """async ({ url, how }) => {
   const mine = async () => (await names()).filter((name) => !others.has(name)).length;
   if (how === 'no room') {
     Stash.prototype.close = async function () { // once its file is there, so that there is something to remove
-      for (let turns = 0; this.disk && turns < 1000 && !(await mine()); turns++) {
-        await new Promise((later) => setTimeout(later, 10));
-      }
+      if (this.disk) await until(mine);
       throw new Error('the disk is full');
     };
   }
@@ -136,7 +140,7 @@ HELD = """async ({ url, how }) => {
     const after = how === 'dropped' || same(await whole(source), wanted);
     const last = kind(source);
     if (how !== 'no room') source.drop(); // else nothing was kept that could be dropped
-    for (let turns = 0; turns < 1000 && await mine(); turns++) await new Promise((later) => setTimeout(later, 10));
+    await until(async () => !(await mine()));
     const left = await mine();
     source.drop();
     return { first, shared, before, after, last, left };

@@ -14,12 +14,13 @@ from .engine_plans import Toy, rotate_add, scale_plan
 # A host on the page: `calls` maps a call's name to a function of the inputs, which gives the outputs.
 HOST = """() => {
   window.seen = [];
-  window.host = (calls, delay = 0) => {
+  // held: answers wait for it
+  window.host = (calls, held = null) => {
     const { port1, port2 } = new MessageChannel();
     port1.onmessage = async ({ data: { id, session, plan, call, inputs } }) => {
       const shapes = inputs.map(({ name, type, dims }) => ({ name, type, dims }));
       seen.push({ session, plan, call, inputs: shapes });
-      if (delay) await new Promise((resolve) => setTimeout(resolve, delay));
+      await held;
       try {
         port1.postMessage({ id, outputs: calls[call](inputs) });
       } catch (error) {
@@ -112,13 +113,15 @@ def test_a_host_that_fails_or_is_replaced_rejects_that_run_only(engine: Page) ->
           const short = await failure(run());
           await client.connectHost(host({ f: () => [] }));
           const fewer = await failure(run());
-          await client.connectHost(host({ f: () => [] }, 1e6));
+          await client.connectHost(host({ f: () => [] }, new Promise(() => undefined)));
           const controller = new AbortController();
+          const asked = seen.length;
           const aborted = failure(run({ signal: controller.signal }));
-          setTimeout(() => controller.abort(), 50);
+          await until(() => seen.length > asked); // the host has the call, and does not answer
+          controller.abort();
           const gone = await aborted;
           const stuck = failure(run());
-          await new Promise((resolve) => setTimeout(resolve, 50));
+          await until(() => seen.length > asked + 1);
           await client.connectHost(host({ f: () => [{ type: 'int32', dims: [2], data: i32([7, 8]) }] }));
           const replaced = await stuck;
           const fine = ints((await run()).outputs[0]);
@@ -144,18 +147,21 @@ def test_a_session_that_waits_for_the_host_holds_up_no_other(engine: Page) -> No
     order = engine.evaluate(
         """async ([slow, quick]) => {
           const client = await EngineClient.start({ threads: 2 });
-          await client.connectHost(host({ f: () => [{ type: 'int32', dims: [2], data: i32([7, 8]) }] }, 1000));
+          let answer;
+          const held = new Promise((resolve) => { answer = resolve; });
+          await client.connectHost(host({ f: () => [{ type: 'int32', dims: [2], data: i32([7, 8]) }] }, held));
           await client.createSession('slow');
           await client.createSession('quick');
           await client.loadPlan('slow', revive(slow));
           await client.loadPlan('quick', revive(quick));
           const order = [];
           const x = new Float32Array(256);
-          await Promise.all([
-            client.run('slow', 'p', []).then(() => order.push('slow')),
-            client.run('slow', 'p', []).then(() => order.push('slow')),
-            ...Array.from({ length: 3 }, () => client.run('quick', 'p', [x]).then(() => order.push('quick'))),
-          ]);
+          const late = [1, 2].map(() => client.run('slow', 'p', []).then(() => order.push('slow')));
+          await until(() => seen.length); // and the host does not answer
+          const early = Array.from({ length: 3 }, () => client.run('quick', 'p', [x]).then(() => order.push('quick')));
+          await inTime(Promise.all(early), undefined, 60);
+          answer();
+          await Promise.all(late);
           client.terminate();
           return order;
         }""",

@@ -47,8 +47,10 @@ PACED = f"""async (policy) => {{
     }}
   }})();
   const one = async () => {{
-    await run();
-    lastEnd = performance.now();
+    pace.began();
+    await sleep(3);
+    lastEnd = performance.now(); // no later than the pace's own: a machine may stop in between
+    pace.ended();
   }};
   await sleep(40);
   for (let i = 0; i < 3000 && pace.leftMs > 0; i++) await one();
@@ -59,7 +61,7 @@ PACED = f"""async (policy) => {{
   policy.giveUpMs = 50; // from the next reading on
   let over = false;
   void lab.then(() => {{ over = true; }});
-  while (readings.length < beside + 3 && !over) await sleep(5);
+  await until(() => readings.length >= beside + 3 || over, () => pace);
   const all = readings.length;
   for (let i = 0; i < 20000 && !over; i++) await one(); // without a pause, and nothing left
   stop.abort();

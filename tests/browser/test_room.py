@@ -88,7 +88,7 @@ def test_the_next_capacity_is_there_before_it_is_needed(page: Api) -> None:
           while (!most()) await sequence.token();
           const [capacity, plans] = [most(), session.stats().plans];
           while (sequence.before['present.0.key'].dims[2] < capacity) await sequence.token();
-          while (session.stats().plans === plans) await new Promise((go) => setTimeout(go, 5));
+          await until(() => session.stats().plans !== plans);
           const before = session.stats().key;      // making one ahead does not change which one is in use
           for (let i = 0; i < 3; i++) await sequence.token();
           const moved = most() > capacity;
@@ -134,7 +134,7 @@ def test_what_follows_a_prompt_is_made_beside_it(page: Api) -> None:
           const session = await create(path, { strict: true });
           const sequence = new Sequence(session, size, prompt);
           await sequence.token();
-          while (session.stats().plans < 2) await new Promise((go) => setTimeout(go, 5));
+          await until(() => session.stats().plans >= 2);
           for (let i = 0; i < 3; i++) await sequence.token();
           await session.release();
           return sequence.found;
@@ -245,7 +245,7 @@ def test_a_shape_that_comes_again_and_again_gets_a_plan_of_its_own(api: Api) -> 
           const rooms = [];
           for (const n of [40, 41, 42, 37]) rooms.push(await run(n));
           let runs = 0;
-          for (; await run(37); runs++) await new Promise((go) => setTimeout(go, 5));   // until it has one
+          await until(async () => !(await run(37)) || !++runs, () => [runs, session.stats()]);   // it has one
           await session.release();
           return { rooms, runs };
         }""",

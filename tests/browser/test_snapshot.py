@@ -41,7 +41,7 @@ MAKE = """async () => {
 SETTLED = """async () => {
   const store = await caches.open('nnjit-python');
   const begun = async () => (await store.keys()).some(({ url }) => url.endsWith('/begun'));
-  while (await begun()) await new Promise((later) => setTimeout(later, 20));
+  await until(async () => !(await begun()));
   return (await store.keys()).length;
 }"""
 # What becomes of an entry. `rewrite` makes its digest right again, as of a snapshot that was wrong when it was made.
@@ -318,7 +318,7 @@ def test_a_use_that_did_not_end_is_the_last(page: Page) -> None:
       found.push(await there());
       await begun(61_000);         // nobody can be any more
       found.push(await there());
-      while ((await caches.keys()).includes('nnjit-python')) await new Promise((later) => setTimeout(later, 10));
+      await until(async () => !(await caches.keys()).includes('nnjit-python'));
       found.push(await there(), await save());
       const read = async () => {
         const { memory, files } = await loadSnapshot(key);

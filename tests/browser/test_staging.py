@@ -19,7 +19,7 @@ MODEL = decoder(SMALL)
 PROMPT = [int(v) for v in np.random.default_rng(3).integers(0, SMALL.vocabulary, 12)]
 
 # What a prompt's run has made beside it is held until go(), where its module would be compiled; `held`: it is there.
-# `staged` does what the engine's stagePlan does, or something else. What waits for a minute is 'stuck'.
+# `staged` does what the engine's stagePlan does, or something else.
 HOLD = """
   const { getEngine } = await import('/api/workers.js');
   const { client } = await getEngine();
@@ -35,8 +35,12 @@ HOLD = """
     };
     return { held, go };
   };
-  const minute = () => new Promise((resolve) => { setTimeout(() => resolve('stuck'), 60_000); });
-  const within = (promise) => Promise.race([promise, minute()]);
+  const within = async (promise) => {
+    let over = false;
+    void promise.finally(() => { over = true; }).catch(() => undefined);
+    await until(() => over);
+    return promise;
+  };
 """
 
 
@@ -103,18 +107,15 @@ def test_a_module_that_could_not_be_compiled_ahead_is_compiled_with_its_plan(dec
           go();
           await sequence.token();
           await held;
-          const there = (async () => {{
-            while (session.stats().plans < 2) await new Promise((go) => setTimeout(go, 5));
-          }})();
-          const stuck = await within(there);
+          await until(() => session.stats().plans >= 2);
           for (let i = 0; i < 3; i++) await sequence.token();
           await session.release();
-          return {{ ...sequence.found, stuck }};
+          return sequence.found;
         }}""",
         [decoding.put("decoder.onnx", MODEL), size_of(SMALL), PROMPT],
     )
     agree(found, *expected(MODEL, SMALL, PROMPT, 4))
-    assert found["stuck"] is None and found["cold"] == [True, False, False, False]
+    assert found["cold"] == [True, False, False, False]
 
 
 def test_what_is_given_up_for_a_plan_made_ahead_leaves_the_engine(api: Api) -> None:
@@ -149,20 +150,17 @@ def test_what_is_given_up_for_a_plan_made_ahead_leaves_the_engine(api: Api) -> N
           void left.then(() => {{ over = true; }});
           for (let i = 0; i < 1000 && !over; i++) right.push(await run(43)); // which gets a plan of its own
           const evicted = await within(left);
-          const gone = (async () => {{
-            while (session.stats().plans > 1) await new Promise((go) => setTimeout(go, 5));
-          }})();
-          const stuck = await within(gone);
+          await until(() => session.stats().plans <= 1);
           const held = (await client.memory()).sessions.map(({{ plans }}) => plans);
           const there = held.find((plans) => plans.includes(keys[1]));
           for (const n of [40, 41, 43]) right.push(await run(n));
           await session.release();
-          return {{ keys, evicted, stuck, there, right: right.every(Boolean) }};
+          return {{ keys, evicted, there, right: right.every(Boolean) }};
         }}""",
         api.put("any.onnx", two_outputs(["n"])),
     )
     assert "n<=" in found["keys"][1] and found["evicted"] == [found["keys"][0]]
-    assert found["stuck"] is None and found["there"] == [found["keys"][1]] and found["right"]
+    assert found["there"] == [found["keys"][1]] and found["right"]
 
 
 def test_the_tuner_does_not_wait_for_a_run_to_load_what_was_made_ahead(api: Api) -> None:

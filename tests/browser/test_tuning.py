@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,12 +35,27 @@ def net(rows: Any = 64) -> Any:
     return model(nodes, {"x": (F, [rows, 96])}, {"y": (F, [rows, 96])}, weights)
 
 
+PYTHON = "async (code) => { await nnjit.python(code); }"
+
+
+@contextmanager
+def ruled(api: Api, rules: str, undo: str) -> Iterator[None]:
+    """Other rules for the compiler of that page, and those it had, whatever becomes of the test."""
+    api.run(PYTHON, rules)
+    try:
+        yield
+    finally:
+        api.run(PYTHON, undo)
+
+
 @pytest.fixture(scope="module")
 def tuned(new_page: Any, server: Server) -> Iterator[Api]:
     """A page of its own: these tests change what its compiler believes."""
     with new_page(allowed=[".*"]) as page:
         made = Api(page, server)
         page.evaluate(BOOT)
+        # kernels of these sizes may be at their bound from the start; they are tried all the same
+        made.run(PYTHON, "import nnjit.tune.search as s; s.WORTH = s.NEAR = 0")
         page.evaluate("""() => {
           const values = (seed) => Float32Array.from({ length: 64 * 96 }, (_, i) => Math.sin(i * seed));
           window.feed = (seed) => T('float32', values(seed), [64, 96]);
@@ -49,44 +65,41 @@ def tuned(new_page: Any, server: Server) -> Iterator[Api]:
         yield made
 
 
+SWAPPED = """async (path) => {
+  const small = (seed) => T('float32', feed(seed).data.slice(0, 48 * 96), [48, 96]);
+  const session = await create(path);
+  const wanted = [];
+  for (const seed of [1, 2, 3]) wanted.push((await session.run({ x: small(seed) })).y.data);
+  await session.tuning.start({ mode: 'now' });
+  let error = 0;
+  let runs = 0;
+  const { tuning } = session;
+  await until(async () => {
+    const { y } = await session.run({ x: small(1 + (runs % 3)) });
+    error = Math.max(error, worst(y.data, wanted[runs++ % 3]));
+    const { kept, state } = tuning.status();
+    return runs > 5 && (kept >= 25 || state !== 'running');
+  }, () => tuning.status(), 120);
+  await session.tuning.pause();
+  const paused = session.tuning.status();
+  const { y } = await session.run({ x: small(2) });
+  // another form's plan, taken over just before the pause, has tried none of its kernels yet
+  const { step } = paused.kernels.reduce((a, b) => (b.tried > a.tried ? b : a));
+  const kernel = await session.kernel(step);
+  await session.tuning.reset();
+  const back = await session.run({ x: small(2) });
+  const exact = worst(back.y.data, wanted[1]);
+  const after = session.tuning.status();
+  await session.release();
+  return { error, runs, paused, after, exact, end: worst(y.data, wanted[1]), kernel };
+}"""
+
+
 def test_results_are_right_while_kernels_are_swapped(tuned: Api) -> None:
     """Every candidate is made to win, so that slots change all the time and panels are made over, under load. No other
     test's model has kernels of this size: what was found for them would be known here."""
-    tuned.run(
-        "() => nnjit.python('import nnjit.tune.search as s; s.WIN = s.AGAIN = 1e9; s.WORTH = s.NEAR = 0')"
-    )
-    got = tuned.run(
-        """async (path) => {
-          const small = (seed) => T('float32', feed(seed).data.slice(0, 48 * 96), [48, 96]);
-          const session = await create(path);
-          const wanted = [];
-          for (const seed of [1, 2, 3]) wanted.push((await session.run({ x: small(seed) })).y.data);
-          await session.tuning.start({ mode: 'now' });
-          let error = 0;
-          let runs = 0;
-          const until = performance.now() + 120000;
-          const { tuning } = session;
-          while (performance.now() < until && tuning.status().kept < 25 && tuning.status().state === 'running') {
-            const { y } = await session.run({ x: small(1 + (runs % 3)) });
-            error = Math.max(error, worst(y.data, wanted[runs++ % 3]));
-            await wait(4);
-          }
-          await session.tuning.pause();
-          const paused = session.tuning.status();
-          const { y } = await session.run({ x: small(2) });
-          // another form's plan, taken over just before the pause, has tried none of its kernels yet
-          const { step } = paused.kernels.reduce((a, b) => (b.tried > a.tried ? b : a));
-          const kernel = await session.kernel(step);
-          await session.tuning.reset();
-          const back = await session.run({ x: small(2) });
-          const exact = worst(back.y.data, wanted[1]);
-          const after = session.tuning.status();
-          await session.release();
-          return { error, runs, paused, after, exact, end: worst(y.data, wanted[1]), kernel };
-        }""",
-        tuned.put("small.onnx", net(48)),
-    )
-    tuned.run("() => nnjit.python('s.WIN, s.AGAIN, s.WORTH, s.NEAR = 0.975, 0.985, 0.004, 1.06')")
+    with ruled(tuned, "usual = s.WIN, s.AGAIN; s.WIN = s.AGAIN = 1e9", "s.WIN, s.AGAIN = usual"):
+        got = tuned.run(SWAPPED, tuned.put("small.onnx", net(48)))
     paused = got["paused"]
     assert paused["state"] in ("paused", "done") and paused["kept"] >= 5 and got["runs"] > 5, paused
     assert got["error"] < 1e-5 and got["end"] < 1e-5
@@ -98,8 +111,6 @@ def test_results_are_right_while_kernels_are_swapped(tuned: Api) -> None:
 def test_a_second_session_starts_from_what_the_first_found(tuned: Api) -> None:
     got = tuned.run(
         """async (path) => {
-          // kernels of this size may be at their bound from the start; they are tried all the same
-          await nnjit.python('import nnjit.tune.search as s; s.WIN, s.AGAIN, s.WORTH, s.NEAR = 0.975, 0.985, 0, 0');
           const first = await create(path);
           await first.run({ x: feed(1) });
           await first.tuning.start({ mode: 'now' });
@@ -225,9 +236,11 @@ def test_the_choice_of_a_backend_is_part_of_the_report(tuned: Api) -> None:
         """async (path) => {
           const session = await create(path, { executionProviders: ['webgpu', 'wasm'] });
           const told = () => session.tuning.events.filter(({ kind }) => kind === 'backend');
-          for (const until = performance.now() + 60000; performance.now() < until && !told().length; await wait(20)) {
+          await until(async () => {
             await session.run({ x: feed(1) });
-          }
+            await wait(20);
+            return told().length;
+          }, () => session.backendReason);
           await session.run({ x: feed(1) });
           const { backend, backendReason } = session.tuning.status();
           const found = { events: told(), backend, backendReason, wanted: [session.backend, session.backendReason] };
@@ -258,51 +271,50 @@ def test_tune_options_are_checked(tuned: Api) -> None:
     )
 
 
+OTHERS_WIN = """
+import nnjit.runtime.forming as forming
+usual = forming.Forming.answers, forming.EARLY
+forming.EARLY = 0
+forming.Forming.answers = property(lambda self: {
+    q: form for c in self.contests if c.verdict in ("timed", "slow") for q, form in c.group.answers.items()})
+"""
+REPLACED = """async ([path, dims]) => {
+  const feeds = (seed) => Object.fromEntries(Object.entries(dims).map(([name, shape]) => {
+    const length = shape.reduce((n, d) => n * d, 1);
+    const data = Float32Array.from({ length }, (_, i) => Math.sin(i * seed + name.length));
+    return [name, T('float32', data, shape)];
+  }));
+  const off = (a, b) => Math.max(...Object.keys(b).map((name) => worst(a[name].data, b[name].data)));
+  const session = await create(path);
+  const wanted = [await session.run(feeds(1)), await session.run(feeds(2))];
+  const before = session.placement().map(({ kernel }) => kernel);
+  await session.tuning.start({ mode: 'now' });
+  let error = 0;
+  let runs = 0;
+  const replaced = () => session.tuning.events.find(({ kind }) => kind === 'plan');
+  await until(async () => {
+    error = Math.max(error, off(await session.run(feeds(1 + (runs % 2))), wanted[runs % 2]));
+    return ++runs > 3 && replaced();
+  }, () => session.tuning.status(), 120);
+  await session.tuning.pause();
+  error = Math.max(error, off(await session.run(feeds(1)), wanted[0]));
+  const after = session.placement().map(({ kernel }) => kernel);
+  const { forms } = session.tuning.status();
+  const event = replaced();
+  await session.tuning.reset();
+  const exact = off(await session.run(feeds(2)), wanted[1]);
+  const back = session.placement().map(({ kernel }) => kernel);
+  await session.release();
+  return { error, runs, event, before, after, back, forms, exact };
+}"""
+
+
 def test_a_plan_is_replaced_while_it_serves(tuned: Api) -> None:
     """Every other form is made to win: the plan changes between two runs, and back at a reset; no result is off."""
     code, feeds = several_forms()
-    tuned.run("""() => nnjit.python(`
-import nnjit.runtime.forming as forming
-forming.EARLY = 0
-held = forming.Forming.answers
-forming.Forming.answers = property(lambda self: {
-    q: form for c in self.contests if c.verdict in ("timed", "slow") for q, form in c.group.answers.items()})
-`)""")
-    got = tuned.run(
-        """async ([path, dims]) => {
-          const feeds = (seed) => Object.fromEntries(Object.entries(dims).map(([name, shape]) => {
-            const length = shape.reduce((n, d) => n * d, 1);
-            const data = Float32Array.from({ length }, (_, i) => Math.sin(i * seed + name.length));
-            return [name, T('float32', data, shape)];
-          }));
-          const off = (a, b) => Math.max(...Object.keys(b).map((name) => worst(a[name].data, b[name].data)));
-          const session = await create(path);
-          const wanted = [await session.run(feeds(1)), await session.run(feeds(2))];
-          const before = session.placement().map(({ kernel }) => kernel);
-          await session.tuning.start({ mode: 'now' });
-          let error = 0;
-          let runs = 0;
-          const replaced = () => session.tuning.events.find(({ kind }) => kind === 'plan');
-          const until = performance.now() + 120000;
-          while (performance.now() < until && (!replaced() || runs < 4)) {
-            error = Math.max(error, off(await session.run(feeds(1 + (runs % 2))), wanted[runs % 2]));
-            runs++;
-            await wait(2);
-          }
-          await session.tuning.pause();
-          error = Math.max(error, off(await session.run(feeds(1)), wanted[0]));
-          const after = session.placement().map(({ kernel }) => kernel);
-          const { forms } = session.tuning.status();
-          const event = replaced();
-          await session.tuning.reset();
-          const exact = off(await session.run(feeds(2)), wanted[1]);
-          const back = session.placement().map(({ kernel }) => kernel);
-          await session.release();
-          return { error, runs, event, before, after, back, forms, exact };
-        }""",
-        [tuned.put("forms.onnx", code), {name: list(a.shape) for name, a in feeds.items()}],
-    )
-    tuned.run("() => nnjit.python('forming.Forming.answers, forming.EARLY = held, 0.15')")
+    shapes = {name: list(a.shape) for name, a in feeds.items()}
+    with ruled(tuned, OTHERS_WIN, "forming.Forming.answers, forming.EARLY = usual"):
+        got = tuned.run(REPLACED, [tuned.put("forms.onnx", code), shapes])
     assert got["event"]["name"] == "replaced", got["event"]
     assert {form["verdict"] for form in got["forms"]} <= {"timed", "slow"} and len(got["forms"]) >= 2
     assert got["after"] != got["before"] and got["back"] == got["before"]

@@ -205,9 +205,9 @@ HELD = """async ([mode, runMs, policy, short]) => {
   const other = pace.allowance();
   lab.mode = other.mode = mode;
   let log = [];
-  /** An inference, sent now. */
-  const infer = async (ms) => {
-    const at = performance.timeOrigin + performance.now();
+  const now = () => performance.timeOrigin + performance.now();
+  /** An inference, sent now if nothing else is said. */
+  const infer = async (ms, at = now()) => {
     pace.came();
     await pace.held();
     const start = pace.begins(at);
@@ -252,9 +252,9 @@ HELD = """async ([mode, runMs, policy, short]) => {
   });
   await tell('but not for long', async () => {
     await pace.gap(lab, short, signal);
+    const sent = now();
     pace.lingers(lab, short);
-    const run = infer(1);
-    await run;
+    await infer(1, sent);
     log.push(pace.left(lab) > 0 ? 'slice' : 'no slice');
   });
   await tell('and another lab waits, too', async () => {

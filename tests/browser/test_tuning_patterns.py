@@ -112,9 +112,8 @@ VISIT = """async ([path, rows, wide, budgetMs]) => {
   await session.run({ x: T('float32', new Float32Array(rows * wide), [1, rows, wide]) });
   if (!budgetMs) { // until some kernels have been replaced
     await session.tuning.start({ mode: 'now' });
-    while (session.tuning.status().kept < 3 && session.tuning.status().state === 'running') {
-      await new Promise((resolve) => { setTimeout(resolve, 20); });
-    }
+    const { tuning } = session;
+    await until(() => tuning.status().kept >= 3 || tuning.status().state !== 'running', () => tuning.status(), 120);
     await session.tuning.pause();
   }
   const { kept, phase, notes } = await session.tuning.finished();

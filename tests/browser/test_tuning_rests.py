@@ -100,19 +100,27 @@ def test_a_stream_that_has_waited_enough_is_left_alone_until_there_is_a_pause(us
         """async ([path, code, undo]) => {
           await nnjit.python(code);
           const session = await create(path, { tune: { mode: 'idle' } });
-          const { tuning } = session;
-          const end = performance.now() + 120000;
-          while (tuning.status().state !== 'resting' && performance.now() < end) await session.run({ x });
-          const rests = tuning.status();
-          let works = rests;
-          while (!(works.running && works.candidates > rests.candidates) && performance.now() < end) {
-            await wait(10);
-            works = tuning.status();
+          try {
+            const { tuning } = session;
+            let rests = tuning.status();
+            await until(async () => {
+              for (let i = 0; i < 1000 && rests.state !== 'resting'; i++) { // no pause between them
+                await session.run({ x });
+                rests = tuning.status();
+              }
+              return rests.state === 'resting';
+            }, () => rests, 120);
+            let works = rests;
+            await until(() => {
+              works = tuning.status();
+              return works.running && works.candidates > rests.candidates;
+            }, () => works, 120);
+            await tuning.pause();
+            return { rests, works };
+          } finally {
+            await session.release();
+            await nnjit.python(undo);
           }
-          await tuning.pause();
-          await session.release();
-          await nnjit.python(undo);
-          return { rests, works };
         }""",
         [used.put("net.onnx", net()), SPENT, UNDO],
     )
