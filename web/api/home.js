@@ -176,6 +176,16 @@ export class Home {
     return engine.generation !== this.#engineGeneration;
   }
 
+  /**
+   * Whether something went wrong because the session's device was lost meanwhile. What was found in its place does not know
+   * the session.
+   * @param {unknown} error
+   */
+  async lostDevice(error) {
+    const lost = this.options.provider === 'webgpu' && ['DEVICE_LOST', 'UNKNOWN_SESSION'].includes(asFailure(error).code);
+    return lost && this.id && this.changed();
+  }
+
   /** Lets go of everything in both workers. @returns {Promise<number>} bytes the engine got back */
   async close() {
     const id = this.id;

@@ -1,5 +1,6 @@
 // The plans of one session. Takes feeds' shapes; gives the plan for them, made anew when shapes are new or a worker had died
-// and restarted. Where they are: home.js; which of those that are there serves: shelf.js; how one is run: execute.js.
+// and restarted. Where they are: home.js; which of those that are there serves: shelf.js; how one is made: making.js; how
+// one is run: execute.js.
 import { abortable } from './compiler-client.js';
 import { asFailure, failure } from './errors.js';
 import { log } from './env.js';
@@ -7,8 +8,9 @@ import { execute } from './execute.js';
 import { beforehand } from './held.js';
 import { Home } from './home.js';
 import { Keeping } from './keeping.js';
+import { compile } from './making.js';
 import { Shelf, factsOf } from './shelf.js';
-import { Tensor, keep, sizeOf } from './tensor.js';
+import { keep } from './tensor.js';
 import { fromValue, toValue } from './values.js';
 import { getCompiler, getGpu } from './workers.js';
 
@@ -17,16 +19,13 @@ import { getCompiler, getGpu } from './workers.js';
  * @typedef {import('./options.js').Progress} Progress
  * @typedef {import('./sources.js').Source} Source
  * @typedef {import('./feeds.js').Feed} Feed
+ * @typedef {import('./tensor.js').Tensor} Tensor
  * @typedef {import('../engine/types.js').Plan} Plan
  * @typedef {import('./shelf.js').Request} Request
  * @typedef {import('./shelf.js').PlacedNode} PlacedNode
  * @typedef {import('./shelf.js').Prepared} Prepared
- * @typedef {import('../engine/webgpu/shader.js').Shader} Shader
  * @typedef {{ready: boolean, work: Promise<() => Promise<void>>}} Staged work: resolves with what loads it
  */
-
-/** Feeds of at most this many bytes go along when a plan is made, in case their values decide shapes. */
-const SMALL = 1024;
 
 export class Plans {
   #home;
@@ -139,7 +138,7 @@ export class Plans {
       return await beforehand(() => this.#prepare(request, progress, signal));
     } catch (error) {
       if (this.#home.lost) throw this.#home.lost;
-      if (await this.#lostDevice(error)) {
+      if (await this.#home.lostDevice(error)) {
         await this.#reopen(progress, signal, request);
         return await this.#prepare(request, progress, signal);
       }
@@ -150,15 +149,6 @@ export class Plans {
     } finally {
       this.preparing = false;
     }
-  }
-
-  /**
-   * Whether a plan could not be made because its device was lost meanwhile. What was found in its place does not know the session.
-   * @param {unknown} error
-   */
-  async #lostDevice(error) {
-    const lost = this.options.provider === 'webgpu' && ['DEVICE_LOST', 'UNKNOWN_SESSION'].includes(asFailure(error).code);
-    return lost && this.id && this.#home.changed();
   }
 
   /** @param {Request} request @param {Progress} progress @param {AbortSignal | null} signal @returns {Promise<Prepared>} */
@@ -181,31 +171,12 @@ export class Plans {
     return prepared;
   }
 
-  /**
-   * @param {Request} request @param {Progress} progress @param {AbortSignal | null} signal
-   * @returns {Promise<{prepared: Prepared, plan: Plan | null, evicted: string[]}>} plan: to be loaded; evicted: given up for it
-   */
-  async #compile({ shapes, values, exact = false }, progress, signal) {
-    const small = [...values].filter(([, tensor]) => byteLength(tensor) <= SMALL);
-    const given = Object.fromEntries(small.map(([name, tensor]) => [name, toValue(tensor)]));
-    // What is in the engine, so that Python takes back a plan that never got there.
-    const { loaded } = this;
-    const { tell, over, shaders } = await this.#ahead(progress);
-    const answer = await getCompiler().call(
-      'prepare',
-      { session: this.id, shapes, values: given, loaded, exact },
-      { signal, onProgress: tell },
-    ).catch((error) => {
-      over();
-      throw error;
-    });
-    if (!answer.plan) over();
-    this.#shelf.valueInputs = answer.valueInputs;
-    const deciding = small.filter(([name]) => answer.valueInputs.includes(name));
-    const request = { shapes, values: new Map(deciding.map(([name, t]) => [name, new Tensor(t.type, t.data.slice(), t.dims)])), exact };
-    const { plan, evicted } = answer;
-    if (plan?.backend === 'webgpu') plan.shaders = plan.shaders.map((/** @type {Shader | number} */ each) => (typeof each === 'number' ? shaders[each] : each));
-    return { plan, evicted, prepared: { room: null, noRoom: '', next: null, ahead: null, ...answer, facts: plan && factsOf(plan), load: null, request } };
+  /** @param {Request} request @param {Progress} progress @param {AbortSignal | null} signal */
+  async #compile(request, progress, signal) {
+    const { id, files, loaded } = this;
+    const made = await compile({ id, files, loaded, onGpu: this.options.provider === 'webgpu' }, request, progress, signal);
+    this.#shelf.valueInputs = made.valueInputs;
+    return made;
   }
 
   /**
@@ -298,32 +269,6 @@ export class Plans {
     this.endLease();
     await this.#drop(key);
     return fresh;
-  }
-
-  /**
-   * Progress of a compilation. Shaders and constants come with it as soon as they are known: the driver compiles the ones
-   * and the device gets the others while Python goes on.
-   * @param {Progress} progress
-   * @returns {Promise<{tell: import('./rpc.js').Tell, over: () => void, shaders: Shader[]}>} over: no plan will come; shaders: those told, by number
-   */
-  async #ahead(progress) {
-    /** @type {Shader[]} */
-    const shaders = [];
-    if (this.options.provider !== 'webgpu') return { tell: progress, over: () => undefined, shaders };
-    const { id } = this;
-    const { client } = await getGpu();
-    const early = client.expect(id, this.files);
-    return {
-      shaders,
-      over: () => client.unexpect(id),
-      tell: (stage, done, total, detail) => {
-        if (stage === 'shader') {
-          shaders[done] = JSON.parse(String(detail));
-          early?.expect(done, shaders[done]);
-        } else if (stage === 'constants') early?.tell(JSON.parse(String(detail)));
-        else progress(stage, done, total);
-      },
-    };
   }
 
   /** @param {Plan} plan @param {Progress} progress @param {AbortSignal | null} signal */
@@ -449,9 +394,6 @@ export const toValues = (feeds) => Object.fromEntries([...feeds].map(([name, fee
 
 /** @param {Prepared} plan */
 const needsCompiler = (plan) => !plan.facts || plan.facts.host;
-
-/** Infinity for strings and what lies on the GPU, which have no bytes of their own here. @param {Tensor} tensor */
-const byteLength = (tensor) => (tensor.type === 'string' || tensor.location === 'gpu-buffer' ? Infinity : sizeOf(tensor));
 
 /**
  * @param {string} session as the workers know it, or as Python does @param {string} model its file
