@@ -60,9 +60,14 @@ class Index:
         if not terms:
             return _index(const, ())
         kept = [(a, c) for a, c in dict(terms).items() if c]
+        for a, _ in kept:
+            if not isinstance(a, str):
+                if len(kept) > 1:
+                    kept.sort(key=_atom_key)
+                return _index(const, tuple(kept))
         if len(kept) > 1:
-            kept.sort(key=_atom_key)
-        return _index(const, tuple(kept))
+            kept.sort()  # type: ignore[call-overload]  # no two have the same name
+        return _index(const, tuple(kept), True)
 
     @staticmethod
     def _of_axes(const: int, terms: dict[Atom, int]) -> Index:
@@ -177,7 +182,7 @@ def _index(const: int, terms: Terms, plain: bool = False) -> Index:
     if made is None:
         made = object.__new__(Index)
         made.const, made.terms, made._axes, made._split = const, terms, None, None
-        made.plain = plain or all(isinstance(a, str) for a, _ in terms)
+        made.plain = plain or not [a for a, _ in terms if not isinstance(a, str)]
         remember(key, made)
     return made
 

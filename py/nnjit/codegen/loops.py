@@ -183,27 +183,33 @@ class Nest:
 
 
 def mapped(
-    body: Sequence[Stmt], value: Callable[[Expr], Expr], stored: Callable[[int, Expr], Expr] | None = None
+    body: Sequence[Stmt],
+    value: Callable[[Expr], Expr],
+    stored: Callable[[int, Expr], Expr] | None = None,
+    about: int = -1,
 ) -> list[Stmt]:
     """The same statements with every expression, those in indices too, passed through `value`; what is stored goes
-    through `stored(operand, expression)` first, where a target keeps an element type in another form."""
+    through `stored(operand, expression)` first, where a target keeps an element type in another form. about: the facts
+    without one of which `value` leaves an expression as it is."""
     out: list[Stmt] = []
     for s in body:
         if isinstance(s, For):
             limit = None if s.limit is None else value(s.limit)
-            out.append(For(s.var, s.extent, mapped(s.body, value, stored), s.kind, limit))
+            out.append(For(s.var, s.extent, mapped(s.body, value, stored, about), s.kind, limit))
         elif isinstance(s, If):
-            out.append(If(s.var, s.below, mapped(s.then, value, stored), mapped(s.orelse, value, stored)))
+            then, orelse = (mapped(b, value, stored, about) for b in (s.then, s.orelse))
+            out.append(If(s.var, s.below, then, orelse))
         elif isinstance(s, Set):
-            new = value(s.value)
+            new = value(s.value) if s.value.facts & about else s.value
             out.append(s if new is s.value else Set(s.reg, new, s.lanes))
         elif isinstance(s, Store):
-            new = value(stored(s.operand, s.value) if stored else s.value)
+            new = stored(s.operand, s.value) if stored else s.value
+            new = value(new) if new.facts & about else new
             index = s.index.subst({}, value)
             same = new is s.value and index is s.index
             out.append(s if same else Store(s.operand, index, new, s.lanes, s.count))
         elif isinstance(s, Where):
-            out.append(Where(value(s.cond), mapped(s.then, value, stored)))
+            out.append(Where(value(s.cond), mapped(s.then, value, stored, about)))
         elif isinstance(s, (Fetch, Put)):
             out.append(replace(s, index=s.index.subst({}, value)))
         else:

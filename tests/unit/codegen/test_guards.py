@@ -15,7 +15,9 @@ from nnjit.codegen.rewriting import walk
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.canonical import rebased
 from nnjit.codegen.schedule.guards import borders
-from nnjit.codegen.schedule.steps import Peel, Schedule, Tile, Unroll
+from nnjit.codegen.schedule.options import Env, Options
+from nnjit.codegen.schedule.steps import Parallel, Peel, Schedule, Tile, Unroll, Vectorize
+from nnjit.codegen.schedule.tiling import flattened
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
 from tests.support import specs
 from tests.support.schedules import agree, interpreted
@@ -82,6 +84,46 @@ def test_peeled_windows(n: int, taps: int, pad: int, stride: int, dilation: int,
     spec, inputs = window(n, taps, pad, stride, dilation)
     schedule = schedule_of(spec, tile)
     agree(interpreted(spec, schedule, inputs), specs.evaluate(spec, inputs), 0.0, str(apply(spec, schedule)))
+
+
+def test_peeled_tiles_are_written_once_and_decided_each_for_itself() -> None:
+    """They are at the same index until their guards are decided."""
+    spec, inputs = window(20, 3, 1)
+    schedule = (*schedule_of(spec, 4), Parallel(("q",)))
+    before = list(flattened_bodies(spec, schedule))
+    assert len(before) == 1
+    nest = apply(spec, schedule)
+    assert guards_in(nest.body) == 0 and str(nest).count("if q.o <") == 2
+    agree(interpreted(spec, schedule, inputs), specs.evaluate(spec, inputs), 0.0, str(nest))
+
+
+def flattened_bodies(spec: KernelSpec, schedule: Schedule) -> list[Env]:
+    """Where the tiles of the parallel loop are asked for."""
+    asked: list[Env] = []
+
+    def inside(env: Env) -> list[Stmt]:
+        asked.append(env)
+        return []
+
+    axis = spec.axes[0]
+    options = Options.of(schedule)
+    flattened([axis], [-(-axis.extent // options.tile[axis.name])], options, inside)
+    return asked
+
+
+def test_a_read_is_decided_by_the_lanes_of_each_statement() -> None:
+    """The last vector's store has two lanes: a read that is outside for four is inside for these."""
+    i = Index(0, {"i": 1})
+    x = guarded(0, i, "f32", ((i, 6),), const(7, "f32"))
+    stage = Stage((), (), "", None, op("add", x, const(1, "f32")), 1, i)
+    spec = KernelSpec(
+        "tail", (Axis("i", 10),), (stage,), (Operand("f32", 6, "in"), Operand("f32", 10, "out"))
+    )
+    inputs = [np.arange(6, dtype=np.float32)]
+    for schedule in ((Tile("i", 8), Vectorize("i")), (Tile("i", 4), Vectorize("i"), Peel("i", 0, 2))):
+        agree(
+            interpreted(spec, schedule, inputs), specs.evaluate(spec, inputs), 0.0, str(apply(spec, schedule))
+        )
 
 
 @QUICK

@@ -46,9 +46,15 @@ class _Position:
     shared: bool
 
 
-def copies_of(o: Options, env: Env, shared: set[str]) -> Iterator[Copy]:
+def copies_of(o: Options, env: Env, shared: set[str]) -> list[Copy]:
     """Every copy of the body in the current tile, the axis with the fewest of them fastest, vectors where there are as
     many: what is read along it is alive all the time, of what is read along the others only one value is."""
+    if o.copied is None or o.copied[0] is not env:  # stages without axes of their own have the same ones
+        o.copied = env, list(_copies(o, env, shared))
+    return o.copied[1]
+
+
+def _copies(o: Options, env: Env, shared: set[str]) -> Iterator[Copy]:
     choices: list[list[_Position]] = []
     fixed: dict[str, Index] = {}
     for name, b in env.items():
@@ -136,9 +142,6 @@ class Reader:
     def value(self, e: Expr, c: Copy, at: dict[str, Index], acc: Expr | None = None) -> Expr:
         """`e` where copy `c` is, its axes at `at`; `acc` in the place of the reduction's result."""
         templates = self.memory.templates
-        template = templates.get(e)
-        if template is None:
-            template = templates[e] = Template(e, self._placed)
 
         def leaf(x: Expr) -> Expr | None:
             if x.op == "acc":
@@ -149,6 +152,12 @@ class Reader:
                 return load(x.attr.operand, self.index(x.attr.operand, x.attr.index, c, at), x.dtype)
             return None
 
+        if e not in templates:  # most expressions of many stages are wanted once: not worth taking apart
+            templates[e] = None
+            return rewrite(e, at, leaf)
+        template = templates[e]
+        if template is None:
+            template = templates[e] = Template(e, self._placed)
         return template(at, leaf)
 
     def _placed(self, e: Expr) -> bool:

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from nnjit.codegen.expr import LANE, Access, Expr, Index
+from nnjit.codegen.expr import GATHER, GUARD, LANE, Access, Expr, Index
 from nnjit.codegen.loops import Decode, For, If, Set, Stmt, Store, Where
-from nnjit.codegen.rewriting import rewrite, walk
+from nnjit.codegen.rewriting import rewrite
 from nnjit.codegen.spec import Axis, KernelSpec
 
 Range = tuple[int, int]
@@ -71,6 +71,7 @@ def borders(spec: KernelSpec, axis: Axis, tile: int) -> tuple[int, int]:
 def _block(body: Sequence[Stmt], ranges: dict[str, Range]) -> list[Stmt]:
     out: list[Stmt] = []
     ranges = dict(ranges)
+    reads: dict[int, _Reads] = {}
     for s in body:
         if isinstance(s, For):
             inside = {**ranges, s.var: (0, s.extent - 1)}
@@ -81,13 +82,20 @@ def _block(body: Sequence[Stmt], ranges: dict[str, Range]) -> list[Stmt]:
             low, high = ranges[s.source]
             places = (0, s.mod - 1) if s.mod else (low // s.div, high // s.div)
             ranges[s.var] = (0, s.fold - 1) if s.fold else places
+            reads = {}
             out.append(s)
         elif isinstance(s, If):
             out += _if(s, ranges)
         elif isinstance(s, Where):
             out.append(Where(s.cond, _block(s.then, ranges)))
         elif isinstance(s, (Set, Store)):
-            changed = _statement(s, ranges)
+            if not s.value.facts & GUARD:
+                out.append(s)
+                continue
+            lanes = s.count if isinstance(s, Store) else s.lanes
+            if lanes not in reads:
+                reads[lanes] = _Reads(ranges, lanes)
+            changed = _statement(s, reads[lanes])
             if changed is not None:
                 out.append(changed)
         else:
@@ -106,27 +114,54 @@ def _if(s: If, ranges: dict[str, Range]) -> list[Stmt]:
     return [If(s.var, s.below, then, orelse)]
 
 
-def _statement(s: Set | Store, ranges: dict[str, Range]) -> Set | Store | None:
-    if not any(e.op == "load" and e.attr.guard for e in walk(s.value)):
-        return s
-    ranges = {**ranges, LANE: (0, (s.count if isinstance(s, Store) else s.lanes) - 1)}
+class _Reads:
+    """Guarded reads in vectors of so many lanes, while loop variables are in `ranges`. Neighbouring statements read the
+    same elements: each read is decided once."""
 
-    def leaf(e: Expr) -> Expr | None:
-        if e.op != "load" or not e.attr.guard:
-            return None
+    __slots__ = ("made", "ranges")
+
+    def __init__(self, ranges: dict[str, Range], lanes: int) -> None:
+        self.ranges = {**ranges, LANE: (0, lanes - 1)}
+        self.made: dict[Expr, Expr] = {}
+
+    def value(self, e: Expr) -> Expr:
+        """`e` without the guards that are decided."""
+        if not e.facts & GUARD:
+            return e
+        done = self.made.get(e)
+        if done is None:
+            if e.facts & GATHER:  # a guard may be in an index
+                done = rewrite(e, {}, self._leaf)
+            else:
+                done = self._load(e) if e.op == "load" and e.attr.guard else None
+                if done is None:
+                    args = [self.value(a) if a.facts & GUARD else a for a in e.args]
+                    done = Expr(e.op, e.dtype, tuple(args), e.attr)
+            self.made[e] = done
+        return done
+
+    def _leaf(self, e: Expr) -> Expr | None:
+        if not e.facts & GUARD:
+            return e
+        return self._load(e) if e.op == "load" and e.attr.guard else None
+
+    def _load(self, e: Expr) -> Expr | None:
+        """None where no guard of a load is decided."""
         left = []
         for i, n in e.attr.guard:
-            values = interval(i, ranges)
+            values = interval(i, self.ranges)
             if values is not None and (values[1] < 0 or values[0] >= n):
-                return rewrite(e.args[0], {}, leaf)
+                return self.value(e.args[0])
             if values is None or values[0] < 0 or values[1] >= n:
                 left.append((i, n))
         if len(left) == len(e.attr.guard):
             return None
-        other = tuple(rewrite(a, {}, leaf) for a in e.args) if left else ()
+        other = tuple([self.value(a) for a in e.args]) if left else ()
         return Expr("load", e.dtype, other, Access(e.attr.operand, e.attr.index, tuple(left)))
 
-    value = rewrite(s.value, {}, leaf)
+
+def _statement(s: Set | Store, reads: _Reads) -> Set | Store | None:
+    value = reads.value(s.value)
     if isinstance(s, Store):
         return Store(s.operand, s.index, value, s.lanes, s.count)
     return None if _adds_nothing(value, s.reg) else Set(s.reg, value, s.lanes)
@@ -136,7 +171,9 @@ def _adds_nothing(e: Expr, register: str) -> bool:
     """r + 0 * y, max(r, -inf) and the like as the new value of r. A weight that is not finite would have made
     NaN out of a zero beside it: outside of the input there is nothing to multiply."""
     if e.op == "fma":
-        return _is_reg(e.args[2], register) and any(_is_const(a, 0) for a in e.args[:2])
+        x, y, total = e.args
+        zero = (x.op == "const" and x.attr == 0) or (y.op == "const" and y.attr == 0)
+        return zero and _is_reg(total, register)
     if e.op == "add":
         return _is_reg(e.args[0], register) and _is_const(e.args[1], 0)
     if e.op in ("max", "pmax", "min", "pmin"):

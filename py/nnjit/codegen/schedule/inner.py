@@ -124,7 +124,9 @@ def inner_tiles(f: Factors, k: Axis, target: Target) -> Iterator[tuple[InnerTile
     for m in f.rows or (None,):
         extent = m.extent if m else 1
         beside = prod(x.extent for x in f.spec.axes if x is not m and x is not f.axis)
+        columns = [_pieces(f.axis.extent, nr) for nr in range(1, 13)]
         for mr in range(1, min(extent, 8) + 1):
+            rows = _pieces(extent, mr)
             for nr in range(1, min(f.axis.extent, 12) + 1):
                 if mr > nr and extent > mr and matrix > STRIP:
                     continue  # b would pass through the caches for each strip of rows
@@ -134,8 +136,8 @@ def inner_tiles(f: Factors, k: Axis, target: Target) -> Iterator[tuple[InnerTile
                     if extent == 1 and not _streams(nr, parts, f.axis.extent, matrix * beside):
                         continue
                     cycles = 0.0
-                    for rm, cm in _pieces(extent, mr):
-                        for cn, cc in _pieces(f.axis.extent, nr):
+                    for rm, cm in rows:
+                        for cn, cc in columns[nr - 1]:
                             loads = cn * load[1] + (rm if shared else rm * cn) * load[0]
                             step = max(rm * cn / 2, loads, 4.0 / parts) + 0.16 * loads + 0.3 / parts
                             cycles += cm * cc * (steps * step + rm * cn * (ADD_UP + parts - 1) + 8.0)

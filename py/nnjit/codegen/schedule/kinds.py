@@ -19,12 +19,12 @@ from nnjit.codegen.schedule.steps import (
     Parallel,
     Partial,
     Peel,
+    ScheduleError,
     Skip,
     Step,
     Tile,
     Unroll,
     Vectorize,
-    check,
 )
 
 R = TypeVar("R")
@@ -56,7 +56,8 @@ def sort_into(record: R, steps: Iterable[Step], refusal: str) -> R:
     """`record` with every step in its field; `refusal` ends the message about one that has none."""
     for step in steps:
         name, part = FIELDS.get(type(step), ("", ""))
-        check(hasattr(record, name), f"{step} {refusal}")
+        if not hasattr(record, name):
+            raise ScheduleError(f"{step} {refusal}")
         value: Any = getattr(step, part) if part else step
         place = getattr(record, name)
         if isinstance(place, dict):

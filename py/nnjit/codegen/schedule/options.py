@@ -6,12 +6,13 @@ Takes a spec and a schedule; gives `Options`, checked against the spec, the orde
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from nnjit.codegen.expr import Expr, Index
 from nnjit.codegen.schedule.facts import kept_places
 from nnjit.codegen.schedule.kinds import sort_into
 from nnjit.codegen.schedule.pack import fitting
-from nnjit.codegen.schedule.steps import Dot, Pack, Peel, Schedule, check
+from nnjit.codegen.schedule.steps import Dot, Pack, Peel, Schedule, ScheduleError, check
 from nnjit.codegen.spec import Axis, KernelSpec
 
 
@@ -38,6 +39,8 @@ class Options:
     all of the axis."""
     reach: dict[str, Expr] = field(default_factory=dict)
     """By axis: how much of it is looked at. Tiles beyond are left out."""
+    copied: tuple[Env, list[Any]] | None = None
+    """Where `copies_of` was asked last, and what it gave."""
 
     @staticmethod
     def of(schedule: Schedule) -> Options:
@@ -97,8 +100,9 @@ def check_options(spec: KernelSpec, o: Options) -> None:
     if any(o.lanes.get(name, 1) > 1 for name in shared):
         check(not kept_places(spec), f"stages of {spec.name} find places, which have no lanes")
     for s in spec.stages:
-        wide = [a.name for a in (*spec.axes, *s.axes, *s.reduce) if o.lanes.get(a.name, 1) > 1]
-        check(len(wide) <= 1, f"two vectorised axes {wide} in one stage")
+        wide = [a.name for a in (*spec.axes, *s.axes, *s.reduce) if a.name in o.lanes and o.lanes[a.name] > 1]
+        if len(wide) > 1:
+            raise ScheduleError(f"two vectorised axes {wide} in one stage")
 
 
 def ordered(spec: KernelSpec, o: Options) -> list[Axis]:

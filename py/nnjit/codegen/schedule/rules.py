@@ -38,6 +38,8 @@ from nnjit.codegen.wasm.target import Target
 PEELED_SIZE = 1000
 """Expression nodes in all copies of a body together: beyond, guards are tested at run time."""
 
+BRIEF = 1 << 21
+"""Elements up to which a kernel that is called once is short, to be written sooner: that takes longer than its call."""
 NEAR = (2, 3, -1)
 """Elements between lanes that are read by contiguous accesses and a shuffle."""
 BLOCK = 16
@@ -179,14 +181,16 @@ def elementwise(spec: KernelSpec, target: Target) -> Schedule:
     if not narrow or axis is None or own:
         extents = {a.name: a.extent for a in spec.axes}
         return (Parallel(tuple(spread(spec, order, {}, target))),) if extents else ()
-    size = sum(1 for s in spec.stages for _ in values(s.result))
+    size = sum([len(values(s.result)) for s in spec.stages])
     across = _across(spec, axis)
     vectors = 4 if size <= 24 else 2 if size <= 80 else 1
     vectors = min(vectors, 2) if across else vectors
+    brief = _once(spec) and spec.points <= BRIEF
+    vectors = 1 if brief else vectors
     tile = min(vectors * LANES, -(-axis.extent // LANES) * LANES)
     tiles = {axis.name: tile}
     if across is not None:
-        tiles[across.name] = BLOCK if size <= 24 and across.extent >= BLOCK else LANES
+        tiles[across.name] = BLOCK if size <= 24 and across.extent >= BLOCK and not brief else LANES
     order = [n for n in order if n != axis.name] + [axis.name]
     # one long axis: the parallel loop runs over whole vectors' worth of tiles, chunked by the caller
     steps: list[Step] = [
@@ -196,6 +200,12 @@ def elementwise(spec: KernelSpec, target: Target) -> Schedule:
     ]
     steps += peels(spec, tiles)
     return (*steps, Parallel(tuple(spread(spec, order, tiles, target))))
+
+
+def _once(spec: KernelSpec) -> bool:
+    """Whether a kernel reads constants alone: it is called once, while a plan is loaded."""
+    read = [o.const for o in spec.operands if o.role == "in"]
+    return bool(read) and all(read)
 
 
 def _across(spec: KernelSpec, lanes: Axis) -> Axis | None:

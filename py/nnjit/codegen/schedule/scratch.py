@@ -30,7 +30,7 @@ class Scratch:
     held: tuple[tuple[str, int], ...]
     kept: Mapping[str, int]
     dtype: str = ""
-    templates: dict[Expr, Template] = field(default_factory=dict, compare=False, repr=False)
+    templates: dict[Expr, Template | None] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def points(self) -> int:

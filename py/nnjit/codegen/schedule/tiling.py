@@ -40,9 +40,11 @@ def flattened(
         cases = [(first + n, Bound(at, t, t)) for first, n in _runs(o, a, full, rem)]
         if rem:
             cases.append((counts[i], Bound(Index(full * t), rem, t)))
-        out = bind(i + 1, {**env, a.name: cases[-1][1]})
+        # peeled tiles and those between them lie at the same index: what differs is decided by their guards, later
+        bodies = {bound: bind(i + 1, {**env, a.name: bound}) for bound in dict.fromkeys(b for _, b in cases)}
+        out = bodies[cases[-1][1]]
         for end, bound in reversed(cases[:-1]):
-            out = [If(names[i], end, bind(i + 1, {**env, a.name: bound}), out)]
+            out = [If(names[i], end, bodies[bound], out)]
         return out
 
     return stmts + bind(0, {})

@@ -212,7 +212,7 @@ class FunctionBuilder(ControlBuilder):
 
     def shuffle(self, lane_bytes: Sequence[int]) -> None:
         """i8x16.shuffle: byte i of the result is byte lane_bytes[i] of the two operands' 32."""
-        if len(lane_bytes) != 16 or not all(0 <= lane < 32 for lane in lane_bytes):
+        if len(lane_bytes) != 16 or min(lane_bytes) < 0 or max(lane_bytes) >= 32:
             raise WasmTypeError(
                 f"{self.name}: i8x16.shuffle needs 16 numbers below 32, got {list(lane_bytes)}"
             )

@@ -14,7 +14,7 @@ from nnjit.codegen.expr import GATHER, Expr, Index, UnsupportedExpr, const, fact
 from nnjit.codegen.loops import UNLIMITED, Decode, For, If, Nest, Set, Stmt, Store, Where, mapped
 from nnjit.codegen.rewriting import indices
 from nnjit.codegen.wasm.builder import FunctionBuilder
-from nnjit.codegen.wasm.legalize import legal, stored
+from nnjit.codegen.wasm.legalize import HALVES, RULED, legal, stored
 from nnjit.codegen.wasm.module import kernel_function, kernel_module
 from nnjit.codegen.wasm.places import Key
 from nnjit.codegen.wasm.target import Target
@@ -61,8 +61,12 @@ class _Emitter:
         if self.units != self.nest.tiles:
             self._rescale()
         operands = self.nest.operands
+        half = any(o.dtype in HALVES for o in operands)
         body = mapped(
-            loop.body, lambda e: legal(e, self.memo), lambda operand, e: stored(e, operands[operand].dtype)
+            loop.body,
+            lambda e: legal(e, self.memo),
+            (lambda operand, e: stored(e, operands[operand].dtype)) if half else None,
+            RULED,
         )
         for i in sorted({k[0] for k in self._keys(body)}):
             at = b.local("i32", f"${i}")
@@ -264,11 +268,11 @@ class _Emitter:
         bumped: list[tuple[Key, int]] = []
         for key in self._wanted(s.body, inside, {s.var}):
             operand, terms = key
-            step = sum(c for a, c in terms if a == s.var)
-            if any(not isinstance(a, str) and s.var in a.axes() for a, _ in terms):
+            step = sum([c for a, c in terms if a == s.var])
+            if [a for a, _ in terms if not isinstance(a, str) and s.var in a.axes()]:
                 continue  # a gather by this loop's variable: computed in the body
             at = b.local("i32", f"${operand}.{s.var}")
-            v.address(operand, tuple(t for t in terms if t[0] != s.var))
+            v.address(operand, tuple([t for t in terms if t[0] != s.var]))
             b.set(at)
             v.pointers[key] = at
             bumped.append((key, step * SIZES[self.nest.operands[operand].dtype]))
@@ -314,9 +318,12 @@ class _Emitter:
     def _hoist(self, s: For) -> list[Expr]:
         """Invariants of an innermost vector loop, computed before it. Outer loops keep theirs inside: a
         value that is live across an inner loop takes a register from it."""
-        if any(not isinstance(t, (Set, Store)) for t in s.body):
-            return []
-        stmts = [t for t in s.body if isinstance(t, (Set, Store)) and t.lanes == 4]
+        stmts: list[Set | Store] = []
+        for t in s.body:
+            if not isinstance(t, (Set, Store)):
+                return []
+            if t.lanes == 4:
+                stmts.append(t)
         written = {"%" + t.reg for t in s.body if isinstance(t, Set)} | {s.var}
         stored_to = facts(tuple({t.operand for t in s.body if isinstance(t, Store)}))
         room = min(HOISTED, 14 - len(written))  # of the 15 that x86-64 has without spills (see Target)

@@ -17,18 +17,21 @@ from nnjit.codegen.functions import as_f32, atan, decay, erf, exp, f32, i32, log
 from nnjit.codegen.rewriting import rewrite
 from nnjit.codegen.wasm.requantise import rounded_byte
 
+HALVES = ("f16", "bf16")
+"""Types whose elements are kept as their bits."""
+
 
 def legal(e: Expr, memo: dict[Expr, Expr]) -> Expr:
     """`e` with only operations that `ops` or the emitter itself know. `memo` is shared between calls."""
-    if not e.facts & _RULED:
+    if not e.facts & RULED:
         return e
 
     def step(x: Expr) -> Expr | None:
-        if not x.facts & _RULED:
+        if not x.facts & RULED:
             return x
-        if x.op == "load" and x.dtype in ("f16", "bf16"):
+        if x.op == "load" and x.dtype in HALVES:
             return legal(_load_half(x), memo)
-        if x.op == "cast" and x.dtype in ("f16", "bf16"):
+        if x.op == "cast" and x.dtype in HALVES:
             return legal(_value(_bits(as_f32(x.args[0]), x.dtype), x.dtype), memo)
         rule = _RULES.get(x.op)
         if rule is None:
@@ -41,7 +44,7 @@ def legal(e: Expr, memo: dict[Expr, Expr]) -> Expr:
 
 def stored(e: Expr, dtype: str) -> Expr:
     """What is written to a buffer of `dtype`: 16-bit floats as their bits, those that are only moved as they were."""
-    if dtype not in ("f16", "bf16"):
+    if dtype not in HALVES:
         return e
     return _raw(e) if _only_moved(e, dtype) else _bits(as_f32(e), dtype)
 
@@ -143,7 +146,7 @@ _RULES: dict[str, Callable[[Expr], Expr | None]] = {
     "pow": power, "div": _division, "rem": _remainder, "mod": _remainder, "max": _extreme, "min": _extreme,
     "cast": rounded_byte,
 }  # fmt: skip
-_RULED = facts((*_RULES, "f16", "bf16"))
+RULED = facts((*_RULES, "f16", "bf16"))
 """What an expression has none of, here or below, is legal as it is."""
 
 

@@ -12,6 +12,8 @@ from nnjit.codegen.expr import GATHER, Expr, facts
 from nnjit.codegen.loops import Set, Store
 from nnjit.codegen.rewriting import walk
 
+_REGISTERS = facts(("reg", "acc", "local"))
+
 
 class Uses:
     """See the module; the statements are of one width and follow each other."""
@@ -39,7 +41,10 @@ class Uses:
                     still = fixed.get(e)
                     if still is None:
                         # no statement of the run writes a register or an operand that it reads
-                        still = fixed[e] = not e.facts & written and e.axes().isdisjoint(changed)
+                        bits = e.facts
+                        still = fixed[e] = not bits & written and (
+                            not bits & _REGISTERS or e.axes().isdisjoint(changed)
+                        )
                     if still:
                         total[e] = 1
                     else:
