@@ -7,9 +7,9 @@ the rules' own schedule first. Products are tiled anew from the schedule that th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
-from math import inf, log2
+from math import inf, log2, prod
 from typing import Any
 
 from nnjit.codegen.schedule import (
@@ -23,7 +23,18 @@ from nnjit.codegen.schedule import (
 from nnjit.codegen.schedule.attention import shape as attention_shape
 from nnjit.codegen.schedule.facts import LANES
 from nnjit.codegen.schedule.gpu_roles import Product
-from nnjit.codegen.schedule.group_steps import Along, Cache, Matrix, Online, Patch, Team, Threads, Words
+from nnjit.codegen.schedule.group_steps import (
+    Along,
+    Cache,
+    Digits,
+    Matrix,
+    Online,
+    Patch,
+    Team,
+    Threads,
+    Words,
+)
+from nnjit.codegen.schedule.legal import fits
 from nnjit.codegen.schedule.matrix_tiles import HALF, MatrixTile
 from nnjit.codegen.schedule.product_tiles import Shape
 from nnjit.codegen.schedule.steps import Block, Schedule, Step, Tile, Unroll
@@ -36,6 +47,8 @@ MOST_SUMS = 128
 """Sums that a thread keeps in registers, at most."""
 BLOCK = 16
 """Rows and columns of a subgroup matrix."""
+DIGITS_FOR = 32
+"""Columns that a team's digits of a row should serve: a guess: one takes as much as eight of its products."""
 
 
 def gpu_space(spec: KernelSpec, target: WgslTarget) -> Space:
@@ -140,7 +153,7 @@ def _tiled(spec: KernelSpec, default: Schedule, target: WgslTarget) -> Space | N
         knob("twice", own.twice, (False, True)),
         knob("turned", own.turned, () if matrices or not gpu_roles.lies_along(p) else (True, False)),
         knob("rolled", own.rolled, () if matrices or not gpu_roles.lies_along(p) else (False, True)),
-        knob("block", blocks[0] if blocks else 1, (1, 4, 8)),
+        knob("block", blocks[0] if blocks else 1, (1, 8, 4)),
     )
 
     def shape_of(c: Choice) -> Shape:
@@ -168,7 +181,13 @@ def _tiled(spec: KernelSpec, default: Schedule, target: WgslTarget) -> Space | N
         # with blocks the factors of a tile's neighbours are in the caches; how much that is worth, tests tell
         return found * (1.0 if (c["block"] > 1) == (tiles > 8) else 1.01)
 
-    return Space(spec, "matrices" if matrices else "tiles", default, knobs, build, cost)
+    return Space(spec, "matrices" if matrices else "tiles", default, knobs, build, cost, _tile_groups)
+
+
+def _tile_groups(c: Choice) -> tuple[Hashable, ...]:
+    """A tile with its threads; the same tile by any threads."""
+    tile = c["rows"], c["columns"], c["slices"]
+    return (*tile, c["down"], c["across"]), tile
 
 
 def _possible(s: Shape, subgroup: int, target: WgslTarget) -> bool:
@@ -252,28 +271,56 @@ def _side_by_side(spec: KernelSpec, default: Schedule, target: WgslTarget) -> Sp
 
 
 def _along(default: Schedule, spec: KernelSpec, target: WgslTarget) -> Space | None:
-    """Columns that a team does at once, threads of a team, spans whose weights are read before the first is used."""
+    """Columns that a team does at once, threads of a team, spans whose weights are read before the first is used;
+    weights of few bits as floats or by digits of the rows, and those for how many rounds of columns."""
     own = default[0] if len(default) == 1 else None
     if not isinstance(own, Along):
         return None
+    columns = tuple(dict.fromkeys((own.columns, 1, 2, 4)))
+    block = _digits_of(spec, own)
     knobs = (
-        Knob("columns", tuple(dict.fromkeys((own.columns, 1, 2, 4)))),
+        Knob("columns", tuple(dict.fromkeys((*columns, 8, 16))) if block else columns),
         Knob("threads", tuple(dict.fromkeys((own.threads, 16, 32, 64, 128, 256)))),
         Knob("turns", tuple(dict.fromkeys((own.turns, 1, 2, 4)))),
         Knob("staged", (True, False) if own.staged else (False,)),
+        Knob("digits", (0, 1, 2, 4, 8) if block else (0,)),
     )
+    across = next(a.extent for a in spec.axes if a.name == own.axis)
+    terms = prod(a.extent for a in spec.stages[0].reduce)
 
     def build(c: Choice) -> Schedule:
-        return (replace(own, **c),)
+        step = replace(own, **{k: c[k] for k in ("columns", "threads", "turns", "staged")})
+        return (replace(step, span=block), Digits(c["digits"])) if c["digits"] else (step,)
 
     def cost(c: Choice) -> float | None:
-        """How far it is from the rules' own: nothing better is known."""
+        """How far it is from the rules' own: nothing better is known. Digits are made once for all columns of a team,
+        so those want many; but not so many that the device is idle."""
         if c["threads"] > target.max_workgroup:
+            return None
+        if c["digits"]:
+            together = c["columns"] * c["digits"]
+            if c["columns"] < 4 or (c["turns"] > 1 and c["turns"] * c["threads"] * block > terms):
+                return None
+            idle = target.invocations / (c["threads"] * -(-across // together))
+            far = abs(log2(together / DIGITS_FOR)) + 1.5 * abs(log2(c["threads"] / own.threads))
+            away: float = far + log2(max(idle, 1.0)) + 1.5 * log2(c["turns"]) + c["staged"]
+            return 0.5 + away
+        if c["columns"] not in columns:
             return None
         far = float(c["staged"] != own.staged)
         return far + sum(abs(log2(c[k] / getattr(own, k))) for k in ("columns", "threads", "turns"))
 
     return Space(spec, "along", default, knobs, build, cost)
+
+
+def _digits_of(spec: KernelSpec, own: Along) -> int:
+    """Elements of a block of weights of few bits, which digits of the rows can be multiplied with; else 0."""
+    reduce = spec.stages[0].reduce
+    if len(reduce) < 2:
+        return 0
+    block = reduce[-1].extent * reduce[-2].extent
+    plain = replace(own, columns=1, span=block, turns=1, staged=False)
+    return block if fits(spec, (plain, Digits())) else 0
 
 
 # ---- attention ----

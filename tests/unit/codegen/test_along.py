@@ -9,15 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnjit.codegen.expr import Expr, Index, acc, axis, cast, const, load, op
+from nnjit.codegen.expr import Expr, Index, axis, cast, const, load, op
 from nnjit.codegen.loops import Swap
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.codes import codes_of
 from nnjit.codegen.schedule.group_steps import Along
 from nnjit.codegen.schedule.steps import ScheduleError
-from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
+from nnjit.codegen.spec import KernelSpec
 from tests.support import specs
+from tests.support.few_bits import packed
 from tests.support.schedules import agree, interpreted
 
 
@@ -47,42 +48,6 @@ def test_products(
         check(canonical(spec), Along("n", columns, threads, span, subgroup), inputs)
     spec, inputs = specs.matmul(rng, m, n, spans * span, dtype, batch=2, bias=bias, transposed=True)
     check(spec, Along("n", min(columns, 4), threads, span, subgroup), inputs)  # of 8 rows
-
-
-def packed(
-    rng: np.random.Generator, m: int, n: int, blocks: int, words: int, bits: int, zero: str = "const"
-) -> tuple[KernelSpec, list[Any]]:
-    """y[m, n] = sum over k of a[m, k] * (code[n, k] - zero[n, block]) * scale[n, block], the codes in words of 32 bits.
-    zero: a constant, or the dtype of the zero points."""
-    each = 32 // bits
-    k = blocks * words * each
-    word = load(1, Index(0, {"n": blocks * words, "block": words, "word": 1}), "i32")
-    code = cast(
-        op("band", Expr("shr", "i32", (word, axis(Index(0, {"bit": bits})))), const((1 << bits) - 1, "i32")),
-        "f32",
-    )
-    at = Index(0, {"n": blocks, "block": 1})
-    scale = load(2, at, "f32")
-    right = op("mul", op("sub", code, const(3.0, "f32")), scale)
-    if zero != "const":
-        middle = Expr("neg", "f32", (cast(load(4, at, zero), "f32"),))
-        right = Expr("fma", "f32", (code, scale, op("mul", middle, scale)))
-    left = load(0, Index(0, {"m": k, "block": words * each, "word": each, "bit": 1}), "f32")
-    reduce = (Axis("block", blocks), Axis("word", words), Axis("bit", each))
-    stage = Stage((), reduce, "sum", op("mul", left, right), acc("f32"), 3, Index(0, {"m": n, "n": 1}))
-    operands = [
-        Operand("f32", m * k, "in"), Operand("i32", n * blocks * words, "in", True),
-        Operand("f32", n * blocks, "in", True), Operand("f32", m * n, "out"),
-    ]  # fmt: skip
-    inputs = [
-        specs.whole(rng, (m, k), "f32"), rng.integers(-(2**31), 2**31, n * blocks * words).astype(np.int32),
-        specs.whole(rng, (n, blocks), "f32", 2),
-    ]  # fmt: skip
-    if zero != "const":
-        operands.append(Operand(zero, n * blocks, "in", True))
-        codes = rng.integers(0, 1 << bits, n * blocks)
-        inputs.append(codes.astype(np.uint8) if zero == "u8" else (codes + 0.5).astype(np.float32))
-    return KernelSpec("packed", (Axis("m", m), Axis("n", n)), (stage,), tuple(operands)), inputs
 
 
 @pytest.mark.parametrize("bits", [4, 8])

@@ -36,13 +36,18 @@ def along(spec: KernelSpec, schedule: Schedule) -> Nest:
     check(len(schedule) == 1 and isinstance(schedule[0], Along), "one step that says all")
     step = schedule[0]
     assert isinstance(step, Along)
-    return _Rows(spec, step).nest()
+    return Rows(spec, step).nest()
 
 
-class _Rows:
+class Rows:
     """The nest of one spec under construction. left: the factor with the rows, right: the one with the columns; points:
     where the row axes are in each row that is done; outer: the spans that threads share out, inner: the axes of
     one span."""
+
+    lanes = LANES
+    """Of a thread's sums."""
+    rounds = 1
+    """How many times a team does its columns, one time after another."""
 
     def __init__(self, spec: KernelSpec, step: Along) -> None:
         check(len(spec.stages) == 1, "a product of one stage")
@@ -123,7 +128,7 @@ class _Rows:
 
     def nest(self) -> Nest:
         step, spec = self.step, self.spec
-        columns = -(-self.column.extent // step.columns)
+        columns = -(-self.column.extent // self._group())
         counts = [("column", columns), *((f"{a.name}.b", a.extent) for a in reversed(self.batch))]
         body: list[Stmt] = []
         self.base: dict[str, Index] = {}
@@ -132,25 +137,38 @@ class _Rows:
             self.base[name] = Index.of(name) if n > 1 else Index(0)
             body += [Decode(name, "p", div, n)] if n > 1 else []
             div *= n
-        names = [self._sum(r, c) for r in range(len(self.points)) for c in range(step.columns)]
-        body += [Set(name, const(0, self.dtype), LANES) for name in names]
-        body += self._turns()
-        for name in names:
-            vector = Expr("lanes_sum", self.dtype, (reg(name, self.dtype),), LANES)
-            body.append(Set(f"{name}.s", Expr("lane", self.dtype, (vector,), 0), 1))
-        size = room(step.threads, self.subgroup) * len(names)
-        how = [f"{n}.s" for n in names], self.dtype, step.threads, self.subgroup, len(spec.operands)
-        if deals(len(names), step.threads, self.subgroup):
-            sums, has, each = dealt("sum", *how, "total")
-            body += [*sums, *self._dealt(has, each)]
-        else:
-            body += [*met("sum", *how), *self._results()]
+        body += self._work()
+        size = room(step.threads, self.subgroup) * len(self._names())
         shared = (Operand(self.dtype, size, "shared"),) if size else ()
         if step.staged:
             vectors = step.span // LANES
             body[:0] = [Decode("fill.span", THREAD, vectors, 0), Decode("fill.at", THREAD, 1, vectors)]
             shared = (*shared, Operand(self.dtype, len(self.points) * self._staged_size(), "shared"))
         return Nest(spec.name, spec.operands, div, [For("p", div, body, "parallel")], step.threads, shared)
+
+    def _work(self) -> list[Stmt]:
+        """Some columns, from sums of nothing to results."""
+        step, names, body = self.step, self._names(), list[Stmt]()
+        body += [Set(name, const(0, self.dtype), self.lanes) for name in names]
+        body += self._turns()
+        for name in names:
+            total = reg(name, self.dtype)
+            if self.lanes > 1:
+                total = Expr("lane", self.dtype, (Expr("lanes_sum", self.dtype, (total,), LANES),), 0)
+            body.append(Set(f"{name}.s", total, 1))
+        how = [f"{n}.s" for n in names], self.dtype, step.threads, self.subgroup, len(self.spec.operands)
+        if deals(len(names), step.threads, self.subgroup):
+            sums, has, each = dealt("sum", *how, "total")
+            return [*body, *sums, *self._dealt(has, each)]
+        return [*body, *met("sum", *how), *self._results()]
+
+    def _group(self) -> int:
+        """Columns of a team, in all its rounds."""
+        return self.step.columns * self.rounds
+
+    def _names(self) -> list[str]:
+        """The sums of a thread."""
+        return [self._sum(r, c) for r in range(len(self.points)) for c in range(self.step.columns)]
 
     def _sum(self, row: int, column: int) -> str:
         return f"acc.{row}.{column}"
@@ -192,8 +210,7 @@ class _Rows:
 
     def _array(self) -> int:
         """The operand that the rows are staged in; what the sums meet in comes before it."""
-        names = len(self.points) * self.step.columns
-        return len(self.spec.operands) + (room(self.step.threads, self.subgroup) * names > 0)
+        return len(self.spec.operands) + (room(self.step.threads, self.subgroup) > 0)
 
     def _filled(self, number: Index, count: int) -> list[Stmt]:
         """The spans of the first `count` threads, of which each has its own `number`, into the shared array:
@@ -262,11 +279,16 @@ class _Rows:
         out: list[Stmt] = []
         for c in range(self.step.columns):
             env = {**self._env(c), **shared}
-            for e, name in ((codes.scale, "s"), (codes.zero, "z")):
+            for e, name in ((codes.scale, "s"), (self._zero(), "z")):
                 if e.op != "const":
                     out.append(Set(f"{name}.{turn}.{c}", rewrite(e, env), 1))
             out += self._fetched(codes.word, env, f"w.{turn}.{c}")
         return out
+
+    def _zero(self) -> Expr:
+        """What is read of the zero points."""
+        assert self.codes is not None
+        return self.codes.zero
 
     def _fetched(self, word: Expr, env: Env, name: str) -> list[Stmt]:
         """Registers NAME.n, each with four words; one with the word of a span that has no more."""
@@ -350,14 +372,14 @@ class _Rows:
         value = rewrite(s.result, env, lambda e: total if e.op == "acc" else None)
         store = Store(s.out, s.index.subst(env, lambda e: rewrite(e, env)), value, 1, 1)
         inside = compare("lt", axis(env[self.column.name]), const(self.column.extent, "i32"))
-        line: Stmt = Where(inside, [store]) if self.column.extent % columns else store
+        line: Stmt = Where(inside, [store]) if self.column.extent % self._group() else store
         return [*out, Where(has, [line])]
 
     def _results(self) -> list[Stmt]:
         """One thread works out the results and stores them."""
         s = self.stage
         out: list[Stmt] = []
-        tail = self.column.extent % self.step.columns != 0
+        tail = self.column.extent % self._group() != 0
         for c in range(self.step.columns):
             line: list[Stmt] = []
             for r, point in enumerate(self.points):

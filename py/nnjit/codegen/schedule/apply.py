@@ -14,7 +14,7 @@ from nnjit.codegen.loops import For, Nest, Set, Stmt, Store, Where
 from nnjit.codegen.rewriting import rewrite
 from nnjit.codegen.schedule.copies import Reader, copies_of, scratch_places, within
 from nnjit.codegen.schedule.dots import dotted
-from nnjit.codegen.schedule.group_steps import GROUP_STEPS, Along, Online, Team
+from nnjit.codegen.schedule.group_steps import GROUP_STEPS, Along, Digits, Online, Team
 from nnjit.codegen.schedule.guards import resolved
 from nnjit.codegen.schedule.options import Env, Options, check_options, ordered, tile_of
 from nnjit.codegen.schedule.pack import packed_spec
@@ -80,12 +80,15 @@ def apply(spec: KernelSpec, schedule: Schedule, reach: Reach = (), place: int = 
 
 def _by_workgroups(spec: KernelSpec, schedule: Schedule) -> Nest:
     from nnjit.codegen.schedule.along import along  # they build on this module
+    from nnjit.codegen.schedule.along_digits import along_digits
     from nnjit.codegen.schedule.grouped import grouped
     from nnjit.codegen.schedule.online import online
     from nnjit.codegen.schedule.team import teamed
 
     if any(isinstance(s, Online) for s in schedule):
         return online(spec, schedule)
+    if any(isinstance(s, Digits) for s in schedule):
+        return along_digits(spec, schedule)
     if any(isinstance(s, Along) for s in schedule):
         return along(spec, schedule)
     return teamed(spec, schedule) if any(isinstance(s, Team) for s in schedule) else grouped(spec, schedule)

@@ -49,7 +49,7 @@ class Codes:
         if zero.op == "const" and zero.attr == int(zero.attr) and abs(zero.attr) <= 1 << self.bits:
             return op("sub", value, four([middle - zero.attr * 2.0**low for low in lows], "f32"))
         up = four([2.0**low for low in lows], "f32")
-        if _is_whole(self.zero):  # of as few bits as a code: the difference is exact
+        if is_whole(self.zero):  # of as few bits as a code: the difference is exact
             return op("sub", value, Expr("fma", "f32", (_negative(zero), up, const(middle, "f32"))))
         return Expr("fma", "f32", (zero, up, op("sub", value, const(middle, "f32"))))
 
@@ -101,7 +101,7 @@ def _forms(e: Expr) -> list[tuple[Expr, Expr, Expr]]:
     return []
 
 
-def _is_whole(zero: Expr) -> bool:
+def is_whole(zero: Expr) -> bool:
     """Whether a zero point is a byte made a float."""
     zero = zero.args[0] if zero.op == "neg" else zero
     return zero.op == "cast" and zero.args[0].dtype in ("i8", "u8")

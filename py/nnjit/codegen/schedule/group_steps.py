@@ -140,6 +140,22 @@ class Along:
 
 
 @dataclass(frozen=True, slots=True)
+class Digits:
+    """Beside Along, of weights of few bits in words: the rows become fixed point, digits of 8 bits by a power of two
+    for 32 neighbours, and are multiplied with the codes by dot products of four bytes (see `digits`).
+
+    for columns in 8: acc[columns] += a[s] * code[columns, s]   ->
+    d = digits of a[s]; for round in rounds: for columns in 8: acc[columns] += dot(d, code[columns, s])
+
+    rounds: a team does its columns so many times, others each time, and keeps the digits, which are made once."""
+
+    rounds: int = 1
+
+    def __str__(self) -> str:
+        return "digits" + (f" for {self.rounds} rounds" if self.rounds > 1 else "")
+
+
+@dataclass(frozen=True, slots=True)
 class Words:
     """An operand of i8 is read from words, four neighbours along the sum in each (see `words`)."""
 
@@ -149,5 +165,5 @@ class Words:
         return f"words of ${self.operand}"
 
 
-GROUP_STEPS = (Fuse, Threads, Patch, Cache, Team, Matrix, Online, Along, Words)
-GroupStep = Fuse | Threads | Patch | Cache | Team | Matrix | Online | Along | Words
+GROUP_STEPS = (Fuse, Threads, Patch, Cache, Team, Matrix, Online, Along, Digits, Words)
+GroupStep = Fuse | Threads | Patch | Cache | Team | Matrix | Online | Along | Digits | Words
