@@ -226,7 +226,7 @@ def test_a_feed_that_was_destroyed_is_no_stale_result(gpu: Api) -> None:
         [gpu.put("tiny.onnx", tiny())],
     )
     for where, told in found.items():
-        assert told["code"] == "BAD_PLAN" and "destroyed" in told["message"], (where, told)
+        assert told["code"] == "FEED" and "destroyed" in told["message"], (where, told)
         assert told["after"] == [0.0] * 6
 
 
@@ -270,7 +270,7 @@ def test_a_first_run_that_fails_keeps_no_output_and_is_told_once(gpu: Api) -> No
         [gpu.put("tiny.onnx", tiny())],
     )
     y = np.maximum(np.ones((2, 4), np.float32) @ tiny_weight(), 0)
-    assert found["code"] == "BAD_PLAN" and found["after"] == [True] and found["last"] == [True, True]
+    assert found["code"] == "FEED" and found["after"] == [True] and found["last"] == [True, True]
     assert found["values"] == y.reshape(-1).tolist()
 
 

@@ -12,7 +12,7 @@ from tests.browser.api_page import Api, model
 SET_UP = """async () => {
   const nnjit = (await import('/nnjit.js')).default;
   const { Upload } = await import('/engine/webgpu/upload.js');
-  const { readBuffer } = await import('/engine/webgpu/readback.js');
+  const { readBuffer } = await import('/engine/webgpu/given.js');
   // pieces are the buffers that are mapped to be written
   globalThis.watched = (device, work) => {
     const { createBuffer } = device;
@@ -122,7 +122,7 @@ def test_a_device_without_room_for_pieces_is_none_the_worse(gpu: Api) -> None:
         """async () => {
           const device = await (await navigator.gpu.requestAdapter()).requestDevice();
           const { Upload } = await import('/engine/webgpu/upload.js');
-          const { readBuffer } = await import('/engine/webgpu/readback.js');
+          const { readBuffer } = await import('/engine/webgpu/given.js');
           const errors = [];
           device.addEventListener('uncapturederror', ({ error }) => errors.push(error.message));
           const buffer = device.createBuffer({ size: 4096, usage: 0x4 | 0x8 });

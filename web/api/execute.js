@@ -4,7 +4,7 @@ import { failure } from './errors.js';
 import { READ, copyOf } from './feeds.js';
 import { numbersIn, outputDims } from './room.js';
 import { requestOf } from './shelf.js';
-import { Tensor, from } from './tensor.js';
+import { Tensor, from, goneWith, staying } from './tensor.js';
 import { TYPES, viewAs } from './types.js';
 import { bytesOf, fromValue, toValue } from './values.js';
 import { windowOf } from '../engine/windows.js';
@@ -52,7 +52,7 @@ export async function execute(client, plan, feeds, wanted, how) {
     const output = result.outputs[i];
     const value = input
       ? keeping.made(input, /** @type {any} */ (held), /** @type {any} */ (ref).dims, /** @type {Uint8Array} */ (output), pinned ? lease : null)
-      : (into ?? fromOutput(ref, output, lease));
+      : (into ?? fromOutput(ref, output, lease, client));
     made.set(name, value instanceof Tensor && !into ? from(value, keeping) : value);
   });
   keeping.ended(new Set(outputs.map(({ input }) => input)));
@@ -78,7 +78,7 @@ function outputsOf(plan, feeds, wanted, { names, location, steady, keeping }) {
     const held = plan.facts.outputs[names.indexOf(name)];
     const ref = cutTo(plan, name, held, n);
     const into = fitting(ref, tensor);
-    const where = into ? '' : location(name);
+    const where = into ? '' : tensor?.location === 'gpu-buffer' ? 'gpu-buffer' : location(name);
     return { name, held, ref, into, input: into ? undefined : kept?.get(name), pinned: where === 'cpu-pinned', onGpu: where === 'gpu-buffer' };
   });
 }
@@ -123,7 +123,10 @@ const windowBetween = (ref, held) => (ref.host || held.host ? null : windowOf(re
 /** @param {ValueRef} ref @param {Feed | undefined} feed @param {boolean} onGpu @returns {any} */
 function toFeed(ref, feed, onGpu) {
   const window = !ref.host && feed instanceof Tensor ? windowBetween({ ...ref, dims: [...feed.dims] }, ref) : null;
-  if (onGpu && feed instanceof Tensor && feed.location === 'gpu-buffer') return { gpuBuffer: feed.gpuBuffer, window };
+  if (onGpu && feed instanceof Tensor && feed.location === 'gpu-buffer') {
+    if (goneWith(feed)) throw failure('DEVICE_LOST', `Input '${ref.name}' was fed a tensor that lay on a GPU device which was lost`, { input: ref.name, hint: 'make it anew, or feed one from the processor' });
+    return { gpuBuffer: feed.gpuBuffer, window };
+  }
   if (feed === undefined) throw failure('FEED', `No feed for input '${ref.name}'`, { reason: 'missing', input: ref.name });
   // on the GPU the host's turn comes after the call has returned
   if (ref.host || !(feed instanceof Tensor)) return toValue(onGpu ? copyOf(feed) : feed);
@@ -132,16 +135,16 @@ function toFeed(ref, feed, onGpu) {
 
 /** The tensor to fill if the output goes into it as it is. @param {ValueRef} ref @param {Tensor | null | undefined} tensor */
 const fitting = (ref, tensor) =>
-  tensor && !ref.host && tensor.type === ref.type && String(tensor.dims) === String(ref.dims) ? tensor : null;
+  tensor && tensor.location !== 'gpu-buffer' && !ref.host && tensor.type === ref.type && String(tensor.dims) === String(ref.dims) ? tensor : null;
 
 /**
  * @param {ValueRef} ref @param {any} output bytes, a host value, a buffer of the GPU or a view of one
- * @param {Lease} lease of bytes in the session's memory or on view
+ * @param {Lease} lease of bytes in the session's memory or on view @param {object} client of the engine
  * @returns {Feed}
  */
-function fromOutput(ref, output, lease) {
+function fromOutput(ref, output, lease, client) {
   const onGpu = /** @type {{gpuBuffer?: GPUBuffer}} */ (output)?.gpuBuffer;
-  if (onGpu) return Tensor.fromGpuBuffer(onGpu, { dims: /** @type {any} */ (ref).dims, dataType: ref.type, dispose: () => onGpu.destroy() });
+  if (onGpu) return staying(onGpu, ref.type, /** @type {any} */ (ref).dims, /** @type {import('../engine/webgpu/client.js').GpuClient} */ (client).gpu);
   const view = /** @type {{pinned?: Uint8Array}} */ (output)?.pinned;
   if (view) return Tensor.leased(ref.type, viewAs(ref.type, view), /** @type {any} */ (ref).dims, lease);
   if (ref.host || !ArrayBuffer.isView(output)) return fromValue(/** @type {import('./values.js').Value} */ (output));

@@ -33,6 +33,8 @@ export class InferenceSession {
   /** How many are in it. */
   #queued = 0;
   #released = false;
+  /** From the call of release() on, when nothing new is taken. */
+  #leaving = false;
   #proofs;
   #ahead;
   /** @type {RunInfo | null} */
@@ -74,6 +76,7 @@ export class InferenceSession {
     const plans = await openModel(from, options);
     try {
       const session = new InferenceSession(plans);
+      checkLocations(options.locations, session.outputNames);
       if (plans.description.static) await session.prepare(plans.description.static, options);
       return session;
     } catch (error) {
@@ -127,7 +130,7 @@ export class InferenceSession {
    * @typedef {{signal?: AbortSignal, progress?: import('./options.js').Progress, logSeverityLevel?: number, tag?: string, extra?: unknown}} RunOptions
    */
   async run(feeds, fetches, options) {
-    if (this.#released) throw this.#gone;
+    if (this.#leaving) throw this.#gone;
     const [wanted, { signal = null, progress = () => undefined }] = this.#readFetches(fetches, options);
     const checked = checkFeeds(this.#plans.description.inputs, feeds);
     if (this.#backends?.undecided && [...checked.values()].some(onGpu)) {
@@ -202,10 +205,15 @@ export class InferenceSession {
     this.lastRun = { ms: end - start, engineMs: ms, compileMs: ready - start, cold, thread: caller ? 'caller' : 'worker', segments };
     /** @type {Record<string, any>} */
     const outputs = {};
-    names.forEach((name, i) => {
-      const into = wanted.get(name);
-      outputs[name] = into && into !== values[i] ? copyInto(into, values[i], name) : values[i];
-    });
+    try {
+      for (const [i, name] of names.entries()) {
+        const into = wanted.get(name);
+        outputs[name] = into && into !== values[i] ? await copyInto(into, values[i], name) : values[i];
+      }
+    } catch (error) {
+      for (const value of values) if (onGpu(value) && ![...wanted.values()].includes(/** @type {Tensor} */ (value))) /** @type {Tensor} */ (value).dispose(); // nobody gets them
+      throw error;
+    }
     return outputs;
   }
 
@@ -263,6 +271,7 @@ export class InferenceSession {
    */
   async release() {
     if (this.#released) return;
+    this.#leaving = true;
     for (const source of this.#plans.sources) source.giveUp(this.#gone);
     await this.#proofs.stop();
     await this.tuning.pause();
@@ -347,6 +356,17 @@ export class InferenceSession {
       return this.#plans.ask('check', { feeds: given, outputs });
     });
   }
+}
+
+/** @param {import('./options.js').Options['locations']} locations @param {readonly string[]} names */
+function checkLocations(locations, names) {
+  const unknown = typeof locations === 'string' ? undefined : Object.keys(locations).find((name) => !names.includes(name));
+  if (unknown === undefined) return;
+  const near = nearestName(unknown, [...names]);
+  throw failure('BAD_OPTION', `preferredOutputLocation names '${unknown}', which the model has no output of`, {
+    option: 'preferredOutputLocation',
+    hint: near ? `did you mean '${near}'?` : `outputs: ${names.join(', ')}`,
+  });
 }
 
 /** @param {Feed} feed */

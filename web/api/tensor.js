@@ -13,13 +13,19 @@ const LATER = Symbol('later');
 const ORIGIN = Symbol('origin');
 
 /**
- * @typedef {{buffer: GPUBuffer, download?: () => Promise<TensorData>, dispose?: () => void}} OnGpu
+ * @typedef {import('../engine/webgpu/device.js').GpuDevice} GpuDevice
+ * @typedef {{buffer: GPUBuffer, home?: GpuDevice, download?: () => Promise<TensorData>, dispose?: () => void}} OnGpu home: the
+ *   device it is known to lie on
  * @typedef {{over: boolean}} Lease  for how long a session's memory holds what a run left there
  * @typedef {{read: () => NumericArray, forget: () => void, again: () => Tensor}} Later  read: gives the values, for good; forget: nobody
  *   will ask; again: another tensor of these values
  */
 
-/** How bytes come from the page's device; workers.js puts it here. @type {{download?: (buffer: GPUBuffer, nbytes: number) => Promise<Uint8Array>}} */
+/**
+ * How bytes come from a device and go there, the page's where no other is named; workers.js puts it here.
+ * @type {{download?: (buffer: GPUBuffer, nbytes: number, home?: GpuDevice) => Promise<Uint8Array>,
+ *   fill?: (buffer: GPUBuffer, from: GPUBuffer | Uint8Array, nbytes: number, home?: GpuDevice) => Promise<void>}}
+ */
 export const gpuAccess = {};
 
 export class Tensor {
@@ -89,7 +95,11 @@ export class Tensor {
    * @param {{dims: readonly number[], dataType?: string, download?: () => Promise<TensorData>, dispose?: () => void}} options
    * @returns {Tensor}
    */
-  static fromGpuBuffer(buffer, { dims, dataType = 'float32', download, dispose }) {
+  static fromGpuBuffer(buffer, options) {
+    if (typeof GPUBuffer === 'undefined' || !(buffer instanceof GPUBuffer)) {
+      throw failure('BAD_ARGUMENT', 'fromGpuBuffer takes a GPUBuffer', { hint: 'Tensor.fromGpuBuffer(buffer, { dataType, dims })' });
+    }
+    const { dims, dataType = 'float32', download, dispose } = options ?? {};
     if (!GPU_TYPES.has(dataType)) {
       throw failure('TENSOR_TYPE', `A tensor of '${dataType}' cannot lie in a GPU buffer`, { hint: `one of ${[...GPU_TYPES].join(', ')}` });
     }
@@ -176,7 +186,12 @@ export class Tensor {
   /** The same data under other dims of the same size. @param {readonly number[]} dims */
   reshape(dims) {
     if (this[LEASE]) return Tensor.leased(this.type, this.data, dims, this[LEASE]);
-    if (this[GPU]) return Tensor.fromGpuBuffer(this[GPU].buffer, { dims, dataType: this.type });
+    if (this[GPU]) {
+      const { buffer, home } = this[GPU];
+      const tensor = Tensor.fromGpuBuffer(buffer, { dims, dataType: this.type });
+      if (home) /** @type {OnGpu} */ (tensor[GPU]).home = home;
+      return tensor;
+    }
     return new Tensor(this.type, this.data, dims);
   }
 }
@@ -227,6 +242,27 @@ export function from(tensor, origin) {
   return tensor;
 }
 
+/** An output that stays on `home`. @param {GPUBuffer} buffer @param {string} dataType @param {readonly number[]} dims @param {GpuDevice} home */
+export function staying(buffer, dataType, dims, home) {
+  const tensor = Tensor.fromGpuBuffer(buffer, { dims, dataType, dispose: () => buffer.destroy() });
+  /** @type {OnGpu} */ (tensor[GPU]).home = home;
+  return tensor;
+}
+
+/** Why the device is gone that a tensor is known to lie on, if it is. @param {Tensor} tensor */
+export const goneWith = (tensor) => tensor[GPU]?.home?.death ?? null;
+
+/**
+ * Writes a result into a tensor on the GPU, of the same type and dims.
+ * @param {Tensor} into @param {Tensor} result @param {(tensor: Tensor) => Uint8Array} bytesOf of one that is not on the GPU
+ */
+export async function fill(into, result, bytesOf) {
+  if (!gpuAccess.fill) throw failure('TENSOR_LOCATION', 'There is no device to fill this tensor on');
+  const from = result[GPU]?.buffer ?? bytesOf(result);
+  await gpuAccess.fill(into.gpuBuffer, from, (into.size * TYPES[into.type].bits) / 8, result[GPU]?.home ?? into[GPU]?.home);
+  result.dispose();
+}
+
 /** @param {Tensor} tensor */
 export const cameFrom = (tensor) => tensor[ORIGIN];
 
@@ -237,10 +273,10 @@ export const sizeOf = ({ type, size }) => entriesFor(type, size) * TYPES[type].a
 const GPU_TYPES = new Set(['float32', 'int32', 'uint32', 'int64', 'uint64', 'float16']);
 
 /** @param {Tensor} tensor @param {OnGpu} on @returns {Promise<TensorData>} */
-async function downloaded({ type, size }, { buffer, download }) {
+async function downloaded({ type, size }, { buffer, home, download }) {
   if (download) return download();
   if (!gpuAccess.download) throw failure('TENSOR_LOCATION', 'There is no device to read this tensor from');
-  return viewAs(type, await gpuAccess.download(buffer, (size * TYPES[type].bits) / 8));
+  return viewAs(type, await gpuAccess.download(buffer, (size * TYPES[type].bits) / 8, home));
 }
 
 /** @param {readonly number[]} dims @returns {number[]} */

@@ -2,7 +2,7 @@
 // Uint8Array, strings as they are, a sequence as {type: 'sequence', data: [...]}, a map as its keys and values, an
 // absent optional as 'none'.
 import { failure } from './errors.js';
-import { Tensor, unread } from './tensor.js';
+import { Tensor, fill, unread } from './tensor.js';
 import { viewAs } from './types.js';
 
 /** @typedef {import('./feeds.js').Feed} Feed */
@@ -55,11 +55,15 @@ function mapOf(value) {
  * Writes a result into a tensor the caller had ready, as onnxruntime's fetches allow.
  * @param {Tensor} into @param {Feed} result @param {string} name
  */
-export function copyInto(into, result, name) {
+export async function copyInto(into, result, name) {
   const fits = result instanceof Tensor && result.type === into.type && String(result.dims) === String(into.dims);
   if (!fits) {
     const got = result instanceof Tensor ? `${result.type} [${result.dims.join(', ')}]` : 'no tensor';
     throw failure('FETCH', `Output '${name}' is ${got}, the tensor to fill is ${into.type} [${into.dims.join(', ')}]`, { output: name });
+  }
+  if (into.location === 'gpu-buffer') {
+    await fill(into, result, bytesOf);
+    return into;
   }
   if (into.type === 'string') {
     const target = /** @type {string[]} */ (into.data);

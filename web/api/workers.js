@@ -2,9 +2,9 @@
 // first session on; and the GPU, which sessions on WebGPU use from the page itself. restart() replaces those that died; sessions notice by the generation they were made in.
 import { EngineClient } from '../engine/client.js';
 import { GpuClient } from '../engine/webgpu/client.js';
-import { readBuffer } from '../engine/webgpu/readback.js';
+import { fillBuffer, readBuffer } from '../engine/webgpu/given.js';
 import { CompilerClient } from './compiler-client.js';
-import { asFailure } from './errors.js';
+import { asFailure, failure } from './errors.js';
 import { keepPython } from './snapshot-making.js';
 import { env, log } from './env.js';
 import { gpuAccess } from './tensor.js';
@@ -113,6 +113,9 @@ async function currentGpu() {
 
 /** @param {GPUDevice | undefined} own the caller's @returns {Promise<Gpu>} */
 async function startGpu(own) {
+  if (own && !(typeof GPUDevice !== 'undefined' && own instanceof GPUDevice)) {
+    throw failure('BAD_ARGUMENT', 'env.webgpu.device is no GPUDevice', { hint: 'await adapter.requestDevice(), or leave it undefined' });
+  }
   const client = await GpuClient.start(own ? { device: own } : {});
   env.webgpu.device = client.gpu.device;
   device = { client, generation: ++devices };
@@ -120,7 +123,14 @@ async function startGpu(own) {
   return device;
 }
 
-gpuAccess.download = async (buffer, nbytes) => readBuffer((await getGpu()).client.gpu.device, buffer, nbytes);
+gpuAccess.download = async (buffer, nbytes, home) => {
+  const gpu = home ?? (await getGpu()).client.gpu;
+  return gpu.guard(() => readBuffer(gpu.device, buffer, nbytes));
+};
+gpuAccess.fill = async (buffer, from, nbytes, home) => {
+  const gpu = home ?? (await getGpu()).client.gpu;
+  return gpu.guard(() => fillBuffer(gpu.device, buffer, from, nbytes));
+};
 
 /**
  * Host calls go from the engine to the compiler without the page in between.

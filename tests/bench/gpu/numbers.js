@@ -1,7 +1,7 @@
 // Operands of the GPU bench, made of their indices, and what a product of them must be: a shader that computes something
 // else has no time.
 import { COPY_DST, COPY_SRC, STORAGE } from '/engine/webgpu/shader.js';
-import { readBuffer } from '/engine/webgpu/readback.js';
+import { readBuffer } from '/engine/webgpu/given.js';
 import { gpu } from './device.js';
 
 /** @typedef {{m: number, k: number, n: number, right: string}} Product */

@@ -203,9 +203,3 @@ export async function readBytes(device, buffer, from, length) {
     staging.destroy();
   }
 }
-
-/** The first bytes of any buffer with usage COPY_SRC. @param {GPUDevice} device @param {GPUBuffer} buffer @param {number} nbytes */
-export async function readBuffer(device, buffer, nbytes) {
-  const ref = { name: buffer.label, type: 'float32', dims: [], buffer: 0, nbytes, stored: 'f32' };
-  return (await readTensors(device, [{ ref, buffer }]))[0];
-}

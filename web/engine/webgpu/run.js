@@ -4,6 +4,7 @@
 import { check, throwIfAborted } from '../errors.js';
 import { asBytes, copyOf, whole, windowIn } from '../values.js';
 import { cut } from '../windows.js';
+import { unfit } from './given.js';
 import { callHost, storedTensor } from './host.js';
 import { COPY_DST, COPY_SRC, STORAGE } from './shader.js';
 import { asIs, storedBytes } from './stored.js';
@@ -58,6 +59,9 @@ export async function run(device, loaded, session, feeds, options, context, soft
 async function watched(watch, staying, device, loaded, session, feeds, { fetch, into = [], stay = [], pin = [], windows = [] }, context, software) {
   const start = performance.now();
   const { plan } = loaded;
+  const told = () => watch.told().catch(async (wrong) => {
+    throw (wrong.code === 'BAD_PLAN' && await unfit(device, plan.inputs, feeds)) || wrong;
+  });
   const most = software ? plan.submit.softwareFlops : plan.submit.flops;
   /** @type {Map<string, HostValue>} */
   const values = new Map();
@@ -111,7 +115,7 @@ async function watched(watch, staying, device, loaded, session, feeds, { fetch, 
     const everyMs = software ? Infinity : loaded.plan.wait.everyMs;
     const reading = loaded.outputs.read(wanted, { first: (piece) => waiter.until(device, piece), everyMs });
     reading.catch(() => undefined); // what is wrong with the run says more than that its outputs could not be read
-    const read = await watch.told().then(() => reading).catch(async (wrong) => {
+    const read = await told().then(() => reading).catch(async (wrong) => {
       await reading.catch(() => undefined); // their buffers are free again first
       loaded.outputs.forget(); // some may never have got any memory
       throw wrong;
@@ -125,7 +129,7 @@ async function watched(watch, staying, device, loaded, session, feeds, { fetch, 
       outputs[at] = place ?? new Uint8Array(0); // a part of nothing is nothing
     });
     // nothing to read: what stays on the device is there for whoever is queued next, and few runs wait at a time
-    await loaded.queued(Promise.all([device.queue.onSubmittedWorkDone(), watch.told()]));
+    await loaded.queued(Promise.all([device.queue.onSubmittedWorkDone(), told()]));
   }
   segments.push({ kind: 'readback', ms: performance.now() - waited });
   return { outputs, ms: performance.now() - start, segments };

@@ -43,12 +43,15 @@ export class Watch {
     }
   }
 
-  /** Rejects if anything was wrong: OUT_OF_MEMORY before what follows from it. @returns {Promise<void>} */
-  async told() {
+  /**
+   * Rejects if anything was wrong: OUT_OF_MEMORY before what follows from it.
+   * @param {string} [code] of what the device refuses @param {string} [hint] @returns {Promise<void>}
+   */
+  async told(code = 'BAD_PLAN', hint = '') {
     const errors = await Promise.all(this.#found);
     const full = errors.find((error) => error instanceof GPUOutOfMemoryError);
     if (full) throw new NnjitError('OUT_OF_MEMORY', `The GPU has no room for what ${this.what} needs: ${full.message}`);
     const refused = errors.find(Boolean);
-    if (refused) throw new NnjitError('BAD_PLAN', `The device refused ${this.what}: ${refused.message}`);
+    if (refused) throw new NnjitError(code, `The device refused ${this.what}: ${refused.message}`, {}, hint);
   }
 }
