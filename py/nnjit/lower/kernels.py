@@ -411,6 +411,8 @@ def tile_of(schedule: Schedule, pack: Pack) -> int:
 
 def _bind_output(s: Stage, at: int) -> Stage:
     """Operand -1, the kernel's own output, gets its number (in stores and in reads of what was stored)."""
+    if s.keep and s.body is None and not s.result.facts & _OUTPUT:  # most stages of a kernel with many
+        return s
 
     def leaf(e: Expr) -> Expr | None:
         if e.op == "load" and e.attr.operand == -1:

@@ -77,6 +77,7 @@ def caller_ms(ns: float, module_bytes: int) -> float:
     return CALLER_MS if ns <= 1e6 * CALLER_GUESS * CALLER_MS and module_bytes <= CALLER_MODULE else 0.0
 
 
+@lru_cache(4096)
 def nanoseconds(spec: KernelSpec) -> float:
     """About how long a kernel takes on one thread."""
     shared = prod(a.extent for a in spec.axes)

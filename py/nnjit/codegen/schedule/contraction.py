@@ -280,7 +280,8 @@ def register_tile(
     is better: two threads do three tiles no faster than four."""
     best, cost = (1, 1), float("inf")
     for mr, nv, total in register_tiles(rows_extent, columns, target, either):
-        total *= uneven(-(-rows_extent // mr) * -(-columns // (nv * LANES)) * beside, target)
+        tiles = -(-rows_extent // mr) * -(-columns // (nv * LANES)) * beside
+        total *= 1.0 if tiles >= SHARES * target.threads else uneven(tiles, target)
         if total < cost * 0.999:
             best, cost = (mr, nv), total
     return (*best, cost)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from functools import lru_cache
 
 from nnjit.codegen.dtypes import WIDE
-from nnjit.codegen.expr import GATHER, Access, Expr
+from nnjit.codegen.expr import GATHER, Access, Expr, facts
 from nnjit.codegen.rewriting import indices, walk
 from nnjit.codegen.spec import KernelSpec, Stage
 from nnjit.codegen.wasm.convert import widens
 from nnjit.codegen.wasm.target import Target
 
 LANES = 4
+_WIDE = facts(tuple(WIDE))
 
 
 def reads(root: Expr | None) -> list[Access]:
@@ -38,6 +39,8 @@ def kept_places(spec: KernelSpec) -> bool:
 
 def narrow_types(spec: KernelSpec, s: Stage) -> bool:
     """Whether a stage computes in types that fit four to a vector; what it stores may be widened to 64 bits then."""
+    if not (s.result.facts | (s.body.facts if s.body is not None else 0)) & _WIDE:
+        return s.keep != "" or spec.operands[s.out].dtype not in WIDE
     widened = widens(s.result) and not s.keep
     result = s.result.args[0] if widened else s.result
     roots = [r for r in (s.body, result) if r is not None]

@@ -130,6 +130,9 @@ def inner_tiles(f: Factors, k: Axis, target: Target) -> Iterator[tuple[InnerTile
             for nr in range(1, min(f.axis.extent, 12) + 1):
                 if mr > nr and extent > mr and matrix > STRIP:
                     continue  # b would pass through the caches for each strip of rows
+                tiles = -(-extent // mr) * -(-f.axis.extent // nr) * beside
+                longest = beside * uneven(tiles, target)
+                block = -1
                 for parts in (1, 2, 3, 4, 8):
                     if mr * nr * parts + min(mr, nr) + 1 > target.registers or parts * LANES > k.extent:
                         break
@@ -141,9 +144,9 @@ def inner_tiles(f: Factors, k: Axis, target: Target) -> Iterator[tuple[InnerTile
                             loads = cn * load[1] + (rm if shared else rm * cn) * load[0]
                             step = max(rm * cn / 2, loads, 4.0 / parts) + 0.16 * loads + 0.3 / parts
                             cycles += cm * cc * (steps * step + rm * cn * (ADD_UP + parts - 1) + 8.0)
-                    tiles = -(-extent // mr) * -(-f.axis.extent // nr) * beside
-                    cycles *= beside * uneven(tiles, target)
-                    block = row_block(f, m, mr, nr, target) if nr >= mr else 0
+                    if block < 0:
+                        block = row_block(f, m, mr, nr, target) if nr >= mr else 0
+                    cycles *= longest
                     yield InnerTile(m.name if m else "", mr, nr, parts, block), cycles
 
 
