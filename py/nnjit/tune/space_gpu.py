@@ -20,7 +20,9 @@ from nnjit.codegen.schedule import (
     matrix_tiles,
     product_tiles,
 )
+from nnjit.codegen.schedule.along_digits import HELD
 from nnjit.codegen.schedule.attention import shape as attention_shape
+from nnjit.codegen.schedule.digits import COUNT
 from nnjit.codegen.schedule.facts import LANES
 from nnjit.codegen.schedule.gpu_roles import Product
 from nnjit.codegen.schedule.group_steps import (
@@ -280,6 +282,7 @@ def _along(default: Schedule, spec: KernelSpec, target: WgslTarget) -> Space | N
         Knob("digits", (0, 1, 2, 4, 8) if block else (0,)),
     )
     across = next(a.extent for a in spec.axes if a.name == own.axis)
+    rows = prod(a.extent for a in spec.axes if a.name != own.axis)
     terms = prod(a.extent for a in spec.stages[0].reduce)
 
     def build(c: Choice) -> Schedule:
@@ -292,8 +295,9 @@ def _along(default: Schedule, spec: KernelSpec, target: WgslTarget) -> Space | N
         if c["threads"] > target.max_workgroup:
             return None
         if c["digits"]:
-            together = c["columns"] * c["digits"]
-            if c["columns"] < 4 or (c["turns"] > 1 and c["turns"] * c["threads"] * block > terms):
+            together, spans = c["columns"] * c["digits"], -(-terms // (block * c["threads"]))
+            held = spans * block * rows * COUNT // 4 if c["digits"] > 1 else 0
+            if c["columns"] < 4 or rows * c["columns"] > 32 or held > HELD or c["turns"] > max(spans, 1):
                 return None
             idle = target.invocations / (c["threads"] * -(-across // together))
             far = abs(log2(together / DIGITS_FOR)) + 1.5 * abs(log2(c["threads"] / own.threads))
