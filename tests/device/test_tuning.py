@@ -11,12 +11,15 @@ import pytest
 from onnx import TensorProto, helper
 
 from nnjit.codegen.schedule.gpu_products import products
+from nnjit.codegen.schedule.group_steps import Digits
 from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.runtime.gpu_bench import GpuBench
 from nnjit.tune import oracle, records
 from nnjit.tune.fills import patterns
+from nnjit.tune.space_gpu import gpu_space
 from tests.browser.api_page import Api, model
 from tests.support import specs
+from tests.support.few_bits import packed
 
 RNG = np.random.default_rng(41)
 F = TensorProto.FLOAT
@@ -91,6 +94,21 @@ def test_the_lab_gives_each_candidate_its_verdict(gpu: Api, target: WgslTarget) 
     for probe, sample in zip(probes, found["laid"]["samples"], strict=True):
         wanted, got = oracle.expected(spec, probe, patterns(spec)), oracle.decoded(bytes(sample), "f32")
         assert oracle.agrees(got, wanted, spec, "f32")
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_the_lab_finds_rows_in_digits_right(gpu: Api, target: WgslTarget, bits: int) -> None:
+    """Beside the floats that serve, by the list's own tolerance."""
+    spec, _ = packed(RNG, 1, 64, 24, bits, bits)  # blocks of 32
+    listed = gpu_space(spec, target).lite()
+    assert not isinstance(listed[0][-1], Digits)
+    bench = GpuBench(spec, target)
+    kernels = [bench.candidate(s)[0] for s in listed if isinstance(s[-1], Digits)][:3]
+    assert kernels
+    setup = plain(bench.setup(listed[0]))
+    found = gpu.run(LAB, [setup, [{"kernel": k, "rounds": 3} for k in kernels]])
+    for r in found["reports"]:
+        assert r["report"]["verdict"] in ("timed", "slow") and r["report"]["checked"] == 64
 
 
 def nothing(shader: dict[str, Any]) -> dict[str, Any]:
