@@ -3,6 +3,7 @@ numbers and within the bound of `schedule/digits` for others; infinities, NaNs a
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +17,11 @@ from nnjit.codegen.schedule.digits import places
 from nnjit.codegen.schedule.group_steps import Along, Digits
 from nnjit.codegen.schedule.steps import ScheduleError, describe
 from nnjit.codegen.spec import KernelSpec
+from nnjit.codegen.wgsl.emit import emit
+from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.tune.oracle import agrees, expected, probes
 from nnjit.tune.schedules import from_json, to_json
+from tests.bench.gpu.specs import bits_spec
 from tests.support import specs
 from tests.support.few_bits import bound, packed, weights
 from tests.support.schedules import agree, interpreted
@@ -127,6 +131,17 @@ def test_digits_are_made_once_for_all_rounds() -> None:
     text = str(apply(spec, (Along("n", 4, 16, 32), Digits(4))))
     assert text.index(".fixed.0 x4") < text.index("for round in 4") and text.count(".fixed.0 x4 =") == 1
     assert "%w.0.0.0 x4 = $1[" in text, "words are read four at a time"
+
+
+@pytest.mark.parametrize(("bits", "dots", "masks"), [(4, 24, 3), (8, 24, 2)])
+def test_how_many_dots_and_masks_a_weight_takes(bits: int, dots: int, masks: int) -> None:
+    """Of 32 weights of a column, in the loop over rounds: three dots for four codes; operations on vectors of words."""
+    spec = bits_spec(512, 64, bits)
+    text = emit(apply(spec, (Along("n", 4, 16, 32), Digits(2))), WgslTarget()).wgsl
+    loop = text[text.index("for (var round") : text.index("if (d_")]
+    assert loop.count("dot4I8Packed(") == 4 * dots
+    taken = [line for line in loop.split("\n") if re.search(r"\bc_\d_\d\b[^=]*= ", line)]
+    assert sum(len(re.findall(r" [&^]|>>", line)) for line in taken) == 4 * masks
 
 
 def test_what_does_not_fit_is_refused() -> None:
