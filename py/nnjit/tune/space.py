@@ -7,12 +7,14 @@ A Space is knobs with their values, and how a choice of them becomes a Schedule.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
 from itertools import product
 from math import prod
 from random import Random
-from typing import Any
+from typing import Any, TypeAlias
 
 from nnjit.codegen.schedule.legal import fits
 from nnjit.codegen.schedule.steps import Schedule
@@ -20,6 +22,10 @@ from nnjit.codegen.spec import KernelSpec
 
 LIMIT = 60
 """Schedules on a list at most."""
+ALIKE = (0.03, 0.02)
+"""What each schedule of a group that is on the list already adds to the cost of the next one, for a choice's first
+group and its second: variants of a tile tell little more about it, and a model may be wrong about a whole tile by more
+than about its variants."""
 Choice = Mapping[str, Any]
 
 
@@ -33,7 +39,8 @@ class Knob:
 
 @dataclass(frozen=True)
 class Space:
-    """kind: which generator made it. build: a choice as a schedule. cost: modelled, None to leave a choice out."""
+    """kind: which generator made it. build: a choice as a schedule. cost: modelled, None to leave a choice out.
+    groups: what a choice has in common with others, the closest first; None where all are alike."""
 
     spec: KernelSpec
     kind: str
@@ -41,6 +48,7 @@ class Space:
     knobs: tuple[Knob, ...]
     build: Callable[[Choice], Schedule]
     cost: Callable[[Choice], float | None]
+    groups: Callable[[Choice], tuple[Hashable, ...]] | None = None
     legal: dict[Schedule, bool] = field(default_factory=dict)
 
     @property
@@ -76,8 +84,9 @@ class Space:
         return list(found)
 
     def lite(self, limit: int = LIMIT, checked: bool = True) -> list[Schedule]:
-        """At most `limit` schedules by the rules, cheapest first, after the default. Unchecked, some may turn out not
-        to fit: `apply` says so, and to ask it for each takes longer than to make the list."""
+        """At most `limit` schedules by the rules after the default, cheapest first; each further of a group counts as
+        dearer than it is (ALIKE), so that others come between. Unchecked, some may turn out not to fit: `apply` says
+        so, and to ask it for each takes longer than to make the list."""
         ranked: list[tuple[float, int, dict[str, Any]]] = []
         for choice in self.choices():
             cost = self.cost(choice)
@@ -85,12 +94,17 @@ class Space:
                 ranked.append((cost, len(ranked), choice))
         ranked.sort()
         out = {self.default: None}
-        for _, _, choice in ranked:
-            if len(out) >= limit:
-                break
+
+        def take(choice: Choice) -> bool:
             schedule = self.build(choice)
-            if schedule not in out and (not checked or self.fits(schedule)):
-                out[schedule] = None
+            if schedule in out or (checked and not self.fits(schedule)):
+                return False
+            out[schedule] = None
+            return True
+
+        for found in _varied(ranked, self.groups, take):
+            if found >= limit - 1:
+                break
         return list(out)
 
     def fits(self, schedule: Schedule) -> bool:
@@ -99,3 +113,40 @@ class Space:
         if known is None:
             known = self.legal[schedule] = fits(self.spec, schedule)
         return known
+
+
+Ranked: TypeAlias = "Sequence[tuple[float, int, dict[str, Any]]]"
+
+
+def _varied(
+    ranked: Ranked, groups: Callable[[Choice], tuple[Hashable, ...]] | None, take: Callable[[Choice], bool]
+) -> Iterator[int]:
+    """Offers choices, which are sorted by cost, to `take`: the one that is cheapest with what its groups add, again and
+    again. Yields how many were taken so far, after each."""
+    if groups is None:
+        yield from (n for n, _ in enumerate((c for _, _, c in ranked if take(c)), 1))
+        return
+    queues: dict[tuple[Hashable, ...], list[tuple[float, int, dict[str, Any]]]] = {}
+    for entry in reversed(ranked):
+        queues.setdefault(groups(entry[2]), []).append(entry)
+    taken: Counter[Hashable] = Counter()
+
+    def counts(of: tuple[Hashable, ...]) -> tuple[float, int, tuple[Hashable, ...]]:
+        cost, number, _ = queues[of][-1]
+        for group, more in zip(of, ALIKE, strict=True):
+            cost *= (1 + more) ** taken[group]
+        return cost, number, of
+
+    heap = [counts(of) for of in queues]
+    heapify(heap)
+    while heap:
+        before, _, of = heappop(heap)
+        now = counts(of)
+        if now[0] > before:  # others of its groups were taken meanwhile
+            heappush(heap, now)
+            continue
+        if take(queues[of].pop()[2]):
+            taken.update(of)
+            yield sum(taken.values()) // len(of)
+        if queues[of]:
+            heappush(heap, counts(of))

@@ -7,7 +7,7 @@ the rules' own schedule first. Products are tiled anew from the schedule that th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
 from math import inf, log2, prod
 from typing import Any
@@ -155,7 +155,7 @@ def _tiled(spec: KernelSpec, default: Schedule, target: WgslTarget) -> Space | N
         knob("twice", own.twice, (False, True)),
         knob("turned", own.turned, () if matrices or not gpu_roles.lies_along(p) else (True, False)),
         knob("rolled", own.rolled, () if matrices or not gpu_roles.lies_along(p) else (False, True)),
-        knob("block", blocks[0] if blocks else 1, (1, 4, 8)),
+        knob("block", blocks[0] if blocks else 1, (1, 8, 4)),
     )
 
     def shape_of(c: Choice) -> Shape:
@@ -183,7 +183,13 @@ def _tiled(spec: KernelSpec, default: Schedule, target: WgslTarget) -> Space | N
         # with blocks the factors of a tile's neighbours are in the caches; how much that is worth, tests tell
         return found * (1.0 if (c["block"] > 1) == (tiles > 8) else 1.01)
 
-    return Space(spec, "matrices" if matrices else "tiles", default, knobs, build, cost)
+    return Space(spec, "matrices" if matrices else "tiles", default, knobs, build, cost, _tile_groups)
+
+
+def _tile_groups(c: Choice) -> tuple[Hashable, ...]:
+    """A tile with its threads; the same tile by any threads."""
+    tile = c["rows"], c["columns"], c["slices"]
+    return (*tile, c["down"], c["across"]), tile
 
 
 def _possible(s: Shape, subgroup: int, target: WgslTarget) -> bool:
