@@ -73,6 +73,8 @@ class Strided:
         self.made: dict[tuple[Family, int], int] = {}
         self.rows: dict[tuple[Family, int], int] = {}
         for e in uses.loads:
+            if e.attr.index.split()[1] in (0, 1):  # most
+                continue
             found = self._family(e)
             if found is not None:
                 self.consts.setdefault(found, set()).add(e.attr.index.const)

@@ -39,6 +39,8 @@ class Values(Vectors):
         self.outer_uses: dict[Expr, int] = {}
         self.outer_kept: dict[Expr, int] = {}
         self.joined: Joined | None = None
+        self.short = min(self.sizes, default=4) < 4
+        """Whether there are elements of less than a lane: what `joined` and `moved` are for."""
 
     def run(self, stmts: Sequence[Set | Store]) -> None:
         """Straight-line statements of one width. Values that no statement here changes are shared across
@@ -47,8 +49,9 @@ class Values(Vectors):
         uses = Uses(stmts)
         shared: dict[Expr, int] = {}
         strided = self.strided = Strided(self, uses, stmts) if self.lanes > 1 else None
-        self.joined = Joined(self, stmts, uses.read) if self.lanes > 1 else None
-        moved = Moved(self, stmts, uses.read) if self.lanes > 1 else None
+        short = self.lanes > 1 and self.short
+        self.joined = Joined(self, stmts, uses.read) if short else None
+        moved = Moved(self, stmts, uses.read) if short else None
         for s, mine in zip(stmts, uses.own, strict=True):
             self.uses = mine
             self.kept = {}
