@@ -66,6 +66,7 @@ REPLACE = """const store = await caches.open('nnjit-python');
   };
 """
 DAMAGES = {
+    # seen when it is read
     "a byte of the memory": "const d = await get('memory'); d[d.length >> 1] ^= 1; await put('memory', d);",
     "a byte of the files": "const d = await get('files'); d[d.length >> 1] ^= 1; await put('files', d);",
     "half of the memory": "const d = await get('memory'); await put('memory', d.slice(0, d.length >> 1));",
@@ -73,6 +74,7 @@ DAMAGES = {
     "no files": "await store.delete(await entry('files'));",
     "a byte of the facts": "const d = await get('facts'); d[d.length >> 1] ^= 1; await put('facts', d);",
     "no facts to read": "await put('facts', 'nonsense');",
+    # seen when Python starts
     "another address of a symbol": "await change((f) => { f.addresses[Object.keys(f.addresses)[9]] += 8; });",
     "another length of the table": "await change((f) => { f.tableStart += 1; });",
     "a library that is not there": "await change((f) => { f.libraries[0].path += 'x'; });",
@@ -81,6 +83,22 @@ DAMAGES = {
     "a memory of noise": "await rewrite('memory', (d) => { for (let i = 5e5; i < d.length; i += 7) d[i] = i * 31; });",
     "Python without its code": "await rewrite('memory', (d) => d.fill(255, d.length >> 1));",
 }
+READ = {
+    "a byte of the memory": "the snapshot's memory is damaged",
+    "a byte of the files": "the snapshot's files is damaged",
+    "half of the memory": "the snapshot's memory has N bytes, not N",
+    "no memory": "the snapshot's memory has N bytes, not N",
+    "no files": "the snapshot's files has N bytes, not N",
+    "a byte of the facts": "there is none",
+    "no facts to read": "there is none",
+}
+"""What reading it answers. A start goes the same way after each of them, but for the facts, which come first: of each
+way one is played to the end, too."""
+PLAYED = [name for name in DAMAGES if name not in READ] + [
+    "a byte of the memory",
+    "no files",
+    "a byte of the facts",
+]
 SAVE = """async () => {
   const [from, to] = [await caches.open('nnjit-python'), await caches.open('aside')];
   for (const request of await from.keys()) await to.put(request, await from.match(request));
@@ -170,7 +188,23 @@ def test_what_was_put_aside_can_be_used(kept_page: Page, server: Server) -> None
     assert again(kept_page, server)[1]["restored"]
 
 
-@pytest.mark.parametrize("damage", list(DAMAGES))
+@pytest.mark.parametrize("damage", list(READ))
+def test_damage_is_seen_when_a_snapshot_is_read(damage: str, kept_page: Page) -> None:
+    page = kept_page
+    page.evaluate(BRING_BACK)
+    page.evaluate(f"async () => {{ {REPLACE} {DAMAGES[damage]} }}")
+    found = page.evaluate("""async () => {
+      const { loadSnapshot } = await import('/api/snapshot.js');
+      const { url } = (await (await caches.open('nnjit-python')).keys()).find(({ url }) => url.endsWith('/facts'));
+      const kept = await loadSnapshot(url.slice(0, -'/facts'.length));
+      if (!kept) return ['there is none', (await caches.keys()).includes('nnjit-python')];
+      const ends = await Promise.allSettled([kept.memory, kept.files]);
+      return [ends.map(({ reason }) => reason?.message ?? '').join('').replace(/[0-9]+/g, 'N'), false];
+    }""")
+    assert found == [READ[damage], False]
+
+
+@pytest.mark.parametrize("damage", PLAYED)
 def test_after_a_restore_that_failed_python_starts_anew(damage: str, kept_page: Page, server: Server) -> None:
     """The visit is as a first one but for its time, and the next one too: what was damaged is gone."""
     page = kept_page
@@ -235,6 +269,59 @@ def test_a_making_that_never_ends_is_given_up(page: Page) -> None:
       return keepPython(client, 700);
     }""")
     assert why == "its worker was not done after 0.7 s"
+
+
+KEEPERS = """
+  const { keepPython } = await import('/api/snapshot-making.js');
+  const { env } = await import('/api/env.js');
+  const client = (from) => ({
+    ready: Promise.resolve({ restored: false }),
+    death: undefined,
+    rpc: { quietMs: Infinity, call: from },
+  });
+"""
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_two_pages_do_not_make_one_at_once(page: Page, locks: bool) -> None:
+    """Where the browser has locks: the second leaves it to the first, and the next one finds the way free."""
+    found = page.evaluate(
+        f"""async (locks) => {{
+          {KEEPERS}
+          env.snapshot = true;
+          if (!locks) LockManager.prototype.request = () => Promise.reject(new DOMException('', 'SecurityError'));
+          let come, go;
+          const asked = new Promise((resolve) => {{ come = resolve; }});
+          const gate = new Promise((resolve) => {{ go = resolve; }});
+          const first = keepPython(client(async () => {{ come(); await gate; return {{}}; }}));
+          await asked;
+          const second = await keepPython(client(async () => ({{}})));
+          go();
+          return [second, await first, await keepPython(client(async () => ({{}})))];
+        }}""",
+        locks,
+    )
+    own = "code of the page has run in this Python"
+    assert found == ["another page is at it" if locks else own, own, own]
+
+
+def test_a_device_with_little_memory_makes_none(page: Page) -> None:
+    """What nobody asked for may take a sixteenth of it; where the browser does not tell, it is tried."""
+    found = page.evaluate(
+        f"""async () => {{
+          {KEEPERS}
+          env.snapshot = 'auto';
+          Object.defineProperty(navigator, 'webdriver', {{ value: false }});
+          const found = [];
+          for (const value of [2, 4, 8, undefined]) {{
+            Object.defineProperty(navigator, 'deviceMemory', {{ value, configurable: true }});
+            found.push(await keepPython(client(async () => ({{}}))));
+          }}
+          return found;
+        }}"""
+    )
+    own = "code of the page has run in this Python"
+    assert found == ["the device has 2 GiB of memory", "the device has 4 GiB of memory", own, own]
 
 
 def test_what_an_earlier_version_kept_is_deleted(page: Page) -> None:

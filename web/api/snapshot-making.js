@@ -14,8 +14,15 @@ const LIMIT_MS = 120_000;
 /** What it takes in the browser's storage, and how much must be left then. */
 const BYTES = 1e8;
 const SPARE = 3;
-/** GiB, where the browser tells. */
-const LEAST_MEMORY = 4;
+/**
+ * What nobody asked for may take this part of a device's memory, for some seconds: more, and a phone that is short of it ends the
+ * page for what only the next visit has of it. Making takes the memory of a second Python, a copy of it to be stored, and the
+ * packages' files twice. Browsers tell memory in powers of two; one that tells nothing is no phone's, or has no storage either.
+ */
+const MAY_TAKE = 1 / 16;
+const MAKING_BYTES = 4e8;
+/** Held while one is made and proven: another page of this origin would delete it. */
+const LOCK = 'nnjit-snapshot';
 
 /** Runs of all sessions. */
 export const allRuns = new UnderWay();
@@ -24,10 +31,10 @@ export const allRuns = new UnderWay();
 async function against() {
   if (env.snapshot === true) return '';
   if (env.snapshot === false) return 'env.snapshot is false';
-  const { webdriver, deviceMemory = LEAST_MEMORY, storage } = /** @type {Navigator & {deviceMemory?: number}} */ (navigator);
+  const { webdriver, deviceMemory = Infinity, storage } = /** @type {Navigator & {deviceMemory?: number}} */ (navigator);
   if (webdriver) return 'a program drives this browser'; // it will hardly come back
   if (!('userAgentData' in navigator)) return 'it was tried in Chromium only';
-  if (deviceMemory < LEAST_MEMORY) return `the device has ${deviceMemory} GiB of memory`;
+  if (deviceMemory * 2 ** 30 * MAY_TAKE < MAKING_BYTES) return `the device has ${deviceMemory} GiB of memory`;
   const { quota = 0, usage = 0 } = (await storage?.estimate?.().catch(() => undefined)) ?? {};
   return quota - usage < SPARE * BYTES ? 'storage is short' : '';
 }
@@ -46,22 +53,42 @@ export async function keepPython(client, limitMs = LIMIT_MS) {
     while (calmMs() < CALM_MS * 2 ** tries) await pause(10 * LOOK_MS);
     const why = client.death ? 'the compiler is gone' : await against();
     if (why) return why;
-    const given = await client.rpc.call('snapshot.from', undefined);
-    if (!given.data) return 'code of the page has run in this Python';
-    if (await hasSnapshot(given.key)) return 'there is one';
-    const begun = performance.now();
-    const calm = () => {
-      const ms = calmMs();
-      return !client.death && ms > 0 && ms > performance.now() - begun - LOOK_MS;
-    };
-    let result = await inWorker(given, [given.data.buffer], calm, limitMs);
-    if (result === 'kept') result = await inWorker({ prove: true, key: given.key, manifest: given.manifest }, [], calm, limitMs);
+    const result = await alone(async () => {
+      const given = await client.rpc.call('snapshot.from', undefined);
+      if (!given.data) return 'code of the page has run in this Python';
+      if (await hasSnapshot(given.key)) return 'there is one';
+      const begun = performance.now();
+      const calm = () => {
+        const ms = calmMs();
+        return !client.death && ms > 0 && ms > performance.now() - begun - LOOK_MS;
+      };
+      const made = await inWorker(given, [given.data.buffer], calm, limitMs);
+      return made === 'kept' ? inWorker({ prove: true, key: given.key, manifest: given.manifest }, [], calm, limitMs) : made;
+    });
     if (result !== 'disturbed') {
       log('info', `a snapshot of Python: ${result}`);
       return result;
     }
   }
   return 'there was always something else to do';
+}
+
+/**
+ * While no other page is at it. Without locks, as where storage is blocked, nobody is kept out.
+ * @param {() => Promise<string>} work @returns {Promise<string>}
+ */
+async function alone(work) {
+  let begun = false;
+  const inside = (/** @type {Lock | null} */ lock) => {
+    begun = true;
+    return lock ? work() : 'another page is at it';
+  };
+  try {
+    return await navigator.locks.request(LOCK, { ifAvailable: true }, inside);
+  } catch (error) {
+    if (begun) throw error;
+    return work();
+  }
 }
 
 /**
