@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from .api_page import Api, model, reshaped, tiny, tiny_weight, two_outputs
+from .engine_plans import one_kernel, trap_at
 
 F = TensorProto.FLOAT
 
@@ -68,8 +69,8 @@ def test_every_step_is_timed_and_explained(api: Api) -> None:
     assert got["stats"]["load"]["bytes"] > 0 and got["stats"]["compile"]["kernels"] >= 1
 
 
-def test_a_step_names_the_nodes_that_were_merged_into_others(api: Api) -> None:
-    """A normalisation takes a convolution into itself: the step is both."""
+def merged() -> Any:
+    """A normalisation takes a convolution into itself: a step is both."""
     rng = np.random.default_rng(0)
     norm = {name: rng.uniform(0.5, 1, 8).astype(np.float32) for name in ("scale", "bias", "mean", "var")}
     weights = {"w": rng.standard_normal((8, 4, 3, 3)).astype(np.float32), **norm}
@@ -78,7 +79,33 @@ def test_a_step_names_the_nodes_that_were_merged_into_others(api: Api) -> None:
         helper.make_node("BatchNormalization", ["a", *norm], ["b"], "norm"),
         helper.make_node("Relu", ["b"], ["y"], "act"),
     ]
-    graph = model(nodes, {"x": (F, [1, 4, 12, 12])}, {"y": (F, [1, 8, 10, 10])}, weights)
+    return model(nodes, {"x": (F, [1, 4, 12, 12])}, {"y": (F, [1, 8, 10, 10])}, weights)
+
+
+def test_a_kernel_that_stops_names_the_nodes_that_were_merged_into_others(api: Api) -> None:
+    trap = one_kernel(trap_at("trap", 0, "unreachable"), True)
+    got = api.run(
+        """async ([path, trap]) => {
+          const session = await create(path, { runOn: 'worker' });
+          // bits of an odd number: what the kernel put in its place looks at
+          const feeds = { x: T('float32', new Float32Array(576).fill(1.1), [1, 4, 12, 12]) };
+          await session.run(feeds);
+          const { client } = await (await import('/api/workers.js')).getEngine();
+          const { id } = (await client.memory()).sessions.at(-1);
+          const module = Uint8Array.from(atob(trap.$base64), (c) => c.charCodeAt(0));
+          const { key } = session.stats();
+          for (let slot = 0; slot < 4; slot++) await client.swapSlot(id, key, slot, module).catch(() => undefined);
+          const stopped = await failure(session.run(feeds));
+          await session.release();
+          return stopped;
+        }""",
+        [api.put("merged.onnx", merged()), trap],
+    )
+    assert got["code"] == "KERNEL_TRAP"
+    assert {"conv", "norm", "act"} <= set(got["fields"]["nodes"]), got
+
+
+def test_a_step_names_the_nodes_that_were_merged_into_others(api: Api) -> None:
     got = api.run(
         """async (path) => {
           const session = await create(path);
@@ -89,7 +116,7 @@ def test_a_step_names_the_nodes_that_were_merged_into_others(api: Api) -> None:
           await session.release();
           return { steps: steps.map(({ nodes }) => nodes), kernels, placed };
         }""",
-        api.put("merged.onnx", graph),
+        api.put("merged.onnx", merged()),
     )
     assert got["steps"] == got["kernels"]
     at = {p["node"]: p.get("step") for p in got["placed"] if not p.get("made")}

@@ -2,7 +2,7 @@
 import { failure } from './errors.js';
 import { toFeeds } from './execute.js';
 import { feedsFor } from './generate.js';
-import { requestOf } from './shelf.js';
+import { nodesOf, requestOf } from './shelf.js';
 import { getEngine, getGpu } from './workers.js';
 
 /**
@@ -50,16 +50,6 @@ export async function profile(plans, { feeds, repeats, format, signal }) {
   /** @type {Profile} */
   const table = { runMs: measured.runMs, steps, segments: measured.segments, repeats };
   return format === 'chrome' ? chromeTrace(table) : table;
-}
-
-/**
- * Names of the nodes that a step computes: those placed there, the ones that passes merged into others among them, in the
- * model's order; then what passes made.
- * @param {import('./shelf.js').Prepared} plan @param {number} step
- */
-function nodesOf(plan, step) {
-  const placed = plan.placement.filter((each) => each.step === step && !each.once).map(({ node }) => node);
-  return [...new Set([...placed, ...(plan.facts?.steps[step].nodes ?? [])])];
 }
 
 /** 10^9 a second, or null where the clock saw nothing. @param {number | undefined} amount @param {number} ms */

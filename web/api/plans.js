@@ -9,7 +9,7 @@ import { beforehand } from './held.js';
 import { Home } from './home.js';
 import { Keeping } from './keeping.js';
 import { compile } from './making.js';
-import { Shelf, factsOf } from './shelf.js';
+import { Shelf, factsOf, nodesOf } from './shelf.js';
 import { keep } from './tensor.js';
 import { fromValue, toValue } from './values.js';
 import { getCompiler, getGpu } from './workers.js';
@@ -371,6 +371,11 @@ export class Plans {
       keeping: this.#keeping,
       taken: () => this.#newLease(),
       signal,
+    }).catch((error) => {
+      const { code, fields } = asFailure(error);
+      // the engine knows a step by the nodes that are left, not by those that were merged into them
+      if (code === 'KERNEL_TRAP' && Number(fields.step) >= 0) fields.nodes = nodesOf(plan, Number(fields.step));
+      throw error;
     });
   }
 

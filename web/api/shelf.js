@@ -128,3 +128,13 @@ export function requestOf(feeds) {
 export function factsOf({ inputs, outputs, steps, segments, stats, threads, extends: from = {} }) {
   return { inputs, outputs, steps, segments, stats, threads, extends: from, host: segments.some((s) => s.kind === 'host') };
 }
+
+/**
+ * Names of the nodes that a step computes: those placed there, the ones that passes merged into others among them, in the
+ * model's order; then what passes made.
+ * @param {Prepared} plan @param {number} step
+ */
+export function nodesOf(plan, step) {
+  const placed = plan.placement.filter((each) => each.step === step && !each.once).map(({ node }) => node);
+  return [...new Set([...placed, ...(plan.facts?.steps[step].nodes ?? [])])];
+}
