@@ -164,3 +164,21 @@ def test_an_input_with_a_default_may_be_left_out(api: Api) -> None:
         api.put("default.onnx", made),
     )
     assert got == {"names": ["x"], "ys": [[11, 22], [6, 7], [11, 22]]}
+
+
+def test_weights_that_differ_in_signs_only_are_two(api: Api) -> None:
+    """The browser's Python hashes bytes to 32 bits, which two signs leave as they are: one weight stood for both."""
+    a = np.array([-1.5, 2.5, -3, 4], np.float32)
+    nodes = [helper.make_node("Add", ["x", "a"], ["y"]), helper.make_node("Mul", ["x", "b"], ["z"])]
+    of = (TensorProto.FLOAT, [4])
+    made = model(nodes, {"x": of}, {"y": of, "z": of}, {"a": a, "b": np.abs(a)})
+    got = api.run(
+        """async (path) => {
+          const session = await create(path);
+          const { y, z } = await session.run({ x: T('float32', new Float32Array(4).fill(1), [4]) });
+          await session.release();
+          return [[...y.data], [...z.data]];
+        }""",
+        api.put("signs.onnx", made),
+    )
+    assert got == [(1 + a).tolist(), np.abs(a).tolist()]

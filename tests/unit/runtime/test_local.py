@@ -19,6 +19,7 @@ from nnjit.errors import (
     NnjitError,
     ShapeError,
 )
+from nnjit.runtime import link
 from nnjit.runtime.local import LocalSession
 
 TEXT = '<ir_version: 8, opset_import: ["" : 17]> g (float[n, 2] x) => (float[n, 2] y) { y = Neg(x) }'
@@ -84,3 +85,17 @@ def test_weights_in_another_file_are_found_beside_the_path_and_nowhere_else(tmp_
         path.write_bytes(proto.SerializeToString())
         with pytest.raises(MissingExternalData):
             LocalSession(path)
+
+
+def test_constants_are_told_apart_whatever_their_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python in a browser has hashes of 32 bits, the same for floats that differ in two signs."""
+    monkeypatch.setattr(link, "hash", lambda _: 7, raising=False)
+    a = np.float32([-1.5, 2.5, -3, 4])
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+      g (float[4] x) => (float[4] y, float[4] z) { y = Add(x, a)  z = Mul(x, b) }"""
+    proto = parser.parse_model(text)
+    proto.graph.initializer.extend(
+        [onnx.numpy_helper.from_array(a, "a"), onnx.numpy_helper.from_array(np.abs(a), "b")]
+    )
+    found = LocalSession(proto.SerializeToString()).run({"x": np.ones(4, np.float32)})
+    assert found["y"].tolist() == (1 + a).tolist() and found["z"].tolist() == np.abs(a).tolist()
