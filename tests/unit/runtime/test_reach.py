@@ -12,7 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nnjit.graph.ir import Graph, Node, Value
 from nnjit.graph.room import NoRoom, Room, make_room, moved
+from nnjit.graph.room.extent import Extent, Growth
+from nnjit.graph.room.lengths import Length
+from nnjit.graph.room.maker import Maker
 from nnjit.lower import build, registry
 from nnjit.runtime.compile import compile_plan
 from nnjit.runtime.host import WholeGraph
@@ -67,6 +71,22 @@ def test_what_is_left_out_reaches_nothing(first: int) -> None:
     found = {seed: fault(seed) for seed in range(first, first + 20)}
     assert not {seed: text for seed, (text, _) in found.items() if text and not text.startswith("refused")}
     assert sum(count for _, count in found.values()) > 20
+
+
+def test_who_reads_all_of_what_was_filled_for_another_is_counted() -> None:
+    """A tensor may be several extents: the second one's axis does not grow, so that all of it is looked at."""
+    maker = Maker(Graph("g"), [8, 9], [5, 6])
+    rows, columns = Length.of(0), Length.of(1)
+    x, value = Value("x", "f32", (8, 9)), Value("v", "f32", (8, 9))
+    maker.b.nodes.append(Node("Relu", [x], [value]))
+    first = maker.counted(Extent(value, {0: Growth(rows), 1: Growth(columns)}))
+    filled = maker.clean(first, 0, 0.0)
+    assert filled.value is not None and filled.value.reach == {1: columns}
+    old = Value("old", "f32", (8, 9))
+    maker.known[old] = Extent(value, {0: Growth(rows)})
+    found = maker.extent(old)
+    assert found.value is filled.value and found.axes == {0: Growth(rows, 0.0)}
+    assert not filled.value.reach
 
 
 def test_a_node_on_the_reference_reads_what_was_made(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,7 @@ class Maker:
         value, axis, length, fill = done
         if x.axes.get(axis) != Growth(length):
             return x
-        return Extent(value, {**x.axes, axis: Growth(length, fill)})
+        return self.counted(Extent(value, {**x.axes, axis: Growth(length, fill)}))
 
     def symbol(self, s: Symbol) -> Extent:
         """The extent of numbers; a constant where none depends on n."""
