@@ -23,7 +23,8 @@ from playwright.sync_api import Playwright, sync_playwright
 
 from nnjit.devtools.cli import Project
 from nnjit.devtools.httpd import Server
-from tests.bench.first import LIBRARIES, small_model
+from tests.bench.first import small_model
+from tests.bench.first_samples import LIBRARIES
 from tests.device.conftest import executable
 from tests.support.browser import TESTS
 

@@ -1,11 +1,13 @@
 """The way to a first result, stage by stage: download, graph, kernels, shaders, constants, beside onnxruntime-web.
 
     python3 serve.py bench --first                       WebGPU, the six models of docs/webgpu-measured.md
-    python3 serve.py bench --first gpt2,t5-small --batch 1,8 --backend wasm --threads 2
+    python3 serve.py bench --first gpt2,t5-small --batch 1,8 --backend wasm --threads 2 --repeats 3
 
-A fresh page for each model; a small model has run there before, so that runtimes, devices and their code are up. Times
-are ms since `create` was called: where a stage is a span, its first and its last sign. The browser and the adapter
-come from NNJIT_DEVICE_* as for `--gpu`.
+A fresh page for each sample; a small model has run there before, so that runtimes, devices and their code are up. Times
+are ms since `create` was called: where a stage is a span, its first and its last sign. All rows are gone through once
+after another (`--repeats`, 3 on WebGPU), the two libraries in turn, each first every other time; a row tells the page
+whose first result is the median, with the least and the most. What ends early has a sample of each row first. The
+browser and the adapter come from NNJIT_DEVICE_* as for `--gpu`.
 """
 
 from __future__ import annotations
@@ -22,13 +24,13 @@ from playwright.sync_api import Page, sync_playwright
 
 from nnjit.devtools.cli import Project
 from nnjit.devtools.httpd import Server
+from tests.bench.first_samples import LIBRARIES, added, shown, sooner, times
 from tests.device.conftest import ADAPTER, executable, flags, vendor
 from tests.models import catalogue
 from tests.support.browser import Lab
 from tests.support.codec import Packer
 
 MODELS = ("mobilenet-v2", "resnet-50", "roberta-base", "t5-small", "bart-base", "gpt2")
-LIBRARIES = ("nnjit", "onnxruntime-web")
 HEAD = (
     "| model | file | graph read | create | kernels written | shaders: ready (longest) | constants | "
     "first result | a run | onnxruntime-web: create | first result |"
@@ -64,8 +66,8 @@ def line(row: dict[str, Any]) -> str:
     constants = span({"sent": sent}, "sent") if sent.get("bytes") else span(stages, "load")
     cells = [
         span(stages, "model"), f"{parsed:.0f}", f"{ours['createMs']:.0f}", span(stages, "compile"), shaders,
-        constants, f"**{ours['firstMs']:.0f}**", f"{ours['runMs']:.1f}",
-        f"{peer['createMs']:.0f}" if "createMs" in peer else "", f"{peer['firstMs']:.0f}" if "firstMs" in peer else "",
+        constants, f"**{shown(times(row, 'nnjit'))}**", f"{ours['runMs']:.1f}",
+        f"{peer['createMs']:.0f}" if "createMs" in peer else "", shown(times(row, "onnxruntime-web")),
     ]  # fmt: skip
     return f"| {row['model']} | {' | '.join(cells)} |"
 
@@ -73,6 +75,7 @@ def line(row: dict[str, Any]) -> str:
 class First:
     def __init__(self, lab: Lab, options: argparse.Namespace) -> None:
         self.lab, self.options = lab, options
+        self.pages: dict[tuple[str, str], list[dict[str, Any]]] = {}
         warm = Packer()
         x = {"x": warm.add(np.zeros(3, np.float32))}
         self.small = (
@@ -87,31 +90,29 @@ class First:
         page.evaluate("import('/t/bench/first.js').then(() => true)")
         return page
 
-    def row(self, name: str, batch: int) -> dict[str, Any]:
-        """Both libraries, each in a page of its own."""
+    def sample(self, row: dict[str, Any], name: str, batch: int, number: int) -> None:
+        """Both libraries, each in a page of its own, for the row of a model."""
         entry, options = catalogue.MODELS[name], self.options
         packer = Packer()
         feeds = entry.make(batch, *entry.shapes[0][1:], seed=1000)
         heads = {n: packer.add(v) for n, v in feeds.items()}
         blob = self.lab.site.put(f"~/{name}.bin", bytes(packer.blob))
         url = self.lab.site.mount(f"m/{name}", entry.path().parent) + entry.path().name
-        row: dict[str, Any] = {"model": name if batch == 1 else f"{name} x{batch}"}
-        for library in LIBRARIES[: 2 if options.peers else 1]:
+        libraries = LIBRARIES[: 2 if options.peers else 1]
+        for library in libraries if number % 2 == 0 else libraries[::-1]:
             page = self.page()
             try:
-                if library == "nnjit" and options.fetch:
+                if library == "nnjit" and options.fetch and "fetchMs" not in row:
                     row["fetchMs"] = {
                         n: page.evaluate("(a) => first.fetching(...a)", [f"{url}?{n}", n]) for n in (1, 2, 4)
                     }
                 how = [library, options.backend, options.threads]
                 page.evaluate("(a) => first.first(...a)", [*how, *self.small, options.settle])
-                row[library] = page.evaluate(
-                    "(a) => first.first(...a)", [*how, url, heads, blob, options.settle]
-                )
+                found = page.evaluate("(a) => first.first(...a)", [*how, url, heads, blob, options.settle])
             except Exception as error:  # what cannot run is a line in the record
-                row[library] = {"failed": str(error)[:600]}
+                found = {"failed": str(error)[:600]}
             page.context.close()
-        return row
+            added(row, library, found, self.pages.setdefault((row["model"], library), []))
 
 
 def main(arguments: list[str]) -> int:
@@ -131,9 +132,16 @@ def main(arguments: list[str]) -> int:
         default=0,
         help="ms before each model, in which a page has nothing to do; default %(default)s",
     )
+    parser.add_argument(
+        "--repeats",
+        "--samples",
+        type=int,
+        help="pages of each library and model; default 3 on WebGPU, else 1",
+    )
     parser.add_argument("--no-peers", dest="peers", action="store_false")
     parser.add_argument("--out", type=Path, help="a folder for first-DATE.json")
     options = parser.parse_args(arguments)
+    repeats = options.repeats or (3 if options.backend == "webgpu" else 1)
     project = Project()
     project.vendor.ensure("runtime", "bench-gpu" if options.backend == "webgpu" else "bench")
     project.dist.refresh()
@@ -146,19 +154,28 @@ def main(arguments: list[str]) -> int:
         if options.backend == "webgpu" and vendor() not in adapter.lower():
             raise SystemExit(f"the adapter is {adapter!r}; {vendor()!r} is expected")
         record = {"date": time.strftime("%Y-%m-%dT%H:%M:%S"), "adapter": adapter, "browser": browser.version,
-                  "flags": flags(), "backend": options.backend, "rows": []}  # fmt: skip
+                  "flags": flags(), "backend": options.backend, "repeats": repeats, "rows": []}  # fmt: skip
+        plan = [(n, b) for n in options.models.split(",") for b in map(int, options.batch.split(","))]
+        rows: list[dict[str, Any]] = [{"model": n if b == 1 else f"{n} x{b}"} for n, b in plan]
         path = options.out and options.out / f"first-{time.strftime('%Y%m%d-%H%M%S')}.json"
         print(HEAD + "\n" + "|---" * 11 + "|", flush=True)
-        for name in options.models.split(","):
-            for batch in map(int, options.batch.split(",")):
-                row = first.row(name, batch)
-                record["rows"].append(row)
-                if path:  # after each row: what is measured is kept, whatever comes after
+        begun = time.monotonic()
+        for number in range(repeats):
+            for (name, batch), row in zip(plan, rows, strict=True):
+                first.sample(row, name, batch, number)
+                record["rows"] = [r for r in rows if "samples" in r]
+                if path:  # after each sample: what is measured is kept, whatever comes after
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_text(json.dumps(record, indent=1) + "\n")
-                print(line(row), flush=True)
-                if "fetchMs" in row:
-                    print(f"  the file alone: {row['fetchMs']}", flush=True)
+                if number == repeats - 1:
+                    print(line(row), flush=True)
+                    if "fetchMs" in row:
+                        print(f"  the file alone: {row['fetchMs']}", flush=True)
+            print(f"  {number + 1} of {repeats} samples, {time.monotonic() - begun:.0f} s", flush=True)
+        found = sooner(rows)
+        if found:
+            later = ", ".join(name for name, yes in found.items() if not yes) or "none"
+            print(f"sooner by the median: {sum(found.values())} of {len(found)}; later: {later}")
         if path:
             print(path)
         browser.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.bench.first_samples import sooner
 from tests.bench.gpu.rows import cpu_of, cublas_of, markdown, mean, name_of, reached, step_and_run
 
 Row = dict[str, Any]
@@ -70,8 +71,9 @@ def bars(parts: Row) -> str:
             mean([*ratios.values()]) >= 3,
         )
         bar("models, the least", "1.5", f"{ratios[slowest]:.2f} {slowest}", ratios[slowest] >= 1.5)
-        sooner = [r["model"] for r in both if r["nnjit"]["firstMs"] <= r["onnxruntime-web"]["firstMs"]]
-        bar("first result no later", "all", f"{len(sooner)} of {len(both)}", len(sooner) == len(both))
+    found = sooner(parts.get("first", [])) or sooner(both)  # of several pages, where there are
+    if found:
+        bar("first result no later", "all", f"{sum(found.values())} of {len(found)}", all(found.values()))
     if parts.get("spaces"):
         worst = max(r["best"] for r in parts["spaces"])
         bar("best listed over the best of all", "103%", f"{worst:.1%}", worst <= 1.03)

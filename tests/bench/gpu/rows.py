@@ -9,6 +9,7 @@ from math import exp, log
 from statistics import median
 from typing import Any
 
+from tests.bench.first_samples import shown, times
 from tests.bench.gpu.decode import FIRST
 from tests.bench.gpu.readback import table as readback_table
 from tests.bench.gpu.vectors import best_digits
@@ -124,7 +125,8 @@ def models(parts: Row) -> str:
 
 
 def first(parts: Row) -> str:
-    """Stages of nnjit's way to a first result, of a row each that first.py wrote."""
+    """Stages of nnjit's way to a first result, of a row each that first.py wrote: those of the median's page, and the
+    least and the most of first results where there were more pages."""
     rows = []
     for row in parts["first"]:
         ours, theirs = row["nnjit"], row.get("onnxruntime-web", {})
@@ -138,11 +140,22 @@ def first(parts: Row) -> str:
         if made:
             ready = max(p["asked"] + p["ms"] for p in made)
             shaders = f"{len(made)}: {ready:.0f} ({max(p['ms'] for p in made):.0f})"
-        peer = [f"{theirs[k]:.0f}" if k in theirs else "–" for k in ("createMs", "firstMs")]
+        peer = [
+            f"{theirs['createMs']:.0f}" if "createMs" in theirs else "–",
+            shown(times(row, "onnxruntime-web")),
+        ]
         span = f"{file['from']:.0f}–{file['to']:.0f}" if file else "–"
         parsed = f"{stages.get('parse', {}).get('to', 0):.0f}"
         rows.append(
-            [row["model"], span, parsed, f"{written:.0f}", shaders, f"**{ours['firstMs']:.0f}**", *peer]
+            [
+                row["model"],
+                span,
+                parsed,
+                f"{written:.0f}",
+                shaders,
+                f"**{shown(times(row, 'nnjit'))}**",
+                *peer,
+            ]
         )
     head = ("model", "the file comes", "graph read", "kernels written", "shaders ready (longest)", "first result",
             "onnxruntime-web: create", "first result")  # fmt: skip

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tests.bench import first_samples
 from tests.bench.gpu import tables
 
 
@@ -128,3 +129,46 @@ def test_every_table_has_its_place_in_the_docs() -> None:
     for key in ("bars", *tables.TABLES):
         if key != "models":
             assert text.count(f"<!-- {key} -->\n") == 1, key
+
+
+def page(first: float) -> dict[str, Any]:
+    """What a page gives of a first result."""
+    return {"createMs": first - 50, "firstMs": first, "runMs": 2.0, "stages": {"compile": {"from": 1, "to": first / 2}},
+            "pipelines": [{"label": "a", "asked": 10.0, "ms": 30.0}]}  # fmt: skip
+
+
+def sampled(name: str, ours: list[float], theirs: list[float]) -> dict[str, Any]:
+    row: dict[str, Any] = {"model": name}
+    for library, values in zip(first_samples.LIBRARIES, (ours, theirs), strict=True):
+        pages: list[dict[str, Any]] = []
+        for value in values:
+            first_samples.added(row, library, page(value) if value else {"failed": "no room"}, pages)
+    return row
+
+
+def test_a_first_result_is_the_median_of_its_pages(tmp_path: Path) -> None:
+    """Stages are those of the page that is the median; one page each, as in records of before, is told as it was."""
+    rows = [
+        sampled("m", [700, 632, 764], [678, 690, 720]),  # later by the median, though not in its best page
+        sampled("n", [0, 300, 500], [400]),
+        {"model": "before", "nnjit": page(703), "onnxruntime-web": page(678)},
+        {"model": "none", "nnjit": {"failed": "no adapter"}},
+    ]
+    path = tmp_path / "first.json"
+    path.write_text(json.dumps({"backend": "webgpu", "rows": rows}))
+    found = tables.tables([path])
+    assert "| m | – | 0 | 350 | 1: 40 (30) | **700 (632–764)** | 640 | 690 (678–720) |" in found["first"]
+    assert "| n | – | 0 | 150 | 1: 40 (30) | **400 (300–500)** | 350 | 400 |" in found["first"]
+    assert "| before | – | 0 | 352 | 1: 40 (30) | **703** | 628 | 678 |" in found["first"]
+    assert "| none | no adapter |" in found["first"]
+    assert first_samples.sooner(rows) == {"m": False, "n": True, "before": False}
+    assert "| first result no later | all | 1 of 3 | no |" in found["bars"]
+
+
+def test_of_a_models_pages_those_that_failed_count_where_all_have() -> None:
+    row = sampled("m", [0, 0], [])
+    assert row["nnjit"] == {"failed": "no room"} and first_samples.times(row, "nnjit") == []
+    row = sampled("m", [900, 0, 800, 700], [])
+    assert row["nnjit"]["firstMs"] == 800 and first_samples.times(row, "nnjit") == [900, 800, 700]
+    assert len(row["samples"]["nnjit"]) == 4
+    assert sampled("m", [900, 800], [])["nnjit"]["firstMs"] == 800, "the lower of two"
