@@ -102,9 +102,9 @@ class Space:
             out[schedule] = None
             return True
 
-        for found in _varied(ranked, self.groups, take):
-            if found >= limit - 1:
-                break
+        more = _varied(ranked, self.groups, take)
+        while len(out) < limit and next(more, False):
+            pass
         return list(out)
 
     def fits(self, schedule: Schedule) -> bool:
@@ -120,11 +120,11 @@ Ranked: TypeAlias = "Sequence[tuple[float, int, dict[str, Any]]]"
 
 def _varied(
     ranked: Ranked, groups: Callable[[Choice], tuple[Hashable, ...]] | None, take: Callable[[Choice], bool]
-) -> Iterator[int]:
+) -> Iterator[bool]:
     """Offers choices, which are sorted by cost, to `take`: the one that is cheapest with what its groups add, again and
-    again. Yields how many were taken so far, after each."""
+    again. Yields True after each that was taken."""
     if groups is None:
-        yield from (n for n, _ in enumerate((c for _, _, c in ranked if take(c)), 1))
+        yield from (True for _, _, choice in ranked if take(choice))
         return
     queues: dict[tuple[Hashable, ...], list[tuple[float, int, dict[str, Any]]]] = {}
     for entry in reversed(ranked):
@@ -147,6 +147,6 @@ def _varied(
             continue
         if take(queues[of].pop()[2]):
             taken.update(of)
-            yield sum(taken.values()) // len(of)
+            yield True
         if queues[of]:
             heappush(heap, counts(of))

@@ -81,6 +81,7 @@ def test_what_is_much_dearer_comes_last_and_few_choices_are_all_listed() -> None
 def test_without_groups_the_list_is_in_the_order_of_cost() -> None:
     space = made({(t, v): 7.0 * v + t for t in range(6) for v in range(6)})
     plain = Space(space.spec, "made", space.default, space.knobs, space.build, space.cost)
+    assert plain.lite(1) == space.lite(1) == [plain.default]
     assert read(plain.lite(12, checked=False)) == [(t, v) for v in (0, 1) for t in range(6)][:11]
 
 
