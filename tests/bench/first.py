@@ -75,7 +75,8 @@ def line(row: dict[str, Any]) -> str:
 class First:
     def __init__(self, lab: Lab, options: argparse.Namespace) -> None:
         self.lab, self.options = lab, options
-        self.pages: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        self.pages: dict[tuple[int, str], list[dict[str, Any]]] = {}
+        """By row (a model may be named twice) and library."""
         warm = Packer()
         x = {"x": warm.add(np.zeros(3, np.float32))}
         self.small = (
@@ -112,7 +113,7 @@ class First:
             except Exception as error:  # what cannot run is a line in the record
                 found = {"failed": str(error)[:600]}
             page.context.close()
-            added(row, library, found, self.pages.setdefault((row["model"], library), []))
+            added(row, library, found, self.pages.setdefault((id(row), library), []))
 
 
 def main(arguments: list[str]) -> int:
