@@ -241,8 +241,12 @@ def test_a_released_session_keeps_no_bytes(booted: Api) -> None:
         booted.put("kept.onnx", data),
     )
     tools = booted.page.context.new_cdp_session(booted.page)
-    tools.send("HeapProfiler.collectGarbage")
-    left = booted.run("() => seen.memories.map((each) => each.deref()?.byteLength ?? 0)")
+    left = [1]
+    for _ in range(20):  # what a message brings that is still on its way goes with a later collection
+        tools.send("HeapProfiler.collectGarbage")
+        left = booted.run("() => seen.memories.map((each) => each.deref()?.byteLength ?? 0)")
+        if not any(left):
+            break
     tools.detach()
     booted.run("() => { seen.end(); delete window.seen; }")
     assert left == [0]

@@ -208,9 +208,11 @@ def test_what_stays_is_not_copied(page: Api) -> None:
           const copy = (t) => T(t.type, t.data.slice(), t.dims);
           const copies = (before) => Object.fromEntries(Object.entries(before).map(([name, t]) => [name, copy(t)]));
           const as = (t) => t;
-          const all = [await copied('cpu', as), await copied('cpu-pinned', as), await copied('cpu', copies)];
-          delete Uint8Array.prototype.set;
-          return all;
+          try {
+            return [await copied('cpu', as), await copied('cpu-pinned', as), await copied('cpu', copies)];
+          } finally {
+            delete Uint8Array.prototype.set;
+          }
         }""",
         [page.put("decoder.onnx", MODEL), size_of(SIZE)],
     )

@@ -111,16 +111,19 @@ def test_what_is_there_is_not_made_ahead(page: Api) -> None:
             staged.push(plan.key);
             return Object.getPrototypeOf(this).stagePlan.call(this, id, plan);
           };
-          const session = await create(path, { strict: true });
-          const [short, long] = [prompt.slice(0, 4), prompt].map((some) => new Sequence(session, size, some));
-          for (const each of [short, long]) for (let i = 0; i < 3; i++) await each.token();
-          const there = [short, long].map(({ keys }) => keys.at(-1));
-          const capacity = Number(/n<=(\\d+)/.exec(there[0])[1]);
-          staged.length = 0;
-          while (short.tokens.length < capacity) await short.token();
-          await session.release();
-          delete client.stagePlan;
-          return { there, again: staged.filter((key) => there.includes(key)), last: short.keys.at(-1) };
+          try {
+            const session = await create(path, { strict: true });
+            const [short, long] = [prompt.slice(0, 4), prompt].map((some) => new Sequence(session, size, some));
+            for (const each of [short, long]) for (let i = 0; i < 3; i++) await each.token();
+            const there = [short, long].map(({ keys }) => keys.at(-1));
+            const capacity = Number(/n<=(\\d+)/.exec(there[0])[1]);
+            staged.length = 0;
+            while (short.tokens.length < capacity) await short.token();
+            await session.release();
+            return { there, again: staged.filter((key) => there.includes(key)), last: short.keys.at(-1) };
+          } finally {
+            delete client.stagePlan;
+          }
         }""",
         [page.put("decoder.onnx", MODEL), size_of(SMALL), PROMPT],
     )
