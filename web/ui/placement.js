@@ -12,6 +12,7 @@ import { rowsOf, WHERE } from './placed.js';
 
 /** Rows drawn before "show all" is asked for. */
 const FIRST_ROWS = 12;
+const PLACES = { webgpu: 'the GPU', wasm: 'WebAssembly', reference: 'the reference' };
 
 /**
  * @param {Runner} runner
@@ -40,11 +41,13 @@ export function placementPanel(runner, fail) {
   });
   const kinds = el('div', { class: 'row kinds', role: 'group', 'aria-label': 'Show' });
   const note = el('p', { class: 'soft', role: 'status' });
+  const why = el('p', { class: 'soft', hidden: true });
   const panel = el(
     'section',
     { class: 'panel placement', 'aria-label': 'Where it ran', hidden: true },
     el('div', { class: 'head' }, el('h2', {}, 'Where it ran'), time),
     saying,
+    why,
     strip,
     note,
     el(
@@ -78,12 +81,16 @@ export function placementPanel(runner, fail) {
   let rows = [];
   let chosen = '';
   let limit = FIRST_ROWS;
-  let shapes = '';
+  let shown = '';
 
   function refresh() {
-    // The plan is another one only when the shapes are; a timed table stays until then.
-    if (runner.shapes === shapes) return;
-    shapes = runner.shapes;
+    const { backend, backendReason } = runner.session;
+    why.textContent = backendReason ? `On ${PLACES[backend]}: ${backendReason}.` : '';
+    why.hidden = !backendReason;
+    // The plan is another one only when the shapes or the backend are; a timed table stays until then.
+    const now = `${backend} ${runner.shapes}`;
+    if (now === shown) return;
+    shown = now;
     rows = rowsOf(runner.session.placement());
     panel.hidden = rows.length === 0;
     note.textContent = '';
