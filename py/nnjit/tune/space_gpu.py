@@ -20,6 +20,7 @@ from nnjit.codegen.schedule import (
     matrix_tiles,
     product_tiles,
 )
+from nnjit.codegen.schedule.along import shared_bytes
 from nnjit.codegen.schedule.along_digits import HELD
 from nnjit.codegen.schedule.attention import shape as attention_shape
 from nnjit.codegen.schedule.digits import COUNT
@@ -288,17 +289,23 @@ def _along(default: Schedule, spec: KernelSpec, target: WgslTarget) -> Space | N
         Knob("digits", (0, 1, 2, 4, 8) if block else (0,)),
     )
     across = next(a.extent for a in spec.axes if a.name == own.axis)
-    rows = prod(a.extent for a in spec.axes if a.name != own.axis)
+    body = spec.stages[0].body
+    assert body is not None  # or no rule had said Along
+    apart = body.args[0].axes() ^ body.args[1].axes()  # axes of both are batches
+    rows = prod(a.extent for a in spec.axes if a.name != own.axis and a.name in apart)
     terms = prod(a.extent for a in spec.stages[0].reduce)
 
-    def build(c: Choice) -> Schedule:
+    def step_of(c: Choice) -> Along:
         step = replace(own, **{k: c[k] for k in ("columns", "threads", "turns", "staged")})
-        return (replace(step, span=block), Digits(c["digits"])) if c["digits"] else (step,)
+        return replace(step, span=block) if c["digits"] else step
+
+    def build(c: Choice) -> Schedule:
+        return (step_of(c), Digits(c["digits"])) if c["digits"] else (step_of(c),)
 
     def cost(c: Choice) -> float | None:
         """How far it is from the rules' own: nothing better is known. Digits are made once for all columns of a team,
         so those want many; but not so many that the device is idle."""
-        if c["threads"] > target.max_workgroup:
+        if c["threads"] > target.max_workgroup or shared_bytes(step_of(c), rows) > target.max_shared_bytes:
             return None
         if c["digits"]:
             together, spans = c["columns"] * c["digits"], -(-terms // (block * c["threads"]))

@@ -39,6 +39,12 @@ def along(spec: KernelSpec, schedule: Schedule) -> Nest:
     return Rows(spec, step).nest()
 
 
+def shared_bytes(step: Along, rows: int) -> int:
+    """Of the shared arrays: what the sums meet in, and the rows where they are staged; 4 bytes an element."""
+    sums = room(step.threads, min(step.subgroup, step.threads)) * rows * step.columns
+    return 4 * (sums + (rows * step.threads * (step.span + LANES) if step.staged else 0))
+
+
 class Rows:
     """The nest of one spec under construction. left: the factor with the rows, right: the one with the columns; points:
     where the row axes are in each row that is done; outer: the spans that threads share out, inner: the axes of
