@@ -46,3 +46,10 @@ def test_repeated_patterns_are_arrays() -> None:
     np.testing.assert_array_equal(buffer[np.arange(12)], np.resize(np.arange(5), 12))
     buffer.written[7] = 99.0
     assert list(buffer[np.array([6, 7, 8])]) == [1, 99, 3]
+
+
+def test_an_infinity_is_matched_by_itself_alone() -> None:
+    spec, inf = canonical(SPECS["matmul"]), float("inf")
+    assert oracle.agrees(inf, inf, spec, "f32") and oracle.agrees(-inf, -inf, spec, "f16")
+    for got, wanted in ((1.0, inf), (-inf, inf), (3e38, inf), (inf, 1.0), (0.0, -inf)):
+        assert not oracle.agrees(got, wanted, spec, "f32")
