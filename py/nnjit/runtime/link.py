@@ -213,8 +213,8 @@ class Link:
 
 
 def _of_model(b: Buffer) -> str | None:
-    """What a constant of the model's file is known by: its place, and its length because rows of a constant may begin
-    where it does."""
+    """What a constant of the model's file is known by: its place, its type, and its length because rows of a constant
+    may begin where it does."""
     return _lazy_key(b.source) if b.source is not None else None
 
 
@@ -223,20 +223,23 @@ def _lazy_key(const: Const) -> str | None:
     if const.parts:
         keys = [_lazy_key(part) for part in const.parts]
         return None if None in keys else _short(f"joined {keys}")
-    return f"range {r.file} {r.start} {r.length}" if r else None
+    return f"range {const.dtype} {r.file} {r.start} {r.length}" if r else None
 
 
 def data_key(const: Const) -> str:
-    """What a constant's bytes are known by, read only where they are in memory.
+    """What a constant's bytes are known by, read only where they are in memory. With their type: on a GPU true is a word
+    and 1 of u8 a byte of one.
 
     Not Python's own hash: in a browser that is FNV of 32 bits, which does not change with the signs of two
     floats. BLAKE2b takes 3 ms a megabyte there, SHA-256 7.
     """
     if const.parts:
         return _short(f"joined {[data_key(part) for part in const.parts]}")
-    return (
-        _lazy_key(const) or f"data {hashlib.blake2b(const.raw(), digest_size=16).hexdigest()} {const.nbytes}"
-    )
+    known = _lazy_key(const)
+    if known is None:
+        digest = hashlib.blake2b(const.raw(), digest_size=16).hexdigest()
+        known = f"data {const.dtype} {digest} {const.nbytes}"
+    return known
 
 
 def made_key(spec: KernelSpec, inputs: Sequence[tuple[str | None, int]], before: str = "") -> str:

@@ -110,6 +110,21 @@ def test_equal_constants_are_one_buffer() -> None:
     assert len(constants) == len(set(constants)) == 1
 
 
+def test_constants_of_the_same_bytes_and_other_types_are_two_buffers() -> None:
+    """True takes a word, 1 of u8 a byte of one."""
+    bits = np.array([1, 0, 1, 1, 0, 0, 1, 0], np.uint8)
+    nodes = [
+        helper.make_node("Where", ["mask", "x", "v"], ["a"]),
+        helper.make_node("BitwiseAnd", ["b", "bits"], ["c"]),
+        helper.make_node("Cast", ["c"], ["d"], to=1),
+        helper.make_node("Mul", ["a", "d"], ["y"]),
+    ]
+    feeds = {"x": np.zeros(8, np.float32), "v": np.zeros(8, np.float32), "b": np.zeros(8, np.uint8)}
+    plan = planned(model_of(nodes, feeds, {"mask": bits.astype(bool), "bits": bits}, ["y"]), feeds)
+    stored = {i["type"]: i["stored"] for i in plan.init if i["kind"] == "bytes"}
+    assert stored == {"bool": "u32", "uint8": "bytes"}
+
+
 def test_a_slice_that_runs_backwards_is_bound_from_its_lowest_element() -> None:
     feeds = {"x": np.zeros((20, 10), np.float32)}
     weights = {
