@@ -259,7 +259,8 @@ class Linker(Link):
         words = np.array(blocks, np.int64)[None]
         if s.loop is not None:  # blocks for each turn
             by = [n * SIZES[o.dtype] for n, o in zip(s.moves, s.spec.operands, strict=True)]
-            words = words + np.arange(s.loop.times)[:, None, None] * np.array(by)
+            turns = np.arange(s.loop.times, dtype=np.int64)  # numpy's own have 32 bits in a browser
+            words = words + turns[:, None, None] * np.array(by, np.int64)
         address = self.memory.take(4 * words.size)
         self.pointers[address] = tuple(pointers)
         data = words.astype(np.uint32).tobytes()

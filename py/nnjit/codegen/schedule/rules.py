@@ -203,7 +203,8 @@ def elementwise(spec: KernelSpec, target: Target) -> Schedule:
 
 
 def _once(spec: KernelSpec) -> bool:
-    """Whether a kernel reads constants alone: it is called once, while a plan is loaded."""
+    """Whether a kernel reads constants alone: it is called once, while a plan is loaded. (A constant that is a part of
+    a Concat is copied in each run all the same: 32768 to 768000 elements took as long by the short kernel.)"""
     read = [o.const for o in spec.operands if o.role == "in"]
     return bool(read) and all(read)
 
