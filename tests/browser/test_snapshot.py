@@ -312,6 +312,7 @@ def test_a_device_with_little_memory_makes_none(page: Page) -> None:
           {KEEPERS}
           env.snapshot = 'auto';
           Object.defineProperty(navigator, 'webdriver', {{ value: false }});
+          Object.defineProperty(navigator.storage, 'estimate', {{ value: async () => ({{ quota: 1e10, usage: 0 }}) }});
           const found = [];
           for (const value of [2, 4, 8, undefined]) {{
             Object.defineProperty(navigator, 'deviceMemory', {{ value, configurable: true }});

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from onnx import TensorProto, helper
 
-from tests.browser.api_page import Api, tiny
+from tests.browser.api_page import Api, model, tiny
 from tests.device.test_sessions import X, Y
 
 SET_UP = """async () => {
@@ -66,7 +67,7 @@ def test_a_buffer_that_cannot_be_read_is_told_and_not_read_as_zeros(buffers: Api
 def test_outputs_on_a_lost_device_are_told_as_lost(buffers: Api) -> None:
     """Read with another device they were zeros."""
     found = buffers.run(
-        """async ([path, x]) => {
+        """async ([path, widePath, x]) => {
           const how = { executionProviders: ['webgpu'], preferredOutputLocation: 'gpu-buffer' };
           const session = await create(path, how);
           const [{ z }, { z: seen }] = [await session.run({ x: onCpu(x) }), await session.run({ x: onCpu(x) })];
@@ -77,14 +78,14 @@ def test_outputs_on_a_lost_device_are_told_as_lost(buffers: Api) -> None:
           const first = await failure(z.getData()); // no other device is there yet
           const again = await session.run({ x: onCpu(x) });
           const later = await failure(seen.reshape([3, 2]).getData());
-          const { w } = { w: await create(path.replace('tiny', 'wide'), how) };
+          const w = await create(widePath, how);
           const fed = await failure(w.run({ x: z.reshape([3, 2]) }));
           const after = await numbers(again.z);
           await session.release();
           await w.release();
           return { before, first, later, fed, after };
         }""",
-        [buffers.put("tiny.onnx", tiny()) and buffers.put("wide.onnx", wide()).replace("wide", "tiny"), X],
+        [buffers.put("tiny.onnx", tiny()), buffers.put("wide.onnx", wide()), X],
     )
     assert found["before"] == found["after"] == Z
     for name in ("first", "later", "fed"):
@@ -93,10 +94,6 @@ def test_outputs_on_a_lost_device_are_told_as_lost(buffers: Api) -> None:
 
 def wide() -> Any:
     """w = x + x, x: [n, 2]."""
-    from onnx import TensorProto, helper
-
-    from tests.browser.api_page import model
-
     of = (TensorProto.FLOAT, ["n", 2])
     return model([helper.make_node("Add", ["x", "x"], ["w"])], {"x": of}, {"w": of})
 
@@ -166,6 +163,58 @@ def test_an_output_goes_into_a_buffer_of_the_page(buffers: Api, provider: str) -
     assert found["values"] == found["after"] == Z and found["behind"] == [*Z, 7, 7]
     assert found["wrong"]["code"] == "FETCH" and found["refused"]["code"] == "TENSOR_LOCATION"
     assert found["left"] == 0
+
+
+def test_parts_of_halves_come_to_a_buffer_by_the_processor(buffers: Api) -> None:
+    """A plan with room gives a part of its output; on the device, parts are copied in whole words."""
+    of = (TensorProto.FLOAT16, ["n", "m"])
+    made = model([helper.make_node("Add", ["x", "x"], ["y"])], {"x": of}, {"y": of})
+    found = buffers.run(
+        """async ([path]) => {
+          const nnjit = (await import('/nnjit.js')).default;
+          const { GpuClient } = await import('/engine/webgpu/client.js');
+          const { run } = GpuClient.prototype;
+          const session = await create(path, { executionProviders: ['webgpu'] });
+          const ran = [];
+          GpuClient.prototype.run = function (...given) {
+            ran.push([given[3].windows[0] !== null, given[3].stay[0]]);
+            return run.apply(this, given);
+          };
+          const filled = async (n, m) => {
+            const x = T('float16', Array.from({ length: n * m }, (_, i) => i + 1), [n, m]);
+            const { y } = await session.run({ x });
+            const into = bufferOf(gpuDevice(), new Array(64).fill(0));
+            const there = nnjit.Tensor.fromGpuBuffer(into, { dataType: 'float16', dims: [n, m] });
+            await session.run({ x }, { y: there });
+            return String(await there.getData()) === String(y.data);
+          };
+          try {
+            const same = [await filled(3, 5), await filled(4, 5), await filled(5, 5), await filled(3, 5)];
+            return { same, ran };
+          } finally {
+            GpuClient.prototype.run = run;
+            await session.release();
+          }
+        }""",
+        [buffers.put("halves.onnx", made)],
+    )
+    assert found["same"] == [True] * 4
+    assert [True, False] in found["ran"] and [False, True] in found["ran"], found
+    assert [True, True] not in found["ran"]
+
+
+def test_a_device_that_is_lost_says_nothing_of_the_feeds(buffers: Api) -> None:
+    """A run that it refused ended as FEED, which is the caller's fault."""
+    found = buffers.run("""async () => {
+      const { unfit } = await import('/engine/webgpu/given.js');
+      const device = await (await navigator.gpu.requestAdapter()).requestDevice();
+      const gpuBuffer = bufferOf(device, [1, 2, 3, 4]);
+      device.destroy();
+      await device.lost;
+      const ref = { name: 'x', type: 'float32', dims: [4], buffer: 0, nbytes: 16, stored: 'f32' };
+      return unfit(device, [ref], [{ gpuBuffer }]);
+    }""")
+    assert found is None
 
 
 def test_what_is_no_buffer_and_no_device_is_said(buffers: Api) -> None:

@@ -78,10 +78,16 @@ function outputsOf(plan, feeds, wanted, { names, location, steady, keeping }) {
     const held = plan.facts.outputs[names.indexOf(name)];
     const ref = cutTo(plan, name, held, n);
     const into = fitting(ref, tensor);
-    const where = into ? '' : tensor?.location === 'gpu-buffer' ? 'gpu-buffer' : location(name);
+    const where = into ? '' : tensor?.location === 'gpu-buffer' ? placeOf(ref, held) : location(name);
     return { name, held, ref, into, input: into ? undefined : kept?.get(name), pinned: where === 'cpu-pinned', onGpu: where === 'gpu-buffer' };
   });
 }
+
+/**
+ * Where an output comes that goes into a buffer: parts of buffers are copied in words of four bytes, so that others come to the
+ * processor. @param {ValueRef} ref @param {ValueRef} held
+ */
+const placeOf = (ref, held) => (ref !== held && TYPES[ref.type].bits < 32 ? 'cpu' : 'gpu-buffer');
 
 /** @param {Output[]} outputs @param {boolean} onGpu @param {boolean} steady @returns {{stay: boolean[], pin?: boolean[]}} */
 function ways(outputs, onGpu, steady) {

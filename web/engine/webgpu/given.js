@@ -65,7 +65,8 @@ export async function unfit(device, inputs, feeds) {
     try {
       await readBuffer(device, feed.gpuBuffer, 4);
     } catch (error) {
-      const { message } = /** @type {Error} */ (error);
+      const { code, message } = /** @type {NnjitError} */ (error);
+      if (code !== 'TENSOR_LOCATION') return null; // the device was lost meanwhile, or has no room: nothing was found out
       return new NnjitError('FEED', `Input '${ref.name}' was fed a buffer that cannot be read. ${message}`, { reason: 'buffer', input: ref.name }, HINT);
     }
   }
