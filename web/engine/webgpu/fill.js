@@ -11,7 +11,8 @@ const PIECE = 1 << 20;
  * @param {{type: string, stored: string, pattern: Uint8Array}} how pattern: elements as the model has them
  */
 export function fillBuffer(device, buffer, nbytes, { type, stored, pattern }) {
-  repeatIn(device, buffer, nbytes, wholeWords(widen(type, stored, fourTimes(pattern))));
+  const whole = pattern.length % 4 === 0 ? pattern : fourTimes(pattern); // a mask's plane may be large
+  repeatIn(device, buffer, nbytes, wholeWords(widen(type, stored, whole)));
 }
 
 /** @param {GPUDevice} device @param {GPUBuffer} buffer @param {number} nbytes @param {Uint8Array} pattern in whole words */
