@@ -67,3 +67,31 @@ def test_tensors_between_the_device_and_the_reference_are_moved_once(gpu: Api) -
     # down: what both ways begin with, and the two outputs; up: the feed, and what comes of each way
     assert sorted(found["moved"]["down"]) == [BYTES] * 3, found["moved"]
     assert sorted(found["moved"]["up"]) == [BYTES] * 3, found["moved"]
+
+
+def test_the_reference_gets_nothing_of_a_run_that_the_device_refused(gpu: Api) -> None:
+    """A feed whose buffer is destroyed: the reference was called with what an earlier run had left."""
+    n = helper.make_node
+    nodes = [n("Cast", ["x"], ["p"], to=D), n("Sin", ["p"], ["q"]), n("Cast", ["q"], ["y"], to=F)]
+    made = model(nodes, {"x": (F, [4])}, {"y": (F, [4])})
+    found = gpu.run(
+        """async ([path]) => {
+          const nnjit = (await import('/nnjit.js')).default;
+          const session = await create(path, { executionProviders: ['webgpu'] });
+          const x = T('float32', new Float32Array(4), [4]);
+          const run = async (x) => Array.from((await session.run({ x })).y.data);
+          await run(x);
+          const { device } = nnjit.env.webgpu;
+          const buffer = device.createBuffer({ size: 16, usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC });
+          const fed = nnjit.Tensor.fromGpuBuffer(buffer, { dataType: 'float32', dims: [4] });
+          await run(fed);
+          buffer.destroy();
+          const { code, fields } = await failure(run(fed));
+          const after = await run(x);
+          const { device: same } = nnjit.env.webgpu;
+          await session.release();
+          return { code, input: fields.input, after, same: same === device };
+        }""",
+        [gpu.put("mixed.onnx", made.SerializeToString())],
+    )
+    assert found == {"code": "FEED", "input": "x", "after": [0] * 4, "same": True}

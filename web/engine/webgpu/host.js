@@ -16,11 +16,18 @@ import { widen } from './stored.js';
  * @param {Map<string, HostValue>} values host values made so far; gets those that are made here
  * @param {Map<string, Uint8Array>} known bytes of tensors that are here already, by name; gets what is read and made
  * @param {{host: import('../host.js').Host, signal: AbortSignal}} context
+ * @param {() => Promise<void>} [told] rejects if the device refused what came before
  */
-export async function callHost(device, plan, session, segment, values, known, { host, signal }) {
+export async function callHost(device, plan, session, segment, values, known, { host, signal }, told = async () => undefined) {
   const { call } = segment;
   const missing = segment.inputs.filter(/** @returns {ref is GpuRef} */ (ref) => !ref.host && !known.has(ref.name));
-  const read = await readTensors(device, missing.map((ref) => ({ ref, buffer: plan.buffer(ref.buffer) })));
+  const reading = readTensors(device, missing.map((ref) => ({ ref, buffer: plan.buffer(ref.buffer) })));
+  reading.catch(() => undefined);
+  await told().catch(async (wrong) => {
+    await reading.catch(() => undefined);
+    throw wrong; // what the buffers hold is of an earlier run
+  });
+  const read = await reading;
   missing.forEach((ref, i) => known.set(ref.name, read[i]));
   const inputs = segment.inputs.map((ref) => {
     const { name } = ref;

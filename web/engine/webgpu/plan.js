@@ -35,6 +35,8 @@ export class LoadedPlan {
   #first = true;
   /** What was wrong with a run that had ended by then. @type {unknown} */
   #fault = null;
+  /** A run whose outputs stay on the device was refused, and the device is asked why. */
+  asking = false;
   /** @type {import('./wait.js').Waiter | null} */
   waiter = null;
   /** What moves parts of feeds and outputs, once a run has any. @type {import('./windows.js').Windows | null} */
@@ -77,11 +79,18 @@ export class LoadedPlan {
     this.#first = false;
   }
 
+  /** While the device is asked why it refused a run: resolves when `look` tells. */
+  async asked() {
+    await Promise.allSettled(this.#flight);
+  }
+
   /** Throws what was wrong with a run whose outputs stayed on the device, once. */
   look() {
     const fault = this.#fault;
     this.#fault = null;
-    if (fault) throw fault;
+    if (!fault) return;
+    this.asking = false;
+    throw fault;
   }
 
   /** @param {ShaderKernel} kernel @param {GpuBinding[]} bindings @returns {Bound} */

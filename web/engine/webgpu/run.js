@@ -36,6 +36,7 @@ import { Windows } from './windows.js';
  * @returns {Promise<{outputs: GpuOutput[], ms: number, segments: {kind: string, ms: number}[]}>}
  */
 export async function run(device, loaded, session, feeds, options, context, software) {
+  if (loaded.asking) await loaded.asked();
   loaded.look();
   const watch = new Watch(device, `plan "${loaded.key}"`);
   /** @type {GPUBuffer[]} */
@@ -59,7 +60,8 @@ export async function run(device, loaded, session, feeds, options, context, soft
 async function watched(watch, staying, device, loaded, session, feeds, { fetch, into = [], stay = [], pin = [], windows = [] }, context, software) {
   const start = performance.now();
   const { plan } = loaded;
-  const told = () => watch.told().catch(async (wrong) => {
+  const told = (later = false) => watch.told().catch(async (wrong) => {
+    loaded.asking = later;
     throw (wrong.code === 'BAD_PLAN' && await unfit(device, plan.inputs, feeds)) || wrong;
   });
   const most = software ? plan.submit.softwareFlops : plan.submit.flops;
@@ -85,7 +87,7 @@ async function watched(watch, staying, device, loaded, session, feeds, { fetch, 
     } else {
       device.queue.submit([encoder.finish()]);
       watch.close();
-      await callHost(device, loaded, session, segment, values, known, context);
+      await callHost(device, loaded, session, segment, values, known, context, told);
       watch.open();
       encoder = device.createCommandEncoder();
     }
@@ -129,7 +131,7 @@ async function watched(watch, staying, device, loaded, session, feeds, { fetch, 
       outputs[at] = place ?? new Uint8Array(0); // a part of nothing is nothing
     });
     // nothing to read: what stays on the device is there for whoever is queued next, and few runs wait at a time
-    await loaded.queued(Promise.all([device.queue.onSubmittedWorkDone(), told()]));
+    await loaded.queued(Promise.all([device.queue.onSubmittedWorkDone(), told(true)]));
   }
   segments.push({ kind: 'readback', ms: performance.now() - waited });
   return { outputs, ms: performance.now() - start, segments };
