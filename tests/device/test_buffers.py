@@ -247,11 +247,13 @@ def test_nothing_is_taken_once_release_was_called(buffers: Api) -> None:
           const session = await create(path, { executionProviders: ['webgpu'] });
           const before = session.run({ x: onCpu(x) });
           const releasing = session.release();
-          const { code } = await failure(session.run({ x: onCpu(x) }));
+          const late = [session.run({ x: onCpu(x) }), session.prepare({ x: [9, 4] }), session.kernel(0)];
+          late.push(session.profile(), session.check({ x: onCpu(x) }), session.suggest({ x: [2, 4] }));
+          const codes = (await Promise.all(late.map(failure))).map(({ code }) => code);
           const { z } = await before;
           await Promise.all([releasing, session.release()]);
-          return { code, z: Array.from(z.data), state: session.state };
+          return { codes, z: Array.from(z.data), state: session.state };
         }""",
         [buffers.put("tiny.onnx", tiny()), X],
     )
-    assert found == {"code": "SESSION", "z": Z, "state": "released"}
+    assert found == {"codes": ["SESSION"] * 6, "z": Z, "state": "released"}

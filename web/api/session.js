@@ -99,7 +99,7 @@ export class InferenceSession {
       if (tensor) request.values.set(name, tensor);
       request.shapes[name] = dims;
     }
-    await this.#queue(() => this.#plans.get(request, progress, signal));
+    await this.#take(() => this.#plans.get(request, progress, signal));
     if (!this.#backends?.undecided) this.tuning.touched();
   }
 
@@ -118,7 +118,7 @@ export class InferenceSession {
     if (typeof made !== 'object' || made === null) throw failure('BAD_ARGUMENT', 'suggest() takes the highest value of each input by its name', { hint: 'session.suggest({ ids: [1, 128] }, { ids: 999 })' });
     const wrong = Object.entries(made).find(([, most]) => most !== null && !Number.isInteger(most));
     if (wrong) throw failure('BAD_ARGUMENT', `made.${wrong[0]} is a whole number, or null for an input that counts, not ${String(wrong[1])}`);
-    return this.#queue(() => this.#plans.ask('suggest', { shapes: dims, made }));
+    return this.#take(() => this.#plans.ask('suggest', { shapes: dims, made }));
   }
 
   /**
@@ -235,6 +235,12 @@ export class InferenceSession {
     });
   }
 
+  /** What the caller asks for; refused from the call of release() on. @template T @param {() => Promise<T>} work @returns {Promise<T>} */
+  async #take(work) {
+    if (this.#leaving) throw this.#gone;
+    return this.#queue(work);
+  }
+
   /**
    * @param {any} fetches @param {any} options
    * @returns {[Map<string, Tensor | null>, {signal?: AbortSignal | null, progress?: import('./options.js').Progress}]}
@@ -329,7 +335,7 @@ export class InferenceSession {
     }
     const checked = feeds && checkFeeds(this.#plans.description.inputs, feeds);
     if (checked) copyFeeds(checked);
-    return this.#proofs.during(() => this.#queue(() => inspect.profile(this.#plans, { feeds: checked, repeats, format, signal })));
+    return this.#proofs.during(() => this.#take(() => inspect.profile(this.#plans, { feeds: checked, repeats, format, signal })));
   }
 
   /**
@@ -338,7 +344,7 @@ export class InferenceSession {
    * @returns {Promise<Record<string, any>>}
    */
   async kernel(step) {
-    return this.#queue(() => inspect.kernel(this.#plans, step));
+    return this.#take(() => inspect.kernel(this.#plans, step));
   }
 
   /**
@@ -348,7 +354,7 @@ export class InferenceSession {
   async check(feeds, { signal = null } = {}) {
     const checked = checkFeeds(this.#plans.description.inputs, feeds);
     copyFeeds(checked);
-    return this.#queue(async () => {
+    return this.#take(async () => {
       const plan = await this.#plans.get(requestOf(checked), () => undefined, signal);
       const given = toValues(checked); // the run may write where they lie
       const { values } = await this.#plans.execute(plan, checked, new Map(this.outputNames.map((name) => [name, null])), signal);
