@@ -68,11 +68,11 @@ class Const:
 
     @property
     def data(self) -> Hashable:
-        """The same for constants that show the same data."""
+        """The same for constants that show the same data as the same type."""
         if self.parts:
             return tuple(part.data for part in self.parts)
         r = self.range
-        return id(self.array) if r is None else (r.file, r.start, r.length)
+        return id(self.array) if r is None else (self.dtype, r.file, r.start, r.length)
 
     def numpy(self) -> Array:
         """The values as numpy; a lazy constant is read anew at each call and not kept."""

@@ -227,8 +227,8 @@ def _lazy_key(const: Const) -> str | None:
 
 
 def data_key(const: Const) -> str:
-    """What a constant's bytes are known by, read only where they are in memory. With their type: on a GPU true is a word
-    and 1 of u8 a byte of one.
+    """What a constant's bytes are known by, read only where they are in memory. With their type: on a GPU true is
+    a word and 1 of u8 a byte of one.
 
     Not Python's own hash: in a browser that is FNV of 32 bits, which does not change with the signs of two
     floats. BLAKE2b takes 3 ms a megabyte there, SHA-256 7.

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -123,6 +124,29 @@ def test_constants_of_the_same_bytes_and_other_types_are_two_buffers() -> None:
     plan = planned(model_of(nodes, feeds, {"mask": bits.astype(bool), "bits": bits}, ["y"]), feeds)
     stored = {i["type"]: i["stored"] for i in plan.init if i["kind"] == "bytes"}
     assert stored == {"bool": "u32", "uint8": "bytes"}
+
+
+def test_one_place_in_a_file_may_hold_constants_of_two_types() -> None:
+    """Floats and integers of the same bits, which whoever wrote the file put there once."""
+    feeds = {"x": np.zeros(2048, np.float32), "i": np.zeros(2048, np.int32)}
+    nodes = [
+        helper.make_node("Add", ["x", "floats"], ["y"]),
+        helper.make_node("Add", ["i", "integers"], ["sum"]),
+        helper.make_node("Cast", ["sum"], ["z"], to=1),
+    ]
+    model = onnx.load_from_string(model_of(nodes, feeds, {}, ["y", "z"]))
+    for name, dtype in (("floats", onnx.TensorProto.FLOAT), ("integers", onnx.TensorProto.INT32)):
+        tensor = model.graph.initializer.add(name=name, data_type=dtype, dims=[2048])
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", "w.bin"), ("offset", "0"), ("length", "8192")):
+            tensor.external_data.add(key=key, value=value)
+    weights = BytesSource(np.arange(2048, dtype=np.int32).tobytes(), "w.bin")
+    graph = load(BytesSource(model.SerializeToString(), "m.onnx"), {"w.bin": weights}).bind(
+        {n: a.shape for n, a in feeds.items()}
+    )
+    plan = compile_gpu(graph, WgslTarget(), GpuMemory())
+    loaded = [i for i in plan.init if i["kind"] == "range"]
+    assert {i["stored"] for i in loaded} == {"f32", "i32"} and len({i["buffer"] for i in loaded}) == 2
 
 
 def test_a_slice_that_runs_backwards_is_bound_from_its_lowest_element() -> None:
