@@ -2,7 +2,7 @@
 // first session on; and the GPU, which sessions on WebGPU use from the page itself. restart() replaces those that died; sessions notice by the generation they were made in.
 import { EngineClient } from '../engine/client.js';
 import { GpuClient } from '../engine/webgpu/client.js';
-import { fillBuffer, readBuffer } from '../engine/webgpu/given.js';
+import { fillTensor, readBuffer } from '../engine/webgpu/given.js';
 import { CompilerClient } from './compiler-client.js';
 import { asFailure, failure } from './errors.js';
 import { keepPython } from './snapshot-making.js';
@@ -129,7 +129,7 @@ gpuAccess.download = async (buffer, nbytes, home) => {
 };
 gpuAccess.fill = async (buffer, from, nbytes, home) => {
   const gpu = home ?? (await getGpu()).client.gpu;
-  return gpu.guard(() => fillBuffer(gpu.device, buffer, from, nbytes));
+  return gpu.guard(() => fillTensor(gpu.device, buffer, from, nbytes));
 };
 
 /**

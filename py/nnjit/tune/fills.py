@@ -74,18 +74,9 @@ def buffers(spec: KernelSpec, filled: Mapping[int, bytes]) -> list[Any]:
 
 def gather_operands(spec: KernelSpec) -> set[int]:
     """Operands whose values are places in others: filled with 0 and 1, which lie inside everything."""
-    found: set[int] = set()
-    for e in spec.exprs():
-        if e.op != "load":
-            continue
-        for atom, _ in e.attr.index.terms:
-            if not isinstance(atom, str):
-                found |= {x.attr.operand for x in walk(atom) if x.op == "load"}
-    for s in spec.stages:
-        for atom, _ in s.index.terms:
-            if not isinstance(atom, str):
-                found |= {x.attr.operand for x in walk(atom) if x.op == "load"}
-    return found
+    held = [e.attr.index for e in spec.exprs() if e.op == "load"] + [s.index for s in spec.stages]
+    atoms = {atom for index in held for atom, _ in index.terms if not isinstance(atom, str)}
+    return {x.attr.operand for atom in atoms for x in walk(atom) if x.op == "load"}
 
 
 def fill_pattern(dtype: str, seed: int, places: bool) -> bytes:
@@ -126,7 +117,7 @@ def _of_stage(
     points = prod(a.extent for a in (*rows, key))
     if points > MOST:
         raise Unkept(f"{spec.name} has a mask of {points} elements")
-    grid = dict(zip([a.name for a in (*rows, key)], _grid((*rows, key)), strict=True))
+    grid = dict(zip([a.name for a in (*rows, key)], every_point((*rows, key)), strict=True))
     beyond = grid[key.name] >= np.broadcast_to(_valued(spec, found, grid, bound), points)
     if not beyond.any() or _hidden(spec, s, found, grid, beyond):
         return {}
@@ -180,9 +171,10 @@ def _hidden(
     return bool(np.all(_valued(spec, filled, some, result) <= MASKED))
 
 
-def _grid(axes: Iterable[Axis]) -> Any:
+def every_point(axes: Iterable[Axis]) -> Any:
+    """Where each point of some axes lies, an array an axis; numpy's own integers have 32 bits in a browser."""
     extents = [a.extent for a in axes]
-    return np.indices(extents).reshape(len(extents), -1)
+    return np.indices(extents, np.int64).reshape(len(extents), -1)
 
 
 def _machine(spec: KernelSpec, filled: Mapping[int, bytes], grid: Mapping[str, Any]) -> Machine:

@@ -21,7 +21,7 @@ from nnjit.codegen.interp import Machine
 from nnjit.codegen.loops import Nest
 from nnjit.codegen.rewriting import rewrite, walk
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
-from nnjit.tune.fills import buffers, patterns
+from nnjit.tune.fills import buffers, every_point, patterns
 
 FOLD = {
     "sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum, "pmax": np.fmax, "pmin": np.fmin,
@@ -122,8 +122,8 @@ def _written(machine: Machine, s: Stage, point: Mapping[str, int], kept: dict[st
 
 def _grid(machine: Machine, axes: tuple[Axis, ...], point: Mapping[str, int]) -> int:
     """Every point of the reduced axes at once: the machine's variables become arrays."""
-    grid = np.indices([a.extent for a in axes]).reshape(len(axes), -1)
-    machine.vars = {**point, **{a.name: grid[i] for i, a in enumerate(axes)}}  # type: ignore[dict-item]
+    grid = dict(zip([a.name for a in axes], every_point(axes), strict=True))
+    machine.vars = {**point, **grid}
     return prod(a.extent for a in axes)
 
 

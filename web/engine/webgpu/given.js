@@ -38,7 +38,7 @@ export function readBuffer(device, buffer, nbytes) {
  * Writes a tensor into a buffer with usage COPY_DST.
  * @param {GPUDevice} device @param {GPUBuffer} into @param {GPUBuffer | Uint8Array} from of whole words @param {number} nbytes
  */
-export async function fillBuffer(device, into, from, nbytes) {
+export async function fillTensor(device, into, from, nbytes) {
   const size = Math.ceil(nbytes / 4) * 4;
   await tried(device, 'to fill the buffer of a tensor', async () => {
     if (!size) return;

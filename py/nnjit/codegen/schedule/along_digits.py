@@ -30,7 +30,7 @@ from nnjit.codegen.schedule.digits import (
 )
 from nnjit.codegen.schedule.group_steps import Along, Digits
 from nnjit.codegen.schedule.meeting import room
-from nnjit.codegen.schedule.steps import Schedule, check
+from nnjit.codegen.schedule.steps import Schedule, ScheduleError, check
 from nnjit.codegen.schedule.workgroup_plan import LANES, Env
 from nnjit.codegen.spec import KernelSpec
 
@@ -42,9 +42,8 @@ def along_digits(spec: KernelSpec, schedule: Schedule) -> Nest:
     """The nest of a product of few rows by weights in words; ScheduleError for any other spec or span."""
     check(len(schedule) == 2, "two steps that say all")
     step, how = schedule
-    if not isinstance(step, Along) or not isinstance(how, Digits):
-        check(False, "digits of rows by weights that lie along the sum")
-        raise AssertionError
+    if not (isinstance(step, Along) and isinstance(how, Digits)):
+        raise ScheduleError("digits of rows by weights that lie along the sum")
     return _Rows(spec, step, how).nest()
 
 
