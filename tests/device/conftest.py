@@ -20,7 +20,7 @@ import pytest
 
 from nnjit.devtools.browser import find_chromium
 from tests.browser.api_page import Api
-from tests.conftest import OFFLINE, START_PAGE, SWIFTSHADER, Browsers
+from tests.conftest import PLAIN, START_PAGE, SWIFTSHADER, Browsers
 from tests.support.browser import PATIENCE_MS
 from tests.support.waiting import WAITING
 
@@ -46,7 +46,7 @@ def executable() -> str | None:
 
 def flags() -> list[str]:
     given = os.environ.get("NNJIT_DEVICE_FLAGS")
-    return OFFLINE + (SWIFTSHADER if given is None else shlex.split(given))
+    return PLAIN + (SWIFTSHADER if given is None else shlex.split(given))
 
 
 def vendor() -> str:
