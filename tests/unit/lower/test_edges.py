@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx.reference import ReferenceEvaluator
 
 from tests.support.single import model_of, native, on_kernels
 
@@ -63,3 +64,75 @@ def test_strides_past_the_window(auto_pad: str, kernel: int, stride: int) -> Non
     assert found["MaxPool"].shape == found["AveragePool"].shape
     if kernel == 1:
         np.testing.assert_array_equal(found["MaxPool"], found["AveragePool"])
+
+
+GRIDS = [-1.0, -0.5, 0.0, 0.3, 1.0, 1.5, -2.2]
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("aligned", [0, 1])
+def test_a_place_outside_of_an_image_takes_nothing_of_its_border(
+    mode: str, padding: str, aligned: int
+) -> None:
+    """The border is infinite: zeros around it are 0 and not 0 times that; elsewhere NaN stands only where it stands
+    in onnx.reference or onnxruntime too, which differ in what a tap of weight 0 does."""
+    rng = np.random.default_rng(3)
+    x = np.full((1, 2, 5, 7), np.inf, np.float32)
+    x[:, :, 1:-1, 1:-1] = rng.standard_normal((1, 2, 3, 5))
+    y, z = np.meshgrid(GRIDS, GRIDS)
+    grid = np.stack([y, z], -1)[None].astype(np.float32)
+    attrs = {"mode": mode, "padding_mode": padding, "align_corners": aligned}
+    model = model_of("GridSample", {"x": x, "grid": grid}, [("y", np.float32)], attrs)
+    feeds = {"x": x, "grid": grid}
+    found, theirs = on_kernels(model, feeds)["y"], native(model, feeds)["y"]
+    with np.errstate(all="ignore"):
+        wanted = ReferenceEvaluator(model).run(None, feeds)[0]
+    agreed = (
+        (wanted == theirs) | (np.isnan(wanted) & np.isnan(theirs)) | np.isclose(wanted, theirs, 1e-4, 1e-5)
+    )
+    np.testing.assert_allclose(found[agreed], wanted[agreed], rtol=1e-4, atol=1e-5)
+    assert agreed.mean() > 0.6 and not (np.isnan(found) & ~np.isnan(wanted) & ~np.isnan(theirs)).any()
+
+
+def resized(x: Any, attrs: dict[str, Any], **given: Any) -> tuple[Any, bytes]:
+    """What Resize's kernels answer, and the model."""
+    order = ["x", "", *(["scales"] if "scales" in given else ["", "sizes"])]
+    model = model_of("Resize", {"x": x}, [("y", np.float32)], attrs, given, order)
+    return on_kernels(model, {"x": x})["y"], model
+
+
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+@pytest.mark.parametrize("antialias", [0, 1])
+@pytest.mark.parametrize("given", [{"scales": [1, 1, 0.2, 0.3]}, {"sizes": [1, 1, 1, 3]}])
+def test_pytorch_half_pixel_to_one_place_is_the_first(mode: str, antialias: int, given: Any) -> None:
+    """As the specification has it and onnxruntime; the reference takes -1/2 of a length that is exactly 1."""
+    x = np.random.default_rng(0).standard_normal((1, 1, 5, 10)).astype(np.float32)
+    attrs = {"coordinate_transformation_mode": "pytorch_half_pixel", "mode": mode, "antialias": antialias}
+    kept = {n: np.array(v, np.float32 if n == "scales" else np.int64) for n, v in given.items()}
+    found, model = resized(x, attrs, **kept)
+    np.testing.assert_allclose(found, native(model, {"x": x})["y"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+def test_a_resized_image_keeps_an_infinity_to_its_neighbours(mode: str) -> None:
+    """Every other output lies on a pixel: that one has no part of the next one, infinite or not."""
+    x = np.array([1, np.inf, 3, 4, 5, 6, np.nan, 8, -np.inf], np.float32).reshape(1, 1, 9)
+    attrs = {"coordinate_transformation_mode": "asymmetric", "mode": mode}
+    found, _ = resized(x, attrs, scales=np.float32([1, 1, 2]))
+    np.testing.assert_array_equal(found[..., ::2], x)
+
+
+def test_what_lies_outside_with_all_its_taps_is_nothing() -> None:
+    """The last row of four lies past the image; all its weights were 0, and their sum was divided by."""
+    x = np.random.default_rng(0).standard_normal((1, 1, 13, 7)).astype(np.float32)
+    attrs = {
+        "mode": "linear",
+        "coordinate_transformation_mode": "align_corners",
+        "keep_aspect_ratio_policy": "not_larger",
+        "exclude_outside": 1,
+        "axes": [2, 3],
+    }
+    found, model = resized(x, attrs, sizes=np.int64([13, 2]))
+    np.testing.assert_allclose(found, ReferenceEvaluator(model).run(None, {"x": x})[0], rtol=1e-5, atol=1e-6)
+    assert not found[0, 0, 3].any()

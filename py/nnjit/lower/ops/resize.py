@@ -93,8 +93,27 @@ def taps(node: Node, n: int, count: int, scale: float, crop: tuple[float, float]
         if node.attrs.get("exclude_outside", 0):
             weights = np.where((index < 0) | (index >= n), 0.0, weights)
         if shrink != 1.0 or node.attrs.get("exclude_outside", 0):
-            weights = weights / weights.sum(1, keepdims=True)
-    return Taps(np.clip(index, 0, n - 1).astype(np.int32), weights, outside)
+            total = weights.sum(1, keepdims=True)  # 0 where all taps lie outside: nothing is what they sum to
+            weights = weights / np.where(total == 0, 1.0, total)
+    return Taps(*_weighed(np.clip(index, 0, n - 1).astype(np.int32), weights), outside)
+
+
+def _weighed(index: Array, weights: Array) -> tuple[Array, Array]:
+    """The same sums without taps of weight 0, which would make NaN of an infinity beside the place that is asked for:
+    a tap of weight 0 takes half of another's. A half of a weight is exact.
+
+        places 3 4, weights 1 0    ->    places 3 3, weights 1/2 1/2
+    """
+    kept = (weights != 0).any(0)
+    if not kept.any():
+        return index, weights
+    index, weights = index[:, kept].copy(), weights[:, kept].copy()
+    for t in range(weights.shape[1]):
+        rows = np.flatnonzero(weights[:, t] == 0)
+        largest = np.abs(weights[rows]).argmax(1)
+        weights[rows, largest] /= 2
+        index[rows, t], weights[rows, t] = index[rows, largest], weights[rows, largest]
+    return index, weights
 
 
 def _coordinates(
@@ -107,7 +126,7 @@ def _coordinates(
         at = o * 0 if length == 1 else o * (n - 1) / (length - 1)
     elif transform == "asymmetric":
         at = o / scale
-    elif transform == "pytorch_half_pixel" and length == 1:
+    elif transform == "pytorch_half_pixel" and count == 1:
         at = o * 0  # as the specification and onnxruntime have it; onnx.reference takes -1/2
     elif transform in ("half_pixel", "pytorch_half_pixel"):
         at = (o + 0.5) / scale - 0.5

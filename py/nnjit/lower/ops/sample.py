@@ -7,6 +7,7 @@ over the taps is a kernel of its own, so that all channels share them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce as fold
 from typing import TYPE_CHECKING
 
 from nnjit.codegen.dtypes import FLOATS
@@ -69,7 +70,7 @@ def grid_sample(build: Build, node: Node) -> None:
     rank, mode = len(shape) - 2, text(node, "mode", "linear")
     if mode not in TAPS or rank not in (1, 2, 3) or x.dtype not in ("f32", "f16", "bf16"):
         raise Unsupported(f"GridSample {mode} of {x.dtype} with {rank} dimensions")
-    taps = TAPS[mode]
+    taps, zeros = TAPS[mode], text(node, "padding_mode", "zeros") == "zeros"
     tables = []
     for d in range(rank):
         at = temporary(build, node, f"at{d}", "f32", outer)
@@ -77,17 +78,19 @@ def grid_sample(build: Build, node: Node) -> None:
         tables.append(_taps(build, node, at, shape[2 + d], taps, d))
     y = output(build, node)
 
+    def every(how: str, several: list[Expr]) -> Expr:
+        return fold(lambda a, b: op(how, a, b), several)
+
     def rule(ctx: Context) -> Computation:
         axes, idx = ctx.axes(shape_of(y))
         here = [idx[0], *idx[2:]]
-        place, weight = [], None
-        for d, (index, weights) in enumerate(tables):
-            tap = [*here, Index.of(f"t{d}")]
-            place.append(Index(0, ((ctx.read(index, tap), 1),)))
-            w = ctx.read(weights, tap)
-            weight = w if weight is None else op("mul", weight, w)
-        assert weight is not None
-        body = op("mul", weight, cast(ctx.read(x, [idx[0], idx[1], *place]), "f32"))
+        at = [ctx.read(index, [*here, Index.of(f"t{d}")]) for d, (index, _) in enumerate(tables)]
+        factors = [ctx.read(weights, [*here, Index.of(f"t{d}")]) for d, (_, weights) in enumerate(tables)]
+        nearest = [op("max", i, const(0, "i32")) for i in at] if zeros else at
+        pixel = cast(ctx.read(x, [idx[0], idx[1], *(Index(0, ((i, 1),)) for i in nearest)]), "f32")
+        if zeros:  # a pixel at the border that is infinite is no part of what lies outside
+            pixel = select(compare("ge", every("bor", at), const(0, "i32")), pixel, _f(0))
+        body = op("mul", every("mul", factors), pixel)
         reduce = [Axis(f"t{d}", taps) for d in range(rank)]
         return Computation(
             axes, idx, cast(acc("f32"), x.dtype), reduce=reduce, combine="sum", body=body, name="grid_sample"
@@ -97,19 +100,29 @@ def grid_sample(build: Build, node: Node) -> None:
 
 
 def _pixel(ctx: Context, node: Node, idx: Sequence[Index], d: int) -> Expr:
-    """The coordinate in pixels along dimension d, brought inside for border and reflection."""
+    """The coordinate in pixels along dimension d, brought inside for border and reflection, whole for nearest."""
     n = shape_of(node.inputs[0])[2 + d]
     last = shape_of(node.inputs[1])[-1] - 1
     g = cast(ctx.read(node.inputs[1], [*idx, Index(last - d)]), "f32")
     aligned = node.attrs.get("align_corners", 0)
     scale, shift = ((n - 1) / 2, (n - 1) / 2) if aligned else (n / 2, (n - 1) / 2)
     at = op("add", op("mul", g, _f(scale)), _f(shift))
-    padding = text(node, "padding_mode", "zeros")
-    if padding == "border" and TAPS[text(node, "mode", "linear")] < 4:
-        return _between(at, _f(0), _f(n - 1))
-    if padding == "reflection" and TAPS[text(node, "mode", "linear")] < 4:
-        return _reflected(at, 0.0 if aligned else -0.5, n - 1.0 if aligned else n - 0.5)
-    return at
+    padding, mode = text(node, "padding_mode", "zeros"), text(node, "mode", "linear")
+    if TAPS[mode] == 1:
+        at = unary("round", at)
+    if padding == "zeros" or TAPS[mode] == 4:
+        return at
+    low, high = _ends(node, n)
+    if padding == "reflection":
+        return _reflected(at, low, high)
+    # between an end and the middle of the last pixel both taps are that pixel: an infinity is one by any weights
+    beyond = op("or", compare("lt", at, _f(low)), compare("gt", at, _f(high)))
+    return select(beyond, _between(at, _f(0), _f(n - 1)), at)
+
+
+def _ends(node: Node, n: int) -> tuple[float, float]:
+    """Where an image of n pixels begins and ends: in the middle of its outer pixels, or half a pixel further."""
+    return (0.0, n - 1.0) if node.attrs.get("align_corners", 0) else (-0.5, n - 0.5)
 
 
 def _reflected(x: Expr, low: float, high: float) -> Expr:
@@ -123,35 +136,38 @@ def _reflected(x: Expr, low: float, high: float) -> Expr:
 
 
 def _taps(build: Build, node: Node, at: Value, n: int, taps: int, d: int) -> tuple[Value, Value]:
-    """Source places (inside the image) and weights of the taps around `at`: [..., taps]; a weight is 0 outside."""
+    """Source places and weights of the taps around `at`: [..., taps]. A place is inside the image, or -1 where zeros
+    are around it."""
     shape = [*shape_of(at), taps]
     index = temporary(build, node, f"index{d}", "i32", shape)
     weights = temporary(build, node, f"weight{d}", "f32", shape)
     padding = text(node, "padding_mode", "zeros")
-    aligned = node.attrs.get("align_corners", 0)
 
     def source(ctx: Context, idx: Sequence[Index]) -> Expr:
         x = ctx.read(at, idx[:-1])
         if taps == 1:
-            return unary("round", x)
+            return x
         # the tap's number counts from the pixel at or before x; of four taps the first is one before that
         number = cast(axis(idx[-1] + (-1 if taps == 4 else 0)), "f32")
         return op("add", unary("floor", x), number)
 
+    def within(p: Expr) -> Expr:
+        return op("and", compare("ge", p, _f(0)), compare("le", p, _f(n - 1)))
+
     def place(ctx: Context, idx: Sequence[Index]) -> Expr:
         p = source(ctx, idx)
-        if taps == 4 and padding == "reflection":
-            p = unary("round", _reflected(p, 0.0 if aligned else -0.5, n - 1.0 if aligned else n - 0.5))
-        return cast(_between(p, _f(0), _f(n - 1)), "i32")
+        if padding == "reflection":
+            p = unary("round", _reflected(p, *_ends(node, n)))
+        inside = cast(_between(p, _f(0), _f(n - 1)), "i32")
+        if padding != "zeros":
+            return inside
+        return select(within(p), inside, const(-1, "i32"))
 
     def weight(ctx: Context, idx: Sequence[Index]) -> Expr:
         p = source(ctx, idx)
         t = unary("abs", op("sub", ctx.read(at, idx[:-1]), p))
         w = _f(1) if taps == 1 else op("max", op("sub", _f(1), t), _f(0)) if taps == 2 else _cubic(t)
-        if padding != "zeros":
-            return w
-        inside = op("and", compare("ge", p, _f(0)), compare("le", p, _f(n - 1)))
-        return select(inside, w, _f(0))
+        return select(within(p), w, _f(0)) if padding == "zeros" else w  # of an infinite place t is NaN
 
     fill(build, node, index, place, "grid_index")
     fill(build, node, weights, weight, "grid_weight")
