@@ -86,12 +86,12 @@ def facts(source: Source, dist: Path) -> dict[str, Any] | None:
     return {"url": target.relative_to(dist.parent).as_posix(), "size": size}
 
 
-def compiler(pyodide: Path) -> list[str] | None:
+def compiler(pyodide: Path, own_node: Path | None = None) -> list[str] | None:
     """The command that compiles, to which the jobs' file is added; None where there is none."""
     script = str(HERE / "precompile.py")
     if MAGIC_NUMBER == MAGIC:
         return [sys.executable, script]
-    python, node = shutil.which(VERSION), shutil.which("node")
+    python, node = shutil.which(VERSION), shutil.which("node") or (own_node and str(own_node))
     if python:
         return [python, script]
     return [node, str(HERE / "precompile.mjs"), f"{pyodide.resolve()}/"] if node else None

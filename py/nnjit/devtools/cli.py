@@ -9,9 +9,9 @@ import argparse
 import os
 import subprocess
 import sys
-import threading
 import webbrowser
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from nnjit.tune.records import encode_lines
@@ -238,24 +238,35 @@ def test(project: Project, arguments: list[str]) -> int:
     if named and not any((project.root / each.partition("::")[0]).exists() for each in arguments):
         arguments = [*arguments, OTHERS]
     project.env.require(REQUIREMENTS)
-    project.vendor.ensure("runtime", "samples", "models")
-    project.dist.refresh()
-    postgres_missing = install_postgres(print_line)
-    if postgres_missing:
-        print_line(f"the kernel database is tested on SQLite alone: {postgres_missing}")
-    variables = test_variables(project)
-    fetching = threading.Thread(target=_firefox_if_it_can_be_had, daemon=True)
     if not arguments:
-        fetching.start()
-    checked = 0 if arguments else check(project, [])
+        project.vendor.ensure("dev")
+    # while other files are fetched, checks compute
+    with ThreadPoolExecutor() as beside:
+        ready = beside.submit(_ready_for_tests, project, with_others=not arguments)
+        checked = 0 if arguments else check(project, [])
+        variables = ready.result()
     command = [str(project.env.python), "-m", "pytest"]
     if arguments:
         return subprocess.run([*command, *arguments], cwd=project.root, env=variables, check=False).returncode
-    fetching.join()
     tested = run_all(command, project.root, variables, print_line)
     if checked:
         print("serve.py: the tests ran, but a static check failed; see above", file=sys.stderr)
     return tested or checked
+
+
+def _ready_for_tests(project: Project, with_others: bool) -> dict[str, str]:
+    """Has what tests need beside their environment, browsers other than Chromium if they are meant, too. Returns the
+    tests' environment variables."""
+    project.vendor.ensure("runtime", "samples", "models")
+    # a page that compiles its Python takes twice as long to start
+    project.dist.precompile(print_line, project.env.node())
+    postgres_missing = install_postgres(print_line)
+    if postgres_missing:
+        print_line(f"the kernel database is tested on SQLite alone: {postgres_missing}")
+    variables = test_variables(project)
+    if with_others:
+        _firefox_if_it_can_be_had()
+    return variables
 
 
 def other_browser(arguments: Sequence[str]) -> str:

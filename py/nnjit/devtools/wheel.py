@@ -101,11 +101,14 @@ class Distribution:
         self.state = (wheel_state, present)
         return manifest
 
-    def precompile(self, tell: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
-        """Like refresh(), with bytecode of all of it where this machine can make that (bytecode.py): some seconds."""
+    def precompile(
+        self, tell: Callable[[str], None] = lambda _: None, node: Path | None = None
+    ) -> dict[str, Any]:
+        """Like refresh(), with bytecode of all of it where this machine can make that (bytecode.py): some seconds.
+        node: a Node.js of one's own, for a machine that has neither that nor the page's version of Python."""
         manifest = self.refresh()
         pyodide = self.root / "web" / manifest["pyodide"]["indexURL"]
-        make([source for source, _ in self._sources(manifest)], self.folder, compiler(pyodide), tell)
+        make([source for source, _ in self._sources(manifest)], self.folder, compiler(pyodide, node), tell)
         self.state = None
         return self.refresh()
 

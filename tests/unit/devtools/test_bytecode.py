@@ -65,6 +65,14 @@ def test_a_folder_that_takes_nothing_is_no_error(source: Source, tmp_path: Path)
     assert "that failed" in told[-1]
 
 
+def test_a_machine_without_either_takes_the_node_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bytecode, "MAGIC", b"")  # this Python is of another version
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert compiler(Path("/x")) is None
+    own = Path("/x/.venv/node")
+    assert (compiler(Path("/x"), own) or [])[0] == str(own)
+
+
 def test_each_module_has_the_code_of_its_place(source: Source, tmp_path: Path) -> None:
     command = compiler(ROOT / "web" / Project().dist.refresh()["pyodide"]["indexURL"])
     if command is None:

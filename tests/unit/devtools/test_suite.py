@@ -1,69 +1,133 @@
-"""All tests in four runs: each file is in one of them, what fails is told, two are at work at the same time."""
+"""All tests in two processes: each file is run once, by one of them, until the two meet; what fails is told."""
 
 from __future__ import annotations
 
 import os
+import re
+import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from nnjit.devtools import suite
+from nnjit.devtools import suite, taking
 from nnjit.devtools.cli import ROOT
 
-# Stands in for pytest: says what it was given, and fails where it is told to; those of a pair wait for each other.
-STAND_IN = """
-import pathlib, sys, time
-here, fails, *given = sys.argv[1:]
-wanted = [a for a in given if not a.startswith("--")]
-about = {"tests/unit": "unit", "tests/device": "shorter"}
-kind = next((about[a] for a in wanted if a in about), "first" if wanted else "rest")
-(pathlib.Path(here) / kind).touch()
-other = {"first": "unit", "unit": "first", "rest": "shorter", "shorter": "rest"}[kind]
-for _ in range(3000):
-    if (pathlib.Path(here) / other).exists():
-        break
-    time.sleep(0.01)
-else:
-    sys.exit(9)
-print("ran", kind, flush=True)
-sys.exit(int(kind == fails))
+PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-q"]
+VARIABLES = {**os.environ, "PYTHONPATH": str(ROOT / "py")}
+CONFTEST = """
+import pathlib, pytest
+HERE = pathlib.Path(__file__).parent
+
+def note(text):
+    with open(HERE / "notes", "a") as file:
+        file.write(text + "\\n")
+
+@pytest.fixture(scope="session")
+def page():
+    note("page opened")
+    yield
+    note("page closed")
+
+@pytest.fixture(scope="module")
+def part(request):
+    yield
+    note(f"end of {request.path.stem}")
+
+@pytest.fixture
+def seen(request, page, part):
+    note(request.node.name)
 """
 
 
-def test_each_file_is_in_one_run() -> None:
-    files = [p.relative_to(ROOT).as_posix() for p in (ROOT / "tests").rglob("test_*.py")]
-    assert len(files) > 100
-    runs = [arguments for pair in suite.shares() for arguments in pair]
-    for file in files:
-        within = []
-        for arguments in runs:
-            wanted = [a for a in arguments if not a.startswith("--")] or ["tests"]
-            ignored = [a.removeprefix("--ignore=") for a in arguments if a.startswith("--")]
-            under = lambda path, file=file: file == path or file.startswith(f"{path}/")  # noqa: E731
-            within.append(any(map(under, wanted)) and not any(map(under, ignored)))
-        assert sum(within) == 1, (file, within)
-    for path in (*suite.FIRST, *suite.BESIDE, *suite.SHORTER):
-        assert (ROOT / path).exists(), path
+def project(folder: Path, files: dict[str, str]) -> Path:
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    (folder / "conftest.py").write_text(CONFTEST)
+    for name, body in files.items():
+        (folder / f"test_{name}.py").write_text(
+            f"def test_{name}_1(seen): pass\ndef test_{name}_2(seen): {body}\n"
+        )
+    return folder
 
 
-@pytest.mark.parametrize("fails", ["none", "first", "unit", "rest", "shorter"])
-def test_what_fails_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], fails: str
+def notes(folder: Path) -> list[str]:
+    return (folder / "notes").read_text().split("\n")[:-1]
+
+
+@pytest.mark.parametrize("fails", ["", "a", "f"])
+def test_each_test_is_run_once_and_what_fails_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    files = {name: "assert False, 'as told'" if name == fails else "pass" for name in "abcdef"}
     said: list[str] = []
-    command = [sys.executable, "-c", STAND_IN, str(tmp_path), fails]
-    assert suite.run_all(command, tmp_path, os.environ, said.append) == int(fails != "none")
-    assert said == ["ran unit\n", "ran shorter\n"] + [suite.EARLIER] * (fails in ("first", "unit"))
-    assert capfd.readouterr().out == "ran first\nran rest\n"
+    assert suite.run_all(PYTEST, project(tmp_path, files), VARIABLES, said.append) == int(bool(fails))
+    ran = [line for line in notes(tmp_path) if line.startswith("test_")]
+    assert sorted(ran) == sorted(f"test_{name}_{i}" for name in files for i in (1, 2))
+    assert len(said) == 1 and " passed in " in said[0]
 
 
-def test_one_core_does_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_collected_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    said: list[str] = []
+    assert suite.run_all(PYTEST, project(tmp_path, {"a": "pass", "b": "("}), VARIABLES, said.append) == 2
+    assert "test_b.py" in said[0] and not (tmp_path / "notes").exists()
+
+
+@pytest.mark.parametrize("end", ["first", "last"])
+def test_a_file_ends_before_the_next_and_what_is_shared_stays(tmp_path: Path, end: str) -> None:
+    """Also where another has taken the file at the other end."""
+    project(tmp_path, dict.fromkeys("abc", "pass"))
+    take = tmp_path / "taken"
+    take.mkdir()
+    (take / ("2" if end == "first" else "0")).touch()
+    command = [*PYTEST, "-p", suite.PLUGIN, "--take", str(take), "--from", end]
+    done = subprocess.run(command, cwd=tmp_path, env=VARIABLES, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    one, two = "ab" if end == "first" else "cb"
+    assert notes(tmp_path) == [
+        "page opened",
+        *(f"test_{one}_{i}" for i in (1, 2)),
+        f"end of test_{one}",
+        *(f"test_{two}_{i}" for i in (1, 2)),
+        f"end of test_{two}",
+        "page closed",
+    ]
+
+
+def test_two_at_a_time_take_each_file_once(tmp_path: Path) -> None:
+    """However they meet."""
+    files = [f"tests/unit/test_{i}.py" for i in range(301)]
+    found: dict[bool, list[str]] = {}
+    both: Any = [
+        threading.Thread(
+            target=lambda last=last: found.update({last: [*taking.taken(files, tmp_path, last)]})
+        )
+        for last in (False, True)
+    ]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join(60)
+    assert found[False] + found[True][::-1] == files
+
+
+def test_long_files_come_first() -> None:
+    """Those are there, and nothing is lost or has another neighbour."""
+    files = [p.relative_to(ROOT).as_posix() for p in sorted((ROOT / "tests").rglob("test_*.py"))]
+    assert len(files) > 100
+    ordered = taking.in_order(files)
+    assert sorted(ordered) == sorted(files)
+    folders = [re.match(r"tests/\w+", file)[0] for file in ordered]  # type: ignore[index]
+    assert list(dict.fromkeys(folders))[: len(taking.LONG)] == list(taking.LONG)
+    assert len(set(folders)) == sum(a != b for a, b in zip(folders, ["", *folders], strict=False))
+
+
+def test_one_core_runs_all_in_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    alone = "import pathlib, sys; p = pathlib.Path(sys.argv[1]); p.mkdir(); p.rmdir()"
-    fails = "sys.exit('tests/device' in sys.argv)"
-    command = [sys.executable, "-c", f"{alone}; {fails}", str(tmp_path / "busy")]
     said: list[str] = []
-    assert suite.run_all(command, tmp_path, os.environ, said.append) == 1
-    assert said == []
+    assert suite.run_all(PYTEST, project(tmp_path, dict.fromkeys("ab", "pass")), VARIABLES, said.append) == 0
+    assert said == [] and notes(tmp_path).count("page opened") == 1
+    assert len([line for line in notes(tmp_path) if line.startswith("test_")]) == 4
