@@ -217,6 +217,35 @@ def test_a_device_that_is_lost_says_nothing_of_the_feeds(buffers: Api) -> None:
     assert found is None
 
 
+@pytest.mark.parametrize("location", ["cpu", "gpu-buffer"])
+def test_an_odd_count_of_halves_is_filled_to_its_end_and_no_further(buffers: Api, location: str) -> None:
+    """Copies are of whole words: the half behind the tensor became a zero, or what lay behind the result."""
+    relu = helper.make_node("Relu", ["x"], ["y"])
+    dims = (TensorProto.FLOAT16, ["n"])
+    found = buffers.run(
+        """async ([path, preferredOutputLocation]) => {
+          const nnjit = (await import('/nnjit.js')).default;
+          const session = await create(path, { executionProviders: ['webgpu'], preferredOutputLocation });
+          const told = [];
+          for (const n of [1, 5, 6]) {
+            const x = T('float16', Array.from({ length: n }, (_, i) => i + 1), [n]);
+            const into = bufferOf(gpuDevice(), new Array(8).fill(-1.5));
+            const whole = onGpu(into, [8]);
+            const y = nnjit.Tensor.fromGpuBuffer(into, { dataType: 'float16', dims: [n] });
+            await session.run({ x }, { y });
+            const halves = new Uint16Array((await whole.getData()).buffer);
+            const wanted = new Uint16Array(new Float32Array(8).fill(-1.5).buffer);
+            wanted.set(new Uint16Array(x.data.buffer));
+            told.push(String(halves) === String(wanted));
+          }
+          await session.release();
+          return told;
+        }""",
+        [buffers.put("halves-1d.onnx", model([relu], {"x": dims}, {"y": dims})), location],
+    )
+    assert found == [True] * 3
+
+
 def test_what_is_no_buffer_and_no_device_is_said(buffers: Api) -> None:
     found = buffers.run(
         """async ([path]) => {

@@ -67,6 +67,42 @@ def test_a_lost_device_is_replaced_and_the_run_repeated(gpu: Api) -> None:
     np.testing.assert_allclose(np.reshape(found["during"], (2, 3)), Y)
 
 
+@pytest.mark.parametrize(
+    "call", ["profile({ repeats: 2 })", "profile({ feeds, repeats: 2 })", "check(feeds)"]
+)
+def test_what_looks_into_a_plan_is_repeated_on_another_device_too(gpu: Api, call: str) -> None:
+    """The device is lost behind the first commands of the call."""
+    found = gpu.run(
+        """async ([path, x, call]) => {
+          const nnjit = (await import('/nnjit.js')).default;
+          const session = await create(path, { executionProviders: ['webgpu'] });
+          const feeds = { x: T('float32', new Float32Array(x), [2, 4]) };
+          await session.run(feeds);
+          await until(() => session.stats().proof.settled, () => session.stats().proof);
+          const lost = nnjit.env.webgpu.device;
+          const { submit } = lost.queue;
+          let left = 1;
+          lost.queue.submit = (list) => {
+            submit.call(lost.queue, list);
+            if (left-- === 1) lost.destroy();
+          };
+          const answer = await eval(`session.${call}`);
+          const fresh = left < 1 && nnjit.env.webgpu.device !== lost;
+          const { z } = await session.run(feeds);
+          const { backend } = session;
+          await session.release();
+          return { answer, fresh, backend, z: Array.from(z.data) };
+        }""",
+        [gpu.put("tiny.onnx", tiny()), X, call],
+    )
+    assert found["fresh"] and found["backend"] == "webgpu"
+    np.testing.assert_allclose(np.reshape(found["z"], (2, 3)), Y)
+    if call.startswith("profile"):
+        assert [s["step"] for s in found["answer"]["steps"]] == [0] and found["answer"]["repeats"] == 2
+    else:
+        assert found["answer"][0]["name"] == "z" and found["answer"][0]["maxAbs"] < 1e-5
+
+
 def test_a_device_of_the_pages_own_is_shared_and_kept(gpu: Api) -> None:
     """With the limits that every device has; the page's buffers go in, its own commands read what comes out."""
     found = gpu.run(

@@ -1,4 +1,5 @@
 // Looking into a plan: times of each step as a table or a Chrome trace, and one step's kernel in full.
+import { remade } from './again.js';
 import { failure } from './errors.js';
 import { toFeeds } from './execute.js';
 import { feedsFor } from './generate.js';
@@ -23,15 +24,21 @@ export async function profile(plans, { feeds, repeats, format, signal }) {
   // Made-up feeds are for the plan used last: values that decide its shapes, and inputs it has no use for, are not among them.
   const request = feeds ? requestOf(feeds) : plans.latest?.request;
   if (!request) throw failure('NO_PLAN', 'Nothing was compiled yet', { hint: 'run the session once, or give profile() feeds' });
-  const plan = await plans.get(request, () => undefined, signal);
-  if (!plan.facts) throw failure('NOT_AVAILABLE', 'The reference backend has no steps to time', { hint: plan.reason });
-  const used = feeds ?? feedsFor(plans.description.inputs, plan);
-  const gpu = plan.backend === 'webgpu';
-  const { client } = gpu ? await getGpu() : await getEngine();
-  const given = toFeeds(plan, used, gpu);
-  plans.endLease(); // the feeds are views of what the memory still holds
-  const measured = await client.profile(plans.id, plan.key, given, repeats, signal ? { signal } : {});
-  const facts = plan.facts.steps;
+  const silent = () => undefined;
+  let plan = await plans.get(request, silent, signal);
+  const measure = async () => {
+    if (!plan.facts) throw failure('NOT_AVAILABLE', 'The reference backend has no steps to time', { hint: plan.reason });
+    const gpu = plan.backend === 'webgpu';
+    const { client } = gpu ? await getGpu() : await getEngine();
+    const given = toFeeds(plan, feeds ?? feedsFor(plans.description.inputs, plan), gpu);
+    plans.endLease(); // the feeds are views of what the memory still holds
+    const measured = await client.profile(plans.id, plan.key, given, repeats, signal ? { signal } : {});
+    return { measured, facts: plan.facts.steps };
+  };
+  const { measured, facts } = await measure().catch(async (error) => {
+    plan = await remade(plans, error, plan, feeds ?? new Map(), request, silent, signal);
+    return measure();
+  });
   const wall = measured.steps.map(({ ms }) => Math.max(0, ...ms));
   const total = wall.reduce((n, ms) => n + ms, 0);
   /** @type {ProfiledStep[]} */

@@ -93,7 +93,8 @@ function readProvider(list = ['wasm']) {
 
 /** @param {any} given @returns {Location | Record<string, Location>} */
 function readLocations(given) {
-  const all = typeof given === 'string' ? [given] : Object.values(given ?? {});
+  const object = typeof given === 'object' && given !== null && !Array.isArray(given);
+  const all = object ? Object.values(given) : [given];
   if (all.some((place) => !LOCATIONS.has(place))) {
     throw bad('preferredOutputLocation', `is one of ${[...LOCATIONS].join(', ')}, or an object of these by output name`);
   }

@@ -1,5 +1,6 @@
 // InferenceSession as in onnxruntime-web: create from a URL or bytes, run feeds to outputs, release. Runs of one
 // session queue; new input shapes get a plan of their own; what each node became can be asked for.
+import { onGpu, remade } from './again.js';
 import { Ahead } from './ahead.js';
 import { Backends } from './backends.js';
 import { asFailure, failure, nearestName, throwIfAborted } from './errors.js';
@@ -187,12 +188,7 @@ export class InferenceSession {
     if (!this.#backends?.undecided) this.#ahead.begins(plan);
     const names = [...wanted.keys()];
     const again = async (/** @type {unknown} */ error) => {
-      const { code } = asFailure(error);
-      const full = code === 'OUT_OF_MEMORY' && plan.backend === 'webgpu';
-      // The device is gone and the feeds are still here: a new device, the plan made anew, the same run. Or it has no room
-      // beside what the session holds for other shapes.
-      if (!full && (code !== 'DEVICE_LOST' || [...feeds.values()].some(lost))) throw error;
-      plan = await (full ? this.#plans.alone(request, progress, signal) : this.#plans.get(request, progress, signal));
+      plan = await remade(this.#plans, error, plan, feeds, request, progress, signal);
       ready = performance.now();
       return this.#plans.execute(plan, feeds, wanted, signal);
     };
@@ -355,9 +351,13 @@ export class InferenceSession {
     const checked = checkFeeds(this.#plans.description.inputs, feeds);
     copyFeeds(checked);
     return this.#take(async () => {
-      const plan = await this.#plans.get(requestOf(checked), () => undefined, signal);
+      const silent = () => undefined;
+      const request = requestOf(checked);
+      const plan = await this.#plans.get(request, silent, signal);
       const given = toValues(checked); // the run may write where they lie
-      const { values } = await this.#plans.execute(plan, checked, new Map(this.outputNames.map((name) => [name, null])), signal);
+      const execute = (/** @type {Prepared} */ made) => this.#plans.execute(made, checked, new Map(this.outputNames.map((name) => [name, null])), signal);
+      const { values } = await execute(plan)
+        .catch(async (error) => execute(await remade(this.#plans, error, plan, checked, request, silent, signal)));
       const outputs = Object.fromEntries(values.map((value, i) => [this.outputNames[i], toValue(value)]));
       return this.#plans.ask('check', { feeds: given, outputs });
     });
@@ -374,11 +374,6 @@ function checkLocations(locations, names) {
     hint: near ? `did you mean '${near}'?` : `outputs: ${names.join(', ')}`,
   });
 }
-
-/** @param {Feed} feed */
-const onGpu = (feed) => feed instanceof Tensor && feed.location === 'gpu-buffer';
-/** On a lost device, or a view of what was mapped from it. @param {Feed} feed */
-const lost = (feed) => onGpu(feed) || (feed instanceof Tensor && feed.location === 'none');
 
 /** @param {Declared} declared @returns {Metadata} */
 const metadata = ({ name, kind, type, dims, optional }) =>
