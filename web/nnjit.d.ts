@@ -128,6 +128,8 @@ export interface SessionOptions {
   convolution?: 'auto' | 'direct' | 'winograd';
   /** On 'webgpu' products of one input with constant matrices become one step, as Q, K and V of an attention; default true. */
   mergeProducts?: boolean;
+  /** What matrix units of a GPU sum products of float16 up in: 'f32' (default), or short stretches also in 'f16'. docs/wgsl.md. */
+  matrixSums?: 'f32' | 'f16';
   /** 'auto' (default): a plan of a few ms at most runs on the thread that calls run(); 'worker': none does. docs/engine.md. */
   runOn?: 'auto' | 'worker';
   /** Makes kernels faster while the session is used: docs/tuning.md. */

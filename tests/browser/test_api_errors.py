@@ -179,6 +179,8 @@ def test_fetches_options_and_forms_are_checked(api: Api) -> None:
         ("await create(arg, { preferredOutputLocation: 5 })", "BAD_OPTION", ""),
         ("await create(arg, { preferredOutputLocation: ['cpu'] })", "BAD_OPTION", ""),
         ("await create(arg, { signal: 5 })", "BAD_OPTION", ""),
+        ("await create(arg, { matrixSums: 'f64' })", "BAD_OPTION", ""),
+        ("await create(arg, { matrixSum: 'f16' })", "BAD_OPTION", "matrixSums"),
         ("await create('http://[')", "BAD_ARGUMENT", "create"),
         ("await create(42)", "BAD_ARGUMENT", "create"),
         ("await create(null)", "BAD_ARGUMENT", "create"),

@@ -109,6 +109,7 @@ export class Home {
             maxPlans: this.options.maxPlans,
             convolution: this.options.convolution,
             mergeProducts: this.options.mergeProducts,
+            matrixSums: this.options.matrixSums,
             strict: this.options.strict,
             room: this.options.room,
             whole: this.options.whole ?? false,

@@ -9,13 +9,13 @@ import { LOG_LEVELS, env, log } from './env.js';
  * @typedef {'webgpu' | 'wasm' | 'reference'} Provider
  * @typedef {'cpu' | 'cpu-pinned' | 'gpu-buffer'} Location
  * @typedef {{provider: Provider, next: Provider, measured: boolean, whole?: boolean, locations: Location | Record<string, Location>, threads: number, relaxed: boolean, dims: Record<string, number>,
- *   external: ExternalFile[], progress: Progress, signal: AbortSignal | null, maxPlans: number, strict: boolean, room: boolean, convolution: 'auto' | 'direct' | 'winograd', mergeProducts: boolean, runOn: 'auto' | 'worker', tune: import('./tuning.js').TuneOptions,
+ *   external: ExternalFile[], progress: Progress, signal: AbortSignal | null, maxPlans: number, strict: boolean, room: boolean, convolution: 'auto' | 'direct' | 'winograd', mergeProducts: boolean, matrixSums: 'f32' | 'f16', runOn: 'auto' | 'worker', tune: import('./tuning.js').TuneOptions,
  *   maxMemoryBytes: number | undefined, name: string | undefined}} Options
  */
 
 const KNOWN = new Set([
   'executionProviders', 'numThreads', 'freeDimensionOverrides', 'externalData', 'progress', 'signal', 'tune', 'logSeverityLevel',
-  'logLevel', 'intraOpNumThreads', 'maxPlans', 'strict', 'maxMemoryBytes', 'name', 'preferredOutputLocation', 'convolution', 'runOn', 'room', 'mergeProducts',
+  'logLevel', 'intraOpNumThreads', 'maxPlans', 'strict', 'maxMemoryBytes', 'name', 'preferredOutputLocation', 'convolution', 'runOn', 'room', 'mergeProducts', 'matrixSums',
 ]);
 // Options of onnxruntime-web that change nothing here: taken without a word, so that code can move over.
 const ACCEPTED = new Set([
@@ -23,6 +23,7 @@ const ACCEPTED = new Set([
   'enableProfiling', 'profileFilePrefix', 'optimizedModelFilePath', 'enableGraphCapture', 'interOpNumThreads',
 ]);
 const CONVOLUTIONS = /** @type {const} */ (['auto', 'direct', 'winograd']);
+const SUMS = /** @type {const} */ (['f32', 'f16']);
 const THREADS = /** @type {const} */ (['auto', 'worker']);
 const LOCATIONS = new Set(['cpu', 'cpu-pinned', 'gpu-buffer']);
 const PROVIDERS = new Set(['webgpu', 'wasm', 'reference']);
@@ -54,6 +55,7 @@ export function readOptions(given = {}) {
     room: Boolean(given.room ?? true),
     convolution: readChoice('convolution', given.convolution ?? 'auto', CONVOLUTIONS),
     mergeProducts: Boolean(given.mergeProducts ?? true),
+    matrixSums: readChoice('matrixSums', given.matrixSums ?? 'f32', SUMS),
     runOn: readChoice('runOn', given.runOn ?? 'auto', THREADS),
     tune: readTune(given.tune),
     maxMemoryBytes: given.maxMemoryBytes === undefined ? undefined : readCount('maxMemoryBytes', given.maxMemoryBytes, 65536, 2 ** 32),

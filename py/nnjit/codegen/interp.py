@@ -138,9 +138,17 @@ class Machine:
         """Every thread of a subgroup has the whole matrix; all store the same."""
         self.lanes = 1
         if isinstance(s, Zeros):
-            self.regs[s.reg] = np.zeros((s.rows, s.columns), _compute(s.dtype))
+            kind = np.float16 if s.dtype == "f16" else _compute(s.dtype)
+            self.regs[s.reg] = np.zeros((s.rows, s.columns), kind)
         elif isinstance(s, Multiply):
-            self.regs[s.acc] = self.regs[s.acc] + self.regs[s.left] @ self.regs[s.right]
+            sums, left, right = (self.regs[r] for r in (s.acc, s.left, s.right))
+            if sums.dtype == np.float16:
+                # devices round after each product, after some of them or after all: the first is the worst
+                for column, row in zip(left.T, right, strict=True):
+                    sums = (sums + np.outer(column, row)).astype(np.float16)
+            else:
+                sums = sums + left @ right
+            self.regs[s.acc] = sums
         else:
             rows, columns = (s.rows, s.columns) if isinstance(s, Fetch) else self.regs[s.reg].shape
             down, across = np.arange(rows)[:, None], np.arange(columns)

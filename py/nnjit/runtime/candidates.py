@@ -214,7 +214,7 @@ class Candidates(ABC, Generic[APlan, AMemory, ATarget, AFacts, APanels]):
     def measured(self, ms: float, samples: list[list[int]]) -> dict[str, Any]:
         """The lab has laid out a kernel: its time, and its values at the probes, which must be what the spec says."""
         slot = self._laid()
-        wrong = oracle.disagreement(slot.spec, self.pending_probes, samples)
+        wrong = oracle.disagreement(slot.spec, self.pending_probes, samples, slot.job.serving)
         if wrong:
             self.search.close(slot.job, wrong)
             return {"ok": False, "reason": wrong}

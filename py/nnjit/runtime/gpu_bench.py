@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nnjit.codegen.dtypes import FLOATS, SIZES
+from nnjit.codegen.schedule import gpu_roles
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.gpu_rules import gpu_schedule
 from nnjit.codegen.schedule.group_steps import Words
@@ -67,7 +68,9 @@ class GpuBench:
                 made["pattern"] = fills[i]
             if o.role == "out":
                 made["kind"] = o.dtype if o.dtype in FLOATS else ELEMENT_KINDS[SIZES[o.dtype]]
-                made["tolerance"] = tolerance(self.spec, o.dtype)
+                made["tolerance"] = tolerance(
+                    self.spec, o.dtype, gpu_roles.half_summed(self.spec, self.target)
+                )
                 made["used"] = operand_bytes(o, self.target.half)
             operands.append(made)
         return {

@@ -79,7 +79,8 @@ class Proof:
         if now is None:
             raise SessionError("No kernel is being looked at")
         self._now = None
-        reason = oracle.disagreement(self.plan.kernels[now.number].spec, now.probes, samples)
+        info = self.plan.kernels[now.number]
+        reason = oracle.disagreement(info.spec, now.probes, samples, info.schedule)
         if reason:
             self.wrong[now.number] = reason
         else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nnjit.codegen.schedule.gpu_roles import usable
 from nnjit.codegen.schedule.group_steps import Words
 from nnjit.codegen.schedule.steps import Schedule
 from nnjit.codegen.spec import KernelSpec
@@ -55,7 +56,10 @@ class GpuTuning(Candidates[GpuPlan, GpuMemory, WgslTarget, GpuFacts, GpuRepackin
         return gpu_space(spec, self.target)
 
     def _usable(self, slot: Slot, schedule: Schedule) -> bool:
-        """Words, and panels of an activation, are made by a step before this one as the plan was compiled."""
+        """Words, and panels of an activation, are made by a step before this one as the plan was compiled; the device
+        has the matrices of a record, and the session may sum up as that does."""
+        if not usable(schedule, self.target):
+            return False
         spec, serving = slot.spec, slot.job.serving
         if [s for s in schedule if isinstance(s, Words)] != [s for s in serving if isinstance(s, Words)]:
             return False

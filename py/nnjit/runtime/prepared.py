@@ -51,7 +51,7 @@ class Options:
         return Options(
             provider=given["provider"],
             target=Target(**given["target"]),
-            gpu=replace(gpu, merge=bool(given.get("mergeProducts", True))) if gpu else None,
+            gpu=_as_asked(gpu, given) if gpu else None,
             dims={name: int(n) for name, n in given["dims"].items()},
             max_plans=int(given["maxPlans"]),
             strict=bool(given["strict"]),
@@ -59,6 +59,13 @@ class Options:
             whole=bool(given.get("whole")),
             room=bool(given.get("room")),
         )
+
+
+def _as_asked(gpu: WgslTarget, given: Mapping[str, Any]) -> WgslTarget:
+    """The device, used as a session's options say."""
+    return replace(
+        gpu, merge=bool(given.get("mergeProducts", True)), half_sums=given.get("matrixSums", "f32") == "f16"
+    )
 
 
 @dataclass

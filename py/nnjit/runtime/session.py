@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..codegen.schedule.apply import apply
+from ..codegen.schedule.gpu_roles import usable
 from ..codegen.schedule.steps import Schedule, describe
 from ..codegen.spec import KernelSpec
 from ..codegen.wasm.emit import emit
@@ -228,7 +229,10 @@ class CompilerSession:
 
     def allowed(self, spec: KernelSpec) -> Schedule | None:
         """The schedule chosen for a spec, as far as the device can be trusted with it."""
-        return self.trusted(spec, self.chosen(spec) if self.chosen else None)
+        known, gpu = self.chosen(spec) if self.chosen else None, self.options.gpu
+        if known is not None and gpu is not None and not usable(known, gpu):
+            known = None  # of another session of this class of devices: with other options, or another browser's flags
+        return self.trusted(spec, known)
 
     def trusted(self, spec: KernelSpec, known: Schedule | None = None) -> Schedule | None:
         """`known`, a schedule for a spec, or None for the rules' own. Where the device does not get that right, plain

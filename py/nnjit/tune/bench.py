@@ -15,6 +15,7 @@ from typing import Any
 from nnjit.codegen.dtypes import FLOATS, SIZES
 from nnjit.codegen.schedule.apply import apply, scratch_of
 from nnjit.codegen.schedule.canonical import canonical
+from nnjit.codegen.schedule.half_sums import spread
 from nnjit.codegen.schedule.pack import pack_kernel
 from nnjit.codegen.schedule.rules import default_schedule
 from nnjit.codegen.schedule.steps import Pack, Schedule, ScheduleError, Tile
@@ -185,14 +186,20 @@ def packing(spec: KernelSpec, schedule: Schedule, step: Pack) -> KernelSpec:
     return canonical(pack_kernel(spec, step, tile))
 
 
-def tolerance(spec: KernelSpec, dtype: str) -> dict[str, float]:
-    """What another order of summation may change: none for integers that come from integers alone.
+def tolerance(spec: KernelSpec, dtype: str, elements: int = 0) -> dict[str, float]:
+    """What another order of summation may change: none for integers that come from integers alone. elements: so many
+    may be summed up in f16 (`half_sums`).
 
-    absolute is in parts of the largest output; sums of k terms differ by about sqrt(k) roundings."""
+    absolute is in parts of the largest output, which is some sqrt(k); sums of k terms differ by about sqrt(k)
+    roundings."""
     computed = any(e.dtype in FLOATS for e in spec.exprs())
     if dtype not in FLOATS:
         # a real on the way may round to a neighbour
         return {"absolute": 0.0, "relative": 0.0} if not computed else {"absolute": 0.01, "relative": 0.01}
     terms = max(1, spec.points // max(1, max(o.size for o in spec.operands if o.role == "out")))
     step = {"f64": 2e-15, "f32": 1e-6, "f16": 2e-3, "bf16": 1.6e-2}[dtype]
-    return {"absolute": step * (2 + sqrt(terms) / 8), "relative": 40 * step if dtype == "f32" else 4 * step}
+    halves = spread(elements, 1.0)
+    return {
+        "absolute": step * (2 + sqrt(terms) / 8) + halves,
+        "relative": 40 * step if dtype == "f32" else 4 * step,
+    }

@@ -20,6 +20,9 @@ from nnjit.codegen.expr import Expr, Index, reg
 from nnjit.codegen.interp import Machine
 from nnjit.codegen.loops import Nest
 from nnjit.codegen.rewriting import rewrite, walk
+from nnjit.codegen.schedule.group_steps import HalfSums
+from nnjit.codegen.schedule.half_sums import spread
+from nnjit.codegen.schedule.steps import Schedule
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
 from nnjit.tune.fills import buffers, every_point, patterns
 
@@ -65,8 +68,9 @@ def probes(spec: KernelSpec, count: int = 3) -> list[Probe]:
     return found
 
 
-def expected(spec: KernelSpec, probe: Probe, filled: Mapping[int, bytes]) -> float:
-    """The value at a probe, of operands that are filled so; NaN where it is none."""
+def expected(spec: KernelSpec, probe: Probe, filled: Mapping[int, bytes], off: float = 0.0) -> float:
+    """The value at a probe, of operands that are filled so; NaN where it is none. off: what its last sum is off by, for
+    each root of the sum of its terms' squares."""
     machine = Machine(Nest(spec.name, spec.operands, 0), buffers(spec, filled))
     kept: dict[str, Any] = {}
     point = dict(probe.point)
@@ -75,7 +79,7 @@ def expected(spec: KernelSpec, probe: Probe, filled: Mapping[int, bytes]) -> flo
             if not s.keep and (s.out == spec.scratch or (n < probe.stage and _read_later(spec, s.out, n))):
                 _written(machine, s, point, kept)
             elif s.keep or n == probe.stage:
-                value = _at(machine, s, point, kept)
+                value = _at(machine, s, point, kept, off if n == probe.stage else 0.0)
                 if s.keep:
                     kept[s.keep] = value
     return float(np.asarray(value).reshape(-1)[0])
@@ -87,7 +91,17 @@ def _read_later(spec: KernelSpec, operand: int, stage: int) -> bool:
     return any(e.op == "load" and e.attr.operand == operand for root in later for e in walk(root))
 
 
-def _at(machine: Machine, s: Stage, point: Mapping[str, int], kept: dict[str, Any]) -> Any:
+def doubt(spec: KernelSpec, probe: Probe, filled: Mapping[int, bytes], schedule: Schedule) -> float:
+    """How much further off than by f32 sums an element may be whose sums are f16 for a while (`half_sums`)."""
+    elements = next((s.elements for s in schedule if isinstance(s, HalfSums)), 0)
+    if elements == 0:
+        return 0.0
+    value, off = expected(spec, probe, filled), spread(elements, 1.0)
+    moved = [abs(expected(spec, probe, filled, sign * off) - value) for sign in (-1, 1)]
+    return max((m for m in moved if m == m), default=0.0)
+
+
+def _at(machine: Machine, s: Stage, point: Mapping[str, int], kept: dict[str, Any], off: float = 0.0) -> Any:
     """What a stage gives at one point of its axes."""
     registers = dict(kept)
     if s.body is not None:
@@ -98,7 +112,10 @@ def _at(machine: Machine, s: Stage, point: Mapping[str, int], kept: dict[str, An
             operand, index = s.terms
             written = machine.buffers[operand].written
             written.update(zip(map(int, machine.index(index)), terms, strict=True))
-        registers["acc"] = np.asarray(FOLD[s.combine].reduce(terms)).reshape(1).astype(terms.dtype)
+        sums = np.asarray(FOLD[s.combine].reduce(terms)).reshape(1)
+        if off:
+            sums = sums + off * np.sqrt(np.sum(np.square(terms)))
+        registers["acc"] = sums.astype(terms.dtype)
     machine.lanes, machine.vars = 1, dict(point)
     machine.regs = registers
     return machine.value(rewrite(s.result, {}, _register))
@@ -148,24 +165,27 @@ def allowed(wanted: float, spec: KernelSpec, dtype: str) -> float:
     return rough * (1.0 + abs(wanted))
 
 
-def agrees(got: float, wanted: float, spec: KernelSpec, dtype: str) -> bool:
-    """Near enough; NaN where NaN is wanted."""
+def agrees(got: float, wanted: float, spec: KernelSpec, dtype: str, more: float = 0.0) -> bool:
+    """Near enough; NaN where NaN is wanted. more: `doubt` of its schedule."""
     if wanted != wanted or got != got:
         return (wanted != wanted) == (got != got)
-    return got == wanted or abs(got - wanted) <= allowed(wanted, spec, dtype)
+    return got == wanted or abs(got - wanted) <= allowed(wanted, spec, dtype) + more
 
 
-def disagreement(spec: KernelSpec, wanted: Sequence[Probe], samples: Sequence[Sequence[int]]) -> str:
+def disagreement(
+    spec: KernelSpec, wanted: Sequence[Probe], samples: Sequence[Sequence[int]], schedule: Schedule = ()
+) -> str:
     """Where a kernel in the lab did not do what its spec says, its worst element; '' if it did. samples: an element's
-    bytes a probe."""
+    bytes a probe. schedule: the kernel's."""
     filled, wrong, worst = patterns(spec), 0, (-1.0, "")
     for probe, sample in zip(wanted, samples, strict=False):
         dtype = spec.operands[probe.operand].dtype
         value, got = expected(spec, probe, filled), decoded(bytes(sample), dtype)
-        if agrees(got, value, spec, dtype):
+        more = doubt(spec, probe, filled, schedule)
+        if agrees(got, value, spec, dtype, more):
             continue
         wrong += 1
-        off, most = abs(got - value), allowed(value, spec, dtype)
+        off, most = abs(got - value), allowed(value, spec, dtype) + more
         far = inf if off != off else off / most if most else off
         text = (
             f"the serving kernel gives {got} where its definition gives {value}: element {probe.at} of operand "
@@ -175,4 +195,4 @@ def disagreement(spec: KernelSpec, wanted: Sequence[Probe], samples: Sequence[Se
     return f"{worst[1]} ({wrong} of {len(wanted)} elements are)" if wrong else ""
 
 
-__all__ = ["Index", "Probe", "agrees", "decoded", "disagreement", "expected", "probes"]
+__all__ = ["Index", "Probe", "agrees", "decoded", "disagreement", "doubt", "expected", "probes"]

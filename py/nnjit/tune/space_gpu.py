@@ -30,6 +30,7 @@ from nnjit.codegen.schedule.group_steps import (
     Along,
     Cache,
     Digits,
+    HalfSums,
     Matrix,
     Online,
     Patch,
@@ -38,6 +39,7 @@ from nnjit.codegen.schedule.group_steps import (
     Words,
 )
 from nnjit.codegen.schedule.legal import fits
+from nnjit.codegen.schedule.matrices import MOST_SUMS as MOST_MATRIX_SUMS
 from nnjit.codegen.schedule.matrix_tiles import HALF, MatrixTile
 from nnjit.codegen.schedule.product_tiles import Shape
 from nnjit.codegen.schedule.steps import Block, Schedule, Step, Tile, Unroll
@@ -48,8 +50,10 @@ from nnjit.tune.space import Choice, Knob, Space
 
 MOST_SUMS = 128
 """Sums that a thread keeps in registers, at most."""
+STRETCHES = (0, 64, 32, 128)
+"""Elements that matrices may sum up in f16, where a session allows that; 0: sums are f32 throughout."""
 BLOCK = 16
-"""Rows and columns of a subgroup matrix."""
+"""What a depth is a multiple of, where sums are in matrices."""
 DIGITS_FOR = 32
 """Columns that a team's digits of a row should serve: a guess: one takes as much as eight of its products."""
 
@@ -81,8 +85,8 @@ class _Retiled:
     column: str
     depth: str
     schedule: Schedule
-    subgroup: int
-    """Threads that share a matrix; 0 where sums are in registers of their own."""
+    matrix: Matrix | None
+    """None where sums are in registers of their own."""
 
     @staticmethod
     def of(schedule: Schedule) -> _Retiled | None:
@@ -91,10 +95,11 @@ class _Retiled:
         if cache is None or len(tiles) != 2:
             return None
         matrix = next((s for s in schedule if isinstance(s, Matrix)), None)
-        return _Retiled(tiles[0], tiles[1], cache.axis, schedule, matrix.subgroup if matrix else 0)
+        return _Retiled(tiles[0], tiles[1], cache.axis, schedule, matrix)
 
-    def build(self, shape: Shape, block: int) -> Schedule:
-        """The same schedule with another tile; block: tiles of rows that stand together, 1 for none."""
+    def build(self, shape: Shape, block: int, matrix: Matrix | None, stretch: int) -> Schedule:
+        """The same schedule with another tile; block: tiles of rows that stand together, 1 for none; stretch: elements
+        that its matrices sum up in f16."""
         steps: list[Step] = []
         for s in self.schedule:
             if isinstance(s, Tile):
@@ -109,9 +114,13 @@ class _Retiled:
                 if shape.turned:
                     steps += gpu_products.unrolled(self.depth, shape)
                 s = replace(s, depth=shape.depth, ahead=shape.ahead, twice=shape.twice, turned=shape.turned)
-            elif isinstance(s, (Block, Patch, Unroll)):
+            elif isinstance(s, (Block, Patch, Unroll, HalfSums)):
                 continue
+            elif isinstance(s, Matrix) and matrix is not None:
+                s = matrix
             steps.append(s)
+        if stretch:
+            steps.append(HalfSums(stretch))
         if block > 1:
             steps.append(Block(self.row, block * shape.rows))
         return tuple(steps)
@@ -136,7 +145,9 @@ def _tiled(spec: KernelSpec, default: Schedule, target: WgslTarget) -> Space | N
     if words:
         last = p.reduce[-1]
         p = replace(p, reduce=(*p.reduce[:-1], Axis(last.name, -(-last.extent // GROUP))))
-    own, matrices = tiled.shape(), tiled.subgroup > 0
+    own, kinds = tiled.shape(), _matrices(spec, tiled, words, target)
+    matrices = tiled.matrix is not None
+    stretch = next((s.elements for s in default if isinstance(s, HalfSums)), 0)
     best = own  # a short product starts in a tile that is compiled soon
     if not matrices:
         best = product_tiles.ranked(p.m, p.k, p.column.extent, p.batches, target)[0][1]
@@ -157,27 +168,39 @@ def _tiled(spec: KernelSpec, default: Schedule, target: WgslTarget) -> Space | N
         knob("turned", own.turned, () if matrices or not gpu_roles.lies_along(p) else (True, False)),
         knob("rolled", own.rolled, () if matrices or not gpu_roles.lies_along(p) else (False, True)),
         knob("block", blocks[0] if blocks else 1, (1, 8, 4)),
+        knob("stretch", stretch, (n for n in STRETCHES if ("f16" if n else "f32") in kinds)),
     )
 
     def shape_of(c: Choice) -> Shape:
         return Shape(**{name: c[name] for name in Shape.__dataclass_fields__})
 
     def build(c: Choice) -> Schedule:
-        return tiled.build(shape_of(c), c["block"])
+        return tiled.build(shape_of(c), c["block"], kinds.get(sums_of(c)), c["stretch"])
+
+    def sums_of(c: Choice) -> str:
+        return "i32" if words else "f16" if c["stretch"] else "f32"
 
     def cost(c: Choice) -> float | None:
         s = shape_of(c)
         tiles = -(-p.m // s.rows)
         blocked = c["block"] > 1 and (tiles % c["block"] or tiles <= c["block"])
-        if blocked or not _possible(s, tiled.subgroup, target) or ((s.ahead or s.twice) and p.k <= s.depth):
+        if (
+            blocked
+            or not _possible(s, kinds.get(sums_of(c)), target)
+            or ((s.ahead or s.twice) and p.k <= s.depth)
+        ):
             return None
         if (s.twice and not s.ahead) or (s.rolled and not s.turned):
             return None  # the same as without
+        if c["stretch"] and (s.twice or c["stretch"] % s.depth or c["stretch"] >= 2 * max(p.k, STRETCHES[2])):
+            return None  # or the same as a shorter one
         if (p.m <= s.rows // 2 and s.rows > 16) or (p.column.extent <= s.columns // 2 and s.columns > 32):
             return None  # half of each tile would be nothing
         size = p.m, p.k, p.column.extent, p.batches
         found = (
-            _matrix_cost(p, s, words, target) if matrices else product_tiles.microseconds(s, *size, target)
+            _matrix_cost(p, s, sums_of(c), target, c["stretch"])
+            if matrices
+            else product_tiles.microseconds(s, *size, target)
         )
         if found == inf:
             return None
@@ -193,29 +216,41 @@ def _tile_groups(c: Choice) -> tuple[Hashable, ...]:
     return (*tile, c["down"], c["across"]), tile
 
 
-def _possible(s: Shape, subgroup: int, target: WgslTarget) -> bool:
+def _matrices(spec: KernelSpec, tiled: _Retiled, words: bool, target: WgslTarget) -> dict[str, Matrix]:
+    """The matrices that a product may be multiplied in, by the type of their sums; none for one in registers."""
+    if tiled.matrix is None:
+        return {}
+    if words:
+        return {"i32": tiled.matrix}
+    sizes = {sums: gpu_roles.configuration(sums, target) for sums in ("f32", "f16")}
+    return {sums: Matrix(*size, target.subgroup) for sums, size in sizes.items() if size is not None}
+
+
+def _possible(s: Shape, matrix: Matrix | None, target: WgslTarget) -> bool:
     """Whether a workgroup of the device can have the tile."""
-    threads = s.threads * (subgroup or 1)
+    threads = s.threads * (matrix.subgroup if matrix else 1)
     if not 32 <= threads <= target.max_workgroup:
         return False
-    if not subgroup and s.shared_bytes() > target.max_shared_bytes:
+    if matrix is None and s.shared_bytes() > target.max_shared_bytes:
         return False
-    if subgroup:
+    if matrix is not None:
         tall, wide = s.rows // s.down, s.columns // s.across
-        return tall % BLOCK == 0 and wide % BLOCK == 0 and tall * wide <= 64 * 64 and s.depth % BLOCK == 0
+        whole = tall % matrix.rows == 0 and wide % matrix.columns == 0 and s.depth % BLOCK == 0
+        return whole and tall * wide <= MOST_MATRIX_SUMS and tall * wide % (LANES * matrix.subgroup) == 0
     if s.rows % s.down or s.columns % (LANES * s.across) or s.depth % (LANES * s.slices):
         return False
     return s.rows // s.down * (s.columns // s.across) <= MOST_SUMS and (not s.turned or s.turnable())
 
 
-def _matrix_cost(p: Product, s: Shape, words: bool, target: WgslTarget) -> float:
-    """Microseconds, by what measured tiles take; infinite where it does not fit. words: p's sum counts them."""
-    each = GROUP if words else 1
-    tile = MatrixTile(s.rows, s.down, s.columns, s.across, s.depth * each // (HALF if words else 1))
-    if s.twice and tile.shared_bytes(words, 2) > target.max_shared_bytes:
+def _matrix_cost(p: Product, s: Shape, sums: str, target: WgslTarget, stretch: int) -> float:
+    """Microseconds, by what measured tiles take; infinite where it does not fit. sums of i32: p's sum counts words."""
+    each, halves = (GROUP, HALF) if sums == "i32" else (1, 1)
+    tile = MatrixTile(s.rows, s.down, s.columns, s.across, s.depth * each // halves)
+    if s.twice and tile.shared_bytes(sums, 2) > target.max_shared_bytes:
         return inf
     late = 1.0 if s.ahead else 1.02
-    return late * matrix_tiles.microseconds(tile, p.m, p.k * each, p.column.extent, p.batches, words, target)
+    size = p.m, p.k * each, p.column.extent, p.batches
+    return late * matrix_tiles.microseconds(tile, *size, sums, target, stretch)
 
 
 # ---- products of a few rows ----

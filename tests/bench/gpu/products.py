@@ -21,7 +21,7 @@ from nnjit.codegen.schedule.split import Split, halves
 from nnjit.codegen.schedule.steps import describe
 from nnjit.codegen.spec import KernelSpec
 from tests.bench.gpu.page import Bench
-from tests.bench.gpu.specs import candidates, product_spec
+from tests.bench.gpu.specs import candidates, half_sum_candidates, product_spec
 
 SHAPES = (
     (128, 768, 3072), (640, 768, 2304), (640, 3072, 768), (384, 768, 768), (1024, 1024, 1024), (2048, 2048, 2048),
@@ -66,7 +66,10 @@ def products(bench: Bench) -> None:
     if bench.target.half:
         bench.result["products f16"] = rows = []
         for shape in (s for s in wanted(bench) if s[0] >= 128):
-            rows.append(product(bench, *shape, "f16", "kn", min(most, 6)))
+            row = product(bench, *shape, "f16", "kn", min(most, 6))
+            if bench.options.half_sums:
+                row["sums of f16"] = in_half_sums(bench, *shape, most, row)
+            rows.append(row)
             bench.save()
 
 
@@ -113,6 +116,33 @@ def product(
     rates = "  ".join(f"{name} {value:.2f}" for name, value in rate.items())
     bench.say(f"{dtype} {m}x{k}x{n} {right}: {rates} TFLOP/s")
     return row
+
+
+def in_half_sums(
+    bench: Bench, m: int, k: int, n: int, most: int, row: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """The same product of f16 by matrices whose sums are f16 for a while, each tile by stretches of three lengths;
+    `row`: the product's own, with sums of f32."""
+    spec, how = product_spec(m, k, n, "f16", "kn"), {"m": m, "k": k, "n": n, "right": "kn"}
+    found = []
+    for schedule in half_sum_candidates(spec, bench.target, most):
+        one = bench.candidate(spec, schedule, lambda shader: bench.timed(shader, how))
+        if "ms" in one:
+            one["tflops"] = 2 * m * k * n / one["ms"] / 1e9
+        found.append(one)
+    bench.forget()
+    good = [c for c in found if "ms" in c and c["error"] < 2e-3]
+    if not found:
+        bench.say("  sums of f16: this adapter lists no such matrices")
+    elif not good:
+        bench.say(f"  sums of f16: none of {len(found)} is right: {found[0]}")
+    else:
+        best = min(good, key=lambda c: c["ms"])
+        bench.say(
+            f"  sums of f16: {best['tflops']:.2f} TFLOP/s, error {best['error']:.2g}, {best['schedule']} "
+            f"(of f32 {row['tflops'].get('best', 0):.2f}; {len(good)} of {len(found)} right)"
+        )
+    return found
 
 
 def _split(bench: Bench, spec: KernelSpec, split: Split, flops: int) -> dict[str, Any]:

@@ -6,15 +6,20 @@ Each takes sizes and a type and returns a KernelSpec, a shader's record (as `Sha
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
+from math import inf
 from typing import Any
 
 from onnx import TensorProto, helper
 
 from nnjit.codegen.expr import Expr, Index, acc, axis, cast, const, load, op
 from nnjit.codegen.schedule.canonical import canonical
-from nnjit.codegen.schedule.gpu_products import products
+from nnjit.codegen.schedule.gpu_products import in_matrices, products
+from nnjit.codegen.schedule.gpu_roles import configuration, roles
 from nnjit.codegen.schedule.gpu_rules import gpu_schedule
+from nnjit.codegen.schedule.matrix_tiles import STAGES, microseconds
+from nnjit.codegen.schedule.product_tiles import Shape
 from nnjit.codegen.schedule.steps import Schedule
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
 from nnjit.codegen.wgsl.target import WgslTarget
@@ -101,6 +106,25 @@ def candidates(spec: KernelSpec, target: WgslTarget, most: int) -> Iterator[Sche
         if schedule not in seen:
             seen.add(schedule)
             yield schedule
+
+
+def half_sum_candidates(spec: KernelSpec, target: WgslTarget, most: int) -> Iterator[Schedule]:
+    """Schedules in subgroup matrices whose sums are f16 for 32, 64 or 128 elements, `most` at most, best guess first;
+    none where the adapter lists no such matrices."""
+    p, allowed = roles(spec), replace(target, half_sums=True)
+    if p is None or configuration("f16", allowed) is None:
+        return
+    size = p.m, p.k, p.column.extent, p.batches
+    found = [
+        (microseconds(tile, *size, "f16", allowed, stretch), n, tile, stretch)
+        for n, tile in enumerate(STAGES)
+        for stretch in (32, 64, 128)
+        if stretch % tile.depth == 0 and (stretch == 32 or stretch < 2 * p.k)
+    ]
+    for us, _, t, stretch in islice(sorted(found, key=lambda x: x[:2]), most):
+        shape = Shape(t.rows, t.down, t.columns, t.across, t.depth)
+        if us < inf:
+            yield in_matrices(spec, p, shape, allowed, "f16", stretch)
 
 
 def attention_model(heads: int, length: int, depth: int, dtype: str) -> bytes:

@@ -29,6 +29,7 @@ LARGE = WgslTarget(
     max_workgroup=1024, max_shared_bytes=49152, features=frozenset({"shader-f16", "subgroups"}),
     matrices=(("f16", "f32", 16, 16, 16), ("i8", "i32", 16, 16, 32)),
 )  # fmt: skip
+HALVES = replace(LARGE, half_sums=True, matrices=(*LARGE.matrices, ("f16", "f16", 16, 16, 16)))
 
 
 def product(m: int, k: int, n: int, dtype: str) -> KernelSpec:
@@ -42,27 +43,29 @@ def product(m: int, k: int, n: int, dtype: str) -> KernelSpec:
     return canonical(spec)
 
 
-@pytest.mark.parametrize("dtype", ["f16", "i8"])
+@pytest.mark.parametrize("sums", ["f32", "f16", "i32"])
 @pytest.mark.parametrize("tile", STAGES, ids=str)
-def test_shared_memory_of_matrices(tile: MatrixTile, dtype: str) -> None:
-    spec = product(256, 256, 256, dtype)
+def test_shared_memory_of_matrices(tile: MatrixTile, sums: str) -> None:
+    spec = product(256, 256, 256, "i8" if sums == "i32" else "f16")
     p = roles(spec)
     assert p is not None
-    make = in_matrices if dtype == "f16" else in_words
     shape = Shape(tile.rows, tile.down, tile.columns, tile.across, tile.depth)
-    nest = apply(spec, make(spec, p, shape, LARGE))
+    if sums == "i32":
+        nest = apply(spec, in_words(spec, p, shape, LARGE))
+    else:
+        nest = apply(spec, in_matrices(spec, p, shape, HALVES, sums))
     nbytes = sum(o.size * SIZES[o.dtype] for o in nest.shared)
-    assert nbytes == tile.shared_bytes(dtype == "i8") and nest.threads == 32 * tile.groups
+    assert nbytes == tile.shared_bytes(sums) and nest.threads == 32 * tile.groups
 
 
 def test_only_what_fits_a_device_is_ranked() -> None:
     for shared, threads in ((49152, 1024), (32768, 256), (16384, 128), (16384, 64)):
         target = replace(LARGE, max_shared_bytes=shared, max_workgroup=threads)
-        for words in (False, True):
-            found = matrix_tiles.ranked(512, 1024, 512, 1, words, target)
+        for sums in ("f32", "f16", "i32"):
+            found = matrix_tiles.ranked(512, 1024, 512, 1, sums, target)
             assert found and found == sorted(found, key=lambda x: x[0])
             for us, t in found:
-                assert us > 0 and t.shared_bytes(words) <= shared and 32 * t.groups <= threads
+                assert us > 0 and t.shared_bytes(sums) <= shared and 32 * t.groups <= threads
         tiles = product_tiles.ranked(512, 1024, 512, 1, target)
         assert tiles and all(s.threads <= threads and s.shared_bytes() <= shared for _, s in tiles)
 
@@ -103,12 +106,13 @@ def test_the_fastest_tile_is_next_where_a_small_one_serves() -> None:
 
 
 def test_a_tile_takes_longer_for_more_work() -> None:
+    roomy = replace(LARGE, max_shared_bytes=98304)
     for tile in (*STAGES, MatrixTile(96, 2, 128, 2, 32), MatrixTile(32, 1, 32, 1, 16)):
-        for words in (False, True):
-            stages = matrix_tiles.stage(tile, words)
+        for sums in ("f32", "f16", "i32"):
+            stages = matrix_tiles.stage(tile, sums)
             assert list(stages) == sorted(stages) and stages[0] > 0
             times = [
-                matrix_tiles.microseconds(tile, m, k, 768, 1, words, LARGE)
+                matrix_tiles.microseconds(tile, m, k, 768, 1, sums, roomy)
                 for m, k in ((128, 768), (4096, 768), (4096, 3072))
             ]
             assert times[0] <= times[1] < times[2]

@@ -55,14 +55,13 @@ def splits(spec: KernelSpec, target: WgslTarget) -> Iterator[tuple[Split, float,
     body = spec.stages[0].body
     if body is None or body.dtype != "f32":
         return
-    halves = matrices(body, target)
-
+    sums = matrices(body, target)
     along = lies_along(p)
 
     def least(of: Product) -> float:
         size = of.m, of.k, of.column.extent, of.batches
-        if halves:
-            return next((us for us, _ in matrices_ranked(*size, False, target)), inf)
+        if sums:
+            return next((us for us, _ in matrices_ranked(*size, sums, target)), inf)
         return next((us for us, t in ranked(*size, target) if along or not t.turned), inf)
 
     whole = least(p)

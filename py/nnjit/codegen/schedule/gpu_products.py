@@ -11,12 +11,12 @@ from dataclasses import replace
 from nnjit.codegen.schedule.dots import factor
 from nnjit.codegen.schedule.facts import LANES
 from nnjit.codegen.schedule.gpu_few_rows import few_rows
-from nnjit.codegen.schedule.gpu_roles import FEW_ROWS, Product, lies_along, matrices, roles
-from nnjit.codegen.schedule.group_steps import Cache, Fuse, Matrix, Patch, Threads, Words
-from nnjit.codegen.schedule.matrix_tiles import HALF
+from nnjit.codegen.schedule.gpu_roles import FEW_ROWS, Product, configuration, lies_along, matrices, roles
+from nnjit.codegen.schedule.group_steps import Cache, Fuse, HalfSums, Matrix, Patch, Threads, Words
+from nnjit.codegen.schedule.matrix_tiles import HALF, USUAL
 from nnjit.codegen.schedule.matrix_tiles import ranked as matrices_ranked
 from nnjit.codegen.schedule.product_tiles import SHORT, Shape, ranked, soon
-from nnjit.codegen.schedule.steps import Block, Pack, Schedule, Step, Tile, Unroll, Vectorize
+from nnjit.codegen.schedule.steps import Block, Pack, Schedule, ScheduleError, Step, Tile, Unroll, Vectorize
 from nnjit.codegen.schedule.words import GROUP, layout
 from nnjit.codegen.spec import Axis, KernelSpec
 from nnjit.codegen.wgsl.target import WgslTarget
@@ -50,17 +50,29 @@ def products(spec: KernelSpec, target: WgslTarget) -> Iterator[Schedule]:
 
 
 def _in_matrices(spec: KernelSpec, p: Product, target: WgslTarget) -> Iterator[Schedule]:
-    """Factors of f16 on a device that multiplies subgroup matrices of them with sums in f32."""
+    """Factors of f16 on a device that multiplies subgroup matrices of them."""
     body = spec.stages[0].body
-    if body is None or not matrices(body, target):
-        return
-    for _, t in matrices_ranked(p.m, p.k, p.column.extent, p.batches, False, target):
-        yield in_matrices(spec, p, Shape(t.rows, t.down, t.columns, t.across, t.depth), target)
+    sums = matrices(body, target) if body is not None else ""
+    if sums:
+        yield from summed_in(spec, p, sums, target)
 
 
-def in_matrices(spec: KernelSpec, p: Product, shape: Shape, target: WgslTarget) -> Schedule:
-    """The steps of a product of f16 in subgroup matrices; threads of the shape count subgroups."""
-    return (*scheduled(spec, p, shape), Matrix(16, 16, 16, target.subgroup))
+def summed_in(spec: KernelSpec, p: Product, sums: str, target: WgslTarget) -> Iterator[Schedule]:
+    """The same with sums of one type, "f32" or "f16"; the device has such matrices."""
+    for _, t in matrices_ranked(p.m, p.k, p.column.extent, p.batches, sums, target):
+        yield in_matrices(spec, p, Shape(t.rows, t.down, t.columns, t.across, t.depth), target, sums)
+
+
+def in_matrices(
+    spec: KernelSpec, p: Product, shape: Shape, target: WgslTarget, sums: str = "f32", elements: int = USUAL
+) -> Schedule:
+    """The steps of a product of f16 in subgroup matrices; threads of the shape count subgroups. elements: so many are
+    summed up in f16, if sums are that."""
+    size = configuration(sums, target)
+    if size is None:
+        raise ScheduleError(f"this device has no matrices of f16 with sums of {sums}")
+    steps = (*scheduled(spec, p, shape), Matrix(*size, target.subgroup))
+    return (*steps, HalfSums(elements)) if sums == "f16" else steps
 
 
 def in_words(spec: KernelSpec, p: Product, shape: Shape, target: WgslTarget) -> Schedule:
@@ -96,7 +108,7 @@ def _in_words(spec: KernelSpec, p: Product, target: WgslTarget) -> Iterator[Sche
     words = tuple(Words(n) for n in operands)
     deep = _of_words(p)
     if ("i8", "i32", 16, 16, 32) in target.matrices and target.subgroup == 32:
-        for _, t in matrices_ranked(p.m, deep.k * GROUP, p.column.extent, p.batches, True, target):
+        for _, t in matrices_ranked(p.m, deep.k * GROUP, p.column.extent, p.batches, "i32", target):
             yield in_words(spec, p, Shape(t.rows, t.down, t.columns, t.across, t.depth), target)
     for _, shape in ranked(deep.m, deep.k, p.column.extent, p.batches, target):
         if not shape.turned:

@@ -8,6 +8,9 @@ from math import prod
 from nnjit.codegen.dtypes import WIDE
 from nnjit.codegen.expr import Access, Expr
 from nnjit.codegen.schedule.facts import narrow_types, reads, values
+from nnjit.codegen.schedule.group_steps import HalfSums, Matrix, Words
+from nnjit.codegen.schedule.matrix_tiles import LONGEST
+from nnjit.codegen.schedule.steps import Schedule
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
 from nnjit.codegen.wgsl.target import WgslTarget
 
@@ -84,7 +87,47 @@ def lies_along(p: Product) -> bool:
     return all(r.index.coeff(p.reduce[-1].name) == 1 for r in p.left)
 
 
-def matrices(body: Expr, target: WgslTarget) -> bool:
-    """Whether the device multiplies such factors in subgroup matrices."""
-    usable = target.half and ("f16", "f32", 16, 16, 16) in target.matrices and target.subgroup == 32
-    return usable and all(_is_half(e) for e in body.args)
+def matrices(body: Expr, target: WgslTarget) -> str:
+    """What the device sums products of such factors up in, in subgroup matrices: "f32", "f16" where it has no other and
+    may, or "" for no matrices."""
+    if not all(_is_half(e) for e in body.args):
+        return ""
+    return next((sums for sums in ("f32", "f16") if configuration(sums, target)), "")
+
+
+def configuration(sums: str, target: WgslTarget) -> tuple[int, int, int] | None:
+    """Rows, columns and depth of the device's matrices of f16 with such sums; None where it has none to use. Of f16 the
+    largest, because each is fetched for fewer products."""
+    if not target.half:
+        return None
+    if sums == "f32":
+        listed = ("f16", "f32", 16, 16, 16) in target.matrices and target.subgroup == 32
+        return (16, 16, 16) if listed else None
+    if not target.half_sums or target.lockstep == 1:
+        return None
+    sizes = [(m, n, k) for factors, result, m, n, k in target.matrices if (factors, result) == ("f16", "f16")]
+    return max(sizes, key=prod, default=None)
+
+
+def half_summed(spec: KernelSpec, target: WgslTarget) -> int:
+    """Elements that a kernel of the spec may sum up in f16 on the device; 0 for none."""
+    body = spec.stages[0].body
+    product = body is not None and body.op == "mul" and all(_is_half(e) for e in body.args)
+    return LONGEST if product and configuration("f16", target) else 0
+
+
+def usable(schedule: Schedule, target: WgslTarget) -> bool:
+    """Whether the device has the matrices of a schedule from elsewhere (a record, another session), and may sum up as
+    that does."""
+    matrix = next((s for s in schedule if isinstance(s, Matrix)), None)
+    if matrix is None:
+        return True
+    if any(isinstance(s, Words) for s in schedule):
+        types = ("i8", "i32")
+    elif any(isinstance(s, HalfSums) for s in schedule):
+        types = ("f16", "f16")
+    else:
+        types = ("f16", "f32")
+    allowed = target.half_sums or types != ("f16", "f16")
+    size = matrix.rows, matrix.columns, matrix.depth
+    return allowed and (*types, *size) in target.matrices and matrix.subgroup == target.subgroup

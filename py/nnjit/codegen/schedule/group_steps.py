@@ -97,6 +97,19 @@ class Matrix:
 
 
 @dataclass(frozen=True, slots=True)
+class HalfSums:
+    """Beside Matrix, of f16: matrices sum up `elements` of the reduced axis in f16, whole stages of Cache, and what
+    they come to is added to f32 registers of the threads (see `half_sums`).
+
+    for k in 256: sum += a[k] * b[k]   ->   for r in 4: (h = 0 of f16; for k in 64: h += a[k] * b[k]); sum += h"""
+
+    elements: int
+
+    def __str__(self) -> str:
+        return f"sums of f16 over {self.elements}"
+
+
+@dataclass(frozen=True, slots=True)
 class Online:
     """Attention whose scores never leave their workgroup. A tile of `rows` rows of `axis` takes `keys` keys at a
     time: their scores, the largest so far, powers, and what those add to the result, which shrinks as the largest
@@ -165,5 +178,5 @@ class Words:
         return f"words of ${self.operand}"
 
 
-GROUP_STEPS = (Fuse, Threads, Patch, Cache, Team, Matrix, Online, Along, Digits, Words)
-GroupStep = Fuse | Threads | Patch | Cache | Team | Matrix | Online | Along | Digits | Words
+GROUP_STEPS = (Fuse, Threads, Patch, Cache, Team, Matrix, HalfSums, Online, Along, Digits, Words)
+GroupStep = Fuse | Threads | Patch | Cache | Team | Matrix | HalfSums | Online | Along | Digits | Words

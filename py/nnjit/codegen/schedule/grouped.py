@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from nnjit.codegen.loops import Nest
+from nnjit.codegen.schedule.half_sums import HalfSumProduct
 from nnjit.codegen.schedule.matrices import MatrixProduct
 from nnjit.codegen.schedule.pack import packed_spec
-from nnjit.codegen.schedule.steps import Schedule
+from nnjit.codegen.schedule.steps import Schedule, check
 from nnjit.codegen.schedule.words import worded
 from nnjit.codegen.schedule.workgroup import Product
 from nnjit.codegen.schedule.workgroup_plan import Plan
@@ -19,6 +20,9 @@ def grouped(spec: KernelSpec, schedule: Schedule) -> Nest:
         spec = packed_spec(spec, pack, plan.tile.get(pack.axis, 1))
     if plan.words:
         spec = worded(spec, plan.words)
+    if plan.matrix is not None and plan.half_sums is not None:
+        return HalfSumProduct(spec, plan, plan.matrix, plan.half_sums.elements).nest()
+    check(plan.half_sums is None, "sums of f16 are those of matrices")
     if plan.matrix is not None:
         return MatrixProduct(spec, plan, plan.matrix).nest()
     return Product(spec, plan).nest()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from nnjit.codegen.schedule.group_steps import Cache, Fuse, Matrix, Patch, Threads, Words
+from nnjit.codegen.schedule.group_steps import Cache, Fuse, HalfSums, Matrix, Patch, Threads, Words
 from nnjit.codegen.schedule.steps import (
     Block,
     Distribute,
@@ -47,6 +47,7 @@ FIELDS: dict[type, tuple[str, str]] = {
     Words: ("words", "operand"),
     Cache: ("cache", ""),
     Matrix: ("matrix", ""),
+    HalfSums: ("half_sums", ""),
     Patch: ("patch", ""),
 }
 """The field a step goes to, and what of the step: "" for all of it. A field that is a dict is by the step's axis."""

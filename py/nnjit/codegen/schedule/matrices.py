@@ -21,6 +21,9 @@ from nnjit.codegen.spec import KernelSpec, Operand
 PAD = 2
 """Vectors by which a row of a shared array is longer than it need be: rows then begin in different banks."""
 
+MOST_SUMS = 64 * 64
+"""Sums of a subgroup, at most."""
+
 
 class MatrixProduct(Product):
     """Threads along the rows and columns count subgroups."""
@@ -44,12 +47,17 @@ class MatrixProduct(Product):
         self.group = GROUPS[self.factor][1] if self.factor in GROUPS else 1
         depth = plan.cache.depth * self.group
         check(plan.cache.axis == self.k.name and depth % x.depth == 0, "a depth of whole matrices")
-        check(x.rows * x.columns % (LANES * x.subgroup) == 0, "a matrix is whole vectors of each thread")
         self.wide = self.columns // x.columns // self.across
         self.tall = self.rows // x.rows // self.down
-        check(self.tall * self.wide <= 16, f"{self.tall}x{self.wide} matrices of sums")
+        area = self.tall * self.wide * x.rows * x.columns
+        check(area <= MOST_SUMS, f"{self.tall}x{self.wide} matrices of sums")
+        check(self._shared_out(area), "results are whole vectors of each thread")
         self.count = self.across * self.down * x.subgroup
         self.own = self.count
+
+    def _shared_out(self, area: int) -> bool:
+        """Whether the threads of a subgroup can take as many results each; it has `area` in all."""
+        return self.matrix.rows * self.matrix.columns % (LANES * self.matrix.subgroup) == 0
 
     def nest(self) -> Nest:
         x = self.matrix
@@ -59,11 +67,7 @@ class MatrixProduct(Product):
             Decode("group.m", THREAD, x.subgroup * self.across, 0),
             Decode("group", THREAD, x.subgroup, 0),
         ]
-        body += [
-            Zeros(f"sum.{i}.{j}", x.rows, x.columns, self.dtype)
-            for i in range(self.tall)
-            for j in range(self.wide)
-        ]
+        body += self._zeros()
         self.shared: list[Operand] = []
         assert self.plan.cache is not None
         body += self._cached(self.plan.cache)
@@ -72,6 +76,14 @@ class MatrixProduct(Product):
             self.spec.name, self.spec.operands, self.tiles, [For("p", self.tiles, body, "parallel")],
             self.count, tuple(self.shared),
         )  # fmt: skip
+
+    def _zeros(self) -> list[Stmt]:
+        x = self.matrix
+        return [
+            Zeros(f"sum.{i}.{j}", x.rows, x.columns, self.dtype)
+            for i in range(self.tall)
+            for j in range(self.wide)
+        ]
 
     def _cached(self, cache: Cache) -> list[Stmt]:
         body = self.stage.body
@@ -149,24 +161,25 @@ class MatrixProduct(Product):
                     row = Index(i * x.rows, {"group.m": self.tall * x.rows}) + y
                     vector = Index(j * vectors, {"group.n": self.wide * vectors, "lane.x": 1})
                     at = mine + y * x.columns + Index(0, {"lane.x": LANES})
-                    out += self._result(operand, at, row, vector)
+                    sums = load(operand, at + Index(0, {LANE: 1}), self.dtype)
+                    each = [load(operand, at + lane, self.dtype) for lane in range(LANES)]
+                    out += self._result(sums, each, row, vector)
                 out.append(Barrier())
         return out
 
-    def _result(self, operand: int, at: Index, row: Index, vector: Index) -> list[Stmt]:
-        """Four elements of the result, from their sums in a shared array."""
+    def _result(self, sums: Expr, each: list[Expr], row: Index, vector: Index) -> list[Stmt]:
+        """Four elements of the result, from their sums as a vector or one by one."""
         assert self.m is not None
         first = self.base["column"] * self.columns + vector * LANES
         tail = self.n.extent % self.columns != 0
         line: list[Stmt] = []
         if self.n.extent % LANES == 0:
-            sums = load(operand, at + Index(0, {LANE: 1}), self.dtype)
             one = stored(self.stage, self._env(row, vector, None, "n"), sums, LANES)
             line += [below(first, self.n.extent, [one])] if tail else [one]
         else:
             for lane in range(LANES):
                 env = self._env(row, vector * LANES + lane, None)
-                one = stored(self.stage, env, load(operand, at + lane, self.dtype), 1)
+                one = stored(self.stage, env, each[lane], 1)
                 line += [below(first + lane, self.n.extent, [one])] if tail else [one]
         rows = self.m.extent % self.rows != 0
         return [below(self.row + row, self.m.extent, line)] if rows else line

@@ -20,6 +20,10 @@ LAUNCH = 1.8
 """Microseconds that a kernel takes without a stage."""
 HALF = 2
 """Bytes of an f16: i8 is staged so many times as deep, in as much memory."""
+LONGEST = 128
+"""Elements that matrices may sum up in f16 (`half_sums`)."""
+USUAL = 64
+"""As many do where nothing was measured."""
 PAD = 8
 """Elements by which a row of a shared array is longer than it need be (`matrices.PAD` vectors)."""
 
@@ -38,12 +42,15 @@ class MatrixTile:
     def groups(self) -> int:
         return self.down * self.across
 
-    def shared_bytes(self, words: bool, copies: int = 1) -> int:
-        """Both factors of a stage, or of two, and a matrix of each subgroup with its results."""
-        if words:
+    def shared_bytes(self, sums: str, copies: int = 1) -> int:
+        """Both factors of a stage, or of two, and a matrix of each subgroup with its results; of f16 all that the
+        subgroups have summed up. sums: "f32" or "f16" of f16, "i32" of i8."""
+        if sums == "i32":
             factors = 4 * (self.rows + self.columns) * (self.depth * HALF // 4 + PAD)
         else:
             factors = HALF * (self.rows * (self.depth + PAD) + self.depth * (self.columns + PAD))
+        if sums == "f16":
+            return copies * factors + HALF * self.rows * (self.columns + PAD * self.across)
         return copies * factors + self.groups * 4 * 256
 
 
@@ -69,8 +76,14 @@ STAGES: dict[MatrixTile, tuple[Times, Times]] = {
 """With one workgroup on a processor, two, three and four: of f16 with sums in f32, of i8 with sums in i32."""
 
 
-def stage(tile: MatrixTile, words: bool) -> Times:
+FLUSH = 8
+"""Elements of a sum that take as long to multiply as it takes to bring sums of f16 to registers: a guess, nothing of it
+was measured. Over the longest stretch those are taken to be as fast as sums of f32: which is, the tuner finds."""
+
+
+def stage(tile: MatrixTile, sums: str) -> Times:
     """What a stage takes; of a tile that was not measured what a line through the others says."""
+    words = sums == "i32"
     known = STAGES.get(tile)
     if known is not None:
         return known[words]
@@ -96,21 +109,23 @@ def taken(times: Times, share: float) -> float:
 
 
 def microseconds(
-    tile: MatrixTile, m: int, k: int, n: int, batches: int, words: bool, target: WgslTarget
+    tile: MatrixTile, m: int, k: int, n: int, batches: int, sums: str, target: WgslTarget, flush: int = USUAL
 ) -> float:
     """What a product of m rows, n columns and a sum of k elements takes; infinite where the tile does not fit the
-    device."""
+    device. flush: so many elements are summed up in f16, where sums are that."""
     threads = tile.groups * target.subgroup
-    if threads > target.max_workgroup or tile.shared_bytes(words) > target.max_shared_bytes:
+    if threads > target.max_workgroup or tile.shared_bytes(sums) > target.max_shared_bytes:
         return inf
     share = together(tile.rows, tile.columns, m, n, batches, target)
-    stages = ceil(k / (tile.depth * (HALF if words else 1)))
-    return LAUNCH + stages * taken(stage(tile, words), share)
+    stages = ceil(k / (tile.depth * (HALF if sums == "i32" else 1)))
+    flushed = sums == "f16" and k > flush
+    more = (1 + FLUSH / flush) / (1 + FLUSH / LONGEST) if flushed else 1.0
+    return LAUNCH + stages * more * taken(stage(tile, sums), share)
 
 
 def ranked(
-    m: int, k: int, n: int, batches: int, words: bool, target: WgslTarget
+    m: int, k: int, n: int, batches: int, sums: str, target: WgslTarget
 ) -> list[tuple[float, MatrixTile]]:
     """The measured tiles with what the product takes in each, fastest first."""
-    found = [(microseconds(t, m, k, n, batches, words, target), t) for t in STAGES]
+    found = [(microseconds(t, m, k, n, batches, sums, target), t) for t in STAGES]
     return sorted((x for x in found if x[0] < inf), key=lambda x: (x[0], x[1].depth))

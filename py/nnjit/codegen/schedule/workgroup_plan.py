@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from nnjit.codegen.expr import LANE, Access, Expr, Index, axis, const
 from nnjit.codegen.rewriting import rewrite
-from nnjit.codegen.schedule.group_steps import Cache, Matrix, Patch
+from nnjit.codegen.schedule.group_steps import Cache, HalfSums, Matrix, Patch
 from nnjit.codegen.schedule.kinds import sort_into
 from nnjit.codegen.schedule.steps import Order, Pack, Parallel, Schedule, check
 from nnjit.codegen.spec import Axis
@@ -33,6 +33,7 @@ class Plan:
     words: list[int] = field(default_factory=list)
     cache: Cache | None = None
     matrix: Matrix | None = None
+    half_sums: HalfSums | None = None
     patch: Patch | None = None
     lanes: dict[str, int] = field(default_factory=dict)
 

@@ -16,7 +16,8 @@ class WgslTarget:
     keep the device busy (16,384 on a large GPU, tens on a software adapter). features: WebGPU's names.
     matrices: subgroup matrices that the adapter multiplies, as (component, result, m, n, k). attention: "fused" into
     one kernel where a tile of it fits, or "split" into two products and a softmax. bounded: values larger than a buffer
-    stay with the reference. merge: products of one left factor become one."""
+    stay with the reference. merge: products of one left factor become one. half_sums: matrices of f16 may sum up in
+    f16, for short stretches (`schedule.half_sums`)."""
 
     workgroup: int = 64
     subgroup: int = 32
@@ -33,6 +34,7 @@ class WgslTarget:
     attention: str = "fused"
     bounded: bool = False
     merge: bool = True
+    half_sums: bool = False
 
     @property
     def dot(self) -> str:
