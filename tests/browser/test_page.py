@@ -161,17 +161,37 @@ class TestFailures:
         load(page, "tiny.onnx")
         run(page)
 
-    def test_an_error_without_a_code_is_told_too(self, home: Open) -> None:
+    def test_an_error_without_a_code_is_told_too_until_the_next_run(self, home: Open) -> None:
         page = home()
         load(page)
+        page.evaluate(
+            "() => { session.run = async () => { delete session.run; throw new Error('out of the blue'); }; }"
+        )
+        page.click(".inputs button.primary")
+        assert "out of the blue" in card(page)["text"]
+        run(page)
+        assert page.query_selector(".failure") is None
+
+    def test_what_cannot_be_fed_is_said_beside_the_button(self, home: Open) -> None:
+        page = home()
+        load(page)
+
+        def said() -> str:
+            page.click(".inputs button.primary")
+            assert page.query_selector(".failure") is None and page.evaluate("nnjit.log.runs") == 0
+            return page.inner_text(".inputs .row [role=status]")
+
         page.select_option("[data-input=mask] select", "edit")
         page.fill("[data-input=mask] textarea", "1 2 3")
-        page.click(".inputs button.primary")
-        assert page.query_selector(".failure") is None
-        assert "does not hold a number that fits" in page.inner_text(".inputs [role=status]")
+        assert said() == "mask takes 128 values, or one for all, not 3."
+        page.fill("[data-input=mask] textarea", "1.5")
+        assert said() == "mask: 1.5 does not fit int64."
         page.select_option("[data-input=mask] select", "file")
-        page.click(".inputs button.primary")
-        assert "Choose a .npy file for mask" in card(page)["text"]
+        assert said() == "Choose a .npy file for mask."
+        assert page.evaluate("document.activeElement.ariaLabel") == ".npy file for mask"
+        page.select_option("[data-input=mask] select", "ones")
+        page.fill("[data-dim=height]", "1000000")
+        assert "image would take" in said() and "choose smaller dimensions" in said()
 
     def test_a_sample_that_the_server_has_not_fetched_says_how_to_get_it(self, home: Open) -> None:
         page = home()

@@ -123,13 +123,15 @@ export const speech = {
     async function recording(file) {
       try {
         const sound = await new OfflineAudioContext(1, 1, RATE).decodeAudioData(await file.arrayBuffer());
-        await hear(sound.getChannelData(0).subarray(0, MOST_SECONDS * RATE), file.name);
+        const name = sound.duration > MOST_SECONDS ? `The first ${MOST_SECONDS} s of ${file.name}` : file.name;
+        await hear(sound.getChannelData(0).subarray(0, MOST_SECONDS * RATE), name);
       } catch (error) {
         const odd = error instanceof DOMException && error.name === 'EncodingError';
         failed(
           odd
             ? Object.assign(new Error(`${file.name} is not a sound this browser can play.`), {
                 code: 'NOT_A_SOUND',
+                hint: 'Open a recording that plays here: WAV, MP3, FLAC and Ogg do in most browsers.',
               })
             : error,
         );
@@ -154,7 +156,6 @@ export const speech = {
           if (mine !== turn) return;
           if (i % 16 === 0) draw(0, windows);
         }
-        draw(0);
         conclude(name);
       } catch (error) {
         failed(error);
@@ -175,6 +176,8 @@ export const speech = {
     /** @param {string} name */
     function conclude(name) {
       const parts = stretches(probabilities);
+      // The picture says what the words below it say: a single loud window is no speech.
+      draw(0, levels.length, (i) => parts.some(({ from, to }) => i * WINDOW >= from * RATE && i * WINDOW < to * RATE));
       const total = parts.reduce((sum, part) => sum + part.to - part.from, 0);
       const saying = parts.length
         ? `${total.toFixed(1)} s of speech in ${count(parts.length, 'stretch', 'stretches')}`
@@ -197,8 +200,9 @@ export const speech = {
     /**
      * @param {number} first window at the left edge
      * @param {number} [windows] that fill the width
+     * @param {(i: number) => boolean} [spoken] whether a window is speech
      */
-    function draw(first, windows = Math.max(levels.length - first, 150)) {
+    function draw(first, windows = Math.max(levels.length - first, 150), spoken = (i) => probabilities[i] >= 0.5) {
       const ink = canvas.getContext('2d');
       if (!ink) return;
       const style = getComputedStyle(canvas);
@@ -206,7 +210,7 @@ export const speech = {
       const step = canvas.width / windows;
       for (let i = first; i < levels.length; i++) {
         const tall = Math.max(2, Math.min(1, levels[i] * 1.4) * canvas.height);
-        ink.fillStyle = probabilities[i] >= 0.5 ? style.color : style.caretColor;
+        ink.fillStyle = spoken(i) ? style.color : style.caretColor;
         ink.fillRect((i - first) * step, (canvas.height - tall) / 2, Math.max(1, step * 0.8), tall);
       }
     }

@@ -1,6 +1,7 @@
 // The form that feeds a model nobody wrote a demo for: one field for each open dimension, a seed, and for
 // every input what it is filled with. Takes the session's input metadata; gives feeds, and runs them.
 import { breakable, el, fill, freshId } from './dom.js';
+import { clearFailures } from './failure.js';
 import { shape } from './format.js';
 import { concrete, generate, openDims, recipeFor } from './generate.js';
 import { suggest } from './suggest.js';
@@ -143,21 +144,25 @@ export class InputsForm {
   }
 
   /**
-   * What the form asks for, as tensors.
-   * @returns {Values}
-   * @throws {Error} naming the input whose values cannot be made
+   * What the form asks for, as tensors; null where the note says what stands against it.
+   * @returns {Values | null}
    */
   feeds() {
-    return Object.fromEntries(
-      this.rows.map((row) => {
+    /** @type {Values} */
+    const feeds = {};
+    for (const row of this.rows) {
+      const { name, type } = row.input;
+      try {
         const own = row.given();
         const dims = own?.dims ?? concrete(row.input, this.dims);
-        return [
-          row.input.name,
-          { type: row.input.type, dims, data: own?.data ?? generate(row.input, dims, row.recipe, this.seed) },
-        ];
-      }),
-    );
+        feeds[name] = { type, dims, data: own?.data ?? generate(row.input, dims, row.recipe, this.seed) };
+      } catch (error) {
+        row.focus();
+        this.note.textContent = error instanceof Error ? error.message : String(error);
+        return null;
+      }
+    }
+    return feeds;
   }
 
   async run() {
@@ -166,11 +171,15 @@ export class InputsForm {
     const bad = this.element.querySelector('[aria-invalid="true"]');
     if (bad instanceof HTMLElement) {
       bad.focus();
-      this.note.textContent = 'One field does not hold a number that fits.';
+      this.note.textContent = bad.title || 'One field does not hold a number that fits.';
       return;
     }
+    const feeds = this.feeds();
+    if (!feeds) return;
+    // What was wrong with the run before is not wrong with this one until it says so.
+    clearFailures();
     try {
-      await this.runner.run(this.feeds());
+      await this.runner.run(feeds);
     } catch (error) {
       this.settings.fail(error);
     }

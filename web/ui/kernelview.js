@@ -71,7 +71,7 @@ export class KernelView {
       ],
       [
         'work',
-        kernel.flops ? `${(kernel.flops / 1e6).toFixed(kernel.flops > 1e7 ? 0 : 2)} million operations` : '',
+        kernel.flops ? operations(kernel.flops) : '',
       ],
       ['memory', kernel.bytes ? `${bytes(kernel.bytes)} read and written` : ''],
       ['code', kernel.codeBytes ? bytes(kernel.codeBytes) : ''],
@@ -148,6 +148,10 @@ function schedules(now, before) {
     before && list('Before tuning', theirs, mine),
   );
 }
+
+/** @param {number} n */
+const operations = (n) =>
+  n < 1e6 ? count(n, 'operation') : `${(n / 1e6).toFixed(n > 1e7 ? 0 : 2)} million operations`;
 
 /** @param {unknown} told */
 function asText(told) {

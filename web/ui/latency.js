@@ -137,7 +137,7 @@ function bars(times, inEngine, last) {
     return bar;
   });
   const at = height - (median / top) * height;
-  const inside = Number.isFinite(inEngine) ? `, of it ${ms(inEngine)} in the kernels` : '';
+  const inside = Number.isFinite(inEngine) ? `, of it ${ms(inEngine)} in the engine` : '';
   const label = `${last ? 'the last ' : ''}${count(times.length, 'run')}, from ${ms(Math.min(...times))} to ${ms(Math.max(...times))}, median ${ms(median)}${inside}`;
   return el(
     'figure',

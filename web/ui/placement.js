@@ -106,7 +106,9 @@ export function placementPanel(runner, fail) {
       const times = new Map(profiled.steps.map((step) => [step.step, step]));
       for (const row of rows) row.time = row.step === null ? null : (times.get(row.step) ?? null);
       const total = rows.reduce((sum, row) => sum + (row.time?.ms ?? 0), 0);
-      note.textContent = `The steps add up to ${ms(total)} a run; the table is sorted by time.`;
+      note.textContent = total
+        ? `The steps add up to ${ms(total)} a run; the table is sorted by time.`
+        : 'Each step takes less than the clock of this browser can tell.';
       announce(note.textContent);
       draw();
     } catch (error) {
@@ -128,11 +130,10 @@ export function placementPanel(runner, fail) {
     const kernels = by.filter(({ key }) => key === 'wasm' || key === 'webgpu');
     const made = kernels.reduce((sum, group) => sum + group.rows, 0);
     const slow = by.find(({ key }) => key === 'reference')?.nodes ?? 0;
-    saying.textContent = `${count(nodes, 'node')} became ${count(made, 'step')}. ${
-      slow
-        ? `${count(slow, 'node has', 'nodes have')} no kernel yet and ${slow === 1 ? 'runs' : 'run'} on the reference.`
-        : 'Nothing had to fall back to the reference.'
-    }`;
+    const fell = slow
+      ? `${count(slow, 'node has', 'nodes have')} no kernel yet and ${slow === 1 ? 'runs' : 'run'} on the reference.`
+      : 'Nothing had to fall back to the reference.';
+    saying.textContent = made ? `${count(nodes, 'node')} became ${count(made, 'step')}. ${fell}` : fell;
     if (chosen && !by.some(({ key }) => key === chosen)) chosen = '';
     fill(
       kinds,

@@ -44,7 +44,7 @@ export function resultsPanel(runner) {
 function card(name, output) {
   const { type, data, dims } = output;
   const facts = summary(output);
-  const scores = looksLikeScores(output) ? topScores(output) : [];
+  const { highest, raw } = looksLikeScores(output) ? topScores(output) : { highest: [], raw: false };
   const npy = kindOf(type)?.npy && !Array.isArray(data);
   return el(
     'article',
@@ -56,12 +56,13 @@ function card(name, output) {
         { class: 'facts' },
         ...facts.map(([key, text]) => el('div', {}, el('dt', {}, key), el('dd', { class: 'num' }, text))),
       ),
-    scores.length > 0 &&
+    highest.length > 0 &&
       el(
         'ol',
         { class: 'bars', 'aria-label': 'Highest five' },
-        ...scores.map(({ index, p }) => barRow(`class ${index}`, p)),
+        ...highest.map(({ index, p }) => barRow(`class ${index}`, p)),
       ),
+    raw && el('small', { class: 'soft' }, 'If these are scores of classes: their softmax. The numbers themselves:'),
     el('p', { class: 'first mono' }, firstValues(output)),
     el(
       'div',
@@ -150,6 +151,7 @@ export function looksLikeScores({ type, dims, data }) {
 /**
  * The five highest, as probabilities; raw scores go through a softmax first.
  * @param {Value} output
+ * @returns {{highest: {index: number, p: number}[], raw: boolean}}
  */
 export function topScores({ type, data }) {
   const scores = Array.from({ length: data.length }, (_, i) => read(type, data, i));
@@ -158,10 +160,11 @@ export function topScores({ type, data }) {
   const high = scores.reduce((a, b) => Math.max(a, b), -Infinity);
   const weights = already ? scores : scores.map((x) => Math.exp(x - high));
   const sum = already ? 1 : weights.reduce((a, b) => a + b, 0);
-  return weights
+  const highest = weights
     .map((w, index) => ({ index, p: w / sum }))
     .sort((a, b) => b.p - a.p)
     .slice(0, 5);
+  return { highest, raw: !already };
 }
 
 /** @param {Value} output */

@@ -1,7 +1,7 @@
 // One input of the form: what it is filled with (a recipe, values typed by hand, or a .npy file). Takes
 // the input's metadata and a function that tells its present shape; holds the choice.
 import { el, fill, freshId } from './dom.js';
-import { shape, value } from './format.js';
+import { count, shape, value } from './format.js';
 import { generate } from './generate.js';
 import { decodeAs } from './npy.js';
 import { kindOf, read, sizeOf, write } from './tensors.js';
@@ -80,6 +80,12 @@ export class ValueRow {
     this.recipe.high = high;
     this.recipe.low = Math.min(this.recipe.low, high);
     this.#showExtra();
+  }
+
+  /** Puts the focus on what was typed or chosen by hand. */
+  focus() {
+    const field = this.extra.querySelector('textarea, input');
+    if (field instanceof HTMLElement) field.focus();
   }
 
   /** Values that do not come from the seed: typed or from a file. @returns {{dims: number[], data: Data} | null} */
@@ -181,24 +187,33 @@ export class ValueRow {
     if (!kind) throw new Error(`The page cannot make ${this.input.type} values.`);
     const data = kind.make(n);
     if (kind.family === 'string') {
-      const lines = /** @type {unknown} */ (JSON.parse(`[${this.text.value || '""'}]`));
-      if (!Array.isArray(lines) || (lines.length !== n && lines.length !== 1))
-        throw new Error(`${n} quoted strings are needed, with commas between.`);
+      const lines = quoted(this.text.value || '""');
+      if (lines.length !== n && lines.length !== 1)
+        throw new Error(`${this.input.name} takes ${count(n, 'quoted string')} with commas between, not ${lines.length}.`);
       for (let i = 0; i < n; i++) data[i] = String(lines[lines.length === 1 ? 0 : i]);
       return data;
     }
     const words = this.text.value.split(/[\s,;[\]]+/).filter(Boolean);
     // One value stands for all of them.
     if (words.length !== n && words.length !== 1)
-      throw new Error(`${this.input.name} takes ${n} values, not ${words.length}.`);
+      throw new Error(`${this.input.name} takes ${count(n, 'value')}, or one for all, not ${words.length}.`);
     for (let i = 0; i < n; i++) {
       const word = words[words.length === 1 ? 0 : i];
       const x = word === 'true' ? 1 : word === 'false' ? 0 : Number(word);
-      if (Number.isNaN(x) && word !== 'NaN') throw new Error(`"${word}" is not a number.`);
+      if (Number.isNaN(x) && word !== 'NaN') throw new Error(`${this.input.name}: "${word}" is not a number.`);
       if (kind.family !== 'float' && (!Number.isInteger(x) || x < kind.min || x > kind.max))
-        throw new Error(`${word} does not fit ${this.input.type}.`);
+        throw new Error(`${this.input.name}: ${word} does not fit ${this.input.type}.`);
       write(this.input.type, data, i, x);
     }
     return data;
+  }
+}
+
+/** @param {string} text @returns {unknown[]} */
+function quoted(text) {
+  try {
+    return JSON.parse(`[${text}]`);
+  } catch {
+    throw new Error('Write each string in double quotes, with commas between: "one", "two".');
   }
 }
