@@ -15,6 +15,7 @@ from typing import TypeAlias, TypeVar
 
 from ..errors import ModelFormatError, SessionError
 from .lists import CHUNK, ELEMENTS, LISTS
+from .sniff import HEAD, sniff, text_in
 from .source import ArrivingSource, ByteSource, Window
 
 T = TypeVar("T")
@@ -24,7 +25,6 @@ Needs: TypeAlias = "Generator[list[tuple[int, int]], None, T]"
 SELF = "\0self"  # external_data location of payloads that stay in the model file
 THRESHOLD = 4096  # smaller payloads are copied
 WANTED = 1 << 16  # payloads up to here are waited for: shape arithmetic and folding may want them
-HEAD = 512  # bytes that tell what a file is
 AHEAD = 8  # pieces asked for beforehand
 MOST = 64  # fields beyond the one that is needed which are looked at for that
 MARGIN = 64  # bytes by which names and numbers of like tensors may differ
@@ -242,7 +242,7 @@ class _Walker:
         return _Field(number, wire, at, body, stop)
 
     def _broken(self, kind: str, at: int, why: str) -> ModelFormatError:
-        return ModelFormatError(
+        return text_in(self.source) or ModelFormatError(
             f"{self.source.name} is not an ONNX model: byte {at}, in a {kind}: {why}",
             hint="give the .onnx file itself; if this is it, it is damaged: fetch or export it again",
             file=self.source.name,
@@ -250,55 +250,13 @@ class _Walker:
         )
 
     def _truncated(self, kind: str, at: int, needed: int, there: int) -> ModelFormatError:
-        return ModelFormatError(
+        return text_in(self.source) or ModelFormatError(
             f"{self.source.name} ends too early: the field at byte {at}, in a {kind}, needs "
             f"{max(needed, 1):,} bytes and {max(there, 0):,} are left (the file has {self.source.size:,})",
             hint="the download or copy was cut short: fetch the file again",
             file=self.source.name,
             offset=at,
         )
-
-
-_MAGIC: list[tuple[int, bytes, str, str]] = [
-    (0, b"PK\x03\x04", "a zip archive", "give the .onnx file inside; export a PyTorch .pt to ONNX"),
-    (0, b"\x1f\x8b", "gzip data", "decompress it first"),
-    (0, b"\x28\xb5\x2f\xfd", "Zstandard data", "decompress it first"),
-    (0, b"BZh", "bzip2 data", "decompress it first"),
-    (0, b"\xfd7zXZ", "xz data", "decompress it first"),
-    (0, b"version https://git-lfs", "a Git LFS pointer", "run `git lfs pull`, or download the file itself"),
-    (0, b"\x89HDF", "an HDF5 (Keras) file", "convert it with tf2onnx"),
-    (0, b"GGUF", "a GGUF file", "export the model to ONNX"),
-    (0, b"\x80\x02", "a Python pickle", "export the model to ONNX"),
-    (4, b"TFL3", "a TensorFlow Lite model", "convert it with tf2onnx"),
-    (4, b"ORTM", "an ORT-format model", "give the .onnx file it was made from"),
-    (0, b"\x93NUMPY", "a numpy array", "give the .onnx model"),
-    (0, b"\x89PNG", "a PNG picture", "give the .onnx model; a picture is fed to one as a tensor"),
-    (0, b"\xff\xd8\xff", "a JPEG picture", "give the .onnx model; a picture is fed to one as a tensor"),
-    (0, b"%PDF", "a PDF document", "give the .onnx model"),
-]  # fmt: skip
-
-
-def sniff(source: ByteSource) -> None:
-    """Raises ModelFormatError when the first bytes show that the file is something else."""
-    head = source.read(0, HEAD)
-
-    def wrong(what: str, hint: str) -> ModelFormatError:
-        return ModelFormatError(
-            f"{source.name} is {what}, not an ONNX model", hint=hint, file=source.name, offset=0
-        )
-
-    if not head:
-        raise wrong("empty", "fetch or export the file again")
-    for at, magic, what, hint in _MAGIC:
-        if head[at : at + len(magic)] == magic:
-            raise wrong(what, hint)
-    if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < source.size:
-        raise wrong("a safetensors file", "export the model to ONNX")
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")):
-        raise wrong("an HTML or XML page", "the URL leads to a page: use the link of the raw file")
-    if text.startswith((b'{"', b"{\n", b"{\r", b"[{")):
-        raise wrong("JSON text", "give the .onnx file")
 
 
 def _echo(lengths: Sequence[int]) -> int:

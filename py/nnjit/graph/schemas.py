@@ -68,7 +68,8 @@ def unknown(op: str, domain: str, version: int, node: str) -> UnknownOperator:
         hint = f"it exists in a newer opset than the {version} that the model imports"
     elif domain in NEWEST_OF:
         known = {s.name for s in onnx.defs.get_all_schemas() if s.domain == domain}
-        near = difflib.get_close_matches(op, known, n=1)
+        # LayerNorm is near LayerNormalization (0.67); Frobnicate is near nothing (Concat: 0.63)
+        near = difflib.get_close_matches(op, known, n=1, cutoff=0.65)
         hint = f"did you mean {near[0]}? {hint}" if near else hint
     elif domain:
         hint = f"{domain} is not a domain of ONNX: export the operator as standard ones, or as a function of the model"

@@ -234,12 +234,15 @@ def test_an_error_has_its_node_and_operator_as_fields() -> None:
 def test_an_unknown_operator_has_a_hint_that_helps() -> None:
     for op, domain, hint in (
         ("Relu6", "", "did you mean Relu?"),
+        ("LayerNorm", "", "did you mean LayerNormalization?"),
+        ("Frobnicate", "", "known are"),
         ("Fancy", "my.own", "my.own is not a domain"),
     ):
         node = helper.make_node(op, ["x"], ["y"], domain=domain)
         with pytest.raises(UnknownOperator) as caught:
             load(BytesSource(make([node]).SerializeToString()))
         assert hint in str(caught.value.hint)
+        assert ("did you mean" in str(caught.value.hint)) == ("did you mean" in hint)
 
 
 @pytest.mark.parametrize("version", [0, 999])

@@ -107,7 +107,12 @@ def zipped() -> bytes:
         (b"\x1c\x00\x00\x00TFL3aaaa", "TensorFlow Lite"),
         ((50).to_bytes(8, "little") + b'{"weight":' + b" " * 60, "safetensors"),
         (np.random.default_rng(1).bytes(4096), "not an ONNX model"),
-        (b"hello world, this is text", "not an ONNX model"),
+        (
+            b"hello world, this is text",
+            "is text, not an ONNX model: it begins with 'hello world, this is text'",
+        ),
+        ("Zürich liegt am See\n".encode() * 99, "begins with 'Zürich liegt am See Zürich"),
+        (b"B\x7f is no text\x01", "ends too early"),
         (b"\x00" * 100, "not an ONNX model"),
     ],
 )
