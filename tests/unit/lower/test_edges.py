@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from onnx.reference import ReferenceEvaluator
 
+from nnjit.errors import InvalidGraph
 from tests.support.single import model_of, native, on_kernels
 
 TO = {"int32": 6, "int64": 7, "int8": 3, "uint8": 2, "bool": 9}
@@ -136,3 +137,39 @@ def test_what_lies_outside_with_all_its_taps_is_nothing() -> None:
     found, model = resized(x, attrs, sizes=np.int64([13, 2]))
     np.testing.assert_allclose(found, ReferenceEvaluator(model).run(None, {"x": x})[0], rtol=1e-5, atol=1e-6)
     assert not found[0, 0, 3].any()
+
+
+X = np.arange(1, 7, dtype=np.float32).reshape(2, 3)
+NINE = np.full((1, 3), 9, np.float32)
+OUTSIDE: list[tuple[str, dict[str, int], list[Any], list[Any], list[Any]]] = [
+    ("Gather", {"axis": 0}, [0, 7, -9, 1], [], [[1, 2, 3], [4, 5, 6], [1, 2, 3], [4, 5, 6]]),
+    ("Gather", {"axis": 1}, [0, 3], [], [[1, 3], [4, 6]]),
+    ("GatherElements", {"axis": 0}, [[0, 7, -5]], [], [[1, 5, 3]]),
+    ("GatherND", {}, [[0, 1], [1, 9]], [], [2, 6]),
+    ("GatherND", {}, [[-7]], [], [[1, 2, 3]]),
+    ("ScatterElements", {"axis": 0}, [[0, 7, -5]], [NINE], [[9, 2, 9], [4, 9, 6]]),
+    ("ScatterND", {}, [[5]], [NINE], [[1, 2, 3], [9, 9, 9]]),
+]
+
+
+@pytest.mark.parametrize(("op", "attrs", "indices", "updates", "wanted"), OUTSIDE)
+def test_an_index_that_is_no_elements(
+    op: str, attrs: dict[str, int], indices: list[Any], updates: list[Any], wanted: list[Any]
+) -> None:
+    """Of a constant it is an error that says which; one that is fed is brought inside, nothing else is touched."""
+    feeds = {"x": X, **{f"u{i}": u for i, u in enumerate(updates)}}
+    order, at = ["x", "i", *list(feeds)[1:]], np.array(indices, np.int64)
+    model = model_of(op, {**feeds, "i": at}, [("y", np.float32)], attrs, {}, order)
+    np.testing.assert_array_equal(on_kernels(model, {**feeds, "i": at})["y"], wanted)
+    held = model_of(op, feeds, [("y", np.float32)], attrs, {"i": at}, order)
+    with pytest.raises(InvalidGraph, match=rf"{op} asks for element -?\d+ of an axis that has \d") as caught:
+        on_kernels(held, feeds)
+    assert caught.value.fields["op"] == op and caught.value.fields["value"] == "i"
+
+
+def test_a_sequence_is_no_longer_than_it_is() -> None:
+    """Of one that says it is, the places before its first step are none."""
+    x, lengths = np.arange(6, dtype=np.float32).reshape(3, 2), np.array([9, 2])
+    model = model_of("ReverseSequence", {"x": x, "n": lengths}, [("y", np.float32)])
+    found = on_kernels(model, {"x": x, "n": lengths})["y"]
+    np.testing.assert_array_equal(found, [[4, 3], [2, 1], [0, 5]])

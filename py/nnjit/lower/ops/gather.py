@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from nnjit.codegen.expr import Expr, Index, axis, cast, compare, const, op, select
-from nnjit.graph.ir import Node
+from nnjit.errors import InvalidGraph
+from nnjit.graph.ir import Node, Value
 from nnjit.lower.context import Context
 from nnjit.lower.layout import Layout
 from nnjit.lower.ops.compose import shape_of
@@ -20,11 +23,40 @@ def wrapped(i: Expr, extent: int) -> Expr:
     return select(compare("lt", at, const(0, "i32")), op("add", at, const(extent, "i32")), at)
 
 
-def gathered(i: Expr, extent: int) -> Index:
-    """A run-time index, with ONNX's negative values, as an Index."""
+def within(node: Node, indices: Value | None, extents: Sequence[int]) -> bool:
+    """Whether indices are known to lie inside of `extents` (one for all, or one for each place along the last axis).
+    InvalidGraph where a constant has one that does not: ONNX has it as an error."""
+    array = indices.const.array if indices is not None and indices.const is not None else None
+    if array is None:
+        return False
+    last = np.array(extents, np.int64)
+    wrong = np.argwhere((array < -last) | (array >= last))
+    if len(wrong):
+        at = tuple(wrong[0])
+        n = extents[at[-1] if len(extents) > 1 else 0]
+        raise InvalidGraph(
+            f"node {node.name!r}: {node.op} asks for element {array[at]} of an axis that has {n}",
+            hint="indices run from minus the length of the axis to one less than that length",
+            node=node.name,
+            op=node.op,
+            value=indices.name if indices is not None else None,
+        )
+    return True
+
+
+def gathered(i: Expr, extent: int, known: bool = False) -> Index:
+    """A run-time index, with ONNX's negative values, as an Index: brought inside unless it is `known` to be, so that
+    nothing but the tensor is read whatever a model is fed."""
     if i.op == "const":
         return Index(int(i.attr) % extent if extent else 0)
-    return Index(0, ((wrapped(i, extent), 1),))
+    at = wrapped(i, extent)
+    return Index(0, ((at if known else bounded(at, extent), 1),))
+
+
+def bounded(at: Expr, extent: int) -> Expr:
+    """An i32 from 0 to extent - 1."""
+    last = const(max(0, extent - 1), "i32")
+    return op("max", op("min", at, last), const(0, "i32"))
 
 
 def _single_constant(node: Node) -> bool:
@@ -38,6 +70,7 @@ def select_one(node: Node, x: Layout) -> Layout:
     indices = node.inputs[1]
     assert indices is not None and indices.const is not None
     d = node.attrs.get("axis", 0) % len(x.shape)
+    within(node, indices, [x.shape[d]])
     one = x.sliced(d, int(indices.const.numpy()) % x.shape[d], 1, 1)
     keep = [n for n in range(len(x.shape)) if n != d]
     return one.permuted(keep)
@@ -49,7 +82,8 @@ def gather(ctx: Context, node: Node, idx: Sequence[Index]) -> Expr:
     x, indices = node.inputs[0], node.inputs[1]
     shape, rank = shape_of(x), len(shape_of(indices))
     d = node.attrs.get("axis", 0) % len(shape)
-    at = gathered(ctx.read(indices, idx[d : d + rank]), shape[d])
+    known = within(node, indices, [shape[d]])
+    at = gathered(ctx.read(indices, idx[d : d + rank]), shape[d], known)
     return ctx.read(x, [*idx[:d], at, *idx[d + rank :]])
 
 
@@ -59,7 +93,8 @@ def gather_elements(ctx: Context, node: Node, idx: Sequence[Index]) -> Expr:
     shape = shape_of(node.inputs[0])
     d = node.attrs.get("axis", 0) % len(shape)
     at = list(idx)
-    at[d] = gathered(ctx.read(node.inputs[1], idx), shape[d])
+    known = within(node, node.inputs[1], [shape[d]])
+    at[d] = gathered(ctx.read(node.inputs[1], idx), shape[d], known)
     return ctx.read(node.inputs[0], at)
 
 
@@ -69,8 +104,9 @@ def gather_nd(ctx: Context, node: Node, idx: Sequence[Index]) -> Expr:
     shape, of = shape_of(node.inputs[0]), shape_of(node.inputs[1])
     batch, outer, depth = node.attrs.get("batch_dims", 0), len(of) - 1, of[-1]
     at = list(idx[:batch])
+    known = within(node, node.inputs[1], shape[batch : batch + depth])
     for n in range(depth):
-        at.append(gathered(ctx.read(node.inputs[1], [*idx[:outer], Index(n)]), shape[batch + n]))
+        at.append(gathered(ctx.read(node.inputs[1], [*idx[:outer], Index(n)]), shape[batch + n], known))
     return ctx.read(node.inputs[0], at + list(idx[outer:]))
 
 
@@ -116,6 +152,7 @@ def reverse_sequence(ctx: Context, node: Node, idx: Sequence[Index]) -> Expr:
     """The first lengths[b] steps of each batch entry in reverse order, the rest as it is."""
     time, batch = node.attrs.get("time_axis", 0), node.attrs.get("batch_axis", 1)
     length = cast(ctx.read(node.inputs[1], [idx[batch]]), "i32")
+    length = op("min", length, const(shape_of(node.inputs[0])[time], "i32"))
     t = axis(idx[time])
     mirrored = op("sub", op("sub", length, const(1, "i32")), t)
     at = list(idx)

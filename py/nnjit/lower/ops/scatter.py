@@ -14,7 +14,7 @@ from nnjit.lower.ops.compose import (
     output,
     shape_of,
 )
-from nnjit.lower.ops.gather import wrapped
+from nnjit.lower.ops.gather import bounded, within, wrapped
 from nnjit.lower.ops.linear import accumulate
 from nnjit.lower.ops.pointwise import text
 from nnjit.lower.registry import Computation, composite
@@ -27,9 +27,7 @@ REDUCTION = {"add": "add", "mul": "mul", "max": "max", "min": "min"}
 
 def inside(i: Expr, extent: int) -> Index:
     """A run-time index brought into 0..extent-1: a store stays in its buffer whatever a model is fed."""
-    at = wrapped(i, extent)
-    last = const(max(0, extent - 1), "i32")
-    return Index(0, ((op("max", op("min", at, last), const(0, "i32")), 1),))
+    return Index(0, ((bounded(wrapped(i, extent), extent), 1),))
 
 
 def _combined(node: Node, old: Expr, new: Expr) -> Expr:
@@ -53,6 +51,7 @@ def scatter_nd(build: Build, node: Node) -> None:
     assert data is not None and updates is not None
     shape, of = shape_of(data), shape_of(indices)
     depth, outer = of[-1], of[:-1]
+    within(node, indices, shape[:depth])
     y = output(build, node)
     copy(build, node, data, y)
 
@@ -75,6 +74,7 @@ def scatter_elements(build: Build, node: Node) -> None:
     assert data is not None and updates is not None
     shape, of = shape_of(data), shape_of(indices)
     d = node.attrs.get("axis", 0) % len(shape)
+    within(node, indices, [shape[d]])
     y = output(build, node)
     copy(build, node, data, y)
 
