@@ -58,6 +58,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--spaces", metavar="MODELS", help="count the spaces of these models' kernels instead"
     )
     parser.add_argument("--sample", type=int, default=0, help="time so many raw schedules a kernel instead")
+    parser.add_argument(
+        "--near", type=float, default=0.0, metavar="F",
+        help="webgpu, with --sample: others that the cost model expects to take F times the best at most",
+    )  # fmt: skip
     parser.add_argument("--kernels", type=int, default=6, help="with --sample: how many kernels")
     parser.add_argument("--device", action="store_true", help="measure the device's facts instead")
     parser.add_argument(
@@ -78,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         with gpu_tune.on_device() as lab:
             if args.sample:
-                print(gpu_tune.sample(lab, args.sample, args.seconds, args.out, args.models))
+                print(gpu_tune.sample(lab, args.sample, args.seconds, args.out, args.models, args.near))
             else:
                 studies(lab, args)
         return 0

@@ -20,7 +20,7 @@ from nnjit.codegen.schedule import (
     matrix_tiles,
     product_tiles,
 )
-from nnjit.codegen.schedule.along import shared_bytes
+from nnjit.codegen.schedule.along import EARLY, shared_bytes
 from nnjit.codegen.schedule.along_digits import HELD
 from nnjit.codegen.schedule.attention import shape as attention_shape
 from nnjit.codegen.schedule.digits import COUNT
@@ -320,7 +320,8 @@ def _along(default: Schedule, spec: KernelSpec, target: WgslTarget) -> Space | N
         Knob("columns", tuple(dict.fromkeys((*columns, 8, 16))) if block else columns),
         Knob("threads", tuple(dict.fromkeys((own.threads, 16, 32, 64, 128, 256)))),
         Knob("turns", tuple(dict.fromkeys((own.turns, 1, 2, 4)))),
-        Knob("staged", (True, False) if own.staged else (False,)),
+        Knob("staged", (True, False) if own.staged or block else (False,)),
+        Knob("early", (False, True) if block else (False,)),
         Knob("digits", (0, 1, 2, 4, 8) if block else (0,)),
     )
     across = next(a.extent for a in spec.axes if a.name == own.axis)
@@ -331,7 +332,7 @@ def _along(default: Schedule, spec: KernelSpec, target: WgslTarget) -> Space | N
     terms = prod(a.extent for a in spec.stages[0].reduce)
 
     def step_of(c: Choice) -> Along:
-        step = replace(own, **{k: c[k] for k in ("columns", "threads", "turns", "staged")})
+        step = replace(own, **{k: c[k] for k in ("columns", "threads", "turns", "staged", "early")})
         return replace(step, span=block) if c["digits"] else step
 
     def build(c: Choice) -> Schedule:
@@ -340,6 +341,8 @@ def _along(default: Schedule, spec: KernelSpec, target: WgslTarget) -> Space | N
     def cost(c: Choice) -> float | None:
         """How far it is from the rules' own: nothing better is known. Digits are made once for all columns of a team,
         so those want many; but not so many that the device is idle."""
+        if c["early"] and (c["staged"] or rows * step_of(c).span // LANES * c["turns"] > EARLY):
+            return None
         if c["threads"] > target.max_workgroup or shared_bytes(step_of(c), rows) > target.max_shared_bytes:
             return None
         if c["digits"]:
@@ -347,13 +350,15 @@ def _along(default: Schedule, spec: KernelSpec, target: WgslTarget) -> Space | N
             held = spans * block * rows * COUNT // 4 if c["digits"] > 1 else 0
             if c["columns"] < 4 or rows * c["columns"] > 32 or held > HELD or c["turns"] > max(spans, 1):
                 return None
+            if c["early"] and c["digits"] > 1 and c["turns"] > 1:
+                return None  # one span ahead in any case
             idle = target.invocations / (c["threads"] * -(-across // together))
             far = abs(log2(together / DIGITS_FOR)) + 1.5 * abs(log2(c["threads"] / own.threads))
             away: float = far + log2(max(idle, 1.0)) + 1.5 * log2(c["turns"]) + c["staged"]
-            return 0.5 + away
-        if c["columns"] not in columns:
+            return 0.5 + away + (0.25 if c["early"] else 0.0)
+        if c["columns"] not in columns or (c["staged"] and not own.staged):
             return None
-        far = float(c["staged"] != own.staged)
+        far = float(c["staged"] != own.staged) + (0.25 if c["early"] else 0.0)
         return far + sum(abs(log2(c[k] / getattr(own, k))) for k in ("columns", "threads", "turns"))
 
     return Space(spec, "along", default, knobs, build, cost)

@@ -68,7 +68,7 @@ PARTS = (
     _bench("products", 180, "", TINY),
     _bench("bytes", 60, "", TINY),
     _bench("vectors", 120, "--vector 4096x4096,4096x11008,11008x4096 --vectors 6",
-           "--vector 256x128 --vectors 2 --digits 2 --cold 1"),
+           "--vector 256x128 --vectors 2 --listed 2 --cold 1"),
     _bench("attention", 90, "", "--heads 2x64x16 --candidates 2 --no-peers"),
     _bench("dispatch", 60, "", "--models= --runs 2"),
     _bench("models", 300, "--batch 1,8 --stays", "--models magika --stays"),

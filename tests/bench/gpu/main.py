@@ -68,7 +68,10 @@ def main(arguments: list[str], say: Say = print) -> int:
     parser.add_argument("--shapes", default="", help="products instead of the usual ones: 3072x768x768,...")
     parser.add_argument("--heads", default="", help="attention instead of the usual: 12x1024x64,...")
     parser.add_argument("--vectors", type=int, default=12, help="the same of a row by a matrix")
-    parser.add_argument("--digits", type=int, default=8, help="the same of one in digits by few bits")
+    parser.add_argument(
+        "--listed", type=int, default=24, help="the same of the tuner's list, of weights of few bits"
+    )
+    parser.add_argument("--types", default="f32,f16,4 bits,8 bits", help="of a row's matrices")
     parser.add_argument(
         "--vector", default="4096x4096", help="rows and columns of that matrix, or of several"
     )

@@ -12,7 +12,7 @@ from typing import Any
 from tests.bench.first_samples import shown, times
 from tests.bench.gpu.decode import FIRST
 from tests.bench.gpu.readback import table as readback_table
-from tests.bench.gpu.vectors import best_digits
+from tests.bench.gpu.vectors import best_listed
 
 Row = dict[str, Any]
 
@@ -79,8 +79,8 @@ def vectors(parts: Row) -> str:
         lies = {"nk": "along the sum", "kn": "along the columns"}[row["right"]]
         what = f"{row['dtype']} in blocks of 32" if "bits" in row["dtype"] else f"{row['dtype']} {lies}"
         ways = [(what, row["default"] or 0.0)]
-        if digits := best_digits(row):
-            ways.append((f"the same, the best of {len(row['digits'])} in digits", digits["GB/s"]))
+        if best := best_listed(row):
+            ways.append((f"the same, the best of {len(row['listed'])} that the tuner tries", best["GB/s"]))
         for what, rate in ways:
             near = [f"{row[x]:,.0f}" if row.get(x) else "–" for x in ("copy", "floats", "read")]
             share = [f"{rate / row[x]:.0%}" if row.get(x) else "–" for x in ("copy", "read")]

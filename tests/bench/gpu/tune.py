@@ -3,6 +3,7 @@
     python3 serve.py tune resnet-50 --backend webgpu --gap -1      one model, as without --backend
     python3 serve.py tune --backend webgpu --sample 150            listed schedules and 150 others of each kernel below
     python3 serve.py tune f16 rows --backend webgpu --sample 20    the same of some families
+    python3 serve.py tune f32 --backend webgpu --sample 400 --near 1.7   others that the cost model thinks well of
 
 The browser and the adapter that is expected come from NNJIT_DEVICE_* (tests/device/conftest.py).
 """
@@ -151,10 +152,16 @@ def others(
     draw: random.Random,
     count: int,
     listed: Sequence[Schedule],
+    near: float = 0.0,
 ) -> tuple[list[Schedule], int]:
     """Up to `count` schedules of the raw space that are not listed and fit the device, drawn at random, and how many
-    choices were looked at to find them: all of them if there are no more."""
+    choices were looked at to find them: all of them if there are no more. near: only those that the cost model expects
+    to take so many times what it expects of the best."""
     choices = list(space.choices())
+    if near:
+        costs = [space.cost(c) for c in choices]
+        most = near * min((c for c in costs if c is not None), default=0.0)
+        choices = [c for c, cost in zip(choices, costs, strict=True) if cost is not None and cost <= most]
     draw.shuffle(choices)
     seen, found = set(listed), []
     for n, choice in enumerate(choices):
@@ -209,7 +216,9 @@ def one_node(op: str, shape: tuple[int, ...]) -> bytes:
     return made
 
 
-def sample(lab: Lab, count: int, seconds: float, out: Path, families: Sequence[str] = ()) -> str:
+def sample(
+    lab: Lab, count: int, seconds: float, out: Path, families: Sequence[str] = (), near: float = 0.0
+) -> str:
     """A row a kernel: the default, the best listed schedule and the best of all that were timed, those of the list and
     up to `count` others, which are all there are in a small space. Families take turns, and no kernel begins after so
     many seconds; what was measured is in out/gpu-spaces.json."""
@@ -227,10 +236,12 @@ def sample(lab: Lab, count: int, seconds: float, out: Path, families: Sequence[s
         start = time.monotonic()
         mine = lab_of.timed(listed)
         took = time.monotonic() - start
-        drawn, looked = others(space, lab_of.fits, draw, count, listed)
+        drawn, looked = others(space, lab_of.fits, draw, count, listed, near)
         both = mine | lab_of.timed(drawn)
         rows.append(_row(family, name, space, listed, mine, both, took, lab_of))
         rows[-1] |= {"looked": looked, "whole": looked == space.raw}
+        if near:
+            rows[-1] |= {"near": near, "timed": [describe(s) for s in both]}
         out.mkdir(parents=True, exist_ok=True)
         (out / "gpu-spaces.json").write_text(json.dumps(rows, indent=1))
         print(spaces_table(rows[-1:]).splitlines()[-1], flush=True)

@@ -1,7 +1,7 @@
 """A row by a matrix on WebGPU, in f32, f16, 8 and 4 bits: matrices read in turn, so that none comes out of a cache.
 
 Takes the Bench, fills "vectors" and "copy GB/s" of its result: of every candidate, of copies and of reads. Weights of
-few bits also with the row in digits (`schedule/digits`), in the first schedules of that kind that the tuner would try.
+few bits also in the first schedules of the tuner's list, some of which have the row in digits (`schedule/digits`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from itertools import islice
 from typing import Any
 
 from nnjit.codegen.schedule.gpu_rules import gpu_schedule
-from nnjit.codegen.schedule.group_steps import Digits
 from nnjit.codegen.spec import KernelSpec
 from nnjit.tune.space_gpu import gpu_space
 from tests.bench.gpu.page import Bench
@@ -28,7 +27,7 @@ def vectors(bench: Bench) -> None:
     bench.result["vectors"] = rows = []
     for size in bench.options.vector.split(","):
         k, n = map(int, size.split("x"))
-        for dtype in ("f32", "f16", "4 bits", "8 bits"):
+        for dtype in bench.options.types.split(","):
             if dtype == "f16" and not bench.target.half:
                 continue
             for right in ("kn", "nk") if dtype[0] == "f" else ("nk",):
@@ -58,7 +57,7 @@ def _vector(bench: Bench, dtype: str, right: str, k: int, n: int) -> dict[str, A
     ]
     first = row["candidates"][0]
     if bits:
-        row["digits"] = _digits(bench, spec, how, bits, nbytes)
+        row["listed"] = _listed(bench, spec, how, bits, nbytes)
     row["default"], row["best"] = first.get("GB/s"), max(good, default=None)
     bench.forget()
     row |= _as_many_bytes(bench, n, nbytes)
@@ -66,18 +65,17 @@ def _vector(bench: Bench, dtype: str, right: str, k: int, n: int) -> dict[str, A
         f"{x} {row[x]:.0f}" for x in ("default", "best", "floats", "copy", "read") if row.get(x)
     )
     bench.say(f"row by {k}x{n} {dtype} {right}: {rates} GB/s")
-    if found := best_digits(row):
-        bench.say(f"  in digits {found['GB/s']:.0f} GB/s, off by {found['error']:.1e}: {found['schedule']}")
+    if found := best_listed(row):
+        bench.say(f"  listed {found['GB/s']:.0f} GB/s, off by {found['error']:.1e}: {found['schedule']}")
     return row
 
 
-def _digits(
+def _listed(
     bench: Bench, spec: KernelSpec, how: dict[str, Any], bits: int, nbytes: int
 ) -> list[dict[str, Any]]:
-    """Lines as the candidates', of schedules by dot products of bytes."""
-    listed = (s for s in gpu_space(spec, bench.target).lite() if any(isinstance(step, Digits) for step in s))
+    """Lines as the candidates', of the schedules that the tuner would try, the rules' own left out."""
     lines = []
-    for schedule in islice(listed, bench.options.digits):
+    for schedule in islice(gpu_space(spec, bench.target).lite(), 1, 1 + bench.options.listed):
         one = bench.candidate(spec, schedule, lambda shader: _cold(bench, shader, 1, how, bits))
         if "ms" in one:
             one["GB/s"] = nbytes / one["ms"] / 1e6
@@ -85,9 +83,9 @@ def _digits(
     return lines
 
 
-def best_digits(row: dict[str, Any]) -> dict[str, Any] | None:
-    """The fastest right one of a row's lines in digits; None where there is none."""
-    right = [c for c in row.get("digits", ()) if "ms" in c and c["error"] < 1e-4]
+def best_listed(row: dict[str, Any]) -> dict[str, Any] | None:
+    """The fastest right one of a row's lines of the tuner's list; None where there is none."""
+    right = [c for c in row.get("listed", ()) if "ms" in c and c["error"] < 1e-4]
     return max(right, key=lambda c: float(c["GB/s"]), default=None)
 
 

@@ -60,6 +60,8 @@ def test_weights_in_words(bits: int, zero: str, m: int, n: int, blocks: int, wor
     for span in (32 // bits, words * 32 // bits):
         for subgroup, turns in ((1, 1), (4, 1), (1, 2), (4, 3)):
             check(spec, Along("n", 2, 4, span, subgroup, turns), inputs)
+            if turns * span // 4 * m <= 32:
+                check(spec, Along("n", 2, 4, span, subgroup, turns, early=True), inputs)
 
 
 @pytest.mark.parametrize("bits", [4, 8])

@@ -36,17 +36,20 @@ LARGEST = float(np.finfo(np.float32).max)
     m=st.integers(1, 4), n=st.integers(1, 9), blocks=st.integers(1, 20), block=st.sampled_from([16, 32, 64, 128]),
     bits=st.sampled_from([4, 8]), columns=st.sampled_from([1, 2, 4, 8]), threads=st.sampled_from([4, 8, 16]),
     turns=st.integers(1, 2), subgroup=st.sampled_from([1, 4, 32]), zero=st.sampled_from(["const", "u8", "f32"]),
-    rounds=st.integers(1, 3), staged=st.booleans(),
+    rounds=st.integers(1, 3), way=st.sampled_from(["", "staged", "early"]),
 )  # fmt: skip
 def test_whole_numbers_are_exact(
     m: int, n: int, blocks: int, block: int, bits: int, columns: int, threads: int, turns: int, subgroup: int,
-    zero: str, rounds: int, staged: bool,
+    zero: str, rounds: int, way: str,
 ) -> None:  # fmt: skip
     words = block * bits // 32
     spec, inputs = packed(np.random.default_rng(m), m, n, blocks, words, bits, zero)
-    step = Along("n", columns, threads, block, subgroup, turns, staged and threads % (block // 4) == 0)
+    staged = way == "staged" and threads % (block // 4) == 0
+    early = way == "early" and turns * block // 4 * m <= 32
+    step = Along("n", columns, threads, block, subgroup, turns, staged, early)
     held = -(-blocks // threads) * block * m * 3 // 4
-    schedule = step, Digits(rounds if held <= 96 else 1)
+    several = held <= 96 and not (early and blocks < threads)
+    schedule = step, Digits(rounds if several else 1)
     agree(interpreted(spec, schedule, inputs), specs.evaluate(spec, inputs), 0.0, describe(schedule), spec)
 
 
@@ -95,8 +98,8 @@ def test_numbers_of_all_sizes(bits: int, size: float) -> None:
 
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("zero", ["const", "u8", "f32"])
-@pytest.mark.parametrize("rounds", [1, 3])
-def test_infinities_and_nans_are_those_of_floats(bits: int, zero: str, rounds: int) -> None:
+@pytest.mark.parametrize(("rounds", "early"), [(1, False), (3, False), (3, True)])
+def test_infinities_and_nans_are_those_of_floats(bits: int, zero: str, rounds: int, early: bool) -> None:
     """Of one row: an infinity, two of both signs in one group, one in each of two groups, a NaN; the others are what
     they were."""
     rng = np.random.default_rng(7)
@@ -107,7 +110,7 @@ def test_infinities_and_nans_are_those_of_floats(bits: int, zero: str, rounds: i
     inputs[0][1, [40, 41]] = -np.inf, np.inf
     inputs[0][2, [0, 255]] = np.inf, -np.inf
     inputs[0][3, 100] = np.nan
-    step = Along("n", 2, 8, 32)
+    step = Along("n", 2, 8, 32, early=early)
     floats = interpreted(spec, (step,), inputs)[0].reshape(4, 6)
     found = interpreted(spec, (step, Digits(rounds)), inputs)[0].reshape(4, 6)
     assert not np.isfinite(found).any() and np.isinf(found).any() and np.isnan(found[3]).all()
@@ -133,6 +136,18 @@ def test_digits_are_made_once_for_all_rounds() -> None:
     assert "%w.0.0.0 x4 = $1[" in text, "words are read four at a time"
 
 
+def test_words_of_the_next_round_are_asked_for_before_those_of_this_one_are_used() -> None:
+    """Two turns of a thread and three rounds: rows, the first words, digits, then words one span ahead."""
+    spec, _ = packed(np.random.default_rng(5), 1, 32, 16, 4, 4)
+    text = str(apply(spec, (Along("n", 2, 8, 32, early=True), Digits(3))))
+    places = [m.start() for m in re.finditer(r"%w\.[01]\.0\.0 x4 = ", text)]
+    used = [m.start() for m in re.finditer(r"%c\.0\.0 x4 = ", text)][::2]  # of two columns the first
+    assert len(places) == len(used) == 6
+    assert text.index("%x.1.7.0") < places[0] < text.index(".fixed.0 x4") < places[1] < used[0]
+    assert all(read < use for read, use in zip(places[1:], used, strict=False))
+    assert all(use < read for read, use in zip(places[2:], used, strict=False))
+
+
 @pytest.mark.parametrize(("bits", "dots", "masks"), [(4, 24, 3), (8, 24, 2)])
 def test_how_many_dots_and_masks_a_weight_takes(bits: int, dots: int, masks: int) -> None:
     """Of 32 weights of a column, in the loop over rounds: three dots for four codes; operations on vectors of words."""
@@ -155,6 +170,9 @@ def test_what_does_not_fit_is_refused() -> None:
         (spec, (Digits(),)),
         (spec, (Digits(), Along("n", 2, 4, 32))),
         (spec, (Along("n", 2, 4, 32), Digits(0))),
+        (spec, (Along("n", 2, 8, 32, staged=True, early=True), Digits())),
+        (spec, (Along("n", 2, 16, 32, early=True), Digits(2))),  # a thread without a span
+        (floats, (Along("n", 2, 4, 8, early=True),)),
         (floats, (Along("n", 2, 4, 8), Digits())),
         (few, (Along("n", 2, 4, 32), Digits())),
         (long, (Along("n", 2, 4, 128), Digits(2))),  # three spans of a thread, 96 registers each

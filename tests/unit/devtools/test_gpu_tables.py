@@ -101,7 +101,7 @@ def test_parts_that_were_stopped_have_what_they_measured(tmp_path: Path) -> None
     assert "2048³" not in found["bars"]
 
 
-def test_a_row_in_digits_stands_below_the_rules_own(tmp_path: Path) -> None:
+def test_what_the_tuner_tries_of_a_row_stands_below_the_rules_own(tmp_path: Path) -> None:
     """Of lines that are right, the fastest; records from before there were any have one line a matrix."""
     row = {"shape": [1, 64, 32], "dtype": "4 bits", "right": "nk", "default": 500.0, "read": 1000.0}
     lines = [
@@ -110,11 +110,11 @@ def test_a_row_in_digits_stands_below_the_rules_own(tmp_path: Path) -> None:
         {"schedule": "c", "failed": "no"},
     ]
     own = "| 64×32 | 4 bits in blocks of 32 | 500 | 50% | – | – | 1,000 | – | 50% |"
-    path = record(tmp_path / "a.json", **{"copy GB/s": 1000.0, "vectors": [{**row, "digits": lines}]})
-    other = "| 64×32 | the same, the best of 3 in digits | 700 | 70% | – | – | 1,000 | – | 70% |"
+    path = record(tmp_path / "a.json", **{"copy GB/s": 1000.0, "vectors": [{**row, "listed": lines}]})
+    other = "| 64×32 | the same, the best of 3 that the tuner tries | 700 | 70% | – | – | 1,000 | – | 70% |"
     assert f"{own}\n{other}\n" in tables.tables([path])["vectors"] + "\n"
     old = tables.tables([record(tmp_path / "b.json", **{"copy GB/s": 1000.0, "vectors": [row]})])["vectors"]
-    assert own in old and "digits" not in old
+    assert own in old and "tuner" not in old
 
 
 def test_only_what_was_measured_is_renewed() -> None:

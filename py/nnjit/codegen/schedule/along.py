@@ -29,6 +29,8 @@ from nnjit.codegen.spec import Axis, KernelSpec, Operand
 
 HELD = 16
 """Vectors of the rows that stay in registers while columns are done."""
+EARLY = 32
+"""Vectors of the rows that are asked for before the words, at most."""
 
 
 def along(spec: KernelSpec, schedule: Schedule) -> Nest:
@@ -116,6 +118,10 @@ class Rows:
             self.together = LANES if whole and self.codes.word.attr.index.coeff(words) == 1 else 1
         if self.step.staged:
             self._stageable()
+        if self.step.early:
+            held = self.step.turns * len(list(self._vectors())) * len(self.points)
+            check(self.codes is not None and not self.step.staged, "rows of words, read by each thread")
+            check(held <= EARLY, f"{held} vectors of the rows")
 
     def _stageable(self) -> None:
         """Whether the rows can go through a shared array: a span of them is one run in memory."""
@@ -138,6 +144,7 @@ class Rows:
         counts = [("column", columns), *((f"{a.name}.b", a.extent) for a in reversed(self.batch))]
         body: list[Stmt] = []
         self.base: dict[str, Index] = {}
+        self.known: set[str] = set()  # axes that are decoded already
         div = 1
         for name, n in counts:
             self.base[name] = Index.of(name) if n > 1 else Index(0)
@@ -154,9 +161,14 @@ class Rows:
 
     def _work(self) -> list[Stmt]:
         """Some columns, from sums of nothing to results."""
+        return [*self._nothing(), *self._turns(), *self._ended()]
+
+    def _nothing(self) -> list[Stmt]:
+        return [Set(name, const(0, self.dtype), self.lanes) for name in self._names()]
+
+    def _ended(self) -> list[Stmt]:
+        """The threads' sums, put together, and what becomes of them."""
         step, names, body = self.step, self._names(), list[Stmt]()
-        body += [Set(name, const(0, self.dtype), self.lanes) for name in names]
-        body += self._turns()
         for name in names:
             total = reg(name, self.dtype)
             if self.lanes > 1:
@@ -193,14 +205,15 @@ class Rows:
         if rest:
             number = Index(full * threads, {THREAD: 1})
             out += self._filled(number, rest) if self.step.staged else []
-            last = [*self._read(number, 0), *self._products_of(number, 0)]
+            last = [*self._asked(number, 0), *self._read(number, 0), *self._products_of(number, 0)]
             out.append(Where(compare("lt", axis(THREAD), const(rest, "i32")), last))
         return out
 
     def _rounds(self, first: Index, count: int) -> list[Stmt]:
         """`count` spans of a thread, from its number `first` on."""
         numbers = [first + n * self.step.threads for n in range(count)]
-        out = [s for turn, at in enumerate(numbers) for s in self._read(at, turn)]
+        out = [s for turn, at in enumerate(numbers) for s in self._asked(at, turn)]
+        out += [s for turn, at in enumerate(numbers) for s in self._read(at, turn)]
         for turn, at in enumerate(numbers):
             out += self._filled(at, self.step.threads) if self.step.staged else []
             out += self._products_of(at, turn)
@@ -276,6 +289,26 @@ class Rows:
 
     # ---- words ----
 
+    def _asked(self, number: Index, turn: int) -> list[Stmt]:
+        """The vectors of one span of the rows, into registers, where they come before the words."""
+        if not self.step.early:
+            return []
+        shared = self.outer.at(number)
+        return [
+            Set(f"x.{turn}.{v}.{r}", rewrite(self.left, {**self._env(0), **point, **shared, **inside}), LANES)
+            for v, inside in enumerate(self._vectors())
+            for r, point in enumerate(self.points)
+        ]
+
+    def _row(self, r: int, v: int, turn: int, env: Env) -> Expr:
+        """Vector v of a span of row r, at `env`: asked for already, in the shared array, or in memory."""
+        if self.step.early:
+            return reg(f"x.{turn}.{v}.{r}", self.dtype)
+        if self.step.staged:
+            own = Index(r * self._staged_size() + v * LANES, {THREAD: self.step.span + LANES, LANE: 1})
+            return load(self._array(), own, self.dtype)
+        return rewrite(self.left, env)
+
     def _read(self, number: Index, turn: int) -> list[Stmt]:
         """Words, scales and zeros of one span, into registers."""
         codes = self.codes
@@ -332,12 +365,7 @@ class Rows:
             for v, inside in part:
                 smaller = codes.smaller(codes.shift.subst(inside))
                 for r, point in enumerate(self.points):
-                    value = rewrite(self.left, {**self._env(0), **point, **shared, **inside})
-                    if self.step.staged:
-                        own = Index(
-                            r * self._staged_size() + v * LANES, {THREAD: self.step.span + LANES, LANE: 1}
-                        )
-                        value = load(self._array(), own, self.dtype)
+                    value = self._row(r, v, turn, {**self._env(0), **point, **shared, **inside})
                     out.append(Set(f"a.{v - first}.{r}", op("mul", value, smaller), LANES))
             for c in range(self.step.columns):
                 for v, inside in part:
@@ -370,7 +398,9 @@ class Rows:
             name = f"{a.name}.t"
             at = Index(0)
             if a.extent > 1:
-                out.append(Decode(name, THREAD, div, a.extent))
+                if name not in self.known:
+                    out.append(Decode(name, THREAD, div, a.extent))
+                    self.known.add(name)
                 at = Index.of(name)
             env[a.name] = env[a.name] + at if a.name in env else at
             div *= a.extent

@@ -12,7 +12,7 @@ multiplies them as floats, in a loop that seldom runs.
 
 from __future__ import annotations
 
-from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, load, op, reg, select
+from nnjit.codegen.expr import LANE, Expr, Index, axis, compare, const, op, reg, select
 from nnjit.codegen.loops import THREAD, Barrier, For, Nest, Set, Stmt, Where
 from nnjit.codegen.rewriting import rewrite
 from nnjit.codegen.schedule.along import Rows
@@ -81,6 +81,8 @@ class _Rows(Rows):
         """With rounds, all digits of a thread come first."""
         if self.rounds == 1:
             return super()._work()
+        if self.step.early:
+            return self._overlapped()
         out: list[Stmt] = []
         for turn, (number, count) in enumerate(self._numbers()):
             out += self._filled(number, count) if self.step.staged else []
@@ -90,6 +92,44 @@ class _Rows(Rows):
         # threads may still read what others found in the round before
         wait: list[Stmt] = [Barrier()] if room(self.step.threads, self.subgroup) else []
         return [*out, For("round", self.rounds, [*wait, *super()._work()])]
+
+    def _overlapped(self) -> list[Stmt]:
+        """The rounds one after the other; the words of the next spans are on their way while those before are used."""
+        numbers, first = self._numbers(), self.base["column"] * self.rounds
+        full = [(turn, number) for turn, (number, n) in enumerate(numbers) if n == self.step.threads]
+        check(bool(full), "a span for each thread")
+        some = len(numbers) > len(full)
+        spans = [(r, turn, number) for r in range(self.rounds) for turn, number in full]
+
+        def words(at: int) -> list[Stmt]:
+            r, _, number = spans[at]
+            self.base["column"] = first + r
+            return self._read(number, at % 2)
+
+        out = [s for turn, (number, _) in enumerate(numbers) for s in self._asked(number, turn)]
+        out += words(0)
+        for turn, (number, _) in enumerate(numbers):
+            out += [s for g in range(len(self.groups)) for s in self._made(number, g, turn)]
+        shared = room(self.step.threads, self.subgroup)
+        for at, (r, turn, number) in enumerate(spans):
+            out += words(at + 1) if at + 1 < len(spans) else []
+            self.base["column"] = first + r
+            if turn == 0:
+                out += self._nothing()
+            out += self._times_all(number, turn, at % 2)
+            if turn == len(full) - 1:
+                out += self._last(2) if some else []
+                # threads may still read what others found in the round before
+                out += [Barrier()] if shared and r else []
+                out += self._ended()
+        return out
+
+    def _last(self, words: int) -> list[Stmt]:
+        """The spans that only some threads have; `words` names their registers."""
+        turn = len(self._numbers()) - 1
+        number, rest = self._numbers()[turn]
+        last = [*self._read(number, words), *self._times_all(number, turn, words)]
+        return [Where(compare("lt", axis(THREAD), const(rest, "i32")), last)]
 
     def _numbers(self) -> list[tuple[Index, int]]:
         """The spans of a thread, and how many threads have such a one."""
@@ -106,22 +146,20 @@ class _Rows(Rows):
             some = full[first : first + self.step.turns]
             out += [s for turn, number in some for s in self._read(number, turn)]
             out += [s for turn, number in some for s in self._times_all(number, turn)]
-        if rest := self.spans % self.step.threads:
-            turn, number = len(full), self._numbers()[-1][0]
-            last = [*self._read(number, turn), *self._times_all(number, turn)]
-            out.append(Where(compare("lt", axis(THREAD), const(rest, "i32")), last))
-        return out
+        return [*out, *self._last(len(full))] if self.spans % self.step.threads else out
 
     # ---- a span ----
 
     def _products_of(self, number: Index, turn: int) -> list[Stmt]:
         out: list[Stmt] = []
         for g in range(len(self.groups)):
-            out += [*self._made(number, g, turn), *self._times(number, g, turn)]
+            out += [*self._made(number, g, turn), *self._times(number, g, turn, turn)]
         return out
 
-    def _times_all(self, number: Index, turn: int) -> list[Stmt]:
-        return [s for g in range(len(self.groups)) for s in self._times(number, g, turn)]
+    def _times_all(self, number: Index, turn: int, words: int | None = None) -> list[Stmt]:
+        """A span's digits by its words, which are those of `words` where that is not `turn`."""
+        named = turn if words is None else words
+        return [s for g in range(len(self.groups)) for s in self._times(number, g, turn, named)]
 
     def _zero(self) -> Expr:
         return self.offset
@@ -137,7 +175,7 @@ class _Rows(Rows):
         sums = not self.fixed or self.offset.attr != 0
         for r, point in enumerate(self.points):
             name = self._name(group, turn, r)
-            found = [self._vector(r, {**point, **shared}, w, n) for w, n in vectors]
+            found = [self._vector(r, turn, {**point, **shared}, w, n) for w, n in vectors]
             out += digits(name, found, self.of.bits, sums)
             for i in range(COUNT if sums and self.fixed else 0):
                 total = op("mul", reg(f"{name}.sum.{i}", "i32"), self.offset)
@@ -146,17 +184,13 @@ class _Rows(Rows):
                 out.append(Set(f"{name}.all", summed(name), 1))
         return out
 
-    def _vector(self, row: int, env: Env, word: int, n: int) -> Expr:
+    def _vector(self, row: int, turn: int, env: Env, word: int, n: int) -> Expr:
         """Vector n of a row's elements that a word of codes is for."""
-        if self.step.staged:
-            v = word * (self.each // LANES) + n
-            own = Index(row * self._staged_size() + v * LANES, {THREAD: self.step.span + LANES, LANE: 1})
-            return load(self._array(), own, self.dtype)
         inside = {self.word.name: Index(word), self.inner[-1].name: Index(n * LANES, {LANE: 1})}
-        return rewrite(self.left, {**self._env(0), **env, **inside})
+        return self._row(row, word * (self.each // LANES) + n, turn, {**self._env(0), **env, **inside})
 
-    def _times(self, number: Index, group: int, turn: int) -> list[Stmt]:
-        """A group's digits by the codes of all columns."""
+    def _times(self, number: Index, group: int, turn: int, words_of: int) -> list[Stmt]:
+        """A group's digits by the codes of all columns, whose registers have the number `words_of`."""
         out: list[Stmt] = []
         first, words = self.groups[group]
         for c in range(self.step.columns):
@@ -164,7 +198,7 @@ class _Rows(Rows):
             for word in range(first, first + words):
                 for n in range(8 // self.of.bits):
                     name = f"c.{n}.{word // self.together}"
-                    held = reg(f"w.{turn}.{c}.{word // self.together}", "i32")
+                    held = reg(f"w.{words_of}.{c}.{word // self.together}", "i32")
                     code = reg(name, "i8x4")
                     if word % self.together == 0:
                         out.append(Set(name, taken(held, self.of.bits, n), self.together))
@@ -172,14 +206,14 @@ class _Rows(Rows):
                         Expr("lane", "i8x4", (code,), word % self.together) if self.together > 1 else code
                     )
             for r in range(len(self.points)):
-                out += self._column(self._name(group, turn, r), codes, turn, r, c)
+                out += self._column(self._name(group, turn, r), codes, words_of, r, c)
         return [*out, *self._odd(number, group, turn)]
 
-    def _column(self, name: str, codes: dict[tuple[int, int], Expr], turn: int, r: int, c: int) -> list[Stmt]:
-        """A row's digits by the codes of a column, `codes` by word and place."""
+    def _column(self, name: str, codes: dict[tuple[int, int], Expr], of: int, r: int, c: int) -> list[Stmt]:
+        """A row's digits by the codes of a column, `codes` by word and place; its scale has the number `of`."""
         out: list[Stmt] = []
         sums = []
-        zero = self._known(self.offset, "z", turn, c)
+        zero = self._known(self.offset, "z", of, c)
         for i in range(COUNT):
             total: Expr = const(MIDDLE_BITS, "i32")
             if self.fixed and self.offset.attr:
@@ -195,7 +229,7 @@ class _Rows(Rows):
             value = Expr("fma", "f32", (zero, reg(f"{name}.all", "f32"), value))
         acc = self._sum(r, c)
         # by the scale first: a power of two that is very large or small does not make it overflow then
-        value = op("mul", value, self._known(self.of.scale, "s", turn, c))
+        value = op("mul", value, self._known(self.of.scale, "s", of, c))
         out.append(Set(acc, Expr("fma", "f32", (value, reg(f"{name}.s", "f32"), reg(acc, "f32"))), 1))
         return out
 

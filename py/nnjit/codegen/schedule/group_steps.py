@@ -136,8 +136,9 @@ class Online:
 class Along:
     """A row or a few by a matrix whose weights lie along the sum: a team of `threads` threads does `columns` columns of
     `axis` at a time, each thread `span` neighbours of the sum in turn; weights in words are read `turns` spans ahead.
-    staged: the rows go through a shared array, because neighbouring threads would read them a span apart. `subgroup` as
-    in Team."""
+    staged: the rows go through a shared array, because neighbouring threads would read them a span apart. early: the
+    rows are asked for before the words, which then arrive while the first of them are multiplied; with rounds of Digits
+    each round's words are asked for before those of the one before are used. `subgroup` as in Team."""
 
     axis: str
     columns: int
@@ -146,9 +147,11 @@ class Along:
     subgroup: int = 1
     turns: int = 1
     staged: bool = False
+    early: bool = False
 
     def __str__(self) -> str:
         how = (f" x {self.turns}" if self.turns > 1 else "") + (" staged" if self.staged else "")
+        how += " rows first" if self.early else ""
         return f"{self.axis} tile {self.columns} · along the sum by {self.threads} x {self.span}{how}"
 
 

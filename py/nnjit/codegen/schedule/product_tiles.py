@@ -15,9 +15,7 @@ from nnjit.codegen.schedule.facts import LANES
 from nnjit.codegen.schedule.matrix_tiles import LAUNCH, Times, taken, together
 from nnjit.codegen.wgsl.target import WgslTarget
 
-LATE = 1.02
-"""What a stage takes that is not read ahead."""
-RATE = 185_000
+RATE = 265_000
 """Units of the formula that an H200 does in a microsecond."""
 ROLLED = 1.12
 """What a product takes whose stages are not unrolled (1.02 to 1.22 in 13 cases)."""
@@ -91,12 +89,6 @@ SHAPES = (
         )
     ),
 )  # fmt: skip
-TURNED = {
-    (128, 128, 128, 16): 0.85, (128, 128, 256, 32): 0.8, (128, 96, 128, 16): 0.84, (128, 64, 128, 16): 0.92,
-    (96, 96, 96, 16): 0.86, (64, 128, 64, 16): 0.88, (64, 96, 64, 16): 0.86, (64, 64, 64, 16): 0.86,
-}  # fmt: skip
-"""Rows, columns, threads and depth of turned tiles, and what they take of the time they would take otherwise, as
-measured."""
 
 STAGES: dict[Shape, Times] = {
     Shape(32, 8, 32, 8, 16): (0.31, 0.37, 0.55, 0.67),
@@ -147,10 +139,10 @@ def microseconds(s: Shape, m: int, k: int, n: int, batches: int, target: WgslTar
         own = microseconds(replace(s, rolled=False), m, k, n, batches, target)
         return LAUNCH + (own - LAUNCH) * ROLLED
     share = together(s.rows, s.columns, m, n, batches, target)
-    times = STAGES.get(s if s.ahead else replace(s, ahead=True))
-    if times is None:
-        return LAUNCH + _modelled(s, share, k)
-    return LAUNCH + ceil(k / s.depth) * taken(times, share) * (1.0 if s.ahead else LATE)
+    usual = replace(s, ahead=True, twice=False)
+    times = STAGES.get(usual)
+    own = ceil(k / s.depth) * taken(times, share) if times else _modelled(usual, share, k)
+    return LAUNCH + own * _varied(s, share)
 
 
 def soon(m: int, k: int, n: int, batches: int, target: WgslTarget) -> Shape | None:
@@ -173,19 +165,28 @@ def ranked(m: int, k: int, n: int, batches: int, target: WgslTarget) -> tuple[tu
     return tuple(sorted(found, key=lambda x: x[0]))
 
 
+def _warps(s: Shape, share: float) -> float:
+    """Subgroups that a processor has to choose from, as far as it holds so many threads."""
+    return min(share * s.threads, 2048) / 32
+
+
+def _varied(s: Shape, share: float) -> float:
+    """What a tile takes of the time with stages read ahead into one set of arrays. Not ahead: the fewer others there
+    are, the longer all wait for memory. Twice: a barrier less, and more shared memory."""
+    late = 1.0 if s.ahead else 1 + 0.66 / _warps(s, share)
+    return late * (1.0 if not s.twice else 0.95 if s.depth <= 16 else 1.12)
+
+
 def _modelled(s: Shape, share: float, k: int) -> float:
-    """A multiply-add costs 1, its share of the reads from shared memory (fewer, the larger a thread's own tile) and of
-    those from the caches (fewer, the larger the workgroup's); warps that take turns hide the latency. The constants
-    fit what an H200 took for 15 shapes, mostly to 10%."""
-    tall, wide = s.rows // s.down, s.columns // s.across
-    own = 0.35 * (tall + wide) / (tall * wide)
-    group = 8 * (s.rows + s.columns) / (s.rows * s.columns)
-    slices = 1 + 0.06 * (s.slices - 1)
-    each = s.depth // s.slices
-    depth = 1.2 if each > 16 else 1.0 if each == 16 else 1.05 if s.slices == 1 else 1.2
-    warps = min(share * s.threads, 1024) / 32
-    late = 1.0 if s.ahead else LATE
-    late *= TURNED.get((s.rows, s.columns, s.threads, s.depth), 1.02) if s.turned else 1.0
-    steps = -(-k // s.depth) * s.depth + 16
-    units = share * s.rows * s.columns * steps * (1 + own + group) * slices * depth * late * (1 + 2 / warps)
-    return units / RATE
+    """A multiply-add costs 1, its share of the reads from shared memory (fewer, the larger a thread's own tile: of the
+    left factor a vector along the sum for each row, of the right one a vector of columns) and of those from the caches
+    (fewer, the larger the workgroup's); warps that take turns hide the latency. The constants fit what an H200 took for
+    two products in 300 tiles, half of them to 12% (`gpu-*-spaces.json`) and the table above."""
+    own = 3.0 * s.down / s.rows + 0.85 * s.across / s.columns
+    group = 7.2 * (s.rows + s.columns) / (s.rows * s.columns)
+    slices = 1 + 0.025 * (s.slices - 1)
+    depth = 1 + 0.7 * s.slices / s.depth
+    turned = 1.12 if s.turned and s.rows * s.columns < 64 * 64 else 1.0
+    steps = -(-k // s.depth) * s.depth + 40
+    units = share * s.rows * s.columns * steps * (1 + own + group) * slices * depth * turned
+    return units * (1 + 1.8 / _warps(s, share)) / RATE
