@@ -61,7 +61,8 @@ export class ValueRow {
     select.addEventListener('change', () => this.#choose(/** @type {Choice} */ (select.value)));
     this.element = el(
       'div',
-      { class: 'value', 'data-input': input.name },
+      // A group, so that who listens is told whose 'from' and 'to' these are.
+      { class: 'value', role: 'group', 'aria-label': input.name, 'data-input': input.name },
       el('label', { for: id }, el('code', {}, input.name), ' ', this.size),
       select,
       this.extra,
