@@ -52,7 +52,11 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "decode": decode.decode,
     "readback": readback.readback,
 }
-MORE: dict[str, Callable[[Bench], None]] = {"choices": choices.choices, "tiles": tiles.tiles}
+MORE: dict[str, Callable[[Bench], None]] = {
+    "choices": choices.choices,
+    "tiles": tiles.tiles,
+    "half-sums": products.half_sums,
+}
 """Parts that run only if they are named."""
 
 
@@ -88,9 +92,6 @@ def main(arguments: list[str], say: Say = print) -> int:
     parser.add_argument("--grid", default="12x11", help="tiles down and across that give each processor one")
     parser.add_argument(
         "--sums", default="768,1536,3072", help="elements of a sum in f32, f16 and i8, for tiles"
-    )
-    parser.add_argument(
-        "--half-sums", action="store_true", help="products of f16 also with sums of f16 in subgroup matrices"
     )
     parser.add_argument("--tiles", type=int, default=999, help="of each type, at most")
     parser.add_argument("--stays", action="store_true", help="models also with outputs left on the GPU")

@@ -66,11 +66,19 @@ def products(bench: Bench) -> None:
     if bench.target.half:
         bench.result["products f16"] = rows = []
         for shape in (s for s in wanted(bench) if s[0] >= 128):
-            row = product(bench, *shape, "f16", "kn", min(most, 6))
-            if bench.options.half_sums:
-                row["sums of f16"] = in_half_sums(bench, *shape, most, row)
-            rows.append(row)
+            rows.append(product(bench, *shape, "f16", "kn", min(most, 6)))
             bench.save()
+
+
+def half_sums(bench: Bench) -> None:
+    """Products of f16 in subgroup matrices, with sums of f32 and with sums of f16."""
+    most = bench.options.candidates
+    bench.result["half sums"] = rows = []
+    for shape in (s for s in wanted(bench) if s[0] >= 128):
+        row = product(bench, *shape, "f16", "kn", most, peers=False)
+        row["sums of f16"] = in_half_sums(bench, *shape, most, row)
+        rows.append(row)
+        bench.save()
 
 
 def in_bytes(bench: Bench) -> None:
