@@ -39,11 +39,11 @@ COMMANDS = ("serve", "test", "check", "bench", "tune", "conformance", "models", 
 ABOUT = """\
 nnjit runs ONNX models in the browser, on kernels it makes for them.
 
-  python3 serve.py                fetch what is missing, serve the page, open it
+  python3 serve.py                fetch what is missing, serve the page, open it (serve --help: --port and the like)
   python3 serve.py test           check the code, run all tests (arguments go to pytest; no check then)
   python3 serve.py test --browser firefox     the tests of another browser (or webkit)
   python3 serve.py check          ruff, mypy and tsc alone (or those named: ruff format mypy mypy-3.10 tsc tsc-tests)
-  python3 serve.py bench ...      side by side with onnxruntime-web, TF.js, jax-js (arguments go to it)
+  python3 serve.py bench ...      side by side with onnxruntime-web, TF.js, jax-js (bench --help: all it measures)
   python3 serve.py tune MODEL     tune a model in headless Chromium; writes the log and a plot
   python3 serve.py conformance    ONNX's own 2,033 cases in Chromium; writes docs/operators.md
   python3 serve.py models         fetch the models that samples, tests and bench use
@@ -290,11 +290,15 @@ def _firefox_if_it_can_be_had() -> None:
 def program(project: Project, name: str, arguments: list[str]) -> int:
     """tests/NAME/run.py (tests/bench/tune.py for `tune`) in the environment, with the peers fetched."""
     project.env.require(REQUIREMENTS)
-    project.vendor.ensure("runtime", "samples", "models", "bench")
-    project.dist.refresh()
     script = "bench/tune.py" if name == "tune" else f"{name}/run.py"
     command = [str(project.env.python), str(project.root / "tests" / script), *arguments]
-    return subprocess.run(command, cwd=project.root, env=test_variables(project), check=False).returncode
+    if {"-h", "--help"} & set(arguments):
+        variables = with_path(project)
+    else:
+        project.vendor.ensure("runtime", "samples", "models", "bench")
+        project.dist.refresh()
+        variables = test_variables(project)
+    return subprocess.run(command, cwd=project.root, env=variables, check=False).returncode
 
 
 def test_variables(project: Project) -> dict[str, str]:
@@ -303,5 +307,10 @@ def test_variables(project: Project) -> dict[str, str]:
     os.environ.setdefault("PLAYWRIGHT_NODEJS_PATH", str(project.env.node()))
     chromium = find_chromium(project.env.python, print_line)
     print_line(f"browser: {chromium}")
+    return {**with_path(project), "NNJIT_CHROMIUM": chromium}
+
+
+def with_path(project: Project) -> dict[str, str]:
+    """This environment with py/ among Python's paths."""
     path = os.pathsep.join(p for p in (str(project.root / "py"), os.environ.get("PYTHONPATH", "")) if p)
-    return {**os.environ, "NNJIT_CHROMIUM": chromium, "PYTHONPATH": path}
+    return {**os.environ, "PYTHONPATH": path}

@@ -47,6 +47,23 @@ def test_serve_may_be_left_out_and_pytest_gets_its_own_arguments(given: list[str
     assert cli.split_arguments(given) == parsed
 
 
+@pytest.mark.parametrize("name", ["bench", "conformance"])
+def test_help_of_a_program_fetches_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[list[str]] = []
+    project = cli.Project()
+    monkeypatch.setattr(project.env, "require", lambda *_: None)
+    monkeypatch.setattr(project.vendor, "ensure", lambda *_, **__: pytest.fail("fetched"))
+    monkeypatch.setattr(project.dist, "refresh", lambda: pytest.fail("built"))
+
+    def start(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        started.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", start)
+    assert cli.program(project, name, ["--help"]) == 0
+    assert started[0][-1] == "--help" and (cli.ROOT / "tests" / name / "run.py").samefile(started[0][1])
+
+
 def test_what_follows_test_reaches_pytest_unchanged() -> None:
     options = cli.parser().parse_args(cli.split_arguments(["test", "-k", "a or b", "--", "-x"]))
     assert cli.without_dashes(options.arguments) == ["-k", "a or b", "--", "-x"]
