@@ -23,9 +23,14 @@ def scale_zero(b: Builder, kind: str, x: Value, axis: int | None = None) -> tupl
     return b.leaf(step, True), b.leaf(np.asarray(zero, kind), True)
 
 
+def refused(b: Builder, x: Value) -> bool:
+    """What the reference quantises infinities and NaN to is its processor's; onnxruntime saturates."""
+    return bool(b.doubted) and not np.isfinite(x.array).all()
+
+
 def quantised(b: Builder, x: Value, kind: str = "") -> Value:
     """Quantised and back again, exact values only: others may lie at a tie."""
-    if not x.exact:
+    if not x.exact or refused(b, x):
         raise Rejected
     kind = kind or b.one(["uint8", "int8"])
     step, zero = scale_zero(b, kind, x)
@@ -48,7 +53,7 @@ def rounded(b: Builder, y: Value) -> None:
     kind = b.one(["uint8", "int8"])
     step, zero = scale_zero(b, kind, y)
     array = y.array.astype(np.float64) / float(step.array)
-    if np.abs(array - np.floor(array) - 0.5).min(initial=1) < 1e-3:
+    if refused(b, y) or np.abs(array - np.floor(array) - 0.5).min(initial=1) < 1e-3:
         raise Rejected
     b.emit("QuantizeLinear", [y, step, zero], exact=True)
 

@@ -16,6 +16,7 @@ import numpy as np
 from . import dtypes
 from .dtypes import Array
 from .ir import Node
+from .quantising import converted, quantized, spread
 from .registering import registering
 from .shape_rules import axis_of
 from .shape_rules_move import slices
@@ -194,12 +195,21 @@ EVALUATORS["Mod"] = _mod
 
 @evaluator("Cast")
 def _cast(node: Node, arrays: list[Any]) -> Array:
-    return np.asarray(arrays[0]).astype(dtypes.NUMPY[dtypes.FROM_ONNX[node.attrs["to"]]])
+    return converted(np.asarray(arrays[0]), dtypes.NUMPY[dtypes.FROM_ONNX[node.attrs["to"]]])
 
 
 @evaluator("CastLike")
 def _cast_like(node: Node, arrays: list[Any]) -> Array:
-    return np.asarray(arrays[0]).astype(arrays[1].dtype)
+    return converted(np.asarray(arrays[0]), arrays[1].dtype)
+
+
+@evaluator("QuantizeLinear")
+def _quantize(node: Node, arrays: list[Any]) -> Array:
+    x = np.asarray(arrays[0]).astype(np.float32)
+    scaled = x / spread(arrays[1].astype(np.float32), x.shape, node)
+    zero = spread(arrays[2], x.shape, node) if len(arrays) > 2 and arrays[2] is not None else 0
+    to = node.output.dtype
+    return quantized(scaled, zero, to).astype(dtypes.NUMPY[to])
 
 
 @evaluator("Where")

@@ -15,6 +15,7 @@ from . import dtypes, small_types
 from .const import Const
 from .dtypes import Array
 from .ir import Node, Value
+from .quantising import converted, quantized, spread
 from .small_types import bits_only, decode, encode
 
 # Operators that copy elements and never look at them.
@@ -103,7 +104,7 @@ def _to(array: Array, dtype: str, node: Node) -> Array:
         saturate = bool(node.attrs.get("saturate", 1))
         return encode(array, dtype, saturate, node.attrs.get("round_mode", "up"))
     with np.errstate(all="ignore"):
-        return array.astype(dtypes.NUMPY[dtype])
+        return converted(np.asarray(array), dtypes.NUMPY[dtype])
 
 
 def _cast(node: Node, env: Mapping[Value, Any]) -> Array:
@@ -112,29 +113,16 @@ def _cast(node: Node, env: Mapping[Value, Any]) -> Array:
     return _to(_number(x, env), node.output.dtype, node)
 
 
-def _spread(scale: Array, shape: tuple[int, ...], node: Node) -> Array:
-    """Scale or zero point in a shape that broadcasts: one, one a slice of `axis`, or one a block of it."""
-    if scale.size == 1:
-        return scale.reshape(())
-    axis, block = node.attrs.get("axis", 1) % len(shape), node.attrs.get("block_size", 0)
-    if block:
-        return np.repeat(scale, block, axis).take(range(shape[axis]), axis)
-    return scale.reshape([-1 if i == axis else 1 for i in range(len(shape))])
-
-
 def _quantize(node: Node, env: Mapping[Value, Any]) -> Array:
     x, scale, zero = node.inputs[0], node.inputs[1], node.input(2)
     assert x is not None and scale is not None
     numbers = _number(x, env).astype(np.float32)
-    scaled = numbers / _spread(_number(scale, env).astype(np.float32), numbers.shape, node)
+    scaled = numbers / spread(_number(scale, env).astype(np.float32), numbers.shape, node)
     to = node.output.dtype
-    shift = 0 if zero is None else _spread(_number(zero, env), numbers.shape, node)
+    shift = 0 if zero is None else spread(_number(zero, env), numbers.shape, node)
     if small_types.wide(to) == "f32":
         return _to(scaled if to.startswith("float8") else scaled + shift, to, node)
-    width = dtypes.BITS[to]
-    low, high = (-(1 << (width - 1)), (1 << (width - 1)) - 1) if to[0] == "i" else (0, (1 << width) - 1)
-    whole = np.rint(scaled).astype(np.int64) + np.asarray(shift, np.int64)
-    return _to(np.clip(whole, low, high), to, node)
+    return _to(quantized(scaled, shift, to), to, node)
 
 
 def _dequantize(node: Node, env: Mapping[Value, Any]) -> Array:
@@ -142,6 +130,6 @@ def _dequantize(node: Node, env: Mapping[Value, Any]) -> Array:
     assert x is not None and scale is not None
     numbers = _number(x, env).astype(np.float32)
     if zero is not None:
-        numbers = numbers - _spread(_number(zero, env).astype(np.float32), numbers.shape, node)
-    factor = _spread(_number(scale, env).astype(np.float32), numbers.shape, node)
+        numbers = numbers - spread(_number(zero, env).astype(np.float32), numbers.shape, node)
+    factor = spread(_number(scale, env).astype(np.float32), numbers.shape, node)
     return _to(numbers * factor, node.output.dtype, node)

@@ -81,6 +81,8 @@ CASES: list[tuple[str, list[Any], dict[str, Any]]] = [
     ("Range", [np.array(2), np.array(11), np.array(4)], {}),
     ("Range", [np.array(5), np.array(0), np.array(-2)], {}),
     ("Range", [np.float32(0), np.float32(1), np.float32(0.1)], {}),
+    ("QuantizeLinear", [np.float32([[1, 2.5], [-3, 900]]), np.float32(0.5), np.uint8(3)], {}),
+    ("QuantizeLinear", [np.float32([[1, 2.5], [-3, 900]]), np.float32([0.5, 3]), np.int8([3, -4])], {"axis": 0}),
     ("CumSum", [I, np.array(1)], {}),
     ("CumSum", [I, np.array(1)], {"exclusive": 1, "reverse": 1}),
 ]  # fmt: skip

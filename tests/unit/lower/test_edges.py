@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
@@ -27,6 +28,50 @@ def test_casts_out_of_range_stay_at_the_ends(source: str, to: str) -> None:
     if source != "float16":
         x = np.array([1e30, -1e30] * 5, source)
         np.testing.assert_array_equal(cast(x, to), [ends.max, ends.min] * 5)
+
+
+@pytest.mark.parametrize("source", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("to", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"])
+def test_a_constant_is_cast_as_what_is_fed(source: str, to: str) -> None:
+    """numpy made of it what its processor does, another thing in the page than on CPython."""
+    beyond = [
+        np.nan,
+        np.inf,
+        -np.inf,
+        -1.5,
+        7.9,
+        300,
+        -300,
+        70000,
+        2**31,
+        -(2**31),
+        2**32,
+        9.2e18,
+        9.3e18,
+        -9.3e18,
+        1e30,
+    ]
+    with np.errstate(over="ignore"):
+        x = np.array(beyond, source)
+    attrs = {"to": onnx.helper.np_dtype_to_tensor_dtype(np.dtype(to))}
+    fed = model_of("Cast", {"x": x}, [("y", np.dtype(to))], attrs)
+    held = model_of("Cast", {}, [("y", np.dtype(to))], attrs, {"x": x})
+    np.testing.assert_array_equal(on_kernels(held, {})["y"], on_kernels(fed, {"x": x})["y"])
+
+
+@pytest.mark.parametrize("to", ["int8", "uint8", "int16", "uint16"])
+@pytest.mark.parametrize("scale", [0.5, np.inf, np.nan, 0.0, -1.0, 1e-40])
+def test_a_constant_is_quantised_as_what_is_fed(to: str, scale: float) -> None:
+    """Infinities are the ends of the type, NaN its least; the same of a scale that is no number."""
+    x = np.array([[1, -2, 3e5], [np.inf, -np.inf, np.nan]], np.float32)
+    kept = {"s": np.float32(scale), "z": np.array(3, to)}
+    fed = model_of("QuantizeLinear", {"x": x}, [("y", np.dtype(to))], {}, kept)
+    held = model_of("QuantizeLinear", {}, [("y", np.dtype(to))], {}, {"x": x, **kept})
+    found = on_kernels(held, {})["y"]
+    np.testing.assert_array_equal(found, on_kernels(fed, {"x": x})["y"])
+    if scale == 0.5:
+        ends = np.iinfo(to)
+        np.testing.assert_array_equal(found[1], [ends.max, ends.min, ends.min])
 
 
 def test_a_number_that_is_none_is_true() -> None:
