@@ -19,7 +19,6 @@ from tests.models import inputs, sources
 
 Feeds = dict[str, np.ndarray]
 CACHE = Path(os.environ.get("NNJIT_MODEL_CACHE", Path(__file__).parent / ".cache"))
-BIG_BYTES = 150_000_000
 
 
 @dataclass(frozen=True)

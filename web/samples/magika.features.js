@@ -3,7 +3,7 @@
 // shorter.
 
 export const SIDE = 1024;
-export const PADDING = 256;
+const PADDING = 256;
 export const BLOCK = 4096;
 /** Below this many bytes the model is not asked: too little to tell a type by. */
 export const SMALLEST = 8;

@@ -40,7 +40,7 @@ export function symbolOf(input, axis) {
  * @param {Metadata} input
  * @param {number} axis
  */
-export function defaultDim(input, axis) {
+function defaultDim(input, axis) {
   const rank = input.shape.length;
   const dim = input.shape[axis];
   if (typeof dim === 'string') {

@@ -137,7 +137,7 @@ export function summary({ type, data }) {
  * One row of float numbers, as wide as a list of classes.
  * @param {Value} output
  */
-export function looksLikeScores({ type, dims, data }) {
+function looksLikeScores({ type, dims, data }) {
   const classes = dims.at(-1) ?? 0;
   return (
     kindOf(type)?.family === 'float' &&
@@ -153,7 +153,7 @@ export function looksLikeScores({ type, dims, data }) {
  * @param {Value} output
  * @returns {{highest: {index: number, p: number}[], raw: boolean}}
  */
-export function topScores({ type, data }) {
+function topScores({ type, data }) {
   const scores = Array.from({ length: data.length }, (_, i) => read(type, data, i));
   const total = scores.reduce((a, b) => a + b, 0);
   const already = scores.every((x) => x >= 0 && x <= 1) && Math.abs(total - 1) < 0.01;

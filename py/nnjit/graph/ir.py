@@ -131,15 +131,6 @@ class Node:
             value.users.append(self)
         self.inputs[index] = value
 
-    def set_inputs(self, values: Iterable[Value | None]) -> None:
-        for value in self.inputs:
-            if value is not None:
-                value.users.remove(self)
-        self.inputs = list(values)
-        for value in self.inputs:
-            if value is not None:
-                value.users.append(self)
-
     def detach(self) -> None:
         """Takes it out of its inputs' user lists; for a node about to be dropped."""
         for value in self.reads():

@@ -152,11 +152,6 @@ class Module:
     local_names: dict[int, dict[int, str]] = field(default_factory=dict)
     other_sections: list[tuple[str, int]] = field(default_factory=list)
 
-    @property
-    def imported_functions(self) -> list[Import]:
-        """The imports that take up function indices."""
-        return [item for item in self.imports if item.kind == encode.EXTERN_FUNCTION]
-
 
 class _Reader:
     """A position in the module's bytes."""

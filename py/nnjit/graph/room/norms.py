@@ -34,43 +34,32 @@ def one_axis(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     return _normal(w, node, inputs, [node.attrs.get("axis", -1) % only(inputs)[0].rank])
 
 
-@rule("InstanceNormalization")
-def instance_norm(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
-    """Over all axes behind the channels."""
+@rule("InstanceNormalization", "GroupNormalization")
+def over_places(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
+    """Over all axes behind the channels, of each channel by itself or of the channels of a group together."""
     x, scale, bias = only(inputs, 3)
-    if not _written_out(x, scale, bias):
-        return w.copy(node, inputs, unknown(x.axes))
-    y = _standard(w, x, range(2, x.rank), node.attrs.get("epsilon", 1e-5))
-    y = _affine(w, y, scale, bias, [x.shape[1], *[1] * (x.rank - 2)])
-    return [w.checked(Extent(w.cast(y, x.dtype), unknown(x.axes)))]
-
-
-@rule("GroupNormalization")
-def group_norm(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
-    """Channels in groups, each over its channels and all axes behind."""
-    x, scale, bias = only(inputs, 3)
-    if not _written_out(x, scale, bias):
-        return w.copy(node, inputs, unknown(x.axes))
-    groups = node.attrs["num_groups"]
-    shape = (x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])
-    axes: Axes = {axis + (axis > 0): g for axis, g in x.axes.items()}
-    y = _standard(
-        w, Extent(w.b.reshape(w.data(x), shape), axes), range(2, x.rank + 1), node.attrs.get("epsilon", 1e-5)
-    )
-    each = [groups, 1 if scale.shape == (groups,) else shape[2], *[1] * (x.rank - 2)]
-    if scale.shape not in ((groups,), (x.shape[1],)):
-        raise NoRoom("its scale is not one for a group or a channel")
-    y = w.b.reshape(_affine(w, y, scale, bias, each), x.shape)
-    return [w.checked(Extent(w.cast(y, x.dtype), unknown(x.axes)))]
-
-
-def _written_out(x: Extent, scale: Extent, bias: Extent) -> bool:
-    """Whether an axis behind the batch grows. NoRoom where the channels do, or what they are scaled by."""
     if not set(x.axes) - {0}:
-        return False
+        return w.copy(node, inputs, unknown(x.axes))
     if scale.axes or bias.axes or 1 in x.axes:
         raise NoRoom("its channels grow")
-    return True
+    parts, each = x, [x.shape[1]]
+    if node.op == "GroupNormalization":
+        parts, each = _in_groups(w, x, node.attrs["num_groups"], scale)
+    y = _standard(w, parts, range(2, parts.rank), node.attrs.get("epsilon", 1e-5))
+    y = _affine(w, y, scale, bias, [*each, *[1] * (x.rank - 2)])
+    if parts is not x:
+        y = w.b.reshape(y, x.shape)
+    return [w.checked(Extent(w.cast(y, x.dtype), unknown(x.axes)))]
+
+
+def _in_groups(w: Maker, x: Extent, groups: int, scale: Extent) -> tuple[Extent, list[int]]:
+    """x [N, C, ...] as [N, groups, C / groups, ...], and the dims of its scale along groups and channels."""
+    size = x.shape[1] // groups
+    if scale.shape not in ((groups,), (x.shape[1],)):
+        raise NoRoom("its scale is not one for a group or a channel")
+    shape = (x.shape[0], groups, size, *x.shape[2:])
+    axes: Axes = {axis + (axis > 0): g for axis, g in x.axes.items()}
+    return Extent(w.b.reshape(w.data(x), shape), axes), [groups, 1 if scale.shape == (groups,) else size]
 
 
 def _affine(w: Maker, y: Value, scale: Extent, bias: Extent, shape: Sequence[int]) -> Value:
