@@ -12,27 +12,42 @@ from tests.fuzz.sums import image
 def resize(b: Builder) -> None:
     x = b.finite(image(b, b.one([1, 2, 2, 2]), "float32"))  # taps of weight 0
     mode = b.one(["nearest", "linear", "cubic"])
-    attrs: dict[str, object] = {"mode": mode}
-    attrs["coordinate_transformation_mode"] = b.one(
-        ["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel", "half_pixel_symmetric"]
+    way = b.one(
+        "half_pixel asymmetric align_corners pytorch_half_pixel half_pixel_symmetric tf_crop_and_resize".split()
     )
+    attrs: dict[str, object] = {"mode": mode, "coordinate_transformation_mode": way}
     if mode == "nearest":
         attrs["nearest_mode"] = b.one(["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"])
-    if mode == "cubic" and b.often(0.3):
+    elif b.often(0.3):
         attrs["exclude_outside"] = 1
+    if mode == "cubic" and b.often(0.3):
         attrs["cubic_coeff_a"] = -0.5
     if mode != "nearest" and b.often(0.3):
         attrs["antialias"] = 1
     spatial = x.rank - 2
-    if mode == "cubic" and attrs["coordinate_transformation_mode"] == "half_pixel_symmetric" and spatial != 2:
+    if way == "half_pixel_symmetric" and ((mode == "cubic" and spatial != 2) or b.doubted):
         # by a rounding of 2e-16 the reference takes the neighbours of the place before; onnxruntime has images alone
         raise Rejected
-    if b.often(0.5):
+    if way == "pytorch_half_pixel" and b.doubted:
+        raise Rejected  # where one place comes out, the reference begins before the first
+    roi: Value | None = None
+    if way == "tf_crop_and_resize":
+        ends = (
+            [b.one([-0.25, 0.0, 0.125, 0.25]) for _ in range(spatial)],
+            [b.one([0.5, 1.0, 1.25]) for _ in range(spatial)],
+        )
+        roi = b.leaf(np.array([0.0, 0.0, *ends[0], 1.0, 1.0, *ends[1]], np.float32), True)
+        attrs["extrapolation_value"] = b.one([0.0, -3.5])
+    if way != "tf_crop_and_resize" and b.often(0.5):  # of lengths that are not whole it makes other steps
         factors = [1.0, 1.0, *(b.one([0.5, 1.0, 1.5, 2.0, 3.0, 0.6]) for _ in range(spatial))]
-        b.emit("Resize", [x, None, b.leaf(np.array(factors, np.float32), True)], **attrs)
+        b.emit("Resize", [x, roi, b.leaf(np.array(factors, np.float32), True)], **attrs)
+    elif way != "tf_crop_and_resize" and b.often(0.4):
+        attrs["keep_aspect_ratio_policy"] = b.one(["not_larger", "not_smaller"])
+        sizes = [b.one([1, 2, 3, 7, 13]) for _ in range(spatial)]
+        b.emit("Resize", [x, None, None, b.ints(*sizes)], axes=list(range(2, x.rank)), **attrs)
     else:
-        sizes = [*x.shape[:2], *(b.one([1, 2, 5, 8, 13]) for _ in range(spatial))]
-        b.emit("Resize", [x, None, None, b.ints(*sizes)], **attrs)
+        sizes = [*x.shape[:2], *(b.one([1, 2, 3, 5, 7, 8, 13]) for _ in range(spatial))]
+        b.emit("Resize", [x, roi, None, b.ints(*sizes)], **attrs)
 
 
 def sampled(b: Builder) -> None:
@@ -41,7 +56,7 @@ def sampled(b: Builder) -> None:
     x = image(b, 2, "float32")
     grid = b.fresh("float32", (x.shape[0], b.one([1, 3, 5]), b.one([2, 4]), 2), -1.2, 1.2)
     b.emit(
-        "GridSample", [x, grid], mode=b.one(["linear", "cubic"]), align_corners=b.chance.randrange(2),
+        "GridSample", [x, grid], mode=b.one(["nearest", "linear", "cubic"]), align_corners=b.chance.randrange(2),
         padding_mode=b.one(["zeros", "border", "reflection"]),
     )  # fmt: skip
 
