@@ -6,11 +6,12 @@ onnxruntime-web.
     python3 serve.py bench --layers 'qdq|dynamic|nbits|f16 weights'    chains of bytes, weights that stay narrow
     python3 serve.py bench --layers 's2 dw' --libraries nnjit          without the peer: the kernels alone
 
-A row is a layer of tests/bench/ops.py: run() of both libraries and their ratio, then the time of the layer's own steps
-(what makes or moves its input for it included) as a share of the peak and of the roofline: the larger of the direct
-sum's arithmetic at that peak and input, weights and output once at the speed of a reading loop over as many bytes. The
-peak is that of the multiply-add, or of the dot product of bytes where the sum is one. Winograd does fewer operations
-than the direct sum: its shares may pass 100%. The ceiling is onnxruntime-web's time over that of the roofline.
+A row is a layer of tests/bench/operators: run() of both libraries and their ratio, then the time of the layer's own
+steps (what makes or moves its input for it included) as a share of the peak and of the roofline: the larger of the
+direct sum's arithmetic at that peak and input, weights and output once at the speed of a reading loop over as many
+bytes. The peak is that of the multiply-add, or of the dot product of bytes where the sum is one. Winograd does fewer
+operations than the direct sum: its shares may pass 100%. The ceiling is onnxruntime-web's time over that of the
+roofline.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ import numpy as np
 import onnx
 from playwright.sync_api import Page
 
-from tests.bench.op import Op
-from tests.bench.ops import all_ops
+from tests.bench.operators.op import Op
+from tests.bench.operators.ops import all_ops
 from tests.support.browser import Lab
 
 LAYERS = ("Conv", "QLinearConv", "QLinearMatMul")

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.bench.op import Op
-from tests.bench.ops import all_ops
+from tests.bench.operators.op import Op
+from tests.bench.operators.ops import all_ops
 from tests.models import catalogue
 from tests.support.browser import Lab
 from tests.support.codec import Packer, bundle

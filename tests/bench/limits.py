@@ -14,7 +14,7 @@ from typing import Any
 
 from playwright.sync_api import Page
 
-from tests.bench import memory, peak
+from tests.bench import peak
 from tests.support.browser import Lab
 
 
@@ -52,7 +52,7 @@ def memory_rates(
     """GB/s at which so many cores read, and copy, about `size` bytes: as many as the nearest power of two."""
     near = 1 << round(math.log2(max(size, 1 << 16)))
     if near not in known:
-        url = lab.site.put("bench/copy.wasm", memory.copier())
+        url = lab.site.put("bench/copy.wasm", peak.copier())
         copying: float = page.evaluate("(given) => bench.bandwidth(...given)", [url, near, threads])
         known[near] = read_rate(page, lab, near, threads), copying
     return known[near]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
-from tests.bench.op import build
+from tests.bench.operators.op import build
 from tests.support.browser import Lab
 from tests.support.codec import Packer, bundle
 

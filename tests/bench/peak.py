@@ -1,5 +1,5 @@
 """The yardsticks: loops of independent chains of one instruction, relaxed_madd or the dot product of bytes, the most a
-core does in this browser, and a loop that reads memory from front to back, the most it can be fed."""
+core does in this browser, and loops that read and that copy memory from front to back, the most it can be fed."""
 
 from __future__ import annotations
 
@@ -61,6 +61,8 @@ def dots() -> bytes:
 
 STREAMS = 4
 STREAM_VECTORS = 4
+COPIED = 64
+"""Bytes a round of the loop that copies."""
 
 
 def reader() -> bytes:
@@ -94,4 +96,22 @@ def reader() -> bytes:
           {bump}
           (br_if $again (i32.lt_u (local.get $p0) (local.get $each))))
         (f32x4.extract_lane 0 {total})))""")
+    )
+
+
+def copier() -> bytes:
+    """Exports read(bytes: i32): the first half of so many bytes of the imported memory copied to the second half, so
+    that each is read or written once."""
+    at = "(i32.add (local.get $p) (local.get $half))"
+    step = "\n".join(
+        f"(v128.store offset={o} {at} (v128.load offset={o} (local.get $p)))" for o in range(0, COPIED, 16)
+    )
+    return bytes(
+        wasmtime.wat2wasm(f"""(module (import "env" "memory" (memory 1))
+        (func (export "read") (param $bytes i32) (local $p i32) (local $half i32)
+        (local.set $half (i32.div_u (local.get $bytes) (i32.const 2)))
+        (loop $again
+          {step}
+          (local.set $p (i32.add (local.get $p) (i32.const {COPIED})))
+          (br_if $again (i32.lt_u (local.get $p) (local.get $half))))))""")
     )

@@ -39,7 +39,7 @@ from nnjit.devtools.records_postgres import PostgresDatabase  # noqa: E402
 from nnjit.devtools.records_sql import Database  # noqa: E402
 from nnjit.devtools.records_sqlite import SqliteDatabase  # noqa: E402
 from nnjit.devtools.records_store import Limits, Store  # noqa: E402
-from tests.bench.report import write_section  # noqa: E402
+from tests.bench.tables.report import write_section  # noqa: E402
 from tests.support.reports import DEVICE, record  # noqa: E402
 
 SECONDS = 3.0

@@ -46,10 +46,8 @@ from tests.bench import (  # noqa: E402
     decode,
     first,
     leak,
-    memory,
     overhead,
     records,
-    report,
     starts,
     steps,
     where,
@@ -67,8 +65,9 @@ from tests.bench.limits import (  # noqa: E402
     read_rate,
 )
 from tests.bench.llvm import main as llvm  # noqa: E402
-from tests.bench.op import Op  # noqa: E402
-from tests.bench.ops import all_ops  # noqa: E402
+from tests.bench.operators.op import Op, traffic  # noqa: E402
+from tests.bench.operators.ops import all_ops  # noqa: E402
+from tests.bench.tables import report  # noqa: E402
 from tests.models import catalogue  # noqa: E402
 from tests.support.browser import Lab, started  # noqa: E402
 from tests.support.others import OTHERS, other_lab  # noqa: E402
@@ -160,7 +159,7 @@ def measure(lab: Lab, args: argparse.Namespace, threads: int, save: Callable[[di
                 "bandwidth": read_rate(page, lab, what.streamed, threads),
             }
         if isinstance(what, Op) and what.kind == "memory":
-            moved = memory.traffic(what)
+            moved = traffic(what)
             rows[-1] |= {"traffic": moved, "rates": memory_rates(page, lab, sum(moved), threads, rates)}
         print(report.line(rows[-1], yardstick), flush=True)
         save(run)

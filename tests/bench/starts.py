@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.bench.op import Op
-from tests.bench.ops import gemm
-from tests.bench.products import DOCS
-from tests.bench.report import write_section
+from tests.bench.operators.op import Op
+from tests.bench.operators.ops import gemm
+from tests.bench.tables.products import DOCS
+from tests.bench.tables.report import write_section
 from tests.support.browser import Lab
 
 SHAPES = (

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.bench.products import DOCS
-from tests.bench.report import write_section
 from tests.bench.steps import profile
+from tests.bench.tables.products import DOCS
+from tests.bench.tables.report import write_section
 from tests.support.browser import Lab
 
 KINDS = ("products", "attention", "norms", "copies", "rest")

@@ -29,7 +29,7 @@ from nnjit.codegen.wasm.target import Target
 from nnjit.tune.device import flops
 from nnjit.tune.space_wasm import space_of
 from tests.bench.blocked.specs import BLOCKS, POOLS, block_of, kind_of, layer_spec
-from tests.bench.layers import LAYERS, Layer
+from tests.bench.operators.layers import LAYERS, Layer
 from tests.support.browser import Lab
 
 RESULTS = Path(__file__).parents[1] / "results"

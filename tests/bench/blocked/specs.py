@@ -11,7 +11,7 @@ from math import prod
 
 from nnjit.codegen.expr import Expr, Index, acc, const, load, op
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage
-from tests.bench.layers import Layer
+from tests.bench.operators.layers import Layer
 
 BLOCKS = (4, 8, 16, 24)
 POOLS = (

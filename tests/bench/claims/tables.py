@@ -18,7 +18,7 @@ from tests.bench.claims.handicap import STARTS
 from tests.bench.claims.live import MODELS, number
 from tests.bench.claims.quality import FIRST, FOLDER, QUALITY, geomean
 from tests.bench.claims.use import SECONDS, USUAL
-from tests.bench.report import write_section
+from tests.bench.tables.report import write_section
 
 DOCS = Path(__file__).parents[3] / "docs" / "tuning-measured.md"
 ORDER = tuple(reversed(MODELS))

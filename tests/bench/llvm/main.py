@@ -35,7 +35,7 @@ from nnjit.tune import schedules
 from nnjit.tune.space_wasm import space_of
 from tests.bench.llvm.print_c import print_c
 from tests.bench.llvm.specs import SPECS
-from tests.bench.report import write_section
+from tests.bench.tables.report import write_section
 from tests.support.browser import Lab
 
 PACKAGES = ("emscripten", "clang-19", "lld-19")

@@ -9,7 +9,7 @@ from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.rules import default_schedule
 from nnjit.codegen.wasm.target import Target
 from tests.bench.blocked.specs import BLOCKS, POOLS, block_of, extents, layer_spec
-from tests.bench.layers import Layer, parse
+from tests.bench.operators.layers import Layer, parse
 from tests.support.kernels import run_spec
 from tests.support.schedules import packed
 

@@ -1,6 +1,6 @@
 """The tables of convolutions in docs/convolution.md, from results of `serve.py bench --layers 'conv 1x' --threads 1,2`.
 
-python -m tests.bench.convolution_tables tests/bench/results/layers-A.json layers-B.json      one of each thread count
+python -m tests.bench.tables.convolutions layers-A.json layers-B.json      one of each thread count
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
-from tests.bench.products import DOCS, keep
+from tests.bench.tables.products import DOCS, keep
 
 MARK = "convolutions"
 FAR = 0.75

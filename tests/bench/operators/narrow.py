@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.bench.op import Op, build, normal, typed_op
+from tests.bench.operators.op import Op, build, normal, typed_op
 
 Weights = dict[str, np.ndarray]
 ConvRow = tuple[Any, ...]

@@ -1,6 +1,6 @@
 """The table of matrix products in docs/kernels.md, from results of `serve.py bench --ops gemm`.
 
-python -m tests.bench.products tests/bench/results/A.json B.json      several runs, later rows in place of earlier
+python -m tests.bench.tables.products A.json B.json      several runs, later rows in place of earlier
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
-from tests.bench.report import best_peer, ceiling, in_way, merge, write_section
+from tests.bench.tables.report import best_peer, ceiling, in_way, merge, write_section
 
-DOCS = Path(__file__).parents[2] / "docs" / "kernels.md"
+DOCS = Path(__file__).parents[3] / "docs" / "kernels.md"
 MARK = "products"
 WAYS_TEXT = """\
 The same run, outputs had in other ways. *given again*: into an array that the caller gave before; no peer has that

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from tests.bench.op import Op, build, inside, normal, typed_op
+from tests.bench.operators.op import Op, build, inside, normal, typed_op
 
 Row = tuple[str, onnx.NodeProto, np.ndarray, dict[str, np.ndarray]]
 of = helper.make_node

@@ -81,3 +81,16 @@ def inside(
     ]
     one = np.ones((1,), np.float32)
     return Op(name, "layer", build(nodes, one, {**weights, "image": image}), {"x": one}, {}, flops)
+
+
+def traffic(op: Op) -> tuple[int, int]:
+    """Bytes read and written at least: the model's constants and feeds, once, and the operator's output, written and
+    read again; a reduction's output is next to nothing. What a library computes on the way it may do without memory."""
+    model = onnx.shape_inference.infer_shapes(onnx.load_from_string(op.model), data_prop=True)
+    read = sum(onnx.numpy_helper.to_array(t).nbytes for t in model.graph.initializer)
+    read += sum(x.nbytes for x in op.feeds.values())
+    types = {v.name: v.type.tensor_type for v in model.graph.value_info}
+    made = types.get("b") or types["a"]  # GroupNormalization has no shape of its own there
+    size = int(np.prod([d.dim_value for d in made.shape.dim]))
+    written = size * np.dtype(onnx.helper.tensor_dtype_to_np_dtype(made.elem_type)).itemsize
+    return read + written, written

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
-from tests.bench.layers import LAYERS, Layer
-from tests.bench.moves import memory_ops
-from tests.bench.narrow import narrow_ops
-from tests.bench.op import Op, build, normal
+from tests.bench.operators.layers import LAYERS, Layer
+from tests.bench.operators.moves import memory_ops
+from tests.bench.operators.narrow import narrow_ops
+from tests.bench.operators.op import Op, build, normal
 
 
 def gemm(m: int, k: int, n: int) -> Op:

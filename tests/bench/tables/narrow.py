@@ -1,6 +1,6 @@
 """The tables of narrow numbers in docs/quantised.md, from results of `serve.py bench --layers 'qlinear|qlayer|…'`.
 
-python -m tests.bench.bytes tests/bench/results/layers-A.json layers-B.json      any number of runs and thread counts
+python -m tests.bench.tables.narrow layers-A.json layers-B.json      any number of runs and thread counts
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
-from tests.bench.products import DOCS, keep
-from tests.bench.report import number
+from tests.bench.tables.products import DOCS, keep
+from tests.bench.tables.report import number
 
 MARK = "bytes"
 GROUPS = {

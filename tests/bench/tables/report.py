@@ -1,6 +1,6 @@
 """Turns measurements into lines for the terminal and the Markdown of docs/benchmarks.md.
 
-python -m tests.bench.report tests/bench/results/A.json B.json      several runs into one docs/benchmarks.md
+python -m tests.bench.tables.report tests/bench/results/A.json B.json      several runs into one docs/benchmarks.md
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import geometric_mean, median
 from typing import Any
 
-DOCS = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+DOCS = Path(__file__).parents[3] / "docs" / "benchmarks.md"
 KEPT = "<!-- sections of other commands, kept when the page is written anew -->"
 
 PEERS = ("onnxruntime-web", "tfjs", "jax-js")
