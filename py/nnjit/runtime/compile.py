@@ -165,8 +165,9 @@ class Linker(Link):
                 found[name] = places[out].buffer, places[fed].buffer
         return found
 
-    def _place_constants(self, kept: Sequence[Buffer]) -> set[Buffer]:
-        """Addresses of constants; returns those that no earlier plan of the session has loaded."""
+    def _place_constants(self, kept: Sequence[Buffer]) -> dict[Buffer, None]:
+        """Addresses of constants; returns those that no earlier plan of the session has loaded, in the order of use: a
+        set's order is that of Python's addresses, and the same model is to give the same plan."""
         keys = self._content_keys()
         fresh: dict[int, Buffer] = {}
         for b in kept:
@@ -176,9 +177,9 @@ class Linker(Link):
                 fresh[at] = b
             elif at in fresh:
                 self.twins[b] = fresh[at]
-        return set(fresh.values())
+        return dict.fromkeys(fresh.values())
 
-    def _init(self, fresh: set[Buffer], staged: dict[Buffer, Span]) -> None:
+    def _init(self, fresh: dict[Buffer, None], staged: dict[Buffer, Span]) -> None:
         """Loads in the order of use; steps whose results an earlier plan left in memory are skipped."""
         needed = self._needed(fresh)
         loaded: set[Buffer] = set()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 from statistics import median
 from typing import Any, Protocol, TypeVar
@@ -197,7 +197,7 @@ class Link:
         never had, because a plan may be made again under the same key."""
         return keys.get(b) or f"plan {self.key} {next(UNKNOWN)}"
 
-    def _needed(self, fresh: set[Buffer]) -> set[int]:
+    def _needed(self, fresh: Iterable[Buffer]) -> set[int]:
         """Steps at load whose results are not there yet, and the steps those read from."""
         wanted, needed = set(fresh), set()
         for i in range(len(self.once) - 1, -1, -1):

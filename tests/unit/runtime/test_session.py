@@ -12,6 +12,7 @@ from nnjit.codegen.wasm.target import Target
 from nnjit.errors import SessionError, ShapeError
 from nnjit.frontend import BytesSource, load
 from nnjit.runtime import session as module
+from nnjit.runtime.plan import Plan
 from nnjit.runtime.prepared import Options, Prepared, plan_key, static_shapes
 from nnjit.runtime.session import CompilerSession
 
@@ -205,3 +206,18 @@ def test_target_comes_from_the_page() -> None:
     }
     options = Options.read(given)
     assert options.target == Target(relaxed=False, threads=2, shared=True) and options.dims == {"n": 3}
+
+
+def test_constants_are_loaded_in_the_order_of_use() -> None:
+    """The same model gives the same plan wherever Python's objects lie: a kept plan is compared byte for byte."""
+    nodes, weights = [], {}
+    for i in range(12):
+        weights[f"w{i}"] = WEIGHT[:, :1] * np.ones(4, np.float32) + np.arange(i, i + 4, dtype=np.float32)
+        nodes.append(helper.make_node("MatMul", [f"x{i}", f"w{i}"], [f"x{i + 1}"]))
+    session = made(nodes, {"x0": (F, [2, 4])}, ["x12"], **weights)
+    plan = session.prepare({"x0": (2, 4)}, {})[0].plan
+    assert isinstance(plan, Plan)
+    # constants that runs read lie in the order of use, before argument blocks and arena
+    wanted = [i for i in plan.init if i["kind"] == "bytes" and len(i["data"]) == 64]
+    addresses = [i["address"] for i in wanted]
+    assert len(addresses) == 12 and addresses == sorted(addresses)
