@@ -20,6 +20,8 @@ import { forgetOthers, forgetSnapshot, loadSnapshot, snapshotKey, snapshotUsed }
 let bridge;
 /** Whether a plan has been asked for. */
 let preparing = false;
+/** Until when the compiler does nothing that nobody waits for, by performance.now(). */
+let restUntil = 0;
 /** Keeps bytecode that was compiled since the last time; soon, when nobody waits. */
 let keepBytecode = () => {};
 /** What another worker makes a snapshot of Python from. @type {() => object} */
@@ -33,6 +35,7 @@ const rpc = new Rpc(/** @type {import('./api/rpc.js').Port} */ (/** @type {unkno
   connectEngine: ({ port }) => serveEngine(port),
   'snapshot.from': async () => (await up(), ranCode ? {} : forSnapshot()),
   'snapshot.forget': forgetSnapshot,
+  rest: ({ ms }) => void (restUntil = performance.now() + ms),
   python: async ({ code }) => {
     const python = await up();
     ranCode = true;
@@ -41,7 +44,7 @@ const rpc = new Rpc(/** @type {import('./api/rpc.js').Port} */ (/** @type {unkno
 });
 
 // Everything else is Python's: the table of methods is bridge.METHODS.
-const METHODS = ['settle', 'prepare', 'suggest', 'release', 'reference', 'check', 'kernel', 'stats', 'refuse', 'proof.policy', 'proof.open', 'proof.next', 'proof.told'];
+const METHODS = ['settle', 'reads', 'prepare', 'suggest', 'release', 'reference', 'check', 'kernel', 'stats', 'refuse', 'proof.policy', 'proof.open', 'proof.next', 'proof.told'];
 const TUNING = ['know', 'forget', 'device', 'probing', 'probed', 'gpuProbing', 'gpuProbed', 'moving', 'policy', 'prefer', 'open', 'surveyed', 'records', 'next', 'measured', 'report',
   'paired', 'link', 'replaced', 'unlinked', 'restore', 'adoption', 'adopted', 'refused', 'status', 'dump', 'reset', 'drop'];
 for (const method of [...METHODS, ...TUNING.map((name) => `tune.${name}`)]) {
@@ -149,7 +152,7 @@ async function boot() {
     });
   }
   const { taken, compiled } = bytecode.counts().toJs({ dict_converter: Object.fromEntries });
-  return { ...versions, pyodide: pyodide.version, bootMs, standIns, bytecode: { taken, compiled }, restored: Boolean(back) };
+  return { ...versions, pyodide: pyodide.version, bootMs, standIns, bytecode: { taken, compiled }, restored: Boolean(back), files: key };
 }
 
 /**
@@ -219,6 +222,8 @@ async function startAnew(loadPyodide, options, manifest, early, { tell, mark }, 
  */
 function warmUp(parts) {
   const next = () => {
+    const rest = restUntil - performance.now();
+    if (rest > 0) return void setTimeout(next, rest);
     let more = false;
     try {
       more = !preparing && !parts.next().done;

@@ -407,6 +407,11 @@ export interface SessionStats {
   room: { least: number; most: number } | null;
   /** Why it has no room, though lengths had moved; '' if they had not. */
   noRoom: string;
+  /**
+   * 'served': the first plan is one that an earlier session left; 'checked': and the compiler has made the same one since;
+   * 'saved': it was compiled here, and later sessions have it; '' otherwise.
+   */
+  kept: '' | 'served' | 'checked' | 'saved';
   lastRun: { ms: number; engineMs: number; compileMs: number; cold: boolean; thread: 'caller' | 'worker'; segments: { kind: string; ms: number }[] } | null;
 }
 
@@ -487,6 +492,12 @@ export const env: {
    * one that is there is deleted. Set it right after the import, at every visit.
    */
   snapshot: 'auto' | boolean;
+  /**
+   * Whether the first plan of a model is kept in the browser's storage, so that later sessions with it need not compile: 'auto'
+   * (default) unless a program drives the browser; true, always; false, never, and those that are there are deleted with the
+   * next session. docs/api.md.
+   */
+  plans: 'auto' | boolean;
   readonly versions: { nnjit: string; pyodide: string };
 };
 

@@ -6,8 +6,10 @@
 A fresh page for each sample; a small model has run there before, so that runtimes, devices and their code are up. Times
 are ms since `create` was called: where a stage is a span, its first and its last sign. All rows are gone through once
 after another (`--repeats`, 3 on WebGPU), the two libraries in turn, each first every other time; a row tells the page
-whose first result is the median, with the least and the most. What ends early has a sample of each row first. The
-browser and the adapter come from NNJIT_DEVICE_* as for `--gpu`.
+whose first result is the median, with the least and the most. What ends early has a sample of each row first. With
+`--again` it is the second time: another page of the same profile had a first result of the model before, so that
+nnjit's plan is kept and the file is in the browser's cache. The browser and the adapter come from NNJIT_DEVICE_* as for
+`--gpu`.
 """
 
 from __future__ import annotations
@@ -85,8 +87,13 @@ class First:
             lab.site.put("~/small.bin", bytes(warm.blob)),
         )
 
-    def page(self) -> Page:
-        page = self.lab.page()
+    def page(self, beside: Page | None = None) -> Page:
+        """beside: of the same profile as this one."""
+        if beside is None:
+            page = self.lab.page()
+        else:
+            page = beside.context.new_page()
+            page.goto(beside.url)
         page.set_default_timeout(0)
         page.evaluate("import('/t/bench/first.js').then(() => true)")
         return page
@@ -108,8 +115,16 @@ class First:
                         n: page.evaluate("(a) => first.fetching(...a)", [f"{url}?{n}", n]) for n in (1, 2, 4)
                     }
                 how = [library, options.backend, options.threads]
-                page.evaluate("(a) => first.first(...a)", [*how, *self.small, options.settle])
-                found = page.evaluate("(a) => first.first(...a)", [*how, url, heads, blob, options.settle])
+                ends = [options.settle, options.again]
+                for before in [True, False] if options.again else [False]:
+                    page.evaluate("(a) => first.first(...a)", [*how, *self.small, *ends])
+                    found = page.evaluate("(a) => first.first(...a)", [*how, url, heads, blob, *ends])
+                    if before:
+                        later = self.page(beside=page)
+                        page.close()
+                        page = later
+                if library == "nnjit" and options.again and found["kept"] not in ("served", "checked"):
+                    raise RuntimeError(f"the plan was not kept: {found['kept']!r}")
             except Exception as error:  # what cannot run is a line in the record
                 found = {"failed": str(error)[:600]}
             page.context.close()
@@ -139,6 +154,7 @@ def main(arguments: list[str]) -> int:
         type=int,
         help="pages of each library and model; default 3 on WebGPU, else 1",
     )
+    parser.add_argument("--again", action="store_true", help="the second time in one profile")
     parser.add_argument("--no-peers", dest="peers", action="store_false")
     parser.add_argument("--out", type=Path, help="a folder for first-DATE.json")
     options = parser.parse_args(arguments)
@@ -155,7 +171,8 @@ def main(arguments: list[str]) -> int:
         if options.backend == "webgpu" and vendor() not in adapter.lower():
             raise SystemExit(f"the adapter is {adapter!r}; {vendor()!r} is expected")
         record = {"date": time.strftime("%Y-%m-%dT%H:%M:%S"), "adapter": adapter, "browser": browser.version,
-                  "flags": flags(), "backend": options.backend, "repeats": repeats, "rows": []}  # fmt: skip
+                  "flags": flags(), "backend": options.backend, "repeats": repeats, "again": options.again,
+                  "rows": []}  # fmt: skip
         plan = [(n, b) for n in options.models.split(",") for b in map(int, options.batch.split(","))]
         rows: list[dict[str, Any]] = [{"model": n if b == 1 else f"{n} x{b}"} for n, b in plan]
         path = options.out and options.out / f"first-{time.strftime('%Y%m%d-%H%M%S')}.json"

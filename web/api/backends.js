@@ -64,6 +64,7 @@ export class Backends {
   get latest() { return this.#now.latest; }
   get state() { return this.#now.state; }
   get count() { return this.#now.count; }
+  get kept() { return this.#now.kept; }
   get pins() { return this.#now.pins; }
   get waits() { return this.#now.waits; }
   get options() { return this.#now.options; }
@@ -100,6 +101,10 @@ export class Backends {
   /** @param {Prepared} plan @param {Map<string, Feed>} feeds @param {Map<string, Tensor | null>} wanted @param {AbortSignal | null} signal */
   execute(plan, feeds, wanted, signal) {
     return this.#now.execute(plan, feeds, wanted, signal);
+  }
+
+  introduced() {
+    return this.#now.introduced();
   }
 
   /** @param {string} method @param {Record<string, unknown>} args */

@@ -8,7 +8,7 @@ import { forgetSnapshot } from './snapshot.js';
 /** @typedef {import('./errors.js').NnjitError} NnjitError */
 /** @typedef {(stage: string, done: number, total: number) => void} Progress */
 /** @typedef {{pyodide: string, nnjit: string, python: string, bootMs: Record<string, number>, onnx: string, standIns: string[],
- *   bytecode: {taken: number, compiled: number}, restored: boolean}} CompilerInfo */
+ *   bytecode: {taken: number, compiled: number}, restored: boolean, files: string}} CompilerInfo files: which the compiler was made of */
 
 /** Where coming back from a snapshot takes longer, it hangs: it takes a second or two, more where Pyodide has to be fetched again. */
 const RESTORE_MS = 30_000;

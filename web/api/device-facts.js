@@ -38,6 +38,9 @@ export function deviceFacts({ again = false, mode = 'now' } = {}) {
   return known;
 }
 
+/** What a fresh compiler is told, or this one was: the facts as they are stored. @returns {Promise<Facts | null>} */
+export const storedFacts = async () => latest ?? /** @type {Facts | undefined} */ (await loadFacts(await browserKey())) ?? null;
+
 let recalled = 0;
 
 /**

@@ -19,6 +19,8 @@ export const env = {
   },
   /** Whether Python's memory is kept for the next visit, which starts the sooner: unless storage or memory is short, always, never. @type {'auto' | boolean} */
   snapshot: /** @type {'auto' | boolean} */ ('auto'),
+  /** Whether the first plan of a model is kept for later sessions with it, which need not compile it: unless a program drives the browser, always, never. @type {'auto' | boolean} */
+  plans: /** @type {'auto' | boolean} */ ('auto'),
   versions: { nnjit: '', pyodide: '' },
 };
 

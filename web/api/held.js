@@ -42,7 +42,7 @@ const look = () => {
 };
 
 /** @param {number} ms resolves when no session has been made for that long @param {() => boolean} wanted or nobody waits for it any more */
-async function quiet(ms, wanted) {
+export async function quiet(ms, wanted) {
   for (let calm = false; !calm && wanted();) {
     while (making && wanted()) await new Promise((go) => waiting.push(() => go(null)));
     if (ms && wanted()) await new Promise((later) => setTimeout(later, ms));

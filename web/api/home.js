@@ -3,9 +3,10 @@
 import { asFailure, failure } from './errors.js';
 import { log } from './env.js';
 import { engineDeath, engineNow, getCompiler, getEngine, getGpu, gpuNow } from './workers.js';
-import { recall } from './device-facts.js';
+import { recall, storedFacts } from './device-facts.js';
 import { recallGpu } from './gpu-facts.js';
 import { beforehand } from './held.js';
+import { Kept } from './kept.js';
 
 /**
  * @typedef {import('./options.js').Options} Options
@@ -32,6 +33,8 @@ export class Home {
   description = /** @type {any} */ (undefined);
   /** Why the first provider asked for does not run this session; '' if it does. */
   reason = '';
+  /** What earlier sessions left, and whether the compiler knows of this one. */
+  kept = new Kept();
 
   /** @param {Source} model @param {Source[]} external @param {Options} options */
   constructor(model, external, options) {
@@ -92,33 +95,35 @@ export class Home {
     const relaxed = Boolean(info?.relaxed) && this.options.relaxed;
     const shared = Boolean(info?.sharedMemory); // also with one thread: feeds and outputs need no messages then
     this.memory = { shared, threads };
-    const given = this.sources.map(({ bytes }) => bytes);
-    try {
-      if (engine) await recall(signal, progress);
+    const options = {
+      provider: this.options.provider,
+      dims: this.options.dims,
+      maxPlans: this.options.maxPlans,
+      convolution: this.options.convolution,
+      mergeProducts: this.options.mergeProducts,
+      matrixSums: this.options.matrixSums,
+      strict: this.options.strict,
+      room: this.options.room,
+      whole: this.options.whole ?? false,
+      target: { simd: info?.simd ?? true, relaxed, threads, shared, dot: relaxed ? info?.dot : '' },
+      gpu: gpu?.client.facts ?? null,
+    };
+    const tell = async (/** @type {AbortSignal | null} */ until, /** @type {Progress} */ show) => {
+      const given = this.sources.map(({ bytes }) => bytes);
+      if (engine) await recall(until, show);
       if (gpu && this.options.tune.mode !== 'off') await recallGpu(gpu.client);
-      this.description = await compiler.call(
-        'create',
-        {
-          session: id,
-          model: this.model.bytes,
-          name: this.model.name,
-          external: this.external.map(({ name, bytes }) => ({ path: name, bytes })),
-          options: {
-            provider: this.options.provider,
-            dims: this.options.dims,
-            maxPlans: this.options.maxPlans,
-            convolution: this.options.convolution,
-            mergeProducts: this.options.mergeProducts,
-            matrixSums: this.options.matrixSums,
-            strict: this.options.strict,
-            room: this.options.room,
-            whole: this.options.whole ?? false,
-            target: { simd: info?.simd ?? true, relaxed, threads, shared, dot: relaxed ? info?.dot : '' },
-            gpu: gpu?.client.facts ?? null,
-          },
-        },
-        { signal, onProgress: progress },
-      );
+      const external = this.external.map(({ name, bytes }) => ({ path: name, bytes }));
+      const args = { session: id, model: this.model.bytes, name: this.model.name, external, options };
+      const description = await compiler.call('create', args, { signal: until, onProgress: show });
+      this.#settle(id, given);
+      return description;
+    };
+    const kept = this.kept = new Kept();
+    try {
+      if (engine && this.options.tune.mode === 'off') await kept.recall([options, await storedFacts()], this.sources, signal);
+      if (kept.description) kept.tell = (until) => tell(until, () => undefined);
+      this.description = kept.description ?? await tell(signal, progress);
+      if (kept.description) progress('parse', 1, 1);
       const maxPages = this.options.maxMemoryBytes && Math.ceil(this.options.maxMemoryBytes / 65536);
       const { runOn } = this.options;
       await engine?.client.createSession(id, { shared, threads, runOn, ...(maxPages ? { maxPages } : {}) });
@@ -129,9 +134,9 @@ export class Home {
       throw this.lost ?? error;
     }
     this.id = this.known = id;
-    this.#settle(id, given);
     this.#compilerGeneration = compiler.generation;
     this.#engineGeneration = (gpu ?? engine)?.generation ?? 0;
+    void this.introducedSoon();
   }
 
   /** The GPU, for a session on it. Where there is none the session goes on with the provider named next. */
@@ -191,8 +196,9 @@ export class Home {
   async close() {
     const id = this.id;
     this.id = '';
+    const told = await this.kept.leave();
     const compiler = getCompiler();
-    if (id && !compiler.death && compiler.generation === this.#compilerGeneration) {
+    if (id && told && !compiler.death && compiler.generation === this.#compilerGeneration) {
       await compiler.rpc.call('release', { session: id }).catch(() => undefined);
     }
     if (!id || this.options.provider === 'reference') return 0;
@@ -207,11 +213,34 @@ export class Home {
     return getCompiler().death ? 'compiler-died' : 'ready';
   }
 
+  /** Resolves when the compiler knows this session as the engine does. @returns {Promise<void>} */
+  introduced() {
+    return this.kept.introduced({ id: this.id, files: this.files });
+  }
+
+  /** The same, as soon as nothing else is to be done. */
+  introducedSoon() {
+    return this.kept.introducedSoon(() => ({ id: this.id, files: this.files }));
+  }
+
+  /** A plan was made and loaded, which later sessions may have. @param {import('./making.js').Made} made */
+  keep(made) {
+    const { description, sources } = this;
+    return this.kept.made(made, { description, sources, ask: (...what) => this.ask(...what) });
+  }
+
+  /** Why nothing can be asked about the plan that this session was given. */
+  get stale() {
+    return failure('SESSION', `The compiler no longer makes the plan that an earlier session of ${this.model.name} had left`, { model: this.model.name, hint: 'run the session once more first: it starts over' });
+  }
+
   /** @param {string} method @param {Record<string, unknown>} args  about this session, asked of the compiler */
   async ask(method, args) {
     if (getCompiler().generation !== this.#compilerGeneration) {
       throw failure('COMPILER_DIED', 'The compiler was restarted and has not seen this session since', { hint: 'run it once more first' });
     }
+    await this.introduced();
+    if (this.kept.outdated) throw this.stale;
     return getCompiler().call(method, { session: this.id, ...args });
   }
 }

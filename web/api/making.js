@@ -14,8 +14,9 @@ import { getCompiler, getGpu } from './workers.js';
  * @typedef {{id: string, files: import('./sources.js').Bytes[], loaded: string[], onGpu: boolean}} About the session: its name
  *   in the workers, the model's files, and the keys of the plans that the engine has, so that Python takes back a plan that
  *   never got there
- * @typedef {{prepared: Prepared, plan: Plan | null, evicted: string[], valueInputs: string[]}} Made plan: to be loaded; evicted:
- *   given up for it; valueInputs: whose values decide shapes
+ * @typedef {{prepared: Prepared, plan: Plan | null, evicted: string[], valueInputs: string[], small: string[], answer: any}} Made
+ *   plan: to be loaded; evicted: given up for it; valueInputs: whose values decide shapes; small: whose values Python was told;
+ *   answer: Python's
  */
 
 /** Feeds of at most this many bytes go along when a plan is made, in case their values decide shapes. */
@@ -25,9 +26,10 @@ const SMALL = 1024;
  * @param {About} about @param {Request} request @param {Progress} progress @param {AbortSignal | null} signal
  * @returns {Promise<Made>}
  */
-export async function compile({ id, files, loaded, onGpu }, { shapes, values, exact = false }, progress, signal) {
-  const small = [...values].filter(([, tensor]) => byteLength(tensor) <= SMALL);
-  const given = Object.fromEntries(small.map(([name, tensor]) => [name, toValue(tensor)]));
+export async function compile({ id, files, loaded, onGpu }, request, progress, signal) {
+  const { shapes, values, exact = false } = request;
+  const small = smallOf(request);
+  const given = Object.fromEntries(small.map((name) => [name, toValue(/** @type {Tensor} */ (values.get(name)))]));
   const { tell, over, shaders } = onGpu ? await ahead(id, files, progress) : { tell: progress, over: () => undefined, shaders: [] };
   const answer = await getCompiler().call(
     'prepare',
@@ -37,13 +39,25 @@ export async function compile({ id, files, loaded, onGpu }, { shapes, values, ex
     over();
     throw error;
   });
-  if (!answer.plan) over();
-  const { plan, evicted, valueInputs } = answer;
-  const deciding = small.filter(([name]) => valueInputs.includes(name));
-  const request = { shapes, values: new Map(deciding.map(([name, t]) => [name, new Tensor(t.type, t.data.slice(), t.dims)])), exact };
+  const { plan } = answer;
+  if (!plan) over();
   if (plan?.backend === 'webgpu') plan.shaders = plan.shaders.map((/** @type {Shader | number} */ each) => (typeof each === 'number' ? shaders[each] : each));
+  return answered(answer, request);
+}
+
+/** Inputs whose values go along. @param {Request} request @returns {string[]} */
+export const smallOf = ({ values }) => [...values].filter(([, tensor]) => byteLength(tensor) <= SMALL).map(([name]) => name);
+
+/** What Python's answer to a request makes. @param {any} answer @param {Request} of @returns {Made} */
+export function answered(answer, of) {
+  const { plan, evicted, valueInputs } = answer;
+  const small = smallOf(of);
+  const copy = (/** @type {Tensor} */ { type, data, dims }) => new Tensor(type, data.slice(), dims);
+  const deciding = small.filter((name) => valueInputs.includes(name));
+  const values = new Map(deciding.map((name) => [name, copy(/** @type {Tensor} */ (of.values.get(name)))]));
+  const request = { shapes: of.shapes, values, exact: of.exact ?? false };
   const prepared = { room: null, noRoom: '', next: null, ahead: null, ...answer, facts: plan && factsOf(plan), load: null, request };
-  return { plan, evicted, valueInputs, prepared };
+  return { plan, evicted, valueInputs, prepared, small, answer };
 }
 
 /**

@@ -72,6 +72,16 @@ export class Plans {
     return this.#home.ask(method, args);
   }
 
+  /** Resolves when the compiler knows the session: one that an earlier session gave its plan is told of late. */
+  introduced() {
+    return this.#home.introduced();
+  }
+
+  /** Whether the plan came from an earlier session: see Kept. */
+  get kept() {
+    return this.#home.kept.state;
+  }
+
   /** Lets go of everything in both workers. @returns {Promise<number>} bytes the engine got back */
   close() {
     this.#shelf.clear();
@@ -107,7 +117,12 @@ export class Plans {
   ready(given) {
     if (!this.id || this.#staged?.ready || !this.#home.client) return undefined;
     const known = this.#shelf.find({ ...given, exact: given.exact ?? this.#exact(given) });
-    return known && !(this.#home.stranded && needsCompiler(known)) ? known : undefined;
+    return known && this.#usable(known) ? known : undefined;
+  }
+
+  /** Whether a plan that is there can be run. @param {Prepared} known */
+  #usable(known) {
+    return !this.#home.kept.outdated && !(this.#home.stranded && needsCompiler(known));
   }
 
   /**
@@ -119,11 +134,11 @@ export class Plans {
     const request = { ...given, exact: given.exact ?? this.#exact(given) };
     if (!this.id) await this.open(progress, signal); // an earlier attempt to open again had failed
     else if (await this.#home.changed()) await this.#reopen(progress, signal, request);
-    const { stranded } = this.#home;
+    const over = this.#home.stranded || this.#home.kept.outdated;
     if (this.#staged?.ready) await this.#settleFor(request);
     const usable = () => {
       const known = this.#shelf.find(request);
-      return known && !(stranded && needsCompiler(known)) ? known : undefined;
+      return known && this.#usable(known) ? known : undefined;
     };
     let known = usable();
     if (!known && this.#staged) {
@@ -132,7 +147,7 @@ export class Plans {
       known = usable();
     }
     if (known) return known;
-    if (stranded) await this.#reopen(progress, signal, request);
+    if (over) await this.#reopen(progress, signal, request);
     try {
       this.preparing = true;
       return await beforehand(() => this.#prepare(request, progress, signal));
@@ -155,11 +170,25 @@ export class Plans {
   async #prepare(request, progress, signal) {
     this.#holdFeeds(request.values); // loading writes where they lie
     this.endLease();
-    const { prepared, plan, evicted } = await this.#compile(request, progress, signal);
+    const given = this.#home.kept.find(request);
+    if (given) progress('compile', 1, 1);
+    else {
+      await abortable(this.#home.introduced(), signal);
+      if (this.#home.kept.outdated) await this.#reopen(progress, signal, request);
+    }
+    const made = given ?? await this.#compile(request, progress, signal);
+    const { prepared, plan, evicted } = made;
+    this.#shelf.valueInputs = made.valueInputs;
     for (const key of evicted) await this.#drop(key);
     try {
       if (plan) prepared.load = await this.#load(plan, progress, signal);
     } catch (error) {
+      if (given && !this.#home.lost && !AS_WELL.has(asFailure(error).code)) {
+        log('warning', `${this.id}: a plan that an earlier session had left could not be loaded: ${asFailure(error).message}`);
+        await this.#home.kept.refuse();
+        await this.#reopen(progress, signal, request);
+        return this.#prepare(request, progress, signal);
+      }
       if (!(await this.#otherwise(prepared.key, error))) throw error;
       return this.#prepare(request, progress, signal);
     }
@@ -168,11 +197,14 @@ export class Plans {
     if (!plan && this.options.provider !== 'reference') log('warning', `${this.description.name} runs on the reference: ${prepared.reason}`);
     this.#shelf.put(request, prepared);
     this.compiled++;
+    void (given ? this.#home.introducedSoon() : this.#home.keep(made));
     return prepared;
   }
 
   /** @param {Request} request @param {Progress} progress @param {AbortSignal | null} signal */
   async #compile(request, progress, signal) {
+    await this.#home.introduced();
+    if (this.#home.kept.outdated) throw this.#home.stale;
     const { id, files, loaded } = this;
     const made = await compile({ id, files, loaded, onGpu: this.options.provider === 'webgpu' }, request, progress, signal);
     this.#shelf.valueInputs = made.valueInputs;
@@ -184,7 +216,7 @@ export class Plans {
    * @param {Request} request @returns {Promise<void>}
    */
   async stage(request) {
-    if (this.#staged || this.preparing || !this.id || this.#home.stranded || this.options.maxPlans < 2 || this.#shelf.has(request)) return;
+    if (this.#staged || this.preparing || !this.id || this.#home.stranded || this.#home.kept.outdated || this.options.maxPlans < 2 || this.#shelf.has(request)) return;
     const { id } = this;
     this.preparing = true;
     const silent = () => undefined;
@@ -396,6 +428,9 @@ export class Plans {
 
 /** Feeds as plain values. @param {Map<string, Feed>} feeds */
 export const toValues = (feeds) => Object.fromEntries([...feeds].map(([name, feed]) => [name, toValue(feed)]));
+
+/** What a plan that is made anew fails of as well, or what is no matter of the plan. */
+const AS_WELL = new Set(['ABORTED', 'ENGINE_DIED', 'OUT_OF_MEMORY', 'MODEL_TOO_LARGE', 'SESSION']);
 
 /** @param {Prepared} plan */
 const needsCompiler = (plan) => !plan.facts || plan.facts.host;

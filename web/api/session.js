@@ -318,7 +318,7 @@ export class InferenceSession {
   /** Timings and counts of the latest plan: seconds to bind and compile, bytes loaded, plans held. */
   stats() {
     const plan = this.#plans.latest;
-    return { plans: this.#plans.count, key: plan?.key, seconds: plan?.seconds, load: plan?.load, compile: plan?.facts?.stats, room: plan?.room ?? null, noRoom: plan?.noRoom ?? '', lastRun: this.lastRun, proof: this.#proofs.status };
+    return { plans: this.#plans.count, key: plan?.key, seconds: plan?.seconds, load: plan?.load, compile: plan?.facts?.stats, room: plan?.room ?? null, noRoom: plan?.noRoom ?? '', kept: this.#plans.kept, lastRun: this.lastRun, proof: this.#proofs.status };
   }
 
   /**

@@ -113,7 +113,10 @@ export class Tuning {
     progress.begins();
     progress.enter('running', '');
     this.#plans.steady(false);
-    const run = async () => new TuningLoop(this.#tuned, await groundOf(this.#plans), key, signal).run();
+    const run = async () => {
+      await this.#plans.introduced(); // what is measured now would change what the compiler makes of it
+      return new TuningLoop(this.#tuned, await groundOf(this.#plans), key, signal).run();
+    };
     this.#ended = run().then((reason) => {
       if (!signal.aborted) progress.enter('done', reason);
     }, (error) => {

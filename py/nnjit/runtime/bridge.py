@@ -58,14 +58,29 @@ class PageSource:
         self._reader = js.FileReaderSync.new()
         self.name = name
         self.size = int(file.size)
+        self._reads: list[tuple[int, int]] = []
 
     def read(self, start: int, length: int) -> bytes:
+        self._reads.append((start, min(start + length, self.size)))
         if self._in_memory:
             return bytes(self._file.read(start, start + length).to_bytes())
         return bytes(self._reader.readAsArrayBuffer(self._file.slice(start, start + length)).to_bytes())
 
     def there(self, start: int, end: int) -> bool:
         return not self._in_memory or bool(self._file.has(start, end))
+
+    @property
+    def reads(self) -> list[tuple[int, int]]:
+        """What has been read so far, as ranges [start, end) that do not meet: what was made of this file depends on
+        these bytes and on its size alone."""
+        found: list[tuple[int, int]] = []
+        for start, end in sorted(self._reads):
+            if found and start <= found[-1][1]:
+                found[-1] = found[-1][0], max(found[-1][1], end)
+            elif start < end:
+                found.append((start, end))
+        self._reads = found
+        return list(found)
 
     def settle(self, blob: JsProxy) -> None:
         """The bytes are in this Blob now."""
@@ -257,6 +272,12 @@ def _settle(args: Any, context: Context) -> None:
     FILES[str(args.session)][int(args.file)].settle(args.blob)
 
 
+def _reads(args: Any, context: Context) -> list[list[list[int]]]:
+    """For each file of a session, the model's first: ranges that the compiler has read, [start, end)."""
+    _session(args)
+    return [[[start, end] for start, end in file.reads] for file in FILES[str(args.session)]]
+
+
 def _static(session: CompilerSession) -> dict[str, Any] | None:
     """Input shapes, where they are all known and nothing else is needed to compile; else None."""
     shapes = static_shapes(session.model, session.options.dims)
@@ -363,6 +384,7 @@ METHODS: dict[str, Callable[[Any, Context], Any]] = {
     "walk": _walk,
     "create": _create,
     "settle": _settle,
+    "reads": _reads,
     "prepare": _prepare,
     "suggest": _suggest,
     "release": _release,

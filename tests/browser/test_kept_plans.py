@@ -1,0 +1,458 @@
+"""Plans that a session leaves to later ones with the same model: who is given one, who is not, and what becomes of one
+that is damaged, wrong or of another compiler."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from onnx import ModelProto, TensorProto, helper
+
+from .api_page import Api, model, tiny
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Page
+
+    from nnjit.devtools.httpd import Server
+
+SET_UP = """async () => {
+  const nnjit = (await import('/nnjit.js')).default;
+  const { getCompiler } = await import('/api/workers.js');
+  nnjit.env.plans = true;
+  window.entry = (edit) => new Promise((resolve, reject) => {   // changes what is kept, or takes it away
+    const asked = indexedDB.open('nnjit-plans', 1);
+    asked.onsuccess = () => {
+      const transaction = asked.result.transaction('plans', 'readwrite');
+      const cursor = transaction.objectStore('plans').openCursor();
+      let count = 0;
+      cursor.onsuccess = () => {
+        if (!cursor.result) return;
+        count++;
+        const value = edit?.(cursor.result.value);
+        if (value) cursor.result.update(value);
+        cursor.result.continue();
+      };
+      transaction.oncomplete = () => { asked.result.close(); resolve(count); };
+      transaction.onabort = () => reject(transaction.error);
+    };
+  });
+  window.rewritten = async (edit) => {   // with right digests
+    const { pack, unpack } = await import('/api/plan-store.js');
+    const all = [];
+    await entry((stored) => { all.push(stored); });
+    for (const stored of all) {
+      const value = await unpack(stored);
+      edit(value);
+      const packed = await pack(value);
+      await entry((each) => (each.digest === stored.digest ? packed : undefined));
+    }
+  };
+  window.forgotten = async () => (await import('/api/plan-store.js')).clear();
+  window.asked = [];   // of the compiler, by every session
+  const { rpc } = getCompiler();
+  const call = rpc.call.bind(rpc);
+  rpc.call = (method, ...rest) => {
+    if (method !== 'rest') asked.push(method);
+    return call(method, ...rest);
+  };
+  // A session, its first result, and what was asked of the compiler until then.
+  window.visit = async (path, feeds, options = {}) => {
+    asked.length = 0;
+    const session = await create(path, options);
+    const outputs = plainAll(await session.run(feeds));
+    return { session, outputs, asked: asked.filter((method) => method !== 'settle'), kept: session.stats().kept };
+  };
+  window.left = async (path, feeds, options) => {   // by a session that compiled
+    const { session, outputs } = await visit(path, feeds, options);
+    await until(() => session.stats().kept);
+    const found = [outputs, session.stats().kept];
+    await session.release();
+    return found;
+  };
+}"""
+
+
+@pytest.fixture(scope="module")
+def visited(new_page: Any, server: Server) -> Iterator[Api]:
+    """A page where plans are kept, and Python has run nothing of its own."""
+    with new_page(allowed=[".*"]) as opened:
+        page = Api(opened, server)
+        page.run(SET_UP)
+        yield page
+
+
+@pytest.fixture
+def kept(visited: Api) -> Iterator[Api]:
+    visited.run("() => forgotten()")
+    with visited.expecting():
+        yield visited
+
+
+def weights_of(seed: int, wide: int) -> dict[str, np.ndarray]:
+    """Of wide ones the seed decides the middle only: the compiler reads a file in blocks, and some of what lies around
+    a constant with it."""
+    first, rng = np.random.default_rng(0), np.random.default_rng(seed)
+    w, b = first.integers(-9, 9, (4, wide)), first.integers(-9, 9, wide)
+    middle = slice(wide // 3, wide // 2) if wide > 999 else slice(None)
+    w[1:3, middle] = rng.integers(-9, 9, w[1:3, middle].shape)
+    b[middle] = rng.integers(-9, 9, b[middle].shape)
+    return {"w": w.astype(np.float32), "b": b.astype(np.float32)}
+
+
+def fixed(seed: int = 0, wide: int = 3) -> ModelProto:
+    """z = relu(x @ w) + b, x: [2, 4]; all shapes known."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+        helper.make_node("Relu", ["y"], ["r"]),
+        helper.make_node("Add", ["r", "b"], ["z"]),
+    ]
+    x, z = {"x": (TensorProto.FLOAT, [2, 4])}, {"z": (TensorProto.FLOAT, [2, wide])}
+    return model(nodes, x, z, weights_of(seed, wide))
+
+
+def images() -> ModelProto:
+    """Two convolutions, a pool and a softmax."""
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["p"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["p"], ["q"]),
+        helper.make_node("Conv", ["q", "d"], ["r"], group=8, strides=[2, 2]),
+        helper.make_node("GlobalAveragePool", ["r"], ["s"]),
+        helper.make_node("Softmax", ["s"], ["z"], axis=1),
+    ]
+    rng = np.random.default_rng(1)
+    weights = {
+        "a": rng.standard_normal((8, 2, 3, 3)).astype(np.float32),
+        "d": rng.standard_normal((8, 1, 3, 3)).astype(np.float32),
+    }
+    x, z = (
+        {"x": (TensorProto.FLOAT, [1, 2, 12, 12])},
+        {"z": (TensorProto.FLOAT, [1, 8, 1, 1])},
+    )
+    return model(nodes, x, z, weights)
+
+
+def sentences() -> ModelProto:
+    """An attention of open length, its rows normalised; the batch comes by a Reshape whose shape is fed."""
+    nodes = [
+        helper.make_node("Reshape", ["x", "shape"], ["v"]),
+        helper.make_node("MatMul", ["v", "w"], ["q"]),
+        helper.make_node("Transpose", ["v"], ["t"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["q", "t"], ["s"]),
+        helper.make_node("Softmax", ["s"], ["p"], axis=-1),
+        helper.make_node("MatMul", ["p", "v"], ["z"]),
+    ]
+    weights = {"w": np.random.default_rng(2).standard_normal((8, 8)).astype(np.float32)}
+    inputs: Any = {"x": (TensorProto.FLOAT, ["n", 8]), "shape": (TensorProto.INT64, [3])}
+    return model(nodes, inputs, {"z": (TensorProto.FLOAT, [None, None, 8])}, weights)
+
+
+X = "T('float32', [1, 2, 3, 4, 5, 6, 7, 8], [2, 4])"
+MODELS = {
+    "fixed": (fixed(), f"{{ x: {X} }}"),
+    "images": (images(), "{ x: T('float32', Array.from({ length: 288 }, (_, i) => i % 7), [1, 2, 12, 12]) }"),
+    "sentences": (
+        sentences(),
+        "{ x: T('float32', Array.from({ length: 48 }, (_, i) => i % 5), [6, 8]),"
+        "  shape: T('int64', [2n, 3n, 8n], [3]) }",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_second_session_is_given_the_plan_and_it_is_the_one_the_compiler_makes(
+    name: str, kept: Api
+) -> None:
+    """The compiler is asked for nothing until the first result, then makes the same plan byte for byte."""
+    made, feeds = MODELS[name]
+    first, state, second = kept.run(
+        f"""async (path) => {{
+          const feeds = () => ({feeds});
+          const [first, state] = await left(path, feeds());
+          const {{ session, ...second }} = await visit(path, feeds());
+          const {{ listing }} = await session.kernel(0);
+          second.after = session.stats().kept;
+          second.listing = listing.length;
+          second.again = plainAll(await session.run(feeds()));
+          await session.release();
+          return [first, state, second];
+        }}""",
+        kept.put(f"kept-{name}.onnx", made),
+    )
+    assert state == "saved" and second["kept"] == "served" and second["asked"] == []
+    assert second["after"] == "checked" and second["listing"] > 0
+    assert first == second["outputs"] == second["again"]
+
+
+def test_other_shapes_and_other_options_are_compiled(kept: Api) -> None:
+    """Other shapes in a session that was given a plan, too: the compiler hears of the session first."""
+    got = kept.run(
+        """async (path) => {
+          const x = (n) => ({ x: T('float32', Array.from({ length: 4 * n }, (_, i) => i), [n, 4]) });
+          await left(path, x(2));
+          const found = [];
+          for (const [n, options] of [[3, {}], [2, { numThreads: 1 }], [2, { convolution: 'direct' }]]) {
+            const { session, kept, asked } = await visit(path, x(n), options);
+            found.push([kept === 'served', asked.includes('prepare')]);
+            await session.release();
+          }
+          const { session, asked: before } = await visit(path, x(2));
+          const more = plainAll(await session.run(x(5)));
+          found.push([before, session.stats().kept, session.stats().plans, more.z.data.slice(-3)]);
+          await session.release();
+          return found;
+        }""",
+        kept.put("kept-open.onnx", tiny()),
+    )
+    assert got[:3] == [[False, True]] * 3
+    row = np.maximum(np.arange(16, 20) @ (np.arange(12).reshape(4, 3) - 5), 0)
+    assert got[3] == [[], "checked", 2, row.tolist()]
+
+
+def test_a_plan_is_for_the_bytes_that_the_compiler_has_read(kept: Api) -> None:
+    """Small constants are among them: the same file with others is another model. Large ones are not: their bytes come
+    from the file whose plan it is."""
+    few = [kept.put(f"{n}/few.onnx", fixed(n)) for n in (1, 2)]
+    many = [kept.put(f"{n}/many.onnx", fixed(n, 30_000)) for n in (1, 2)]
+    got = kept.run(
+        f"""async (pairs) => {{
+          const found = [];
+          for (const [one, other] of pairs) {{
+            await left(one, {{ x: {X} }});
+            const {{ session, outputs, kept }} = await visit(other, {{ x: {X} }});
+            found.push([kept === 'served', outputs.z.data]);
+            await session.release();
+          }}
+          return found;
+        }}""",
+        [few, many],
+    )
+    x = np.arange(1, 9, dtype=np.float32).reshape(2, 4)
+    for (served, z), wide, expected in zip(got, (3, 30_000), (False, True), strict=True):
+        weights = weights_of(2, wide)
+        assert served is expected
+        np.testing.assert_array_equal(z, (np.maximum(x @ weights["w"], 0) + weights["b"]).ravel())
+
+
+DAMAGES = {
+    "a byte of a buffer": "await entry((e) => { e.buffers[0][0] ^= 1; return e; });",
+    "a letter of the text": "await entry((e) => ({ ...e, text: e.text.replace('float32', 'float33') }));",
+    "no buffers": "await entry((e) => ({ ...e, buffers: [] }));",
+    "something else": "await entry(() => 'nonsense');",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_plan_is_thrown_away(damage: str, kept: Api) -> None:
+    got = kept.run(
+        f"""async (path) => {{
+          const [first] = await left(path, {{ x: {X} }});
+          {DAMAGES[damage]}
+          const {{ session, ...second }} = await visit(path, {{ x: {X} }});
+          await until(() => session.stats().kept);
+          await session.release();
+          const third = await visit(path, {{ x: {X} }});
+          await third.session.release();
+          return [first, second.outputs, third.outputs, second.asked.includes('prepare'), third.kept];
+        }}""",
+        kept.put("kept-fixed.onnx", fixed()),
+    )
+    first, second, third, compiled, served = got
+    assert compiled and served == "served" and first == second == third
+
+
+def test_a_plan_that_the_compiler_does_not_make_is_given_up(kept: Api) -> None:
+    """With right digests, as of a compiler that had done something at random: what is asked about it says so, and the
+    next run starts over."""
+    got = kept.run(
+        f"""async (path) => {{
+          const [first] = await left(path, {{ x: {X} }});
+          await rewritten((e) => {{ e.plans[0].answer.plan.steps[0].nodes.push('another'); }});
+          const {{ session, kept }} = await visit(path, {{ x: {X} }});
+          const error = await failure(session.kernel(0));
+          const entries = await entry();
+          const second = plainAll(await session.run({{ x: {X} }}));
+          const nodes = (await session.kernel(0)).nodes;
+          await session.release();
+          return [first, second, kept, error.code, entries, nodes.includes('another')];
+        }}""",
+        kept.put("kept-fixed.onnx", fixed()),
+    )
+    assert got[0] == got[1] and got[2:] == ["served", "SESSION", 0, False]
+
+
+def test_a_plan_that_the_engine_does_not_take_is_made_anew(kept: Api) -> None:
+    got = kept.run(
+        f"""async (path) => {{
+          const [first] = await left(path, {{ x: {X} }});
+          await rewritten((e) => {{ e.plans[0].answer.plan.module.fill(0, 8); }});
+          const {{ session, outputs, asked }} = await visit(path, {{ x: {X} }});
+          await until(() => session.stats().kept);
+          await session.release();
+          return [first, outputs, asked.includes('prepare'), await entry()];
+        }}""",
+        kept.put("kept-fixed.onnx", fixed()),
+    )
+    assert got[0] == got[1] and got[2:] == [True, 1]
+
+
+def test_a_session_may_go_before_the_compiler_has_heard_of_it(kept: Api) -> None:
+    """Or while it hears of it: it keeps nothing of the session then."""
+    got = kept.run(
+        f"""async (path) => {{
+          const {{ getCompiler }} = await import('/api/workers.js');
+          await left(path, {{ x: {X} }});
+          const before = (await getCompiler().call('stats', {{}})).sessions;
+          const one = await visit(path, {{ x: {X} }});
+          await one.session.release();
+          const unheard = asked.length;
+          const other = await visit(path, {{ x: {X} }});
+          const suggested = other.session.kernel(0).then(() => 'answered', ({{ code }}) => code);
+          await other.session.release();
+          return [unheard, await suggested, (await getCompiler().call('stats', {{}})).sessions - before];
+        }}""",
+        kept.put("kept-fixed.onnx", fixed()),
+    )
+    assert got == [0, "answered", 0]
+
+
+def test_a_session_that_was_asked_about_its_model_is_given_its_plan_all_the_same(kept: Api) -> None:
+    got = kept.run(
+        """async (path) => {
+          const x = T('float32', [1, 2, 3, 4], [1, 4]);
+          const [first] = await left(path, { x });
+          asked.length = 0;
+          const session = await create(path);
+          const { shapes } = await session.suggest({ x: [1, 4] });
+          const outputs = plainAll(await session.run({ x }));
+          const before = [session.stats().kept, ...asked];
+          await session.kernel(0);
+          const after = [session.stats().kept, ...asked.slice(before.length - 1)];
+          await session.release();
+          return [JSON.stringify(first) === JSON.stringify(outputs), shapes.x, before, after];
+        }""",
+        kept.put("kept-open.onnx", tiny()),
+    )
+    assert got == [True, [1, 4], ["served", "create", "suggest"], ["checked", "prepare", "kernel"]]
+
+
+def test_the_compiler_hears_of_a_session_when_nothing_else_is_to_be_done(kept: Api) -> None:
+    got = kept.run(
+        f"""async (path) => {{
+          await left(path, {{ x: {X} }});
+          const {{ session, asked: before }} = await visit(path, {{ x: {X} }});
+          await until(() => session.stats().kept === 'checked');
+          await session.release();
+          return before;
+        }}""",
+        kept.put("kept-fixed.onnx", fixed()),
+    )
+    assert got == []
+
+
+def test_a_later_page_is_given_the_plan_before_its_python_is_up(kept: Api) -> None:
+    path = kept.put("kept-fixed.onnx", fixed())
+    first, _ = kept.run(f"(path) => left(path, {{ x: {X} }})", path)
+    page: Page = kept.page.context.new_page()
+    try:
+        page.goto(kept.page.url)
+        outputs, state, up = page.evaluate(
+            """async (path) => {
+              const nnjit = (await import('/nnjit.js')).default;
+              nnjit.env.plans = true;
+              let up = false;
+              void nnjit.ready.then(() => { up = true; }, () => undefined);
+              const session = await nnjit.InferenceSession.create(path);
+              const { z } = await session.run({ x: new nnjit.Tensor('float32', [1, 2, 3, 4, 5, 6, 7, 8], [2, 4]) });
+              return [[...z.data], session.stats().kept, up];
+            }""",
+            path,
+        )
+    finally:
+        page.close()
+    assert outputs == first["z"]["data"] and state == "served" and not up
+
+
+def test_another_compiler_and_another_device_have_other_plans(kept: Api) -> None:
+    """And where page's code has run in Python, nothing is looked for."""
+    found = kept.run("""async () => {
+      const fetched = window.fetch;
+      const blob = new Blob(['model']);
+      const sources = [{ name: 'm.onnx', bytes: blob }];
+      const keys = [];
+      const longer = new Blob(['model2']);
+      const all = [['a', 1, blob], ['b', 1, blob], ['a', 2, blob], ['a', 1, longer], ['a', 1, blob]];
+      for (const [n, [sha256, given, bytes]] of all.entries()) {
+        const { recallPlans } = await import(`/api/kept-plans.js?${n}`);   // one that has not read the manifest yet
+        const manifest = { nnjit: { sha256 }, packages: [], pyodide: { version: '1' } };
+        window.fetch = async () => new Response(JSON.stringify(manifest));
+        try { keys.push((await recallPlans(given, [{ name: 'm.onnx', bytes }], null)).key); }
+        finally { window.fetch = fetched; }
+      }
+      const { distrust, recallPlans } = await import('/api/kept-plans.js?0');
+      distrust();
+      return [keys, await recallPlans(1, sources, null)];
+    }""")
+    keys, untrusted = found
+    assert len(set(keys)) == 4 and keys[0] == keys[4] and untrusted is None
+
+
+def test_what_is_used_least_goes_first(kept: Api) -> None:
+    """By number, and by size."""
+    got = kept.run("""async () => {
+      const { load, save } = await import('/api/plan-store.js');
+      const limits = { entries: 2, bytes: 2900 };
+      const there = async () => Promise.all(['a', 'b', 'c'].map(async (key) => Boolean(await load(key))));
+      const tick = () => new Promise((later) => setTimeout(later, 3));   // the clock goes in milliseconds
+      await save('a', { of: new Uint8Array(100) }, limits);
+      await tick();
+      await save('b', { of: new Uint8Array(100) }, limits);
+      await tick();
+      await load('a');
+      await tick();
+      await save('c', { of: new Uint8Array(100) }, limits);
+      const found = [await there()];
+      await tick();
+      await save('b', { of: new Uint8Array(2800) }, limits);
+      found.push(await there());
+      found.push(await save('b', { of: new Uint8Array(5000) }, limits), await there());
+      return found;
+    }""")
+    assert got == [[True, False, True], [False, True, False], False, [False, True, False]]
+
+
+def test_sessions_work_where_nothing_can_be_stored(kept: Api) -> None:
+    """A full disk, storage that is blocked, and a user who wants none."""
+    got = kept.run(
+        f"""async (path) => {{
+          const {{ put }} = IDBObjectStore.prototype;
+          IDBObjectStore.prototype.put = () => {{ throw new DOMException('full', 'QuotaExceededError'); }};
+          const found = [];
+          try {{
+            const {{ session, outputs }} = await visit(path, {{ x: {X} }});
+            const {{ save, load }} = await import('/api/plan-store.js');
+            found.push(outputs.z.data.length, await save('k', 1), (await load('k')) ?? null, session.stats().kept);
+            await session.release();
+          }} finally {{ IDBObjectStore.prototype.put = put; }}
+          const {{ open }} = IDBFactory.prototype;
+          IDBFactory.prototype.open = () => {{ throw new DOMException('blocked', 'SecurityError'); }};
+          try {{
+            const {{ save, load }} = await import('/api/plan-store.js?blocked');
+            found.push(await save('k', 1), (await load('k')) ?? null);
+          }} finally {{ IDBFactory.prototype.open = open; }}
+          await left(path, {{ x: {X} }});
+          const {{ env }} = (await import('/nnjit.js')).default;
+          env.plans = false;
+          try {{
+            const {{ session, kept }} = await visit(path, {{ x: {X} }});
+            await session.release();
+            await until(async () => (await entry()) === 0);
+            found.push(kept);
+          }} finally {{ env.plans = true; }}
+          return found;
+        }}""",
+        kept.put("kept-fixed.onnx", fixed()),
+    )
+    assert got == [6, False, None, "", False, None, ""]
