@@ -28,6 +28,8 @@ PUBLISHED = 3
 
 @dataclass(frozen=True, slots=True)
 class Vote:
+    """What a network (`reporter`, an HMAC of it) found in an epoch of 30 days: its time over the default's."""
+
     epoch: int
     reporter: str
     ratio: float

@@ -20,6 +20,9 @@ class Frame:
 
 
 class Scope:
+    """The names of one graph, body or function; others are looked for in `outer`. `prefix` comes before the names of a
+    function's nodes and values; `main`: it is the model's own graph, whose names stay."""
+
     def __init__(
         self, frame: Frame, outer: Scope | None = None, prefix: str = "", main: bool = False
     ) -> None:

@@ -35,6 +35,7 @@ class Files:
         return data
 
     def number(self, location: str, initializer: str) -> int:
+        """Which of `sources` a file is, 0 being the model's own; MissingExternalData if it was not given."""
         if location == SELF:
             return 0
         key = _clean(location)

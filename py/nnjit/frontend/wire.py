@@ -135,6 +135,7 @@ class _Walker:
         return found
 
     def message(self, kind: str, start: int, end: int) -> Needs[bytes]:
+        """The message of a kind at these bytes of the file, its large payloads replaced by references to them."""
         inner = _PATHS[kind]
         out = bytearray()
         at = copied = start  # everything before `copied` is in `out`

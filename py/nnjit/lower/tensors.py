@@ -26,6 +26,8 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True)
 class Place:
+    """Where a value's elements are: a layout, in elements, of a buffer."""
+
     buffer: Buffer
     layout: Layout
 

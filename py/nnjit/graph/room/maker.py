@@ -191,6 +191,7 @@ class Maker:
         return x.value
 
     def numbers(self, s: Symbol) -> Value:
+        """The integers that a symbol stands for in a run, of its type and shape: a constant, or made from lengths."""
         offset = s.offset
         if s.fixed:
             return self.b.const(offset, s.dtype)

@@ -75,6 +75,7 @@ class Walk(Maker):
         self.graph.lengths = list(self.lengths)
 
     def run(self) -> Graph:
+        """The graph with room; NoRoom names the node that stands against it."""
         todo = self.old.nodes[::-1]
         while todo:
             node = todo.pop()
