@@ -72,7 +72,7 @@ class Cluster:
             raise OSError((done.stderr.strip().splitlines() or ["initdb failed"])[-1])
 
     def start(self) -> None:
-        """Starts the server and waits until it answers; OSError where it stops, with the end of its log, or after 10 s."""
+        """Starts the server, waits until it answers; OSError with the end of its log if it stops, or after 10 s."""
         options = [o for name, value in SETTINGS.items() for o in ("-c", f"{name}={value.strip(chr(39))}")]
         command = [
             str(self.programs / "postgres"),
