@@ -95,7 +95,10 @@ class Machine:
     def block(self, body: list[Stmt], begin: int, end: int) -> Iterator[bool]:
         """Runs; yields True at each barrier."""
         for s in body:
-            if isinstance(s, For):
+            if isinstance(s, Set):
+                self.lanes = s.lanes
+                self.regs[s.reg] = self.value(s.value)
+            elif isinstance(s, For):
                 lo, hi = (begin, end) if s.kind == "parallel" else (0, s.extent)
                 if s.limit is not None:
                     self.lanes = 1
@@ -122,9 +125,6 @@ class Machine:
                 self.regs[s.reg] = other
             elif isinstance(s, MATRICES):
                 self.matrix(s)
-            elif isinstance(s, Set):
-                self.lanes = s.lanes
-                self.regs[s.reg] = self.value(s.value)
             else:
                 self.lanes = s.lanes
                 value, at = self.value(s.value), self.index(s.index)
@@ -165,15 +165,19 @@ class Machine:
                 self.buffers[s.operand][at] = self.regs[s.reg]
 
     def index(self, i: Index) -> Array:
-        at = np.full(self.lanes, i.const, np.int64)
+        same, at = i.const, None  # what all lanes have, and what differs
         for atom, c in i.terms:
             if not isinstance(atom, str):
-                at += c * self.value(atom).astype(np.int64)
+                lanes = self.value(atom).astype(np.int64)
             elif atom == LANE:
-                at += c * np.arange(self.lanes)
+                lanes = np.arange(self.lanes, dtype=np.int64)
             else:
-                at += c * self.vars[atom]
-        return at
+                same += c * self.vars[atom]
+                continue
+            at = c * lanes if at is None else at + c * lanes
+        if at is not None:
+            return at + same
+        return np.array([same], np.int64) if self.lanes == 1 else np.full(self.lanes, same, np.int64)
 
     def value(self, e: Expr) -> Array:
         if e.op == "const":
@@ -182,7 +186,7 @@ class Machine:
             return self.index(e.attr).astype(np.int32)
         if e.op == "reg":
             v = self.regs[e.attr]
-            return np.full(self.lanes, v[0]) if len(v) != self.lanes else v
+            return v[:1].repeat(self.lanes) if len(v) != self.lanes else v
         if e.op == "load":
             return self.load(e)
         if e.op == "each":
@@ -191,24 +195,23 @@ class Machine:
             self.lanes = lanes
             return np.array(four, _compute(e.dtype))
         if e.op == "lane":
-            return np.full(self.lanes, self.lane(e.args[0], e.attr))
+            return self.lane(e.args[0], e.attr).repeat(self.lanes)
         args = [self.value(a) for a in e.args]
+        if e.op in OPS:
+            return OPS[e.op](*args).astype(_compute(e.dtype), copy=False)
         if e.op == "dot":
             return dot(args[0], e.args[0].dtype, args[1], e.args[1].dtype, *args[2:])
         if e.op in ("cast", "bitcast"):
             return _cast(args[0], e.args[0].dtype, e.dtype, e.op)
-        if e.op.startswith("lanes_"):
-            fold = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}
-            fold |= {"pmax": np.fmax, "pmin": np.fmin, "any": np.logical_or, "all": np.logical_and}
-            return np.full(self.lanes, fold[e.op[6:]].reduce(args[0]), args[0].dtype)
-        out = OPS[e.op](*args)
-        return out.astype(_compute(e.dtype), copy=False)
+        fold = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}
+        fold |= {"pmax": np.fmax, "pmin": np.fmin, "any": np.logical_or, "all": np.logical_and}
+        return np.full(self.lanes, fold[e.op.removeprefix("lanes_")].reduce(args[0]), args[0].dtype)
 
     def lane(self, e: Expr, lane: int) -> Array:
         """One lane of a vector."""
         lanes, self.lanes = self.lanes, 4
         try:
-            return self.value(e)[lane]
+            return self.value(e)[lane : lane + 1]
         finally:
             self.lanes = lanes
 
@@ -216,12 +219,18 @@ class Machine:
         if e.dtype in GROUPS:
             return self.group(e)
         at = self.index(e.attr.index)
-        valid = np.ones(self.lanes, bool)
+        source = self.buffers[e.attr.operand]
+        inside, valid = (at >= 0) & (at < len(source)), None
         for i, n in e.attr.guard:
             v = self.index(i)
-            valid &= (v >= 0) & (v < n)
-        source = self.buffers[e.attr.operand]
-        inside = valid & (at >= 0) & (at < len(source))
+            within = (v >= 0) & (v < n)
+            valid = within if valid is None else valid & within
+        if inside.all() and (valid is None or valid.all()):
+            raw = source[at]
+            return bf16_value(raw) if e.dtype == "bf16" else raw.astype(_compute(e.dtype))
+        if valid is None:
+            valid = np.ones(self.lanes, bool)
+        inside &= valid
         raw = source[np.where(inside, at, 0)] if len(source) else np.zeros(self.lanes, source.dtype)
         value = bf16_value(raw) if e.dtype == "bf16" else raw.astype(_compute(e.dtype))
         value = np.where(inside, value, np.zeros_like(value))
