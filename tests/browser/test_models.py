@@ -1,6 +1,6 @@
 """The catalogue's models through the public API in Chromium, at three shapes, against native onnxruntime.
 
-Small models run at one and two threads; those of 150 MB and more once, at two.
+Small models run at one and two threads; those of 150 MB and more once, at two, and one of them at its real size.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import base64
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,9 @@ from tests.models.judge import difference, judge, on_reference
 from tests.support.browser import Lab
 from tests.support.codec import Packer, bundle, unpack
 
+SHORTER = {"bart-base": (1, 130, 70), "gpt2": (1, 130), "t5-small": (1, 130, 70)}
+"""In place of the real size, which `serve.py bench` holds against onnxruntime, too: several tiles of rows and blocks of
+keys, none of them whole."""
 LIMIT = 150  # seconds for one answer of the page
 
 
@@ -108,7 +112,9 @@ def test_small_model(name: str, threads: int, bench: Callable[[int], Bench]) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BIG)
 def test_big_model(name: str, bench: Callable[[int], Bench]) -> None:
-    check(bench, 2, MODELS[name])
+    model = MODELS[name]
+    first, *others = model.shapes
+    check(bench, 2, replace(model, shapes=(SHORTER.get(name, first), *others)))
 
 
 @pytest.mark.parametrize("name", ["magika", "silero-vad", "ppocr-cls"])
