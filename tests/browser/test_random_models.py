@@ -12,7 +12,7 @@ from tests.fuzz.page import answers, judged, options
 from tests.support.browser import TESTS
 
 EACH = 3
-"""Models of an area: with `extremes` every third."""
+"""Models of an area; one of them has infinities, NaN and the like."""
 
 
 @pytest.mark.parametrize("area", sorted(set(AREAS) - {"large"}))
@@ -20,12 +20,10 @@ def test_random_models(api: Api, area: str) -> None:
     api.server.site.mount("t", TESTS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        drawn = [
-            (seed, draw(area, seed, extremes=seed % 3 == 2, sure=True)) for seed in range(500, 500 + EACH)
-        ]
+        drawn = [(seed, draw(area, seed, seed % EACH == 0, sure=True)) for seed in range(EACH)]
         some = [(seed, case) for seed, case in drawn if case.outputs]
         assert some
-        found = answers(api.page, api.server.site, [(case, options(seed)) for seed, case in some])
-        for (seed, case), answer in zip(some, found, strict=True):
+        given = [(case, options(seed, seed % EACH == 0)) for seed, case in some]
+        for (seed, case), answer in zip(some, answers(api.page, api.server.site, given), strict=True):
             fault = judged(case, answer, ask=False)
             assert fault is None, f"{area} {seed}: {fault}\n{case.text()}"

@@ -70,6 +70,9 @@ def repeated(b: Builder, x: Value, group: int) -> Value:
 
 def masked(b: Builder, s: Value, batch: int, heads: int, rows: int, keys: int, dtype: str) -> Value:
     low = {"float16": -65504.0}.get(dtype, LOW)
+    fed = (
+        False if b.extremes else None
+    )  # keys that a constant hides may not be read, infinite or not (docs/numbers.md)
     way = b.chance.randrange(6)
     if way == 0:
         return s
@@ -82,22 +85,22 @@ def masked(b: Builder, s: Value, batch: int, heads: int, rows: int, keys: int, d
             dtype
         )
         where = square if b.often(0.5) else square[None, None]
-        return b.emit("Add", [s, b.leaf(where, True)])[0]
+        return b.emit("Add", [s, b.leaf(where, not b.extremes)])[0]
     if way == 3:  # lengths
         kept = np.arange(keys) < b.numbers.integers(1, keys + 1, (batch, 1, 1, 1))
-        return b.emit("Add", [s, b.leaf(np.where(kept, 0, low).astype(dtype))])[0]
+        return b.emit("Add", [s, b.leaf(np.where(kept, 0, low).astype(dtype), fed)])[0]
     if way == 4:  # bools, chosen
         bools = b.numbers.random(shape) < 0.7
         bools[..., 0] = True
         pair = [s, b.constant(low if b.often(0.5) else -1e4, dtype)]
         if b.often(0.5):
-            return b.emit("Where", [b.leaf(bools), *pair])[0]
-        return b.emit("Where", [b.leaf(~bools), *pair[::-1]])[0]
+            return b.emit("Where", [b.leaf(bools, fed), *pair])[0]
+        return b.emit("Where", [b.leaf(~bools, fed), *pair[::-1]])[0]
     if way == 5 and len(shape) == 4:  # 1 and 0 of integers, as BERT does
         numbers = (b.numbers.random((batch, 1, 1, keys)) < 0.7).astype(np.int64)
         numbers[..., 0] = 1
         (f,) = b.emit(
-            "Cast", [b.leaf(numbers)], exact=True, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+            "Cast", [b.leaf(numbers, fed)], exact=True, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         )
         (f,) = b.emit("Sub", [b.constant(1, dtype), f], exact=True)
         (f,) = b.emit("Mul", [f, b.constant(-1e4, dtype)], exact=True)

@@ -22,7 +22,16 @@ ROUNDING = {"float16": 2.0**-10, "float32": 2.0**-21, "float64": 2.0**-42}
 LIMIT = 4000  # elements of a value: enough for tails of every tile, small enough for thousands of cases
 HUGE = {"float16": 500.0, "float32": 1e6, "float64": 1e6}
 
-DOUBTED = {"Loop", "ConvTranspose", "Swish", "LpNormalization", "CumSum", "GridSample", "GlobalMaxPool"}
+DOUBTED = {
+    "Loop",
+    "ConvTranspose",
+    "Swish",
+    "LpNormalization",
+    "CumSum",
+    "GridSample",
+    "GlobalMaxPool",
+    "LRN",
+}
 """Operators of which onnx.reference 1.23 gets some cases wrong, as onnxruntime says."""
 
 
