@@ -35,6 +35,32 @@ def test_what_the_browser_gives(api: Api, name: str) -> None:
     assert set(device["why"]) == missing
 
 
+def test_a_second_session_is_given_the_plan_of_the_first(api: Api) -> None:
+    """Before another test runs code in Python: no plan is kept from then on."""
+    got = api.run(
+        """async (path) => {
+          const { env } = (await import('/nnjit.js')).default;
+          env.plans = true;
+          const found = [];
+          for (let visit = 0; visit < 2; visit++) {
+            const session = await create(path);
+            const { z } = await session.run({ x: T('float32', [1, 2, 3, 4], [1, 4]) });
+            found.push([...z.data], session.stats().kept === 'served');
+            const until = performance.now() + 20000;
+            const pause = () => new Promise((later) => setTimeout(later, 10));
+            while (!session.stats().kept && performance.now() < until) await pause();
+            await session.kernel(0);
+            found.push(session.stats().kept);
+            await session.release();
+          }
+          env.plans = 'auto';
+          return found;
+        }""",
+        api.put("kept.onnx", tiny()),
+    )
+    assert got == [z(), False, "saved", z(), True, "checked"]
+
+
 @pytest.mark.parametrize(
     ("model", "threads", "relaxed"),
     [("magika", 2, True), ("silero-vad", 1, True), ("ppocr-cls", 2, False)],

@@ -66,6 +66,8 @@ export function filesKey() {
   return served;
 }
 
+if (keeps()) void filesKey().catch(() => undefined); // there when the first model is
+
 /**
  * What is kept of a model; null where nothing may be.
  * @param {unknown} given what the compiler is told at create, and knows of the device
