@@ -93,6 +93,7 @@ def main(arguments: list[str], say: Say = print) -> int:
     parser.add_argument(
         "--sums", default="768,1536,3072", help="elements of a sum in f32, f16 and i8, for tiles"
     )
+    parser.add_argument("--new", action="store_true", help="tiles that the tables have no times of")
     parser.add_argument("--tiles", type=int, default=999, help="of each type, at most")
     parser.add_argument("--stays", action="store_true", help="models also with outputs left on the GPU")
     parser.add_argument("--no-peers", dest="peers", action="store_false")

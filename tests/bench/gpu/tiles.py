@@ -20,7 +20,7 @@ from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.gpu_products import in_matrices, in_words, scheduled
 from nnjit.codegen.schedule.gpu_roles import roles
 from nnjit.codegen.schedule.matrix_tiles import LAUNCH, STAGES
-from nnjit.codegen.schedule.product_tiles import SHAPES, Shape
+from nnjit.codegen.schedule.product_tiles import SHAPES, Shape, measured
 from nnjit.codegen.schedule.steps import Schedule, ScheduleError
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wgsl.emit import emit
@@ -40,17 +40,22 @@ Make = Callable[[int, int, int, str, str], KernelSpec]
 """The product of m, k, n, a type and how the right factor lies."""
 
 
-def listed(dtype: str) -> list[tuple[int, ...]]:
-    """Rows, threads or subgroups along them, the same of columns, depth, slices, whether the left array is turned."""
+def listed(dtype: str, new: bool = False) -> list[tuple[int, ...]]:
+    """Rows, threads or subgroups along them, the same of columns, depth, slices, whether the left array is turned, and
+    whether there are two sets of arrays. new: only those that the tables have no times of."""
     if dtype == "f32":
-        return [(s.rows, s.down, s.columns, s.across, s.depth, s.slices, s.turned) for s in SHAPES if s.ahead]
-    return [(t.rows, t.down, t.columns, t.across, t.depth, 1, False) for t in STAGES]
+        return [
+            (s.rows, s.down, s.columns, s.across, s.depth, s.slices, s.turned, s.twice)
+            for s in SHAPES
+            if s.ahead and not (new and measured(s))
+        ]
+    return [] if new else [(t.rows, t.down, t.columns, t.across, t.depth, 1, False, False) for t in STAGES]
 
 
 def schedule(spec: KernelSpec, dtype: str, tile: tuple[int, ...], target: WgslTarget) -> Schedule:
     p = roles(spec)
     assert p is not None
-    shape = Shape(*tile[:6], turned=bool(tile[6]))
+    shape = Shape(*tile[:6], turned=bool(tile[6]), twice=bool(tile[7]))
     if dtype == "f32":
         return scheduled(spec, p, shape)
     return (in_matrices if dtype == "f16" else in_words)(spec, p, shape, target)
@@ -64,14 +69,15 @@ def measure(
     grid: tuple[int, int] = GRID,
     sums: dict[str, int] = SUM,
     most: int = 999,
+    new: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """A row for each type and tile: microseconds of a stage for each of TURNS, of `sums` elements by type, of so
-    many tiles of each at most."""
+    many tiles of each at most, or of those without times in the tables."""
     high, wide = grid
     for dtype, k in sums.items():
         if (dtype == "f16" and not target.half) or (dtype != "f32" and not target.matrices):
             continue
-        for tile in listed(dtype)[:most]:
+        for tile in listed(dtype, new)[:most]:
             row: dict[str, Any] = {"dtype": dtype, "tile": list(tile), "us": []}
             for turns in TURNS:
                 down, across = (
@@ -105,7 +111,9 @@ def tiles(bench: Bench) -> None:
     down, across = map(int, bench.options.grid.split("x"))
     sums = dict(zip(SUM, map(int, bench.options.sums.split(",")), strict=True))
     most = bench.options.tiles
-    for row in measure(bench.target, product_spec, bench.ms, bench.forget, (down, across), sums, most):
+    for row in measure(
+        bench.target, product_spec, bench.ms, bench.forget, (down, across), sums, most, bench.options.new
+    ):
         rows.append(row)
         bench.save()
     bench.say(table(rows))

@@ -15,7 +15,7 @@ from nnjit.codegen.schedule.facts import LANES
 from nnjit.codegen.schedule.matrix_tiles import LAUNCH, Times, taken, together
 from nnjit.codegen.wgsl.target import WgslTarget
 
-RATE = 265_000
+RATE = 260_000
 """Units of the formula that an H200 does in a microsecond."""
 ROLLED = 1.12
 """What a product takes whose stages are not unrolled (1.02 to 1.22 in 13 cases)."""
@@ -79,7 +79,16 @@ SHAPES = (
     Shape(64, 8, 64, 8), Shape(64, 16, 64, 16, 16, 2), Shape(64, 8, 128, 16), Shape(128, 16, 64, 8),
     Shape(128, 16, 128, 16), Shape(64, 8, 128, 16, 16, 1, False), Shape(128, 16, 128, 16, 16, 1, False),
     Shape(64, 8, 64, 8, 16, 1, False), Shape(64, 8, 128, 16, 8), Shape(128, 16, 64, 16), Shape(16, 4, 32, 8, 32, 4),
-    Shape(16, 4, 64, 16, 32), Shape(8, 2, 64, 16, 32, 2), *(
+    Shape(16, 4, 64, 16, 32), Shape(8, 2, 64, 16, 32, 2), Shape(32, 4, 32, 8, 32, 4), Shape(16, 2, 64, 16, 32, 4),
+    Shape(16, 2, 32, 8, 32, 4), Shape(16, 4, 64, 16, 32, 2), Shape(16, 4, 64, 8, 32, 4), *(
+        Shape(*tile, ahead=True, twice=True)
+        for tile in (
+            (32, 8, 32, 8, 16, 1), (32, 4, 32, 8, 16, 2), (32, 4, 32, 8, 16, 4), (16, 2, 64, 16, 16, 2),
+            (16, 4, 32, 8, 16, 2), (16, 2, 32, 8, 16, 4), (16, 2, 64, 8, 16, 4), (32, 4, 64, 16, 16, 2),
+            (64, 8, 32, 8, 16, 2), (64, 8, 64, 16, 16, 2), (64, 4, 64, 16, 16, 4), (64, 8, 64, 8, 16, 2),
+            (64, 8, 64, 8, 16, 4), (64, 8, 128, 16, 16, 2), (128, 16, 64, 8, 16, 2),
+        )
+    ), *(
         Shape(*tile, turned=True)
         for tile in (
             (128, 16, 128, 8, 16), (128, 8, 128, 16, 16), (128, 16, 96, 8, 16), (96, 12, 96, 8, 16), (64, 8, 96, 8, 16),
@@ -133,12 +142,19 @@ def fits(s: Shape, target: WgslTarget) -> bool:
     return s.threads <= target.max_workgroup and s.shared_bytes() <= target.max_shared_bytes
 
 
+def measured(s: Shape) -> bool:
+    """Whether there are times of the tile, or of the same whose stages are read ahead."""
+    return (s if s.ahead else replace(s, ahead=True)) in STAGES
+
+
 def microseconds(s: Shape, m: int, k: int, n: int, batches: int, target: WgslTarget) -> float:
     """What a product of m rows, n columns and a sum of k elements takes."""
     if s.rolled:
         own = microseconds(replace(s, rolled=False), m, k, n, batches, target)
         return LAUNCH + (own - LAUNCH) * ROLLED
     share = together(s.rows, s.columns, m, n, batches, target)
+    if s.twice and s in STAGES:
+        return LAUNCH + ceil(k / s.depth) * taken(STAGES[s], share)
     usual = replace(s, ahead=True, twice=False)
     times = STAGES.get(usual)
     own = ceil(k / s.depth) * taken(times, share) if times else _modelled(usual, share, k)
@@ -160,8 +176,10 @@ def soon(m: int, k: int, n: int, batches: int, target: WgslTarget) -> Shape | No
 
 @lru_cache(512)
 def ranked(m: int, k: int, n: int, batches: int, target: WgslTarget) -> tuple[tuple[float, Shape], ...]:
-    """The usual tiles that fit the device, with what the product takes in each, fastest first."""
-    found = [(microseconds(s, m, k, n, batches, target), s) for s in SHAPES if fits(s, target)]
+    """The usual tiles that were measured and fit the device, with what the product takes in each, fastest first."""
+    found = [
+        (microseconds(s, m, k, n, batches, target), s) for s in SHAPES if measured(s) and fits(s, target)
+    ]
     return tuple(sorted(found, key=lambda x: x[0]))
 
 
@@ -173,20 +191,19 @@ def _warps(s: Shape, share: float) -> float:
 def _varied(s: Shape, share: float) -> float:
     """What a tile takes of the time with stages read ahead into one set of arrays. Not ahead: the fewer others there
     are, the longer all wait for memory. Twice: a barrier less, and more shared memory."""
-    late = 1.0 if s.ahead else 1 + 0.66 / _warps(s, share)
-    return late * (1.0 if not s.twice else 0.95 if s.depth <= 16 else 1.12)
+    late = 1.0 if s.ahead else 1 + 0.9 / _warps(s, share)
+    return late * (1.0 if not s.twice else 0.94 if s.depth <= 16 else 1.17)
 
 
 def _modelled(s: Shape, share: float, k: int) -> float:
     """A multiply-add costs 1, its share of the reads from shared memory (fewer, the larger a thread's own tile: of the
     left factor a vector along the sum for each row, of the right one a vector of columns) and of those from the caches
     (fewer, the larger the workgroup's); warps that take turns hide the latency. The constants fit what an H200 took for
-    two products in 300 tiles, half of them to 12% (`gpu-*-spaces.json`) and the table above."""
-    own = 3.0 * s.down / s.rows + 0.85 * s.across / s.columns
-    group = 7.2 * (s.rows + s.columns) / (s.rows * s.columns)
-    slices = 1 + 0.025 * (s.slices - 1)
-    depth = 1 + 0.7 * s.slices / s.depth
-    turned = 1.12 if s.turned and s.rows * s.columns < 64 * 64 else 1.0
-    steps = -(-k // s.depth) * s.depth + 40
-    units = share * s.rows * s.columns * steps * (1 + own + group) * slices * depth * turned
-    return units * (1 + 1.8 / _warps(s, share)) / RATE
+    two products in 700 tiles (`gpu-*-spaces.json`) and the table above; the fastest of them it takes for up to a sixth
+    slower than they are."""
+    own = 2.7 * s.down / s.rows + 1.3 * s.across / s.columns
+    group = 8.5 * (s.rows + s.columns) / (s.rows * s.columns)
+    depth = 1 + 0.57 * s.slices / s.depth
+    turned = 1.11 if s.turned and s.rows * s.columns < 64 * 64 else 1.0
+    units = share * s.rows * s.columns * ceil(k / s.depth) * s.depth * (1 + own + group) * depth * turned
+    return units * (1 + 1.3 / _warps(s, share)) / RATE
