@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 SET_UP = """async () => {
-  for (const part of ['tensor', 'types', 'errors']) Object.assign(window, await import(`/api/${part}.js`));
+  for (const part of ['api/tensor', 'api/types', 'api/errors', 'engine/halves']) {
+    Object.assign(window, await import(`/${part}.js`));
+  }
   window.show = ({ type, dims, data, size, location }) =>
     ({ type, dims: [...dims], array: data.constructor.name, data: Array.from(data, String), size, location });
   window.attempt = (make) => { try { return show(make()); } catch (error) { return error.toJSON(); } };
@@ -101,16 +103,22 @@ def test_half_bits_round_as_numpy_does(tensors: Page) -> None:
     exact = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float64)
     between = (exact[:-1] + exact[1:]) / 2  # ties, to even
     near = between * (1 + rng.choice([-1e-9, 1e-9], between.size))
-    values = np.concatenate([exact, between, near, [65519.99, 65520, 1e300, np.inf, 2**-25, 2**-25 * 1.01]])
+    spread = rng.standard_normal(2000) * 10.0 ** rng.integers(-9, 6, 2000)
+    values = np.concatenate(
+        [exact, between, near, spread, [65519.99, 65520, 1e300, np.inf, 2**-25, 2**-25 * 1.01]]
+    )
     values = np.concatenate([values, -values])
     with np.errstate(over="ignore"):
         want = values.astype(np.float16).view(np.uint16)
     text = [str(v) for v in values]
     got = tensors.evaluate(
-        "(text) => text.map((s) => halfBits(s.includes('inf') ? (s[0] === '-' ? -1 : 1) / 0 : +s))", text
+        "(text) => text.map((s) => numberToHalf(s.includes('inf') ? (s[0] === '-' ? -1 : 1) / 0 : +s))", text
     )
     np.testing.assert_array_equal(np.array(got, np.uint16), want)
-    assert tensors.evaluate("[halfBits(NaN) & 0x7c00, halfBits(NaN) & 0x3ff].map(Boolean)") == [True, True]
+    assert tensors.evaluate("[numberToHalf(NaN) & 0x7c00, numberToHalf(NaN) & 0x3ff].map(Boolean)") == [
+        True,
+        True,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 // Feeds made up for timing: numbers in [-1, 1) for floats, 0 or 1 for integers (a valid index into anything).
+import { numberToHalf } from '../engine/halves.js';
 import { failure } from './errors.js';
 import { Tensor } from './tensor.js';
-import { TYPES, entriesFor, halfBits } from './types.js';
+import { TYPES, entriesFor } from './types.js';
 
 /**
  * @param {readonly import('./feeds.js').Declared[]} declared
@@ -37,7 +38,7 @@ function generate(type, dims, random) {
   const isFloat = type.startsWith('float') && TYPES[type].bits >= 16;
   const isHalfBits = type === 'float16' && data instanceof Uint16Array;
   for (let i = 0; i < length; i++) {
-    if (isFloat) data[i] = isHalfBits ? halfBits(random() * 2 - 1) : random() * 2 - 1;
+    if (isFloat) data[i] = isHalfBits ? numberToHalf(random() * 2 - 1) : random() * 2 - 1;
     else if (data instanceof BigInt64Array || data instanceof BigUint64Array) data[i] = BigInt(Math.floor(random() * 2));
     else data[i] = type === 'bfloat16' ? 0x3f00 : Math.floor(random() * 2);
   }

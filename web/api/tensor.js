@@ -1,7 +1,8 @@
 // Tensor as in onnxruntime-common: a type, data in row-major order, and dims. Everything is checked on the way in,
 // so that a wrong length is an error here and not a wrong number later.
 import { failure } from './errors.js';
-import { TYPES, entriesFor, halfBits, inferType, isType, viewAs } from './types.js';
+import { numberToHalf } from '../engine/halves.js';
+import { TYPES, entriesFor, inferType, isType, viewAs } from './types.js';
 
 /** @typedef {import('./types.js').NumericArray} NumericArray */
 /** @typedef {NumericArray | string[]} TensorData */
@@ -349,7 +350,7 @@ function fromList(type, array, list) {
       out[i] = BigInt(value);
     } else {
       /** @type {Exclude<NumericArray, BigInt64Array | BigUint64Array>} */ (out)[i] = bitsOnly
-        ? halfBits(Number(value))
+        ? numberToHalf(Number(value))
         : Number(value);
     }
   }

@@ -1,5 +1,6 @@
 // What the page has to know of tensor types: how JavaScript holds each, how NumPy names it, how to read
 // one element. Names are those of onnxruntime-web ('float32', 'int64', 'bool', …).
+import { halfToNumber, numberToHalf } from '../engine/halves.js';
 
 /** @typedef {import('./api.js').Data} Data */
 
@@ -73,31 +74,6 @@ export function sizeOf(dims) {
 }
 
 const word = new DataView(new ArrayBuffer(4));
-
-/** @param {number} half bits of an IEEE 754 binary16 */
-export function halfToNumber(half) {
-  const sign = half & 0x8000 ? -1 : 1;
-  const exponent = (half >> 10) & 31;
-  const fraction = half & 1023;
-  if (exponent === 0) return sign * fraction * 2 ** -24;
-  if (exponent === 31) return fraction ? NaN : sign * Infinity;
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
-}
-
-/** @param {number} x @returns {number} bits of the nearest IEEE 754 binary16, ties to even */
-export function numberToHalf(x) {
-  if (Number.isNaN(x)) return 0x7e00;
-  const sign = x < 0 || Object.is(x, -0) ? 0x8000 : 0;
-  const size = Math.abs(x);
-  if (size >= 65520) return sign | 0x7c00;
-  // Subnormals and normals alike: the grid is 2^(exponent-10), never finer than 2^-24.
-  const exponent = Math.max(Math.floor(Math.log2(size || 2 ** -24)), -14);
-  const scaled = size / 2 ** (exponent - 10);
-  let steps = Math.floor(scaled);
-  const rest = scaled - steps;
-  if (rest > 0.5 || (rest === 0.5 && steps % 2 === 1)) steps += 1;
-  return sign | (((exponent + 14) << 10) + steps);
-}
 
 /**
  * Element `i` as a number; 64-bit integers beyond 2^53 lose their last digits.

@@ -1,6 +1,7 @@
 // Elements of ONNX's types as storage buffers hold them: WGSL has no bytes and no 16-bit integers, so these take four
 // bytes each there, but for constants of one byte ("bytes": they lie four to a word). Takes and gives bytes; what is
 // stored as it is passes through without a copy.
+import { halfToNumber, numberToHalf } from '../halves.js';
 
 /** @typedef {Int8Array | Uint8Array | Int16Array | Uint16Array} Narrow */
 
@@ -57,27 +58,6 @@ function view(type, bytes) {
 
 /** @param {ArrayBufferView} array */
 const bytesOf = (array) => new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
-
-/** @param {number} bits of an IEEE binary16 */
-export function halfToNumber(bits) {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 31;
-  const fraction = bits & 1023;
-  if (exponent === 0) return sign * fraction * 2 ** -24;
-  if (exponent === 31) return fraction ? NaN : sign * Infinity;
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
-}
-
-/** @param {number} value one that binary16 holds exactly @returns {number} its bits */
-export function numberToHalf(value) {
-  const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0;
-  const size = Math.abs(value);
-  if (Number.isNaN(size)) return 0x7e00;
-  if (size >= 65520) return sign | 0x7c00;
-  if (size < 2 ** -14) return sign | Math.round(size * 2 ** 24);
-  const exponent = Math.floor(Math.log2(size));
-  return sign | (((exponent + 15) << 10) + Math.round((size / 2 ** exponent - 1) * 1024));
-}
 
 /** The same bytes, with zeros up to a multiple of four. @param {Uint8Array} bytes @returns {Uint8Array<ArrayBuffer>} */
 export function wholeWords(bytes) {
