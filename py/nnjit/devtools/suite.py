@@ -19,7 +19,10 @@ def run_all(pytest: Sequence[str], root: Path, variables: Mapping[str, str], say
     if (os.cpu_count() or 1) == 1:
         return subprocess.run([*pytest], cwd=root, env=variables, check=False).returncode
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as report:
-        first, last = ([*pytest, "-p", PLUGIN, "--take", folder, "--from", end] for end in ("first", "last"))
+        # as one word: pytest looks for its settings beside every word that is no option
+        first, last = (
+            [*pytest, "-p", PLUGIN, f"--take={folder}", f"--from={end}"] for end in ("first", "last")
+        )
         beside = subprocess.Popen(last, cwd=root, env=variables, stdout=report, stderr=subprocess.STDOUT)
         try:
             codes = [subprocess.run(first, cwd=root, env=variables, check=False).returncode, beside.wait()]

@@ -1,6 +1,6 @@
 """A plugin of pytest: two processes run the same tests between them, a file at a time, and end at the same time.
 
-    pytest -p nnjit.devtools.taking --take FOLDER --from first     (and, beside it, --from last)
+    pytest -p nnjit.devtools.taking --take=FOLDER --from=first     (and, beside it, --from=last)
 
 Both have one list of files. One takes from its beginning, the other from its end, until they meet: what a process has
 started for a file (a browser, a page) is there for the files beside it. A file is taken by who makes FOLDER/NUMBER.

@@ -38,12 +38,13 @@ def part(request):
 
 @pytest.fixture
 def seen(request, page, part):
+    assert request.config.rootpath == HERE and "own: of this project" in request.config.getini("markers")
     note(request.node.name)
 """
 
 
 def project(folder: Path, files: dict[str, str]) -> Path:
-    (folder / "pytest.ini").write_text("[pytest]\n")
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers = own: of this project\n")
     (folder / "conftest.py").write_text(CONFTEST)
     for name, body in files.items():
         (folder / f"test_{name}.py").write_text(
@@ -83,7 +84,7 @@ def test_a_file_ends_before_the_next_and_what_is_shared_stays(tmp_path: Path, en
     take = tmp_path / "taken"
     take.mkdir()
     (take / ("2" if end == "first" else "0")).touch()
-    command = [*PYTEST, "-p", suite.PLUGIN, "--take", str(take), "--from", end]
+    command = [*PYTEST, "-p", suite.PLUGIN, f"--take={take}", f"--from={end}"]
     done = subprocess.run(command, cwd=tmp_path, env=VARIABLES, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     one, two = "ab" if end == "first" else "cb"
