@@ -102,10 +102,10 @@ def test_it_serves_the_page_and_ctrl_c_stops_it(vendor: Callable[[str], Path]) -
         while not (found := re.search(r"http://127\.0\.0\.1:\d+/", "".join(lines))):
             lines.append(process.stdout.readline())
             assert lines[-1], process.stderr
-        with urllib.request.urlopen(found.group() + "dist/manifest.json", timeout=10) as response:
+        with urllib.request.urlopen(found.group() + "dist/manifest.json", timeout=60) as response:
             assert response.headers["Cross-Origin-Opener-Policy"] == "same-origin"
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 0

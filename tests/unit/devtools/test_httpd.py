@@ -79,7 +79,7 @@ def running(web: Path) -> Iterator[Server]:
 @pytest.fixture
 def ask(running: Server) -> Iterator[Ask]:
     """ask("/path", method="GET", **headers) over one kept-alive connection (Header_Name=...)."""
-    connection = http.client.HTTPConnection(*running.server_address[:2], timeout=10)
+    connection = http.client.HTTPConnection(*running.server_address[:2], timeout=60)
 
     def request(path: str, method: str = "GET", **headers: str) -> Answer:
         connection.request(method, path, headers={k.replace("_", "-"): v for k, v in headers.items()})
@@ -292,7 +292,7 @@ def test_mounts_and_bytes_beside_the_page(running: Server, ask: Ask, tmp_path: P
 
 
 def test_a_malformed_request_is_answered_and_the_server_lives(running: Server, ask: Ask) -> None:
-    with socket.create_connection(running.server_address[:2], timeout=10) as raw:
+    with socket.create_connection(running.server_address[:2], timeout=60) as raw:
         raw.sendall(b"NONSENSE\r\n\r\n")
         assert b" 400 " in raw.recv(1000)
     assert ask("/").status == 200
@@ -303,7 +303,7 @@ def test_a_client_that_hangs_up_half_way_is_no_error(
 ) -> None:
     (web / "big.onnx").write_bytes(bytes(20_000_000))
     for _ in range(3):
-        with socket.create_connection(running.server_address[:2], timeout=10) as raw:
+        with socket.create_connection(running.server_address[:2], timeout=60) as raw:
             raw.sendall(b"GET /big.onnx HTTP/1.1\r\nHost: x\r\n\r\n")
             raw.recv(1000)
     running.shutdown()

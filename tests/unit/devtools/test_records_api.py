@@ -285,7 +285,7 @@ def server(tmp_path: Path, api: RecordsApi) -> Iterator[Server]:
 
 
 def connect(server: Server) -> http.client.HTTPConnection:
-    return http.client.HTTPConnection(*server.server_address[:2], timeout=10)
+    return http.client.HTTPConnection(*server.server_address[:2], timeout=60)
 
 
 def test_one_connection_for_all(server: Server) -> None:
@@ -312,7 +312,7 @@ def test_one_connection_for_all(server: Server) -> None:
 
 
 def test_a_refused_body_is_not_taken_for_the_next_request(server: Server) -> None:
-    with socket.create_connection(server.server_address[:2], timeout=10) as client:
+    with socket.create_connection(server.server_address[:2], timeout=60) as client:
         inner = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
         head = f"POST {PREFIX}report HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: {len(inner)}"
         client.sendall(head.encode() + b"\r\n\r\n" + inner)
@@ -324,7 +324,7 @@ def test_a_refused_body_is_not_taken_for_the_next_request(server: Server) -> Non
 
 def test_a_body_that_never_comes(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nnjit.devtools.httpd.BODY_SECONDS", 0.2)
-    with socket.create_connection(server.server_address[:2], timeout=10) as client:
+    with socket.create_connection(server.server_address[:2], timeout=60) as client:
         head = f"POST {PREFIX}report HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
         client.sendall(head.encode() + b"{")
         assert b" 408 " in client.makefile("rb").readline()

@@ -30,7 +30,7 @@ def test_each_thread_has_its_own_operands(engine: Any, shared_memory: Any) -> No
         if number:
             other.set()
         else:
-            other.wait(20)
+            other.wait(60)
         seen.append((number, args))
 
     for number, thread in enumerate(threads):
@@ -104,9 +104,9 @@ def test_steps_keep_their_order_run_after_run(
         for _ in range(runs):
             if number == 0:
                 words[RUNNING // 4] = 1
-            meet.wait(20)
+            meet.wait(60)
             thread.run(number, nthreads, 0, count)
-            meet.wait(20)
+            meet.wait(60)
 
     assert together(threads, work) == [None] * nthreads
     assert [words[TABLE // 4 + 1024 + i] for i in range(tiles)] == [count * runs] * tiles
@@ -156,9 +156,9 @@ def test_ranges_meet_at_their_ends(engine: Any, shared_memory: Any) -> None:
         for step in range(count):
             if number == 0:
                 words[RUNNING // 4] = 1
-            meet.wait(20)
+            meet.wait(60)
             thread.run(number, nthreads, step, step + 1)
-            meet.wait(20)
+            meet.wait(60)
 
     assert together(threads, work) == [None] * nthreads
     assert [words[TABLE // 4 + 1024 + i] for i in range(tiles)] == [count] * tiles
@@ -174,8 +174,8 @@ def test_barrier_flag_false_lets_the_leader_run_on(engine: Any, shared_memory: A
             thread.put(slot, lambda args, begin, end, at=(slot, number): seen.append(at))
     begun, late = threading.Event(), threading.Event()
     # Thread 1 is in step 0 until thread 0 is in step 1: without a barrier between them, it gets there.
-    threads[1].put(0, lambda args, begin, end: (begun.set(), late.wait(10), seen.append((0, 1)))[2])
-    threads[0].put(0, lambda args, begin, end: (begun.wait(10), seen.append((0, 0)))[1])
+    threads[1].put(0, lambda args, begin, end: (begun.set(), late.wait(60), seen.append((0, 1)))[2])
+    threads[0].put(0, lambda args, begin, end: (begun.wait(60), seen.append((0, 0)))[1])
     threads[0].put(1, lambda args, begin, end: (late.set(), seen.append((1, 0)))[1])
     shared_memory.words()[RUNNING // 4] = 1
     assert together(threads, lambda number, thread: thread.run(number, 2, 0, 3)) == [None, None]
@@ -208,7 +208,7 @@ def test_a_leader_that_may_not_sleep(engine: Any, monkeypatch: pytest.MonkeyPatc
     calls: list[Call] = []
     for thread in threads:  # the second step is short: either may do it
         thread.record(calls)
-    threads[0].put(0, lambda args, begin, end: void(begun.wait(10)))
+    threads[0].put(0, lambda args, begin, end: void(begun.wait(60)))
     threads[1].put(0, lambda args, begin, end: void(begun.set(), over.wait(10 if lost else 0.2)))
     words = memory.words()
     words[RUNNING // 4] = words[AWAKE // 4] = 1
@@ -218,7 +218,7 @@ def test_a_leader_that_may_not_sleep(engine: Any, monkeypatch: pytest.MonkeyPatc
     assert words[ABORT // 4] == (LOST if lost else 0)
     assert calls == ([] if lost else [(1, 64, 0, 1)])
     over.set()
-    helper.join(10)
+    helper.join(60)
     assert not helper.is_alive()
 
 
@@ -239,8 +239,8 @@ def test_abort_frees_those_who_wait(engine: Any, shared_memory: Any, spin: int) 
 
     threads[1].put(0, trap)
     # nobody takes thread 1's piece before it is there
-    threads[0].put(0, lambda args, begin, end: (trapped.wait(10), calls.append((0, args, begin, end)))[1])
-    threads[2].put(0, lambda args, begin, end: (trapped.wait(10), calls.append((0, args, begin, end)))[1])
+    threads[0].put(0, lambda args, begin, end: (trapped.wait(60), calls.append((0, args, begin, end)))[1])
+    threads[2].put(0, lambda args, begin, end: (trapped.wait(60), calls.append((0, args, begin, end)))[1])
     words = shared_memory.words()
     words[RUNNING // 4] = 1
 
