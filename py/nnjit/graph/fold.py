@@ -206,8 +206,8 @@ def _cast_like(node: Node, arrays: list[Any]) -> Array:
 @evaluator("QuantizeLinear")
 def _quantize(node: Node, arrays: list[Any]) -> Array:
     x = np.asarray(arrays[0]).astype(np.float32)
-    scaled = x / spread(arrays[1].astype(np.float32), x.shape, node)
-    zero = spread(arrays[2], x.shape, node) if len(arrays) > 2 and arrays[2] is not None else 0
+    scaled = x / spread(arrays[1].astype(np.float32), x.shape, node.attrs)
+    zero = spread(arrays[2], x.shape, node.attrs) if len(arrays) > 2 and arrays[2] is not None else 0
     to = node.output.dtype
     return quantized(scaled, zero, to).astype(dtypes.NUMPY[to])
 

@@ -3,13 +3,13 @@ differs from processor to processor, and so between the page and CPython."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from . import dtypes
 from .dtypes import Array
-from .ir import Node
 
 
 def converted(x: Array, to: Any) -> Array:
@@ -34,11 +34,11 @@ def _held(x: Array, to: Any) -> Array:
     return np.where(above, ends.max, inside.astype(to)).astype(to)
 
 
-def spread(scale: Array, shape: tuple[int, ...], node: Node) -> Array:
+def spread(scale: Array, shape: tuple[int, ...], attrs: Mapping[str, Any]) -> Array:
     """Scale or zero point in a shape that broadcasts: one, one a slice of `axis`, or one a block of it."""
     if scale.size == 1:
         return scale.reshape(())
-    axis, block = node.attrs.get("axis", 1) % len(shape), node.attrs.get("block_size", 0)
+    axis, block = attrs.get("axis", 1) % len(shape), attrs.get("block_size", 0)
     if block:
         return np.repeat(scale, block, axis).take(range(shape[axis]), axis)
     return scale.reshape([-1 if i == axis else 1 for i in range(len(shape))])

@@ -2,8 +2,8 @@
 
 Loop stacks scalars to [n, 1] and cannot yield nothing; Scan knows no axes, no directions and no empty
 sequence; If refuses an empty optional; Optional wraps its value in a list, which nothing unwraps;
-GatherElements fails on axes of more than 64; Pad takes no negative pads; NonMaxSuppression refuses scalars and
-compares box by box, in Python.
+GatherElements fails on axes of more than 64; Pad takes no negative pads; QuantizeLinear goes by i32;
+NonMaxSuppression refuses scalars and compares box by box, in Python.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_pad import Pad_18 as OnnxPad
+from onnx.reference.ops.op_quantize_linear import _CommonQuantizeLinear as OnnxQuantizeLinear
 
 from . import dtypes, protos
+from .quantising import quantized, spread
 
 
 class _Op(OpRun):
@@ -154,6 +156,25 @@ class Pad(OnnxPad):
         return found
 
 
+class QuantizeLinear(OnnxQuantizeLinear):
+    """As onnx.reference's, and right past 2^31 steps, where that one's answer is the processor's."""
+
+    op_domain = ""
+
+    def _run(self, *inputs: Any, **attrs: Any) -> tuple[Any, ...]:
+        x, y_scale, zero_point = (*inputs, None)[:3]
+        given = {name: value for name, value in attrs.items() if value is not None}
+        to = dtypes.from_numpy(zero_point.dtype) if zero_point is not None else None
+        to = to or dtypes.FROM_ONNX.get(given.get("output_dtype", 0), "u8")
+        if to not in ("i8", "u8", "i16", "u16"):
+            run: Any = super()._run
+            found: tuple[Any, ...] = run(x, y_scale, zero_point, **given)
+            return found
+        scaled = x.astype(np.float32) / spread(y_scale.astype(np.float32), x.shape, given)
+        shift = 0 if zero_point is None else spread(zero_point, x.shape, given)
+        return (quantized(scaled, shift, to).astype(dtypes.NUMPY[to]),)
+
+
 class NonMaxSuppression(_Op):
     """Boxes by falling score, of equal ones the first one first, without those that overlap one that is kept."""
 
@@ -269,6 +290,7 @@ NEW_OPS: list[type[OpRun]] = [
     GatherElements,
     NonMaxSuppression,
     Pad,
+    QuantizeLinear,
     If,
     Loop,
     Scan,

@@ -117,9 +117,9 @@ def _quantize(node: Node, env: Mapping[Value, Any]) -> Array:
     x, scale, zero = node.inputs[0], node.inputs[1], node.input(2)
     assert x is not None and scale is not None
     numbers = _number(x, env).astype(np.float32)
-    scaled = numbers / spread(_number(scale, env).astype(np.float32), numbers.shape, node)
+    scaled = numbers / spread(_number(scale, env).astype(np.float32), numbers.shape, node.attrs)
     to = node.output.dtype
-    shift = 0 if zero is None else spread(_number(zero, env), numbers.shape, node)
+    shift = 0 if zero is None else spread(_number(zero, env), numbers.shape, node.attrs)
     if small_types.wide(to) == "f32":
         return _to(scaled if to.startswith("float8") else scaled + shift, to, node)
     return _to(quantized(scaled, shift, to), to, node)
@@ -130,6 +130,6 @@ def _dequantize(node: Node, env: Mapping[Value, Any]) -> Array:
     assert x is not None and scale is not None
     numbers = _number(x, env).astype(np.float32)
     if zero is not None:
-        numbers = numbers - spread(_number(zero, env).astype(np.float32), numbers.shape, node)
-    factor = spread(_number(scale, env).astype(np.float32), numbers.shape, node)
+        numbers = numbers - spread(_number(zero, env).astype(np.float32), numbers.shape, node.attrs)
+    factor = spread(_number(scale, env).astype(np.float32), numbers.shape, node.attrs)
     return _to(numbers * factor, node.output.dtype, node)

@@ -10,6 +10,9 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from nnjit.errors import InvalidGraph
+from nnjit.frontend.load import load
+from nnjit.frontend.source import BytesSource
+from nnjit.graph.reference import run_graph
 from tests.support.single import model_of, native, on_kernels
 
 TO = {"int32": 6, "int64": 7, "int8": 3, "uint8": 2, "bool": 9}
@@ -61,14 +64,16 @@ def test_a_constant_is_cast_as_what_is_fed(source: str, to: str) -> None:
 
 @pytest.mark.parametrize("to", ["int8", "uint8", "int16", "uint16"])
 @pytest.mark.parametrize("scale", [0.5, np.inf, np.nan, 0.0, -1.0, 1e-40])
-def test_a_constant_is_quantised_as_what_is_fed(to: str, scale: float) -> None:
+def test_a_constant_is_quantised_as_what_is_fed_and_on_the_reference(to: str, scale: float) -> None:
     """Infinities are the ends of the type, NaN its least; the same of a scale that is no number."""
-    x = np.array([[1, -2, 3e5], [np.inf, -np.inf, np.nan]], np.float32)
+    x = np.array([[1, -2, 3e15], [np.inf, -np.inf, np.nan]], np.float32)
     kept = {"s": np.float32(scale), "z": np.array(3, to)}
     fed = model_of("QuantizeLinear", {"x": x}, [("y", np.dtype(to))], {}, kept)
     held = model_of("QuantizeLinear", {}, [("y", np.dtype(to))], {}, {"x": x, **kept})
     found = on_kernels(held, {})["y"]
     np.testing.assert_array_equal(found, on_kernels(fed, {"x": x})["y"])
+    graph = load(BytesSource(fed, "quantised.onnx"), {}).bind({"x": x.shape})
+    np.testing.assert_array_equal(found, run_graph(graph, {"x": x})["y"])
     if scale == 0.5:
         ends = np.iinfo(to)
         np.testing.assert_array_equal(found[1], [ends.max, ends.min, ends.min])
