@@ -70,11 +70,36 @@ READ = {
 }
 """What reading it answers. A start goes the same way after each of them, but for the facts, which come first: of each
 way one is played to the end, too."""
-PLAYED = [name for name in DAMAGES if name not in READ] + [
+REFUSED = [
+    "another length of the table",
+    "a library that is not there",
+    "another build of Pyodide",
+    "a memory of zeros",
+]
+"""Python does not start from these; what then follows is played with others."""
+PLAYED = [name for name in DAMAGES if name not in READ and name not in REFUSED] + [
     "a byte of the memory",
     "no files",
     "a byte of the facts",
 ]
+RESTORE = """
+import { loadSnapshot } from '/api/snapshot.js';
+import { pyodideOptions, startWith } from '/api/restore.js';
+onmessage = async ({ data }) => {
+  try {
+    const manifest = await (await fetch('/dist/manifest.json')).json();
+    const { loadPyodide } = await import('/' + manifest.pyodide.module);
+    const kept = await loadSnapshot(data);
+    const pyodide = await startWith(loadPyodide, pyodideOptions(manifest.pyodide), kept.facts, kept.files, kept);
+    pyodide.pyimport('nnjit.runtime.bridge_snapshot').back();
+    const bridge = pyodide.pyimport('nnjit.runtime.bridge');
+    postMessage(bridge.connect(async () => {}, () => undefined) ? '' : 'it has no bridge');
+  } catch (error) {
+    postMessage(String(error?.stack ?? error) || 'an error without a text');
+  }
+};
+"""
+"""What a compiler's worker does with a snapshot: '' where Python goes on from it, else why not."""
 SAVE = """async () => {
   const [from, to] = [await caches.open('nnjit-python'), await caches.open('aside')];
   for (const request of await from.keys()) await to.put(request, await from.match(request));
@@ -133,6 +158,36 @@ def test_after_a_restore_that_failed_python_starts_anew(damage: str, kept_page: 
         np.testing.assert_allclose(api.run(RUN, [path, provider]), expected)
     assert api.run("(code) => nnjit.python(code)", LAZY) == 7
     page.wait_for_function("async () => !(await caches.keys()).includes('nnjit-python')")
+
+
+def restored(page: Page) -> str:
+    """What RESTORE says of the snapshot that is there."""
+    found: str = page.evaluate(
+        """(path) => inTime(async () => {
+          const { url } = (await (await caches.open('nnjit-python')).keys()).find(({ url }) => url.endsWith('/facts'));
+          const worker = new Worker(path, { type: 'module' });
+          const told = new Promise((resolve, reject) => {
+            worker.onmessage = ({ data }) => resolve(data);
+            worker.onerror = ({ message }) => reject(new Error(message));
+          });
+          worker.postMessage(url.slice(0, -'/facts'.length));
+          return told.finally(() => worker.terminate());
+        })""",
+        "/~/restoring.js",
+    )
+    return found
+
+
+def test_python_does_not_start_from_what_is_damaged(kept_page: Page, server: Server) -> None:
+    """As it is, it does."""
+    server.site.put("~/restoring.js", RESTORE.encode())
+    kept_page.evaluate(BRING_BACK)
+    kept_page.reload()
+    assert restored(kept_page) == ""
+    for damage in REFUSED:
+        kept_page.evaluate(BRING_BACK)
+        kept_page.evaluate(f"async () => {{ {REPLACE} {DAMAGES[damage]} }}")
+        assert restored(kept_page) != "", damage
 
 
 HANGS = """async () => {
