@@ -10,7 +10,7 @@ from ..ir import Node, Value
 from .extent import Axes, Extent
 from .lengths import NoRoom
 from .maker import Inputs, Maker, rule
-from .sums import only, unknown
+from .sums import how_many, only, unknown
 
 
 def _normal(w: Maker, node: Node, inputs: Inputs, over: Sequence[int]) -> list[Extent]:
@@ -73,10 +73,7 @@ def _standard(w: Maker, x: Extent, over: Sequence[int], epsilon: float) -> Value
     """(x - mean) / sqrt(variance + epsilon), of f32 at least."""
     wide = "f64" if x.dtype == "f64" else "f32"
     growing = [axis for axis in over if axis in x.axes]
-    count = w.number(x.dim(growing[0]), wide)
-    for axis in over:
-        if axis != growing[0]:
-            count = w.b("Mul", [count, w.number(x.dim(axis), wide)])
+    count = how_many(w, x, over, wide)
 
     def mean(y: Extent) -> Value:
         for axis in growing:

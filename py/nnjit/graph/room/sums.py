@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..dtypes import FLOATS
-from ..ir import Node
+from ..ir import Node, Value
 from .elementwise import broadcast
 from .extent import Axes, Extent, Growth
-from .lengths import NoRoom
+from .lengths import Length, NoRoom
 from .maker import Inputs, Maker, lowest, rule
 
 
@@ -30,16 +32,21 @@ def matmul(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
         raise NoRoom("a vector in a product")
     if any(x is not None and x.axes for x in inputs[2:]):
         raise NoRoom("its zero point grows")
-    inner, outer = a.dim(a.rank - 1), b.dim(b.rank - 2)
-    if inner != outer:
-        raise NoRoom(f"its sum is over {inner} and over {outer}")
-    if inner.terms:
+    if _summed(a, b).terms:
         points = [inputs[i] if i < len(inputs) else None for i in (2, 3)]
         a, b = zeroed(w, a, a.rank - 1, points[0]), zeroed(w, b, b.rank - 2, points[1])
     elif b.rank - 1 in b.axes and b.dtype in FLOATS:
         # scores whose columns beyond n are masked: fused attention adds the mask, which leaves NaN what it is
         b = w.clean(b, b.rank - 1, 0.0)
     return w.copy(node, [a, b, *inputs[2:]], _product_axes(w, a, b))
+
+
+def _summed(a: Extent, b: Extent) -> Length:
+    """The length that a product of matrices sums over."""
+    inner, outer = a.dim(a.rank - 1), b.dim(b.rank - 2)
+    if inner != outer:
+        raise NoRoom(f"its sum is over {inner} and over {outer}")
+    return inner
 
 
 def zeroed(w: Maker, x: Extent, axis: int, point: Extent | None) -> Extent:
@@ -65,10 +72,7 @@ def linear_matmul(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
     for at, x, last in ((1, a, a.rank - 2), (4, b, b.rank - 1)):
         if last in x.axes and any(only(inputs, 6)[i].shape not in ((), (1,)) for i in (at, at + 1)):
             raise NoRoom("it has a scale for each place of an axis that grows")
-    inner, outer = a.dim(a.rank - 1), b.dim(b.rank - 2)
-    if inner != outer:
-        raise NoRoom(f"its sum is over {inner} and over {outer}")
-    if inner.terms:
+    if _summed(a, b).terms:
         a, b = zeroed(w, a, a.rank - 1, a_point), zeroed(w, b, b.rank - 2, b_point)
     given: Inputs = [a, *inputs[1:3], b, *inputs[4:]]
     return w.copy(node, given, _product_axes(w, a, b))
@@ -168,11 +172,18 @@ def reduce(w: Maker, node: Node, inputs: Inputs) -> list[Extent]:
         raise NoRoom("a mean of integers")
     wide = "f64" if x.dtype == "f64" else "f32"  # a mean of halves has a sum that they can't hold
     total = w.b("ReduceSum", [w.cast(w.data(x), wide), w.b.const(over)], keepdims=int(keep))
-    count = w.number(x.dim(growing[0]), wide)
-    for axis in over:
-        if axis != growing[0]:
-            count = w.b("Mul", [count, w.number(x.dim(axis), wide)])
+    count = how_many(w, x, over, wide)
     return [w.checked(Extent(w.cast(w.b("Div", [total, count]), x.dtype), axes))]
+
+
+def how_many(w: Maker, x: Extent, over: Sequence[int], dtype: str) -> Value:
+    """How many elements of x a sum over these axes, of which one grows at least, adds up in this run."""
+    first = next(axis for axis in over if axis in x.axes)
+    count = w.number(x.dim(first), dtype)
+    for axis in over:
+        if axis != first:
+            count = w.b("Mul", [count, w.number(x.dim(axis), dtype)])
+    return count
 
 
 def _axes(node: Node, inputs: Inputs, rank: int) -> list[int]:
