@@ -79,6 +79,15 @@ def test_a_constant_is_quantised_as_what_is_fed_and_on_the_reference(to: str, sc
         np.testing.assert_array_equal(found[1], [ends.max, ends.min, ends.min])
 
 
+@pytest.mark.parametrize("shape", [(4,), (2, 3)])
+def test_zeros_have_a_scale_to_divide_by(shape: tuple[int, ...]) -> None:
+    x = np.zeros(shape, np.float32)
+    model = model_of("DynamicQuantizeLinear", {"x": x}, [("y", np.uint8), ("s", np.float32), ("z", np.uint8)])
+    wanted = ReferenceEvaluator(model).run(None, {"x": x})
+    for found, want in zip(on_kernels(model, {"x": x}).values(), wanted, strict=True):
+        np.testing.assert_array_equal(found, want)
+
+
 def test_a_number_that_is_none_is_true() -> None:
     x = np.array([np.nan, np.inf, 0, -0.0, 1e-30], np.float32)
     found = cast(x, "bool")

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nnjit.codegen.dtypes import LIMITS
-from nnjit.codegen.expr import Expr, Index, acc, cast, const, local, op
+from nnjit.codegen.expr import Expr, Index, acc, cast, compare, const, local, op, select
 from nnjit.codegen.spec import Axis, Stage
 from nnjit.codegen.wasm.target import Target
 from nnjit.graph.ir import Node, Value
@@ -123,7 +123,11 @@ def dynamic_quantize(build: Build, node: Node) -> None:
         nothing = const(0, "f32")
         low = keep("low", own, "min", ctx.read(lows, idx), op("min", acc("f32"), nothing))
         high = keep("high", own, "max", ctx.read(highs, idx), op("max", acc("f32"), nothing))
-        size = op("div", op("sub", local("high", "f32"), local("low", "f32")), const(255, "f32"))
+        reach = op("sub", local("high", "f32"), local("low", "f32"))
+        reach = select(
+            compare("eq", reach, nothing), const(1, "f32"), reach
+        )  # of zeros alone, as the reference has it
+        size = op("div", reach, const(255, "f32"))
         ratio = op("div", op("sub", nothing, local("low", "f32")), size)
         first = stored(ctx, scale, [], Stage((), (), "", None, size))
         return Computation([], [], quantized(ratio, None, "u8"), stages=[low, high, first], name="range")
