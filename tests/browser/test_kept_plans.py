@@ -385,11 +385,12 @@ def test_another_compiler_and_another_device_have_other_plans(kept: Api) -> None
       const longer = new Blob(['model2']);
       const all = [['a', 1, blob], ['b', 1, blob], ['a', 2, blob], ['a', 1, longer], ['a', 1, blob]];
       for (const [n, [sha256, given, bytes]] of all.entries()) {
-        const { recallPlans } = await import(`/api/kept-plans.js?${n}`);   // one that has not read the manifest yet
         const manifest = { nnjit: { sha256 }, packages: [], pyodide: { version: '1' } };
         window.fetch = async () => new Response(JSON.stringify(manifest));
-        try { keys.push((await recallPlans(given, [{ name: 'm.onnx', bytes }], null)).key); }
-        finally { window.fetch = fetched; }
+        try {
+          const { recallPlans } = await import(`/api/kept-plans.js?${n}`);   // one that has not read the manifest yet
+          keys.push((await recallPlans(given, [{ name: 'm.onnx', bytes }], null)).key);
+        } finally { window.fetch = fetched; }
       }
       const { distrust, recallPlans } = await import('/api/kept-plans.js?0');
       distrust();
