@@ -19,6 +19,13 @@ RATE = 260_000
 """Units of the formula that an H200 does in a microsecond."""
 ROLLED = 1.12
 """What a product takes whose stages are not unrolled (1.02 to 1.22 in 13 cases)."""
+SCALAR = 0.017
+"""Microseconds that each element takes which a thread reads by itself, where rows are no whole vectors (8 tiles of one
+product)."""
+TIMED = 768
+"""Elements of the sums that the times in the table are from."""
+ENDS = 48
+"""What the beginning and the end of a tile with slices take, in elements of the sum (nine products of 64 to 4,608)."""
 SHORT = 70.0
 """Microseconds below which a product starts in a tile that a driver compiles soon, because a first result waits for
 all of them: 0.2 to 0.6 s for large tiles whose stages are unrolled, 0.1 to 0.25 s without that, 0.06 to 0.08 s for
@@ -134,6 +141,24 @@ STAGES: dict[Shape, Times] = {
     Shape(32, 8, 32, 8, 32, turned=True): (0.61, 0.87, 1.31, 1.63),
     Shape(64, 16, 32, 8, 32, turned=True): (0.86, 1.62, 2.31, 3.09),
     Shape(32, 8, 64, 8, 32, turned=True): (1.05, 1.34, 1.98, 2.41),
+    Shape(32, 4, 32, 8, 32, 4): (0.42, 0.69, 0.96, 1.22),
+    Shape(16, 2, 64, 16, 32, 4): (0.38, 0.67, 0.92, 1.79),
+    Shape(16, 2, 32, 8, 32, 4): (0.36, 0.42, 0.64, 0.76),
+    Shape(16, 4, 64, 16, 32, 2): (0.43, 0.73, 0.99, 1.67),
+    Shape(16, 4, 64, 8, 32, 4): (0.43, 0.74, 1.01, 2.00),
+    Shape(32, 8, 32, 8, 16, twice=True): (0.31, 0.36, 0.52, 0.61),
+    Shape(32, 4, 32, 8, 16, 2, twice=True): (0.32, 0.35, 0.50, 0.53),
+    Shape(32, 4, 32, 8, 16, 4, twice=True): (0.27, 0.32, 0.43, 0.56),
+    Shape(16, 2, 64, 16, 16, 2, twice=True): (0.31, 0.35, 0.51, 0.68),
+    Shape(16, 4, 32, 8, 16, 2, twice=True): (0.25, 0.26, 0.32, 0.37),
+    Shape(16, 2, 32, 8, 16, 4, twice=True): (0.25, 0.26, 0.31, 0.34),
+    Shape(16, 2, 64, 8, 16, 4, twice=True): (0.31, 0.34, 0.51, 0.66),
+    Shape(32, 4, 64, 16, 16, 2, twice=True): (0.34, 0.51, 1.02, 1.03),
+    Shape(64, 8, 32, 8, 16, 2, twice=True): (0.36, 0.53, 1.04, 1.05),
+    Shape(64, 8, 64, 16, 16, 2, twice=True): (0.54, 1.07, 1.60, 2.14),
+    Shape(64, 4, 64, 16, 16, 4, twice=True): (0.54, 1.08, 1.62, 2.16),
+    Shape(64, 8, 64, 8, 16, 2, twice=True): (0.71, 1.41, 2.12, 2.82),
+    Shape(64, 8, 64, 8, 16, 4, twice=True): (0.55, 1.09, 1.64, 2.18),
 }
 """What a stage takes with one workgroup on a processor, two, three and four."""
 
@@ -153,12 +178,12 @@ def microseconds(s: Shape, m: int, k: int, n: int, batches: int, target: WgslTar
         own = microseconds(replace(s, rolled=False), m, k, n, batches, target)
         return LAUNCH + (own - LAUNCH) * ROLLED
     share = together(s.rows, s.columns, m, n, batches, target)
-    if s.twice and s in STAGES:
-        return LAUNCH + ceil(k / s.depth) * taken(STAGES[s], share)
-    usual = replace(s, ahead=True, twice=False)
+    exact = s.twice and s in STAGES
+    usual = s if exact else replace(s, ahead=True, twice=False)
     times = STAGES.get(usual)
-    own = ceil(k / s.depth) * taken(times, share) if times else _modelled(usual, share, k)
-    return LAUNCH + own * _varied(s, share)
+    own = _stages(s, k) * taken(times, share) if times else _modelled(usual, share, k)
+    odd = SCALAR * ceil(k / s.depth) * s.depth * (s.rows + s.columns) / s.threads
+    return LAUNCH + own * (1.0 if exact else _varied(s, share)) + (odd if k % LANES or n % LANES else 0.0)
 
 
 def soon(m: int, k: int, n: int, batches: int, target: WgslTarget) -> Shape | None:
@@ -181,6 +206,13 @@ def ranked(m: int, k: int, n: int, batches: int, target: WgslTarget) -> tuple[tu
         (microseconds(s, m, k, n, batches, target), s) for s in SHAPES if measured(s) and fits(s, target)
     ]
     return tuple(sorted(found, key=lambda x: x[0]))
+
+
+def _stages(s: Shape, k: int) -> float:
+    """Stages of a sum of k elements. Slices are added up at the end, which is part of what the table has for a stage
+    where TIMED elements have so many: a shorter sum has as much of it."""
+    stages = ceil(k / s.depth)
+    return stages if s.slices == 1 else (stages + ENDS / s.depth) * TIMED / (TIMED + ENDS)
 
 
 def _warps(s: Shape, share: float) -> float:
