@@ -457,3 +457,79 @@ def test_sessions_work_where_nothing_can_be_stored(kept: Api) -> None:
         kept.put("kept-fixed.onnx", fixed()),
     )
     assert got == [6, False, None, "", False, None, ""]
+
+
+def test_a_plan_of_no_use_that_cannot_be_deleted_is_used_once(kept: Api) -> None:
+    """Else the session would start over with the same plan for ever."""
+    got = kept.run(
+        f"""async (path) => {{
+          const [first] = await left(path, {{ x: {X} }});
+          await rewritten((e) => {{ e.plans[0].answer.plan.module.fill(0, 8); }});
+          const names = ['delete', 'clear', 'put'];
+          const were = names.map((name) => IDBObjectStore.prototype[name]);
+          const stuck = () => {{ throw new DOMException('stuck', 'UnknownError'); }};
+          for (const name of names) IDBObjectStore.prototype[name] = stuck;
+          try {{
+            const {{ session, outputs, asked, kept }} = await visit(path, {{ x: {X} }});
+            await session.release();
+            return [first, outputs, asked.filter((method) => method === 'prepare').length, kept];
+          }} finally {{ names.forEach((name, i) => {{ IDBObjectStore.prototype[name] = were[i]; }}); }}
+        }}""",
+        kept.put("kept-fixed.onnx", fixed()),
+    )
+    assert got[0] == got[1] and got[2:] == [1, ""]
+
+
+def test_storage_that_does_not_answer_is_not_waited_for(kept: Api) -> None:
+    """Neither to be opened nor to be read; once it has answered it is asked again."""
+    got = kept.run("""async () => {
+      const { database } = await import('/api/database.js');
+      const read = (transact) => transact('s', 'readonly', (store) => store('s').get('k'));
+      const { open } = IDBFactory.prototype;
+      IDBFactory.prototype.open = () => ({});   // its events never come
+      let silent;
+      try {
+        silent = await read(database('nnjit-silent', ['s'], 'nothing is', 20)) ?? null;
+      } finally { IDBFactory.prototype.open = open; }
+      const transact = database('nnjit-slow', ['s'], 'nothing is', 20);
+      await transact('s', 'readwrite', (store) => store('s').put('v', 'k'));
+      let busy = true;
+      const writer = transact('s', 'readwrite', (store) => {
+        const again = () => { if (busy) store('s').get('k').onsuccess = again; };
+        again();
+      });
+      const slow = [await read(transact) ?? null, await read(transact) ?? null];
+      busy = false;
+      await writer;
+      await until(async () => (await read(transact)) === 'v');
+      return [silent, ...slow];
+    }""")
+    assert got == [None, None, None]
+
+
+def test_values_that_were_not_told_do_not_tell_requests_apart(kept: Api) -> None:
+    same, other = kept.run("""async () => {
+      const { requestText } = await import('/api/kept-plans.js');
+      const fed = (n) => new Map([['s', T('int64', Array(200).fill(n), [200])]]);
+      const of = (n, small) => requestText({ shapes: { s: [200] }, values: fed(n) }, small, ['s']);
+      return [of(1n, []) === of(2n, []), of(1n, ['s']) === of(2n, ['s'])];
+    }""")
+    assert same and not other
+
+
+def test_facts_that_another_page_has_measured_meanwhile_are_not_this_ones(kept: Api) -> None:
+    """The compiler was not told of them: plans that it makes are kept under what it was told."""
+    before, after = kept.run("""async () => {
+      const { storedFacts } = await import('/api/device-facts.js?another');
+      const { loadFacts, saveFacts } = await import('/api/tuning-store.js');
+      const { get } = IDBObjectStore.prototype;
+      let device;
+      IDBObjectStore.prototype.get = function (key) { device = key; return get.call(this, key); };
+      let before;
+      try { before = await storedFacts(); } finally { IDBObjectStore.prototype.get = get; }
+      await saveFacts(device, { measured: true });
+      try {
+        return [before, (await loadFacts(device)).measured && await storedFacts()];
+      } finally { await saveFacts(device, undefined); }
+    }""")
+    assert before is None and after is None

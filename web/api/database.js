@@ -1,6 +1,11 @@
 // A database of the browser's (IndexedDB), opened when it is first used. Where the browser gives no storage (private windows,
 // a full disk, cookies refused) nothing is found, nothing is kept, and nothing fails.
 import { log } from './env.js';
+import { pause } from './tuning-calm.js';
+
+/** Sessions wait for what they read: a browser that does not answer for so long is not asked again until it has. */
+const LIMIT_MS = 3000;
+const LOOKS = 10;
 
 /** @typedef {<T>(stores: string | string[], mode: IDBTransactionMode, work: (store: (name: string) => IDBObjectStore) => IDBRequest<T> | void) => Promise<T | undefined>} Transact
  *   gives what the request found, once all of it is done; undefined where it could not be done */
@@ -16,9 +21,12 @@ function openable(name) {
 
 /**
  * @param {string} name @param {string[]} stores @param {string} what is not kept where it fails, for the log
+ * @param {number} [limitMs] after which a reader goes on without
  * @returns {Transact}
  */
-export function database(name, stores, what) {
+export function database(name, stores, what, limitMs = LIMIT_MS) {
+  /** Readers that went on without an answer. */
+  let unanswered = 0;
   /** @type {Promise<IDBDatabase | null> | undefined} */
   let opened;
   const open = () => {
@@ -33,6 +41,9 @@ export function database(name, stores, what) {
           request.result.close();
           opened = undefined;
         };
+        request.result.onclose = () => { // the browser did, as where the user deletes what pages have stored
+          opened = undefined;
+        };
         resolve(request.result);
       };
       request.onerror = () => resolve(null);
@@ -40,7 +51,8 @@ export function database(name, stores, what) {
     });
     return opened;
   };
-  return async (used, mode, work) => {
+  /** @type {Transact} */
+  const transact = async (used, mode, work) => {
     const db = await open();
     if (!db) return undefined;
     return new Promise((resolve) => {
@@ -58,5 +70,21 @@ export function database(name, stores, what) {
         failed(cause);
       }
     });
+  };
+  return async (used, mode, work) => {
+    if (mode !== 'readonly') return transact(used, mode, work);
+    if (unanswered) return undefined;
+    let over = false;
+    const answer = transact(used, mode, work).finally(() => { over = true; });
+    const late = async () => {
+      // in parts: where the page's thread was busy all the time, the answer has its turn between them
+      for (let looks = 0; looks < LOOKS && !over; looks++) await pause(limitMs / LOOKS);
+      if (over) return answer;
+      log('info', `${what} not read: no answer after ${limitMs} ms`);
+      unanswered++;
+      void answer.finally(() => { unanswered--; });
+      return undefined;
+    };
+    return Promise.race([answer, late()]);
   };
 }

@@ -38,10 +38,24 @@ export function deviceFacts({ again = false, mode = 'now' } = {}) {
   return known;
 }
 
-/** What a fresh compiler is told, or this one was: the facts as they are stored. @returns {Promise<Facts | null>} */
-export const storedFacts = async () => latest ?? /** @type {Facts | undefined} */ (await loadFacts(await browserKey())) ?? null;
+/** @type {Promise<Facts | null> | undefined} */
+let stored;
 
-let recalled = 0;
+/**
+ * What a fresh compiler is told, or this one was: the facts as they are stored. They are read once: another page may measure
+ * them meanwhile, which this one's compiler does not hear of.
+ * @returns {Promise<Facts | null>}
+ */
+export function storedFacts() {
+  stored ??= browserKey().then(loadFacts).then((found) => /** @type {Facts | undefined} */ (found) ?? null);
+  stored.catch(() => {
+    stored = undefined;
+  });
+  return stored;
+}
+
+/** @type {{generation: number, done: Promise<void>} | undefined} */
+let recalled;
 
 /**
  * Tells a fresh compiler what earlier visits stored; measures nothing.
@@ -50,11 +64,19 @@ let recalled = 0;
 export async function recall(signal, progress) {
   const compiler = getCompiler();
   await compiler.booted(signal, progress);
-  if (recalled === compiler.generation) return;
-  recalled = compiler.generation;
-  const stored = /** @type {Facts | undefined} */ (await loadFacts(await browserKey()));
-  if (!stored) return;
-  latest = { ...stored, ...(await tell('know', { facts: stored })).facts };
+  if (recalled?.generation !== compiler.generation) {
+    const mine = recalled = { generation: compiler.generation, done: tellStored() };
+    mine.done.catch(() => {
+      if (recalled === mine) recalled = undefined;
+    });
+  }
+  await recalled.done; // sessions that are made at once wait for the same
+}
+
+async function tellStored() {
+  const facts = await storedFacts();
+  if (!facts) return;
+  latest = { ...facts, ...(await tell('know', { facts })).facts };
   await tell('know', { own: await loadRecords(await deviceClass()) });
 }
 
@@ -63,6 +85,7 @@ async function find(again, mode) {
   await recall(null, () => undefined);
   if (latest?.measured && !again) return latest;
   latest = await measure(mode);
+  stored = Promise.resolve(latest);
   await saveFacts(await browserKey(), latest);
   await tell('know', { own: await loadRecords(await deviceClass()) });
   return latest;

@@ -7,6 +7,7 @@ import { recall, storedFacts } from './device-facts.js';
 import { recallGpu } from './gpu-facts.js';
 import { beforehand } from './held.js';
 import { Kept } from './kept.js';
+import { keeps } from './kept-plans.js';
 
 /**
  * @typedef {import('./options.js').Options} Options
@@ -118,9 +119,11 @@ export class Home {
       this.#settle(id, given);
       return description;
     };
+    const anew = this.kept.outdated;
     const kept = this.kept = new Kept();
+    keeps(); // where none are to be kept, those that are there go
     try {
-      if (engine && this.options.tune.mode === 'off') await kept.recall([options, await storedFacts()], this.sources, signal);
+      if (engine && this.options.tune.mode === 'off') await kept.recall([options, await storedFacts()], this.sources, signal, anew);
       if (kept.description) kept.tell = (until) => tell(until, () => undefined);
       this.description = kept.description ?? await tell(signal, progress);
       if (kept.description) progress('parse', 1, 1);
@@ -199,7 +202,8 @@ export class Home {
     const told = await this.kept.leave();
     const compiler = getCompiler();
     if (id && told && !compiler.death && compiler.generation === this.#compilerGeneration) {
-      await compiler.rpc.call('release', { session: id }).catch(() => undefined);
+      const released = compiler.rpc.call('release', { session: id }).catch(() => undefined);
+      if (compiler.info) await released; // while Python starts it holds nothing
     }
     if (!id || this.options.provider === 'reference') return 0;
     const engine = await this.runner().catch(() => null); // one that is gone, and cannot be had again, holds nothing

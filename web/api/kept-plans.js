@@ -13,7 +13,7 @@
 import { ArrivingFile } from './arriving.js';
 import { bytecodeKey } from './bytecode-cache.js';
 import { env, log } from './env.js';
-import { clear, load, save, sha256 } from './plan-store.js';
+import { clear, drop, load, save, sha256 } from './plan-store.js';
 
 /**
  * @typedef {import('../engine/source.js').Bytes} Bytes
@@ -72,12 +72,13 @@ if (keeps()) void filesKey().catch(() => undefined); // there when the first mod
  * What is kept of a model; null where nothing may be.
  * @param {unknown} given what the compiler is told at create, and knows of the device
  * @param {{name: string, bytes: Bytes}[]} sources the model and its external files
- * @param {AbortSignal | null} signal @returns {Promise<Place | null>}
+ * @param {AbortSignal | null} signal @param {() => Promise<string>} [filesOf] what the compiler is made of
+ * @returns {Promise<Place | null>}
  */
-export async function recallPlans(given, sources, signal) {
+export async function recallPlans(given, sources, signal, filesOf = filesKey) {
   if (!keeps()) return null;
   try {
-    const files = await filesKey();
+    const files = await filesOf();
     const told = [FORMAT, files, given, sources.map(({ name, bytes }) => [name, sizeOf(bytes)])];
     const key = await sha256([new TextEncoder().encode(JSON.stringify(told))]);
     const entry = /** @type {Entry | undefined} */ (await load(key));
@@ -116,11 +117,11 @@ async function contentOf(sources, reads, signal) {
 }
 
 /**
- * A request as text: two that are the same get the same plan.
+ * A request as text: two that are the same get the same plan. Values that were not told decide nothing.
  * @param {Request} request @param {string[]} small inputs whose values were told @param {string[]} deciding those that decide shapes
  */
 export function requestText({ shapes, values, exact = false }, small, deciding) {
-  const decided = deciding.map((name) => {
+  const decided = deciding.filter((name) => small.includes(name)).map((name) => {
     const tensor = values.get(name);
     if (!tensor) return [name];
     const { buffer, byteOffset, byteLength } = /** @type {Uint8Array} */ (/** @type {unknown} */ (tensor.data));
@@ -156,13 +157,17 @@ export const keepable = ({ plan, constants, room }) =>
  * @returns {Promise<boolean>} false: the compiler has read too much of the model, or there is no room
  */
 export async function keepPlan(place, made, description, reads, sources) {
+  if (reads.length !== sources.length) return false; // two files of one name
   const before = place.entry;
   const all = reads.map((ranges, n) => joined([...ranges, ...(before?.reads[n] ?? [])]));
   const bytes = all.flat().reduce((sum, [from, to]) => sum + to - from, 0);
   if (bytes > MOST_BYTES) return false;
   const others = (before?.plans ?? []).filter(({ request }) => request !== made.request);
   const plans = [{ ...made, answer: lasting(made.answer) }, ...others].slice(0, MOST_PLANS);
-  return save(place.key, { description, reads: all, content: await contentOf(sources, all, null), plans });
+  const saved = await save(place.key, { description, reads: all, content: await contentOf(sources, all, null), plans });
+  if (keeps()) return saved;
+  void drop(place.key); // all were deleted meanwhile
+  return false;
 }
 
 /** Ranges that do not meet. @param {Range[]} ranges */

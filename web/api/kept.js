@@ -4,7 +4,7 @@
 // is not the same plan byte for byte, what is kept is thrown away, and the session starts over at its next run.
 import { log } from './env.js';
 import { quiet } from './held.js';
-import { keepPlan, keepable, keeps, keptAnswer, lasting, recallPlans, requestText } from './kept-plans.js';
+import { filesKey, keepPlan, keepable, keeps, keptAnswer, lasting, recallPlans, requestText } from './kept-plans.js';
 import { answered, compile, smallOf } from './making.js';
 import { drop, pack } from './plan-store.js';
 import { allRuns } from './snapshot-making.js';
@@ -40,9 +40,15 @@ export class Kept {
    */
   state = '';
 
-  /** @param {unknown} told @param {import('./sources.js').Source[]} sources @param {AbortSignal | null} signal */
-  async recall(told, sources, signal) {
-    this.#place = await recallPlans(told, sources, signal);
+  /**
+   * @param {unknown} told @param {import('./sources.js').Source[]} sources @param {AbortSignal | null} signal
+   * @param {boolean} anew what is kept was of no use to this session, and is still there where nothing can be deleted
+   */
+  async recall(told, sources, signal, anew) {
+    const { ready } = getCompiler();
+    const filesOf = () => Promise.any([filesKey(), ready.then(({ files }) => files)]); // the server may not answer any more
+    this.#place = await recallPlans(told, sources, signal, filesOf);
+    if (anew) this.#forget();
     if (this.description) this.#alone();
   }
 
@@ -127,7 +133,7 @@ export class Kept {
     if (was === is) this.state = 'checked';
     else {
       log('warning', `${id}: its plan, left by an earlier session, is not the one that the compiler makes now; the next run has another`);
-      await this.refuse();
+      this.refuse();
     }
     this.#given = null;
   }
@@ -142,8 +148,8 @@ export class Kept {
   }
 
   /** What is kept of the model is of no use: it is thrown away, and the session is to start over. */
-  async refuse() {
-    if (this.#place) await drop(this.#place.key);
+  refuse() {
+    if (this.#place) void drop(this.#place.key);
     this.outdated = true;
   }
 

@@ -185,7 +185,7 @@ export class Plans {
     } catch (error) {
       if (given && !this.#home.lost && !AS_WELL.has(asFailure(error).code)) {
         log('warning', `${this.id}: a plan that an earlier session had left could not be loaded: ${asFailure(error).message}`);
-        await this.#home.kept.refuse();
+        this.#home.kept.refuse();
         await this.#reopen(progress, signal, request);
         return this.#prepare(request, progress, signal);
       }
