@@ -533,3 +533,22 @@ def test_facts_that_another_page_has_measured_meanwhile_are_not_this_ones(kept: 
       } finally { await saveFacts(device, undefined); }
     }""")
     assert before is None and after is None
+
+
+def test_a_plan_after_one_that_failed_is_not_kept(kept: Api) -> None:
+    """It is not what the compiler would make of that request first."""
+    feeds = MODELS["sentences"][1]
+    code, state, entries = kept.run(
+        f"""async (path) => {{
+          const session = await create(path);
+          const feeds = {feeds};
+          const {{ code }} = await failure(session.run({{ ...feeds, shape: T('int64', [5n, 3n, 8n], [3]) }}));
+          await session.run(feeds);
+          await left(path.replace('sentences', 'fixed'), {{ x: {X} }});
+          const found = [code, session.stats().kept, await entry()];
+          await session.release();
+          return found;
+        }}""",
+        kept.put("kept-sentences.onnx", sentences()),
+    )
+    assert code and state == "" and entries == 1

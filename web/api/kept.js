@@ -30,8 +30,8 @@ export class Kept {
   /** @type {Promise<void> | null} */
   #telling = null;
   #leaving = new AbortController();
-  /** A plan was made, or given: later ones depend on it. */
-  #first = true;
+  /** Plans that were asked for. Only the first is given or kept: later ones depend on it, also where it came to nothing. */
+  #asked = 0;
   /** What the compiler has made is not what the session was given. */
   outdated = false;
   /**
@@ -67,9 +67,8 @@ export class Kept {
    * @param {Request} request @returns {Made | null}
    */
   find(request) {
-    const answer = this.#first ? keptAnswer(this.#place, request, smallOf(request)) : null;
+    const answer = this.#asked++ ? null : keptAnswer(this.#place, request, smallOf(request));
     if (!answer) return null;
-    this.#first = false;
     this.#forget();
     this.#alone();
     this.state = 'served';
@@ -86,10 +85,9 @@ export class Kept {
    * @param {Made} made @param {{description: any, sources: import('./sources.js').Source[], ask: (method: string, args: {}) => Promise<any>}} home
    */
   async made(made, home) {
-    const [first, place] = [this.#first, this.#place];
-    this.#first = false;
+    const place = this.#place;
     this.#forget();
-    if (!first || !place || !keepable(made.answer)) return;
+    if (this.#asked !== 1 || !place || !keepable(made.answer)) return;
     const { answer, prepared, small } = made;
     const wanted = () => !this.#leaving.signal.aborted && keeps();
     try {
