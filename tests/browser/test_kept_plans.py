@@ -236,6 +236,48 @@ def test_a_plan_is_for_the_bytes_that_the_compiler_has_read(kept: Api) -> None:
         np.testing.assert_array_equal(z, (np.maximum(x @ weights["w"], 0) + weights["b"]).ravel())
 
 
+def beside(made: ModelProto) -> tuple[ModelProto, bytes]:
+    """The model with its weights in a file of their own."""
+    data = b""
+    for tensor in made.graph.initializer:
+        tensor.external_data.add(key="location", value="weights.bin")
+        tensor.external_data.add(key="offset", value=str(len(data)))
+        tensor.external_data.add(key="length", value=str(len(tensor.raw_data)))
+        data += tensor.raw_data
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+    return made, data
+
+
+def test_external_data_are_part_of_the_model(kept: Api) -> None:
+    """The same model with another file of weights, given, or found beside it: the compiler has read none of them,
+    and the plan says where they lie."""
+    files = []
+    for seed in (1, 2):
+        made, data = beside(fixed(seed))
+        path = kept.put(f"beside-{seed}/kept.onnx", made)
+        files.append([path, kept.put(f"beside-{seed}/weights.bin", data)])
+    got = kept.run(
+        f"""async ([one, other]) => {{
+          const found = [];
+          const given = ([, data]) => ({{ externalData: [{{ path: 'weights.bin', data }}] }});
+          await left(one[0], {{ x: {X} }}, given(one));
+          for (const options of [given(other), {{}}]) {{
+            const {{ session, outputs, kept }} = await visit(other[0], {{ x: {X} }}, options);
+            await session.kernel(0);
+            found.push([kept, session.stats().kept, outputs.z.data]);
+            await session.release();
+          }}
+          return found;
+        }}""",
+        files,
+    )
+    x, weights = np.arange(1, 9, dtype=np.float32).reshape(2, 4), weights_of(2, 3)
+    for served, state, z in got:
+        assert (served, state) == ("served", "checked")
+        np.testing.assert_array_equal(z, (np.maximum(x @ weights["w"], 0) + weights["b"]).ravel())
+
+
 DAMAGES = {
     "a byte of a buffer": "await entry((e) => { e.buffers[0][0] ^= 1; return e; });",
     "a letter of the text": "await entry((e) => ({ ...e, text: e.text.replace('float32', 'float33') }));",
