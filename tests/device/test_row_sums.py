@@ -10,7 +10,7 @@ from tests.device.running import on_device
 from tests.support.row_blocks import Block
 from tests.support.single import native
 
-BLOCKS = [Block(deep=1024), Block((2, 3), other="reader", deep=1024), Block((2, 3), flat=True, deep=1024)]
+BLOCKS = [Block(deep=2048), Block((2, 3), other="reader", deep=2048), Block((2, 3), flat=True, deep=2048)]
 
 
 @pytest.mark.parametrize("block", BLOCKS)

@@ -22,7 +22,7 @@ class Block:
     dtype: Any = np.float32
     other: str = ""
     flat: bool = False
-    deep: int = 512
+    deep: int = 768
 
     def model(self) -> tuple[bytes, dict[str, Any]]:
         rng = np.random.default_rng([len(self.rows), *self.rows])

@@ -354,7 +354,7 @@ def _along(default: Schedule, spec: KernelSpec, target: WgslTarget) -> Space | N
                 return None  # one span ahead in any case
             idle = target.invocations / (c["threads"] * -(-across // together))
             far = abs(log2(together / DIGITS_FOR)) + 1.5 * abs(log2(c["threads"] / own.threads))
-            away: float = far + log2(max(idle, 1.0)) + 1.5 * log2(c["turns"]) + c["staged"]
+            away: float = far + log2(max(idle, 1.0)) + 1.5 * log2(c["turns"]) + (0.0 if c["staged"] else 0.2)
             return 0.5 + away + (0.25 if c["early"] else 0.0)
         if c["columns"] not in columns or (c["staged"] and not own.staged):
             return None

@@ -80,7 +80,12 @@ def vectors(parts: Row) -> str:
         what = f"{row['dtype']} in blocks of 32" if "bits" in row["dtype"] else f"{row['dtype']} {lies}"
         ways = [(what, row["default"] or 0.0)]
         if best := best_listed(row):
-            ways.append((f"the same, the best of {len(row['listed'])} that the tuner tries", best["GB/s"]))
+            ways.append(
+                (
+                    f"the same, the best of {len(row.get('listed') or row['digits'])} that the tuner tries",
+                    best["GB/s"],
+                )
+            )
         for what, rate in ways:
             near = [f"{row[x]:,.0f}" if row.get(x) else "–" for x in ("copy", "floats", "read")]
             share = [f"{rate / row[x]:.0%}" if row.get(x) else "–" for x in ("copy", "read")]

@@ -5,7 +5,7 @@
 
 Takes what all_parts.py leaves: records of main.py and first.py, the gpu-spaces.json of `serve.py tune --backend webgpu
 --sample N`, logs of `serve.py tune MODEL --backend webgpu` and of the studies live, overhead and p99. Where several
-hold the same part, the last one's counts; of models and uses the last of each. Gives Markdown: a table for each part,
+hold the same part, the last one's counts; of models, kernels and uses the last of each. Gives Markdown: a table for each part,
 and what each bar asks for beside what was reached. On the page a table stands between <!-- PART --> and <!-- end -->,
 with the records that it is from; these count too, before those that are given.
 """
@@ -52,6 +52,8 @@ def of(path: Path) -> Row:
 ONE_OF: dict[str, Callable[[Row], Any]] = {
     "models": lambda row: row["model"],
     "first": lambda row: row["model"],
+    "spaces": lambda row: (row["family"], row["kernel"]),
+    "vectors": lambda row: (tuple(row["shape"]), row["dtype"], row["right"]),
     "tuned": lambda log: log["head"]["model"],
     "live": studies.live_key,
     "overhead": studies.overhead_both,

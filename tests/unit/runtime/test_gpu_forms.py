@@ -208,6 +208,7 @@ def test_what_has_changed_can_be_undone(in_parts: bool, monkeypatch: pytest.Monk
     """On a large device a product starts in parts, which win nothing there: a whole one takes their place."""
     if in_parts:
         monkeypatch.setattr("tests.unit.runtime.test_gpu_forms.TARGET", replace(TARGET, invocations=16384))
+        monkeypatch.setattr("nnjit.codegen.schedule.gpu_parts.WORTH", 0.98)
     gpu = Gpu()
     assert ("f32_matmul_parts" in kernels(gpu.lowered)) is in_parts
     before = kernels(gpu.lowered)

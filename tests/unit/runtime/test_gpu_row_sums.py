@@ -152,7 +152,7 @@ def test_elements_of_it_are_computed_by_themselves() -> None:
 @pytest.mark.parametrize("rows, form", [((6,), "whole"), ((16,), "parts")])
 def test_whole_or_in_parts_is_still_a_question(rows: tuple[int, ...], form: str) -> None:
     """The lab gets the norm with the product, on both sides."""
-    data, feeds = Block(rows, deep=1024).model()
+    data, feeds = Block(rows, deep=2048).model()
     graph = load(BytesSource(data, "m"), {}).bind({n: a.shape for n, a in feeds.items()})
     target = WgslTarget(invocations=64, max_shared_bytes=32768)
     base = lower(graph, target)

@@ -111,9 +111,9 @@ def test_no_tile_fills_the_list_of_a_product(shape: tuple[int, int, int]) -> Non
 MATRICES = "k cache 32 ahead · matrices 16x16x32 · words of $0 · words of $1"
 MEASURED = (
     ((128, 768, 3072), "f32",
-     "m tile 16 · m threads 4 · n tile 64 · n threads 16 · n x4 · k threads 2 · k cache 32 ahead"),
+     "m tile 32 · m threads 4 · n tile 32 · n threads 8 · n x4 · k threads 4 · k cache 16 twice"),
     ((384, 768, 768), "f32",
-     "m tile 16 · m threads 4 · n tile 32 · n threads 8 · n x4 · k threads 2 · k cache 32 ahead · m block 128"),
+     "m tile 32 · m threads 4 · n tile 32 · n threads 8 · n x4 · k threads 4 · k cache 16 twice"),
     ((128, 768, 3072), "i8", f"m tile 32 · m threads 1 · n tile 96 · n threads 2 · n x4 · {MATRICES}"),
     ((384, 768, 768), "i8", f"m tile 96 · m threads 2 · n tile 32 · n threads 1 · n x4 · {MATRICES}"),
     ((128, 768, 3072), "f16",

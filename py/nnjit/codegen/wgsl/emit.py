@@ -270,7 +270,9 @@ class _Emitter:
     def _matrix(self, s: Zeros | Fetch | Multiply | Put) -> list[str]:
         """A statement about subgroup matrices, whose types have columns before rows."""
         if isinstance(s, Zeros):
-            return [f"var {self.names.of(s.reg)}: subgroup_matrix_result<{s.dtype}, {s.columns}, {s.rows}>;"]
+            name, kind = self.names.of(s.reg), f"subgroup_matrix_result<{s.dtype}, {s.columns}, {s.rows}>"
+            # sums of f16 begin again in a loop: a variable without a value kept what it had there, on an NVIDIA H200
+            return [f"var {name} = {kind}();"] if s.dtype == "f16" else [f"var {name}: {kind};"]
         if isinstance(s, Multiply):
             acc, left, right = (self.names.of(r) for r in (s.acc, s.left, s.right))
             return [f"{acc} = subgroupMatrixMultiplyAccumulate({left}, {right}, {acc});"]

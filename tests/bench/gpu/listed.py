@@ -1,0 +1,53 @@
+"""What the tuner's list of today holds of the schedules that a survey has timed; no device.
+
+    python -m tests.bench.gpu.listed RECORD ...
+
+Takes records of `serve.py tune FAMILY --backend webgpu --sample N --near F`, which have every schedule that was timed. A row
+a kernel: what the rules' own schedule, the first one of the list that was timed, takes of the best of all, and the
+best that the list has. So a list that is made otherwise needs no device to be held against what is known.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from nnjit.codegen.schedule.steps import describe
+from nnjit.codegen.wgsl.target import WgslTarget
+from nnjit.tune.space_gpu import gpu_space
+from tests.bench.gpu.tune import kernels
+
+DEVICE = WgslTarget(
+    features=frozenset({"subgroups", "shader-f16"}), max_workgroup=1024, max_bindings=16, max_shared_bytes=49152,
+    matrices=(("f16", "f32", 16, 16, 16), ("i8", "i32", 16, 16, 32)),
+)  # fmt: skip
+"""An H200 as Chromium describes it, as far as schedules depend on it."""
+
+
+def row(record: dict[str, Any]) -> str:
+    """A line of the table."""
+    times = dict(zip(record["timed"], record["ratios"], strict=True))
+    spec = dict(kernels(record["family"], DEVICE))[record["kernel"]]
+    names = [describe(s) for s in gpu_space(spec, DEVICE).lite()]
+    best = min(times.values())
+    places = [n for n, name in enumerate(names) if name in times]
+    if not places:
+        return f"| {record['kernel']} | {len(times)} | – | – | – |"
+    at = min(places, key=lambda n: times[names[n]])
+    own = f"{times[names[0]] / best:.1%}" if names[0] in times else "–"
+    return f"| {record['kernel']} | {len(times)} | {own} | {times[names[at]] / best:.1%} | {at + 1} |"
+
+
+def main(arguments: list[str]) -> None:
+    print("| kernel | timed | the rules' own over the best | best listed over the best | its place |")
+    print("| --- | --- | --- | --- | --- |")
+    for path in map(Path, arguments):
+        for record in json.loads(path.read_text()):
+            if "timed" in record:
+                print(row(record))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
