@@ -2,9 +2,9 @@
 
     python -m tests.bench.gpu.listed RECORD ...
 
-Takes records of `serve.py tune FAMILY --backend webgpu --sample N --near F`, which have every schedule that was timed. A row
-a kernel: what the rules' own schedule, the first one of the list that was timed, takes of the best of all, and the
-best that the list has. So a list that is made otherwise needs no device to be held against what is known.
+Takes records of `serve.py tune FAMILY --backend webgpu --sample N --near F`, which have every schedule that was
+timed. A row a kernel: what the rules' own schedule takes of the best of all that were timed, if it was, and the best of
+those that are on the list. So a list that is made otherwise needs no device to be held against what is known.
 """
 
 from __future__ import annotations

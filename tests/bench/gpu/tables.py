@@ -5,9 +5,9 @@
 
 Takes what all_parts.py leaves: records of main.py and first.py, the gpu-spaces.json of `serve.py tune --backend webgpu
 --sample N`, logs of `serve.py tune MODEL --backend webgpu` and of the studies live, overhead and p99. Where several
-hold the same part, the last one's counts; of models, kernels and uses the last of each. Gives Markdown: a table for each part,
-and what each bar asks for beside what was reached. On the page a table stands between <!-- PART --> and <!-- end -->,
-with the records that it is from; these count too, before those that are given.
+hold the same part, the last one's counts; of models, kernels and uses the last of each. Gives Markdown: a table for
+each part, and what each bar asks for beside what was reached. On the page a table stands between <!-- PART -->
+and <!-- end -->, with the records that it is from; these count too, before those that are given.
 """
 
 from __future__ import annotations

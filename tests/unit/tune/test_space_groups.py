@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +16,11 @@ from nnjit.codegen.schedule.steps import Schedule, Tile, Unroll, describe
 from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.tune.space import ALIKE, LIMIT, Knob, Space
 from nnjit.tune.space_gpu import gpu_space
+from tests.bench.gpu import listed
 from tests.bench.gpu.specs import product_spec
 from tests.support import specs
 
+RESULTS = Path(__file__).parents[2] / "bench/results"
 SPEC = specs.matmul(np.random.default_rng(0), 4, 4, 4)[0]
 LARGE = WgslTarget(
     max_workgroup=1024, max_shared_bytes=49152, max_binding_bytes=1 << 31, max_buffer_bytes=1 << 31,
@@ -126,6 +130,13 @@ MEASURED = (
 def test_what_was_measured_as_best_is_listed(shape: tuple[int, int, int], kind: str, best: str) -> None:
     spec = product_spec(*shape, kind, "nk" if kind == "i8" else "kn")
     assert best in [describe(s) for s in gpu_space(spec, LARGE).lite(checked=False)][:45]
+
+
+@pytest.mark.parametrize("record", sorted(RESULTS.glob("gpu-*-spaces-near.json")), ids=lambda path: path.stem)
+def test_lists_hold_the_best_of_what_surveys_timed(record: Path) -> None:
+    for found in json.loads(record.read_text()):
+        *_, share, place, _ = (cell.strip() for cell in listed.row(found).split("|"))
+        assert float(share.rstrip("%")) <= 103 and int(place) <= 20
 
 
 def test_a_small_tile_with_slices_is_listed_whose_cost_is_modelled() -> None:
