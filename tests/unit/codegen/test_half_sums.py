@@ -185,7 +185,7 @@ def test_listed_schedules_fit_the_device(target: WgslTarget) -> None:
             m, n, _ = (16, 16, 16) if target is NVIDIA else (8, 8, 8)
             kind = "f16" if has(schedule) else "f32"
             assert f"subgroup_matrix_result<{kind}, {n}, {m}>" in text and "enable f16;" in text
-            # with a value: in a loop a variable without one seems to keep its old sums on an NVIDIA H200
+            # with a value: in a loop Tint leaves a variable without one its old sums, as an NVIDIA H200 showed
             assert not has(schedule) or f"= subgroup_matrix_result<f16, {n}, {m}>();" in text
     assert (
         not list(half_sum_candidates(spec, replace(target, matrices=target.matrices[:1]), 6))

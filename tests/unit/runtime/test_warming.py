@@ -44,4 +44,4 @@ def test_a_first_model_finds_everything_imported() -> None:
 
 
 def test_it_would_not_otherwise() -> None:
-    assert "nnjit.codegen.schedule.workgroup" in imported("cold")
+    assert "nnjit.codegen.schedule.along" in imported("cold")

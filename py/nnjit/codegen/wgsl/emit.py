@@ -271,7 +271,7 @@ class _Emitter:
         """A statement about subgroup matrices, whose types have columns before rows."""
         if isinstance(s, Zeros):
             name, kind = self.names.of(s.reg), f"subgroup_matrix_result<{s.dtype}, {s.columns}, {s.rows}>"
-            # sums of f16 begin again in a loop, where a variable without a value seems to keep what it had (an H200)
+            # sums of f16 begin again in a loop: Tint zeroes a variable without a value where the function begins alone
             return [f"var {name} = {kind}();"] if s.dtype == "f16" else [f"var {name}: {kind};"]
         if isinstance(s, Multiply):
             acc, left, right = (self.names.of(r) for r in (s.acc, s.left, s.right))
