@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import shaders
+from tests.support.kept_plans import SET_UP as KEPT
 
 from .api_page import Api
 from .engine_page import SET_UP
@@ -66,3 +67,19 @@ def gpu(new_page: Any) -> Iterator[Page]:
 def run(gpu: Page) -> Run:
     """run(spec, schedule, inputs) -> output buffers, by the shader of that schedule."""
     return runner(gpu)
+
+
+@pytest.fixture(scope="module")
+def visited(new_page: Any, server: Server) -> Iterator[Api]:
+    """A page where plans are kept, and Python has run nothing of its own."""
+    with new_page(allowed=[".*"]) as opened:
+        page = Api(opened, server)
+        page.run(KEPT)
+        yield page
+
+
+@pytest.fixture
+def kept(visited: Api) -> Iterator[Api]:
+    visited.run("() => forgotten()")
+    with visited.expecting():
+        yield visited

@@ -3,153 +3,20 @@ that is damaged, wrong or of another compiler."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, TensorProto
 
-from .api_page import Api, model, tiny
+from tests.support.kept_plans import X, fixed, images, sentences, weights_of
+
+from .api_page import Api, tiny
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from playwright.sync_api import Page
 
-    from nnjit.devtools.httpd import Server
 
-SET_UP = """async () => {
-  const nnjit = (await import('/nnjit.js')).default;
-  const { getCompiler } = await import('/api/workers.js');
-  nnjit.env.plans = true;
-  window.entry = (edit) => new Promise((resolve, reject) => {   // changes what is kept, or takes it away
-    const asked = indexedDB.open('nnjit-plans', 1);
-    asked.onsuccess = () => {
-      const transaction = asked.result.transaction('plans', 'readwrite');
-      const cursor = transaction.objectStore('plans').openCursor();
-      let count = 0;
-      cursor.onsuccess = () => {
-        if (!cursor.result) return;
-        count++;
-        const value = edit?.(cursor.result.value);
-        if (value) cursor.result.update(value);
-        cursor.result.continue();
-      };
-      transaction.oncomplete = () => { asked.result.close(); resolve(count); };
-      transaction.onabort = () => reject(transaction.error);
-    };
-  });
-  window.rewritten = async (edit) => {   // with right digests
-    const { pack, unpack } = await import('/api/plan-store.js');
-    const all = [];
-    await entry((stored) => { all.push(stored); });
-    for (const stored of all) {
-      const value = await unpack(stored);
-      edit(value);
-      const packed = await pack(value);
-      await entry((each) => (each.digest === stored.digest ? packed : undefined));
-    }
-  };
-  window.forgotten = async () => (await import('/api/plan-store.js')).clear();
-  window.asked = [];   // of the compiler, by every session
-  const { rpc } = getCompiler();
-  const call = rpc.call.bind(rpc);
-  rpc.call = (method, ...rest) => {
-    if (method !== 'rest') asked.push(method);
-    return call(method, ...rest);
-  };
-  // A session, its first result, and what was asked of the compiler until then.
-  window.visit = async (path, feeds, options = {}) => {
-    asked.length = 0;
-    const session = await create(path, options);
-    const outputs = plainAll(await session.run(feeds));
-    return { session, outputs, asked: asked.filter((method) => method !== 'settle'), kept: session.stats().kept };
-  };
-  window.left = async (path, feeds, options) => {   // by a session that compiled
-    const { session, outputs } = await visit(path, feeds, options);
-    await until(() => session.stats().kept);
-    const found = [outputs, session.stats().kept];
-    await session.release();
-    return found;
-  };
-}"""
-
-
-@pytest.fixture(scope="module")
-def visited(new_page: Any, server: Server) -> Iterator[Api]:
-    """A page where plans are kept, and Python has run nothing of its own."""
-    with new_page(allowed=[".*"]) as opened:
-        page = Api(opened, server)
-        page.run(SET_UP)
-        yield page
-
-
-@pytest.fixture
-def kept(visited: Api) -> Iterator[Api]:
-    visited.run("() => forgotten()")
-    with visited.expecting():
-        yield visited
-
-
-def weights_of(seed: int, wide: int) -> dict[str, np.ndarray]:
-    """Of wide ones the seed decides the middle only: the compiler reads a file in blocks, and some of what lies around
-    a constant with it."""
-    first, rng = np.random.default_rng(0), np.random.default_rng(seed)
-    w, b = first.integers(-9, 9, (4, wide)), first.integers(-9, 9, wide)
-    middle = slice(wide // 3, wide // 2) if wide > 999 else slice(None)
-    w[1:3, middle] = rng.integers(-9, 9, w[1:3, middle].shape)
-    b[middle] = rng.integers(-9, 9, b[middle].shape)
-    return {"w": w.astype(np.float32), "b": b.astype(np.float32)}
-
-
-def fixed(seed: int = 0, wide: int = 3) -> ModelProto:
-    """z = relu(x @ w) + b, x: [2, 4]; all shapes known."""
-    nodes = [
-        helper.make_node("MatMul", ["x", "w"], ["y"]),
-        helper.make_node("Relu", ["y"], ["r"]),
-        helper.make_node("Add", ["r", "b"], ["z"]),
-    ]
-    x, z = {"x": (TensorProto.FLOAT, [2, 4])}, {"z": (TensorProto.FLOAT, [2, wide])}
-    return model(nodes, x, z, weights_of(seed, wide))
-
-
-def images() -> ModelProto:
-    """Two convolutions, a pool and a softmax."""
-    nodes = [
-        helper.make_node("Conv", ["x", "a"], ["p"], pads=[1, 1, 1, 1]),
-        helper.make_node("Relu", ["p"], ["q"]),
-        helper.make_node("Conv", ["q", "d"], ["r"], group=8, strides=[2, 2]),
-        helper.make_node("GlobalAveragePool", ["r"], ["s"]),
-        helper.make_node("Softmax", ["s"], ["z"], axis=1),
-    ]
-    rng = np.random.default_rng(1)
-    weights = {
-        "a": rng.standard_normal((8, 2, 3, 3)).astype(np.float32),
-        "d": rng.standard_normal((8, 1, 3, 3)).astype(np.float32),
-    }
-    x, z = (
-        {"x": (TensorProto.FLOAT, [1, 2, 12, 12])},
-        {"z": (TensorProto.FLOAT, [1, 8, 1, 1])},
-    )
-    return model(nodes, x, z, weights)
-
-
-def sentences() -> ModelProto:
-    """An attention of open length, its rows normalised; the batch comes by a Reshape whose shape is fed."""
-    nodes = [
-        helper.make_node("Reshape", ["x", "shape"], ["v"]),
-        helper.make_node("MatMul", ["v", "w"], ["q"]),
-        helper.make_node("Transpose", ["v"], ["t"], perm=[0, 2, 1]),
-        helper.make_node("MatMul", ["q", "t"], ["s"]),
-        helper.make_node("Softmax", ["s"], ["p"], axis=-1),
-        helper.make_node("MatMul", ["p", "v"], ["z"]),
-    ]
-    weights = {"w": np.random.default_rng(2).standard_normal((8, 8)).astype(np.float32)}
-    inputs: Any = {"x": (TensorProto.FLOAT, ["n", 8]), "shape": (TensorProto.INT64, [3])}
-    return model(nodes, inputs, {"z": (TensorProto.FLOAT, [None, None, 8])}, weights)
-
-
-X = "T('float32', [1, 2, 3, 4, 5, 6, 7, 8], [2, 4])"
 MODELS = {
     "fixed": (fixed(), f"{{ x: {X} }}"),
     "images": (images(), "{ x: T('float32', Array.from({ length: 288 }, (_, i) => i % 7), [1, 2, 12, 12]) }"),
@@ -440,113 +307,6 @@ def test_another_compiler_and_another_device_have_other_plans(kept: Api) -> None
     }""")
     keys, untrusted = found
     assert len(set(keys)) == 4 and keys[0] == keys[4] and untrusted is None
-
-
-def test_what_is_used_least_goes_first(kept: Api) -> None:
-    """By number, and by size."""
-    got = kept.run("""async () => {
-      const { load, save } = await import('/api/plan-store.js');
-      const limits = { entries: 2, bytes: 2900 };
-      const there = async () => Promise.all(['a', 'b', 'c'].map(async (key) => Boolean(await load(key))));
-      const tick = () => new Promise((later) => setTimeout(later, 3));   // the clock goes in milliseconds
-      await save('a', { of: new Uint8Array(100) }, limits);
-      await tick();
-      await save('b', { of: new Uint8Array(100) }, limits);
-      await tick();
-      await load('a');
-      await tick();
-      await save('c', { of: new Uint8Array(100) }, limits);
-      const found = [await there()];
-      await tick();
-      await save('b', { of: new Uint8Array(2800) }, limits);
-      found.push(await there());
-      found.push(await save('b', { of: new Uint8Array(5000) }, limits), await there());
-      return found;
-    }""")
-    assert got == [[True, False, True], [False, True, False], False, [False, True, False]]
-
-
-def test_sessions_work_where_nothing_can_be_stored(kept: Api) -> None:
-    """A full disk, storage that is blocked, and a user who wants none."""
-    got = kept.run(
-        f"""async (path) => {{
-          const {{ put }} = IDBObjectStore.prototype;
-          IDBObjectStore.prototype.put = () => {{ throw new DOMException('full', 'QuotaExceededError'); }};
-          const found = [];
-          try {{
-            const {{ session, outputs }} = await visit(path, {{ x: {X} }});
-            const {{ save, load }} = await import('/api/plan-store.js');
-            found.push(outputs.z.data.length, await save('k', 1), (await load('k')) ?? null, session.stats().kept);
-            await session.release();
-          }} finally {{ IDBObjectStore.prototype.put = put; }}
-          const {{ open }} = IDBFactory.prototype;
-          IDBFactory.prototype.open = () => {{ throw new DOMException('blocked', 'SecurityError'); }};
-          try {{
-            const {{ save, load }} = await import('/api/plan-store.js?blocked');
-            found.push(await save('k', 1), (await load('k')) ?? null);
-          }} finally {{ IDBFactory.prototype.open = open; }}
-          await left(path, {{ x: {X} }});
-          const {{ env }} = (await import('/nnjit.js')).default;
-          env.plans = false;
-          try {{
-            const {{ session, kept }} = await visit(path, {{ x: {X} }});
-            await session.release();
-            await until(async () => (await entry()) === 0);
-            found.push(kept);
-          }} finally {{ env.plans = true; }}
-          return found;
-        }}""",
-        kept.put("kept-fixed.onnx", fixed()),
-    )
-    assert got == [6, False, None, "", False, None, ""]
-
-
-def test_a_plan_of_no_use_that_cannot_be_deleted_is_used_once(kept: Api) -> None:
-    """Else the session would start over with the same plan for ever."""
-    got = kept.run(
-        f"""async (path) => {{
-          const [first] = await left(path, {{ x: {X} }});
-          await rewritten((e) => {{ e.plans[0].answer.plan.module.fill(0, 8); }});
-          const names = ['delete', 'clear', 'put'];
-          const were = names.map((name) => IDBObjectStore.prototype[name]);
-          const stuck = () => {{ throw new DOMException('stuck', 'UnknownError'); }};
-          for (const name of names) IDBObjectStore.prototype[name] = stuck;
-          try {{
-            const {{ session, outputs, asked, kept }} = await visit(path, {{ x: {X} }});
-            await session.release();
-            return [first, outputs, asked.filter((method) => method === 'prepare').length, kept];
-          }} finally {{ names.forEach((name, i) => {{ IDBObjectStore.prototype[name] = were[i]; }}); }}
-        }}""",
-        kept.put("kept-fixed.onnx", fixed()),
-    )
-    assert got[0] == got[1] and got[2:] == [1, ""]
-
-
-def test_storage_that_does_not_answer_is_not_waited_for(kept: Api) -> None:
-    """Neither to be opened nor to be read; once it has answered it is asked again."""
-    got = kept.run("""async () => {
-      const { database } = await import('/api/database.js');
-      const read = (transact) => transact('s', 'readonly', (store) => store('s').get('k'));
-      const { open } = IDBFactory.prototype;
-      IDBFactory.prototype.open = () => ({});   // its events never come
-      let silent;
-      try {
-        silent = await read(database('nnjit-silent', ['s'], 'nothing is', 20)) ?? null;
-      } finally { IDBFactory.prototype.open = open; }
-      const transact = database('nnjit-slow', ['s'], 'nothing is', 20);
-      await transact('s', 'readwrite', (store) => store('s').put('v', 'k'));
-      let busy = true;
-      const writer = transact('s', 'readwrite', (store) => {
-        const again = () => { if (busy) store('s').get('k').onsuccess = again; };
-        again();
-      });
-      const slow = [await read(transact) ?? null, await read(transact) ?? null];
-      busy = false;
-      await writer;
-      await until(async () => (await read(transact)) === 'v');
-      return [silent, ...slow];
-    }""")
-    assert got == [None, None, None]
 
 
 def test_values_that_were_not_told_do_not_tell_requests_apart(kept: Api) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nnjit.codegen.schedule.gpu_rules import gpu_schedule
 from nnjit.codegen.schedule.group_steps import Cache, Threads
 from nnjit.codegen.schedule.steps import Schedule, Tile, Unroll, describe
 from nnjit.codegen.wgsl.target import WgslTarget
@@ -135,8 +136,17 @@ def test_what_was_measured_as_best_is_listed(shape: tuple[int, int, int], kind: 
 @pytest.mark.parametrize("record", sorted(RESULTS.glob("gpu-*-spaces-near.json")), ids=lambda path: path.stem)
 def test_lists_hold_the_best_of_what_surveys_timed(record: Path) -> None:
     for found in json.loads(record.read_text()):
-        *_, share, place, _ = (cell.strip() for cell in listed.row(found).split("|"))
+        *_, share, place, _, _ = (cell.strip() for cell in listed.row(found).split("|"))
         assert float(share.rstrip("%")) <= 103 and int(place) <= 20
+
+
+def test_rules_choose_near_the_best_that_was_timed() -> None:
+    """In one kernel, of the candidates of a record: short sums and odd rows too."""
+    record = json.loads((RESULTS / "gpu-20261123-184345-products.json").read_text())
+    for row in record["results"]["products"]:
+        times = {c["schedule"]: c["ms"] for c in row["candidates"] if "ms" in c}
+        chosen = describe(gpu_schedule(product_spec(*row["shape"]), LARGE))
+        assert times[chosen] <= 1.135 * min(times.values()), row["shape"]
 
 
 def test_a_small_tile_with_slices_is_listed_whose_cost_is_modelled() -> None:

@@ -93,7 +93,7 @@ SHAPES = (
             (32, 8, 32, 8, 16, 1), (32, 4, 32, 8, 16, 2), (32, 4, 32, 8, 16, 4), (16, 2, 64, 16, 16, 2),
             (16, 4, 32, 8, 16, 2), (16, 2, 32, 8, 16, 4), (16, 2, 64, 8, 16, 4), (32, 4, 64, 16, 16, 2),
             (64, 8, 32, 8, 16, 2), (64, 8, 64, 16, 16, 2), (64, 4, 64, 16, 16, 4), (64, 8, 64, 8, 16, 2),
-            (64, 8, 64, 8, 16, 4), (64, 8, 128, 16, 16, 2), (128, 16, 64, 8, 16, 2),
+            (64, 8, 64, 8, 16, 4),
         )
     ), *(
         Shape(*tile, turned=True)
@@ -231,8 +231,8 @@ def _modelled(s: Shape, share: float, k: int) -> float:
     """A multiply-add costs 1, its share of the reads from shared memory (fewer, the larger a thread's own tile: of the
     left factor a vector along the sum for each row, of the right one a vector of columns) and of those from the caches
     (fewer, the larger the workgroup's); warps that take turns hide the latency. The constants fit what an H200 took for
-    two products in 700 tiles (`gpu-*-spaces.json`) and the table above; the fastest of them it takes for up to a sixth
-    slower than they are."""
+    two products in 700 tiles (`gpu-*-spaces.json`) and the table above; `tests/bench/gpu/listed.py`
+    says how far it is off."""
     own = 2.7 * s.down / s.rows + 1.3 * s.across / s.columns
     group = 8.5 * (s.rows + s.columns) / (s.rows * s.columns)
     depth = 1 + 0.57 * s.slices / s.depth
