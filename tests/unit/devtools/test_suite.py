@@ -18,7 +18,7 @@ from nnjit.devtools.cli import ROOT
 PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-q"]
 VARIABLES = {**os.environ, "PYTHONPATH": str(ROOT / "py")}
 CONFTEST = """
-import pathlib, pytest
+import pathlib, pytest, time
 HERE = pathlib.Path(__file__).parent
 
 def note(text):
@@ -28,6 +28,10 @@ def note(text):
 @pytest.fixture(scope="session")
 def page():
     note("page opened")
+    until = time.monotonic() + 60
+    while (HERE / "together").exists() and (HERE / "notes").read_text().count("page opened") < 2:
+        assert time.monotonic() < until, "the other process runs no test"
+        time.sleep(0.01)
     yield
     note("page closed")
 
@@ -63,6 +67,7 @@ def test_each_test_is_run_once_and_what_fails_is_told(
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     files = {name: "assert False, 'as told'" if name == fails else "pass" for name in "abcdef"}
+    (tmp_path / "together").touch()  # else one of them may be done before the other has begun
     said: list[str] = []
     assert suite.run_all(PYTEST, project(tmp_path, files), VARIABLES, said.append) == int(bool(fails))
     ran = [line for line in notes(tmp_path) if line.startswith("test_")]
