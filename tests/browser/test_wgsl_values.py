@@ -20,6 +20,9 @@ from nnjit.codegen.expr import (
     op,
     select,
 )
+from nnjit.codegen.functions import log1p
+from nnjit.codegen.schedule.codes import Codes
+from nnjit.codegen.schedule.digits import MIDDLE_BITS, joined
 from nnjit.codegen.schedule.steps import (
     Parallel,
     Tile,
@@ -83,6 +86,51 @@ def test_elementwise_chains(run: Run, name: str) -> None:
         {"log_sqrt_pow": 1e-5, "rounding": 0.0}.get(name, NEAR),
         (Parallel(("i0", "i1")),),
     )
+
+
+F = load(0, Index.of("i0"), "f32")
+W = load(0, Index.of("i0"), "u32")
+
+
+def byte_less_half(by: float) -> Expr:
+    """(w >> 8 & 255) - by: in shaders by way of a float of 2^23 and more."""
+    return op("sub", cast(op("band", op("shr", W, const(8, "u32")), const(255, "u32")), "f32"), number(by))
+
+
+# Compilers rearrange sums of f32: spirv-opt adds up constants, Mesa sums of one factor's multiples as well.
+REARRANGED = {
+    "sin": (unary("sin", F), np.geomspace(1, 1e5, 409), np.sin, 1.2e-7),
+    "cos": (unary("cos", F), -np.geomspace(1, 1e5, 409), np.cos, 1.2e-7),
+    "log1p": (log1p(F), np.geomspace(1e-30, 1e30, 409), np.log1p, 0.0),
+    "byte": (byte_less_half(0.5), np.arange(409) * 7919, lambda w: (w >> 8 & 255) - 0.5, 0.0),
+    "byte_in_steps": (
+        op("add", op("mul", byte_less_half(3.0), number(2.0)), number(0.25)),
+        np.arange(409) * 7919, lambda w: ((w >> 8 & 255) - 3) * 2 + 0.25, 0.0,
+    ),
+    "code_and_zero": (
+        Codes(W, Index(4), 4, number(-7.53), number(1)).larger(Index(4), bitcast(W, "i32"), number(-7.53)),
+        np.arange(409) * 7919, lambda w: 16 * ((w >> 4 & 15) + np.float64(np.float32(-7.53))), 1e-5,
+    ),
+    "digits": (
+        joined([bitcast(op("add", W, const(MIDDLE_BITS + 1000 * i, "u32")), "i32") for i in range(3)]),
+        np.arange(409) * 1601, lambda w: w + 256 * (w + 1000) + 65536 * (w + 2000), 2048.0,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("lanes", [1, 4])
+@pytest.mark.parametrize("name", REARRANGED)
+def test_sums_that_compilers_rearrange(run: Run, name: str, lanes: int) -> None:
+    value, x, reference, absolute = REARRANGED[name]
+    x = x.astype(np.uint32 if x.dtype.kind == "i" else np.float32)
+    spec, _ = specs.pointwise(RNG, value, x.shape, [("u32" if x.dtype.kind == "u" else "f32", x.shape)])
+    vector = (Tile("i0", 4), Vectorize("i0")) if lanes == 4 else ()
+    (found,) = run(spec, (*vector, Parallel(("i0",))), [x])
+    want = reference(x.astype(np.int64 if x.dtype.kind == "u" else np.float64))
+    off = np.abs(found - want)
+    worst = int(np.argmax(off - absolute - 4e-7 * np.abs(want) * (name == "log1p")))
+    bound = absolute + 4e-7 * abs(want[worst]) * (name == "log1p")
+    assert off[worst] <= bound, f"{name}({x[worst]}) is {found[worst]}, not {want[worst]}"
 
 
 A = load(0, Index.of("i0"), "i32")

@@ -24,7 +24,7 @@ def test_functions(gpu: Api) -> None:
     ]  # denormals and infinities are left to the device
     far = np.array([1.6367173e7 * 2.0**72, -1e5, 2.0**17, 123456789.0], np.float32)
     x = np.concatenate([x, far, -far])
-    names = list(functions.FUNCTIONS) if STEP else [*BOUNDS, "Tan"]
+    names = list(functions.FUNCTIONS) if STEP else [*BOUNDS, "Tan", "Softplus", "Acosh"]
     ran = on_device(gpu, functions.model(names, len(x)), {"x": x})
     assert ran.backend == "webgpu" and not ran.elsewhere
     if STEP:
@@ -37,6 +37,11 @@ def test_functions(gpu: Api) -> None:
         assert off[worst] <= bound, f"{name}({x[worst]!r}) is {off[worst]} ulp off"
         if name in ("Sin", "Cos"):
             assert functions.absolute(ran.outputs[name], functions.wanted(name, x)) <= 2e-7, name
+    # sums of a tiny number and 1: WGSL's exp is 3 + 2 |x| ulp off
+    off = functions.ulps(ran.outputs["Softplus"], functions.wanted("Softplus", x))
+    assert off[x > -80].max() <= 170
+    off = functions.ulps(ran.outputs["Acosh"], functions.wanted("Acosh", x))
+    assert off[x >= 1].max() <= 8
     with np.errstate(all="ignore"):
         off = functions.ulps(ran.outputs["Tan"], functions.wanted("Tan", x))
     assert off[np.abs(x) > 1e5].max() <= 8

@@ -1,7 +1,7 @@
 """Transcendental functions of f32 as expressions: polynomials that every target computes alike.
 
 Error bounds over all of f32 (tests/unit/codegen/test_math.py holds them; a denormal result may be 0):
-exp and erf 1.5 ulp, log 1 ulp, tanh 6 ulp, atan 3 ulp, sin and cos 1.2e-7 absolute, pow 1e-5
+exp and erf 1.5 ulp, log 1 ulp, log1p 3 ulp, tanh 6 ulp, atan 3 ulp, sin and cos 1.2e-7 absolute, pow 1e-5
 relative.
 """
 
@@ -126,18 +126,38 @@ def log(x: Expr) -> Expr:
     y = select(tiny, op("mul", x, f32(8388608.0)), x)
     bits = bitcast(y, "i32")
     e = op("sub", op("band", op("shr", bits, i32(23)), i32(255)), select(tiny, i32(126 + 23), i32(126)))
-    m = bitcast(op("bor", op("band", bits, i32(0x007FFFFF)), i32(0x3F000000)), "f32")
-    low = compare("lt", m, f32(0.70710678))
-    ef = op("sub", cast(e, "f32"), select(low, f32(1.0), f32(0.0)))
-    r = op("sub", select(low, op("add", m, m), m), f32(1.0))
-    z = op("mul", r, r)
-    p = op("mul", op("mul", r, z), horner(r, LOG))
-    p = fma(z, f32(-0.5), fma(ef, f32(LN2_LO), p))
-    y = fma(ef, f32(LN2_HI), op("add", r, p))
+    y = _log_of(*_split(bits, e))
     y = select(compare("eq", x, f32(math.inf)), x, y)
     y = select(compare("eq", x, f32(0.0)), f32(-math.inf), y)
     # not (x >= 0): negative or NaN
     return select(compare("ge", x, f32(0.0)), y, f32(math.nan))
+
+
+def _split(bits: Expr, e: Expr) -> tuple[Expr, Expr]:
+    """m - 1 and the exponent beside it, of a number with these bits, where `e` is its exponent for m in [1/2, 1)."""
+    m = bitcast(op("bor", op("band", bits, i32(0x007FFFFF)), i32(0x3F000000)), "f32")
+    low = compare("lt", m, f32(0.70710678))
+    ef = op("sub", cast(e, "f32"), select(low, f32(1.0), f32(0.0)))
+    return op("sub", select(low, op("add", m, m), m), f32(1.0)), ef
+
+
+def _log_of(r: Expr, ef: Expr) -> Expr:
+    """ln(1 + r) + ef ln 2."""
+    z = op("mul", r, r)
+    p = op("mul", op("mul", r, z), horner(r, LOG))
+    p = fma(z, f32(-0.5), fma(ef, f32(LN2_LO), p))
+    return fma(ef, f32(LN2_HI), op("add", r, p))
+
+
+def log1p(x: Expr) -> Expr:
+    """ln(1 + x) of x >= 0, to 3 ulp. Up to sqrt 2 - 1 the polynomial takes x as it is, so nothing depends on what
+    1 + x loses of it: that could be had back as (1 + x) - 1, but compilers of shaders make x of it."""
+    near = compare("lt", x, f32(math.sqrt(2) - 1))
+    bits = bitcast(op("add", x, f32(1.0)), "i32")
+    r, ef = _split(bits, op("sub", op("shr", bits, i32(23)), i32(126)))
+    y = _log_of(select(near, x, r), select(near, f32(0.0), ef))
+    # not below infinity: that, or NaN
+    return select(compare("lt", x, f32(math.inf)), y, x)
 
 
 def tanh(x: Expr) -> Expr:
@@ -170,15 +190,20 @@ def flushed_erf(x: Expr) -> Expr:
     return select(tiny, op("mul", x, f32(2 / math.sqrt(math.pi))), erf(x))
 
 
-def trig(x: Expr, quarter: int, wide: str = "f64") -> Expr:
+def trig(x: Expr, quarter: int, wide: str = "f64", loose: bool = False) -> Expr:
     """sin (quarter 0) or cos (1): r = x - n pi/2, then one of two polynomials.
 
     pi/2 is in four parts, the first three of 8 bits: n times each is exact up to n = 2^16, |x| = 1e5.
-    What lies beyond takes a branch of its own: `distant`. wide: the best float type that the target has."""
+    What lies beyond takes a branch of its own: `distant`. wide: the best float type that the target has. loose: its
+    compilers may rearrange sums (Mesa's make x - n a - n b into x - n (a + b), and round that product)."""
     n = Expr("round", "f32", (op("mul", x, f32(2 / math.pi)),))
     r = x
-    for part in HALF_PI:
+    for k, part in enumerate(HALF_PI):
         r = fma(n, f32(-part), r)
+        if loose and k < 2:  # the last two parts are so small that their sum does as well
+            # the last bit of a whole number below 2^23 is 0, which no compiler knows
+            nothing = op("band", bitcast(n, "i32"), i32(1))
+            r = bitcast(op("bor", bitcast(r, "i32"), nothing), "f32")
     near = _by_quarter(clamp(r, -0.8, 0.8), op("add", cast(n, "i32"), i32(quarter)))
     if x.op == "cast" and x.args[0].dtype == "f16":  # none is so large
         return near
@@ -237,8 +262,8 @@ def _distant_trig(x: Expr, quarter: int, wide: str) -> Expr:
     negative = compare("lt", x, f32(0.0))
     r = select(negative, Expr("neg", "f32", (r,)), r)
     n = select(negative, op("sub", i32(0), n), n)
-    # of an infinity, which has no sine, that difference is NaN
-    return op("add", _by_quarter(r, op("add", n, i32(quarter))), op("sub", x, x))
+    finite = compare("lt", bits, i32(0x7F800000))  # an infinity has no sine
+    return select(finite, _by_quarter(r, op("add", n, i32(quarter))), f32(math.nan))
 
 
 def atan(x: Expr) -> Expr:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from nnjit.codegen.expr import Expr, compare, op, select
+from nnjit.codegen import functions
 from nnjit.codegen.functions import EXP, horner
 from nnjit.graph.ir import Node
 from nnjit.lower.ops.pointwise import like, unary
@@ -118,13 +119,20 @@ def softplus(node: Node, x: Expr) -> Expr:
 
 
 def log1p(x: Expr) -> Expr:
-    """ln(1 + x) to the last bits for small x too: ln(w) x / (w - 1) with w = 1 + x rounded (Kahan)."""
-    w = op("add", x, like(x, 1))
-    rest = op("sub", w, like(x, 1))
-    exact = op("mul", unary("log", w), op("div", x, rest))
-    # w == 1: x is all there is; w == inf: inf / inf would be a NaN
-    exact = select(compare("eq", w, like(x, math.inf)), w, exact)
-    return select(compare("eq", rest, like(x, 0)), x, exact)
+    """ln(1 + x) of x >= 0, to the last bits for small x too."""
+    if x.dtype == "f32":
+        return functions.log1p(x)
+    rest = unary("log", op("add", x, like(x, 1)))
+    if x.dtype == "f64":
+        w = op("add", x, like(x, 1))
+        lost = op(
+            "sub", w, like(x, 1)
+        )  # Kahan's way: f64 has kernels on WebAssembly alone, which rearranges nothing
+        rest = select(compare("eq", w, like(x, math.inf)), w, op("mul", rest, op("div", x, lost)))
+        return select(compare("eq", lost, like(x, 0)), x, rest)
+    # registers hold f32: below 2^-9 the two first terms are right to 2^-19, above it the sum has lost less than 2^-14
+    near = op("mul", x, op("sub", like(x, 1), op("mul", x, like(x, 0.5))))
+    return select(compare("lt", x, like(x, 2.0**-9)), near, rest)
 
 
 @pointwise("Softsign")
