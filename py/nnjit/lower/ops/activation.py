@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from nnjit.codegen.expr import Expr, compare, op, select
 from nnjit.codegen import functions
+from nnjit.codegen.expr import Expr, compare, op, select
 from nnjit.codegen.functions import EXP, horner
 from nnjit.graph.ir import Node
 from nnjit.lower.ops.pointwise import like, unary
