@@ -32,6 +32,14 @@ BOOT = """async () => {
     return { type: value.type, dims: [...value.dims], data: Array.from(value.data, item) };
   };
   window.plainAll = (values) => Object.fromEntries(Object.entries(values).map(([k, v]) => [k, plain(v)]));
+  // Sessions of this page, in the engine with their memory and in Python. Other tests' may be about to go: what
+  // counts is what there is more than before.
+  window.there = async () => {
+    const { sessions } = (await nnjit.device()).memory;
+    const code = 'from nnjit.runtime.bridge import SESSIONS\\n[str(name) for name in SESSIONS]';
+    return [...sessions.map(({ id, bytes }) => `${id}: ${bytes} bytes`), ...await nnjit.python(code)];
+  };
+  window.more = async (before) => (await there()).filter((each) => !before.includes(each));
   window.failure = async (promise) => {
     try { await (typeof promise === 'function' ? promise() : promise); }
     catch (error) { return { ...error.toJSON(), typed: error instanceof nnjit.NnjitError }; }

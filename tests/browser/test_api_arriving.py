@@ -125,9 +125,9 @@ def test_a_transfer_that_broke_goes_on_where_readers_wait(
     with booted.expecting("ERR_CONTENT_LENGTH_MISMATCH", "Failed to load"):
         found = booted.run(
             """async ([url, x]) => {
-              const creating = create(url);
-              setTimeout(() => go(url), 200);
-              const session = await creating;
+              // it breaks off once some of it is there, so that there is something to go on from
+              const progress = (stage, done) => stage === 'model' && done > 0 && go(url);
+              const session = await create(url, { progress });
               const { y } = await session.run(feed(x));
               await session.release();
               return [...y.data];
@@ -261,12 +261,14 @@ def test_pieces_are_asked_for_where_that_is_sooner(booted: Api) -> None:
           const { fetch } = globalThis;
           const asked = [];
           let answers = 206;
+          let refusals = 0;
           let hangs = false;
           globalThis.fetch = async (url, { headers }) => {
             asked.push(headers.Range);
             if (hangs) await new Promise(() => undefined);
             await new Promise((later) => setTimeout(later, 50)); // far longer than the fast stream below
             const [from, to] = headers.Range.slice(6).split('-').map(Number);
+            if (answers !== 206) refusals++;
             return new Response(bytes.slice(from, to + 1), { status: answers, headers: { etag: 'v' } });
           };
           try {
@@ -295,7 +297,7 @@ def test_pieces_are_asked_for_where_that_is_sooner(booted: Api) -> None:
             const none = new ArrivingFile(made());
             answers = 200;
             const refused = none.need([[10, 20]], signal);
-            await new Promise((later) => setTimeout(later, 300)); // it has been told that there are no pieces
+            await until(() => refusals); // the next look is in a task after the one that has told it so
             announce(none.arriving, 100);
             await refused;
             const after = none.need([[200, 300]], signal).catch((error) => error.code);

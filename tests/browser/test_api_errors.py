@@ -56,13 +56,12 @@ def test_a_bad_model_is_refused_and_others_go_on(
     got = api.run(
         """async ({ good, path }) => {
           const session = await create(good);
-          const count = () => nnjit.python('from nnjit.runtime import bridge\\nlen(bridge.SESSIONS)');
-          const before = { memory: (await nnjit.device()).memory, sessions: await count() };
+          const before = await there();
           const error = await failure(async () => create(await bytes(path), { name: 'bad.onnx' }));
-          const after = { memory: (await nnjit.device()).memory, sessions: await count() };
+          const left = await more(before);
           const { z } = await session.run({ x: T('float32', [1, 1, 1, 1], [1, 4]) });
           await session.release();
-          return { error, z: [...z.data], before, after };
+          return { error, z: [...z.data], left };
         }""",
         {"good": api.put("tiny.onnx", tiny()), "path": api.put(f"bad-{name}.onnx", data)},
     )
@@ -73,7 +72,7 @@ def test_a_bad_model_is_refused_and_others_go_on(
         assert error["fields"]["node"] == "strange" and error["fields"]["op"] == "Wobble"
     if name == "external":
         assert error["fields"]["file"] == "weights.bin"
-    assert len(got["z"]) == 3 and got["before"] == got["after"]
+    assert len(got["z"]) == 3 and got["left"] == []
 
 
 def test_external_data_is_given_or_found_beside_the_url(
@@ -313,9 +312,7 @@ answer`)""",
 def test_cancelled_creation_leaves_nothing(api: Api) -> None:
     got = api.run(
         """async (path) => {
-          const there = async () => ({ memory: (await nnjit.device()).memory.sessions,
-            kept: await nnjit.python('from nnjit.runtime import bridge\\nlen(bridge.SESSIONS)') });
-          const before = await there(); // other tests' sessions of the same page
+          const before = await there();
           const early = await failure(create(path, { signal: AbortSignal.abort() }));
           const abort = new AbortController();
           // In the middle: as soon as the compiler reports that it reads the model.
@@ -323,8 +320,8 @@ def test_cancelled_creation_leaves_nothing(api: Api) -> None:
           const late = await failure(create(path, { signal: abort.signal, progress }));
           const session = await create(path);
           await session.release();
-          return { codes: [early.code, late.code], before, after: await there() };
+          return { codes: [early.code, late.code], left: await more(before) };
         }""",
         api.put("tiny.onnx", tiny()),
     )
-    assert got["codes"] == ["ABORTED", "ABORTED"] and got["after"] == got["before"]
+    assert got == {"codes": ["ABORTED", "ABORTED"], "left": []}

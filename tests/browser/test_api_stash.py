@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from onnx import TensorProto, helper
 from playwright.sync_api import Page
 
 from tests.browser.api_page import Api, model
+from tests.support.waiting import UNTIL_S
 
 if TYPE_CHECKING:
     from tests.conftest import NewPage
@@ -241,12 +243,12 @@ def test_a_released_session_keeps_no_bytes(booted: Api) -> None:
         booted.put("kept.onnx", data),
     )
     tools = booted.page.context.new_cdp_session(booted.page)
-    left = [1]
-    for _ in range(20):  # what a message brings that is still on its way goes with a later collection
+    left, end = [1], time.monotonic() + UNTIL_S
+    while (
+        any(left) and time.monotonic() < end
+    ):  # what a message on its way brings goes with a later collection
         tools.send("HeapProfiler.collectGarbage")
         left = booted.run("() => seen.memories.map((each) => each.deref()?.byteLength ?? 0)")
-        if not any(left):
-            break
     tools.detach()
     booted.run("() => { seen.end(); delete window.seen; }")
     assert left == [0]

@@ -52,7 +52,7 @@ PACED = f"""async (policy) => {{
     lastEnd = performance.now(); // no later than the pace's own: a machine may stop in between
     pace.ended();
   }};
-  await sleep(40);
+  await until(() => readings.length); // before any inference: in a pause
   for (let i = 0; i < 3000 && pace.leftMs > 0; i++) await one();
   const used = readings.length;
   for (let i = 0; i < 40; i++) await one();

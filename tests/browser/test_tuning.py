@@ -139,8 +139,14 @@ def test_tuning_keeps_out_of_the_way(tuned: Api) -> None:
     got = tuned.run(
         """async (path) => {
           const session = await create(path, { tune: { mode: 'idle', budgetMs: 20000 } });
-          const one = () => session.run({ x: feed(1) });
+          let longest = 0;
+          const one = async () => {
+            const begun = performance.now();
+            await session.run({ x: feed(1) });
+            longest = Math.max(longest, performance.now() - begun);
+          };
           await one();
+          longest = 0; // the first compiles
           for (let burst = 0; burst < 3; burst++) {
             for (let i = 0; i < 10; i++) await one();
             await wait(300);
@@ -148,7 +154,7 @@ def test_tuning_keeps_out_of_the_way(tuned: Api) -> None:
           const burst = session.tuning.status();
           const until = performance.now() + 1000;
           while (performance.now() < until) await one();
-          const steady = session.tuning.status();
+          const steady = { ...session.tuning.status(), longest };
           Object.defineProperty(document, 'visibilityState', { value: 'hidden', configurable: true });
           const ends = ({ state, reason }) => state === 'done' || reason === 'the page is hidden';
           for (let i = 0; i < 300 && !ends(session.tuning.status()); i++) await wait(100); // it ends what it began
@@ -162,8 +168,10 @@ def test_tuning_keeps_out_of_the_way(tuned: Api) -> None:
         }""",
         tuned.put("net.onnx", net()),
     )
-    # slices beside a stream end far below it, so that one that the machine holds up is within it, too
-    assert got["steady"]["delayedMs"] <= PACE["allowanceMs"] + PROBING["allowanceMs"] == 500
+    # nothing is begun with less left than it may take: past the limits comes at most what the machine held up in the
+    # last slice of either, and the run that waited for that took as long
+    limit = PACE["allowanceMs"] + PROBING["allowanceMs"]
+    assert limit == 500 and got["steady"]["delayedMs"] <= limit + 2 * got["steady"]["longest"]
     if got["hidden"]["state"] != "done":
         assert got["hidden"]["state"] == "resting" and got["hidden"]["reason"] == "the page is hidden"
         assert got["still"]["candidates"] == got["hidden"]["candidates"]

@@ -165,9 +165,10 @@ WAITED = """async () => {
   const busy = (ms) => { for (const end = performance.now() + ms; performance.now() < end;); };
   await pace.during(a, () => busy(5));
   const sent = performance.timeOrigin + performance.now();
-  await pace.during(a, () => busy(20)); // two slices without a seam
-  await pace.during(a, () => busy(20));
-  await pace.during(b, () => busy(10));
+  // a little longer than is asked for below, by a clock that is rounded; two slices without a seam
+  await pace.during(a, () => busy(20.1));
+  await pace.during(a, () => busy(20.1));
+  await pace.during(b, () => busy(10.1));
   pace.came();
   pace.ended(pace.begins(sent));
   const first = [a.delayedMs, a.delayed, b.delayedMs, b.delayed];

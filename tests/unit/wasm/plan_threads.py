@@ -43,7 +43,7 @@ class Thread:
 
 
 def together(
-    threads: Sequence[Thread], work: Callable[[int, Thread], None], seconds: float = 20
+    threads: Sequence[Thread], work: Callable[[int, Thread], None], seconds: float = 60
 ) -> list[object]:
     """work(number, thread) on all threads at once; what each raised, or None. Fails if one hangs."""
     errors: list[object] = [None] * len(threads)

@@ -252,7 +252,7 @@ def test_abort_frees_those_who_wait(engine: Any, shared_memory: Any, spin: int) 
             words[ABORT // 4] = 1
             raise
 
-    errors = together(threads, work, 5)
+    errors = together(threads, work)
     assert [type(error) for error in errors] == [type(None), ValueError, type(None)]
     assert {call[0] for call in calls} <= {0}, "step 1 was not begun"
     assert words[SLEEPERS // 4] == 0
