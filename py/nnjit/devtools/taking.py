@@ -4,11 +4,16 @@
 
 Both have one list of files. One takes from its beginning, the other from its end, until they meet: what a process has
 started for a file (a browser, a page) is there for the files beside it. A file is taken by who makes FOLDER/NUMBER.
+
+What fails says beside its traceback what ran before it in its process, how busy the machine was, and how to run the
+same again: which files are neighbours is another at each run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +21,12 @@ import pytest
 
 LONG = ("tests/conformance", "tests/browser")
 """First of the list: the rest comes in the order of pytest, short files are where the two meet."""
+
+
+BEFORE = 3
+"""Files before a failing one that are named: what they left behind in a page may be what it failed of."""
+
+ran = pytest.StashKey[list[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -54,11 +65,34 @@ def run_files(
             run(item, following)
 
 
+def place(files: Sequence[str], last: bool, seconds: float) -> str:
+    """Where and when a test failed, of which `files` are those of its process so far, in their order."""
+    before = [*files[-1 - BEFORE :]]
+    return (
+        f"file {len(files)} of the process that takes from the {'last' if last else 'first'}; after {seconds:.1f} s; "
+        f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores\n"
+        f"these files again, in this order: python3 serve.py test {' '.join(before)}"
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    files = item.config.stash.get(ran, [])
+    if report.failed and files:
+        last = item.config.getoption("take_from") == "last"
+        report.sections.append(("where it failed", place(files, last, time.time() - call.start)))
+    return report
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
     config = session.config
     if not config.getoption("take") or session.testsfailed or config.getoption("collectonly"):
         return None  # what could not be collected is told by pytest's own loop
+    files = config.stash[ran] = []
     by_file: dict[str, list[pytest.Item]] = {}
     for item in session.items:
         by_file.setdefault(item.nodeid.split("::")[0], []).append(item)
@@ -70,8 +104,12 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         if session.shouldstop:
             raise session.Interrupted(session.shouldstop)
 
-    files = taken(
-        in_order(list(by_file)), Path(config.getoption("take")), config.getoption("take_from") == "last"
-    )
-    run_files(by_file, files, run, session)
+    folder, last = Path(config.getoption("take")), config.getoption("take_from") == "last"
+
+    def begun() -> Iterator[str]:
+        for file in taken(in_order(list(by_file)), folder, last):
+            files.append(file)
+            yield file
+
+    run_files(by_file, begun(), run, session)
     return True

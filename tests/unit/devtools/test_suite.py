@@ -75,6 +75,18 @@ def test_each_test_is_run_once_and_what_fails_is_told(
     assert len(said) == 1 and " passed in " in said[0]
 
 
+def test_what_fails_says_what_ran_before_it(tmp_path: Path) -> None:
+    """Beside its traceback, and its name with the reason at the end."""
+    project(tmp_path, {**dict.fromkeys("abcd", "pass"), "e": "assert False, 'as told'"})
+    (tmp_path / "taken").mkdir()
+    command = [*PYTEST, "-p", suite.PLUGIN, f"--take={tmp_path / 'taken'}", "--from=first"]
+    done = subprocess.run(command, cwd=tmp_path, env=VARIABLES, capture_output=True, text=True, check=False)
+    told = done.stdout.partition("where it failed")[2]
+    assert "file 5 of the process that takes from the first; after " in told and " cores\n" in told
+    assert "in this order: python3 serve.py test test_b.py test_c.py test_d.py test_e.py\n" in told
+    assert "FAILED test_e.py::test_e_2 - AssertionError: as told" in told
+
+
 def test_what_cannot_be_collected_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     said: list[str] = []
