@@ -171,7 +171,7 @@ def test_rows_in_subgroups(run: Run, gpu: Page) -> None:
     sizes = gpu.evaluate(
         "navigator.gpu.requestAdapter().then((a) => [a.info.subgroupMinSize, a.info.subgroupMaxSize])"
     )
-    assert sizes == [4, 4], "of SwiftShader"
+    assert sizes in ([4, 4], [8, 8]), "of SwiftShader, of lavapipe"
     for n in (7, 33):
         for case in (
             specs.softmax(RNG, 5, n),

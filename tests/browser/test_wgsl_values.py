@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,8 +31,6 @@ from nnjit.codegen.schedule.steps import (
 )
 from tests.support import specs
 
-if TYPE_CHECKING:
-    pass
 from .wgsl_page import NEAR, RNG, Run, check, number
 
 pytestmark = pytest.mark.swiftshader
@@ -98,7 +97,7 @@ def byte_less_half(by: float) -> Expr:
 
 
 # Compilers rearrange sums of f32: spirv-opt adds up constants, Mesa sums of one factor's multiples as well.
-REARRANGED = {
+REARRANGED: dict[str, tuple[Expr, Any, Callable[[Any], Any], float]] = {
     "sin": (unary("sin", F), np.geomspace(1, 1e5, 409), np.sin, 1.2e-7),
     "cos": (unary("cos", F), -np.geomspace(1, 1e5, 409), np.cos, 1.2e-7),
     "log1p": (log1p(F), np.geomspace(1e-30, 1e30, 409), np.log1p, 0.0),

@@ -2,7 +2,8 @@
 
 NNJIT_DEVICE_BROWSER  the browser's executable (default: the Chromium of the other tests)
 NNJIT_DEVICE_FLAGS    its flags, as a shell would split them (default: those of the software adapter)
-NNJIT_DEVICE_VENDOR   what the adapter's vendor, architecture or description must contain (default: swiftshader)
+NNJIT_DEVICE_VENDOR   what the adapter's vendor, architecture or description must contain (default: swiftshader), or
+                      shader-f16, which alone tells lavapipe (tests/device/lavapipe.py) from SwiftShader
 
 The adapter is asserted before any test: the suite never runs on another one without saying so.
 """
@@ -36,7 +37,8 @@ if "NNJIT_DEVICE_BROWSER" in os.environ:
 ADAPTER = """async () => {
   const adapter = await navigator.gpu?.requestAdapter({ powerPreference: 'high-performance' });
   const info = adapter?.info;
-  return info ? `${info.vendor} ${info.architecture} ${info.description}` : 'no adapter';
+  const half = adapter?.features.has('shader-f16') ? ' shader-f16' : '';
+  return info ? `${info.vendor} ${info.architecture} ${info.description}${half}` : 'no adapter';
 }"""
 
 

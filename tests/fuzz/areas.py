@@ -32,10 +32,11 @@ LIMITS = {"large": 60_000}
 """Elements of a value, where that is not the usual."""
 
 
-def draw(area: str, seed: int, extremes: bool = False, sure: bool = False) -> Case:
-    """The same case for the same arguments; `sure`: of operators whose reference needs no second opinion."""
+def draw(area: str, seed: int, extremes: bool = False, sure: bool = False, half: bool = False) -> Case:
+    """The same case for the same arguments; `sure`: of operators whose reference needs no second opinion; `half`: in
+    float16 wherever that can be chosen."""
     weights, most = AREAS[area]
-    b = Builder(seed, extremes=extremes, huge=extremes and area == "elements")
+    b = Builder(seed, extremes=extremes, huge=extremes and area == "elements", half=half)
     b.doubted = DOUBTED if sure else set()
     b.limit = LIMITS.get(area, b.limit)
     steps, chances = list(weights), list(weights.values())

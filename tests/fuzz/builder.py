@@ -138,15 +138,21 @@ def captured(node: Any) -> list[str]:
 
 
 class Builder:
-    """Adds nodes at random. `extremes`: values may be infinite, NaN or -0.0; `huge`: as large as the type holds."""
+    """Adds nodes at random. `extremes`: values may be infinite, NaN or -0.0; `huge`: as large as the type holds;
+    `half`: float16 wherever a step leaves it the choice."""
 
     def __init__(
-        self, seed: int, opset: int | None = None, extremes: bool = False, huge: bool = False
+        self,
+        seed: int,
+        opset: int | None = None,
+        extremes: bool = False,
+        huge: bool = False,
+        half: bool = False,
     ) -> None:
         self.chance = random.Random(seed)
         self.numbers = np.random.default_rng(seed)
         self.opset = opset or self.chance.choice([18, 21, 23])
-        self.extremes, self.huge = extremes, huge
+        self.extremes, self.huge, self.half = extremes, huge, half
         self.limit = LIMIT
         self.doubted: set[str] = set()
         self.nodes: list[Any] = []
@@ -157,7 +163,8 @@ class Builder:
     # -- chance
 
     def one(self, options: Sequence[Any]) -> Any:
-        return self.chance.choice(list(options))
+        chosen = self.chance.choice(list(options))
+        return "float16" if self.half and "float16" in options else chosen
 
     def often(self, probability: float) -> bool:
         return self.chance.random() < probability
@@ -239,6 +246,8 @@ class Builder:
 
     def of(self, *dtypes: str, low: int = 0, high: int = 5, exact: bool = False) -> Value:
         """A value of one of these types and of rank low..high."""
+        if self.half and "float16" in dtypes:
+            dtypes = ("float16", *dtypes)
         fits = lambda v: v.dtype in dtypes and low <= v.rank <= high and (v.exact or not exact)  # noqa: E731
         return self.pick(fits, lambda: self.fresh(dtypes[0], self.some_shape(low, min(high, 4))))
 
