@@ -17,7 +17,7 @@ from nnjit.graph.ir import Node
 from nnjit.lower.tensors import Buffer
 
 if TYPE_CHECKING:
-    from nnjit.lower.kernels import Kernels
+    from nnjit.lower.steps import Steps
 
 NORMS = frozenset({"LayerNormalization", "RMSNormalization"})
 
@@ -40,7 +40,7 @@ class Waiting:
 
 
 def with_norm(
-    kernels: Kernels, spec: KernelSpec, places: list[tuple[Buffer, int]], nodes: list[Node], once: bool
+    kernels: Steps, spec: KernelSpec, places: list[tuple[Buffer, int]], nodes: list[Node], once: bool
 ) -> bool:
     """Adds a kernel together with the sum whose rows it is a norm of; False if it is none. What else it reads of sums
     that wait is made."""
@@ -62,14 +62,14 @@ def with_norm(
     return False
 
 
-def _made_before(kernels: Kernels, x: Buffer, b: Buffer) -> None:
+def _made_before(kernels: Steps, x: Buffer, b: Buffer) -> None:
     waiting = kernels.sums.get(x)
     if x is not b and waiting is not None and waiting.at < 0:
         make(kernels, waiting)
 
 
 def _added(
-    kernels: Kernels, waiting: Waiting, spec: KernelSpec, places: list[tuple[Buffer, int]], nodes: list[Node]
+    kernels: Steps, waiting: Waiting, spec: KernelSpec, places: list[tuple[Buffer, int]], nodes: list[Node]
 ) -> bool:
     """Adds the kernel of both; False where it does not fit the device."""
     mark, anchor = len(kernels.steps), kernels.anchor
@@ -88,7 +88,7 @@ def _added(
     return True
 
 
-def make(kernels: Kernels, waiting: Waiting) -> None:
+def make(kernels: Steps, waiting: Waiting) -> None:
     """Adds the kernel of a sum by itself."""
     anchor = kernels.anchor
     kernels.anchor, waiting.at = waiting.anchor, len(kernels.steps)

@@ -23,7 +23,7 @@ from nnjit.codegen.schedule.steps import Pack, Schedule, ScheduleError
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm.target import Target
 from nnjit.codegen.wgsl.target import WgslTarget
-from nnjit.lower import kernels
+from nnjit.lower import steps
 from nnjit.lower.backend import AnyTarget, emitted, schedule_of
 from nnjit.runtime import candidates, tuning
 from nnjit.tune import space
@@ -91,6 +91,6 @@ def begin(start: str, limit: int = 0) -> None:
     if start not in STARTS:
         raise ValueError(f"no start {start!r}: {', '.join(STARTS)}")
     schedules = {"rules": schedule_of, "eight": few_registers}
-    setattr(kernels, "schedule_of", schedules.get(start, drawn))  # noqa: B010  (mypy knows it as a function)
+    setattr(steps, "schedule_of", schedules.get(start, drawn))  # noqa: B010  (mypy knows it as a function)
     setattr(space.Space, "lite", {"blind": shuffled, "raw": unruled}.get(start, lite))  # noqa: B010
     setattr(candidates, "LIMIT", limit or space.LIMIT)  # noqa: B010

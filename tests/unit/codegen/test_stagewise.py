@@ -22,7 +22,7 @@ from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm.target import Target
 from nnjit.frontend import BytesSource
 from nnjit.frontend import load as load_model
-from nnjit.lower import kernels
+from nnjit.lower import steps
 from nnjit.lower.build import lower
 from nnjit.lower.lowered import Kernel
 from nnjit.runtime.local import LocalSession
@@ -151,7 +151,7 @@ def test_results_of_plans(op: str, rows: int, n: int, monkeypatch: pytest.Monkey
     model = model_of(op, {"x": x}, [("y", np.float32)], {"axis": -1}, scale, opset=23)
     whole, one = answer(model, x)
     monkeypatch.setattr(stagewise_rule, "LEAST", 0)
-    monkeypatch.setattr(kernels, "split_rows", lambda spec, target: passes_of(spec, TWO))
+    monkeypatch.setattr(steps, "split_rows", lambda spec, target: passes_of(spec, TWO))
     passes, many = answer(model, x)
     assert one == 1 and many >= 3
     np.testing.assert_allclose(passes, whole, rtol=1e-5, atol=1e-6)

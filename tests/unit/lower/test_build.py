@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from nnjit.codegen.schedule.steps import Pack, Schedule, ScheduleError
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wasm import cache
-from nnjit.lower import kernels
+from nnjit.lower import steps
 from nnjit.runtime.local import LocalSession
 
 
@@ -46,7 +46,7 @@ def test_a_schedule_that_does_not_fit_costs_only_speed(monkeypatch: pytest.Monke
             raise ScheduleError("refused by the test")
         return emitted(spec, schedule, target)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(kernels, "emitted", refuse)
+    monkeypatch.setattr(steps, "emitted", refuse)
     session = LocalSession(model)
     out = session.run({"x": x})
     assert refused
