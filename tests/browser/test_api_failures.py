@@ -30,15 +30,15 @@ class Flaky(http.server.BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     data = padded()
-    seen: list[tuple[str, str | None]] = []  # noqa: RUF012 - cleared by each test
-    read = threading.Condition()
-    got = 0
+    seen: list[tuple[str, str | None]]
+    read: threading.Condition
+    got: int
 
     def do_GET(self) -> None:
         behaviour, asked = self.path.strip("/"), self.headers.get("Range")
         if behaviour.startswith("read/"):
             with self.read:
-                Flaky.got = max(Flaky.got, int(behaviour.removeprefix("read/")))
+                type(self).got = max(self.got, int(behaviour.removeprefix("read/")))
                 self.read.notify_all()
             self.send_response(204)
             self.send_header("Access-Control-Allow-Origin", "*")
@@ -60,7 +60,7 @@ class Flaky(http.server.BaseHTTPRequestHandler):
             self.wfile.write(body[:half])
             self.wfile.flush()
             with self.read:
-                self.read.wait_for(lambda: Flaky.got >= start + half, 60)
+                self.read.wait_for(lambda: self.got >= start + half, 60)
             self.connection.shutdown(2)
             self.close_connection = True
         else:
@@ -71,12 +71,13 @@ class Flaky(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def flaky() -> Iterator[str]:
-    Flaky.seen.clear()
-    Flaky.got = 0
-    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Flaky)
+def flaky() -> Iterator[tuple[str, type[Flaky]]]:
+    """(address, what the server has seen), each test's own: what a page has read is told late, too, maybe to a server
+    whose test is over."""
+    handler = type("Handler", (Flaky,), {"seen": [], "read": threading.Condition(), "got": 0})
+    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=running.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{running.server_address[1]}"
+    yield f"http://127.0.0.1:{running.server_address[1]}", handler
     running.shutdown()
     running.server_close()
 
@@ -93,8 +94,9 @@ HALF = len(Flaky.data) // 2
     ],
 )
 def test_a_transfer_that_broke_is_taken_up_once(
-    booted: Api, flaky: str, behaviour: str, ranges: list[str | None]
+    booted: Api, flaky: tuple[str, type[Flaky]], behaviour: str, ranges: list[str | None]
 ) -> None:
+    url, server = flaky
     with booted.expecting("ERR_CONTENT_LENGTH_MISMATCH", "Failed to load"):
         got = booted.run(
             """async ([url, read]) => {
@@ -104,20 +106,23 @@ def test_a_transfer_that_broke_is_taken_up_once(
               await session.release();
               return [...z.data];
             }""",
-            [f"{flaky}/{behaviour}", f"{flaky}/read/"],
+            [f"{url}/{behaviour}", f"{url}/read/"],
         )
     assert got == ROW
-    assert [asked for _, asked in Flaky.seen] == ranges
+    assert [asked for _, asked in server.seen] == ranges
 
 
-def test_a_transfer_that_breaks_again_is_an_error_with_its_bytes(booted: Api, flaky: str) -> None:
+def test_a_transfer_that_breaks_again_is_an_error_with_its_bytes(
+    booted: Api, flaky: tuple[str, type[Flaky]]
+) -> None:
+    url, _ = flaky
     with booted.expecting("ERR_CONTENT_LENGTH_MISMATCH", "Failed to load"):
         error = booted.failure(
             "await create(arg[0], { progress: (stage, done) => stage === 'model' && fetch(arg[1] + done) })",
-            [f"{flaky}/always", f"{flaky}/read/"],
+            [f"{url}/always", f"{url}/read/"],
         )
     assert error["code"] == "NETWORK" and error["hint"]
-    assert error["fields"]["url"] == f"{flaky}/always"
+    assert error["fields"]["url"] == f"{url}/always"
     assert HALF < error["fields"]["received"] < len(Flaky.data) == error["fields"]["expected"]
 
 
