@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.devtools.browser import find_chromium
 from tests.browser.api_page import Api
 from tests.conftest import PLAIN, START_PAGE, SWIFTSHADER, Browsers
@@ -74,6 +75,21 @@ def device_page(browsers: Browsers, server: Server) -> Iterator[Page]:
 @pytest.fixture(scope="session")
 def booted_device(device_page: Page, server: Server) -> Api:
     return Api(device_page, server)
+
+
+@pytest.fixture(scope="session")
+def target(booted_device: Api) -> WgslTarget:
+    """The device as the compiler sees it."""
+    facts = booted_device.run(
+        """async () => {
+          const { GpuClient } = await import('/engine/webgpu/client.js');
+          const client = await GpuClient.start();
+          const { facts } = client;
+          client.terminate();
+          return facts;
+        }"""
+    )
+    return WgslTarget.read(facts)
 
 
 @pytest.fixture

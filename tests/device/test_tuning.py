@@ -46,21 +46,6 @@ LAB = """async ([setup, trials]) => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def target(booted_device: Api) -> WgslTarget:
-    """The device as the compiler sees it."""
-    facts = booted_device.run(
-        """async () => {
-          const { GpuClient } = await import('/engine/webgpu/client.js');
-          const client = await GpuClient.start();
-          const { facts } = client;
-          client.terminate();
-          return facts;
-        }"""
-    )
-    return WgslTarget.read(facts)
-
-
 def plain(setup: dict[str, Any]) -> dict[str, Any]:
     """A setup as JSON: patterns as text."""
     operands = [

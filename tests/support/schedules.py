@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from nnjit.codegen import interp
 from nnjit.codegen.bfloat import bf16_value
 from nnjit.codegen.schedule.apply import apply
+from nnjit.codegen.schedule.group_steps import Words
 from nnjit.codegen.schedule.pack import pack_kernel
 from nnjit.codegen.schedule.steps import (
     Block,
@@ -27,6 +28,7 @@ from nnjit.codegen.schedule.steps import (
     Unroll,
     Vectorize,
 )
+from nnjit.codegen.schedule.words import word_kernel
 from nnjit.codegen.spec import KernelSpec
 from tests.support import specs
 
@@ -138,7 +140,7 @@ def schedules(draw: st.DrawFn, spec: KernelSpec, vectors: bool = True) -> Schedu
 
 
 def packed(spec: KernelSpec, schedule: Schedule, inputs: list[Any]) -> list[Any]:
-    """`inputs` with the operands that the schedule packs as panels."""
+    """`inputs` with the operands that the schedule packs as panels, or as words."""
     out = list(inputs)
     tiles = {s.axis: s.factor for s in schedule if isinstance(s, Tile)}
     for s in schedule:
@@ -146,6 +148,11 @@ def packed(spec: KernelSpec, schedule: Schedule, inputs: list[Any]) -> list[Any]
             out[s.operand] = specs.evaluate(pack_kernel(spec, s, tiles.get(s.axis, 1)), [inputs[s.operand]])[
                 0
             ]
+        elif isinstance(s, Words):
+            making = word_kernel(spec, s.operand)
+            words = np.zeros(making.operands[1].size, np.int32)
+            interp.run(apply(making, ()), [inputs[s.operand], words])
+            out[s.operand] = words
     return out
 
 

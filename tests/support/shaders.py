@@ -1,4 +1,5 @@
-"""Runs shaders in a page: `set_up(page)` once, which asserts SwiftShader, then `run(page, shader, arrays)`."""
+"""Runs shaders in a page: `set_up(page)` once, which asserts SwiftShader, or `take_device(page)` on any adapter; then
+`run(page, shader, arrays)`."""
 
 from __future__ import annotations
 
@@ -14,10 +15,11 @@ from nnjit.codegen.wgsl.emit import Shader
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-SET_UP = """async () => {
-  const adapter = await navigator.gpu.requestAdapter();
-  const requiredFeatures = ['subgroups'].filter((name) => adapter.features.has(name));
-  const device = await adapter.requestDevice({ requiredFeatures });
+SET_UP = """async ([wanted, largest]) => {
+  const adapter = await navigator.gpu.requestAdapter({ powerPreference: 'high-performance' });
+  const requiredFeatures = wanted.filter((name) => adapter.features.has(name));
+  const requiredLimits = Object.fromEntries(largest.map((name) => [name, adapter.limits[name]]));
+  const device = await adapter.requestDevice({ requiredFeatures, requiredLimits });
   const errors = [];
   device.addEventListener('uncapturederror', (e) => errors.push(e.error.message));
   const { runShader } = await import('/engine/webgpu/shader.js');
@@ -33,9 +35,16 @@ SET_UP = """async () => {
 
 
 def set_up(page: Page) -> None:
-    """One device for the page; fails unless it is the software adapter."""
-    adapter = page.evaluate(SET_UP)
+    """One device for the page, with the least limits; fails unless it is the software adapter."""
+    adapter = page.evaluate(SET_UP, [["subgroups"], []])
     assert "swiftshader" in adapter, f"the WebGPU adapter is {adapter!r}, not SwiftShader"
+
+
+def take_device(page: Page) -> None:
+    """A device for the page with all that sessions ask an adapter for when they compile products."""
+    features = ["subgroups", "shader-f16", "chromium-experimental-subgroup-matrix"]
+    limits = "InvocationsPerWorkgroup", "WorkgroupSizeX", "WorkgroupStorageSize"
+    page.evaluate(SET_UP, [features, [f"maxCompute{name}" for name in limits]])
 
 
 def run(page: Page, shader: Shader, arrays: Sequence[Any]) -> list[Any]:

@@ -7,6 +7,7 @@ The builders return (spec, input arrays); inputs hold small whole numbers, so th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -136,6 +137,19 @@ def matmul(
     )  # fmt: skip
     axes = (Axis("b", batch), Axis("m", m), Axis("n", n))
     return KernelSpec(f"{dtype}_matmul", axes, (stage,), tuple(operands)), inputs
+
+
+def bytes_matmul(
+    rng: np.random.Generator, m: int, n: int, k: int, transposed: bool = False
+) -> tuple[KernelSpec, list[Any]]:
+    """c[m, n] = sum over k of a[m, k] * w[k, n] (or w[n, k]) of i8, in i32."""
+    spec, _ = matmul(rng, m, n, k, "i32", transposed=transposed)
+    (stage,) = spec.stages
+    assert stage.body is not None
+    body = op("mul", *(cast(load(e.attr.operand, e.attr.index, "i8"), "i32") for e in stage.body.args))
+    operands = tuple(replace(o, dtype="i8") if o.role == "in" else o for o in spec.operands)
+    inputs = [rng.integers(-128, 128, o.size).astype(np.int8) for o in operands if o.role == "in"]
+    return replace(spec, stages=(replace(stage, body=body),), operands=operands), inputs
 
 
 def conv(

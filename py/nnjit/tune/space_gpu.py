@@ -39,8 +39,7 @@ from nnjit.codegen.schedule.group_steps import (
     Words,
 )
 from nnjit.codegen.schedule.legal import fits
-from nnjit.codegen.schedule.matrices import MOST_SUMS as MOST_MATRIX_SUMS
-from nnjit.codegen.schedule.matrix_tiles import HALF, MatrixTile
+from nnjit.codegen.schedule.matrix_tiles import HALF, MatrixTile, configuration
 from nnjit.codegen.schedule.product_tiles import Shape
 from nnjit.codegen.schedule.steps import Block, Schedule, Step, Tile, Unroll
 from nnjit.codegen.schedule.words import GROUP
@@ -52,8 +51,6 @@ MOST_SUMS = 128
 """Sums that a thread keeps in registers, at most."""
 STRETCHES = (0, 64, 32, 128)
 """Elements that matrices may sum up in f16, where a session allows that; 0: sums are f32 throughout."""
-BLOCK = 16
-"""What a depth is a multiple of, where sums are in matrices."""
 DIGITS_FOR = 32
 """Columns that a team's digits of a row should serve: a guess: one takes as much as eight of its products."""
 
@@ -186,7 +183,7 @@ def _tiled(spec: KernelSpec, default: Schedule, target: WgslTarget) -> Space | N
         blocked = c["block"] > 1 and (tiles % c["block"] or tiles <= c["block"])
         if (
             blocked
-            or not _possible(s, kinds.get(sums_of(c)), target)
+            or not (_matrices_possible(s, sums_of(c), target) if matrices else _possible(s, target))
             or ((s.ahead or s.twice) and p.k <= s.depth)
         ):
             return None
@@ -222,32 +219,37 @@ def _matrices(spec: KernelSpec, tiled: _Retiled, words: bool, target: WgslTarget
         return {}
     if words:
         return {"i32": tiled.matrix}
-    sizes = {sums: gpu_roles.configuration(sums, target) for sums in ("f32", "f16")}
+    sizes = {sums: configuration(sums, target) for sums in ("f32", "f16")}
     return {sums: Matrix(*size, target.subgroup) for sums, size in sizes.items() if size is not None}
 
 
-def _possible(s: Shape, matrix: Matrix | None, target: WgslTarget) -> bool:
+def _possible(s: Shape, target: WgslTarget) -> bool:
     """Whether a workgroup of the device can have the tile."""
-    threads = s.threads * (matrix.subgroup if matrix else 1)
-    if not 32 <= threads <= target.max_workgroup:
+    if not 32 <= s.threads <= target.max_workgroup or s.shared_bytes() > target.max_shared_bytes:
         return False
-    if matrix is None and s.shared_bytes() > target.max_shared_bytes:
-        return False
-    if matrix is not None:
-        tall, wide = s.rows // s.down, s.columns // s.across
-        whole = tall % matrix.rows == 0 and wide % matrix.columns == 0 and s.depth % BLOCK == 0
-        return whole and tall * wide <= MOST_MATRIX_SUMS and tall * wide % (LANES * matrix.subgroup) == 0
     if s.rows % s.down or s.columns % (LANES * s.across) or s.depth % (LANES * s.slices):
         return False
     return s.rows // s.down * (s.columns // s.across) <= MOST_SUMS and (not s.turned or s.turnable())
 
 
+def _matrix_tile(s: Shape, sums: str) -> MatrixTile:
+    """Depth of i8 counts words here."""
+    return MatrixTile(
+        s.rows, s.down, s.columns, s.across, s.depth * GROUP // HALF if sums == "i32" else s.depth
+    )
+
+
+def _matrices_possible(s: Shape, sums: str, target: WgslTarget) -> bool:
+    """Whether a workgroup of the device can have the tile, put together from its matrices."""
+    size, tile = configuration(sums, target), _matrix_tile(s, sums)
+    if size is None or not tile.fits(size, target.subgroup, sums):
+        return False
+    return tile.shared_bytes(sums, size, target.subgroup, 2 if s.twice else 1) <= target.max_shared_bytes
+
+
 def _matrix_cost(p: Product, s: Shape, sums: str, target: WgslTarget, stretch: int) -> float:
     """Microseconds, by what measured tiles take; infinite where it does not fit. sums of i32: p's sum counts words."""
-    each, halves = (GROUP, HALF) if sums == "i32" else (1, 1)
-    tile = MatrixTile(s.rows, s.down, s.columns, s.across, s.depth * each // halves)
-    if s.twice and tile.shared_bytes(sums, 2) > target.max_shared_bytes:
-        return inf
+    each, tile = GROUP if sums == "i32" else 1, _matrix_tile(s, sums)
     late = 1.0 if s.ahead else 1.02
     size = p.m, p.k * each, p.column.extent, p.batches
     return late * matrix_tiles.microseconds(tile, *size, sums, target, stretch)

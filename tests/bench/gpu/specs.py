@@ -16,9 +16,9 @@ from onnx import TensorProto, helper
 from nnjit.codegen.expr import Expr, Index, acc, axis, cast, const, load, op
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.gpu_products import in_matrices, products
-from nnjit.codegen.schedule.gpu_roles import configuration, roles
+from nnjit.codegen.schedule.gpu_roles import roles
 from nnjit.codegen.schedule.gpu_rules import gpu_schedule
-from nnjit.codegen.schedule.matrix_tiles import STAGES, microseconds
+from nnjit.codegen.schedule.matrix_tiles import STAGES, configuration, microseconds
 from nnjit.codegen.schedule.product_tiles import Shape
 from nnjit.codegen.schedule.steps import Schedule
 from nnjit.codegen.spec import Axis, KernelSpec, Operand, Stage

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 from nnjit.codegen.dtypes import SIZES
-from nnjit.codegen.expr import cast, load, op
 from nnjit.codegen.schedule import matrix_tiles, product_tiles
 from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.gpu_parts import split_of
 from nnjit.codegen.schedule.gpu_products import in_matrices, in_words, products
-from nnjit.codegen.schedule.gpu_roles import roles
+from nnjit.codegen.schedule.gpu_roles import roles, usable
+from nnjit.codegen.schedule.gpu_rules import gpu_schedule
 from nnjit.codegen.schedule.group_steps import Matrix
-from nnjit.codegen.schedule.matrix_tiles import STAGES, MatrixTile
+from nnjit.codegen.schedule.matrix_tiles import STAGES, MatrixTile, abreast, configuration
 from nnjit.codegen.schedule.product_tiles import Shape
-from nnjit.codegen.schedule.steps import Tile, Unroll
+from nnjit.codegen.schedule.steps import ScheduleError, Tile, Unroll
 from nnjit.codegen.spec import KernelSpec
 from nnjit.codegen.wgsl.target import WgslTarget
 from nnjit.tune.space_gpu import gpu_space
@@ -30,42 +30,89 @@ LARGE = WgslTarget(
     matrices=(("f16", "f32", 16, 16, 16), ("i8", "i32", 16, 16, 32)),
 )  # fmt: skip
 HALVES = replace(LARGE, half_sums=True, matrices=(*LARGE.matrices, ("f16", "f16", 16, 16, 16)))
+KINDS = {"f32": "f16", "f16": "f16", "i32": "i8"}
+
+
+def device(size: tuple[int, int, int], subgroup: int) -> WgslTarget:
+    """One whose matrices are all of a size."""
+    listed = tuple((factors, sums, *size) for sums, factors in KINDS.items())
+    return replace(HALVES, subgroup=subgroup, matrices=listed, max_shared_bytes=1 << 17, max_workgroup=1024)
+
+
+DEVICES = {
+    "NVIDIA": HALVES,
+    "Intel": device((8, 16, 16), 16),
+    "AMD": device((16, 16, 16), 64),
+    "llvmpipe": device((8, 8, 8), 8),
+    "small": device((8, 8, 8), 32),  # matrices that have fewer vectors than their subgroup has threads
+}
 
 
 def product(m: int, k: int, n: int, dtype: str) -> KernelSpec:
-    byte = dtype == "i8"
-    spec, _ = specs.matmul(np.random.default_rng(0), m, n, k, "i32" if byte else dtype, transposed=byte)
-    (stage,) = spec.stages
-    if byte and stage.body is not None:
-        reads = (cast(load(e.attr.operand, e.attr.index, "i8"), "i32") for e in stage.body.args)
-        operands = tuple(replace(o, dtype="i8") if o.role == "in" else o for o in spec.operands)
-        spec = replace(spec, stages=(replace(stage, body=op("mul", *reads)),), operands=operands)
-    return canonical(spec)
+    rng = np.random.default_rng(0)
+    return canonical(
+        (specs.bytes_matmul(rng, m, n, k, True) if dtype == "i8" else specs.matmul(rng, m, n, k, dtype))[0]
+    )
 
 
-@pytest.mark.parametrize("sums", ["f32", "f16", "i32"])
-@pytest.mark.parametrize("tile", STAGES, ids=str)
-def test_shared_memory_of_matrices(tile: MatrixTile, sums: str) -> None:
-    spec = product(256, 256, 256, "i8" if sums == "i32" else "f16")
-    p = roles(spec)
-    assert p is not None
-    shape = Shape(tile.rows, tile.down, tile.columns, tile.across, tile.depth)
-    if sums == "i32":
-        nest = apply(spec, in_words(spec, p, shape, LARGE))
-    else:
-        nest = apply(spec, in_matrices(spec, p, shape, HALVES, sums))
-    nbytes = sum(o.size * SIZES[o.dtype] for o in nest.shared)
-    assert nbytes == tile.shared_bytes(sums) and nest.threads == 32 * tile.groups
+@pytest.mark.parametrize("sums", KINDS)
+@pytest.mark.parametrize("name", DEVICES)
+def test_tiles_of_any_matrices(name: str, sums: str) -> None:
+    """What `fits` lets through can be made, in as many bytes as `shared_bytes` says; what it does not, cannot."""
+    target = DEVICES[name]
+    spec = product(256, 256, 256, KINDS[sums])
+    p, size, fit = roles(spec), configuration(sums, target), 0
+    assert p is not None and size is not None
+    for tile in (
+        *STAGES,
+        MatrixTile(32, 4, 32, 1, 8),
+        MatrixTile(48, 1, 40, 1, 16),
+        MatrixTile(128, 1, 64, 1, 16),
+    ):
+        shape = Shape(tile.rows, tile.down, tile.columns, tile.across, tile.depth)
+        steps = (
+            in_words(spec, p, shape, target) if sums == "i32" else in_matrices(spec, p, shape, target, sums)
+        )
+        if not tile.fits(size, target.subgroup, sums):
+            with pytest.raises(ScheduleError):
+                apply(spec, steps)
+            continue
+        fit, nest = fit + 1, apply(spec, steps)
+        nbytes = sum(o.size * SIZES[o.dtype] for o in nest.shared)
+        assert nbytes == tile.shared_bytes(sums, size, target.subgroup), tile
+        assert nest.threads == target.subgroup * tile.groups
+    assert fit >= len(STAGES) - 2
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_matrices_of_a_device_are_used(name: str) -> None:
+    """By the rules, and by all that the tuner tries, whatever their size."""
+    target = replace(DEVICES[name], half_sums=False)
+    for sums in ("f32", "i32"):
+        spec = product(256, 512, 256, KINDS[sums])
+        matrix = Matrix(*(configuration(sums, target) or ()), target.subgroup)
+        listed = gpu_space(spec, target).lite(12, checked=False)
+        assert len(listed) == 12 and all(matrix in s and usable(s, target) for s in listed)
+        assert matrix in gpu_schedule(spec, target)
+        apart = replace(target, features=frozenset({"shader-f16"}))  # subgroups of several sizes
+        assert not any(isinstance(s, Matrix) for s in gpu_schedule(spec, apart))
+
+
+def test_matrices_side_by_side() -> None:
+    assert [abreast(8, 8, s, 4) for s in (8, 16, 32, 64, 128)] == [1, 1, 2, 4, 0]
+    assert [abreast(8, 8, 32, wide) for wide in (1, 3, 6)] == [0, 0, 2]
+    assert abreast(16, 16, 64, 3) == 1
 
 
 def test_only_what_fits_a_device_is_ranked() -> None:
     for shared, threads in ((49152, 1024), (32768, 256), (16384, 128), (16384, 64)):
-        target = replace(LARGE, max_shared_bytes=shared, max_workgroup=threads)
+        target = replace(HALVES, max_shared_bytes=shared, max_workgroup=threads)
         for sums in ("f32", "f16", "i32"):
             found = matrix_tiles.ranked(512, 1024, 512, 1, sums, target)
-            assert found and found == sorted(found, key=lambda x: x[0])
+            size = configuration(sums, target)
+            assert size is not None and found and found == sorted(found, key=lambda x: x[0])
             for us, t in found:
-                assert us > 0 and t.shared_bytes(sums) <= shared and 32 * t.groups <= threads
+                assert us > 0 and t.shared_bytes(sums, size, 32) <= shared and 32 * t.groups <= threads
         tiles = product_tiles.ranked(512, 1024, 512, 1, target)
         assert tiles and all(s.threads <= threads and s.shared_bytes() <= shared for _, s in tiles)
 
@@ -106,7 +153,7 @@ def test_the_fastest_tile_is_next_where_a_small_one_serves() -> None:
 
 
 def test_a_tile_takes_longer_for_more_work() -> None:
-    roomy = replace(LARGE, max_shared_bytes=98304)
+    roomy = replace(HALVES, max_shared_bytes=98304)
     for tile in (*STAGES, MatrixTile(96, 2, 128, 2, 32), MatrixTile(32, 1, 32, 1, 16)):
         for sums in ("f32", "f16", "i32"):
             stages = matrix_tiles.stage(tile, sums)

@@ -3,6 +3,7 @@ spec means. Shapes lie on the edges of tiles; whole numbers make the sums exact.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -12,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnjit.codegen import interp
 from nnjit.codegen.expr import Expr, Index, cast, load, op
 from nnjit.codegen.schedule import gpu_products, gpu_roles, product_tiles
 from nnjit.codegen.schedule.apply import apply
@@ -29,9 +29,11 @@ from nnjit.codegen.schedule.steps import (
     Vectorize,
     describe,
 )
-from nnjit.codegen.schedule.words import layout, word_kernel
+from nnjit.codegen.schedule.words import layout
 from nnjit.codegen.schedule.workgroup_plan import Run, joined
 from nnjit.codegen.spec import Axis, KernelSpec
+from nnjit.codegen.wgsl.emit import emit
+from nnjit.codegen.wgsl.target import WgslTarget
 from tests.support import specs
 from tests.support.schedules import agree, interpreted
 
@@ -248,20 +250,45 @@ def test_any_schedule(
     check(spec, product_schedule(rows, columns, depth, slices, ahead, twice), inputs)
 
 
+def in_matrices(
+    size: tuple[int, int, int], subgroup: int, rows: int, columns: int, across: int = 1
+) -> Schedule:
+    """rows, columns: matrices of a subgroup, of such a size."""
+    m, n, k = size
+    steps = Tile("m", m * rows), Threads("m", 1), Tile("n", n * columns * across), Threads("n", across)
+    return (*steps, Cache("k", 2 * k), Matrix(m, n, k, subgroup))
+
+
 MATRICES = [
-    (Tile("m", 32), Threads("m", 1), Tile("n", 16), Threads("n", 1), Cache("k", 16)),
-    (Tile("m", 16), Threads("m", 1), Tile("n", 64), Threads("n", 2), Cache("k", 32, True)),
-    (Tile("m", 32), Threads("m", 2), Tile("n", 16), Threads("n", 1), Cache("k", 16, True, True)),
-]
+    (Tile("m", 32), Threads("m", 1), Tile("n", 16), Threads("n", 1), Cache("k", 16), Matrix(16, 16, 16, 4)),
+    (Tile("m", 16), Threads("m", 1), Tile("n", 64), Threads("n", 2), Cache("k", 32, True), Matrix(16, 16, 16, 4)),
+    (
+        Tile("m", 32), Threads("m", 2), Tile("n", 16), Threads("n", 1), Cache("k", 16, True, True),
+        Matrix(16, 16, 16, 4),
+    ),
+    in_matrices((8, 8, 8), 8, 2, 1, 2),
+    in_matrices((8, 16, 16), 4, 1, 1),
+    in_matrices((4, 4, 4), 8, 2, 4),  # two matrices are read back at once
+    in_matrices((4, 8, 4), 16, 1, 6, 2),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 16), (33, 20, 40), (7, 5, 3)], ids=str)
 @pytest.mark.parametrize("steps", MATRICES, ids=describe)
 def test_subgroup_matrices(steps: Schedule, shape: tuple[int, int, int]) -> None:
-    schedule = (*steps, Vectorize("n"), Matrix(16, 16, 16, 4))
+    schedule = (*steps, Vectorize("n"))
     for transposed in (False, True):
         spec, inputs = specs.matmul(RNG, *shape, dtype="f16", bias=True, transposed=transposed)
         check(spec, schedule, inputs)
+
+
+@pytest.mark.parametrize("k", [32, 48, 128])
+def test_each_matrix_that_is_fetched_has_its_name(k: int) -> None:
+    """Two and three stages one after the other, and two in a loop: a shader that declares a name twice is refused."""
+    spec, _ = specs.matmul(RNG, 32, 16, k, "f16")
+    text = emit(apply(spec, (*MATRICES[2], Vectorize("n"))), WgslTarget()).wgsl
+    names = re.findall(r"let (\w+) = subgroupMatrixLoad", text)
+    assert len(names) >= 4 and len(set(names)) == len(names)
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -271,6 +298,7 @@ def test_what_does_not_fit_is_refused() -> None:
         product_schedule((8, 4), (12, 2), 8),
         product_schedule((8, 4), (8, 2), 6),
         (Team(3),),
+        (*product_schedule((8, 1), (16, 1), 2), Matrix(4, 4, 2, 8)),
     ):
         with pytest.raises(ScheduleError):
             check(spec, schedule, [])
@@ -282,6 +310,9 @@ WORDS = [
     (*product_schedule((32, 1), (16, 1), 8), Matrix(16, 16, 32, 4)),
     (*product_schedule((16, 1), (64, 2), 16, ahead=True), Matrix(16, 16, 32, 4)),
     (*product_schedule((32, 1), (16, 1), 8, twice=True), Matrix(16, 16, 32, 4)),
+    (*product_schedule((16, 1), (16, 2), 4), Matrix(8, 8, 8, 8)),
+    (*product_schedule((8, 1), (16, 1), 16), Matrix(8, 16, 32, 8)),
+    (*product_schedule((8, 1), (16, 1), 4), Matrix(4, 4, 8, 8)),
 ]
 
 
@@ -290,30 +321,9 @@ WORDS = [
 def test_words(steps: Schedule, shape: tuple[int, int, int]) -> None:
     """Products of i8 by words of four: laid out as the bytes lie where those are whole words, else anew."""
     for transposed in (False, True):
-        spec, inputs = bytes_product(*shape, transposed)
+        spec, inputs = specs.bytes_matmul(RNG, *shape, transposed)
         schedule = (*steps, Words(0), Words(1))
-        packed = [words_of(spec, n, inputs[n]) for n in (0, 1)]
-        nest = apply(spec, schedule)
-        out = np.zeros(shape[0] * shape[1], np.int32)
-        interp.run(nest, [*packed, out])
-        np.testing.assert_array_equal(out, specs.evaluate(spec, inputs)[0])
-
-
-def bytes_product(m: int, n: int, k: int, transposed: bool) -> tuple[KernelSpec, list[Any]]:
-    spec, _ = specs.matmul(RNG, m, n, k, "i32", transposed=transposed)
-    (stage,) = spec.stages
-    assert stage.body is not None
-    body = op("mul", *(cast(load(e.attr.operand, e.attr.index, "i8"), "i32") for e in stage.body.args))
-    operands = tuple(replace(o, dtype="i8") if o.role == "in" else o for o in spec.operands)
-    inputs = [RNG.integers(-128, 128, o.size).astype(np.int8) for o in operands if o.role == "in"]
-    return replace(spec, stages=(replace(stage, body=body),), operands=operands), inputs
-
-
-def words_of(spec: KernelSpec, operand: int, data: Any) -> Any:
-    making = word_kernel(spec, operand)
-    out = np.zeros(making.operands[1].size, np.int32)
-    interp.run(apply(making, ()), [data, out])
-    return out
+        np.testing.assert_array_equal(interpreted(spec, schedule, inputs)[0], specs.evaluate(spec, inputs)[0])
 
 
 def test_overlapping_windows_keep_their_bytes_once() -> None:

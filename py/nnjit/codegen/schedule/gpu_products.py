@@ -11,9 +11,9 @@ from dataclasses import replace
 from nnjit.codegen.schedule.dots import factor
 from nnjit.codegen.schedule.facts import LANES
 from nnjit.codegen.schedule.gpu_few_rows import few_rows
-from nnjit.codegen.schedule.gpu_roles import FEW_ROWS, Product, configuration, lies_along, matrices, roles
+from nnjit.codegen.schedule.gpu_roles import FEW_ROWS, Product, lies_along, matrices, roles
 from nnjit.codegen.schedule.group_steps import Cache, Fuse, HalfSums, Matrix, Patch, Threads, Words
-from nnjit.codegen.schedule.matrix_tiles import HALF, USUAL
+from nnjit.codegen.schedule.matrix_tiles import HALF, USUAL, configuration
 from nnjit.codegen.schedule.matrix_tiles import ranked as matrices_ranked
 from nnjit.codegen.schedule.product_tiles import SHORT, Shape, ranked, soon
 from nnjit.codegen.schedule.steps import Block, Pack, Schedule, ScheduleError, Step, Tile, Unroll, Vectorize
@@ -77,11 +77,13 @@ def in_matrices(
 
 def in_words(spec: KernelSpec, p: Product, shape: Shape, target: WgslTarget) -> Schedule:
     """The same of i8 in words; the shape's depth counts elements of f16 in as many bytes."""
-    body = spec.stages[0].body
+    size, body = configuration("i32", target), spec.stages[0].body
+    if size is None:
+        raise ScheduleError("this device has no matrices of i8 with sums of i32")
     sides = [factor(e) for e in body.args] if body is not None else []
     words = tuple(Words(e.attr.operand) for e in sides if e is not None)
     own = replace(shape, depth=shape.depth * HALF // GROUP)
-    return (*_tiled(_of_words(p), own), Matrix(16, 16, 32, target.subgroup), *words)
+    return (*_tiled(_of_words(p), own), Matrix(*size, target.subgroup), *words)
 
 
 def _of_words(p: Product) -> Product:
@@ -107,9 +109,8 @@ def _in_words(spec: KernelSpec, p: Product, target: WgslTarget) -> Iterator[Sche
         return  # windows that overlap would be written out
     words = tuple(Words(n) for n in operands)
     deep = _of_words(p)
-    if ("i8", "i32", 16, 16, 32) in target.matrices and target.subgroup == 32:
-        for _, t in matrices_ranked(p.m, deep.k * GROUP, p.column.extent, p.batches, "i32", target):
-            yield in_words(spec, p, Shape(t.rows, t.down, t.columns, t.across, t.depth), target)
+    for _, t in matrices_ranked(p.m, deep.k * GROUP, p.column.extent, p.batches, "i32", target):
+        yield in_words(spec, p, Shape(t.rows, t.down, t.columns, t.across, t.depth), target)
     for _, shape in ranked(deep.m, deep.k, p.column.extent, p.batches, target):
         if not shape.turned:
             yield (*_tiled(deep, shape), *words)

@@ -9,7 +9,7 @@ from nnjit.codegen.dtypes import WIDE
 from nnjit.codegen.expr import Access, Expr
 from nnjit.codegen.schedule.facts import narrow_types, reads, values
 from nnjit.codegen.schedule.group_steps import HalfSums, Matrix, Words
-from nnjit.codegen.schedule.matrix_tiles import LONGEST
+from nnjit.codegen.schedule.matrix_tiles import LONGEST, configuration
 from nnjit.codegen.schedule.steps import Schedule
 from nnjit.codegen.spec import Axis, KernelSpec, Stage
 from nnjit.codegen.wgsl.target import WgslTarget
@@ -93,20 +93,6 @@ def matrices(body: Expr, target: WgslTarget) -> str:
     if not all(_is_half(e) for e in body.args):
         return ""
     return next((sums for sums in ("f32", "f16") if configuration(sums, target)), "")
-
-
-def configuration(sums: str, target: WgslTarget) -> tuple[int, int, int] | None:
-    """Rows, columns and depth of the device's matrices of f16 with such sums; None where it has none to use. Of f16 the
-    largest, because each is fetched for fewer products."""
-    if not target.half:
-        return None
-    if sums == "f32":
-        listed = ("f16", "f32", 16, 16, 16) in target.matrices and target.subgroup == 32
-        return (16, 16, 16) if listed else None
-    if not target.half_sums or target.lockstep == 1:
-        return None
-    sizes = [(m, n, k) for factors, result, m, n, k in target.matrices if (factors, result) == ("f16", "f16")]
-    return max(sizes, key=prod, default=None)
 
 
 def half_summed(spec: KernelSpec, target: WgslTarget) -> int:

@@ -1,8 +1,9 @@
 """A product of f16, or of i8 in words, whose sums are kept in subgroup matrices, from Tile, Threads, Cache and Matrix.
 
 The shared arrays are filled as in `workgroup`, but with f16, or with words along the sum on both sides. Each subgroup
-multiplies matrices out of them. At the end a subgroup puts its matrices one after the other into a shared array, from
-which its threads take vectors, work out the result and store it where it lies inside the tensor.
+multiplies matrices out of them. At the end a subgroup puts its matrices one after the other into a shared array (of
+small ones several that stand side by side), from which its threads take vectors, work out the result and store it where
+it lies inside the tensor.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from nnjit.codegen.groups import GROUPS
 from nnjit.codegen.loops import THREAD, Barrier, Decode, Fetch, For, Multiply, Nest, Put, Stmt, Zeros
 from nnjit.codegen.schedule.fills import Fill, Filling, Space
 from nnjit.codegen.schedule.group_steps import Cache, Matrix
+from nnjit.codegen.schedule.matrix_tiles import MOST_SUMS, abreast
 from nnjit.codegen.schedule.steps import check
 from nnjit.codegen.schedule.workgroup import Product
 from nnjit.codegen.schedule.workgroup_frame import below, stored
@@ -20,9 +22,6 @@ from nnjit.codegen.spec import KernelSpec, Operand
 
 PAD = 2
 """Vectors by which a row of a shared array is longer than it need be: rows then begin in different banks."""
-
-MOST_SUMS = 64 * 64
-"""Sums of a subgroup, at most."""
 
 
 class MatrixProduct(Product):
@@ -46,18 +45,20 @@ class MatrixProduct(Product):
         check(not plan.cache.turned and plan.patch is None, "matrices take their factors as they lie")
         self.group = GROUPS[self.factor][1] if self.factor in GROUPS else 1
         depth = plan.cache.depth * self.group
+        check(plan.cache.depth % LANES == 0, "a depth of whole vectors")
         check(plan.cache.axis == self.k.name and depth % x.depth == 0, "a depth of whole matrices")
         self.wide = self.columns // x.columns // self.across
         self.tall = self.rows // x.rows // self.down
         area = self.tall * self.wide * x.rows * x.columns
         check(area <= MOST_SUMS, f"{self.tall}x{self.wide} matrices of sums")
+        self.abreast = abreast(x.rows, x.columns, x.subgroup, self.wide)
         check(self._shared_out(area), "results are whole vectors of each thread")
         self.count = self.across * self.down * x.subgroup
         self.own = self.count
 
     def _shared_out(self, area: int) -> bool:
         """Whether the threads of a subgroup can take as many results each; it has `area` in all."""
-        return self.matrix.rows * self.matrix.columns % (LANES * self.matrix.subgroup) == 0
+        return self.abreast > 0
 
     def nest(self) -> Nest:
         x = self.matrix
@@ -146,21 +147,27 @@ class MatrixProduct(Product):
 
     def _results(self) -> list[Stmt]:
         x = self.matrix
-        size = x.rows * x.columns
+        columns = self.abreast * x.columns
+        size = x.rows * columns
         operand = len(self.spec.operands) + len(self.shared)
         self.shared.append(Operand(self.dtype, self.count // x.subgroup * size, "shared"))
         assert self.m is not None
-        vectors = x.columns // LANES
+        vectors = columns // LANES
         out: list[Stmt] = [Decode("lane.x", "lane", 1, vectors), Decode("lane.y", "lane", vectors, 0)]
         mine = Index(0, {"group": size})
         for i in range(self.tall):
-            for j in range(self.wide):
-                out += [Put(f"sum.{i}.{j}", operand, mine, x.columns), Barrier()]
+            for j in range(self.wide // self.abreast):
+                beside = range(self.abreast)
+                out += [
+                    Put(f"sum.{i}.{j * self.abreast + b}", operand, mine + b * x.columns, columns)
+                    for b in beside
+                ]
+                out.append(Barrier())
                 for turn in range(size // LANES // x.subgroup):
                     y = Index.of("lane.y") + turn * (x.subgroup // vectors)
                     row = Index(i * x.rows, {"group.m": self.tall * x.rows}) + y
-                    vector = Index(j * vectors, {"group.n": self.wide * vectors, "lane.x": 1})
-                    at = mine + y * x.columns + Index(0, {"lane.x": LANES})
+                    vector = Index(j * vectors, {"group.n": self.wide * x.columns // LANES, "lane.x": 1})
+                    at = mine + y * columns + Index(0, {"lane.x": LANES})
                     sums = load(operand, at + Index(0, {LANE: 1}), self.dtype)
                     each = [load(operand, at + lane, self.dtype) for lane in range(LANES)]
                     out += self._result(sums, each, row, vector)

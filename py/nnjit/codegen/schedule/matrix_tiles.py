@@ -1,19 +1,22 @@
 """Tiles of products in subgroup matrices, and how long each takes: `ranked(...)` gives the tiles, best guess first.
+`configuration(...)` says which matrices of a device they are made of.
 
 A workgroup goes through its sum in stages. A stage takes so long where the workgroup has a processor to itself, and
 less for each where several take turns on one, so what a product takes is
 
     launch + stages * what a stage takes with so many workgroups on a processor
 
-The numbers are microseconds on an H200 (`bench --gpu tiles`).
+The numbers are microseconds on an H200, whose matrices are 16x16 (`bench --gpu tiles`); those of other devices put the
+same tiles together from smaller ones, and are taken to be as fast beside each other.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, inf
+from math import ceil, inf, prod
 from typing import TypeAlias
 
+from nnjit.codegen.schedule.facts import LANES
 from nnjit.codegen.wgsl.target import WgslTarget
 
 LAUNCH = 1.8
@@ -26,6 +29,30 @@ USUAL = 64
 """As many do where nothing was measured."""
 PAD = 8
 """Elements by which a row of a shared array is longer than it need be (`matrices.PAD` vectors)."""
+MOST_SUMS = 64 * 64
+"""Sums of a subgroup, at most."""
+
+
+def configuration(sums: str, target: WgslTarget) -> tuple[int, int, int] | None:
+    """Rows, columns and depth of the device's matrices with such sums: "f32" or "f16" of f16, "i32" of i8; None where
+    it has none to use. Of several the largest, because each is fetched for fewer products. Subgroups must all be of
+    one size: a matrix belongs to a subgroup, and which threads are one would not be known."""
+    factors = "i8" if sums == "i32" else "f16"
+    if (
+        target.lockstep == 1
+        or (factors == "f16" and not target.half)
+        or (sums == "f16" and not target.half_sums)
+    ):
+        return None
+    sizes = [(m, n, k) for c, r, m, n, k in target.matrices if (c, r) == (factors, sums) and n % LANES == 0]
+    return max(sizes, key=prod, default=None)
+
+
+def abreast(rows: int, columns: int, subgroup: int, wide: int) -> int:
+    """Matrices side by side, of `wide` that a subgroup has so, which its threads read back as whole vectors each; 0
+    where not even all of them are."""
+    counts = (n for n in range(1, wide + 1) if wide % n == 0)
+    return next((n for n in counts if rows * columns * n % (LANES * subgroup) == 0), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +69,28 @@ class MatrixTile:
     def groups(self) -> int:
         return self.down * self.across
 
-    def shared_bytes(self, sums: str, copies: int = 1) -> int:
-        """Both factors of a stage, or of two, and a matrix of each subgroup with its results; of f16 all that the
-        subgroups have summed up. sums: "f32" or "f16" of f16, "i32" of i8."""
+    def fits(self, size: tuple[int, int, int], subgroup: int, sums: str) -> bool:
+        """Whether matrices of so many rows, columns and elements of a sum make up the tile."""
+        m, n, k = size
+        depth = self.depth * (HALF if sums == "i32" else 1)
+        if self.rows % (self.down * m) or self.columns % (self.across * n) or depth % k:
+            return False
+        area, wide = self.rows * self.columns // self.groups, self.columns // self.across // n
+        whole = area % (LANES * subgroup) == 0 if sums == "f16" else abreast(m, n, subgroup, wide) > 0
+        return whole and area <= MOST_SUMS
+
+    def shared_bytes(self, sums: str, size: tuple[int, int, int], subgroup: int, copies: int = 1) -> int:
+        """Both factors of a stage, or of two, and those matrices of each subgroup whose results are read back at once;
+        of f16 all that the subgroups have summed up. sums: "f32" or "f16" of f16, "i32" of i8; size: as for `fits`."""
         if sums == "i32":
             factors = 4 * (self.rows + self.columns) * (self.depth * HALF // 4 + PAD)
         else:
             factors = HALF * (self.rows * (self.depth + PAD) + self.depth * (self.columns + PAD))
         if sums == "f16":
             return copies * factors + HALF * self.rows * (self.columns + PAD * self.across)
-        return copies * factors + self.groups * 4 * 256
+        m, n, _ = size
+        results = m * n * abreast(m, n, subgroup, self.columns // self.across // n)
+        return copies * factors + self.groups * 4 * results
 
 
 Times: TypeAlias = tuple[float, ...]
@@ -113,8 +152,10 @@ def microseconds(
 ) -> float:
     """What a product of m rows, n columns and a sum of k elements takes; infinite where the tile does not fit the
     device. flush: so many elements are summed up in f16, where sums are that."""
-    threads = tile.groups * target.subgroup
-    if threads > target.max_workgroup or tile.shared_bytes(sums) > target.max_shared_bytes:
+    size, threads = configuration(sums, target), tile.groups * target.subgroup
+    if size is None or threads > target.max_workgroup or not tile.fits(size, target.subgroup, sums):
+        return inf
+    if tile.shared_bytes(sums, size, target.subgroup) > target.max_shared_bytes:
         return inf
     share = together(tile.rows, tile.columns, m, n, batches, target)
     stages = ceil(k / (tile.depth * (HALF if sums == "i32" else 1)))

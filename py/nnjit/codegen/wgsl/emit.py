@@ -277,11 +277,12 @@ class _Emitter:
             acc, left, right = (self.names.of(r) for r in (s.acc, s.left, s.right))
             return [f"{acc} = subgroupMatrixMultiplyAccumulate({left}, {right}, {acc});"]
         array = f"&{self.v.buffer(s.operand)}"
-        name = self.names.of(s.reg)
         if isinstance(s, Put):
+            put = self.names.of(s.reg)
             return self.v.placed(
-                s.index, lambda at: f"subgroupMatrixStore({array}, {at}, {name}, false, {s.stride}u);"
+                s.index, lambda at: f"subgroupMatrixStore({array}, {at}, {put}, false, {s.stride}u);"
             )
+        name = self.names.anew(s.reg)  # stages one after the other, not in a loop, fetch the same again
         kind, turned = (
             f"subgroup_matrix_{s.side}<{s.dtype}, {s.columns}, {s.rows}>",
             str(s.transposed).lower(),

@@ -59,6 +59,11 @@ class Names:
             name = self._of[key] = self.fresh(key)
         return name
 
+    def anew(self, key: str) -> str:
+        """The name of a register that is declared here, perhaps not for the first time."""
+        self._of[key] = self.fresh(key)
+        return self._of[key]
+
     def fresh(self, wish: str) -> str:
         """`wish` with only letters, digits and single underscores inside, and a number if it is taken."""
         base = _base(wish)
