@@ -78,9 +78,9 @@ def booted_device(device_page: Page, server: Server) -> Api:
 
 
 @pytest.fixture(scope="session")
-def target(booted_device: Api) -> WgslTarget:
-    """The device as the compiler sees it."""
-    facts = booted_device.run(
+def facts(booted_device: Api) -> dict[str, Any]:
+    """What the engine says of the device."""
+    found: dict[str, Any] = booted_device.run(
         """async () => {
           const { GpuClient } = await import('/engine/webgpu/client.js');
           const client = await GpuClient.start();
@@ -89,6 +89,12 @@ def target(booted_device: Api) -> WgslTarget:
           return facts;
         }"""
     )
+    return found
+
+
+@pytest.fixture(scope="session")
+def target(facts: dict[str, Any]) -> WgslTarget:
+    """The device as the compiler sees it."""
     return WgslTarget.read(facts)
 
 

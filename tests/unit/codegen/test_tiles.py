@@ -21,7 +21,7 @@ from nnjit.codegen.schedule.matrix_tiles import STAGES, MatrixTile, abreast, con
 from nnjit.codegen.schedule.product_tiles import Shape
 from nnjit.codegen.schedule.steps import ScheduleError, Tile, Unroll
 from nnjit.codegen.spec import KernelSpec
-from nnjit.codegen.wgsl.target import WgslTarget
+from nnjit.codegen.wgsl.target import WgslTarget, listed_matrices
 from nnjit.tune.space_gpu import gpu_space
 from tests.support import specs
 
@@ -96,6 +96,17 @@ def test_matrices_of_a_device_are_used(name: str) -> None:
         assert matrix in gpu_schedule(spec, target)
         apart = replace(target, features=frozenset({"shader-f16"}))  # subgroups of several sizes
         assert not any(isinstance(s, Matrix) for s in gpu_schedule(spec, apart))
+
+
+def test_a_software_adapter_multiplies_no_matrices() -> None:
+    limits = {
+        "maxComputeInvocationsPerWorkgroup": 1024, "maxComputeWorkgroupsPerDimension": 65535,
+        "maxStorageBuffersPerShaderStage": 8, "maxStorageBufferBindingSize": 1 << 30, "maxBufferSize": 1 << 30,
+        "maxComputeWorkgroupStorageSize": 32768, "minStorageBufferOffsetAlignment": 256,
+    }  # fmt: skip
+    facts = {"limits": limits, "matrices": [["f16", "f32", 8, 8, 8]], "features": [], "subgroup": 8}
+    assert WgslTarget.read(facts).matrices == listed_matrices(facts) == (("f16", "f32", 8, 8, 8),)
+    assert not WgslTarget.read({**facts, "software": True}).matrices
 
 
 def test_matrices_side_by_side() -> None:

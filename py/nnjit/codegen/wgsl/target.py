@@ -70,7 +70,11 @@ class WgslTarget:
             max_shared_bytes=int(limits["maxComputeWorkgroupStorageSize"]),
             offset_alignment=int(limits["minStorageBufferOffsetAlignment"]),
             features=features,
-            matrices=tuple(
-                (str(c), str(r), int(m), int(n), int(k)) for c, r, m, n, k in facts.get("matrices", ())
-            ),
+            # a software adapter makes loops of them, and minutes of compiling
+            matrices=() if facts.get("software") else listed_matrices(facts),
         )
+
+
+def listed_matrices(facts: Mapping[str, Any]) -> tuple[tuple[str, str, int, int, int], ...]:
+    """Subgroup matrices that an adapter lists, as `WgslTarget.matrices` has them."""
+    return tuple((str(c), str(r), int(m), int(n), int(k)) for c, r, m, n, k in facts.get("matrices", ()))
