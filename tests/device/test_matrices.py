@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from nnjit.codegen.schedule.apply import apply
 from nnjit.codegen.schedule.canonical import canonical
 from nnjit.codegen.schedule.gpu_products import in_matrices, in_words
 from nnjit.codegen.schedule.gpu_roles import roles
@@ -18,26 +17,16 @@ from nnjit.codegen.schedule.group_steps import Cache
 from nnjit.codegen.schedule.matrix_tiles import MatrixTile, configuration
 from nnjit.codegen.schedule.product_tiles import Shape
 from nnjit.codegen.schedule.steps import Schedule, describe
-from nnjit.codegen.spec import KernelSpec
-from nnjit.codegen.wgsl.emit import emit
 from nnjit.codegen.wgsl.target import WgslTarget, listed_matrices
 from tests.browser.api_page import Api
+from tests.browser.wgsl_page import runner
 from tests.device.running import on_device
 from tests.support import shaders, specs
-from tests.support.schedules import agree, packed
+from tests.support.schedules import agree
 
 RNG = np.random.default_rng(41)
 TILES = [(1, 1, 1, 1, 1), (2, 1, 1, 2, 2), (1, 2, 2, 1, 1), (1, 2, 4, 1, 2)]
 """Matrices of a subgroup and subgroups, down and then across; matrices in the depth of a stage."""
-
-
-def buffers(spec: KernelSpec, schedule: Schedule, inputs: list[Any]) -> list[Any]:
-    given = iter(packed(spec, schedule, inputs))
-    kinds = {"f16": np.float16, "i32": np.int32}
-    return [
-        next(given) if o.role == "in" else np.zeros(o.size, kinds[o.dtype])
-        for o in apply(spec, schedule).operands
-    ]
 
 
 def caching(schedule: Schedule, **how: bool) -> Schedule:
@@ -53,6 +42,7 @@ def test_tiles(gpu: Api, facts: dict[str, Any], target: WgslTarget, sums: str) -
     if size is None:
         pytest.skip(f"the adapter lists no subgroup matrices with sums of {sums}")
     shaders.take_device(gpu.page)
+    run = runner(gpu.page)
     rows, columns, deep = size
     ran = 0
     for number, (tall, down, wide, across, stages) in enumerate(TILES):
@@ -72,7 +62,8 @@ def test_tiles(gpu: Api, facts: dict[str, Any], target: WgslTarget, sums: str) -
                 if sums == "i32"
                 else specs.matmul(RNG, m, n, k, "f16", bias=True)
             )
-            spec, p = canonical(made[0]), roles(canonical(made[0]))
+            spec = canonical(made[0])
+            p = roles(spec)
             assert p is not None
             schedule = (
                 in_words(spec, p, shape, allowed)
@@ -80,9 +71,7 @@ def test_tiles(gpu: Api, facts: dict[str, Any], target: WgslTarget, sums: str) -
                 else in_matrices(spec, p, shape, allowed, sums, 2 * depth if number % 2 else depth)
             )
             schedule = caching(schedule, ahead=bool(number % 2), twice=number == 3 and sums != "f16")
-            found = shaders.run(
-                gpu.page, emit(apply(spec, schedule), allowed), buffers(spec, schedule, made[1])
-            )
+            found = run(spec, schedule, made[1], allowed)
             agree(found, specs.evaluate(*made), 0.0, f"{m}x{k}x{n} {describe(schedule)}", spec)
             ran += 1
     assert ran >= 4

@@ -201,7 +201,7 @@ def trig(x: Expr, quarter: int, wide: str = "f64", loose: bool = False) -> Expr:
     for k, part in enumerate(HALF_PI):
         r = fma(n, f32(-part), r)
         if loose and k < 2:  # the last two parts are so small that their sum does as well
-            # the last bit of a whole number below 2^23 is 0, which no compiler knows
+            # the last bit of a whole number below 2^23 is 0, which the compilers of shaders do not see
             nothing = op("band", bitcast(n, "i32"), i32(1))
             r = bitcast(op("bor", bitcast(r, "i32"), nothing), "f32")
     near = _by_quarter(clamp(r, -0.8, 0.8), op("add", cast(n, "i32"), i32(quarter)))

@@ -183,7 +183,11 @@ def _tiled(spec: KernelSpec, default: Schedule, target: WgslTarget) -> Space | N
         blocked = c["block"] > 1 and (tiles % c["block"] or tiles <= c["block"])
         if (
             blocked
-            or not (_matrices_possible(s, sums_of(c), target) if matrices else _possible(s, target))
+            or not (
+                _matrices_possible(s, sums_of(c), kinds.get(sums_of(c)), target)
+                if matrices
+                else _possible(s, target)
+            )
             or ((s.ahead or s.twice) and p.k <= s.depth)
         ):
             return None
@@ -239,10 +243,12 @@ def _matrix_tile(s: Shape, sums: str) -> MatrixTile:
     )
 
 
-def _matrices_possible(s: Shape, sums: str, target: WgslTarget) -> bool:
-    """Whether a workgroup of the device can have the tile, put together from its matrices."""
-    size, tile = configuration(sums, target), _matrix_tile(s, sums)
-    if size is None or not tile.fits(size, target.subgroup, sums):
+def _matrices_possible(s: Shape, sums: str, matrix: Matrix | None, target: WgslTarget) -> bool:
+    """Whether a workgroup of the device can have the tile, put together from such matrices."""
+    if matrix is None:
+        return False
+    size, tile = (matrix.rows, matrix.columns, matrix.depth), _matrix_tile(s, sums)
+    if not tile.fits(size, target.subgroup, sums):
         return False
     return tile.shared_bytes(sums, size, target.subgroup, 2 if s.twice else 1) <= target.max_shared_bytes
 

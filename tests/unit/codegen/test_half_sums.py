@@ -31,6 +31,7 @@ from nnjit.tune import oracle, schedules
 from nnjit.tune.bench import tolerance
 from nnjit.tune.fills import patterns
 from nnjit.tune.space_gpu import gpu_space
+from tests.bench.gpu.kept_sums import kept
 from tests.bench.gpu.specs import half_sum_candidates, product_spec
 from tests.support import specs
 from tests.support.schedules import agree, interpreted
@@ -239,3 +240,15 @@ def test_the_proof_allows_what_the_bound_says() -> None:
         assert oracle.agrees(value + 0.99 * limit, value, spec, "f16", more)
         assert not oracle.agrees(value + 1.01 * limit, value, spec, "f16", more)
     assert tolerance(spec, "f32")["absolute"] < 1e-4 < tolerance(spec, "f32", 64)["absolute"] < 2e-2
+
+
+@pytest.mark.parametrize(("shape", "stretch", "found"), [
+    ((384, 768, 768), 128, 0.2082), ((384, 768, 768), 64, 0.3882), ((1024, 1024, 1024), 128, 0.3295),
+])  # fmt: skip
+def test_what_matrices_that_are_not_begun_anew_are_off_by(
+    shape: tuple[int, int, int], stretch: int, found: float
+) -> None:
+    """As an H200 had it (gpu-20261123-184752-half-sums.json); nothing where they are begun once."""
+    m, k, n = shape
+    assert abs(kept(m, k, n, stretch) / found - 1) < 2e-3
+    assert kept(m, k, n, k) < 1e-3

@@ -122,17 +122,15 @@ def log1p(x: Expr) -> Expr:
     """ln(1 + x) of x >= 0, to the last bits for small x too."""
     if x.dtype == "f32":
         return functions.log1p(x)
-    rest = unary("log", op("add", x, like(x, 1)))
-    if x.dtype == "f64":
-        w = op("add", x, like(x, 1))
-        lost = op(
-            "sub", w, like(x, 1)
-        )  # Kahan's way: f64 has kernels on WebAssembly alone, which rearranges nothing
-        rest = select(compare("eq", w, like(x, math.inf)), w, op("mul", rest, op("div", x, lost)))
-        return select(compare("eq", lost, like(x, 0)), x, rest)
+    w = op("add", x, like(x, 1))
+    log = unary("log", w)
+    if x.dtype == "f64":  # Kahan's way: f64 has kernels on WebAssembly alone, which rearranges nothing
+        rounded = op("sub", w, like(x, 1))
+        exact = select(compare("eq", w, like(x, math.inf)), w, op("mul", log, op("div", x, rounded)))
+        return select(compare("eq", rounded, like(x, 0)), x, exact)
     # registers hold f32: below 2^-9 the two first terms are right to 2^-19, above it the sum has lost less than 2^-14
     near = op("mul", x, op("sub", like(x, 1), op("mul", x, like(x, 0.5))))
-    return select(compare("lt", x, like(x, 2.0**-9)), near, rest)
+    return select(compare("lt", x, like(x, 2.0**-9)), near, log)
 
 
 @pointwise("Softsign")
